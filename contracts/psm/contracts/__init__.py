@@ -1,0 +1,1 @@
+"""What other services may rely on: events, updates, subjects, schemas, publisher."""

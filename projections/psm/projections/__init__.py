@@ -1,0 +1,1 @@
+"""Derived views in PostgreSQL; they may be dropped and rebuilt at any time."""

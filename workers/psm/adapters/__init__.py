@@ -1,0 +1,1 @@
+"""One module per outside system; library errors become PSM's own here."""

@@ -1,0 +1,1 @@
+"""The processes: partition worker, projector, reads, command line."""

@@ -1,0 +1,76 @@
+"""(event type, major version) -> struct, codec and JSON Schema.
+
+`make schemas` writes `schemas/<event_type>/<version>.json`; a published file never changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+
+from psm.contracts import events, updates
+from psm.contracts.codec import PayloadCodec
+from psm.contracts.envelope import Envelope
+from psm.contracts.errors import ContractError
+from psm.contracts.events import Payload
+
+SCHEMA_VERSION = "1.0.0"
+ACCOUNT_EVENTS: tuple[type[Payload], ...] = get_args(events.AccountEvent)
+
+_CODECS: dict[tuple[str, int], PayloadCodec] = {
+    (payload.__name__, 1): PayloadCodec(payload) for payload in get_args(events.Event)
+}
+_ACCOUNT_TYPES = frozenset(payload.__name__ for payload in ACCOUNT_EVENTS)
+
+
+class UnknownEventError(ContractError):
+    """An event type or a major schema version that these rules do not know."""
+
+
+def codec_for(envelope: Envelope) -> PayloadCodec:
+    """Return the codec of an event.
+
+    Raises:
+        UnknownEventError: reason `unknown_event_type` or `unknown_schema_version`.
+    """
+    codec = _CODECS.get((envelope.event_type, envelope.major))
+    if codec is not None:
+        return codec
+    if (envelope.event_type, 1) in _CODECS:
+        raise UnknownEventError(
+            "unknown_schema_version",
+            f"{envelope.event_type} has no schema version {envelope.schema_version}",
+            "schema_version",
+        )
+    raise UnknownEventError(
+        "unknown_event_type", f"no event type {envelope.event_type} is known", "event_type"
+    )
+
+
+def account_codec_for(envelope: Envelope) -> PayloadCodec:
+    """Return the codec of an event on `trades.*`; what belongs elsewhere is unknown here."""
+    if envelope.event_type not in _ACCOUNT_TYPES:
+        raise UnknownEventError(
+            "unknown_event_type",
+            f"no event type {envelope.event_type} is known on trades.*",
+            "event_type",
+        )
+    return codec_for(envelope)
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return every published JSON Schema by its path, `<type>/<version>.json`."""
+    kinds = (*get_args(events.Event), *updates.KINDS)
+    return {f"{kind.__name__}/{SCHEMA_VERSION}.json": _schema(kind) for kind in kinds}
+
+
+def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    (body,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    root = components.pop(kind.__name__) if "$ref" in body else body
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.__name__,
+        **{key: value for key, value in root.items() if key != "title"},
+        **({"$defs": components} if components else {}),
+    }

@@ -1,0 +1,56 @@
+"""Old payloads stay readable for ever: one plain function per step.
+
+The first step is the flat 0.x draft, an event without envelope, for `TradeExecuted` and
+`FundingApplied`. It has no `sequence_number`, so it enters through the doors that assign one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psm.contracts.errors import ContractError
+
+FLAT_EVENT_TYPES = ("TradeExecuted", "FundingApplied")
+_FLAT_ENVELOPE = ("event_id", "event_type", "timestamp", "account_id", "schema_version")
+_SIDES = {"long": "buy", "short": "sell", "buy": "buy", "sell": "sell"}
+
+
+def is_flat(fields: Mapping[str, Any]) -> bool:
+    """Return whether these are the fields of a flat 0.x draft."""
+    return (
+        "payload" not in fields
+        and "stream_id" not in fields
+        and "sequence_number" not in fields
+        and "account_id" in fields
+        and fields.get("event_type") in FLAT_EVENT_TYPES
+    )
+
+
+def upcast_flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the 1.0.0 envelope of a flat draft, with the same `event_id` and no number yet.
+
+    `account_id` becomes `stream_id`; side `long` means buy and `short` means sell. Numbers are
+    expected as their literal text (`codec.decode_untyped` gives that), never as binary floats.
+
+    Raises:
+        ContractError: reason `unknown_side`, where a trade's side is none of these.
+    """
+    payload = {k: _number_text(v) for k, v in fields.items() if k not in _FLAT_ENVELOPE}
+    if fields["event_type"] == "TradeExecuted":
+        side = payload.get("side")
+        if side not in _SIDES:
+            raise ContractError("unknown_side", "side must be long or short", "side")
+        payload["side"] = _SIDES[side]
+    envelope = {k: fields[k] for k in ("event_id", "event_type", "timestamp") if k in fields}
+    return {
+        **envelope,
+        "stream_id": fields["account_id"],
+        "schema_version": "1.0.0",
+        "payload": payload,
+    }
+
+
+def _number_text(value: Any) -> Any:
+    assert not isinstance(value, float), "numbers keep their literal text"
+    return str(value) if type(value) is int else value

@@ -1,0 +1,250 @@
+"""The account aggregate: what one account's events add up to.
+
+An `Account` is changed in one way only: `commit` takes the `Effect` that `evolve` computed. All
+arithmetic happens before the first assignment, so an event that does not compute changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from psm.contracts.codec import canonical_bytes
+from psm.contracts.envelope import chain_next, chain_start
+from psm.contracts.updates import Status
+from psm.domain.money import ZERO, add, exact_text
+from psm.domain.positions import Position, Step
+from psm.domain.valuation import Valuation
+from psm.domain.windows import IdentityWindow, KeyWindow
+
+PARKED_MAX = 1000
+
+TotalName = Literal["realized_pnl", "fees", "funding", "deposits", "withdrawals"]
+TOTALS: tuple[TotalName, ...] = ("realized_pnl", "fees", "funding", "deposits", "withdrawals")
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event that waits for the numbers before it; its bytes stay in the log."""
+
+    identity: bytes
+    event_hash: bytes
+    log_sequence: int
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a stream stopped, and where its held messages begin."""
+
+    reason: str
+    log_sequence: int
+    held_from: int | None = None
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """What one event changes, fully computed.
+
+    Attributes:
+        currency: the account currency, where the event opens the account.
+        leverage_limit: likewise.
+        cash: (currency, signed amount) entries.
+        totals: (currency, name, amount) entries.
+        steps: positions after the event; two for a flip.
+        flow: external flow in the account currency, in above zero.
+        flags: opinions about this event.
+        key: business key to remember.
+    """
+
+    currency: str | None = None
+    leverage_limit: Decimal | None = None
+    cash: tuple[tuple[str, Decimal], ...] = ()
+    totals: tuple[tuple[str, TotalName, Decimal], ...] = ()
+    steps: tuple[Step, ...] = ()
+    flow: Decimal = ZERO
+    flags: tuple[str, ...] = ()
+    key: bytes | None = None
+
+
+class Account:
+    """One account: ledger, valuation state, delivery state and throttle.
+
+    Attributes:
+        version: sequence number of the last event that took a place.
+        cash: amount per currency.
+        totals: lifetime sums by (currency, name).
+        positions: per symbol, flat ones with a history included.
+        parked: events waiting for a gap to close, by sequence number.
+        blocked: why the stream stopped, or None.
+        peak_equity: of unitised net asset value, see `valuation`.
+        warned: margin levels crossed and not yet armed again.
+        unpublished: symbols whose mark changed since their last publication.
+        margin_published: margin figures as last published.
+        as_of: log sequence that the loaded snapshot includes; lower messages are skipped.
+        last_log_sequence: of the last message on this stream's subject, whatever its outcome.
+        valuation: as of now; None until it is needed.
+    """
+
+    __slots__ = (
+        "_account_digest",
+        "_position_digests",
+        "as_of",
+        "blocked",
+        "cash",
+        "chain_hash",
+        "currency",
+        "event_hash",
+        "identities",
+        "keys",
+        "last_log_sequence",
+        "leverage_limit",
+        "margin_published",
+        "parked",
+        "peak_equity",
+        "positions",
+        "stream_id",
+        "totals",
+        "unpublished",
+        "valuation",
+        "version",
+        "warned",
+    )
+
+    def __init__(self, stream_id: str) -> None:
+        self.stream_id = stream_id
+        self.currency: str | None = None
+        self.leverage_limit: Decimal | None = None
+        self.version = 0
+        self.event_hash: bytes | None = None
+        self.chain_hash = chain_start(stream_id)
+        self.cash: dict[str, Decimal] = {}
+        self.totals: dict[tuple[str, TotalName], Decimal] = {}
+        self.positions: dict[str, Position] = {}
+        self.parked: dict[int, Parked] = {}
+        self.blocked: Blocked | None = None
+        self.identities = IdentityWindow()
+        self.keys = KeyWindow()
+        self.peak_equity: Decimal | None = None
+        self.warned: tuple[str, ...] = ()
+        self.unpublished: dict[str, None] = {}
+        self.margin_published: tuple[str | None, ...] | None = None
+        self.as_of = 0
+        self.last_log_sequence = 0
+        self.valuation: Valuation | None = None
+        self._account_digest: bytes | None = None
+        self._position_digests: dict[str, bytes] = {}
+
+    @property
+    def status(self) -> Status:
+        """`open`, in a `gap`, or `blocked`."""
+        if self.blocked is not None:
+            return "blocked"
+        return "gap" if self.parked else "open"
+
+    def total(self, name: TotalName) -> Decimal:
+        """Return a lifetime total in the account currency."""
+        return self.totals.get((self.currency or "", name), ZERO)
+
+    def open_positions(self) -> list[Position]:
+        """Return the positions that are not flat, ascending by symbol."""
+        return [p for _, p in sorted(self.positions.items()) if p.size]
+
+    def take_place(self, number: int, identity: bytes, event_hash: bytes) -> None:
+        """Give the event the next place in the stream: version, hash chain and identity."""
+        assert number == self.version + 1, f"{self.stream_id}: place {number} after {self.version}"
+        self.version = number
+        self.event_hash = event_hash
+        self.chain_hash = chain_next(self.chain_hash, event_hash)
+        self.identities.add(identity, event_hash)
+        self._account_digest = None
+
+    def commit(self, effect: Effect) -> None:
+        """Apply a computed effect; raises `ArithmeticError` before anything is changed."""
+        cash = dict(self.cash)
+        for currency, amount in effect.cash:
+            cash[currency] = add(cash.get(currency, ZERO), amount)
+        totals = dict(self.totals)
+        for currency, name, amount in effect.totals:
+            totals[currency, name] = add(totals.get((currency, name), ZERO), amount)
+        self.cash, self.totals = cash, totals
+        if effect.currency is not None:
+            self.currency = effect.currency
+            self.leverage_limit = effect.leverage_limit
+        for step in effect.steps:
+            self.positions[step.position.symbol] = step.position
+            self._position_digests.pop(step.position.symbol, None)
+        if effect.key is not None:
+            self.keys.add(effect.key)
+        self._account_digest = None
+
+    def park(self, number: int, parked: Parked) -> None:
+        """Remember an event beyond a gap."""
+        self.parked[number] = parked
+        self._account_digest = None
+
+    def unpark(self, number: int) -> Parked:
+        """Forget a parked event: its turn has come."""
+        self._account_digest = None
+        return self.parked.pop(number)
+
+    def block(self, blocked: Blocked | None) -> None:
+        """Stop the stream, or let it go on."""
+        self.blocked = blocked
+        self._account_digest = None
+
+    def ledger_hash(self) -> bytes:
+        """Return SHA-256 over the sorted digests of the account part, each position and the parked.
+
+        Delivery counters, log positions, flags and identity windows are not in it.
+        """
+        if self._account_digest is None:
+            self._account_digest = _digest(self._account_part())
+        digests = [self._account_digest]
+        for symbol, position in self.positions.items():
+            digest = self._position_digests.get(symbol)
+            if digest is None:
+                digest = self._position_digests[symbol] = _digest(_position_part(position))
+            digests.append(digest)
+        if self.parked:
+            parked = [[n, self.parked[n].event_hash.hex()] for n in sorted(self.parked)]
+            digests.append(_digest({"parked": parked}))
+        digests.sort()
+        return hashlib.sha256(b"".join(digests)).digest()
+
+    def _account_part(self) -> dict[str, object]:
+        return {
+            "cash": {currency: exact_text(amount) for currency, amount in self.cash.items()},
+            "currency": self.currency,
+            "leverage_limit": None if self.leverage_limit is None else exact_text(self.leverage_limit),
+            "status": self.status,
+            "totals": {
+                f"{currency}.{name}": exact_text(amount)
+                for (currency, name), amount in self.totals.items()
+            },
+            "version": self.version,
+        }
+
+
+def _position_part(position: Position) -> dict[str, object]:
+    instrument = position.instrument
+    return {
+        "cost": exact_text(position.cost),
+        "cycle": position.cycle,
+        "cycle_fees": exact_text(position.cycle_fees),
+        "cycle_funding": exact_text(position.cycle_funding),
+        "cycle_realized_pnl": exact_text(position.cycle_realized_pnl),
+        "defined": instrument.defined,
+        "fees": exact_text(position.fees),
+        "funding": exact_text(position.funding),
+        "kind": instrument.kind,
+        "last_fill": exact_text(position.last_fill),
+        "multiplier": exact_text(instrument.multiplier),
+        "realized_pnl": exact_text(position.realized_pnl),
+        "settle": instrument.settle,
+        "size": exact_text(position.size),
+        "symbol": position.symbol,
+    }
+
+
+def _digest(part: dict[str, object]) -> bytes:
+    return hashlib.sha256(canonical_bytes(part)).digest()

@@ -1,0 +1,69 @@
+"""Exact decimal arithmetic: sums and products are exact, a quotient has 34 significant digits.
+
+The thread's own decimal context is never used: every operation names its context, so a caller's
+settings cannot change a number. What cannot be represented exactly in 100 digits raises
+`ArithmeticError` (decimal's signals derive from it) instead of being rounded in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import (
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    Underflow,
+)
+
+from psm.contracts.codec import canonical_decimal
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+PUBLISHED_DECIMALS = 18
+
+_ERRORS = [InvalidOperation, DivisionByZero, Overflow, Underflow]
+_EXACT = Context(100, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [*_ERRORS, Inexact])
+_QUOTIENT = Context(34, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
+_PUBLISHED = Context(200, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
+_PUBLISHED_QUANTUM = Decimal(1).scaleb(-PUBLISHED_DECIMALS)
+
+add = _EXACT.add
+subtract = _EXACT.subtract
+multiply = _EXACT.multiply
+quotient = _QUOTIENT.divide
+
+
+def negate(value: Decimal) -> Decimal:
+    """Return `-value`, exactly."""
+    return value.copy_negate()
+
+
+def absolute(value: Decimal) -> Decimal:
+    """Return the magnitude of `value`, exactly."""
+    return value.copy_abs()
+
+
+def total(values: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of `values`."""
+    result = ZERO
+    for value in values:
+        result = add(result, value)
+    return result
+
+
+def exact_text(value: Decimal) -> str:
+    """Return the canonical text of `value` at full precision; what the hashes are taken over."""
+    return canonical_decimal(value)
+
+
+def published_text(value: Decimal) -> str:
+    """Return the canonical text of `value` with at most 18 decimals, half-even."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent < -PUBLISHED_DECIMALS:
+        value = value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED)
+    return canonical_decimal(value)

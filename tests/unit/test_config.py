@@ -1,0 +1,221 @@
+"""Settings: sources, checks and silence about secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from psm.contracts.errors import ConfigError
+from psm.workers.config import Settings, load_settings, partitions_of, settings_with_sources
+from psm.workers.settings import about
+
+SECRET = "s3cr3t-hunter2"
+DSN = f"postgresql://psm:{SECRET}@db/psm"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(env: dict[str, str], toml: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(env, toml)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_defaults_suit_one_machine() -> None:
+    """Without any source the settings are complete, local and closed."""
+    settings = load_settings({})
+    assert settings == Settings()
+    assert settings.worker_partitions == tuple(range(16))
+    assert settings.http_host == settings.metrics_host == "127.0.0.1"
+    assert not settings.ingest
+
+
+def test_environment_is_converted() -> None:
+    """Text becomes the type of the field."""
+    settings = load_settings(
+        {
+            "NATS_URL": "nats://a:4222,nats://b:4222",
+            "POSTGRES_DSN": DSN,
+            "PSM_REPLICAS": "3",
+            "PSM_INGEST": "true",
+            "PSM_WORKER_PARTITIONS": "0-2, 9",
+            "PSM_OTLP_ENDPOINT": "",
+            "PSM_TEST_ANYTHING": "1",
+            "PSM_CRASH_POINT": "worker.after_fold",
+            "OTHER": "x",
+        }
+    )
+    assert settings.replicas == 3
+    assert settings.ingest is True
+    assert settings.worker_partitions == (0, 1, 2, 9)
+    assert settings.otlp_endpoint is None
+    assert settings.require_postgres_dsn() == DSN
+    assert settings.nats_options() == {
+        "servers": ["nats://a:4222", "nats://b:4222"],
+        "inbox_prefix": "_INBOX",
+    }
+
+
+def test_all_problems_come_at_once() -> None:
+    """Somebody who made four mistakes needs one attempt to see them."""
+    found = problems(
+        {
+            "PSM_HTTP_PROT": "1",
+            "PSM_HTTP_PORT": "99999",
+            "PSM_INGEST": "maybe",
+            "PSM_REPLICAS": "2",
+            "NATS_URL": "http://x",
+        }
+    )
+    assert found == [
+        "PSM_HTTP_PROT is not a setting; did you mean PSM_HTTP_PORT?",
+        "NATS_URL: expected `str` matching regex '^(nats|tls|ws|wss)://'",
+        "PSM_REPLICAS: expected one of 1, 3, 5",
+        "PSM_HTTP_PORT: expected `int` <= 65535",
+        "PSM_INGEST: expected true or false",
+    ]
+
+
+def test_values_of_environment_win_over_the_file(tmp_path: Path) -> None:
+    """The environment is nearer to the process than a file, a file than the default."""
+    toml = tmp_path / "psm.toml"
+    toml.write_text('http_port = 1\nmetrics_port = 2\nworker_partitions = "3"\n')
+    settings, sources = settings_with_sources({"PSM_HTTP_PORT": "9"})
+    assert (settings.http_port, settings.metrics_port) == (9, 2)
+    assert settings.worker_partitions == (3,)
+    assert sources["http_port"] == "PSM_HTTP_PORT"
+    assert sources["metrics_port"] == "psm.toml"
+    assert sources["log_level"] == "default"
+    other = tmp_path / "other.toml"
+    other.write_text("metrics_port = 7")
+    assert load_settings({"PSM_CONFIG_FILE": str(other)}).metrics_port == 7
+
+
+def test_file_is_checked_like_the_environment(tmp_path: Path) -> None:
+    """Unknown keys, wrong types and secrets in psm.toml are refused."""
+    toml = tmp_path / "psm.toml"
+    toml.write_text(f'htp_port = 1\nmetrics_port = "x"\npostgres_dsn = "{DSN}"\n')
+    assert problems({}, toml) == [
+        f"{toml}: htp_port is not a setting; did you mean http_port?",
+        f"{toml}: postgres_dsn is secret; use POSTGRES_DSN or POSTGRES_DSN_FILE",
+        f"{toml}: metrics_port: expected `int`, got `str`",
+    ]
+    toml.write_text("= 1")
+    assert problems({}, toml)[0].startswith(str(toml))
+    assert "No such file" in problems({}, tmp_path / "absent.toml")[0]
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    """`<NAME>_FILE` reads a mounted secret, without its trailing newline."""
+    dsn, password = tmp_path / "dsn", tmp_path / "password"
+    dsn.write_text(DSN + "\n")
+    password.write_text(SECRET)
+    env = {
+        "POSTGRES_DSN_FILE": str(dsn),
+        "PSM_NATS_USER": "psm",
+        "PSM_NATS_PASSWORD_FILE": str(password),
+    }
+    settings = load_settings(env)
+    assert settings.postgres_dsn == DSN
+    assert settings.nats_password == SECRET
+    assert problems(env | {"POSTGRES_DSN": DSN}) == [
+        "POSTGRES_DSN and POSTGRES_DSN_FILE are both set; keep one"
+    ]
+    dsn.write_text(" \n")
+    assert problems(env) == [f"POSTGRES_DSN_FILE: {dsn} is empty"]
+    dsn.write_bytes(b"\xff\xfe")
+    assert problems(env) == [f"POSTGRES_DSN_FILE: {dsn} is not text"]
+    assert "No such file" in problems({"POSTGRES_DSN_FILE": str(tmp_path / "absent")})[0]
+    assert "PSM_NATS_USER_FILE is not a setting" in problems({"PSM_NATS_USER_FILE": "x"})[0]
+
+
+def test_nats_cli_context_fills_what_is_missing(tmp_path: Path) -> None:
+    """A context supplies address and identity; what is set here wins, identity as a whole."""
+    folder = tmp_path / "nats" / "context"
+    folder.mkdir(parents=True)
+    context = {"url": "nats://far:4222", "user": "ops", "password": SECRET, "ca": "~/ca.pem"}
+    (folder / "prod.json").write_text(json.dumps(context))
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "PSM_NATS_CONTEXT": "prod"}
+    settings, sources = settings_with_sources(env)
+    assert settings.nats_url == "nats://far:4222"
+    assert (settings.nats_user, settings.nats_password) == ("ops", SECRET)
+    assert settings.nats_ca_file == str(Path("~/ca.pem").expanduser())
+    assert sources["nats_url"] == "context prod"
+    mine = load_settings(env | {"PSM_NATS_TOKEN": "t", "NATS_URL": "nats://near:4222"})
+    assert (mine.nats_url, mine.nats_user, mine.nats_token) == ("nats://near:4222", None, "t")
+    assert "cannot read" in problems(env | {"PSM_NATS_CONTEXT": "absent"})[0]
+    (folder / "bad.json").write_text("{")
+    assert "is not JSON" in problems(env | {"PSM_NATS_CONTEXT": "bad"})[0]
+    assert "expected the name" in problems(env | {"PSM_NATS_CONTEXT": "../x"})[0]
+
+
+def test_contradictions_are_named() -> None:
+    """Values that are fine alone and wrong together are refused."""
+    assert problems({"PSM_PARTITIONS": "4", "PSM_WORKER_PARTITIONS": "2-4"}) == [
+        "PSM_WORKER_PARTITIONS names partition 4, but there are 4 (0 to 3)"
+    ]
+    assert problems({"PSM_NATS_USER": "x"}) == [
+        "PSM_NATS_USER and PSM_NATS_PASSWORD need each other"
+    ]
+    assert problems({"PSM_NATS_TOKEN": "x", "PSM_NATS_CREDS_FILE": "y"}) == [
+        "PSM_NATS_TOKEN and PSM_NATS_CREDS_FILE are both set; keep one"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1-2-3", "99999"])
+def test_bad_partition_lists_are_refused(text: str) -> None:
+    """Only ascending ranges and numbers make a list of partitions."""
+    with pytest.raises(ValueError, match=r"expected partitions|runs backwards"):
+        partitions_of(text)
+
+
+def test_secrets_are_never_shown() -> None:
+    """Neither repr, nor rich, nor public values, nor error texts contain a secret."""
+    settings = load_settings(
+        {
+            "POSTGRES_DSN": DSN,
+            "PSM_NATS_USER": "psm",
+            "PSM_NATS_PASSWORD": SECRET,
+            "NATS_URL": f"nats://u:{SECRET}@h:4222,nats://{SECRET}@h2:4222",
+        }
+    )
+    rich = io.StringIO()
+    Console(file=rich, width=10_000).print(settings)
+    for shown in (repr(settings), str(settings), str(settings.public()), rich.getvalue()):
+        assert SECRET not in shown
+        assert "***@h2:4222" in shown
+    everything_wrong = {field.env: f"\x00{SECRET}" for field in about() if not field.secret} | {
+        "POSTGRES_DSN": SECRET,
+        "POSTGRES_DSN_FILE": "/nowhere",
+        "PSM_X": SECRET,
+    }
+    assert SECRET not in " ".join(problems(everything_wrong))
+
+
+def test_missing_database_is_said_clearly() -> None:
+    """A command that needs PostgreSQL names the variable."""
+    with pytest.raises(ConfigError, match="POSTGRES_DSN is not set"):
+        load_settings({}).require_postgres_dsn()
+
+
+def test_unusable_certificate_is_said_clearly(tmp_path: Path) -> None:
+    """A CA that cannot be read is a configuration error, not a stack trace."""
+    settings = load_settings({"PSM_NATS_CA_FILE": str(tmp_path / "absent.pem")})
+    with pytest.raises(ConfigError, match="PSM_NATS_CA_FILE"):
+        settings.nats_options()
+
+
+def test_every_setting_is_described() -> None:
+    """Names are unique, helps are sentences, secrets have no default."""
+    assert len({field.env for field in about()}) == len(about())
+    for field in about():
+        assert field.help.endswith((".", "off."))
+        assert field.env in {"NATS_URL", "POSTGRES_DSN"} or field.env.startswith("PSM_")
+        assert field.default is None or not field.secret

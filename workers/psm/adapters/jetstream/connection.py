@@ -1,0 +1,172 @@
+"""Connecting to NATS, with settings that notice a dead connection soon and never give up.
+
+The first connection must work within a bounded time, because a wrong address or password is
+the operator's to fix. Later losses are waited out for ever. What NATS reports on the side
+(permission errors look like timeouts to the caller) is logged and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from psm.contracts.errors import ConfigError, TransientError
+
+PING_INTERVAL_S = 10
+MAX_OUTSTANDING_PINGS = 2
+FIRST_CONNECT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class ConnectionCounters:
+    """How often something went wrong on a connection, since it was made."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.permission_errors = 0
+        self.slow_consumers = 0
+        self.disconnects = 0
+        self.reconnects = 0
+
+
+async def connect(
+    url: str,
+    *,
+    name: str,
+    creds: Path | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    inbox_prefix: str = "_INBOX",
+    connect_timeout_s: float = FIRST_CONNECT_S,
+    counters: ConnectionCounters | None = None,
+) -> Client:
+    """Return a connection that reconnects for ever.
+
+    Args:
+        url: one or more server addresses, separated by commas.
+        name: shown by the broker's monitoring, such as `psm-worker`.
+        creds: credentials file (JWT and key).
+        user: user name; the `password` belongs to it.
+        password: never logged and never part of an error text.
+        inbox_prefix: where answers arrive; the broker's permissions name it per service.
+        connect_timeout_s: how long the first connection may take.
+        counters: counted up by whatever the connection reports.
+
+    Raises:
+        ConfigError: the address, the credentials or the password is refused.
+        TransientError: no server answers within `connect_timeout_s`.
+    """
+    servers = [part.strip() for part in url.split(",") if part.strip()]
+    client = Client()
+    watch = _Watch(client, name, counters or ConnectionCounters())
+    if creds is not None and not creds.is_file():  # noqa: ASYNC240 - once, before anything runs
+        raise ConfigError(f"the NATS credentials file {creds} does not exist")
+    opening = asyncio.ensure_future(
+        client.connect(
+            servers,
+            name=name,
+            user=user,
+            password=password,
+            user_credentials=str(creds) if creds is not None else None,
+            inbox_prefix=inbox_prefix,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            connect_timeout=2,
+            ping_interval=PING_INTERVAL_S,
+            max_outstanding_pings=MAX_OUTSTANDING_PINGS,
+            error_cb=watch.error,
+            disconnected_cb=watch.disconnected,
+            reconnected_cb=watch.reconnected,
+            closed_cb=watch.closed,
+        )
+    )
+    refused = asyncio.ensure_future(watch.refused.wait())
+    try:
+        await asyncio.wait(
+            {opening, refused}, timeout=connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        _check(opening, servers, watch, connect_timeout_s)
+    except BaseException:
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError, nats.errors.Error):
+            await opening
+        await client.close()
+        raise
+    finally:
+        refused.cancel()
+    watch.opened = True
+    return client
+
+
+class _Watch:
+    """The callbacks of one connection."""
+
+    def __init__(self, client: Client, name: str, counters: ConnectionCounters) -> None:
+        self._client = client
+        self.counters = counters
+        self.opened = False
+        self.refused = asyncio.Event()
+        self.last_error: Exception | None = None
+        self._log = _log.bind(connection=name)
+
+    async def error(self, error: Exception) -> None:
+        self.last_error = error
+        if isinstance(error, nats.errors.AuthorizationError) or "uthoriz" in str(error):
+            self.refused.set()
+        if not self.opened:
+            return
+        self.counters.errors += 1
+        text = str(error) or type(error).__name__
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.counters.slow_consumers += 1
+            self._log.error("nats.consumer_slowed", subject=error.subject)
+        elif "permissions violation" in text.lower():
+            self.counters.permission_errors += 1
+            self._log.error("nats.permission_refused", detail=text)
+        else:
+            self._log.warning("nats.error_reported", detail=text)
+
+    async def disconnected(self) -> None:
+        if self.opened and not self._client.is_closed:
+            self.counters.disconnects += 1
+            self._log.warning("nats.connection_lost")
+
+    async def reconnected(self) -> None:
+        self.counters.reconnects += 1
+        self._log.info("nats.connection_restored")
+
+    async def closed(self) -> None:
+        if self.opened:
+            self._log.info("nats.connection_closed")
+
+
+def _check(
+    opening: asyncio.Future[None], servers: Sequence[str], watch: _Watch, waited_s: float
+) -> None:
+    """Raise what kept the first connection from being made, without any secret."""
+    where = _shown(servers)
+    if watch.refused.is_set():
+        raise ConfigError(f"NATS at {where} refuses the credentials: {watch.last_error}")
+    if not opening.done():
+        reason = f" ({watch.last_error})" if watch.last_error else ""
+        raise TransientError(f"NATS at {where} does not answer within {waited_s:g} s{reason}")
+    try:
+        opening.result()
+    except (OSError, ValueError, nats.errors.Error) as error:
+        detail = str(error) or type(error).__name__
+        raise ConfigError(f"cannot connect to NATS at {where}: {detail}") from None
+
+
+def _shown(servers: Sequence[str]) -> str:
+    """Addresses without user and password."""
+    parts = [urlsplit(server if "://" in server else f"nats://{server}") for server in servers]
+    return ", ".join(f"{part.scheme}://{part.netloc.rpartition('@')[2]}" for part in parts)

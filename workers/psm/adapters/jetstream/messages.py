@@ -1,0 +1,55 @@
+"""What the stream keeps and what we give it: stored and outgoing messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+STATUS = "Status"
+DESCRIPTION = "Description"
+
+
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One message as a stream keeps it.
+
+    Attributes:
+        subject: as stored, after the stream's subject transform.
+        sequence: position in the stream.
+        time_ns: when the leader stored it, nanoseconds since the Unix epoch.
+        data: the body.
+        headers: the producer's headers, or None.
+    """
+
+    subject: str
+    sequence: int
+    time_ns: int
+    data: bytes
+    headers: dict[str, str] | None = None
+
+    def header(self, name: str) -> str | None:
+        """Return one header, or None."""
+        return self.headers.get(name) if self.headers else None
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """One message to publish."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str] | None = None
+
+
+def parse_headers(raw: bytes) -> dict[str, str] | None:
+    """Return the headers of a `NATS/1.0` block, or None if there are none."""
+    lines = raw.decode("utf-8", "surrogateescape").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name: value.strip() for name, _, value in pairs} or None
+
+
+def time_ns(text: str) -> int:
+    """Return nanoseconds since the epoch of an RFC 3339 UTC time, to the last digit."""
+    seconds, _, fraction = text.removesuffix("Z").partition(".")
+    whole = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
+    return int(whole.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or "0")

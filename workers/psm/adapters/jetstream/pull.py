@@ -1,0 +1,267 @@
+"""One ephemeral consumer on the broker, read by raw pulls and without acknowledgements.
+
+The building block of `OrderedReader`: whatever is irregular (a gap in the consumer's own
+numbers, silence, deletion, a lost connection) ends it with `ConsumerLostError`. Nothing can
+pile up: the broker sends only what was pulled, so the inbox needs no limit at which a client
+library would drop messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from psm.adapters.jetstream.api import API, call
+from psm.adapters.jetstream.messages import DESCRIPTION, STATUS, StoredMessage
+from psm.contracts.errors import TransientError
+
+PULL_WINDOWS = 2
+PULL_EXPIRES_S = 30.0
+HEARTBEAT_S = 1.0
+MISSED_HEARTBEATS = 2
+INACTIVE_THRESHOLD_S = 60.0
+NANOS = 1_000_000_000
+# Where the numbers start in `$JS.ACK.<stream>.<consumer>.<n>.<sseq>.<cseq>.<ts>.<pending>` and
+# in the long form, which has domain and account before and a token behind.
+_SHORT_ACK = 9
+_SHORT_BASE, _LONG_BASE = 5, 7
+
+
+class ConsumerLostError(TransientError):
+    """The consumer cannot be trusted any more; open a new one behind the last position.
+
+    Attributes:
+        reason: stable code for counters, such as `gap` or `heartbeat_missed`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"consumer lost: {reason}")
+        self.reason = reason
+
+
+def by_start_sequence(filters: Sequence[str], start_sequence: int) -> dict[str, Any]:
+    """Consumer settings: everything on `filters` from `start_sequence` on."""
+    return {
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": max(1, start_sequence),
+        "filter_subjects": list(filters),
+    }
+
+
+def by_last_per_subject(filters: Sequence[str]) -> dict[str, Any]:
+    """Consumer settings: the newest message of every subject that matches, then what follows."""
+    return {"deliver_policy": "last_per_subject", "filter_subjects": list(filters)}
+
+
+class PullConsumer:
+    """An open consumer.
+
+    Attributes:
+        pending: how many messages the stream still had behind the last one taken.
+    """
+
+    def __init__(self, nc: Client, stream: str, *, batch: int, heartbeat_s: float) -> None:
+        self.pending = 0
+        self._nc = nc
+        self._stream = stream
+        self._name = f"psm-{secrets.token_hex(8)}"
+        self._inbox = nc.new_inbox()
+        self._batch = batch
+        self._heartbeat_s = heartbeat_s
+        self._pull_body = msgspec.json.encode(
+            {
+                "batch": batch,
+                "expires": int(PULL_EXPIRES_S * NANOS),
+                "idle_heartbeat": int(heartbeat_s * NANOS),
+            }
+        )
+        self._reconnects = nc.stats["reconnects"]
+        self._subscription: Subscription | None = None
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._heard_at = 0.0
+        self._credit = 0  # messages the broker may still send
+        self._received = 0
+        self._sent_at_last_heartbeat = 0
+        self._taken = 0  # consumer sequence of the last message taken
+        self._lost: str | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        nc: Client,
+        stream: str,
+        settings: Mapping[str, Any],
+        *,
+        batch: int,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> Self:
+        """Create the consumer on the broker and start to pull.
+
+        Raises:
+            ApiError: the broker refuses it, such as `StreamNotFoundError`.
+            TransientError: the broker does not answer.
+        """
+        self = cls(nc, stream, batch=batch, heartbeat_s=heartbeat_s)
+        config = {
+            "name": self._name,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "replay_policy": "instant",
+            "inactive_threshold": int(INACTIVE_THRESHOLD_S * NANOS),
+            **settings,
+        }
+        operation = f"CONSUMER.CREATE.{stream}.{self._name}"
+        answer = await call(nc, operation, {"stream_name": stream, "config": config})
+        self.pending = int(answer.get("num_pending", 0))
+        try:
+            self._subscription = await nc.subscribe(
+                self._inbox, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+            self._heard_at = asyncio.get_running_loop().time()
+            await self._pull()
+        except nats.errors.Error as error:
+            raise ConsumerLostError("connection") from error
+        return self
+
+    @property
+    def arrived(self) -> int:
+        """Messages that are here and not yet taken."""
+        return len(self._arrived)
+
+    def take(self, limit: int) -> list[StoredMessage]:
+        """Return up to `limit` messages that have arrived, in order, without waiting.
+
+        Raises:
+            ConsumerLostError: the next message does not follow the last one (reason `gap`).
+        """
+        arrived = self._arrived
+        taken: list[StoredMessage] = []
+        for _ in range(min(limit, len(arrived))):
+            message = arrived[0]
+            tokens = message.reply.split(".")
+            base = _SHORT_BASE if len(tokens) == _SHORT_ACK else _LONG_BASE
+            if int(tokens[base + 1]) != self._taken + 1:
+                self._lost = "gap"
+                arrived.clear()
+                break
+            arrived.popleft()
+            self._taken += 1
+            self.pending = int(tokens[base + 3])
+            taken.append(
+                StoredMessage(
+                    subject=message.subject,
+                    sequence=int(tokens[base]),
+                    time_ns=int(tokens[base + 2]),
+                    data=message.data,
+                    headers=message.headers or None,
+                )
+            )
+        if self._lost == "gap" and not taken:
+            raise ConsumerLostError("gap")
+        return taken
+
+    async def wait(self, timeout_s: float, more_than: int = 0) -> None:
+        """Wait until more than `more_than` messages have arrived, at most `timeout_s`.
+
+        Raises:
+            ConsumerLostError: nothing has arrived, and nothing will from this consumer.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while len(self._arrived) <= more_than:
+            self._wake.clear()
+            await self.top_up()
+            now = loop.time()
+            remaining = started + timeout_s - now
+            if remaining <= 0:
+                return
+            # Heartbeats that came while the owner computed are heard first, so silence
+            # counts only from the moment somebody listens.
+            silent_at = max(self._heard_at, started) + self._silence_s
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining, max(0.001, silent_at - now))):
+                    await self._wake.wait()
+            heard = max(self._heard_at, started)
+            if not self._arrived and loop.time() - heard >= self._silence_s:
+                self._lost = self._lost or "heartbeat_missed"
+
+    async def top_up(self) -> None:
+        """Pull again when half of what may be outstanding is used up.
+
+        Raises:
+            ConsumerLostError: the consumer is gone and everything that had arrived was taken.
+        """
+        if self._nc.stats["reconnects"] != self._reconnects:
+            self._lost = self._lost or "reconnect"
+        elif not self._nc.is_connected:
+            self._lost = self._lost or "connection"
+        if self._lost is not None:
+            if self._arrived:
+                return
+            raise ConsumerLostError(self._lost)
+        if self._credit + len(self._arrived) <= self._batch * (PULL_WINDOWS - 1):
+            try:
+                await self._pull()
+            except nats.errors.Error as error:
+                raise ConsumerLostError("connection") from error
+
+    async def close(self) -> None:
+        """Stop listening and delete the consumer; what cannot be reached is left to time out."""
+        subscription, self._subscription = self._subscription, None
+        self._arrived.clear()
+        if self._nc.is_closed:
+            return
+        with contextlib.suppress(nats.errors.Error):
+            if subscription is not None:
+                await subscription.unsubscribe()
+            if self._nc.is_connected:
+                # Not waited for: a consumer that survives ends by its inactive threshold.
+                await self._nc.publish(f"{API}.CONSUMER.DELETE.{self._stream}.{self._name}")
+
+    @property
+    def _silence_s(self) -> float:
+        return self._heartbeat_s * (MISSED_HEARTBEATS + 0.5)
+
+    async def _pull(self) -> None:
+        self._credit += self._batch
+        subject = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+        await self._nc.publish(subject, self._pull_body, reply=self._inbox)
+
+    async def _on_message(self, message: Msg) -> None:
+        if message.subject == self._inbox:
+            self._on_status(message.headers or {})
+        else:
+            self._arrived.append(message)
+            self._received += 1
+            self._credit -= 1
+        self._heard_at = asyncio.get_running_loop().time()
+        self._wake.set()
+
+    def _on_status(self, headers: Mapping[str, str]) -> None:
+        status = headers.get(STATUS)
+        if status == "100":
+            # What the broker had sent at the last heartbeat must be here by this one.
+            if self._received < self._sent_at_last_heartbeat:
+                self._lost = self._lost or "tail_gap"
+            self._sent_at_last_heartbeat = int(headers.get("Nats-Last-Consumer", 0))
+        elif status in {"404", "408"}:
+            # A pull ran out of time; what it did not deliver is no longer owed.
+            self._credit -= int(headers.get("Nats-Pending-Messages", 0))
+        elif status == "503":
+            self._lost = self._lost or "no_responders"
+        else:
+            text = headers.get(DESCRIPTION, f"status {status}").lower()
+            self._lost = self._lost or re.sub(r"[^a-z0-9]+", "_", text).strip("_")

@@ -1,0 +1,88 @@
+"""Bounded reads: the newest message of every subject, and a range of sequences."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from nats.aio.client import Client
+
+from psm.adapters.jetstream.errors import UnknownOutcomeError
+from psm.adapters.jetstream.messages import StoredMessage
+from psm.adapters.jetstream.pull import ConsumerLostError, PullConsumer, by_last_per_subject
+from psm.adapters.jetstream.reader import BATCH, OrderedReader
+
+_ATTEMPTS = 5
+_SILENCE_S = 10.0
+
+
+async def last_per_subject(
+    nc: Client, stream: str, filter_subjects: Sequence[str]
+) -> list[StoredMessage]:
+    """Return the newest message of every subject that matches, by ascending sequence.
+
+    A message that is stored while this reads may be missing, or be there in place of its
+    predecessor. At most one message per subject is returned.
+
+    Raises:
+        StreamNotFoundError: there is no such stream.
+        TransientError: the broker could not be read, five times in a row.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return await _last_per_subject(nc, stream, filter_subjects)
+        except ConsumerLostError as lost:
+            reason = lost.reason
+    raise UnknownOutcomeError(f"{stream}: cannot read the last messages ({reason})")
+
+
+async def read_range(
+    nc: Client,
+    stream: str,
+    filter_subjects: Sequence[str],
+    start_sequence: int,
+    end_sequence: int,
+    *,
+    batch: int = BATCH,
+    silence_s: float = _SILENCE_S,
+) -> AsyncIterator[list[StoredMessage]]:
+    """Yield the matching messages from `start_sequence` to `end_sequence`, both included.
+
+    Lists of up to `batch`, in order. It ends when a message beyond the range shows up or when
+    nothing matching is left, so it never waits for what is not yet published.
+
+    Raises:
+        TransientError: the broker showed neither a message nor the end for `silence_s`.
+    """
+    reader = OrderedReader(nc, stream, filter_subjects, start_sequence, batch=batch)
+    try:
+        while reader.position < end_sequence:
+            messages = await reader.fetch(batch, 0.0)
+            if not messages and not reader.caught_up():
+                messages = await reader.fetch(batch, silence_s)
+            if not messages and not reader.caught_up():
+                raise UnknownOutcomeError(f"{stream}: nothing to read behind {reader.position}")
+            within = [message for message in messages if message.sequence <= end_sequence]
+            if within:
+                yield within
+            if len(within) < len(messages) or not messages:
+                return
+    finally:
+        await reader.close()
+
+
+async def _last_per_subject(
+    nc: Client, stream: str, filter_subjects: Sequence[str]
+) -> list[StoredMessage]:
+    settings = by_last_per_subject(filter_subjects)
+    consumer = await PullConsumer.open(nc, stream, settings, batch=BATCH)
+    newest: dict[str, StoredMessage] = {}
+    try:
+        while consumer.pending:
+            await consumer.wait(_SILENCE_S)
+            messages = consumer.take(BATCH)
+            if not messages:
+                raise ConsumerLostError("silence")
+            newest.update((message.subject, message) for message in messages)
+    finally:
+        await consumer.close()
+    return sorted(newest.values(), key=lambda message: message.sequence)

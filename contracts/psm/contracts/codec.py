@@ -78,7 +78,7 @@ def canonical_bytes(value: object) -> bytes:
 
 
 def encode(value: object) -> bytes:
-    """Return JSON with struct fields in their order and dict keys sorted; same value, same bytes."""
+    """Return JSON, struct fields in their order, dict keys sorted; same value, same bytes."""
     return _encoder.encode(value)
 
 
@@ -336,9 +336,7 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
     )
 
 
-def _check_rules(
-    rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path: str
-) -> None:
+def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path: str) -> None:
     for rule in rules:
         field = f"{path}.{rule.name}"
         value = fields.get(rule.name)

@@ -19,6 +19,7 @@ Decimal18 = Annotated[
 ]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, hex")]
 Status = Literal["open", "gap", "blocked"]
+Level = Literal["0.5", "0.8", "1.0", "leverage_limit"]
 Cause = Literal["event", "mark"]
 Change = Literal["opened", "increased", "reduced", "closed", "marked", "adjusted"]
 
@@ -118,7 +119,7 @@ class MarginUpdated(Common, frozen=True, kw_only=True):
 class MarginWarning(MarginUpdated, frozen=True, kw_only=True):
     """An upward crossing of a warning level."""
 
-    level: Literal["0.5", "0.8", "1.0", "leverage_limit"]
+    level: Level
 
 
 class EventRefused(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from psm.contracts.codec import canonical_bytes
 from psm.contracts.envelope import chain_next, chain_start
-from psm.contracts.updates import Status
+from psm.contracts.updates import Level, Status
 from psm.domain.money import ZERO, add, exact_text
 from psm.domain.positions import Position, Step
 from psm.domain.valuation import Valuation
@@ -125,7 +125,7 @@ class Account:
         self.identities = IdentityWindow()
         self.keys = KeyWindow()
         self.peak_equity: Decimal | None = None
-        self.warned: tuple[str, ...] = ()
+        self.warned: tuple[Level, ...] = ()
         self.unpublished: dict[str, None] = {}
         self.margin_published: tuple[str | None, ...] | None = None
         self.as_of = 0
@@ -215,7 +215,9 @@ class Account:
         return {
             "cash": {currency: exact_text(amount) for currency, amount in self.cash.items()},
             "currency": self.currency,
-            "leverage_limit": None if self.leverage_limit is None else exact_text(self.leverage_limit),
+            "leverage_limit": None
+            if self.leverage_limit is None
+            else exact_text(self.leverage_limit),
             "status": self.status,
             "totals": {
                 f"{currency}.{name}": exact_text(amount)

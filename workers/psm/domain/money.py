@@ -7,7 +7,6 @@ settings cannot change a number. What cannot be represented exactly in 100 digit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import (
     ROUND_HALF_EVEN,
     Context,
@@ -28,7 +27,7 @@ PUBLISHED_DECIMALS = 18
 _ERRORS = [InvalidOperation, DivisionByZero, Overflow, Underflow]
 _EXACT = Context(100, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [*_ERRORS, Inexact])
 _QUOTIENT = Context(34, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
-_PUBLISHED = Context(200, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
+_PUBLISHED = Context(400, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED_QUANTUM = Decimal(1).scaleb(-PUBLISHED_DECIMALS)
 
 add = _EXACT.add
@@ -47,11 +46,11 @@ def absolute(value: Decimal) -> Decimal:
     return value.copy_abs()
 
 
-def total(values: Iterable[Decimal]) -> Decimal:
-    """Return the exact sum of `values`."""
+def figure_sum(*values: Decimal) -> Decimal:
+    """Return the sum of `values` for publication: never fails, wider than any published figure."""
     result = ZERO
     for value in values:
-        result = add(result, value)
+        result = _PUBLISHED.add(result, value)
     return result
 
 

@@ -96,7 +96,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def fill(
-    position: Position, side: Literal["buy", "sell"], quantity: Decimal, price: Decimal, fee: Decimal
+    position: Position,
+    side: Literal["buy", "sell"],
+    quantity: Decimal,
+    price: Decimal,
+    fee: Decimal,
 ) -> list[Step]:
     """Return the position after a fill: one step, or for a flip `closed` and then `opened`.
 
@@ -206,7 +210,8 @@ def break_even_price(position: Position) -> Decimal | None:
     entry = entry_price(position)
     if entry is None or position.instrument.inverse:
         return None
-    burden = subtract(position.cycle_fees, position.cycle_funding)
-    return add(
-        entry, quotient(burden, multiply(position.size, position.instrument.multiplier))
-    )
+    try:
+        burden = subtract(position.cycle_fees, position.cycle_funding)
+        return add(entry, quotient(burden, multiply(position.size, position.instrument.multiplier)))
+    except ArithmeticError:
+        return None

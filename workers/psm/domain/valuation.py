@@ -16,8 +16,8 @@ import msgspec
 
 from psm.contracts.codec import canonical_bytes
 from psm.contracts.events import MarginTier
+from psm.contracts.updates import Level
 from psm.domain.money import (
-    ONE,
     ZERO,
     add,
     exact_text,
@@ -25,12 +25,15 @@ from psm.domain.money import (
     negate,
     quotient,
     subtract,
-    total,
 )
 from psm.domain.positions import Position, notional, unrealized_pnl
 
-WARNING_LEVELS = (("0.5", Decimal("0.5")), ("0.8", Decimal("0.8")), ("1.0", Decimal(1)))
-LEVERAGE_LIMIT = "leverage_limit"
+WARNING_LEVELS: tuple[tuple[Level, Decimal], ...] = (
+    ("0.5", Decimal("0.5")),
+    ("0.8", Decimal("0.8")),
+    ("1.0", Decimal(1)),
+)
+LEVERAGE_LIMIT: Level = "leverage_limit"
 _REARM = Decimal("0.95")
 
 
@@ -184,9 +187,7 @@ def maintenance_margin(value: Decimal, tiers: tuple[MarginTier, ...]) -> Decimal
     return subtract(multiply(value, rate), amount)
 
 
-def peak_after_flow(
-    peak: Decimal | None, equity: Decimal | None, flow: Decimal
-) -> Decimal | None:
+def peak_after_flow(peak: Decimal | None, equity: Decimal | None, flow: Decimal) -> Decimal | None:
     """Return the peak after an external flow, so that flows neither create nor hide drawdown.
 
     With equity V before and flow F: peak x (V + F) / V where both V and V + F are positive, else
@@ -208,23 +209,26 @@ def peak_after_equity(peak: Decimal | None, equity: Decimal | None) -> Decimal |
 
 
 def drawdown(peak: Decimal | None, equity: Decimal | None) -> Decimal | None:
-    """Return 1 - equity / peak, None without a peak."""
+    """Return 1 - equity / peak, with 34 significant digits; None without a peak."""
     if peak is None or equity is None:
         return None
-    return subtract(ONE, quotient(equity, peak))
+    try:
+        return quotient(subtract(peak, equity), peak)
+    except ArithmeticError:
+        return None
 
 
 def crossings(
-    valuation: Valuation, warned: tuple[str, ...], leverage_limit: Decimal | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    valuation: Valuation, warned: tuple[Level, ...], leverage_limit: Decimal | None
+) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
     """Return (levels crossed upwards now, levels that stay disarmed), both ascending.
 
     A level arms again below 0.95 of itself. Equity that is not positive counts as level 1.0 alone.
     """
     if valuation.equity is None:
         return (), warned
-    crossed: list[str] = []
-    disarmed: list[str] = []
+    crossed: list[Level] = []
+    disarmed: list[Level] = []
     ruined = valuation.equity <= 0 and bool(valuation.positions)
     for name, level in WARNING_LEVELS:
         ratio = valuation.margin_ratio or ZERO
@@ -260,5 +264,3 @@ def state_hash(ledger_hash: bytes, valuation: Valuation, peak: Decimal | None) -
         "peak_equity": text(peak),
     }
     return hashlib.sha256(ledger_hash + canonical_bytes(part)).digest()
-
-

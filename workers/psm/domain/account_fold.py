@@ -1,0 +1,280 @@
+"""Folds one message on `trades.*`: outcome, effect, release of what waited for it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from psm.contracts import registry
+from psm.contracts.codec import PayloadCodec, decode_envelope
+from psm.contracts.envelope import Envelope, event_hash
+from psm.contracts.errors import ContractError, InvariantError
+from psm.contracts.events import AccountEvent
+from psm.contracts.registry import UnknownEventError
+from psm.domain.account import PARKED_MAX, Account, Blocked, Parked
+from psm.domain.books import Books
+from psm.domain.evolve import evolve
+from psm.domain.messages import LogMessage
+from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
+from psm.domain.positions import Step
+from psm.domain.publish import Emitter
+from psm.domain.sequence import Entry, RejectedError, classify, entry_of, read
+from psm.domain.valuation import peak_after_flow
+
+
+class AccountFold:
+    """Folds one message on `trades.*`, and what it releases."""
+
+    def __init__(
+        self, books: Books, message: LogMessage, stream_id: str, history: History | None
+    ) -> None:
+        self.books = books
+        self.message = message
+        self.stream_id = stream_id
+        self.history = history
+        self.emitter = Emitter(books, message, "event")
+        self._run: list[Parked] = []
+
+    def run(self) -> Folded | NeedHistory:
+        """Fold the message; `NeedHistory` before anything is changed."""
+        account = self.books.accounts.get(self.stream_id)
+        if account is not None and self.message.log_sequence <= account.as_of:
+            return self._folded(Outcome.SKIPPED)
+        try:
+            entry = read(self.message, self.stream_id, account.version if account else 0)
+        except RejectedError as rejected:
+            self.emitter.caused_by(rejected.envelope)
+            self.emitter.refusal(
+                self.stream_id, account, "rejected", rejected.envelope, rejected.error
+            )
+            result = self._folded(Outcome.REJECTED, rejected.error.reason, rejected.envelope)
+        else:
+            judged = self._judge(account or Account(self.stream_id), entry)
+            if isinstance(judged, NeedHistory):
+                return judged
+            result = judged
+        account = self.books.accounts.get(self.stream_id)
+        if account is not None:
+            account.last_log_sequence = self.message.log_sequence
+        return result
+
+    def _judge(self, account: Account, entry: Entry) -> Folded | NeedHistory:
+        outcome, reason, detail = classify(account, entry.number, entry.identity, entry.hashed)
+        if outcome is None:
+            return self._next_in_order(entry)
+        if outcome in (Outcome.CONFLICT, Outcome.STALE):
+            self.emitter.caused_by(entry.envelope)
+            known = self.books.accounts.get(self.stream_id)
+            error = ContractError(reason, detail)
+            self.emitter.refusal(self.stream_id, known, outcome.value, entry.envelope, error)
+        elif outcome is Outcome.PARKED:
+            return self._park(entry)
+        elif outcome is Outcome.HELD:
+            self._hold(entry)
+        return self._folded(outcome, reason or None, entry.envelope)
+
+    def _park(self, entry: Entry, event_log_sequence: int | None = None) -> Folded:
+        account = self.books.open(self.stream_id)
+        self.books.touch(account, self.message.log_sequence)
+        self.emitter.caused_by(entry.envelope, event_log_sequence)
+        expected = account.version + 1
+        if len(account.parked) >= PARKED_MAX:
+            account.block(
+                Blocked(
+                    reason="gap_overflow",
+                    log_sequence=entry.log_sequence,
+                    held_from=entry.log_sequence,
+                )
+            )
+            detail = f"{PARKED_MAX} events wait for number {expected}; later ones are held"
+            self.emitter.blocked(account, "gap_overflow", detail)
+            return self._folded(Outcome.BLOCKED, "gap_overflow", entry.envelope)
+        first = not account.parked
+        account.park(
+            entry.number,
+            Parked(
+                identity=entry.identity,
+                event_hash=entry.hashed,
+                log_sequence=entry.log_sequence,
+            ),
+        )
+        if first:
+            detail = f"number {entry.number} came, number {expected} is missing"
+            self.emitter.blocked(account, "sequence_gap", detail)
+        return self._folded(Outcome.PARKED, "sequence_gap", entry.envelope)
+
+    def _hold(self, entry: Entry) -> None:
+        account = self.books.open(self.stream_id)
+        assert account.blocked is not None
+        if account.blocked.held_from is None:
+            self.books.touch(account, self.message.log_sequence)
+            held = msgspec.structs.replace(account.blocked, held_from=entry.log_sequence)
+            account.block(held)
+
+    def _next_in_order(self, entry: Entry) -> Folded | NeedHistory:
+        existing = self.books.accounts.get(self.stream_id)
+        try:
+            codec = registry.account_codec_for(entry.envelope)
+        except UnknownEventError as unknown:
+            self._block(entry, unknown)
+            return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
+        if existing is not None and self.history is None:
+            wanted = _history_wanted(existing, self.message.log_sequence)
+            if wanted is not None:
+                return wanted
+        account = self.books.open(self.stream_id)
+        self.books.touch(account, self.message.log_sequence)
+        held_from = account.blocked.held_from if account.blocked else None
+        waited = bool(account.parked) or account.blocked is not None
+        account.block(None)
+        self._seal_run(account, entry.number)
+        outcome, reason = self._take(account, entry, codec)
+        self._release_run(account)
+        if held_from is not None and account.blocked is None:
+            self._release_held(account, held_from, entry.number)
+        if waited and account.status == "open":
+            self.emitter.caused_by(entry.envelope)
+            self.emitter.resumed(account, entry.number)
+        return self._folded(outcome, reason, entry.envelope)
+
+    def _block(self, entry: Entry, unknown: ContractError, released: int | None = None) -> None:
+        account = self.books.open(self.stream_id)
+        self.books.touch(account, self.message.log_sequence)
+        account.block(Blocked(reason=unknown.reason, log_sequence=entry.log_sequence))
+        self.emitter.caused_by(entry.envelope, released)
+        self.emitter.blocked(account, unknown.reason, unknown.detail)
+
+    def _take(
+        self, account: Account, entry: Entry, codec: PayloadCodec, released: int | None = None
+    ) -> tuple[Outcome, str | None]:
+        """Apply or refuse the event that is next in order, and publish the account."""
+        books = self.books
+        self.emitter.caused_by(entry.envelope, released)
+        steps: tuple[Step, ...] = ()
+        flags: tuple[str, ...] = ()
+        refusal: ContractError | None = None
+        try:
+            event = cast("AccountEvent", codec.decode(entry.envelope.payload))
+            effect = evolve(account, event, books.instruments)
+            before = books.valuation(account).equity if account.currency else None
+            peak = peak_after_flow(account.peak_equity, before, effect.flow)
+            account.commit(effect)
+        except ContractError as error:
+            refusal = error
+        except ArithmeticError:
+            refusal = ContractError(
+                "arithmetic", "the event does not compute exactly in 100 digits"
+            )
+        else:
+            account.peak_equity = peak
+            steps, flags = effect.steps, effect.flags
+            for step in steps:
+                books.index(account, step.position.symbol)
+        account.take_place(entry.number, entry.identity, entry.hashed)
+        books.applied[self.stream_id] = books.applied.get(self.stream_id, 0) + 1
+        crossed = books.revalue(account) if refusal is None else ()
+        self.emitter.account(
+            account,
+            steps=steps,
+            crossed=crossed,
+            flags=flags,
+            refusal=(entry.envelope, refusal) if refusal else None,
+        )
+        if refusal is not None:
+            return Outcome.REFUSED, refusal.reason
+        return Outcome.APPLIED, None
+
+    def _seal_run(self, account: Account, number: int) -> None:
+        """Take the events that follow `number` without a gap off the parked list.
+
+        They leave it before the first of them is applied: at each place the ledger hash is that of
+        a stream that never had the gap.
+        """
+        self._run = []
+        while (number := number + 1) in account.parked:
+            self._run.append(account.unpark(number))
+
+    def _release_run(self, account: Account) -> None:
+        for place, parked in enumerate(self._run):
+            entry = self._from_history(parked.log_sequence, parked.event_hash)
+            try:
+                codec = registry.account_codec_for(entry.envelope)
+            except UnknownEventError as unknown:
+                for number, later in enumerate(self._run[place + 1 :], entry.number + 1):
+                    account.park(number, later)
+                self._block(entry, unknown, parked.log_sequence)
+                break
+            self._take(account, entry, codec, parked.log_sequence)
+        self._run = []
+
+    def _release_held(self, account: Account, held_from: int, missing: int) -> None:
+        """Fold the messages that were held behind a gap overflow, as if they came now."""
+        assert self.history is not None
+        for log_sequence in sorted(self.history):
+            if not held_from <= log_sequence < self.message.log_sequence:
+                continue
+            try:
+                entry = read(self.history[log_sequence], self.stream_id, account.version)
+            except RejectedError:
+                continue  # was rejected, and published as such, when it came
+            if entry.number < missing:
+                continue  # was judged when it came: it concerned a place already taken
+            self._judge_held(account, entry)
+            if account.blocked is not None:
+                if account.blocked.held_from is None:
+                    later = msgspec.structs.replace(account.blocked, held_from=log_sequence + 1)
+                    account.block(later)
+                return
+
+    def _judge_held(self, account: Account, entry: Entry) -> None:
+        outcome, reason, detail = classify(account, entry.number, entry.identity, entry.hashed)
+        if outcome is Outcome.PARKED:
+            self._park(entry, entry.log_sequence)
+        elif outcome in (Outcome.CONFLICT, Outcome.STALE):
+            self.emitter.caused_by(entry.envelope, entry.log_sequence)
+            error = ContractError(reason, detail)
+            self.emitter.refusal(self.stream_id, account, outcome.value, entry.envelope, error)
+        elif outcome is None:
+            try:
+                codec = registry.account_codec_for(entry.envelope)
+            except UnknownEventError as unknown:
+                self._block(entry, unknown, entry.log_sequence)
+                return
+            self._seal_run(account, entry.number)
+            self._take(account, entry, codec, entry.log_sequence)
+            self._release_run(account)
+
+    def _from_history(self, log_sequence: int, hashed: bytes) -> Entry:
+        message = (self.history or {}).get(log_sequence)
+        if message is None or event_hash(message.data) != hashed:
+            raise InvariantError(
+                f"{self.stream_id}: the parked message {log_sequence} is missing or has other bytes"
+            )
+        return entry_of(decode_envelope(message.data), message)
+
+    def _folded(
+        self, outcome: Outcome, reason: str | None = None, envelope: Envelope | None = None
+    ) -> Folded:
+        return Folded(
+            outcome=outcome,
+            reason=reason,
+            stream_id=self.stream_id,
+            sequence_number=envelope.sequence_number if envelope else None,
+            updates=self.emitter.updates,
+        )
+
+
+def _history_wanted(account: Account, log_sequence: int) -> NeedHistory | None:
+    """Return the range of the stream that is released when the next number is folded."""
+    if account.blocked is not None and account.blocked.held_from is not None:
+        positions = [p.log_sequence for p in account.parked.values()]
+        start, end = min([account.blocked.held_from, *positions]), log_sequence - 1
+    else:
+        run, number = [], account.version + 1
+        while (number := number + 1) in account.parked:
+            run.append(account.parked[number].log_sequence)
+        if not run:
+            return None
+        start, end = min(run), max(run)
+    return NeedHistory(stream_id=account.stream_id, from_log_sequence=start, to_log_sequence=end)

@@ -1,0 +1,140 @@
+"""The books of a partition: its accounts, and the tables of marks and instruments."""
+
+from __future__ import annotations
+
+import msgspec
+
+from psm.contracts.subjects import partition_of
+from psm.contracts.updates import Level
+from psm.domain.account import Account
+from psm.domain.positions import Instrument
+from psm.domain.valuation import (
+    Mark,
+    Valuation,
+    crossings,
+    peak_after_equity,
+    valuate,
+)
+
+RULES_VERSION = 1
+"""The newest rules this code knows; rules 1 hold from the start of every log."""
+
+VALUATION_INTERVAL_NS = 1_000_000_000
+
+
+class Books:
+    """Everything the fold knows and changes.
+
+    Attributes:
+        partitions: number of virtual partitions of the log.
+        partition: the one these books serve, or None for all of them.
+        valuation_interval_ns: how often changed valuations are published.
+        accounts: by stream id.
+        marks: current mark by symbol.
+        instruments: definitions by symbol.
+        numbers: last `sequence_number` per `instruments.*` and `control.*` subject.
+        holders: symbol -> accounts with an open position in it.
+        clock: running maximum of the times of `marks.*` messages, ns; None before the first.
+        position: log sequence of the last message folded.
+        unpublished: accounts with valuation changes not yet published.
+        dirty: account -> first log sequence since its last snapshot that changed anything of it.
+        applied: account -> events that took a place since its last snapshot.
+    """
+
+    def __init__(
+        self,
+        *,
+        partitions: int,
+        partition: int | None = None,
+        valuation_interval_ns: int = VALUATION_INTERVAL_NS,
+    ) -> None:
+        self.partitions = partitions
+        self.partition = partition
+        self.valuation_interval_ns = valuation_interval_ns
+        self.accounts: dict[str, Account] = {}
+        self.marks: dict[str, Mark] = {}
+        self.instruments: dict[str, Instrument] = {}
+        self.numbers: dict[str, int] = {}
+        self.holders: dict[str, dict[str, Account]] = {}
+        self.clock: int | None = None
+        self.position = 0
+        self.unpublished: dict[str, Account] = {}
+        self.dirty: dict[str, int] = {}
+        self.applied: dict[str, int] = {}
+
+    def open(self, stream_id: str) -> Account:
+        """Return the account, creating an empty one for a new stream."""
+        account = self.accounts.get(stream_id)
+        if account is None:
+            account = self.accounts[stream_id] = Account(stream_id)
+        return account
+
+    def restore(self, account: Account) -> None:
+        """Take in an account that was loaded from a snapshot."""
+        self.accounts[account.stream_id] = account
+        for symbol in account.positions:
+            self.index(account, symbol)
+        if account.unpublished:
+            self.unpublished[account.stream_id] = account
+
+    def touch(self, account: Account, log_sequence: int) -> None:
+        """Note that a message changed something of the account."""
+        self.dirty.setdefault(account.stream_id, log_sequence)
+
+    def index(self, account: Account, symbol: str) -> None:
+        """Keep the index of holders true after a position changed."""
+        if account.positions[symbol].size:
+            self.holders.setdefault(symbol, {})[account.stream_id] = account
+        elif symbol in self.holders:
+            self.holders[symbol].pop(account.stream_id, None)
+
+    def owns(self, token: str) -> bool:
+        """Return whether these books publish what concerns a symbol and no account."""
+        return self.partition is None or self.partition == partition_of(token, self.partitions)
+
+    def valuation(self, account: Account) -> Valuation:
+        """Return the account's valuation at the current marks; computed when needed, then kept."""
+        if account.valuation is None:
+            account.valuation = valuate(
+                account.currency or "",
+                account.cash,
+                account.open_positions(),
+                self.marks,
+                account.leverage_limit,
+            )
+        return account.valuation
+
+    def revalue(self, account: Account) -> tuple[Level, ...]:
+        """Value the account anew, move its peak, return the warning levels it crossed upwards."""
+        account.valuation = None
+        valuation = self.valuation(account)
+        account.peak_equity = peak_after_equity(account.peak_equity, valuation.equity)
+        crossed, account.warned = crossings(valuation, account.warned, account.leverage_limit)
+        return crossed
+
+
+class Tables(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the books that belongs to no account, as a checkpoint keeps it."""
+
+    marks: dict[str, Mark]
+    instruments: dict[str, Instrument]
+    numbers: dict[str, int]
+    clock: int | None
+
+
+def tables_of(books: Books) -> Tables:
+    """Return a copy of the books' tables."""
+    return Tables(
+        marks=dict(books.marks),
+        instruments=dict(books.instruments),
+        numbers=dict(books.numbers),
+        clock=books.clock,
+    )
+
+
+def restore_tables(books: Books, tables: Tables) -> None:
+    """Put the tables of a checkpoint into empty books."""
+    books.marks = dict(tables.marks)
+    books.instruments = dict(tables.instruments)
+    books.numbers = dict(tables.numbers)
+    books.clock = tables.clock

@@ -1,0 +1,123 @@
+"""The sequence rules of a stream: which message is next, known, too early, or no event at all."""
+
+from __future__ import annotations
+
+import msgspec
+
+from psm.contracts.codec import decode_envelope
+from psm.contracts.envelope import Envelope, event_hash
+from psm.contracts.errors import ContractError
+from psm.contracts.subjects import is_stream_id
+from psm.domain.account import Account
+from psm.domain.messages import LogMessage
+from psm.domain.outcomes import Outcome
+from psm.domain.windows import same_hash
+
+SEQUENCE_AHEAD_MAX = 100_000
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """An account event ready to take its place."""
+
+    envelope: Envelope
+    number: int
+    identity: bytes
+    hashed: bytes
+    log_sequence: int
+
+
+class RejectedError(Exception):
+    """A message that is no event of its stream: it takes no place. Never leaves the fold."""
+
+    def __init__(self, error: ContractError, envelope: Envelope | None) -> None:
+        super().__init__(error.reason)
+        self.error = error
+        self.envelope = envelope
+
+
+def read(message: LogMessage, stream_id: str, version: int) -> Entry:
+    """Return the event in a message on `trades.*`; raises `RejectedError` where it is none."""
+    envelope = None
+    try:
+        envelope = decode_envelope(message.data)
+        if envelope.stream_id != stream_id or not is_stream_id(stream_id):
+            raise ContractError(
+                "stream_mismatch",
+                f"stream_id {envelope.stream_id} came on the subject of {stream_id}",
+                "stream_id",
+            )
+        if envelope.sequence_number is None:
+            raise ContractError(
+                "sequence_missing", "sequence_number is required on trades.*", "sequence_number"
+            )
+        if envelope.sequence_number > version + SEQUENCE_AHEAD_MAX:
+            raise ContractError(
+                "sequence_too_far",
+                f"sequence_number {envelope.sequence_number} is more than "
+                f"{SEQUENCE_AHEAD_MAX} beyond {version}",
+                "sequence_number",
+            )
+    except ContractError as error:
+        raise RejectedError(error, envelope) from None
+    return entry_of(envelope, message)
+
+
+def is_rejected(message: LogMessage, stream_id: str, version: int) -> bool:
+    """Return whether a message on `trades.*` is no event of its stream and takes no place."""
+    try:
+        read(message, stream_id, version)
+    except RejectedError:
+        return True
+    return False
+
+
+def entry_of(envelope: Envelope, message: LogMessage) -> Entry:
+    """Return the entry of a numbered event."""
+    assert envelope.sequence_number is not None
+    return Entry(
+        envelope=envelope,
+        number=envelope.sequence_number,
+        identity=envelope.identity,
+        hashed=event_hash(message.data),
+        log_sequence=message.log_sequence,
+    )
+
+
+def classify(
+    account: Account, number: int, identity: bytes, hashed: bytes
+) -> tuple[Outcome | None, str, str]:
+    """Return (outcome, reason, detail) by the sequence rules; outcome None is next in order."""
+    expected = account.version + 1
+    if account.blocked is not None and number >= expected:
+        missing = account.blocked.reason == "gap_overflow" and number == expected
+        if not missing:
+            return Outcome.HELD, account.blocked.reason, ""
+    remembered = account.identities.hash_of(identity)
+    parked_number = _parked_under(account, identity)
+    if remembered is None and parked_number is not None:
+        remembered = account.parked[parked_number].event_hash[:16]
+    if remembered is not None and not same_hash(remembered, hashed):
+        return Outcome.CONFLICT, "event_id_conflict", "this event_id came before with other bytes"
+    taken = "another event has this sequence_number; the first in the log wins"
+    if number < expected:
+        place = account.identities.at(account.version - number)
+        if place is None:
+            detail = f"number {number} is older than the places remembered at {account.version}"
+            return Outcome.STALE, "stale_unverified", detail
+        if place[0] == identity and same_hash(place[1], hashed):
+            return Outcome.DUPLICATE, "", ""
+        return Outcome.CONFLICT, "sequence_conflict", taken
+    if number in account.parked:
+        if account.parked[number].event_hash == hashed:
+            return Outcome.DUPLICATE, "", ""
+        return Outcome.CONFLICT, "sequence_conflict", taken
+    if number > expected:
+        return Outcome.PARKED, "sequence_gap", ""
+    return None, "", ""
+
+
+def _parked_under(account: Account, identity: bytes) -> int | None:
+    for number, parked in account.parked.items():
+        if parked.identity == identity:
+            return number
+    return None

@@ -1,0 +1,106 @@
+"""`psm config`: what is set, whether it is right, and the documents made from the settings."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from cyclopts import App
+
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.config import settings_with_sources
+from psm.workers.settings import About, about, written
+
+app = App(name="config", help="Show, check and document the settings.")
+
+_HEADINGS = {
+    "nats": "NATS",
+    "postgres": "PostgreSQL",
+    "log": "Log",
+    "worker": "Worker",
+    "http": "Read API",
+    "telemetry": "Logs, metrics, traces",
+}
+
+
+@app.command
+def show(*, output: Output = DEFAULT_OUTPUT) -> None:
+    """Show every setting, and where its value came from; secrets are blanked out."""
+    settings, sources = settings_with_sources()
+    public = settings.public()
+    rows = (
+        {
+            "setting": field.env,
+            "value": _shown(field, public[field.name]),
+            "source": sources[field.name],
+        }
+        for field in about()
+    )
+    output.rows(rows, ("setting", "value", "source"))
+
+
+@app.command
+def check(*, output: Output = DEFAULT_OUTPUT) -> None:
+    """Check the settings; exit 2 and name every problem if there is one."""
+    _, sources = settings_with_sources()
+    given = sum(source != "default" for source in sources.values())
+    output.document({"ok": True, "settings": len(sources), "given": given})
+
+
+@app.command
+def env_example() -> None:
+    """Print .env.example: every variable with its meaning and default."""
+    print(render_env_example(), end="")
+
+
+@app.command
+def docs() -> None:
+    """Print the reference page of all settings, in Markdown."""
+    print(render_docs(), end="")
+
+
+def render_env_example() -> str:
+    """Return the text of `.env.example`."""
+    lines = ["# Settings of PSM; copy to .env and change what differs. `psm config check` checks."]
+    for group, fields in groupby(about(), key=lambda field: field.group):
+        lines += ["", f"# --- {_HEADINGS[group]}"]
+        for field in fields:
+            lines += [f"# {_sentence(field)}", f"#{field.env}={field.default or ''}"]
+    return "\n".join(lines) + "\n"
+
+
+def render_docs() -> str:
+    """Return the text of `docs/configuration.md`."""
+    lines = [
+        "# Configuration",
+        "",
+        "<!-- Made by `psm config docs`; edit workers/psm/workers/settings.py instead. -->",
+        "",
+        "Every process reads the same settings once, when it starts. The first source that names",
+        "a value wins: the environment, `psm.toml` (in the working folder, or where",
+        "`PSM_CONFIG_FILE` points; keys are the names below in small letters, without `PSM_`),",
+        "the `nats` CLI context named by `PSM_NATS_CONTEXT`, the default.",
+        "",
+        "All problems are reported at once, and an unknown `PSM_*` variable is one.",
+        "Secrets never appear in logs, errors or `psm config show`; give them as a variable or,",
+        "better, as a file: `<NAME>_FILE` names a file that holds the value.",
+        "",
+        "`psm config show` prints the values in force and where each came from.",
+    ]
+    for group, fields in groupby(about(), key=lambda field: field.group):
+        lines += ["", f"## {_HEADINGS[group]}", "", "| variable | default | meaning |"]
+        lines += ["|---|---|---|"]
+        lines += [
+            f"| `{field.env}`{' or `' + field.env + '_FILE`' if field.secret else ''} "
+            f"| {f'`{field.default}`' if field.default else ''} | {_sentence(field)} |"
+            for field in fields
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(field: About) -> str:
+    missing = [choice for choice in field.choices if choice not in field.help]
+    return f"{field.help} One of {', '.join(field.choices)}." if missing else field.help
+
+
+def _shown(field: About, value: object) -> object:
+    return written(value) if field.name == "worker_partitions" else value

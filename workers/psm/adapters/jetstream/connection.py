@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,12 +39,15 @@ class ConnectionCounters:
 
 
 async def connect(
-    url: str,
+    servers: str | Sequence[str],
     *,
     name: str,
-    creds: Path | None = None,
     user: str | None = None,
     password: str | None = None,
+    token: str | None = None,
+    user_credentials: str | None = None,
+    nkeys_seed: str | None = None,
+    tls: ssl.SSLContext | None = None,
     inbox_prefix: str = "_INBOX",
     connect_timeout_s: float = FIRST_CONNECT_S,
     counters: ConnectionCounters | None = None,
@@ -51,11 +55,14 @@ async def connect(
     """Return a connection that reconnects for ever.
 
     Args:
-        url: one or more server addresses, separated by commas.
+        servers: one or more addresses, as a list or separated by commas.
         name: shown by the broker's monitoring, such as `psm-worker`.
-        creds: credentials file (JWT and key).
         user: user name; the `password` belongs to it.
         password: never logged and never part of an error text.
+        token: likewise.
+        user_credentials: path of a credentials file (JWT and seed).
+        nkeys_seed: path of a file with an nkey seed.
+        tls: context for TLS; without it `tls://` addresses use the system's.
         inbox_prefix: where answers arrive; the broker's permissions name it per service.
         connect_timeout_s: how long the first connection may take.
         counters: counted up by whatever the connection reports.
@@ -64,18 +71,23 @@ async def connect(
         ConfigError: the address, the credentials or the password is refused.
         TransientError: no server answers within `connect_timeout_s`.
     """
-    servers = [part.strip() for part in url.split(",") if part.strip()]
+    parts = servers.split(",") if isinstance(servers, str) else servers
+    addresses = [part.strip() for part in parts if part.strip()]
     client = Client()
     watch = _Watch(client, name, counters or ConnectionCounters())
-    if creds is not None and not creds.is_file():  # noqa: ASYNC240 - once, before anything runs
-        raise ConfigError(f"the NATS credentials file {creds} does not exist")
+    for file in (user_credentials, nkeys_seed):
+        if file is not None and not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
+            raise ConfigError(f"the NATS credentials file {file} does not exist")
     opening = asyncio.ensure_future(
         client.connect(
-            servers,
+            addresses,
             name=name,
             user=user,
             password=password,
-            user_credentials=str(creds) if creds is not None else None,
+            token=token,
+            user_credentials=user_credentials,
+            nkeys_seed=nkeys_seed,
+            tls=tls,
             inbox_prefix=inbox_prefix,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
@@ -94,7 +106,7 @@ async def connect(
         await asyncio.wait(
             {opening, refused}, timeout=connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
-        _check(opening, servers, watch, connect_timeout_s)
+        _check(opening, addresses, watch, connect_timeout_s)
     except BaseException:
         opening.cancel()
         with contextlib.suppress(asyncio.CancelledError, OSError, nats.errors.Error):

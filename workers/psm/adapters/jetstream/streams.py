@@ -1,0 +1,161 @@
+"""The JetStream streams PSM needs, as the broker's configuration fields.
+
+What is written here is the least that PSM accepts. `streams_apply` compares it with what is
+there, creates what is missing and strengthens what is weaker.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+TRADES = "TRADES"
+PSM = "PSM"
+SNAPSHOTS = "SNAPSHOTS"
+FLEET_BUCKET = "psm-fleet"
+FLEET = f"KV_{FLEET_BUCKET}"
+CANONICAL_FORM = 1
+GENERATION = 1
+
+PARTITIONS_KEY = "psm.partitions"
+VALUATION_INTERVAL_KEY = "psm.valuation_interval_ms"
+CANONICAL_FORM_KEY = "psm.canonical_form"
+GENERATION_KEY = "psm.generation"
+
+MAX_LOG_MESSAGE_BYTES = 68 * 1024  # 64 KiB of body, the rest for headers
+SNAPSHOTS_PER_SUBJECT = 5
+MEMBER_TTL_S = 10
+
+NANOS = 1_000_000_000
+_DAY = 24 * 60 * 60 * NANOS
+_UNLIMITED = -1
+_RECORDED = {"MARKETDATA": 7, "SIGNALS": 30, "ORDERS": 30, "FILLS": 30, "RISK": 30}
+
+
+class LogSettings(Protocol):
+    """What the streams depend on; `Settings` has it."""
+
+    @property
+    def partitions(self) -> int:
+        """Virtual partitions, fixed for the life of a log."""
+
+    @property
+    def replicas(self) -> int:
+        """Copies of each stream."""
+
+    @property
+    def valuation_interval_ms(self) -> int:
+        """How often marks publish, fixed for the life of a log."""
+
+
+def desired(settings: LogSettings) -> list[dict[str, Any]]:
+    """Return the configuration of every stream, the log first."""
+    return [
+        _log(settings),
+        _updates(settings),
+        _snapshots(settings),
+        *(_recorded(settings, name, days) for name, days in _RECORDED.items()),
+        _fleet(settings),
+    ]
+
+
+def metadata(settings: LogSettings) -> dict[str, str]:
+    """Return what must never change within a generation of the log."""
+    return {
+        PARTITIONS_KEY: str(settings.partitions),
+        VALUATION_INTERVAL_KEY: str(settings.valuation_interval_ms),
+        CANONICAL_FORM_KEY: str(CANONICAL_FORM),
+        GENERATION_KEY: str(GENERATION),
+    }
+
+
+def _stream(settings: LogSettings, name: str, *subjects: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": list(subjects),
+        "storage": "file",
+        "retention": "limits",
+        "num_replicas": settings.replicas,
+        "max_msgs": _UNLIMITED,
+        "max_bytes": _UNLIMITED,
+        "max_msgs_per_subject": _UNLIMITED,
+        "max_age": 0,
+        "allow_direct": True,
+        **fields,
+    }
+
+
+def _log(settings: LogSettings) -> dict[str, Any]:
+    return _stream(
+        settings,
+        TRADES,
+        "trades.*",
+        "marks.*",
+        "instruments.*",
+        "control.*",
+        subject_transform={
+            "src": "trades.*",
+            "dest": f"trades.{{{{partition({settings.partitions},1)}}}}.{{{{wildcard(1)}}}}",
+        },
+        discard="new",
+        deny_delete=True,
+        deny_purge=True,
+        allow_atomic=True,
+        duplicate_window=10 * 60 * NANOS,
+        max_msg_size=MAX_LOG_MESSAGE_BYTES,
+        compression="s2",
+        metadata=metadata(settings),
+    )
+
+
+def _updates(settings: LogSettings) -> dict[str, Any]:
+    return _stream(
+        settings,
+        PSM,
+        "_psm.>",
+        subject_transform={"src": "_psm.>", "dest": "psm.>"},
+        republish={"src": "psm.*.*.*.*", "dest": "psm.{{wildcard(1)}}.{{wildcard(2)}}"},
+        max_age=30 * _DAY,
+        deny_delete=True,
+        deny_purge=True,
+        allow_atomic=True,
+        # Updates carry no message id, so the window only costs memory; this is the minimum.
+        duplicate_window=NANOS // 10,
+        metadata=metadata(settings),
+    )
+
+
+def _snapshots(settings: LogSettings) -> dict[str, Any]:
+    return _stream(
+        settings,
+        SNAPSHOTS,
+        "snapshots.>",
+        max_msgs_per_subject=SNAPSHOTS_PER_SUBJECT,
+        allow_atomic=True,
+        metadata=metadata(settings),
+    )
+
+
+def _recorded(settings: LogSettings, name: str, days: int) -> dict[str, Any]:
+    return _stream(
+        settings,
+        name,
+        f"{name.lower()}.>",
+        max_age=days * _DAY,
+        deny_delete=True,
+        deny_purge=True,
+    )
+
+
+def _fleet(settings: LogSettings) -> dict[str, Any]:
+    """A key-value bucket as every NATS client makes one."""
+    return _stream(
+        settings,
+        FLEET,
+        f"$KV.{FLEET_BUCKET}.>",
+        max_msgs_per_subject=1,
+        max_age=MEMBER_TTL_S * NANOS,
+        duplicate_window=MEMBER_TTL_S * NANOS,
+        discard="new",
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+    )

@@ -1,0 +1,148 @@
+"""Structured logs: one JSON object a line on stderr, with names that stay.
+
+An event name is a constant below, `noun.past_verb`; what varies is a field. Times are UTC. A log
+line carries the trace it belongs to. Passwords in addresses are cut out, whoever logs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO, Final, Literal, cast
+
+import msgspec
+import structlog
+
+from psm.adapters.tracing import current_trace_id
+
+PROCESS_STARTED: Final = "process.started"
+PROCESS_READY: Final = "process.ready"
+PROCESS_STOPPED: Final = "process.stopped"
+PROCESS_FAILED: Final = "process.failed"
+PARTITION_ACQUIRED: Final = "partition.acquired"
+PARTITION_RECOVERED: Final = "partition.recovered"
+PARTITION_FENCED: Final = "partition.fenced"
+PARTITION_RELEASED: Final = "partition.released"
+PARTITION_FAILED: Final = "partition.failed"
+BATCH_COMMITTED: Final = "batch.committed"
+COMMIT_RETRIED: Final = "commit.retried"
+STREAM_GAP_FOUND: Final = "stream.gap_found"
+STREAM_BLOCKED: Final = "stream.blocked"
+STREAM_RESUMED: Final = "stream.resumed"
+EVENT_REFUSED: Final = "event.refused"
+READER_RESET: Final = "reader.reset"
+SNAPSHOT_WRITTEN: Final = "snapshot.written"
+SNAPSHOT_REJECTED: Final = "snapshot.rejected"
+CHECKPOINT_WRITTEN: Final = "checkpoint.written"
+LOG_DAMAGE_FOUND: Final = "log.damage_found"
+PROJECTION_STARTED: Final = "projection.started"
+PROJECTION_COMMITTED: Final = "projection.committed"
+PROJECTION_FAILED: Final = "projection.failed"
+PROJECTION_REBUILT: Final = "projection.rebuilt"
+NATS_CONNECTED: Final = "nats.connected"
+NATS_DISCONNECTED: Final = "nats.disconnected"
+NATS_FAILED: Final = "nats.failed"
+POSTGRES_FAILED: Final = "postgres.failed"
+CHILD_STARTED: Final = "child.started"
+CHILD_EXITED: Final = "child.exited"
+REQUEST_FAILED: Final = "request.failed"
+LIBRARY_LOGGED: Final = "library.logged"
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+Event = MutableMapping[str, Any]
+
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
+_SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|seed|dsn|credential|authorization")
+_SECRET_FIELD = re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+")
+
+
+def configure(
+    level: Level = "info",
+    format: Format = "auto",  # noqa: A002
+    *,
+    file: BinaryIO | None = None,
+) -> None:
+    """Send all logs of this process, also those of libraries, to `file`.
+
+    Args:
+        level: least severe lines to write.
+        format: `auto` is `console` on a terminal and `json` elsewhere.
+        file: binary stream; stderr by default.
+    """
+    stream = file if file is not None else sys.stderr.buffer
+    console = format == "console" or (format == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_trace,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            _redact,
+            _console(stream) if console else _json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.BytesLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_Forward()]
+    root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+
+
+def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
+    """Return a logger that adds `fields` (such as `partition=3`) to each line."""
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**fields))
+
+
+def _add_trace(_logger: Any, _method: str, event: Event) -> Event:
+    trace_id = current_trace_id()
+    if trace_id is not None:
+        event.setdefault("trace_id", trace_id)
+    return event
+
+
+def _redact(_logger: Any, _method: str, event: Event) -> Event:
+    for name, value in event.items():
+        if _SECRET_NAME.search(name):
+            event[name] = "***"
+        elif isinstance(value, str):
+            event[name] = redacted(value)
+        elif isinstance(value, BaseException):
+            event[name] = redacted(f"{type(value).__name__}: {value}")
+    return event
+
+
+def redacted(text: str) -> str:
+    """Return `text` without the user part of addresses and without `password=...`."""
+    if "@" in text:
+        text = _USERINFO.sub("***@", text)
+    return _SECRET_FIELD.sub(r"\1=***", text) if "=" in text else text
+
+
+def _json(_logger: Any, _method: str, event: Event) -> bytes:
+    head = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
+    return msgspec.json.encode(head | dict(event), enc_hook=str)
+
+
+def _console(stream: BinaryIO) -> Any:
+    render = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+
+    def rendered(logger: Any, method: str, event: Event) -> bytes:
+        return render(logger, method, event).encode()
+
+    return rendered
+
+
+class _Forward(logging.Handler):
+    """Hands the lines of the standard library's loggers on as structured ones."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"library": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        get_logger().log(min(record.levelno, logging.ERROR), LIBRARY_LOGGED, **fields)

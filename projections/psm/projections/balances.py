@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
 import msgspec
 
 from psm.contracts.updates import StateUpdated, StreamBlocked, StreamResumed
 from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
-from psm.projections.sql import load
+from psm.projections.sql import Connection, load
 
 _STATE = msgspec.json.Decoder(Decoded[StateUpdated])
 _BLOCKED = msgspec.json.Decoder(Decoded[StreamBlocked])
@@ -43,7 +42,7 @@ class BalancesView:
                     statuses[new["account_id"]] = new
         return {"upsert": list(states.values()), "set_status": list(statuses.values())}
 
-    async def apply(self, connection: asyncpg.Connection, rows: Mapping[str, list[Row]]) -> None:
+    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
         """Write both kinds of rows; no account is in both."""
         queries = load("balances")
         await write(connection, queries["upsert"], rows["upsert"])

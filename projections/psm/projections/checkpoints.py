@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import asyncpg
 import msgspec
 
 from psm.contracts.errors import FencedError
-from psm.projections.sql import load
+from psm.projections.sql import Connection, load
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,28 +33,26 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
-async def read(
-    connection: asyncpg.Connection, projection: str, partition: int
-) -> Checkpoint | None:
+async def read(connection: Connection, projection: str, partition: int) -> Checkpoint | None:
     """Return the checkpoint of one partition; None if nothing was read yet."""
     record = await connection.fetchrow(load("checkpoints")["read_one"], projection, partition)
     return None if record is None else Checkpoint(**record)
 
 
-async def read_all(connection: asyncpg.Connection, projection: str) -> list[Checkpoint]:
+async def read_all(connection: Connection, projection: str) -> list[Checkpoint]:
     """Return the checkpoints of all partitions that have one, ascending."""
     records = await connection.fetch(load("checkpoints")["read_all"], projection)
     return [Checkpoint(**record) for record in records]
 
 
-async def lock_all(connection: asyncpg.Connection, projection: str) -> list[Checkpoint]:
+async def lock_all(connection: Connection, projection: str) -> list[Checkpoint]:
     """Return the same and keep every projector waiting until the transaction ends."""
     records = await connection.fetch(load("checkpoints")["lock_all"], projection)
     return [Checkpoint(**record) for record in records]
 
 
 async def advance(
-    connection: asyncpg.Connection,
+    connection: Connection,
     projection: str,
     new: Checkpoint,
     *,
@@ -80,7 +77,7 @@ async def advance(
         )
 
 
-async def force(connection: asyncpg.Connection, projection: str, new: Checkpoint) -> None:
+async def force(connection: Connection, projection: str, new: Checkpoint) -> None:
     """Set a checkpoint whatever it was: only a rebuild, which replaces the rows too, may."""
     await connection.execute(
         load("checkpoints")["force"],

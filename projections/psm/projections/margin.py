@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
 import msgspec
 
 from psm.contracts.updates import MarginUpdated
 from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
-from psm.projections.sql import load
+from psm.projections.sql import Connection, load
 
 _MARGIN = msgspec.json.Decoder(Decoded[MarginUpdated])
 
@@ -30,6 +29,6 @@ class MarginView:
                 rows[new["account_id"]] = new
         return {"upsert": list(rows.values())}
 
-    async def apply(self, connection: asyncpg.Connection, rows: Mapping[str, list[Row]]) -> None:
+    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
         """Write the rows."""
         await write(connection, load("margin")["upsert"], rows["upsert"])

@@ -18,6 +18,7 @@ import asyncpg
 import msgspec
 
 from psm.contracts.errors import ConfigError, TransientError
+from psm.projections.sql import Connection
 
 _LOCK_KEY = 0x50534D6D69677200  # "PSMmigr"
 _LOCK_POLL_S = 0.1
@@ -143,14 +144,14 @@ def _pending(wanted: Sequence[Migration], applied: dict[str, tuple[str, datetime
     return [m.name for m in wanted if m.name not in applied]
 
 
-async def _applied(connection: asyncpg.Connection) -> dict[str, tuple[str, datetime]]:
+async def _applied(connection: Connection) -> dict[str, tuple[str, datetime]]:
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return {}
     rows = await connection.fetch("SELECT name, sha256, applied_at FROM schema_migrations")
     return {row["name"]: (row["sha256"], row["applied_at"]) for row in rows}
 
 
-async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             # A migration that waits for a lock makes every reader behind it wait too.
@@ -170,7 +171,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 @asynccontextmanager
-async def _turn(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def _turn(connection: Connection) -> AsyncIterator[None]:
     # Polled: a session that waits inside pg_advisory_lock holds a snapshot, and a migrator that
     # runs CREATE INDEX CONCURRENTLY would wait for that snapshot, a deadlock.
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_MAX_S
@@ -186,7 +187,7 @@ async def _turn(connection: asyncpg.Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def _connection(dsn: str) -> AsyncIterator[Connection]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:

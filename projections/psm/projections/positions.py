@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
 import msgspec
 
 from psm.contracts.updates import PositionUpdated
 from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
-from psm.projections.sql import load
+from psm.projections.sql import Connection, load
 
 _POSITION = msgspec.json.Decoder(Decoded[PositionUpdated])
 
@@ -30,6 +29,6 @@ class PositionsView:
                 rows[new["account_id"], new["symbol"]] = new
         return {"upsert": list(rows.values())}
 
-    async def apply(self, connection: asyncpg.Connection, rows: Mapping[str, list[Row]]) -> None:
+    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
         """Write the rows."""
         await write(connection, load("positions")["upsert"], rows["upsert"])

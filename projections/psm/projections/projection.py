@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import asyncpg
 import msgspec
 
 from psm.contracts.errors import InvariantError
+from psm.projections.sql import Connection
 
 P = TypeVar("P")
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ class View(Protocol):
         """Return the rows to write, by query: the last one per key."""
         ...
 
-    async def apply(self, connection: asyncpg.Connection, rows: Mapping[str, list[Row]]) -> None:
+    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
         """Write rows inside the caller's transaction."""
         ...
 
@@ -89,13 +89,17 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
         """Names of its tables."""
         return tuple(view.table for view in self.views)
 
-    async def apply(self, connection: asyncpg.Connection, updates: Sequence[ReadUpdate]) -> None:
-        """Write what `updates`, in log order, change; the caller commits."""
+    async def apply(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Write what `updates`, in log order, change; the caller commits. Return the rows."""
+        written = 0
         for view in self.views:
-            await view.apply(connection, view.reduce(updates))
+            rows = view.reduce(updates)
+            await view.apply(connection, rows)
+            written += sum(map(len, rows.values()))
+        return written
 
 
-async def write(connection: asyncpg.Connection, query: str, rows: list[Row]) -> None:
+async def write(connection: Connection, query: str, rows: list[Row]) -> None:
     """Run a query that takes its rows as one JSON array; nothing if there are none."""
     if rows:
         await connection.execute(query, msgspec.json.encode(rows).decode())

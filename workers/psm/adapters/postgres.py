@@ -1,0 +1,121 @@
+"""PostgreSQL: the pool, transactions, and asyncpg's errors as ours.
+
+Nothing here retries: whether a lost connection means "try again" or "read back first" is known
+only to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from psm.contracts.errors import ConfigError, TransientError
+
+if TYPE_CHECKING:
+    # Generic for the type checker only.
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+# A client that dies silently must not keep its row locks for the two hours of TCP's default.
+_SERVER_SETTINGS = {
+    "idle_in_transaction_session_timeout": "60000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "TimeZone": "UTC",
+}
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, crash, still starting
+    asyncpg.InsufficientResourcesError,  # disk full, too many connections
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # the old primary after a failover
+    asyncpg.InternalClientError,
+)
+_CONFIG = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.ClientConfigurationError,
+)
+
+
+async def open_pool(dsn: str, *, name: str, size_max: int = 10) -> Pool:
+    """Return a pool whose first connection works.
+
+    Args:
+        dsn: `postgresql://user:password@host:5432/name`; never logged, never in an error.
+        name: shown in `pg_stat_activity`, such as `psm-projector`.
+        size_max: connections it opens at most.
+
+    Raises:
+        ConfigError: the address, the password or the database is wrong.
+        TransientError: PostgreSQL does not answer.
+    """
+    with translated("connect to PostgreSQL"):
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={**_SERVER_SETTINGS, "application_name": name},
+        )
+
+
+@asynccontextmanager
+async def acquired(pool: Pool) -> AsyncIterator[Connection]:
+    """Yield a connection of the pool; its errors are ours.
+
+    Raises:
+        TransientError: PostgreSQL is away, or too busy for `CONNECT_TIMEOUT_S`.
+        ConfigError: it refuses us, or the schema is not there.
+    """
+    with translated("PostgreSQL"):
+        async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """Yield a connection inside a transaction that is committed at the end.
+
+    Raises:
+        TransientError: PostgreSQL went away; if that was during the commit, the outcome is
+            unknown until it is read back.
+    """
+    async with acquired(pool) as connection, connection.transaction():
+        yield connection
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Translate asyncpg's errors; their text may hold data, so only the kind is passed on."""
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise ConfigError(f"{what}: the schema is not up to date; run `psm migrate up`") from error
+    except _CONFIG as error:
+        raise ConfigError(f"{what}: {_kind(error)}; check POSTGRES_DSN") from error
+    except _AWAY as error:
+        raise TransientError(f"{what}: {_kind(error)}") from error
+
+
+def _kind(error: BaseException) -> str:
+    state = getattr(error, "sqlstate", None)
+    return type(error).__name__ + (f" (SQLSTATE {state})" if state else "")

@@ -56,7 +56,9 @@ class AccountFold:
             result = judged
         account = self.books.accounts.get(self.stream_id)
         if account is not None:
+            # Where the stream was seen last must be in the next snapshot too, whatever the outcome.
             account.last_log_sequence = self.message.log_sequence
+            self.books.touch(account, self.message.log_sequence)
         return result
 
     def _judge(self, account: Account, entry: Entry) -> Folded | NeedHistory:

@@ -1,0 +1,247 @@
+"""The ports of the partition loop on JetStream: log, commit and snapshots of one partition."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+
+import structlog
+from nats.aio.client import Client
+
+from psm.adapters.jetstream import (
+    ApiConflictError,
+    OrderedReader,
+    Outgoing,
+    StoredMessage,
+    get,
+    last_for,
+    last_per_subject,
+    next_for,
+    publish_atomic,
+    publish_expected,
+    read_range,
+)
+from psm.contracts import subjects
+from psm.contracts.errors import FencedError, LogDamagedError, TransientError
+from psm.domain.messages import LogMessage
+from psm.workers.cursor import BATCH_ID_HEADER, dump_cursor, load_cursor
+from psm.workers.ports import Commit, CommittedCursor, Saved
+
+TRADES, PSM, SNAPSHOTS = "TRADES", "PSM", "SNAPSHOTS"
+CHUNK_BYTES = 512 * 1024
+CHUNKS_HEADER = "Psm-Chunks"
+
+_RETRY_FIRST_S = 0.02
+_RETRY_LAST_S = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+def log_message(stored: StoredMessage) -> LogMessage:
+    """Return a message of the log as the domain takes it."""
+    return LogMessage(
+        log_sequence=stored.sequence,
+        subject=stored.subject,
+        time=stored.time_ns,
+        data=stored.data,
+        traceparent=stored.header("traceparent"),
+    )
+
+
+class JetStreamLog:
+    """`EventLog` on the streams TRADES and PSM."""
+
+    def __init__(self, nc: Client, partition: int) -> None:
+        self._nc = nc
+        self._partition = partition
+        self._filters = subjects.partition_filters(partition)
+        self._cursor_subject = subjects.cursor(partition)
+        self._reader = OrderedReader(nc, TRADES, self._filters)
+
+    async def start_at(self, log_sequence: int) -> None:
+        await self._reader.restart_at(log_sequence)
+
+    async def fetch(
+        self, max_messages: int, max_wait_s: float, linger_s: float
+    ) -> list[LogMessage]:
+        stored = await self._reader.fetch(max_messages, max_wait_s, linger_s=linger_s)
+        return [log_message(message) for message in stored]
+
+    async def message_at(self, log_sequence: int) -> LogMessage | None:
+        stored = await get(self._nc, TRADES, log_sequence)
+        return log_message(stored) if stored else None
+
+    async def next_of_stream(self, stream_id: str, log_sequence: int) -> LogMessage | None:
+        stored = await next_for(self._nc, TRADES, self._subject(stream_id), log_sequence)
+        return log_message(stored) if stored else None
+
+    async def history(self, stream_id: str, first: int, last: int) -> dict[int, LogMessage]:
+        found: dict[int, LogMessage] = {}
+        async for batch in read_range(self._nc, TRADES, [self._subject(stream_id)], first, last):
+            found.update((message.sequence, log_message(message)) for message in batch)
+        return found
+
+    async def last_sequence(self) -> int:
+        last = [await last_for(self._nc, TRADES, subject) for subject in self._filters]
+        return max((message.sequence for message in last if message), default=0)
+
+    async def watch(self, last_sequence: int) -> bool:
+        return await self._reader.watch(last_sequence)
+
+    async def cursor(self) -> CommittedCursor | None:
+        stored = await last_for(self._nc, PSM, self._cursor_subject)
+        if stored is None:
+            return None
+        return CommittedCursor(cursor=load_cursor(stored.data), sequence=stored.sequence)
+
+    async def ever_committed(self) -> bool:
+        update = await last_for(self._nc, PSM, f"psm.*.*.{self._partition}.*")
+        saved = await last_for(self._nc, SNAPSHOTS, subjects.checkpoint(self._partition))
+        return update is not None or saved is not None
+
+    async def commit(self, commit: Commit, expected: int) -> int:
+        batch_id = uuid.uuid4().hex
+        messages = self._messages(commit, batch_id)
+        delay = _RETRY_FIRST_S
+        while True:
+            try:
+                ack = await publish_atomic(
+                    self._nc, PSM, messages, expected=expected, batch_id=uuid.uuid4().hex
+                )
+            except (ApiConflictError, TransientError) as error:
+                stored = await self._committed(batch_id, expected)
+                if stored is not None:
+                    return stored
+                _log.info("commit.retried", partition=self._partition, reason=str(error))
+            else:
+                return ack.first
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            delay = min(delay * 2, _RETRY_LAST_S)
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+    def _subject(self, stream_id: str) -> str:
+        return f"trades.{self._partition}.{stream_id}"
+
+    def _messages(self, commit: Commit, batch_id: str) -> list[Outgoing]:
+        own = {BATCH_ID_HEADER: batch_id}
+        cursor = Outgoing(subjects.entrance(self._cursor_subject), dump_cursor(commit.cursor), own)
+        traces = {seq: {"traceparent": text} for seq, text in commit.traceparents.items()}
+        return [
+            cursor,
+            *(
+                Outgoing(
+                    subjects.entrance(update.subject), update.data, traces.get(update.log_sequence)
+                )
+                for update in commit.updates
+            ),
+        ]
+
+    async def _committed(self, batch_id: str, expected: int) -> int | None:
+        """Return where this batch was stored; None if nothing was stored behind `expected`.
+
+        Raises:
+            FencedError: the cursor moved, and it was not this batch.
+        """
+        stored = await _patiently(self._nc, PSM, self._cursor_subject)
+        if stored is not None and stored.header(BATCH_ID_HEADER) == batch_id:
+            return stored.sequence
+        sequence = stored.sequence if stored else 0
+        if sequence == expected:
+            return None
+        if sequence < expected:
+            raise LogDamagedError(
+                f"partition {self._partition}: the cursor at PSM sequence {expected} is gone, "
+                f"the last one is {sequence}: PSM lost acknowledged updates"
+            )
+        raise FencedError(
+            f"partition {self._partition}: another worker committed at PSM sequence {sequence}"
+        )
+
+
+class JetStreamSnapshots:
+    """`SnapshotStore` on the stream SNAPSHOTS.
+
+    A body of more than 512 KiB is written as an atomic batch of chunks, the manifest last; the
+    manifest's predecessors in the stream are its chunks.
+    """
+
+    def __init__(self, nc: Client, partition: int) -> None:
+        self._nc = nc
+        self._checkpoint = subjects.checkpoint(partition)
+
+    async def latest(self) -> list[Saved]:
+        stored = await last_per_subject(
+            self._nc, SNAPSHOTS, [self._checkpoint, f"{self._checkpoint}.*"]
+        )
+        return [await self._whole(message) for message in stored]
+
+    async def older(self, subject: str, before: int) -> Saved | None:
+        found: StoredMessage | None = None
+        position = 1
+        while True:
+            stored = await next_for(self._nc, SNAPSHOTS, subject, position)
+            if stored is None or stored.sequence >= before:
+                return await self._whole(found) if found else None
+            found, position = stored, stored.sequence + 1
+
+    async def write(self, subject: str, data: bytes, expected: int) -> int:
+        batch_id = uuid.uuid4().hex
+        delay = _RETRY_FIRST_S
+        while True:
+            try:
+                return await self._write(subject, data, expected, batch_id)
+            except (ApiConflictError, TransientError):
+                stored = await _patiently(self._nc, SNAPSHOTS, subject)
+                if stored is not None and stored.header(BATCH_ID_HEADER) == batch_id:
+                    return stored.sequence
+                if (stored.sequence if stored else 0) != expected:
+                    raise FencedError(f"another worker wrote {subject}") from None
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            delay = min(delay * 2, _RETRY_LAST_S)
+
+    async def _write(self, subject: str, data: bytes, expected: int, batch_id: str) -> int:
+        headers = {BATCH_ID_HEADER: batch_id}
+        if len(data) <= CHUNK_BYTES:
+            ack = await publish_expected(
+                self._nc, SNAPSHOTS, subject, data, expected=expected, headers=headers
+            )
+            return ack.sequence
+        chunks = [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
+        kind = "part" if subject == self._checkpoint else "chunk"
+        base = f"{subject}.checkpoint" if subject == self._checkpoint else subject
+        headers[CHUNKS_HEADER] = str(len(chunks))
+        # Only a batch's first message is sure to be checked before anything else is staged, and a
+        # second check inside it is allowed on a subject that the batch has not written yet.
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+        batch = [Outgoing(f"{base}.{kind}.{i}", chunk) for i, chunk in enumerate(chunks)]
+        batch.append(Outgoing(subject, b"", headers))
+        ack_batch = await publish_atomic(
+            self._nc, SNAPSHOTS, batch, expected=None, batch_id=uuid.uuid4().hex
+        )
+        return ack_batch.last
+
+    async def _whole(self, stored: StoredMessage) -> Saved:
+        chunks = int(stored.header(CHUNKS_HEADER) or 0)
+        data = stored.data
+        if chunks:
+            parts = [
+                await get(self._nc, SNAPSHOTS, stored.sequence - chunks + place)
+                for place in range(chunks)
+            ]
+            # A chunk that was evicted makes the snapshot unreadable; the reader falls back.
+            data = b"".join(part.data for part in parts if part)
+        return Saved(subject=stored.subject, sequence=stored.sequence, data=data)
+
+
+async def _patiently(nc: Client, stream: str, subject: str) -> StoredMessage | None:
+    """Return the last message on a subject, waiting for the broker as long as it takes."""
+    delay = _RETRY_FIRST_S
+    while True:
+        try:
+            return await last_for(nc, stream, subject)
+        except TransientError:
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+            delay = min(delay * 2, _RETRY_LAST_S)

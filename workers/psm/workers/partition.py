@@ -1,0 +1,467 @@
+"""A partition's loop: recover, fold, commit, snapshot, check. The exactly-once heart.
+
+Cursor and updates are one atomic batch, and the cursor expects its predecessor: a crash leaves
+both or neither, and a worker that lost the partition without noticing is refused, not believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import msgspec
+import structlog
+
+from psm.adapters.metrics import Metrics
+from psm.contracts import subjects
+from psm.contracts.envelope import event_hash
+from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
+from psm.domain.books import Books
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage, Update
+from psm.domain.outcomes import Folded, NeedHistory, Outcome
+from psm.domain.sequence import is_rejected
+from psm.domain.snapshot import dump_account, dump_checkpoint
+from psm.workers.cursor import Cursor, digest_of
+from psm.workers.faults import crash_point
+from psm.workers.ports import Commit, EventLog, SnapshotStore
+from psm.workers.recovery import Recovery
+
+UPDATES_PER_COMMIT = 999
+"""The broker takes 1 000 messages in one atomic batch; the cursor is one of them."""
+
+_FETCH_WAIT_S = 0.5
+_WATCH_EVERY_S = 1.0
+_SNAPSHOT_WRITES = 16
+_log = structlog.get_logger(__name__)
+
+
+class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loop may be tuned by.
+
+    Attributes:
+        partitions: of the log.
+        batch_messages: folded into one commit at most.
+        batch_wait_s: how long a commit waits for more messages.
+        snapshot_interval_s: changed accounts are saved this often ...
+        snapshot_events: ... or after this many events of one account, but not more often than
+            a twelfth of the interval.
+        quiet_messages: a cursor is committed after this many messages without updates ...
+        quiet_s: ... or this long after the first of them.
+        idle_s: a cursor is committed this long after the last one, before it ages out.
+    """
+
+    partitions: int
+    valuation_interval_ns: int = 1_000_000_000
+    batch_messages: int = 300
+    batch_wait_s: float = 0.002
+    snapshot_interval_s: float = 60.0
+    snapshot_events: int = 100
+    quiet_messages: int = 10_000
+    quiet_s: float = 60.0
+    idle_s: float = 86_400.0
+
+
+class PartitionStats:
+    """What an observer may read at any time.
+
+    Attributes:
+        live: whether everything up to the cursor at the start was folded again.
+        position: log sequence of the last message folded.
+        last_known: of the partition's last message, as the leader told a second ago.
+        last_time_ns: log time of the last message folded.
+    """
+
+    def __init__(self) -> None:
+        self.live = False
+        self.position = 0
+        self.last_known = 0
+        self.last_time_ns = 0
+        self.accounts = 0
+        self.commits = 0
+        self.updates = 0
+        self.checkpoints = 0
+
+
+class HiddenMessageError(TransientError):
+    """The consumer did not show a message that the leader has: read again."""
+
+
+class Partition:
+    """Runs one partition until it is stopped or fenced.
+
+    Not reusable: after an exception the books are worthless, make a new one.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        log: EventLog,
+        store: SnapshotStore,
+        settings: PartitionSettings,
+        metrics: Metrics,
+    ) -> None:
+        self.partition = partition
+        self.stats = PartitionStats()
+        self._metrics = metrics
+        self._outcomes: Counter[str] = Counter()
+        self._event_log = log
+        self._store = store
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._log = _log.bind(partition=partition)
+        self._books = Books(
+            partitions=settings.partitions,
+            partition=partition,
+            valuation_interval_ns=settings.valuation_interval_ns,
+        )
+        self._replay_hash = ""
+        self._recovered_part: tuple[int, str | None] = (0, None)
+        self._submitted = 0  # log sequence of the last cursor handed to a commit
+        self._cursor_sequence = 0  # of the last batch that was acknowledged
+        self._replay_to = 0
+        self._folded = (0, "")  # log sequence and message hash, hex, of the last input
+        self._updates: list[Update] = []
+        self._traceparents: dict[int, str] = {}
+        self._quiet_messages = 0
+        self._committing: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._saved: dict[str, int] = {}
+        now = time.monotonic()
+        self._committed_at = self._checkpoint_at = self._watched_at = now
+
+    def stop(self) -> None:
+        """Ask the loop to drain, commit, snapshot and return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Recover, then fold and commit until stopped.
+
+        Raises:
+            FencedError: another worker owns the partition.
+            LogDamagedError: the log is not what was committed against.
+            TransientError: the broker does not answer while recovering.
+        """
+        try:
+            await self._recover()
+            while not self._stopping.is_set():
+                messages = await self._event_log.fetch(
+                    self._settings.batch_messages, _FETCH_WAIT_S, self._settings.batch_wait_s
+                )
+                crash_point("worker.after_fetch")
+                for message in messages:
+                    await self._take(message)
+                await self._after_batch()
+            await self._drain()
+        finally:
+            await self._abandon()
+
+    async def _recover(self) -> None:
+        started = time.monotonic()
+        recovered = await Recovery(self._event_log, self._store, self.partition).run(self._books)
+        cursor, self._cursor_sequence = recovered.cursor, recovered.cursor_sequence
+        self._saved = recovered.saved
+        self._replay_to = self._submitted = cursor.log_sequence
+        self._replay_hash = cursor.event_hash or ""
+        self._recovered_part = (cursor.part, cursor.digest)
+        self._folded = (cursor.log_sequence, self._replay_hash)
+        await self._event_log.start_at(self._books.position + 1)
+        self.stats.position = self._books.position
+        self.stats.last_known = await self._event_log.last_sequence()
+        self._metrics.recovered(self.partition, seconds=time.monotonic() - started)
+        self._log.info(
+            "partition.acquired",
+            log_sequence=self._books.position,
+            cursor=self._replay_to,
+            accounts=len(self._books.accounts),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        self._check_live()
+
+    def _check_live(self) -> None:
+        if not self.stats.live and self._books.position >= self._replay_to:
+            self.stats.live = True
+            self._log.info("partition.recovered", log_sequence=self._books.position)
+
+    # --- fold ---------------------------------------------------------------------------------
+
+    async def _take(self, message: LogMessage) -> None:
+        """Fold one message and queue its updates."""
+        replaying = message.log_sequence <= self._replay_to
+        seen = self._last_seen(message)
+        result = await self._fold(message)
+        hashed = event_hash(message.data).hex()
+        if replaying:
+            self._check_replayed(message, hashed)
+            return
+        if not self.stats.live:
+            # The cursor names a message of this partition, so it must have come before any later.
+            raise HiddenMessageError(
+                f"partition {self.partition}: log sequence {self._replay_to} was not delivered"
+            )
+        if result.outcome is Outcome.PARKED:
+            await self._check_hidden(message, seen)
+        self._outcomes[result.outcome] += 1
+        await self._queue(message, hashed, result.updates)
+        self.stats.position = message.log_sequence
+        self.stats.last_time_ns = message.time
+
+    def _last_seen(self, message: LogMessage) -> int:
+        """Return where the message's stream was seen last; 0 if never."""
+        if not message.subject.startswith("trades."):
+            return 0
+        account = self._books.accounts.get(message.subject.rpartition(".")[2])
+        return account.last_log_sequence if account else 0
+
+    async def _fold(self, message: LogMessage) -> Folded:
+        result = fold(self._books, message)
+        if isinstance(result, NeedHistory):
+            history = await self._event_log.history(
+                result.stream_id, result.from_log_sequence, result.to_log_sequence
+            )
+            result = fold(self._books, message, history)
+        if isinstance(result, NeedHistory):
+            raise InvariantError(f"log sequence {message.log_sequence}: history asked for twice")
+        return result
+
+    def _check_replayed(self, message: LogMessage, hashed: str) -> None:
+        self.stats.position = message.log_sequence
+        if message.log_sequence == self._replay_to:
+            if hashed != self._replay_hash:
+                raise LogDamagedError(
+                    f"partition {self.partition}: the message at log sequence "
+                    f"{message.log_sequence} has other bytes than when it was committed"
+                )
+            self._check_live()
+
+    async def _check_hidden(self, message: LogMessage, seen: int) -> None:
+        """A gap may be the producer's, or a damaged replica's that hides a message: ask the leader.
+
+        Raises:
+            HiddenMessageError: the leader has one in between; the books are dropped, read again.
+        """
+        stream_id = message.subject.rpartition(".")[2]
+        version = self._books.accounts[stream_id].version
+        while True:
+            found = await self._event_log.next_of_stream(stream_id, seen + 1)
+            if found is None or found.log_sequence >= message.log_sequence:
+                return
+            if not is_rejected(found, stream_id, version):
+                raise HiddenMessageError(
+                    f"{stream_id}: log sequence {found.log_sequence} was not delivered"
+                )
+            seen = found.log_sequence
+
+    # --- commit -------------------------------------------------------------------------------
+
+    async def _queue(self, message: LogMessage, hashed: str, updates: list[Update]) -> None:
+        """Add an input's updates to the next commit; a batch is split between inputs."""
+        done = self._committed_part(message, updates)
+        if self._updates and len(self._updates) + len(updates) > UPDATES_PER_COMMIT:
+            await self._flush()
+        if message.traceparent is not None and updates:
+            self._traceparents[message.log_sequence] = message.traceparent
+        if len(updates) <= UPDATES_PER_COMMIT and not done:
+            self._updates += updates
+            self._folded = (message.log_sequence, hashed)
+            self._quiet_messages += 1
+            return
+        # Only a single input with more updates than a batch takes is committed in parts.
+        before, before_hash = self._folded
+        while len(updates) - done > UPDATES_PER_COMMIT:
+            chunk = updates[done : done + UPDATES_PER_COMMIT]
+            done += len(chunk)
+            digest = digest_of(updates[:done])
+            await self._submit(
+                Cursor(
+                    log_sequence=before, part=done, digest=digest, event_hash=before_hash or None
+                ),
+                chunk,
+            )
+        self._updates = updates[done:]
+        self._folded = (message.log_sequence, hashed)
+        await self._flush()
+
+    def _committed_part(self, message: LogMessage, updates: list[Update]) -> int:
+        """Return how many of the input's updates an earlier owner committed; they must be the same.
+
+        Only the first input behind the recovered cursor can have been committed in part.
+        """
+        part, digest = self._recovered_part
+        self._recovered_part = (0, None)
+        if part and digest_of(updates[:part]) != digest:
+            raise InvariantError(
+                f"log sequence {message.log_sequence}: its first {part} updates are not those that "
+                "were committed; the fold is not deterministic, or the log was changed"
+            )
+        return part
+
+    async def _flush(self) -> None:
+        """Commit what is folded: the cursor at the last input, and the updates queued."""
+        updates, self._updates = self._updates, []
+        log_sequence, hashed = self._folded
+        await self._submit(Cursor(log_sequence=log_sequence, event_hash=hashed or None), updates)
+        self._quiet_messages = 0
+
+    async def _submit(self, cursor: Cursor, updates: list[Update]) -> None:
+        """Start a commit when the one before it is acknowledged: one in flight, folding goes on."""
+        await self._settle()
+        commit = Commit(
+            cursor=msgspec.structs.replace(cursor, updates=len(updates)),
+            updates=tuple(updates),
+            traceparents=self._traceparents,
+        )
+        if cursor.part == 0:
+            self._traceparents = {}
+            self._submitted = cursor.log_sequence
+        self._committing = asyncio.create_task(self._commit(commit))
+
+    async def _commit(self, commit: Commit) -> None:
+        crash_point("worker.before_commit")
+        started = time.monotonic()
+        self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
+        crash_point("worker.after_commit")
+        self._committed_at = time.monotonic()
+        self.stats.commits += 1
+        self.stats.updates += len(commit.updates)
+        self._metrics.committed(
+            self.partition, updates=len(commit.updates), seconds=self._committed_at - started
+        )
+
+    async def _settle(self) -> None:
+        """Wait until the commit in flight is acknowledged; raise what it raised."""
+        if self._committing is not None:
+            task, self._committing = self._committing, None
+            await task
+
+    # --- what is due between batches ----------------------------------------------------------
+
+    async def _after_batch(self) -> None:
+        crash_point("worker.after_fold")
+        now = time.monotonic()
+        if self._outcomes:
+            self._metrics.folded(self.partition, self._outcomes)
+            self._outcomes.clear()
+        quiet = self._folded[0] > self._submitted and (
+            self._quiet_messages >= self._settings.quiet_messages
+            or now - self._committed_at >= self._settings.quiet_s
+        )
+        idle = self._folded[0] and now - self._committed_at >= self._settings.idle_s
+        if self._updates or quiet or (idle and self.stats.live):
+            await self._flush()
+        if self._saving is not None and self._saving.done():
+            task, self._saving = self._saving, None
+            await task
+        if self.stats.live and self._saving is None and self._checkpoint_due(now):
+            await self._start_checkpoint()
+        if now - self._watched_at >= _WATCH_EVERY_S:
+            self._watched_at = now
+            await self._watch()
+
+    async def _watch(self) -> None:
+        """Compare the reader's position with what the leader has."""
+        try:
+            self.stats.last_known = await self._event_log.last_sequence()
+            self._report_lag()
+            if await self._event_log.watch(self.stats.last_known):
+                self._log.warning("stream.gap_found", last=self.stats.last_known)
+        except TransientError as error:
+            self._log.info("partition.watch_failed", reason=str(error))
+
+    def _report_lag(self) -> None:
+        """Lag in events is exact only where the log is one partition's; it is 0 when caught up."""
+        behind = max(0, self.stats.last_known - self.stats.position)
+        age_s = time.time() - self.stats.last_time_ns / 1e9 if behind else 0.0
+        self.stats.accounts = len(self._books.accounts)
+        self._metrics.consumer_lag(self.partition, events=behind, seconds=age_s)
+
+    def _checkpoint_due(self, now: float) -> bool:
+        if not self._books.dirty or self._folded[0] == 0:
+            return False
+        since = now - self._checkpoint_at
+        interval = self._settings.snapshot_interval_s
+        if since >= interval:
+            return True
+        most = max(self._books.applied.values(), default=0)
+        return most >= self._settings.snapshot_events and since >= interval / 12
+
+    async def _start_checkpoint(self) -> None:
+        """Freeze all that is dirty at this commit boundary; write it once the commit is stored.
+
+        Every dirty account is saved as of the same position, so that position is where recovery
+        may start, and the tables belong to it.
+        """
+        await self._flush()
+        log_sequence, hashed = self._folded
+        message_hash = bytes.fromhex(hashed)
+        books = self._books
+        frozen = [
+            (
+                subjects.snapshot(self.partition, stream_id),
+                dump_account(books.accounts[stream_id], log_sequence, message_hash),
+            )
+            for stream_id in sorted(books.dirty)
+        ]
+        checkpoint = dump_checkpoint(books, log_sequence, message_hash)
+        books.dirty, books.applied = {}, {}
+        self._checkpoint_at = time.monotonic()
+        acknowledged = self._committing
+        assert acknowledged is not None
+        self._saving = asyncio.create_task(
+            self._save(acknowledged, frozen, checkpoint, log_sequence)
+        )
+
+    async def _save(
+        self,
+        acknowledged: asyncio.Task[None],
+        frozen: list[tuple[str, bytes]],
+        checkpoint: bytes,
+        log_sequence: int,
+    ) -> None:
+        await asyncio.wait([acknowledged])
+        if acknowledged.cancelled() or acknowledged.exception() is not None:
+            return  # the loop learns of it by itself; nothing of this state may be kept
+        crash_point("worker.before_snapshot")
+        started = time.monotonic()
+        for start in range(0, len(frozen), _SNAPSHOT_WRITES):
+            group = frozen[start : start + _SNAPSHOT_WRITES]
+            await asyncio.gather(*(self._write(subject, data) for subject, data in group))
+            crash_point("worker.after_snapshot")
+        crash_point("worker.before_checkpoint")
+        await self._write(subjects.checkpoint(self.partition), checkpoint)
+        crash_point("worker.after_checkpoint")
+        self.stats.checkpoints += 1
+        self._metrics.snapshots_written(self.partition, accounts=len(frozen), checkpoints=1)
+        self._log.info(
+            "snapshot.written",
+            accounts=len(frozen),
+            log_sequence=log_sequence,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    async def _write(self, subject: str, data: bytes) -> None:
+        self._saved[subject] = await self._store.write(subject, data, self._saved.get(subject, 0))
+
+    async def _drain(self) -> None:
+        """Leave nothing folded and uncommitted, nothing committed and unsaved."""
+        if not self.stats.live:
+            return
+        if self._updates or self._folded[0] > self._submitted:
+            await self._flush()
+        await self._settle()
+        if self._saving is not None:
+            await self._saving
+        if self._books.dirty and self._folded[0]:
+            await self._start_checkpoint()
+            assert self._saving is not None
+            await self._saving
+            await self._settle()
+        self._log.info("partition.released", log_sequence=self._folded[0])
+
+    async def _abandon(self) -> None:
+        tasks = [task for task in (self._committing, self._saving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._event_log.close()

@@ -1,0 +1,163 @@
+"""How a partition starts: cursor, checkpoint and snapshots become books to go on from.
+
+Everything that is read is checked against the log: cursor, checkpoint and snapshots carry the hash
+of the message at their position. Absent or different means that the log lost or changed something.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from psm.contracts import subjects
+from psm.contracts.envelope import event_hash
+from psm.contracts.errors import ContractError, LogDamagedError
+from psm.domain.account import Account
+from psm.domain.books import Books, restore_tables
+from psm.domain.snapshot import Checkpoint, load_account, load_checkpoint
+from psm.workers.cursor import Cursor
+from psm.workers.ports import CommittedCursor, EventLog, Saved, SnapshotStore
+
+_log = structlog.get_logger(__name__)
+
+
+class Recovered(msgspec.Struct, kw_only=True):
+    """Where a partition goes on.
+
+    Attributes:
+        books: as of `books.position`; messages up to the cursor are folded again, unpublished.
+        cursor: how far updates are committed.
+        cursor_sequence: what the next commit must expect.
+        saved: last sequence by snapshot subject, which its next version must expect.
+    """
+
+    books: Books
+    cursor: Cursor
+    cursor_sequence: int
+    saved: dict[str, int]
+
+
+class Recovery:
+    """Reads back one partition."""
+
+    def __init__(self, log: EventLog, store: SnapshotStore, partition: int) -> None:
+        self._log = log
+        self._store = store
+        self._partition = partition
+        self._verified: dict[int, str] = {}
+
+    async def run(self, books: Books) -> Recovered:
+        """Fill empty `books` and return where to go on.
+
+        Raises:
+            LogDamagedError: the log lost or changed what was committed; the text names the point.
+            TransientError: the broker does not answer.
+        """
+        # Snapshots first, the cursor last: what was read before it cannot be ahead of it unless
+        # the updates were lost.
+        latest = await self._store.latest()
+        committed = await self._cursor()
+        limit = committed.cursor.log_sequence
+        if limit:
+            await self._verify(limit, committed.cursor.event_hash, "the commit cursor")
+        subject = subjects.checkpoint(self._partition)
+        floor, accounts = limit, []
+        for saved in latest:
+            if saved.subject == subject:
+                continue
+            account, at = await self._account(saved, limit)
+            floor = min(floor, at)
+            if account is not None:
+                accounts.append(account)
+        checkpoint = await self._checkpoint([s for s in latest if s.subject == subject], floor)
+        if checkpoint is not None:
+            restore_tables(books, checkpoint.tables)
+            books.position = checkpoint.log_sequence
+        for account in accounts:
+            books.restore(account)
+        return Recovered(
+            books=books,
+            cursor=committed.cursor,
+            cursor_sequence=committed.sequence,
+            saved={saved.subject: saved.sequence for saved in latest},
+        )
+
+    async def _cursor(self) -> CommittedCursor:
+        committed = await self._log.cursor()
+        if committed is not None:
+            return committed
+        if await self._log.ever_committed():
+            raise LogDamagedError(
+                f"partition {self._partition}: the commit cursor is gone although updates or "
+                "snapshots exist; PSM lost acknowledged messages. Restore the stream PSM"
+            )
+        return CommittedCursor(cursor=Cursor(log_sequence=0), sequence=0)
+
+    async def _account(self, saved: Saved, limit: int) -> tuple[Account | None, int]:
+        """Return (account, lowest position a checkpoint may have for it).
+
+        A good newest snapshot puts no bound on the checkpoint; a bad one lowers it to the next
+        older version, at last to the beginning.
+        """
+        version: Saved | None = saved
+        while version is not None:
+            try:
+                account, snapshot = load_account(version.data)
+            except ContractError as error:
+                reason = error.detail
+            else:
+                if snapshot.log_sequence <= limit:
+                    await self._verify(
+                        snapshot.log_sequence, snapshot.message_hash, version.subject
+                    )
+                    return account, limit if version is saved else snapshot.log_sequence
+                reason = f"it is ahead of the commit cursor at {limit}"
+            _log.error(
+                "snapshot.refused",
+                partition=self._partition,
+                stream_id=version.subject.rpartition(".")[2],
+                sequence=version.sequence,
+                reason=reason,
+            )
+            version = await self._store.older(version.subject, version.sequence)
+        return None, 0
+
+    async def _checkpoint(self, latest: list[Saved], floor: int) -> Checkpoint | None:
+        """Return the newest good checkpoint at or below `floor`, or None for the beginning."""
+        version = latest[0] if latest else None
+        while version is not None:
+            try:
+                checkpoint = load_checkpoint(version.data)
+            except ContractError as error:
+                _log.error(
+                    "snapshot.refused",
+                    partition=self._partition,
+                    sequence=version.sequence,
+                    reason=error.detail,
+                )
+            else:
+                if checkpoint.log_sequence <= floor:
+                    await self._verify(
+                        checkpoint.log_sequence, checkpoint.message_hash, "the checkpoint"
+                    )
+                    return checkpoint
+            version = await self._store.older(version.subject, version.sequence)
+        return None
+
+    async def _verify(self, log_sequence: int, expected: str | None, what: str) -> None:
+        """Compare the message at a position with the hash that was kept of it."""
+        if log_sequence == 0:
+            return
+        if log_sequence not in self._verified:
+            message = await self._log.message_at(log_sequence)
+            if message is None:
+                raise LogDamagedError(
+                    f"partition {self._partition}: log sequence {log_sequence}, to which {what} "
+                    "refers, is missing: the log lost acknowledged events"
+                )
+            self._verified[log_sequence] = event_hash(message.data).hex()
+        if self._verified[log_sequence] != expected:
+            raise LogDamagedError(
+                f"partition {self._partition}: the message at log sequence {log_sequence} is not "
+                f"the one {what} was made from: the log was changed"
+            )

@@ -1,0 +1,96 @@
+"""Folds the log again, without writing anything: replay of one account, rebuild of views.
+
+The same fold as live, on the same messages, so the same updates and hashes. What needs history
+gets it from the messages read so far of that stream, or from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.adapters.jetstream import read_range, stream_info
+from psm.contracts import subjects
+from psm.contracts.errors import InvariantError
+from psm.domain.books import Books
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage
+from psm.domain.outcomes import Folded, NeedHistory
+from psm.workers.log_store import TRADES, log_message
+
+Progress = Callable[[int, int], None]
+"""Told (log sequence reached, last log sequence) once per batch."""
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """One message and what the fold made of it."""
+
+    message: LogMessage
+    result: Folded
+
+
+async def refold_partition(
+    nc: Client,
+    books: Books,
+    partition: int,
+    last: int,
+    *,
+    progress: Progress | None = None,
+) -> AsyncIterator[list[Replayed]]:
+    """Yield every message of a partition up to log sequence `last`, folded into empty `books`."""
+    filters = subjects.partition_filters(partition)
+    async for batch in _refold(nc, books, filters, last, progress):
+        yield batch
+
+
+async def refold_stream(
+    nc: Client,
+    books: Books,
+    stream_id: str,
+    last: int,
+    *,
+    progress: Progress | None = None,
+) -> AsyncIterator[list[Replayed]]:
+    """Yield what decides one account's state up to log sequence `last`, folded into `books`.
+
+    Only that account's events, the marks, instruments and rules are read.
+    """
+    filters = subjects.stream_filters(stream_id, books.partitions)
+    async for batch in _refold(nc, books, filters, last, progress):
+        yield batch
+
+
+async def last_log_sequence(nc: Client) -> int:
+    """Return the log sequence of the log's last message; 0 for an empty log."""
+    return (await stream_info(nc, TRADES)).last_sequence
+
+
+async def _refold(
+    nc: Client, books: Books, filters: Sequence[str], last: int, progress: Progress | None
+) -> AsyncIterator[list[Replayed]]:
+    async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
+        folded = []
+        for stored in batch:
+            message = log_message(stored)
+            result = fold(books, message)
+            if isinstance(result, NeedHistory):
+                result = fold(books, message, await read_history(nc, books.partitions, result))
+            if isinstance(result, NeedHistory):
+                raise InvariantError(f"log sequence {stored.sequence}: history asked for twice")
+            folded.append(Replayed(message=message, result=result))
+        if progress is not None and batch:
+            progress(batch[-1].sequence, last)
+        yield folded
+
+
+async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict[int, LogMessage]:
+    """Return the messages that a fold asked for, by log sequence."""
+    subject = subjects.stored_trades(wanted.stream_id, partitions)
+    found: dict[int, LogMessage] = {}
+    async for batch in read_range(
+        nc, TRADES, [subject], wanted.from_log_sequence, wanted.to_log_sequence
+    ):
+        found.update((stored.sequence, log_message(stored)) for stored in batch)
+    return found

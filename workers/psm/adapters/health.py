@@ -70,10 +70,8 @@ class HealthServer:
                 method, target, *_ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
                 writer.write(self._answer(method, target.partition("?")[0]))
                 await writer.drain()
-        except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError):
-            pass  # a caller that does not speak HTTP, or left, is owed nothing
-        except asyncio.LimitOverrunError:
-            pass
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # a caller that is slow, gone or does not speak HTTP is owed nothing
         finally:
             self._connections -= 1
             writer.close()

@@ -1,0 +1,69 @@
+"""Fixtures of real servers. Servers start once per session, and only if a test asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.support import servers
+
+from psm.adapters.embedded import EmbeddedNats, EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def shared_nats_url() -> Iterator[str]:
+    """A NATS server for the whole session; use `nats_url`, which is clean."""
+    with servers.server_folder("nats") as folder, servers.nats_server(folder) as url:
+        yield url
+
+
+@pytest.fixture
+async def nats_url(shared_nats_url: str) -> str:
+    """A running NATS server without any stream. Shared: restart `nats_server`, never this one."""
+    await servers.delete_streams(shared_nats_url)
+    return shared_nats_url
+
+
+@pytest.fixture
+async def nats_server() -> AsyncIterator[EmbeddedNats]:
+    """A NATS server of the test's own, to kill and start again. Always an embedded one."""
+    with servers.server_folder("nats") as folder:
+        async with EmbeddedNats(folder) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres_dsn() -> Iterator[str]:
+    """A PostgreSQL for the whole session; use `postgres_dsn`, a database of the test's own."""
+    with servers.server_folder("postgres") as folder, servers.postgres_server(folder) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def postgres_template(shared_postgres_dsn: str) -> Iterator[str]:
+    """Name of a migrated database to copy from."""
+    name = servers.run(servers.make_template(shared_postgres_dsn))
+    yield name
+    servers.run(servers.drop_database(shared_postgres_dsn, name))
+
+
+@pytest.fixture
+async def postgres_dsn(shared_postgres_dsn: str, postgres_template: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    async with servers.fresh_database(shared_postgres_dsn, postgres_template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def empty_postgres_dsn(shared_postgres_dsn: str) -> AsyncIterator[str]:
+    """An empty database of the test's own: no migration has run."""
+    async with servers.fresh_database(shared_postgres_dsn, "template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def postgres_server() -> AsyncIterator[EmbeddedPostgres]:
+    """A PostgreSQL of the test's own, to kill and start again. Always an embedded one."""
+    with servers.server_folder("postgres") as folder:
+        async with EmbeddedPostgres(folder, sync=False) as server:
+            yield server

@@ -1,0 +1,219 @@
+"""Which number comes next in a stream, found by reading its messages in log order.
+
+Pure. A message takes a place only as the fold would give it one: junk, repeats, conflicts and
+operator events have no number of their own, `SequenceVoided` takes places without an event. The
+tracker also remembers the identities of the last places, so a repeated event is found again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from psm.contracts.codec import decode_envelope, decode_untyped
+from psm.contracts.envelope import Envelope, event_hash
+from psm.contracts.errors import ConflictError, ContractError
+
+REMEMBERED = 256
+"""Places whose event ids are remembered, the same number as in an account's state."""
+AHEAD_MAX = 100_000
+VOID_MAX = 10_000
+SEQUENCE_VOIDED = "SequenceVoided"
+OPERATOR_EVENTS = frozenset({"EventDismissed", SEQUENCE_VOIDED, "StreamRetried"})
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where an event is: its number (None for an operator event) and its log position."""
+
+    event_id: str
+    number: int | None
+    log_sequence: int
+    event_hash: bytes
+
+
+class RisingNumbers:
+    """Numbers that need only rise: marks, instruments and control events.
+
+    Attributes:
+        last: the highest number seen.
+        log_sequence: position of the last message seen, whatever it was; 0 if none.
+    """
+
+    def __init__(self, remember: int = REMEMBERED) -> None:
+        """Start before the first message.
+
+        Args:
+            remember: how many events `find` knows, at least 256.
+        """
+        self.last = 0
+        self.log_sequence = 0
+        self.remember = max(remember, REMEMBERED)
+        self._places: OrderedDict[str, Place] = OrderedDict()
+
+    def feed(self, log_sequence: int, data: bytes, stream_id: str) -> bool:
+        """Take the next message of the subject; return whether it took a place."""
+        self.log_sequence = log_sequence
+        try:
+            envelope = decode_envelope(data)
+        except ContractError:
+            return False
+        return envelope.stream_id == stream_id and self._take(envelope, log_sequence, data)
+
+    def find(self, event_id: str) -> Place | None:
+        """Return where an event is, if it is among those remembered."""
+        return self._places.get(event_id)
+
+    def next_number(self) -> int:
+        """Return the number to assign."""
+        return self.last + 1
+
+    def check(self, number: int, *, allow_gap: bool) -> None:
+        """Make sure that a number somebody else assigned may be appended; here any may."""
+        del number, allow_gap
+
+    @property
+    def complete(self) -> bool:
+        """Whether every number up to `last` was seen."""
+        return False
+
+    @property
+    def remembers_enough(self) -> bool:
+        """Whether as many events are remembered as may be."""
+        return len(self._places) >= self.remember
+
+    def _take(self, envelope: Envelope, log_sequence: int, data: bytes) -> bool:
+        if envelope.sequence_number is None:
+            return False
+        self.last = max(self.last, envelope.sequence_number)
+        if envelope.event_id in self._places:
+            return False
+        return self._remember(_place(envelope, log_sequence, data))
+
+    def _remember(self, place: Place) -> bool:
+        self._places[place.event_id] = place
+        self._places.move_to_end(place.event_id)
+        while len(self._places) > self.remember:
+            self._places.popitem(last=False)
+        return True
+
+
+class StreamNumbers(RisingNumbers):
+    """Numbers of an account's events: contiguous, the first in the log wins.
+
+    A number behind a gap waits (`parked`) until the gap closes. What is assigned comes after
+    every number that was seen, so it never takes the place of an event that is only late: a gap
+    is somebody's missing event, and stays visible as one.
+
+    Attributes:
+        last: every place up to here is taken.
+        parked: events behind a gap, by number.
+    """
+
+    def __init__(self, remember: int = REMEMBERED) -> None:
+        """Start before the first message; `remember` as for every subject."""
+        super().__init__(remember)
+        self._operators: OrderedDict[str, Place] = OrderedDict()
+        self.parked: dict[int, Place] = {}
+
+    def next_number(self) -> int:
+        """Return the number to assign: one more than the highest seen, parked ones included.
+
+        Raises:
+            ConflictError: it would be too far behind a gap; the fold would reject it.
+        """
+        number = max(self.parked, default=self.last) + 1
+        if number > self.last + AHEAD_MAX:
+            raise ConflictError(
+                f"number {self.last + 1} is missing and {number - 1} is parked: "
+                "close the gap before anything is appended"
+            )
+        return number
+
+    def check(self, number: int, *, allow_gap: bool) -> None:
+        """Make sure that `number` is free, and next unless a gap is allowed.
+
+        Raises:
+            ConflictError: it is not.
+        """
+        expected = self.next_number()
+        if number <= self.last or number in self.parked:
+            raise ConflictError(
+                f"sequence_number {number} belongs to another event; next is {expected}"
+            )
+        if not allow_gap and number != self.last + 1:
+            raise ConflictError(
+                f"sequence_number {number} would leave a gap; next is {self.last + 1}"
+            )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every number up to `last` is there, and none waits behind a gap."""
+        return not self.parked
+
+    def trust(self, log_sequence: int, data: bytes) -> None:
+        """Take an event whose writer knew every place up to the event's own number."""
+        self.log_sequence = log_sequence
+        place = _place(decode_envelope(data), log_sequence, data)
+        assert place.number is not None
+        self.parked.clear()
+        self.last = place.number
+        self._remember(place)
+
+    def _take(self, envelope: Envelope, log_sequence: int, data: bytes) -> bool:
+        place = _place(envelope, log_sequence, data)
+        if envelope.event_type in OPERATOR_EVENTS:
+            return self._operator(envelope, place)
+        number = place.number
+        if number is None or number > self.last + AHEAD_MAX:
+            return False
+        known = self._places.get(place.event_id)
+        if known is not None and (known.number or 0) <= self.last - REMEMBERED:
+            known = None  # the fold has forgotten it
+        known = known or self._parked_under(place.event_id)
+        taken = number <= self.last or number in self.parked
+        # The same event id with other bytes is a conflict even under a free number.
+        if taken or (known is not None and known.event_hash != place.event_hash):
+            return False
+        self.parked[number] = place
+        self._close_gap()
+        return True
+
+    def find(self, event_id: str) -> Place | None:
+        """Return where an event is, if it is among those remembered or parked."""
+        found = self._places.get(event_id) or self._operators.get(event_id)
+        return found or self._parked_under(event_id)
+
+    def _parked_under(self, event_id: str) -> Place | None:
+        return next((p for p in self.parked.values() if p.event_id == event_id), None)
+
+    def _operator(self, envelope: Envelope, place: Place) -> bool:
+        if place.event_id in self._operators:
+            return False
+        self._operators[place.event_id] = place
+        while len(self._operators) > self.remember:
+            self._operators.popitem(last=False)
+        if envelope.event_type == SEQUENCE_VOIDED:
+            self._void(decode_untyped(envelope.payload))
+        return True
+
+    def _void(self, payload: dict[str, object]) -> None:
+        first, last = payload.get("from"), payload.get("to")
+        if type(first) is not int or type(last) is not int:
+            return
+        if not (payload.get("actor") and payload.get("reason")):
+            return
+        lowest = min(self.parked, default=last + 1)
+        if first == self.last + 1 <= last < lowest and last - first < VOID_MAX:
+            self.last = last
+            self._close_gap()
+
+    def _close_gap(self) -> None:
+        while (place := self.parked.pop(self.last + 1, None)) is not None:
+            self.last += 1
+            self._remember(place)
+
+
+def _place(envelope: Envelope, log_sequence: int, data: bytes) -> Place:
+    number = None if envelope.event_type in OPERATOR_EVENTS else envelope.sequence_number
+    return Place(envelope.event_id, number, log_sequence, event_hash(data))

@@ -172,7 +172,7 @@ def test_contradictions_are_named() -> None:
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1-2-3", "99999"])
 def test_bad_partition_lists_are_refused(text: str) -> None:
     """Only ascending ranges and numbers make a list of partitions."""
-    with pytest.raises(ValueError, match=r"expected partitions|runs backwards"):
+    with pytest.raises(ConfigError, match=r"expected partitions|runs backwards"):
         partitions_of(text)
 
 

@@ -93,16 +93,16 @@ def partitions_of(text: str) -> tuple[int, ...]:
     """Return the partitions that `text`, such as `0-7,9`, names: ascending, each once.
 
     Raises:
-        ValueError: `text` is not such a list.
+        ConfigError: `text` is not such a list.
     """
     compact = text.replace(" ", "")
     if not _PARTITIONS.fullmatch(compact):
-        raise ValueError("expected partitions such as `0-7,9`")
+        raise ConfigError("expected partitions such as `0-7,9`")
     chosen: set[int] = set()
     for part in compact.split(","):
         first, _, last = part.partition("-")
         if int(last or first) < int(first):
-            raise ValueError(f"the range {part} runs backwards")
+            raise ConfigError(f"the range {part} runs backwards")
         chosen.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(chosen))
 
@@ -221,7 +221,7 @@ def _converted(field: About, value: Any, source: str, problems: list[str]) -> An
         # msgspec names types, bounds and patterns here, never the value.
         expected = "expected true or false" if "`bool`" in str(error) else _lowered(str(error))
         problems.append(f"{_at(field, source)}: {expected}")
-    except ValueError as error:
+    except ConfigError as error:
         problems.append(f"{_at(field, source)}: {error}")
     return None
 

@@ -1,0 +1,96 @@
+"""`psm state` and `psm positions`: what the views say of one account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.adapters import postgres
+from psm.contracts.errors import ConfigError
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.config import load_settings
+from psm.workers.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
+
+_POSITION_COLUMNS = (
+    "symbol",
+    "side",
+    "size",
+    "entry_price",
+    "mark_price",
+    "unrealized_pnl",
+    "realized_pnl",
+    "fees",
+    "funding",
+)
+_ORDER_COLUMNS = ("order_id", "symbol", "side", "type", "quantity", "filled_quantity", "status")
+
+Account = Annotated[str, Parameter(help="Account id, such as acc_001.")]
+MinSequence = Annotated[
+    int | None,
+    Parameter(help=f"Wait up to {WAIT_MAX_S:.0f} s until the view has this version.", negative=""),
+]
+
+
+def state(
+    account: Account, /, *, min_sequence: MinSequence = None, output: Output = DEFAULT_OUTPUT
+) -> None:
+    """Show the state of an account: cash, equity, margin, positions, orders, hashes."""
+    document = _read("state", account, min_sequence)
+    if output.format != "table":
+        output.document(document)
+        return
+    positions, orders = document.pop("positions"), document.pop("orders")
+    output.document(_flat(document))
+    _print_positions(positions, output)
+    if orders:
+        output.rows([{"order_id": name, **o} for name, o in orders.items()], _ORDER_COLUMNS)
+
+
+def positions(
+    account: Account, /, *, min_sequence: MinSequence = None, output: Output = DEFAULT_OUTPUT
+) -> None:
+    """Show the positions of an account."""
+    document = _read("positions", account, min_sequence)
+    if output.format == "table":
+        _print_positions(document["positions"], output)
+    else:
+        output.document(document)
+
+
+def _read(name: ReadName, account: str, min_sequence: int | None) -> dict[str, Any]:
+    settings = load_settings()
+    dsn = settings.require_postgres_dsn()
+
+    async def read() -> bytes:
+        pool = await postgres.open_pool(dsn, name="psm-cli", size_max=1)
+        try:
+            answer = await Reads(pool).get(
+                name, account, min_sequence=min_sequence, timeout_s=WAIT_MAX_S
+            )
+        finally:
+            await pool.close()
+        return answer.body
+
+    try:
+        document: dict[str, Any] = msgspec.json.decode(asyncio.run(read()))
+    except MalformedAccountError as error:
+        raise ConfigError(f"{account!r}: {error}") from error
+    return document
+
+
+def _print_positions(positions: Mapping[str, Mapping[str, Any]], output: Output) -> None:
+    if positions:
+        output.rows([{"symbol": name, **p} for name, p in positions.items()], _POSITION_COLUMNS)
+    else:
+        output.note("no positions")
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `document` as a person reads it: amounts with their currency, flags as words."""
+    cash = " ".join(f"{amount} {currency}" for currency, amount in document["cash"].items())
+    flags = " ".join(document["flags"]) or None
+    return {**document, "cash": cash or None, "flags": flags}

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -31,8 +32,11 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)"
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5}))?(\.(0|[1-9]\d{0,5}))?", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 # `Decimal` also accepts "1_0", " 1", "+1", ".5", "5." and digits of other scripts. A body without
-# any of these marks cannot hold such a string; one that has them is looked at field by field.
-_SUSPECT = re.compile(rb'[_\\\x80-\xff+]|[\d.]\s+"|"\s+[\d.-]|"-?\.|\d\."')
+# any of these marks cannot hold such a string; one that has them is looked at field by field. So is
+# one with many digits in a row: only the text shows how long a number was written.
+_SUSPECT = re.compile(
+    rb'[_\\\x80-\xff+]|[\d.]\s+"|"\s+[\d.-]|"-?\.|\d\.["eE]|[0-9]{20}|[eE]-?[0-9]{5}'
+)
 _INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -55,6 +59,7 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
 
 _wire = msgspec.json.Decoder(_Wire)
 _untyped = msgspec.json.Decoder(dict[str, Any], float_hook=str)
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _canonical = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -90,6 +95,43 @@ def decode_untyped(data: bytes | str) -> dict[str, Any]:
     """
     try:
         return _untyped.decode(data)
+    except _INVALID as error:
+        raise ContractError("invalid_json", "the body is not a JSON object") from error
+
+
+def with_fields(data: bytes, fields: Mapping[str, object]) -> bytes:
+    """Return the JSON object in `data` with these fields added in front, where they are missing.
+
+    Every value that is there keeps its bytes: a number stays the text it was written as.
+
+    Raises:
+        ContractError: `data` is not a JSON object.
+    """
+    present = raw_fields(data)
+    added = {name: value for name, value in fields.items() if _is_missing(present.get(name))}
+    if not added:
+        return data
+    head = msgspec.json.encode(added)
+    if not present:
+        return head
+    if any(name in present for name in added):
+        kept = {name: value for name, value in present.items() if name not in added}
+        return msgspec.json.encode({**added, **kept})
+    return head[:-1] + b"," + data.lstrip()[1:]
+
+
+def _is_missing(value: msgspec.Raw | None) -> bool:
+    return value is None or bytes(value) == b"null"
+
+
+def raw_fields(data: bytes | str) -> dict[str, msgspec.Raw]:
+    """Return the fields of the JSON object in `data`, each still in its own bytes.
+
+    Raises:
+        ContractError: `data` is not a JSON object.
+    """
+    try:
+        return _raw.decode(data)
     except _INVALID as error:
         raise ContractError("invalid_json", "the body is not a JSON object") from error
 
@@ -289,11 +331,13 @@ class PayloadCodec:
 class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     """What one payload field must be.
 
-    `sign` is set for decimals, `choices` for literals, `items` for lists of structs.
+    `nullable`: null means left out. `sign` is set for decimals, `choices` for literals, `items` for
+    lists of structs.
     """
 
     name: str
     required: bool
+    nullable: bool = False
     sign: str = ""
     choices: tuple[str, ...] = ()
     items: tuple[_FieldRule, ...] | None = None
@@ -313,24 +357,24 @@ def _field_rules(struct: type[msgspec.Struct]) -> tuple[_FieldRule, ...]:
 
 
 def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
-    if get_origin(hint) in (Union, UnionType):
+    nullable = get_origin(hint) in (Union, UnionType)
+    rule = partial(_FieldRule, name=name, required=required, nullable=nullable)
+    if nullable:
         (hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
     meta: list[msgspec.Meta] = []
     if get_origin(hint) is Annotated:
         hint, *meta = get_args(hint)
     if hint is Decimal:
         sign = next(str(m.extra["sign"]) for m in meta if m.extra)
-        return _FieldRule(name=name, required=required, sign=sign)
+        return rule(sign=sign)
     if get_origin(hint) is Literal:
-        return _FieldRule(name=name, required=required, choices=get_args(hint))
+        return rule(choices=get_args(hint))
     if get_origin(hint) is tuple:
-        return _FieldRule(name=name, required=required, items=_field_rules(get_args(hint)[0]))
+        return rule(items=_field_rules(get_args(hint)[0]))
     if hint is int:
-        return _FieldRule(name=name, required=required, integer=True)
+        return rule(integer=True)
     assert hint is str, f"no rule for {name}: {hint!r}"
-    return _FieldRule(
-        name=name,
-        required=required,
+    return rule(
         shortest=max((m.min_length or 0 for m in meta), default=0),
         longest=max((m.max_length or 0 for m in meta), default=0),
     )
@@ -343,7 +387,7 @@ def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path:
         if value is None:
             if rule.required:
                 raise ContractError("invalid_payload", f"{rule.name} is required", field)
-            if rule.name in fields and not rule.sign and (rule.choices or rule.items is not None):
+            if rule.name in fields and not rule.nullable:
                 _refuse(rule, field)
             continue
         _check_value(rule, value, field)
@@ -372,7 +416,7 @@ def _check_value(rule: _FieldRule, value: object, field: str) -> None:
         _refuse(rule, field)
 
 
-def _refuse(rule: _FieldRule, field: str) -> None:
+def _refuse(rule: _FieldRule, field: str) -> NoReturn:
     reason = "invalid_payload"
     if rule.items is not None:
         expected = "a list of objects"

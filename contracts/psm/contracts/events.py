@@ -12,17 +12,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-_NUMBER = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
+_NUMBER = r"[0-9]{1,18}(\.[0-9]{1,18})?$"
 
 Signed = Annotated[
-    Decimal, Meta(extra={"sign": "any"}, extra_json_schema={"format": None, "pattern": _NUMBER})
+    Decimal, Meta(extra={"sign": "any"}, extra_json_schema={"pattern": f"^-?{_NUMBER}"})
 ]
 Positive = Annotated[
     Decimal,
     Meta(
         description="more than zero",
         extra={"sign": "positive"},
-        extra_json_schema={"pattern": _NUMBER},
+        extra_json_schema={"pattern": f"^(?=.*[1-9]){_NUMBER}", "exclusiveMinimum": 0},
     ),
 ]
 NotNegative = Annotated[
@@ -30,7 +30,7 @@ NotNegative = Annotated[
     Meta(
         description="zero or more",
         extra={"sign": "not_negative"},
-        extra_json_schema={"pattern": _NUMBER},
+        extra_json_schema={"pattern": f"^{_NUMBER}", "minimum": 0},
     ),
 ]
 Symbol = Annotated[str, Meta(min_length=1, max_length=64, examples=["BTC-PERP"])]

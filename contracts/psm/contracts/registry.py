@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -68,9 +68,22 @@ def schemas() -> dict[str, dict[str, Any]]:
 def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
     (body,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     root = components.pop(kind.__name__) if "$ref" in body else body
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": kind.__name__,
         **{key: value for key, value in root.items() if key != "title"},
         **({"$defs": components} if components else {}),
     }
+    return cast("dict[str, Any]", _readable(schema))
+
+
+def _readable(schema: Any) -> Any:
+    """Return the schema with decimals as what is read: a string, or a bare number's literal."""
+    if isinstance(schema, list):
+        return [_readable(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "decimal":
+        kept = {key: value for key, value in schema.items() if key != "format"}
+        return {**kept, "type": ["string", "number"]}
+    return {key: _readable(value) for key, value in schema.items()}

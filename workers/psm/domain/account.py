@@ -35,11 +35,27 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Why a stream stopped, and where its held messages begin."""
+    """Why a stream stopped, and where its held messages begin.
+
+    Attributes:
+        reason: stable code.
+        log_sequence: of the message that blocks.
+        held_from: log sequence of the first held message, None before there is one.
+        came_at: (log sequence, version): held messages below that position came when the stream
+            had that version; the others at its version now. A number is judged by its own time.
+    """
 
     reason: str
     log_sequence: int
     held_from: int | None = None
+    came_at: tuple[tuple[int, int], ...] = ()
+
+    def version_at(self, log_sequence: int, version: int) -> int:
+        """Return the stream's version when the held message at `log_sequence` came."""
+        for before, then in self.came_at:
+            if log_sequence < before:
+                return then
+        return version
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,16 +125,18 @@ class AccountFold:
             wanted = _history_wanted(existing, self.message.log_sequence)
             if wanted is not None:
                 return wanted
+        if existing is not None and self.history is not None:
+            self._check_history(existing, entry.number)
         account = self.books.open(self.stream_id)
         self.books.touch(account, self.message.log_sequence)
-        held_from = account.blocked.held_from if account.blocked else None
-        waited = bool(account.parked) or account.blocked is not None
+        held = account.blocked
+        waited = bool(account.parked) or held is not None
         account.block(None)
         self._seal_run(account, entry.number)
         outcome, reason = self._take(account, entry, codec)
         self._release_run(account)
-        if held_from is not None and account.blocked is None:
-            self._release_held(account, held_from, entry.number)
+        if held is not None and held.held_from is not None:
+            self._release_held(account, held, entry.number - 1)
         if waited and account.status == "open":
             self.emitter.caused_by(entry.envelope)
             self.emitter.resumed(account, entry.number)
@@ -143,7 +145,15 @@ class AccountFold:
     def _block(self, entry: Entry, unknown: ContractError, released: int | None = None) -> None:
         account = self.books.open(self.stream_id)
         self.books.touch(account, self.message.log_sequence)
-        account.block(Blocked(reason=unknown.reason, log_sequence=entry.log_sequence))
+        before = account.blocked  # what a gap overflow holds back stays held
+        account.block(
+            Blocked(
+                reason=unknown.reason,
+                log_sequence=entry.log_sequence,
+                held_from=before.held_from if before else None,
+                came_at=before.came_at if before else (),
+            )
+        )
         self.emitter.caused_by(entry.envelope, released)
         self.emitter.blocked(account, unknown.reason, unknown.detail)
 
@@ -210,24 +220,43 @@ class AccountFold:
             self._take(account, entry, codec, parked.log_sequence)
         self._run = []
 
-    def _release_held(self, account: Account, held_from: int, missing: int) -> None:
-        """Fold the messages that were held behind a gap overflow, as if they came now."""
+    def _release_held(self, account: Account, held: Blocked, version: int) -> None:
+        """Fold the messages that were held behind a gap overflow, as if they came now.
+
+        Args:
+            account: with the missing number applied, and what was parked behind it.
+            held: the block that is released.
+            version: of the account before the missing number.
+        """
         assert self.history is not None
+        assert held.held_from is not None
+        start = held.held_from
         for log_sequence in sorted(self.history):
-            if not held_from <= log_sequence < self.message.log_sequence:
+            if account.blocked is not None:
+                break
+            if not start <= log_sequence < self.message.log_sequence:
                 continue
+            start = log_sequence + 1
+            then = held.version_at(log_sequence, version)
             try:
-                entry = read(self.history[log_sequence], self.stream_id, account.version)
+                entry = read(self.history[log_sequence], self.stream_id, then)
             except RejectedError:
                 continue  # was rejected, and published as such, when it came
-            if entry.number < missing:
+            if entry.number <= then:
                 continue  # was judged when it came: it concerned a place already taken
             self._judge_held(account, entry)
-            if account.blocked is not None:
-                if account.blocked.held_from is None:
-                    later = msgspec.structs.replace(account.blocked, held_from=log_sequence + 1)
-                    account.block(later)
-                return
+        if account.blocked is not None:
+            self._hold_rest(account, account.blocked, held, start, version)
+
+    def _hold_rest(
+        self, account: Account, blocked: Blocked, held: Blocked, start: int, version: int
+    ) -> None:
+        """Keep held what a release did not reach, each with the version it came at."""
+        if blocked.held_from is not None:  # the one that did not fit is judged again
+            start = blocked.held_from
+        earlier = [pair for pair in held.came_at if pair[0] > start]
+        came_at = (*earlier, (self.message.log_sequence, version))
+        account.block(msgspec.structs.replace(blocked, held_from=start, came_at=came_at))
 
     def _judge_held(self, account: Account, entry: Entry) -> None:
         outcome, reason, detail = classify(account, entry.number, entry.identity, entry.hashed)
@@ -246,6 +275,13 @@ class AccountFold:
             self._seal_run(account, entry.number)
             self._take(account, entry, codec, entry.log_sequence)
             self._release_run(account)
+
+    def _check_history(self, account: Account, number: int) -> None:
+        """Raise before anything is changed if a message that may be released is not as it was."""
+        held = account.blocked is not None
+        released = list(account.parked.values()) if held else _run_after(account, number)
+        for parked in released:
+            self._from_history(parked.log_sequence, parked.event_hash)
 
     def _from_history(self, log_sequence: int, hashed: bytes) -> Entry:
         message = (self.history or {}).get(log_sequence)
@@ -267,15 +303,21 @@ class AccountFold:
         )
 
 
+def _run_after(account: Account, number: int) -> list[Parked]:
+    """Return the parked events that follow `number` without a gap."""
+    run = []
+    while (number := number + 1) in account.parked:
+        run.append(account.parked[number])
+    return run
+
+
 def _history_wanted(account: Account, log_sequence: int) -> NeedHistory | None:
     """Return the range of the stream that is released when the next number is folded."""
     if account.blocked is not None and account.blocked.held_from is not None:
         positions = [p.log_sequence for p in account.parked.values()]
         start, end = min([account.blocked.held_from, *positions]), log_sequence - 1
     else:
-        run, number = [], account.version + 1
-        while (number := number + 1) in account.parked:
-            run.append(account.parked[number].log_sequence)
+        run = [parked.log_sequence for parked in _run_after(account, account.version + 1)]
         if not run:
             return None
         start, end = min(run), max(run)

@@ -28,12 +28,17 @@ _ERRORS = [InvalidOperation, DivisionByZero, Overflow, Underflow]
 _EXACT = Context(100, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [*_ERRORS, Inexact])
 _QUOTIENT = Context(34, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED = Context(400, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
-_PUBLISHED_QUANTUM = Decimal(1).scaleb(-PUBLISHED_DECIMALS)
+_PUBLISHED_QUANTUM = Decimal((0, (1,), -PUBLISHED_DECIMALS))
 
 add = _EXACT.add
 subtract = _EXACT.subtract
 multiply = _EXACT.multiply
 quotient = _QUOTIENT.divide
+
+
+def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
+    """Return `value` x `numerator` / `denominator`, rounded once, to 34 significant digits."""
+    return quotient(_PUBLISHED.multiply(value, numerator), denominator)
 
 
 def negate(value: Decimal) -> Decimal:

@@ -83,7 +83,7 @@ class Emitter:
         valuation = self._books.valuation(account)
         common = self._common(account, valuation, flags)
         marked = [Step(position=account.positions[s], change="marked") for s in account.unpublished]
-        own = {step.position.symbol for step in steps}
+        own = [step.position.symbol for step in steps]
         moved = [*steps, *(step for step in marked if step.position.symbol not in own)]
         for step in sorted(moved, key=lambda step: step.position.symbol):
             self._position(common, account, step)
@@ -188,7 +188,7 @@ class Emitter:
             "cause": self._cause,
             "event_hash": account.event_hash.hex() if account.event_hash else None,
             "chain_hash": account.chain_hash.hex(),
-            "flags": tuple(sorted({*valuation.flags, *flags})),
+            "flags": tuple(sorted(dict.fromkeys((*valuation.flags, *flags)))),
         }
 
     def _emit(self, stream_id: str, version: int, payload: UpdatePayload) -> None:

@@ -40,7 +40,11 @@ def read(message: LogMessage, stream_id: str, version: int) -> Entry:
     envelope = None
     try:
         envelope = decode_envelope(message.data)
-        if envelope.stream_id != stream_id or not is_stream_id(stream_id):
+        if not is_stream_id(envelope.stream_id):
+            raise ContractError(
+                "malformed_field", "stream_id must be 1 to 64 letters, digits, _ or -", "stream_id"
+            )
+        if envelope.stream_id != stream_id:
             raise ContractError(
                 "stream_mismatch",
                 f"stream_id {envelope.stream_id} came on the subject of {stream_id}",

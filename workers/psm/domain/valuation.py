@@ -24,6 +24,7 @@ from psm.domain.money import (
     multiply,
     negate,
     quotient,
+    scaled,
     subtract,
 )
 from psm.domain.positions import Position, notional, unrealized_pnl
@@ -197,7 +198,7 @@ def peak_after_flow(peak: Decimal | None, equity: Decimal | None, flow: Decimal)
         return peak
     after = add(equity, flow)
     if equity > 0 and after > 0:
-        return None if peak is None else quotient(multiply(peak, after), equity)
+        return None if peak is None else scaled(peak, after, equity)
     return after if after > 0 else None
 
 

@@ -1,0 +1,305 @@
+"""The offline fold: JSON lines in, outcomes and updates out, by the very same domain code.
+
+A line is `{"subject", "data"}`, optionally with `time` and `log_sequence`, or a bare envelope. The
+body keeps its bytes: `data` is cut out of the line, and a field that is left out is put in front
+of the others. No number passes through a binary float.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from psm.contracts import codec, subjects, upcasters
+from psm.contracts.errors import ContractError, PSMError
+from psm.domain.account import Account
+from psm.domain.books import Books
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage
+from psm.domain.outcomes import Folded, NeedHistory, Outcome
+from psm.domain.publish import NAMESPACE, state_document
+
+DEFAULT_PARTITIONS = 16
+FIRST_TIMESTAMP = "1970-01-01T00:00:00Z"
+"""What an event without a time gets when no event before it has one."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HEADS = {"MarkPriceUpdated": "marks", "InstrumentDefined": "instruments"}
+_TAKEN = frozenset(
+    {Outcome.APPLIED, Outcome.REFUSED, Outcome.PARKED, Outcome.HELD, Outcome.BLOCKED}
+)
+
+
+class LineError(PSMError):
+    """A line that cannot be folded; the text names the line and what is wrong with it."""
+
+
+class LineUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """One update as it would be published."""
+
+    subject: str
+    data: msgspec.Raw
+
+
+class LineResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one line did. `state` and `states` only where states were asked for."""
+
+    log_sequence: int
+    subject: str
+    stream_id: str
+    sequence_number: int | None
+    outcome: str
+    reason: str | None
+    updates: list[LineUpdate]
+    ledger_hash: str | None
+    state_hash: str | None
+    state: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    states: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class LineFolder:
+    """Folds lines one by one; remembers of the past only what is parked or held."""
+
+    def __init__(self, *, partitions: int = DEFAULT_PARTITIONS, with_state: bool = False) -> None:
+        self.books = Books(partitions=partitions)
+        self._with_state = with_state
+        self._line = 0
+        self._timestamp = FIRST_TIMESTAMP
+        self._time = 0
+        self._numbers: dict[str, int] = {}
+        self._waiting: dict[str, dict[int, LogMessage]] = {}
+
+    def take(self, line: bytes) -> LineResult | None:
+        """Fold the next line; None for a blank one.
+
+        Raises:
+            LineError: it is no event that could stand in a log; nothing changed.
+            UnknownRulesError: it enables rules that this version does not know.
+        """
+        self._line += 1
+        if not line.strip():
+            return None
+        try:
+            subject, message = self._message(line)
+        except ContractError as error:
+            raise LineError(f"line {self._line}: {error}") from error
+        self.books.dirty.clear()  # then it names the accounts this line touches
+        result = self._fold(message)
+        if result.outcome in _TAKEN and result.sequence_number is not None:
+            known = self._numbers.get(message.subject, 0)
+            self._numbers[message.subject] = max(known, result.sequence_number)
+        self._time = message.time
+        return self._result(subject, message, result)
+
+    def final(self) -> Iterator[dict[str, Any]]:
+        """Yield the state of every account, ascending by `account_id`."""
+        for _, account in sorted(self.books.accounts.items()):
+            yield state_document(self.books, account)
+
+    # --- from a line to a message -------------------------------------------------------------
+
+    def _message(self, line: bytes) -> tuple[str, LogMessage]:
+        fields = codec.raw_fields(line.strip())
+        if "data" in fields or "subject" in fields:
+            body, given = _body(fields), _text(fields, "subject")
+        else:
+            body, given = line.strip(), None
+            fields = {}
+        body = self._completed(body, given)
+        subject = given or _subject_of(body)
+        stored = self._stored(subject)
+        return subject, LogMessage(
+            log_sequence=self._log_sequence(fields),
+            subject=stored,
+            time=self._log_time(fields, body),
+            data=self._numbered(body, stored),
+        )
+
+    def _completed(self, body: bytes, subject: str | None) -> bytes:
+        """Return the body with `event_id` and `timestamp`; a flat draft as a 1.0.0 event.
+
+        A body that is no JSON object is left to the fold, where its line says a subject.
+        """
+        try:
+            fields = codec.decode_untyped(body)
+        except ContractError:
+            if subject is None:
+                raise
+            return body
+        if upcasters.is_flat(fields):
+            fields = upcasters.upcast_flat(fields)
+            body = codec.encode(fields)
+        name = f"line/{self._line}"
+        event_id = uuid.uuid5(uuid.UUID(bytes=NAMESPACE), name)
+        timestamp = fields.get("timestamp")
+        if isinstance(timestamp, str) and codec.is_timestamp(timestamp):
+            self._timestamp = timestamp
+        left_out = {"event_id": str(event_id), "timestamp": self._timestamp}
+        return codec.with_fields(body, left_out)
+
+    def _numbered(self, body: bytes, stored: str) -> bytes:
+        """Return the body with the next number of its stream, if it has none."""
+        if stored.startswith("control."):
+            return body
+        number = self._numbers.get(stored, 0) + 1
+        try:
+            return codec.with_fields(body, {"sequence_number": number})
+        except ContractError:
+            return body
+
+    def _stored(self, subject: str) -> str:
+        """Return the subject as the log would store it."""
+        head, *rest = subject.split(".")
+        if head in ("marks", "instruments", "control") and len(rest) == 1 and rest[0]:
+            return subject
+        if head != "trades" or len(rest) not in (1, 2) or not rest[-1]:
+            raise ContractError("malformed_field", f"{subject} is no subject of the log", "subject")
+        stored = subjects.stored_trades(rest[-1], self.books.partitions)
+        if len(rest) == 2 and subject != stored:
+            raise ContractError(
+                "malformed_field",
+                f"{subject} would be {stored} with {self.books.partitions} partitions; "
+                "give the log's own number with --partitions",
+                "subject",
+            )
+        return stored
+
+    def _log_sequence(self, fields: dict[str, msgspec.Raw]) -> int:
+        after = self.books.position
+        if "log_sequence" not in fields:
+            return after + 1
+        text = bytes(fields["log_sequence"])
+        if not text.isdigit() or int(text) <= after:
+            raise ContractError(
+                "malformed_field", f"log_sequence must be an integer above {after}", "log_sequence"
+            )
+        return int(text)
+
+    def _log_time(self, fields: dict[str, msgspec.Raw], body: bytes) -> int:
+        """Return the log time: the line's, else the event's, else that of the line before."""
+        given = _text(fields, "time")
+        if given is not None:
+            if _TIME.fullmatch(given) is None:
+                raise ContractError("malformed_field", "time must be RFC 3339 in UTC", "time")
+            return nanoseconds(given)
+        try:
+            timestamp = codec.decode_untyped(body).get("timestamp")
+        except ContractError:
+            timestamp = None
+        if isinstance(timestamp, str) and codec.is_timestamp(timestamp):
+            return nanoseconds(timestamp)
+        return self._time
+
+    # --- folding ------------------------------------------------------------------------------
+
+    def _fold(self, message: LogMessage) -> Folded:
+        result = fold(self.books, message)
+        if isinstance(result, NeedHistory):
+            result = fold(self.books, message, self._waiting[result.stream_id])
+            assert isinstance(result, Folded)
+        if message.subject.startswith("trades."):
+            self._remember(message, result)
+        return result
+
+    def _remember(self, message: LogMessage, result: Folded) -> None:
+        """Keep the message if its bytes will be asked for; forget those that were released."""
+        waiting = self._waiting.get(result.stream_id, {})
+        if result.outcome in (Outcome.PARKED, Outcome.HELD, Outcome.BLOCKED):
+            waiting[message.log_sequence] = message
+        elif waiting and result.outcome in (Outcome.APPLIED, Outcome.REFUSED):
+            account = self.books.accounts[result.stream_id]
+            kept = [parked.log_sequence for parked in account.parked.values()]
+            if account.blocked is not None and account.blocked.held_from is not None:
+                kept += [s for s in waiting if s >= account.blocked.held_from]
+            waiting = {s: waiting[s] for s in sorted(kept)}
+        if waiting:
+            self._waiting[result.stream_id] = waiting
+        else:
+            self._waiting.pop(result.stream_id, None)
+
+    def _result(self, subject: str, message: LogMessage, result: Folded) -> LineResult:
+        on_account = message.subject.startswith("trades.")
+        account = self.books.accounts.get(result.stream_id) if on_account else None
+        document = None if account is None else state_document(self.books, account)
+        shown: dict[str, Any] = {}
+        if self._with_state and on_account:
+            shown["state"] = document
+        elif self._with_state:
+            shown["states"] = [state_document(self.books, a) for a in self._touched()]
+        return LineResult(
+            log_sequence=message.log_sequence,
+            subject=subject,
+            stream_id=result.stream_id,
+            sequence_number=result.sequence_number,
+            outcome=result.outcome.value,
+            reason=result.reason,
+            updates=[
+                LineUpdate(subject=u.subject, data=msgspec.Raw(u.data)) for u in result.updates
+            ],
+            ledger_hash=document["ledger_hash"] if document else None,
+            state_hash=document["state_hash"] if document else None,
+            **shown,
+        )
+
+    def _touched(self) -> list[Account]:
+        return [self.books.accounts[stream_id] for stream_id in sorted(self.books.dirty)]
+
+
+def fold_lines(
+    lines: Iterable[bytes], *, partitions: int = DEFAULT_PARTITIONS, with_state: bool = False
+) -> Iterator[LineResult | LineError]:
+    """Yield what each line did, or why it could not be folded; the others still fold."""
+    folder = LineFolder(partitions=partitions, with_state=with_state)
+    for line in lines:
+        try:
+            result = folder.take(line)
+        except LineError as error:
+            yield error
+        else:
+            if result is not None:
+                yield result
+
+
+def nanoseconds(text: str) -> int:
+    """Return an RFC 3339 time in UTC, with up to nine decimals, as nanoseconds since the epoch."""
+    match = _TIME.fullmatch(text)
+    assert match is not None, f"{text!r} is no time"
+    whole = datetime.fromisoformat(match[1]).replace(tzinfo=UTC) - _EPOCH
+    return whole // timedelta(seconds=1) * 1_000_000_000 + int((match[2] or "0").ljust(9, "0"))
+
+
+def _body(fields: dict[str, msgspec.Raw]) -> bytes:
+    """Return the bytes of `data`: an object as it stands, or the text of a string."""
+    if "data" not in fields:
+        raise ContractError("missing_field", "data is required next to subject", "data")
+    raw = bytes(fields["data"])
+    text = _text(fields, "data") if raw.startswith(b'"') else None
+    return raw if text is None else text.encode()
+
+
+def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
+    if name not in fields:
+        return None
+    value = codec.decode_untyped(b'{"value":%s}' % bytes(fields[name]))["value"]
+    if not isinstance(value, str):
+        raise ContractError("malformed_field", f"{name} must be a string", name)
+    return value
+
+
+def _subject_of(body: bytes) -> str:
+    """Return the subject of a bare envelope, from its type and stream."""
+    fields = codec.decode_untyped(body)
+    for name in ("event_type", "stream_id"):
+        if not isinstance(fields.get(name), str):
+            raise ContractError("missing_field", f"{name} is required", name)
+    if not codec.is_stream_token(fields["stream_id"]):
+        raise ContractError("malformed_field", "stream_id names no stream", "stream_id")
+    if fields["event_type"] == "RulesEnabled":
+        return "control.rules"
+    return f"{_HEADS.get(fields['event_type'], 'trades')}.{fields['stream_id']}"

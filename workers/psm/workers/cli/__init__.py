@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError, Group, UnknownCommandError
 
+from psm.adapters import logs
 from psm.contracts.errors import ConfigError, PSMError, TransientError
 
 EXIT_PROBLEM = 1
@@ -67,6 +68,7 @@ def build() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    logs.configure("warning")  # long-running commands say more, once they know their settings
     try:
         code = _guarded(lambda: build()(sys.argv[1:] if arguments is None else list(arguments)))
         sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""`psm state` and `psm positions` against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+from tests.support.psm_stream import Account, OneWorker, mark, read
+
+from psm.projections import migrate
+from psm.projections.current_state import CURRENT_STATE
+from psm.workers.cli import main
+
+
+@pytest.fixture
+async def worker(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> OneWorker:
+    """An account with cash, a position and a mark in the views of the settings' database."""
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    await migrate.migrate(postgres_dsn)
+    worker, account = OneWorker(), Account("acc_001")
+    updates = []
+    for message in (
+        account.deposit("1000"),
+        account.trade("buy", "0.5", "42000"),
+        mark("BTC-PERP", "42500", 1),
+    ):
+        updates += worker.fold(*message)
+    for message in (Account("acc_empty").deposit("5"),):
+        updates += worker.fold(*message)
+    connection = await asyncpg.connect(postgres_dsn)
+    async with connection.transaction():
+        await CURRENT_STATE.apply(connection, read(updates))
+    await connection.close()
+    return worker
+
+
+async def psm(*arguments: str) -> int:
+    """Run a command as a terminal would: in a loop of its own."""
+    return await asyncio.to_thread(main, arguments)
+
+
+async def test_state_equals_the_account(
+    worker: OneWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON is the document of the domain, figure by figure."""
+    assert await psm("state", "acc_001", "-o", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    expected = worker.document("acc_001")
+    for name in ("cash", "equity", "realized_pnl", "fees", "ledger_hash", "state_hash"):
+        assert document[name] == expected[name]
+    assert document["positions"]["BTC-PERP"]["size"] == "0.5"
+    assert await psm("positions", "acc_001", "-o", "jsonl") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["positions"] == document["positions"]
+
+
+async def test_tables_show_money_and_positions(
+    worker: OneWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person sees the figures and the hashes whole."""
+    assert await psm("state", "acc_001") == 0
+    shown = capsys.readouterr().out
+    assert worker.document("acc_001")["state_hash"] in shown
+    assert "BTC-PERP" in shown
+    assert "42500" in shown
+    assert await psm("positions", "acc_empty") == 0
+    assert "no positions" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("worker")
+async def test_unknown_account_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    """An account nobody knows is exit 1, an id that cannot exist is exit 2."""
+    assert await psm("state", "acc_404") == 1
+    assert "acc_404" in capsys.readouterr().err
+    assert await psm("positions", "acc 404") == 2
+    assert "acc 404" in capsys.readouterr().err
+
+
+async def test_missing_schema_names_the_next_command(
+    empty_postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading before migrating says what to run."""
+    monkeypatch.setenv("POSTGRES_DSN", empty_postgres_dsn)
+    assert await psm("state", "acc_001") == 2
+    assert "psm migrate up" in capsys.readouterr().err
+
+
+async def test_missing_database_is_said_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A database that does not answer is exit 2, and its password stays unsaid."""
+    monkeypatch.setenv("POSTGRES_DSN", "postgresql://psm:hunter2@127.0.0.1:1/psm")
+    assert await psm("state", "acc_001") == 2
+    told = capsys.readouterr().err
+    assert "PostgreSQL" in told
+    assert "hunter2" not in told

@@ -118,6 +118,11 @@ class EmbeddedPostgres:
             await self.kill()
             raise
 
+    async def wait(self) -> None:
+        """Return when the server is not running, for whatever reason."""
+        if self._child is not None:
+            await self._child.wait()
+
     async def stop(self) -> None:
         """Stop the server cleanly, ending its sessions; nothing happens if it is not running."""
         if self._child is not None:

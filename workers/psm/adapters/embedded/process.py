@@ -20,6 +20,7 @@ from psm.contracts.errors import ConfigError, TransientError
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_S = 0.01
+_STDERR = 2
 _LOG_MAX_BYTES = 16 * 1024 * 1024  # looked at when a process starts; one older file is kept
 
 
@@ -87,8 +88,8 @@ class Child:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 [*launcher, *rights, *map(str, command)],
                 stdin=subprocess.DEVNULL,
-                stdout=stream or sys.stderr.fileno(),
-                stderr=stream or sys.stderr.fileno(),
+                stdout=stream or _STDERR,  # our stdout is for results
+                stderr=stream or _STDERR,
                 pass_fds=keep_open,
                 env=environment,
                 # Its own session: an interrupt typed at the terminal is for us, who stop the

@@ -45,7 +45,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     cash: dict[str, Decimal]
     totals: list[tuple[str, TotalName, Decimal]]
     positions: list[Position]
-    parked: dict[int, Parked]
+    parked: list[tuple[int, Parked]]
     blocked: Blocked | None
     identity_ids: bytes
     identity_hashes: bytes
@@ -94,7 +94,7 @@ def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> by
         cash=account.cash,
         totals=[(currency, name, v) for (currency, name), v in sorted(account.totals.items())],
         positions=[position for _, position in sorted(account.positions.items())],
-        parked=account.parked,
+        parked=sorted(account.parked.items()),
         blocked=account.blocked,
         identity_ids=bytes(account.identities.ids),
         identity_hashes=bytes(account.identities.hashes),
@@ -124,7 +124,7 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     account.cash = snapshot.cash
     account.totals = {(currency, name): value for currency, name, value in snapshot.totals}
     account.positions = {position.symbol: position for position in snapshot.positions}
-    account.parked = snapshot.parked
+    account.parked = dict(snapshot.parked)
     account.blocked = snapshot.blocked
     account.identities = IdentityWindow(snapshot.identity_ids, snapshot.identity_hashes)
     account.keys = KeyWindow(snapshot.keys)

@@ -1,0 +1,134 @@
+"""A log in memory with the books that fold it, and given/when on top of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from tests.support.events import ACCOUNT, SECOND, START, SYMBOL, Sent
+
+from psm.contracts import codec, subjects
+from psm.domain.account import Account
+from psm.domain.books import Books
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage, Update
+from psm.domain.outcomes import Folded, NeedHistory, Outcome
+from psm.domain.publish import state_document
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last message did."""
+
+    result: Folded
+    updates: list[dict[str, Any]]
+    """The envelopes of the updates, decoded."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its outcome."""
+        return self.result.outcome
+
+    @property
+    def reason(self) -> str | None:
+        """Its reason code."""
+        return self.result.reason
+
+    @property
+    def types(self) -> list[str]:
+        """Event types of its updates, in order."""
+        return [update["event_type"] for update in self.updates]
+
+    def payloads(self, event_type: str) -> list[dict[str, Any]]:
+        """Return the payloads of its updates of one type."""
+        return [u["payload"] for u in self.updates if u["event_type"] == event_type]
+
+    def payload(self, event_type: str) -> dict[str, Any]:
+        """Return the payload of its only update of one type."""
+        (payload,) = self.payloads(event_type)
+        return payload
+
+
+class Log:
+    """Messages in order and the books they add up to; answers `NeedHistory` from itself."""
+
+    def __init__(
+        self, *, partitions: int = 16, partition: int | None = None, books: Books | None = None
+    ) -> None:
+        self.books = books or Books(partitions=partitions, partition=partition)
+        self.messages: dict[int, LogMessage] = {}
+        self.updates: list[Update] = []
+        self._time = START
+
+    def when(self, *sent: Sent) -> Seen:
+        """Append messages; return what the last one did."""
+        for message in map(self.message, sent):
+            seen = self.take(message)
+        return seen
+
+    def message(self, sent: Sent) -> LogMessage:
+        """Return the next message of the log, one second after the last unless told."""
+        self._time = self._time + SECOND if sent.at is None else sent.at
+        sequence = max([self.books.position, *list(self.messages)[-1:]]) + 1
+        return LogMessage(
+            log_sequence=sequence,
+            subject=stored(sent.subject, self.books.partitions),
+            time=self._time,
+            data=sent.data,
+        )
+
+    def take(self, message: LogMessage) -> Seen:
+        """Fold one message of the log."""
+        self.messages[message.log_sequence] = message
+        result = fold(self.books, message)
+        if isinstance(result, NeedHistory):
+            result = fold(self.books, message, self.history(result))
+        assert isinstance(result, Folded)
+        self.updates += result.updates
+        decoded = [msgspec.json.decode(update.data) for update in result.updates]
+        return Seen(result=result, updates=decoded)
+
+    def history(self, need: NeedHistory) -> dict[int, LogMessage]:
+        """Return the messages that the fold asked for."""
+        subject = subjects.stored_trades(need.stream_id, self.books.partitions)
+        return {
+            sequence: message
+            for sequence, message in self.messages.items()
+            if need.from_log_sequence <= sequence <= need.to_log_sequence
+            and message.subject == subject
+        }
+
+    def account(self, stream: str = ACCOUNT) -> Account:
+        """Return an account of the books."""
+        return self.books.accounts[stream]
+
+    def state(self, stream: str = ACCOUNT) -> dict[str, Any]:
+        """Return the state document of an account."""
+        return state_document(self.books, self.account(stream))
+
+    def position(self, symbol: str = SYMBOL, stream: str = ACCOUNT) -> dict[str, Any]:
+        """Return a position's figures."""
+        figures: dict[str, Any] = self.state(stream)["positions"][symbol]
+        return figures
+
+    def hashes(self) -> dict[str, str]:
+        """Return the ledger hash of every account."""
+        return {s: a.ledger_hash().hex() for s, a in sorted(self.books.accounts.items())}
+
+    def end(self) -> bytes:
+        """Return everything the books say about every account, as canonical bytes."""
+        documents = [state_document(self.books, a) for _, a in sorted(self.books.accounts.items())]
+        return codec.canonical_bytes(documents)
+
+
+def given(*sent: Sent, **books: Any) -> Log:
+    """Return a log that starts with these messages."""
+    log = Log(**books)
+    if sent:
+        log.when(*sent)
+    return log
+
+
+def stored(subject: str, partitions: int) -> str:
+    """Return the subject as the log stores it."""
+    head, _, token = subject.partition(".")
+    return subjects.stored_trades(token, partitions) if head == "trades" else subject

@@ -1,0 +1,262 @@
+"""The HTTP and NATS reads over real sockets, PostgreSQL and NATS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import uvicorn
+from nats.aio.client import Client
+from openapi_spec_validator import validate
+from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, read
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import connect, get
+from psm.adapters.jetstream.streams_apply import apply
+from psm.contracts.publisher import Publisher
+from psm.projections.current_state import CURRENT_STATE
+from psm.workers.cli.serve import _Server, listen
+from psm.workers.health import ServiceHealth
+from psm.workers.http import Service, build_app
+from psm.workers.nats_reads import start_nats_reads
+from psm.workers.reads import Reads
+from psm.workers.settings import Settings
+
+JSON = {"Content-Type": "application/json"}
+EVENT = {
+    "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
+    "event_type": "CashDeposited",
+    "stream_id": "acc_001",
+    "timestamp": "2025-12-12T10:30:00Z",
+    "schema_version": "1.0",
+    "payload": {"amount": "10"},
+}
+FLAT = (
+    b'{"event_id":"7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a03","event_type":"TradeExecuted",'
+    b'"timestamp":"2025-12-12T17:30:00Z","account_id":"acc_001","symbol":"BTC-PERP",'
+    b'"side":"short","quantity":0.2,"price":42500.00,"commission":0.85}'
+)
+
+
+class Api:
+    """A running service and what is behind it."""
+
+    def __init__(self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client) -> None:
+        self.client = client
+        self.pool = pool
+        self.nc = nc
+        self.worker = OneWorker()
+
+    async def write(self, *messages: tuple[str, bytes]) -> None:
+        for message in messages:
+            updates = self.worker.fold(*message)
+            async with postgres.transaction(self.pool) as connection:
+                await CURRENT_STATE.apply(connection, read(updates))
+
+    async def problem(self, path: str, status: int, **request: Any) -> dict[str, Any]:
+        """Ask for something wrong and return the problem, which must be well-formed."""
+        response = await self.client.request(request.pop("method", "GET"), path, **request)
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        body: dict[str, Any] = response.json()
+        assert body["status"] == status
+        assert body["type"].startswith("urn:psm:problem:")
+        assert body["title"]
+        assert body["detail"]
+        return body
+
+
+@asynccontextmanager
+async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api]:
+    nc = await connect(nats_url, name="test")
+    await apply(nc, Settings(partitions=4))
+    pool = await postgres.open_pool(dsn, name="psm-serve")
+    instruments = telemetry.setup("psm-serve", level="error")
+    reads = Reads(pool)
+    app = build_app(
+        Service(
+            reads=reads,
+            health=ServiceHealth(nc, pool, [CURRENT_STATE]),
+            publisher=Publisher(nc, give_up_s=3) if ingest else None,
+            metrics=instruments.metrics,
+            registry=instruments.registry,
+        )
+    )
+    answering = await start_nats_reads(nc, reads)
+    listener = listen("127.0.0.1", 0)
+    server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=base) as client:
+        yield Api(client, pool, nc)
+    server.stop()
+    await task
+    await answering.stop()
+    pool.terminate()
+    await nc.close()
+    instruments.shutdown()
+
+
+@pytest.fixture
+async def api(nats_url: str, postgres_dsn: str) -> AsyncIterator[Api]:
+    async with serving(nats_url, postgres_dsn, ingest=False) as api:
+        yield api
+
+
+@pytest.fixture
+async def ingest(nats_url: str, postgres_dsn: str) -> AsyncIterator[Api]:
+    async with serving(nats_url, postgres_dsn, ingest=True) as api:
+        yield api
+
+
+async def test_reads_answer_alike_on_both_paths_and_on_nats(api: Api) -> None:
+    """HTTP, its alias and NATS request-reply give the same bytes with the same ETag."""
+    account = Account("acc_001")
+    await api.write(account.deposit(), account.trade("buy", "0.5", "42000"))
+    for name in ("state", "positions", "margin"):
+        response = await api.client.get(f"/psm/{name}/acc_001")
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
+        alias = await api.client.get(f"/api/psm/{name}/acc_001")
+        answer = await api.nc.request(f"psm.get.{name}", b"acc_001", timeout=5)
+        assert response.content == alias.content == answer.data
+        assert answer.headers is not None
+        assert answer.headers["ETag"] == response.headers["etag"]
+        assert response.json()["sequence_number"] == 2
+    expected = api.worker.document("acc_001")["ledger_hash"]
+    assert response.json()["ledger_hash"] == expected
+
+
+async def test_nats_errors_are_in_the_headers(api: Api) -> None:
+    """Unknown and malformed accounts are told by the micro service's error headers."""
+    for account, code in ((b"nobody", "404"), (b"a b", "400"), (b"\xff", "400"), (b"", "400")):
+        answer = await api.nc.request("psm.get.state", account, timeout=5)
+        assert answer.headers is not None
+        assert answer.headers["Nats-Service-Error-Code"] == code
+        assert answer.headers["Nats-Service-Error"]
+    info = await api.nc.request("$SRV.INFO.psm", b"", timeout=5)
+    endpoints = {e["subject"] for e in msgspec.json.decode(info.data)["endpoints"]}
+    assert endpoints == {"psm.get.state", "psm.get.positions", "psm.get.margin"}
+
+
+async def test_what_the_caller_has_is_not_sent_again(api: Api) -> None:
+    """A matching If-None-Match gives 304 with the tag; a change gives the document."""
+    account = Account("acc_001")
+    await api.write(account.deposit())
+    first = await api.client.get("/psm/state/acc_001")
+    tag = first.headers["etag"]
+    assert tag == f'"1-{first.json()["state_hash"]}"'
+    for header in (tag, f'"x", {tag}', f"W/{tag}", "*"):
+        again = await api.client.get("/psm/state/acc_001", headers={"If-None-Match": header})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    await api.write(account.deposit())
+    changed = await api.client.get("/psm/state/acc_001", headers={"If-None-Match": tag})
+    assert changed.status_code == 200
+
+
+async def test_errors_are_problems_that_help(api: Api) -> None:
+    """Every error is a problem document that says what is allowed."""
+    assert "nobody" in (await api.problem("/psm/state/nobody", 404))["detail"]
+    assert "1 to 64" in (await api.problem("/psm/state/a%20b", 400))["detail"]
+    assert "1 to 64" in (await api.problem("/psm/state/" + "x" * 65, 400))["detail"]
+    assert "/schema" in (await api.problem("/psm/nothing", 404))["detail"]
+    assert "/schema" in (await api.problem("/psm/state/", 404))["detail"]
+    assert "GET" in (await api.problem("/psm/state/a", 405, method="POST"))["detail"]
+    for bad in ("0", "-1", "x", "1.5", "", "9" * 30, "\u0661"):
+        found = await api.problem("/psm/state/a", 400, params={"min_sequence": bad})
+        assert "min_sequence" in found["detail"]
+    for bad in ("-1", "31", "x", "nan", "inf"):
+        found = await api.problem("/psm/state/a", 400, params={"timeout_s": bad})
+        assert "timeout_s" in found["detail"]
+
+
+async def test_min_sequence_waits_and_says_what_it_reached(api: Api) -> None:
+    """Read-your-writes: the answer comes with the version, or 504 with the one that is there."""
+    account = Account("acc_001")
+    await api.write(account.deposit())
+    found = await api.problem("/psm/state/acc_001?min_sequence=2&timeout_s=0.1", 504)
+    assert found["reached_sequence"] == 1
+    waiting = asyncio.create_task(api.client.get("/psm/state/acc_001?min_sequence=2"))
+    await asyncio.sleep(0.1)
+    await api.write(account.deposit())
+    assert (await waiting).json()["sequence_number"] == 2
+
+
+async def test_health_tells_the_truth(api: Api) -> None:
+    """Ready while PostgreSQL answers, 503 when it does not; alive in any case."""
+    ready = await api.client.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert ready.json()["views"] == {"current_state": {"lag_events": 0, "lag_s": 0.0}}
+    await api.pool.close()
+    await asyncio.sleep(1.1)
+    for path in ("/health/ready", "/health"):
+        response = await api.client.get(path)
+        assert (response.status_code, response.json()["status"]) == (503, "not ready")
+    assert (await api.client.get("/health/live")).status_code == 200
+    await api.problem("/psm/state/acc_001", 503)
+
+
+async def test_metrics_count_requests_by_route(api: Api) -> None:
+    """Requests are counted under the route's pattern, never under an account."""
+    await api.client.get("/psm/state/acc_secret")
+    text = (await api.client.get("/metrics")).text
+    assert 'psm_http_request_duration_seconds_count{route="/psm/state/{account_id}",st' in text
+    assert "acc_secret" not in text
+
+
+async def test_description_is_valid_openapi(api: Api) -> None:
+    """`/schema` is a valid OpenAPI document that names every route."""
+    document = (await api.client.get("/schema")).json()
+    validate(document)
+    assert {"/psm/state/{account_id}", "/psm/events", "/health/ready"} <= set(document["paths"])
+
+
+async def test_appending_is_off_unless_asked_for(api: Api) -> None:
+    """Without ingest an event is refused, and the answer says how to enable it."""
+    found = await api.problem("/psm/events", 403, method="POST", json=EVENT)
+    assert "--ingest" in found["detail"]
+
+
+async def test_event_is_appended_once(ingest: Api) -> None:
+    """201 with its sequences, 200 for the same event again, with the caller's trace."""
+    headers = {"traceparent": TRACEPARENT}
+    first = await ingest.client.post("/psm/events", json=EVENT, headers=headers)
+    assert first.status_code == 201, first.text
+    assert first.json()["sequence_number"] == 1
+    again = await ingest.client.post("/psm/events", json=EVENT)
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    assert again.json()["log_sequence"] == first.json()["log_sequence"]
+    flat = await ingest.client.post("/api/psm/events", content=FLAT, headers=JSON)
+    assert (flat.status_code, flat.json()["sequence_number"]) == (201, 2)
+    stored = await get(ingest.nc, "TRADES", first.json()["log_sequence"])
+    assert stored is not None
+    assert TRACE_ID in (stored.header("traceparent") or "")
+
+
+async def test_appending_refuses_with_the_reason(ingest: Api) -> None:
+    """Conflicts, fields that are wrong, too much and not JSON are told apart."""
+    post = {"method": "POST"}
+    assert (await ingest.client.post("/psm/events", json=EVENT)).status_code == 201
+    other = EVENT | {"payload": {"amount": "11"}}
+    await ingest.problem("/psm/events", 409, json=other, **post)
+    wrong = EVENT | {"payload": {"amount": "-1"}, "event_id": EVENT["event_id"][:-1] + "9"}
+    found = await ingest.problem("/psm/events", 422, json=wrong, **post)
+    assert (found["field"], found["reason"]) == ("payload.amount", "invalid_payload")
+    missing = {name: value for name, value in EVENT.items() if name != "timestamp"}
+    found = await ingest.problem("/psm/events", 422, json=missing, **post)
+    assert found["field"] == "timestamp"
+    await ingest.problem("/psm/events", 400, content=b"{", headers=JSON, **post)
+    await ingest.problem("/psm/events", 415, content=b"{}", headers={"Content-Type": "a/b"}, **post)
+    await ingest.problem("/psm/events", 413, content=b" " * 65_537, headers=JSON, **post)
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+
+    await ingest.problem("/psm/events", 413, content=endless(), headers=JSON, **post)

@@ -1,0 +1,74 @@
+"""`POST /psm/events`: the door for producers that speak HTTP. Off unless asked for."""
+
+from __future__ import annotations
+
+import msgspec
+from opentelemetry import context, propagate
+from starlette.requests import Request
+from starlette.responses import Response
+
+from psm.contracts.envelope import MAX_BODY_BYTES
+from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
+from psm.contracts.publisher import Appended, Publisher
+from psm.workers.problems import contract_problem, problem
+
+_RETRY = {"Retry-After": "1"}
+
+
+async def append_event(request: Request, publisher: Publisher | None) -> Response:
+    """Append the event in the body: 201 when it is new, 200 when the log has it already."""
+    path = request.url.path
+    if publisher is None:
+        return problem(
+            "ingest-off",
+            "this service only reads; start it with `psm serve --ingest` or PSM_INGEST=true",
+            path,
+        )
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0]
+    if media_type.strip().lower() != "application/json":
+        return problem("unsupported-media-type", "send Content-Type: application/json", path)
+    body = await _body(request)
+    if body is None:
+        return problem("body-too-large", f"an event has at most {MAX_BODY_BYTES} bytes", path)
+    # The caller's trace goes on in the headers of the message.
+    token = context.attach(propagate.extract(dict(request.headers)))
+    try:
+        appended = await publisher.append(body)
+    except ContractError as error:
+        return contract_problem(error, path)
+    except ConflictError as error:
+        return problem("conflict", str(error), path)
+    except (TransientError, ConfigError) as error:
+        detail = f"{error}; it may be stored: send the same event again"
+        return problem("unavailable", detail, path, headers=_RETRY)
+    finally:
+        context.detach(token)
+    return _answer(appended)
+
+
+def _answer(appended: Appended) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    if appended.sequence_number is not None:
+        state = f"/psm/state/{appended.stream_id}?min_sequence={appended.sequence_number}"
+        headers["Link"] = f'<{state}>; rel="related"'
+    return Response(
+        msgspec.json.encode(appended),
+        status_code=200 if appended.duplicate else 201,
+        media_type="application/json",
+        headers=headers,
+    )
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or None if it is larger than an event may be; never read further than that."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)

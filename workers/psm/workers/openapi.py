@@ -1,0 +1,165 @@
+"""The service's own description: OpenAPI 3.1, made from the structs that it answers with."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from psm.contracts.envelope import MAX_BODY_BYTES
+from psm.contracts.publisher import Appended
+from psm.workers.documents import MarginDocument, PositionsDocument, StateDocument
+from psm.workers.health import HealthReport
+from psm.workers.problems import MEDIA_TYPE, TITLES, Problem
+from psm.workers.reads import WAIT_DEFAULT_S, WAIT_MAX_S
+
+_DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
+    "state": (StateDocument, "The whole account: balances, margin, positions and hashes."),
+    "positions": (PositionsDocument, "All positions of an account."),
+    "margin": (MarginDocument, "The margin figures of an account."),
+}
+_SCHEMAS = "#/components/schemas/"
+_READ_PROBLEMS = (
+    "malformed-account-id",
+    "unknown-account",
+    "unavailable",
+    "not-reached",
+)
+_APPEND_PROBLEMS = (
+    "invalid-json",
+    "ingest-off",
+    "conflict",
+    "body-too-large",
+    "unsupported-media-type",
+    "invalid-event",
+    "unavailable",
+)
+
+
+def openapi() -> bytes:
+    """Return the document as JSON."""
+    structs = [struct for struct, _ in _DOCUMENTS.values()] + [Appended, HealthReport, Problem]
+    _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
+    paths: dict[str, Any] = {}
+    for prefix in ("/psm", "/api/psm"):
+        for name, (struct, summary) in _DOCUMENTS.items():
+            paths[f"{prefix}/{name}/{{account_id}}"] = {
+                "get": _read(f"{prefix}/{name}", struct, summary)
+            }
+        paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
+    paths |= {
+        "/health/live": _plain("Whether the process runs.", "live"),
+        "/health/ready": _health("Whether it can answer truthfully.", "ready"),
+        "/health": _health("The same.", "health"),
+        "/metrics": _plain("Metrics for Prometheus.", "metrics", "text/plain"),
+        "/schema": _plain("This document.", "schema"),
+    }
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Portfolio & State Manager",
+            "version": version("portfolio-state-manager"),
+            "description": "Decimals are strings in canonical form. Errors are problem details.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    return msgspec.json.encode(document)
+
+
+def _read(path: str, struct: type[msgspec.Struct], summary: str) -> dict[str, Any]:
+    etag = {"ETag": {"description": "Version and state hash.", "schema": {"type": "string"}}}
+    return {
+        "operationId": _name("get", path),
+        "summary": summary,
+        "parameters": [
+            {
+                "name": "account_id",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            },
+            {
+                "name": "min_sequence",
+                "in": "query",
+                "description": "Wait until the view has this version of the account.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+            },
+            {
+                "name": "timeout_s",
+                "in": "query",
+                "description": "How long to wait for it at most.",
+                "schema": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": WAIT_MAX_S,
+                    "default": WAIT_DEFAULT_S,
+                },
+            },
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "An ETag that the caller has.",
+                "schema": {"type": "string"},
+            },
+        ],
+        "responses": {
+            "200": {"description": "The document.", "headers": etag, **_content(struct)},
+            "304": {"description": "The caller has it already.", "headers": etag},
+            **_problems(_READ_PROBLEMS),
+        },
+    }
+
+
+def _append(path: str) -> dict[str, Any]:
+    return {
+        "operationId": _name("post", path),
+        "summary": "Append an event; the number is assigned where it has none.",
+        "requestBody": {
+            "required": True,
+            "description": f"An envelope or a flat draft, at most {MAX_BODY_BYTES} bytes.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        "responses": {
+            "200": {"description": "The log has it already.", **_content(Appended)},
+            "201": {"description": "Appended.", **_content(Appended)},
+            **_problems(_APPEND_PROBLEMS),
+        },
+    }
+
+
+def _health(summary: str, name: str) -> dict[str, Any]:
+    answers = {
+        "200": {"description": "Ready.", **_content(HealthReport)},
+        "503": {"description": "Not ready.", **_content(HealthReport)},
+    }
+    return {"get": {"operationId": name, "summary": summary, "responses": answers}}
+
+
+def _plain(summary: str, name: str, media_type: str = "application/json") -> dict[str, Any]:
+    kind = "object" if media_type == "application/json" else "string"
+    content = {media_type: {"schema": {"type": kind}}}
+    answers = {"200": {"description": summary, "content": content}}
+    return {"get": {"operationId": name, "summary": summary, "responses": answers}}
+
+
+def _problems(kinds: tuple[str, ...]) -> dict[str, Any]:
+    by_status: dict[str, list[str]] = {}
+    for kind in kinds:
+        status, title = TITLES[kind]
+        by_status.setdefault(str(status), []).append(title)
+    return {
+        status: {"description": "; ".join(titles) + ".", **_content(Problem, MEDIA_TYPE)}
+        for status, titles in by_status.items()
+    }
+
+
+def _content(struct: type[msgspec.Struct], media_type: str = "application/json") -> dict[str, Any]:
+    return {"content": {media_type: {"schema": {"$ref": _SCHEMAS + struct.__name__}}}}
+
+
+def _name(method: str, path: str) -> str:
+    first, *rest = path.strip("/").split("/")
+    return method + "".join(part.capitalize() for part in (first, *rest))

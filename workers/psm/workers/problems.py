@@ -1,0 +1,87 @@
+"""RFC 9457 problem details: what every HTTP error looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from psm.contracts.errors import ContractError
+
+MEDIA_TYPE = "application/problem+json"
+
+TITLES: dict[str, tuple[int, str]] = {
+    "malformed-account-id": (400, "Malformed account id"),
+    "malformed-parameter": (400, "Malformed query parameter"),
+    "invalid-json": (400, "The body is not JSON"),
+    "ingest-off": (403, "Appending is switched off"),
+    "unknown-account": (404, "Unknown account"),
+    "unknown-path": (404, "Unknown path"),
+    "wrong-method": (405, "Method not allowed"),
+    "conflict": (409, "The event contradicts the log"),
+    "body-too-large": (413, "The body is too large"),
+    "unsupported-media-type": (415, "Only JSON is accepted"),
+    "invalid-event": (422, "Not an event of the contract"),
+    "internal": (500, "Internal error"),
+    "unavailable": (503, "An outside system is away"),
+    "not-reached": (504, "The version was not reached in time"),
+}
+"""Kind -> status and title. The kind is the last part of a problem's `type`."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of an error.
+
+    Attributes:
+        type: `urn:psm:problem:<kind>`; stable, to branch on.
+        title: the kind in words.
+        status: HTTP status.
+        detail: what happened here, and what to do.
+        instance: path of the request.
+        reason: code of the contract, for events that are refused.
+        field: path of the offending field.
+        reached_sequence: version that the view has, where one was waited for.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    reason: str | None = None
+    field: str | None = None
+    reached_sequence: int | None = None
+
+
+def problem(
+    kind: str,
+    detail: str,
+    instance: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> Response:
+    """Return the response for a problem of a known kind."""
+    status, title = TITLES[kind]
+    body = Problem(
+        type=f"urn:psm:problem:{kind}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=instance,
+        **extra,
+    )
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def contract_problem(error: ContractError, instance: str) -> Response:
+    """Return the response for something that is not an event of the contract."""
+    kind = "invalid-json" if error.reason == "invalid_json" else "invalid-event"
+    return problem(kind, error.detail, instance, reason=error.reason, field=error.field)

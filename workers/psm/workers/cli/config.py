@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
+import msgspec
 from cyclopts import App
 
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
@@ -19,6 +21,25 @@ _HEADINGS = {
     "worker": "Worker",
     "http": "Read API",
     "telemetry": "Logs, metrics, traces",
+}
+
+_KEYWORDS = {"type", "enum", "minimum", "maximum", "pattern", "anyOf"}
+# Set per process by whoever runs it: addresses, ports, files of mounted secrets.
+_OF_A_PROCESS = {
+    "nats_url",
+    "nats_context",
+    "nats_user",
+    "nats_creds_file",
+    "nats_nkey_seed_file",
+    "nats_ca_file",
+    "nats_cert_file",
+    "nats_key_file",
+    "worker_partitions",
+    "http_host",
+    "http_port",
+    "ingest",
+    "metrics_host",
+    "metrics_port",
 }
 
 
@@ -56,6 +77,28 @@ def env_example() -> None:
 def docs() -> None:
     """Print the reference page of all settings, in Markdown."""
     print(render_docs(), end="")
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON Schema of the settings by variable, as the Helm chart uses it."""
+    print(msgspec.json.format(msgspec.json.encode(settings_schema()), indent=2).decode())
+
+
+def settings_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the settings that are neither secret nor a process's own."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            field.env: {
+                "description": _sentence(field),
+                **{k: v for k, v in msgspec.json.schema(field.type).items() if k in _KEYWORDS},
+            }
+            for field in about()
+            if not field.secret and field.name not in _OF_A_PROCESS
+        },
+    }
 
 
 def render_env_example() -> str:

@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# One image, one command each: worker, projector, serve, streams apply, migrate up.
+
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+RUN python -m venv /opt/psm
+# Libraries first: they change rarely, and every one is pinned by its hash.
+COPY requirements/runtime.txt requirements/build.txt requirements/
+RUN /opt/psm/bin/pip install --require-hashes --only-binary :all: -r requirements/runtime.txt \
+ && python -m venv /opt/build \
+ && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY contracts contracts
+COPY workers workers
+COPY projections projections
+RUN /opt/build/bin/python -m hatchling build -t wheel \
+ && /opt/psm/bin/pip install --no-deps --no-index dist/*.whl \
+ && /opt/psm/bin/pip uninstall --yes pip \
+ && /opt/psm/bin/python -m compileall -q /opt/psm/lib
+
+FROM python:3.13-slim
+# Nothing is written outside /tmp, so that the root file system may be read-only.
+ENV PATH=/opt/psm/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+RUN groupadd --gid 10001 psm && useradd --uid 10001 --gid 10001 --no-create-home psm
+COPY --from=build /opt/psm /opt/psm
+WORKDIR /tmp
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["psm"]
+CMD ["--help"]

@@ -1,0 +1,163 @@
+{{/* Names */}}
+{{- define "psm.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "psm.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "psm.labels" -}}
+{{ include "psm.selector" . }}
+app.kubernetes.io/part-of: psm
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end -}}
+
+{{- define "psm.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ printf "%s@%s" .repository .digest }}
+{{- else -}}
+{{ printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What every pod has. Service links are off: Kubernetes would add PSM_..._PORT variables,
+     and an unknown PSM_* is an error. */}}
+{{- define "psm.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+  {{- if .nats }}
+  {{- with .root.Values.nats.auth.existingSecret }}
+  - name: nats-auth
+    secret: {secretName: {{ . }}, defaultMode: 0440}
+  {{- end }}
+  {{- with .root.Values.nats.tls.existingSecret }}
+  - name: nats-tls
+    secret: {secretName: {{ . }}, defaultMode: 0440}
+  {{- end }}
+  {{- end }}
+  {{- if .postgres }}
+  - name: postgres
+    secret:
+      secretName: {{ required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" .root.Values.postgres.existingSecret }}
+      defaultMode: 0440
+  {{- end }}
+{{- end -}}
+
+{{/* What every container has */}}
+{{- define "psm.container" -}}
+image: {{ include "psm.image" .root }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- if .nats }}
+  {{- if .root.Values.nats.auth.existingSecret }}
+  - {name: nats-auth, mountPath: /etc/psm/nats-auth, readOnly: true}
+  {{- end }}
+  {{- if .root.Values.nats.tls.existingSecret }}
+  - {name: nats-tls, mountPath: /etc/psm/nats-tls, readOnly: true}
+  {{- end }}
+  {{- end }}
+  {{- if .postgres }}
+  - {name: postgres, mountPath: /etc/psm/postgres, readOnly: true}
+  {{- end }}
+env:
+  {{- range $name, $value := .root.Values.settings }}
+  {{- /* A large number would otherwise be written as 1e+06. */}}
+  {{- if kindIs "float64" $value }}{{ $value = int64 $value }}{{ end }}
+  - {name: {{ $name }}, value: {{ $value | toString | quote }}}
+  {{- end }}
+  {{- if .nats }}
+  - {name: NATS_URL, value: {{ .root.Values.nats.url | quote }}}
+  {{- with .root.Values.nats.auth }}
+  {{- if .existingSecret }}
+  {{- if .credsKey }}
+  - {name: PSM_NATS_CREDS_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .credsKey | quote }}}
+  {{- end }}
+  {{- if .nkeySeedKey }}
+  - {name: PSM_NATS_NKEY_SEED_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .nkeySeedKey | quote }}}
+  {{- end }}
+  {{- if .tokenKey }}
+  - {name: PSM_NATS_TOKEN_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .tokenKey | quote }}}
+  {{- end }}
+  {{- if .passwordKey }}
+  - {name: PSM_NATS_USER, value: {{ required "nats.auth.passwordKey needs nats.auth.user" .user | quote }}}
+  - {name: PSM_NATS_PASSWORD_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .passwordKey | quote }}}
+  {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- with .root.Values.nats.tls }}
+  {{- if .existingSecret }}
+  - {name: PSM_NATS_CA_FILE, value: {{ printf "/etc/psm/nats-tls/%s" .caKey | quote }}}
+  {{- if .certKey }}
+  - {name: PSM_NATS_CERT_FILE, value: {{ printf "/etc/psm/nats-tls/%s" .certKey | quote }}}
+  - {name: PSM_NATS_KEY_FILE, value: {{ printf "/etc/psm/nats-tls/%s" (required "nats.tls.certKey needs nats.tls.keyKey" .keyKey) | quote }}}
+  {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- if .postgres }}
+  - {name: POSTGRES_DSN_FILE, value: {{ printf "/etc/psm/postgres/%s" .root.Values.postgres.key | quote }}}
+  {{- end }}
+{{- end -}}
+
+{{/* Health and metrics of processes that serve nothing else */}}
+{{- define "psm.metricsEnv" -}}
+- {name: PSM_METRICS_HOST, value: "0.0.0.0"}
+- {name: PSM_METRICS_PORT, value: "9090"}
+{{- end -}}
+
+{{- define "psm.probes" -}}
+startupProbe:
+  httpGet: {path: /health/live, port: {{ . }}}
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /health/live, port: {{ . }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /health/ready, port: {{ . }}}
+  periodSeconds: 5
+  timeoutSeconds: 3
+{{- end -}}

@@ -1,0 +1,75 @@
+{{/* A Deployment that follows a stream: exactly one pod, replaced only after it ended. */}}
+{{- define "psm.follower" -}}
+{{- $name := printf "%s-%s" (include "psm.fullname" .root) .component -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "psm.labels" . | nindent 4 }}
+spec:
+  replicas: 1
+  strategy: {type: Recreate}
+  selector:
+    matchLabels:
+      {{- include "psm.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "psm.labels" . | nindent 8 }}
+      {{- with .root.Values.podAnnotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ include "psm.fullname" .root }}
+      # A clean stop commits, and saves what changed.
+      terminationGracePeriodSeconds: 60
+      {{- include "psm.pod" . | nindent 6 }}
+      containers:
+        - name: {{ .component }}
+          args: [{{ .component }}]
+          {{- include "psm.container" . | nindent 10 }}
+            {{- include "psm.metricsEnv" . | nindent 12 }}
+          ports:
+            - {name: metrics, containerPort: 9090}
+          {{- include "psm.probes" "metrics" | nindent 10 }}
+          resources:
+            {{- toYaml .resources | nindent 12 }}
+{{- end -}}
+
+{{/* A Job that prepares the ground before each install and upgrade. */}}
+{{- define "psm.job" -}}
+{{- $name := printf "%s-%s" (include "psm.fullname" .root) .component -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "psm.labels" . | nindent 4 }}
+  annotations:
+    helm.sh/hook: pre-install,pre-upgrade
+    helm.sh/hook-weight: "0"
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  backoffLimit: 5
+  activeDeadlineSeconds: {{ .root.Values.jobs.deadlineSeconds }}
+  template:
+    metadata:
+      labels:
+        {{- include "psm.labels" . | nindent 8 }}
+      {{- with .root.Values.podAnnotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      # A hook runs before the chart's own service account exists, and needs none.
+      restartPolicy: OnFailure
+      {{- include "psm.pod" . | nindent 6 }}
+      containers:
+        - name: {{ .component }}
+          args: {{ toJson .args }}
+          {{- include "psm.container" . | nindent 10 }}
+          resources:
+            {{- toYaml .root.Values.jobs.resources | nindent 12 }}
+{{- end -}}

@@ -1,0 +1,213 @@
+"""The Helm chart: rendered by the real helm, judged by Kubernetes' own schemas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from tests.k8s.tools import CHART, helm, pod_specs, render
+
+from psm.workers.cli import build
+from psm.workers.cli.config import settings_schema
+from psm.workers.config import load_settings
+from psm.workers.settings import about
+
+POSTGRES = ("--set", "postgres.existingSecret=psm-postgres")
+EVERYTHING = (
+    "--set-json",
+    json.dumps(
+        {
+            "image": {"digest": "sha256:" + "0" * 64},
+            "imagePullSecrets": [{"name": "registry"}],
+            "nats": {
+                "url": "tls://nats.nats:4222",
+                "auth": {"existingSecret": "psm-nats", "passwordKey": "pw", "user": "psm"},
+                "tls": {"existingSecret": "psm-tls", "certKey": "tls.crt", "keyKey": "tls.key"},
+            },
+            "settings": {"PSM_SNAPSHOT_EVENTS": 1_000_000, "PSM_OTLP_ENDPOINT": "http://otel:4318"},
+            "api": {"replicas": 1, "ingest": True},
+            "networkPolicy": {"apiFrom": [{"podSelector": {}}]},
+            "podAnnotations": {"example.org/team": "books"},
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"key": "money", "operator": "Exists"}],
+            "serviceAccount": {"annotations": {"example.org/x": "y"}},
+        }
+    ),
+)
+VARIANTS = pytest.mark.parametrize(
+    "arguments",
+    [(), EVERYTHING, ("--set", "jobs.enabled=false,networkPolicy.enabled=false")],
+    ids=["default", "everything", "least"],
+)
+
+
+def test_chart_passes_the_strict_linter() -> None:
+    """helm itself has nothing to object to."""
+    done = helm("lint", "--strict", str(CHART), *POSTGRES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@VARIANTS
+def test_every_manifest_is_valid_kubernetes(arguments: tuple[str, ...]) -> None:
+    """Each manifest passes the strict schema of a recent Kubernetes."""
+    manifests = render(*arguments)
+    assert len(manifests) > 4
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
+def test_processes_are_all_there() -> None:
+    """Worker and projector once and never twice at a time, two API pods, both jobs as hooks."""
+    by_name = {(m["kind"], m["metadata"]["name"]): m for m in render()}
+    for name in ("psm-worker", "psm-projector"):
+        spec = by_name["Deployment", name]["spec"]
+        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert by_name["Deployment", "psm-api"]["spec"]["replicas"] == 2
+    for name in ("psm-streams", "psm-migrate"):
+        hooks = by_name["Job", name]["metadata"]["annotations"]
+        assert hooks["helm.sh/hook"] == "pre-install,pre-upgrade"
+        # What a hook needs must exist before the chart does.
+        assert "serviceAccountName" not in by_name["Job", name]["spec"]["template"]["spec"]
+    assert by_name["ServiceAccount", "psm"]["automountServiceAccountToken"] is False
+    assert ("PodDisruptionBudget", "psm-api") in by_name
+    alone = {(m["kind"], m["metadata"]["name"]) for m in render("--set", "api.replicas=1")}
+    assert ("PodDisruptionBudget", "psm-api") not in alone
+
+
+@VARIANTS
+def test_pods_have_least_privilege(arguments: tuple[str, ...]) -> None:
+    """No root, no token, no capabilities, nothing to write to, and no stray variables."""
+    for name, pod in pod_specs(render(*arguments)).items():
+        assert pod["automountServiceAccountToken"] is False, name
+        # Else Kubernetes adds PSM_API_PORT and the like, and unknown PSM_* are errors.
+        assert pod["enableServiceLinks"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_services_are_probed() -> None:
+    """Alive and ready are asked separately, on a port the container has."""
+    for name, pod in pod_specs(render()).items():
+        (container,) = pod["containers"]
+        if pod.get("restartPolicy") == "OnFailure":
+            assert "livenessProbe" not in container, name
+            continue
+        (port,) = container["ports"]
+        assert container["livenessProbe"]["httpGet"] == {
+            "path": "/health/live",
+            "port": port["name"],
+        }
+        assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+        assert pod["terminationGracePeriodSeconds"] >= 30
+
+
+@VARIANTS
+def test_every_container_starts_with_valid_settings(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Settings accepts each container's environment as it is, and its command exists."""
+    for name, pod in pod_specs(render(*arguments)).items():
+        (container,) = pod["containers"]
+        env = {item["name"]: item["value"] for item in container["env"]}
+        assert len(env) == len(container["env"]), f"{name} sets a variable twice"
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        for variable, value in env.items():
+            if variable.endswith("_FILE"):
+                assert str(Path(value).parent) in mounted
+                env[variable] = str(tmp_path / "secret")
+                (tmp_path / "secret").write_text("postgresql://u:p@h/d")
+        settings = load_settings(env)
+        assert settings.partitions == 64
+        assert settings.env == "production"
+        build().parse_args(container["args"])
+
+
+def test_pods_hold_only_the_secrets_they_use() -> None:
+    """The worker and the streams job never see the database, the migration never sees NATS."""
+    secrets = {
+        name: {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+        for name, pod in pod_specs(render(*EVERYTHING)).items()
+    }
+    broker = {"psm-nats", "psm-tls"}
+    assert secrets == {
+        "psm-worker": broker,
+        "psm-streams": broker,
+        "psm-projector": broker | {"psm-postgres"},
+        "psm-api": broker | {"psm-postgres"},
+        "psm-migrate": {"psm-postgres"},
+    }
+
+
+def test_overrides_arrive() -> None:
+    """What an operator sets is what the containers get, large numbers unharmed."""
+    pods = pod_specs(render(*EVERYTHING))
+    (container,) = pods["psm-api"]["containers"]
+    env = {item["name"]: item["value"] for item in container["env"]}
+    assert container["image"] == "portfolio-state-manager@sha256:" + "0" * 64
+    assert env["PSM_SNAPSHOT_EVENTS"] == "1000000"
+    assert env["PSM_INGEST"] == "true"
+    assert env["PSM_NATS_PASSWORD_FILE"] == "/etc/psm/nats-auth/pw"
+    assert env["PSM_NATS_CERT_FILE"] == "/etc/psm/nats-tls/tls.crt"
+    (container,) = pod_specs(render("--set-string", "image.tag=1.2.3"))["psm-worker"]["containers"]
+    assert container["image"] == "portfolio-state-manager:1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "postgres.existingSecret"),
+        ((*POSTGRES, "--set", "workers.replicas=2"), "workers"),
+        ((*POSTGRES, "--set", "worker.replicas=2"), "replicas"),
+        ((*POSTGRES, "--set", "settings.PSM_HTTP_PROT=1"), "PSM_HTTP_PROT"),
+        ((*POSTGRES, "--set", "settings.PSM_REPLICAS=2"), "PSM_REPLICAS"),
+        ((*POSTGRES, "--set", "settings.PSM_NATS_PASSWORD=x"), "PSM_NATS_PASSWORD"),
+        ((*POSTGRES, "--set", "nats.url=nats://u:p@h"), "url"),
+        ((*POSTGRES, "--set", "api.replicas=0"), "replicas"),
+        (
+            (*POSTGRES, "--set", "nats.auth.existingSecret=s,nats.auth.passwordKey=k"),
+            "nats.auth.user",
+        ),
+    ],
+)
+def test_wrong_values_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
+    """A misspelt, impossible or secret value fails before anything is installed."""
+    done = helm("template", "psm", str(CHART), *arguments)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_schema_of_settings_is_up_to_date() -> None:
+    """The chart's schema knows exactly the settings of today (`psm config schema` prints them)."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"]["settings"] == json.loads(json.dumps(settings_schema()))
+    assert _closed(schema) == []
+
+
+def test_defaults_are_known_settings() -> None:
+    """Each variable the values and templates name exists."""
+    known = {field.env for field in about()}
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(values["settings"]) <= known
+
+
+def _closed(schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return the paths of objects with named properties that accept others too."""
+    open_ones = []
+    if "properties" in schema and schema.get("additionalProperties") is not False:
+        open_ones.append(path)
+    for name, inner in schema.get("properties", {}).items():
+        open_ones += _closed(inner, f"{path}.{name}")
+    return open_ones

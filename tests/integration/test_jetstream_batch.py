@@ -276,7 +276,7 @@ async def test_frozen_server_is_an_unknown_outcome(nats_server: EmbeddedNats) ->
             os.kill(nats_server.pid, signal.SIGCONT)
         # A read may overtake the batch: only a later write that is refused settles the question.
         async with asyncio.timeout(5):
-            while (cursor := await last_for(nc, "PSM", "psm.cursor.3")) is None:
+            while (cursor := await last_for(nc, "PSM", "psm.cursor.3")) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert cursor.header("Psm-Batch-Id") == "a"
         with pytest.raises(ApiConflictError):

@@ -191,7 +191,7 @@ def _field(name: str, field: str, value: Any, info: StreamInfo) -> list[Change]:
     detail = ""
     if field in _FIXED:
         detail = "the broker cannot change it on a stream that exists"
-    elif field == "subject_transform" and info.last_sequence > 0:
+    elif field == "subject_transform" and (actual or info.last_sequence > 0):
         # Old messages keep the subject they were stored under: accounts would change places.
         detail = _NEW_GENERATION
     return [

@@ -1,0 +1,220 @@
+"""The streams as PSM needs them: made, checked, strengthened, never weakened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from tests.support.log import LogSize
+
+from psm.adapters.jetstream import connect, publish_expected, stream_info
+from psm.adapters.jetstream.api import call
+from psm.adapters.jetstream.streams import FLEET, PSM, SNAPSHOTS, TRADES
+from psm.adapters.jetstream.streams_apply import apply, check, compare
+from psm.contracts.errors import ConfigError
+
+ALL = [TRADES, PSM, SNAPSHOTS, "MARKETDATA", "SIGNALS", "ORDERS", "FILLS", "RISK", FLEET]
+SIZE = LogSize()
+
+
+@pytest.fixture
+async def nc(nats_url: str) -> AsyncIterator[Client]:
+    connection = await connect(nats_url, name="test")
+    yield connection
+    await connection.close()
+
+
+async def update(nc: Client, stream: str, **fields: Any) -> None:
+    """Change a stream as a careless operator would."""
+    config = (await stream_info(nc, stream)).config
+    await call(nc, f"STREAM.UPDATE.{stream}", {**config, **fields})
+
+
+async def recreate(nc: Client, stream: str, *without: str, **fields: Any) -> None:
+    config = (await stream_info(nc, stream)).config
+    await call(nc, f"STREAM.DELETE.{stream}")
+    config = {name: value for name, value in config.items() if name not in without}
+    await call(nc, f"STREAM.CREATE.{stream}", {**config, **fields})
+
+
+async def test_apply_is_idempotent(nc: Client) -> None:
+    """The first apply creates everything, the second changes nothing."""
+    created = await apply(nc, SIZE)
+    assert [(c.stream, c.action) for c in created] == [(name, "create") for name in ALL]
+    assert await apply(nc, SIZE) == []
+    await check(nc, SIZE, ALL)
+
+
+async def test_dry_run_changes_nothing(nc: Client) -> None:
+    """A dry run names what would be done, refusals included."""
+    assert len(await apply(nc, SIZE, dry_run=True)) == len(ALL)
+    assert not (await call(nc, "STREAM.NAMES"))["total"]
+    await apply(nc, SIZE)
+    changes = await apply(nc, LogSize(partitions=8), dry_run=True)
+    assert {change.action for change in changes} == {"refuse"}
+
+
+async def test_streams_are_as_the_architecture_says(nc: Client) -> None:
+    """What matters most, read back from the broker."""
+    await apply(nc, SIZE)
+    log = (await stream_info(nc, TRADES)).config
+    assert log["subject_transform"]["dest"] == "trades.{{partition(4,1)}}.{{wildcard(1)}}"
+    assert (log["max_age"], log["discard"], log["max_msg_size"]) == (0, "new", 68 * 1024)
+    assert log["deny_delete"]
+    assert log["deny_purge"]
+    assert not log.get("allow_msg_ttl")
+    assert log["metadata"]["psm.partitions"] == "4"
+    assert log["metadata"]["psm.valuation_interval_ms"] == "1000"
+    ack = await publish_expected(nc, TRADES, "trades.acc", b"1", expected=0)
+    assert ack.sequence == 1
+    assert (await stream_info(nc, PSM)).config["max_age"] == 30 * 86_400 * 10**9
+    fleet = await nc.jetstream().key_value("psm-fleet")
+    await fleet.put("members.a", b"1")
+    assert (await fleet.get("members.a")).value == b"1"
+
+
+async def test_worker_refuses_a_missing_stream(nc: Client) -> None:
+    """Without streams everything missing is listed at once."""
+    with pytest.raises(ConfigError) as refused:
+        await check(nc, SIZE)
+    text = str(refused.value)
+    assert all(f"{name}: the stream does not exist" in text for name in (TRADES, PSM, FLEET))
+    assert "psm streams apply" in text
+
+
+@pytest.mark.parametrize(
+    ("stream", "fields", "named"),
+    [
+        (TRADES, {"max_age": 10**12}, "max_age"),
+        (TRADES, {"max_msgs": 5}, "max_msgs"),
+        (TRADES, {"max_bytes": 10**9}, "max_bytes"),
+        (TRADES, {"max_msgs_per_subject": 9}, "max_msgs_per_subject"),
+        (TRADES, {"discard": "old"}, "discard"),
+        (TRADES, {"max_msg_size": 1000}, "max_msg_size"),
+        (TRADES, {"duplicate_window": 10**9}, "duplicate_window"),
+        (TRADES, {"subjects": ["trades.*", "marks.*"]}, "subjects"),
+        (PSM, {"republish": None}, "republish"),
+        (PSM, {"max_age": 10**12}, "max_age"),
+        (SNAPSHOTS, {"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
+        (SNAPSHOTS, {"allow_atomic": False}, "allow_atomic"),
+        (FLEET, {"max_age": 60 * 10**9}, "max_age"),
+    ],
+)
+async def test_weaker_streams_are_refused_and_repaired(
+    nc: Client, stream: str, fields: dict[str, Any], named: str
+) -> None:
+    """A worker does not start on it; apply makes it as strong as required."""
+    await apply(nc, SIZE)
+    await update(nc, stream, **fields)
+    with pytest.raises(ConfigError, match=f"{stream}: {named} is"):
+        await check(nc, SIZE)
+    changes = await apply(nc, SIZE)
+    assert [(c.stream, c.field, c.action) for c in changes] == [(stream, named, "update")]
+    await check(nc, SIZE)
+
+
+@pytest.mark.parametrize("field", ["deny_delete", "deny_purge"])
+async def test_deletable_log_is_refused_and_repaired(nc: Client, field: str) -> None:
+    """A log that allows deletion is weaker."""
+    await apply(nc, SIZE)
+    await recreate(nc, TRADES, **{field: False})
+    with pytest.raises(ConfigError, match=field):
+        await check(nc, SIZE)
+    await apply(nc, SIZE)
+    await check(nc, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("size", "named"),
+    [
+        (LogSize(partitions=8), "psm.partitions"),
+        (LogSize(valuation_interval_ms=500), "psm.valuation_interval_ms"),
+    ],
+)
+async def test_what_is_fixed_needs_a_new_generation(nc: Client, size: LogSize, named: str) -> None:
+    """Partitions and valuation interval of a log that exists never change."""
+    await apply(nc, SIZE)
+    await publish_expected(nc, TRADES, "trades.acc", b"1", expected=0)
+    before = (await stream_info(nc, TRADES)).config
+    with pytest.raises(ConfigError, match=f"{named}.*new generation"):
+        await apply(nc, size)
+    with pytest.raises(ConfigError, match=named):
+        await check(nc, size)
+    assert (await stream_info(nc, TRADES)).config == before
+
+
+async def test_transform_is_never_changed_under_messages(nc: Client) -> None:
+    """A log whose transform was removed keeps what it has; nobody moves accounts silently."""
+    await apply(nc, SIZE)
+    await publish_expected(nc, TRADES, "trades.acc", b"1", expected=0)
+    await update(nc, TRADES, subject_transform=None)
+    with pytest.raises(ConfigError, match="new generation"):
+        await apply(nc, SIZE)
+
+
+async def test_message_ttl_cannot_be_repaired(nc: Client) -> None:
+    """A log on which messages may expire is refused for good."""
+    await apply(nc, SIZE)
+    await update(nc, TRADES, allow_msg_ttl=True)
+    with pytest.raises(ConfigError, match="allow_msg_ttl"):
+        await check(nc, SIZE)
+    with pytest.raises(ConfigError, match="cannot be turned off"):
+        await apply(nc, SIZE)
+
+
+async def test_memory_storage_cannot_be_repaired(nc: Client) -> None:
+    """The broker cannot move a stream to disk."""
+    await apply(nc, SIZE)
+    await recreate(nc, TRADES, storage="memory", compression="none")
+    with pytest.raises(ConfigError, match="storage"):
+        await apply(nc, SIZE)
+
+
+async def test_too_few_replicas_are_weaker(nc: Client) -> None:
+    """A single copy is refused where three are required."""
+    await apply(nc, SIZE)
+    with pytest.raises(ConfigError, match="num_replicas is 1, needed 3"):
+        await check(nc, LogSize(replicas=3))
+
+
+async def test_stronger_streams_stay(nc: Client) -> None:
+    """Longer ages and wider limits are somebody's wish: apply never shrinks."""
+    await apply(nc, SIZE)
+    await update(nc, PSM, max_age=90 * 86_400 * 10**9)
+    await update(nc, SNAPSHOTS, max_msgs_per_subject=50)
+    await update(nc, TRADES, max_msg_size=1_000_000)
+    await update(nc, "RISK", max_age=0)
+    assert await apply(nc, SIZE) == []
+    await check(nc, SIZE, ALL)
+    assert (await stream_info(nc, PSM)).config["max_age"] == 90 * 86_400 * 10**9
+
+
+async def test_foreign_subjects_are_refused(nc: Client) -> None:
+    """What PSM does not know must not be stored in the log."""
+    await apply(nc, SIZE)
+    await update(nc, PSM, subjects=["_psm.>", "other.>"])
+    with pytest.raises(ConfigError, match=r"other\.> must not be stored here"):
+        await apply(nc, SIZE)
+
+
+async def test_compression_is_no_reason_to_stop(nc: Client) -> None:
+    """An uncompressed log is as safe; apply compresses it."""
+    await apply(nc, SIZE)
+    await update(nc, TRADES, compression="none")
+    await check(nc, SIZE)
+    (change,) = (await compare(nc, SIZE))[TRADES]
+    assert (change.field, change.weaker) == ("compression", False)
+    await apply(nc, SIZE)
+    assert (await stream_info(nc, TRADES)).config["compression"] == "s2"
+
+
+def test_changes_read_as_sentences() -> None:
+    """A change says what is there and what is needed."""
+    from psm.adapters.jetstream.streams_apply import Change
+
+    change = Change(stream="TRADES", field="max_age", actual=5, desired=0, action="update")
+    assert str(change) == "TRADES: max_age is 5, needed 0"
+    assert msgspec.json.encode(change)

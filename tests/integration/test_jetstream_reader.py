@@ -306,7 +306,8 @@ async def test_reader_notices_a_frozen_server(nats_server: EmbeddedNats) -> None
     reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.2)
     messages = await read(reader, 100)
     os.kill(nats_server.pid, signal.SIGSTOP)
-    assert await reader.fetch(1, 1.5) == []
+    for _ in range(12):
+        assert await reader.fetch(1, 0.05) == []
     assert reader.resets["heartbeat_missed"] == 1
     os.kill(nats_server.pid, signal.SIGCONT)
     await publish(nc, 10, start=101)

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from psm.adapters.jetstream.api import API, call
+from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, call
 from psm.adapters.jetstream.messages import DESCRIPTION, STATUS, StoredMessage
 from psm.contracts.errors import TransientError
 
@@ -78,7 +78,6 @@ class PullConsumer:
         self._name = f"psm-{secrets.token_hex(8)}"
         self._inbox = nc.new_inbox()
         self._batch = batch
-        self._heartbeat_s = heartbeat_s
         self._pull_body = msgspec.json.encode(
             {
                 "batch": batch,
@@ -90,7 +89,8 @@ class PullConsumer:
         self._subscription: Subscription | None = None
         self._arrived: deque[Msg] = deque()
         self._wake = asyncio.Event()
-        self._heard_at = 0.0
+        self._silence_s = 0.0
+        self._silence_max_s = heartbeat_s * (MISSED_HEARTBEATS + 0.5)
         self._credit = 0  # messages the broker may still send
         self._received = 0
         self._sent_at_last_heartbeat = 0
@@ -106,6 +106,7 @@ class PullConsumer:
         *,
         batch: int,
         heartbeat_s: float = HEARTBEAT_S,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Self:
         """Create the consumer on the broker and start to pull.
 
@@ -124,13 +125,14 @@ class PullConsumer:
             **settings,
         }
         operation = f"CONSUMER.CREATE.{stream}.{self._name}"
-        answer = await call(nc, operation, {"stream_name": stream, "config": config})
+        answer = await call(
+            nc, operation, {"stream_name": stream, "config": config}, timeout_s=timeout_s
+        )
         self.pending = int(answer.get("num_pending", 0))
         try:
             self._subscription = await nc.subscribe(
                 self._inbox, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
             )
-            self._heard_at = asyncio.get_running_loop().time()
             await self._pull()
         except nats.errors.Error as error:
             raise ConsumerLostError("connection") from error
@@ -180,22 +182,23 @@ class PullConsumer:
             ConsumerLostError: nothing has arrived, and nothing will from this consumer.
         """
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        deadline = loop.time() + timeout_s
         while len(self._arrived) <= more_than:
             self._wake.clear()
             await self.top_up()
-            now = loop.time()
-            remaining = started + timeout_s - now
-            if remaining <= 0:
+            before = loop.time()
+            if before >= deadline:
                 return
-            # Heartbeats that came while the owner computed are heard first, so silence
-            # counts only from the moment somebody listens.
-            silent_at = max(self._heard_at, started) + self._silence_s
+            patience = max(0.001, self._silence_max_s - self._silence_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining, max(0.001, silent_at - now))):
+                async with asyncio.timeout(min(deadline - before, patience)):
                     await self._wake.wait()
-            heard = max(self._heard_at, started)
-            if not self._arrived and loop.time() - heard >= self._silence_s:
+            if self._wake.is_set():
+                continue
+            # Only time spent listening counts as silence: an owner that computes for long, or
+            # fetches in short turns, neither causes nor hides it.
+            self._silence_s += loop.time() - before
+            if not self._arrived and self._silence_s >= self._silence_max_s:
                 self._lost = self._lost or "heartbeat_missed"
 
     async def top_up(self) -> None:
@@ -231,10 +234,6 @@ class PullConsumer:
                 # Not waited for: a consumer that survives ends by its inactive threshold.
                 await self._nc.publish(f"{API}.CONSUMER.DELETE.{self._stream}.{self._name}")
 
-    @property
-    def _silence_s(self) -> float:
-        return self._heartbeat_s * (MISSED_HEARTBEATS + 0.5)
-
     async def _pull(self) -> None:
         self._credit += self._batch
         subject = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
@@ -247,7 +246,7 @@ class PullConsumer:
             self._arrived.append(message)
             self._received += 1
             self._credit -= 1
-        self._heard_at = asyncio.get_running_loop().time()
+        self._silence_s = 0.0
         self._wake.set()
 
     def _on_status(self, headers: Mapping[str, str]) -> None:

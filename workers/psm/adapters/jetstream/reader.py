@@ -28,6 +28,7 @@ from psm.contracts.errors import InvariantError, TransientError
 
 BATCH = 2000
 WATCHDOG_S = 5.0
+_OPEN_S = (1.0, 5.0)  # least and longest wait for the broker to create a consumer
 _BACK_OFF_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 
 _log = structlog.get_logger(__name__)
@@ -85,7 +86,8 @@ class OrderedReader:
     ) -> list[StoredMessage]:
         """Return the next messages, or an empty list when none came within `max_wait_s`.
 
-        Returns as soon as one message is there, together with all that arrived until then.
+        Returns as soon as one message is there, together with all that arrived until then. While
+        the consumer is opened anew on a broker that is silent it may take a second longer.
 
         Args:
             max_messages: upper limit of the list.
@@ -222,6 +224,7 @@ class OrderedReader:
                     by_start_sequence(self._filters, self.position + 1),
                     batch=self._batch,
                     heartbeat_s=self._heartbeat_s,
+                    timeout_s=min(_OPEN_S[1], max(_OPEN_S[0], deadline - loop.time())),
                 )
                 self._ever_open = True
             except ApiConfigError:

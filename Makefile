@@ -1,0 +1,80 @@
+# Everything a person or CI does with the project. Needs Python 3.11 or newer and make.
+# `make VENV=.venv-3.13 PYTHON=python3.13 test-pure` uses another interpreter beside the first.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCKS := requirements/build.txt requirements/dev.txt
+PURE := tests/unit tests/property tests/replay tests/simulation
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
+	properties bench locks clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make the virtual environment with everything pinned
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# --no-deps: the locks are complete, and leave out what is only a dependency on paper.
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes $(LOCKS:%=-r %)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)  ## Run everything here with a live feed, and a table to watch
+	@$(BIN)/psm demo $(ARGS)
+
+up: $(STAMP)  ## Run everything here without the feed, state kept in ./data
+	@$(BIN)/psm up --data-dir data $(ARGS)
+
+test: $(STAMP)  ## Run all tests, on real servers
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-pure: $(STAMP)  ## Run the tests that need no server
+	$(BIN)/pytest $(PYTEST_ARGS) $(wildcard $(PURE))
+
+check: lint types layers schemas-diff fast  ## Run what CI runs before the full tests
+
+fast: $(STAMP)  ## Run the quick tests: unit and replay
+	$(BIN)/pytest --quiet $(PYTEST_ARGS) $(wildcard tests/unit tests/replay)
+
+lint: $(STAMP)  ## Check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP)  ## Format the code and fix what can be fixed safely
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP)  ## Check the types
+	$(BIN)/mypy
+
+layers: $(STAMP)  ## Check which package imports which
+	$(BIN)/lint-imports --no-cache
+
+schemas: $(STAMP)  ## Write the JSON Schemas of events and updates
+	$(BIN)/python scripts/make_schemas.py
+
+schemas-diff: $(STAMP)  ## Fail if the schemas in git are not those of the code
+	$(BIN)/python scripts/make_schemas.py --check
+
+properties: $(STAMP)  ## Run the property tests with many more examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest $(PYTEST_ARGS) tests/property
+
+bench: $(STAMP)  ## Measure; see benchmarks/
+	$(BIN)/python -m benchmarks $(ARGS)
+
+locks: $(STAMP)  ## Compile the hashed requirement locks anew
+	$(BIN)/python -m pip install --quiet 'uv>=0.9'
+	@PATH="$(BIN):$$PATH" scripts/make_locks.sh
+
+clean:  ## Remove what was made here, except data
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find contracts workers projections tests -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 from tests.support import servers
 
 from psm.adapters.embedded import EmbeddedNats, EmbeddedPostgres

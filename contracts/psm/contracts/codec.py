@@ -342,6 +342,7 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[str, ...] = ()
     items: tuple[_FieldRule, ...] | None = None
     integer: bool = False
+    boolean: bool = False
     shortest: int = 0
     longest: int = 0
 
@@ -373,6 +374,8 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
         return rule(items=_field_rules(get_args(hint)[0]))
     if hint is int:
         return rule(integer=True)
+    if hint is bool:
+        return rule(boolean=True)
     assert hint is str, f"no rule for {name}: {hint!r}"
     return rule(
         shortest=max((m.min_length or 0 for m in meta), default=0),
@@ -407,6 +410,9 @@ def _check_value(rule: _FieldRule, value: object, field: str) -> None:
     elif rule.choices:
         if value not in rule.choices:
             _refuse(rule, field)
+    elif rule.boolean:
+        if type(value) is not bool:
+            _refuse(rule, field)
     elif rule.integer:
         if type(value) is not int or not 1 <= value <= MAX_SEQUENCE_NUMBER:
             _refuse(rule, field)
@@ -431,6 +437,8 @@ def _refuse(rule: _FieldRule, field: str) -> NoReturn:
         if rule.name == "side":
             reason = "unknown_side"
             expected += "; long and short belong to the flat 0.x draft"
+    elif rule.boolean:
+        expected = "true or false"
     elif rule.integer:
         expected = "an integer from 1"
     else:

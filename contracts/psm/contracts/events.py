@@ -37,6 +37,7 @@ Symbol = Annotated[str, Meta(min_length=1, max_length=64, examples=["BTC-PERP"])
 Currency = Annotated[str, Meta(min_length=1, max_length=32, examples=["USDT"])]
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=1024)]
+Required = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -102,6 +103,155 @@ class FeeCharged(Payload, frozen=True, kw_only=True):
     reason: Text | None = None
 
 
+class LeverageChanged(Payload, frozen=True, kw_only=True):
+    """The leverage that initial margin is computed with, for one symbol or for the account."""
+
+    leverage: Positive
+    symbol: Symbol | None = None
+
+
+class TransferredIn(Payload, frozen=True, kw_only=True):
+    """Cash came from another account of the house; paired by `transfer_id`."""
+
+    amount: Positive
+    transfer_id: Key
+    currency: Currency | None = None
+    counterparty: Key | None = None
+
+
+class TransferredOut(Payload, frozen=True, kw_only=True):
+    """Cash went to another account of the house; paired by `transfer_id`."""
+
+    amount: Positive
+    transfer_id: Key
+    currency: Currency | None = None
+    counterparty: Key | None = None
+
+
+class CashAdjusted(Payload, frozen=True, kw_only=True):
+    """A correction by a person, signed and reasoned."""
+
+    amount: Signed
+    reason: Required
+    actor: Required
+    currency: Currency | None = None
+
+
+class InterestAccrued(Payload, frozen=True, kw_only=True):
+    """Interest, received when positive."""
+
+    amount: Signed
+    currency: Currency | None = None
+
+
+class DividendPaid(Payload, frozen=True, kw_only=True):
+    """A cash dividend, received when positive; shorts pay."""
+
+    symbol: Symbol
+    amount: Signed
+    currency: Currency | None = None
+
+
+class PositionAdjusted(Payload, frozen=True, kw_only=True):
+    """A correction of a position by a person; no cash moves. `price` is the cost of what is added."""
+
+    symbol: Symbol
+    quantity: Signed
+    price: Positive
+    reason: Required
+    actor: Required
+
+
+class PositionSettled(Payload, frozen=True, kw_only=True):
+    """The venue settled the position: closed at expiry, or its gain moved to cash (session)."""
+
+    symbol: Symbol
+    settlement_price: Positive
+    kind: Literal["expiry", "session"]
+    fee: Signed | None = None
+
+
+class SplitApplied(Payload, frozen=True, kw_only=True):
+    """A split, `ratio` new units per old one; with `cash_in_lieu` the fraction is paid out."""
+
+    symbol: Symbol
+    ratio: Positive
+    cash_in_lieu: Signed | None = None
+
+
+class TradeBusted(Payload, frozen=True, kw_only=True):
+    """A fill never happened. Named by `fill_id` or by the `event_id` of its trade."""
+
+    reason: Required
+    fill_id: Key | None = None
+    event_id: Key | None = None
+
+
+class TradeAmended(Payload, frozen=True, kw_only=True):
+    """A fill happened differently. What is left out stays as it was."""
+
+    reason: Required
+    fill_id: Key | None = None
+    event_id: Key | None = None
+    quantity: Positive | None = None
+    price: Positive | None = None
+    commission: Signed | None = None
+
+
+Side = Literal["buy", "sell"]
+OrderType = Literal["market", "limit", "stop", "stop_limit"]
+
+
+class OrderSubmitted(Payload, frozen=True, kw_only=True):
+    """An order left for the venue."""
+
+    order_id: Key
+    symbol: Symbol
+    side: Side
+    type: OrderType
+    quantity: Positive
+    price: Positive | None = None
+    stop_price: Positive | None = None
+    reduce_only: bool = False
+    time_in_force: Key | None = None
+
+
+class OrderAccepted(Payload, frozen=True, kw_only=True):
+    """The venue has the order."""
+
+    order_id: Key
+    reason: Text | None = None
+
+
+class OrderRejected(Payload, frozen=True, kw_only=True):
+    """The venue did not take the order."""
+
+    order_id: Key
+    reason: Text | None = None
+
+
+class OrderCancelled(Payload, frozen=True, kw_only=True):
+    """What is left of the order will not fill."""
+
+    order_id: Key
+    reason: Text | None = None
+
+
+class OrderExpired(Payload, frozen=True, kw_only=True):
+    """What is left of the order ran out of time."""
+
+    order_id: Key
+    reason: Text | None = None
+
+
+class OrderReplaced(Payload, frozen=True, kw_only=True):
+    """Quantity or price of the order changed."""
+
+    order_id: Key
+    quantity: Positive | None = None
+    price: Positive | None = None
+
+
 class MarkPriceUpdated(Payload, frozen=True, kw_only=True):
     """A mark price, on `marks.<symbol>`."""
 
@@ -148,7 +298,29 @@ class RulesEnabled(Payload, frozen=True, kw_only=True):
 
 
 AccountEvent = (
-    AccountOpened | CashDeposited | CashWithdrawn | TradeExecuted | FundingApplied | FeeCharged
+    AccountOpened
+    | LeverageChanged
+    | CashDeposited
+    | CashWithdrawn
+    | TransferredIn
+    | TransferredOut
+    | CashAdjusted
+    | InterestAccrued
+    | TradeExecuted
+    | TradeBusted
+    | TradeAmended
+    | PositionAdjusted
+    | PositionSettled
+    | SplitApplied
+    | DividendPaid
+    | FeeCharged
+    | FundingApplied
+    | OrderSubmitted
+    | OrderAccepted
+    | OrderRejected
+    | OrderCancelled
+    | OrderExpired
+    | OrderReplaced
 )
 """What may stand on `trades.<stream_id>`."""
 

@@ -19,6 +19,9 @@ Decimal18 = Annotated[
 ]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, hex")]
 Status = Literal["open", "gap", "blocked"]
+OrderStatus = Literal[
+    "submitted", "accepted", "partially_filled", "filled", "cancelled", "rejected", "expired"
+]
 Level = Literal["0.5", "0.8", "1.0", "leverage_limit"]
 Cause = Literal["event", "mark"]
 Change = Literal["opened", "increased", "reduced", "closed", "marked", "adjusted"]
@@ -122,6 +125,19 @@ class MarginWarning(MarginUpdated, frozen=True, kw_only=True):
     level: Level
 
 
+class OrderUpdated(Common, frozen=True, kw_only=True):
+    """One order after an event."""
+
+    order_id: str
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop", "stop_limit"]
+    quantity: Decimal18
+    filled_quantity: Decimal18
+    average_price: Decimal18 | None
+    status: OrderStatus
+
+
 class EventRefused(msgspec.Struct, frozen=True, kw_only=True):
     """An incoming event that changed nothing, and why.
 
@@ -165,6 +181,7 @@ UpdatePayload = (
     | PositionUpdated
     | MarginUpdated
     | MarginWarning
+    | OrderUpdated
     | EventRefused
     | StreamBlocked
     | StreamResumed
@@ -177,11 +194,17 @@ POSITION_FIGURES = tuple(
 )
 """Names of a position's own figures, as they stand in a state document."""
 
+ORDER_FIGURES = tuple(
+    name for name in OrderUpdated.__struct_fields__ if name not in Common.__struct_fields__
+)
+"""Names of an order's own figures, as they stand in a state document."""
+
 KINDS: dict[type, str] = {
     StateUpdated: "state.updated",
     PositionUpdated: "position.updated",
     MarginUpdated: "margin.updated",
     MarginWarning: "margin.warning",
+    OrderUpdated: "order.updated",
     EventRefused: "event.refused",
     StreamBlocked: "stream.blocked",
     StreamResumed: "stream.resumed",

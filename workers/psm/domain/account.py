@@ -15,23 +15,37 @@ import msgspec
 from psm.contracts.codec import canonical_bytes
 from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.updates import Level, Status
-from psm.domain.money import ZERO, add, exact_text
+from psm.domain.money import ONE, ZERO, add, exact_text
+from psm.domain.orders import TERMINAL_KEPT, Order
 from psm.domain.positions import Position, Step
 from psm.domain.valuation import Valuation
 from psm.domain.windows import IdentityWindow, KeyWindow
 
 PARKED_MAX = 1000
 
-TotalName = Literal["realized_pnl", "fees", "funding", "deposits", "withdrawals"]
-TOTALS: tuple[TotalName, ...] = ("realized_pnl", "fees", "funding", "deposits", "withdrawals")
+TotalName = Literal[
+    "realized_pnl",
+    "fees",
+    "funding",
+    "deposits",
+    "withdrawals",
+    "transfers",
+    "adjustments",
+    "interest",
+    "dividends",
+]
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event that waits for the numbers before it; its bytes stay in the log."""
+    """An event that waits for the numbers before it; its bytes stay in the log.
+
+    `correction`: a bust or an amendment, whose release needs the whole stream.
+    """
 
     identity: bytes
     event_hash: bytes
     log_sequence: int
+    correction: bool = False
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -41,6 +55,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         reason: stable code.
         log_sequence: of the message that blocks.
         held_from: log sequence of the first held message, None before there is one.
+        corrections: whether a bust or an amendment is held: its release needs the whole stream.
         came_at: (log sequence, version): held messages below that position came when the stream
             had that version; the others at its version now. A number is judged by its own time.
     """
@@ -48,6 +63,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str
     log_sequence: int
     held_from: int | None = None
+    corrections: bool = False
     came_at: tuple[tuple[int, int], ...] = ()
 
     def version_at(self, log_sequence: int, version: int) -> int:
@@ -67,7 +83,10 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
         cash: (currency, signed amount) entries.
         totals: (currency, name, amount) entries.
         steps: positions after the event; two for a flip.
-        flow: external flow in the account currency, in above zero.
+        flow: external flow as (currency, amount), in above zero.
+        leverage: (symbol, or empty for the account; new leverage).
+        orders: orders after the event.
+        split: (symbol, ratio) where the current mark is of units that no longer exist.
         flags: opinions about this event.
         key: business key to remember.
     """
@@ -77,7 +96,10 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     cash: tuple[tuple[str, Decimal], ...] = ()
     totals: tuple[tuple[str, TotalName, Decimal], ...] = ()
     steps: tuple[Step, ...] = ()
-    flow: Decimal = ZERO
+    flow: tuple[str, Decimal] | None = None
+    leverage: tuple[str, Decimal] | None = None
+    orders: tuple[Order, ...] = ()
+    split: tuple[str, Decimal] | None = None
     flags: tuple[str, ...] = ()
     key: bytes | None = None
 
@@ -90,6 +112,11 @@ class Account:
         cash: amount per currency.
         totals: lifetime sums by (currency, name).
         positions: per symbol, flat ones with a history included.
+        orders: open ones and the last 256 that ended, by order id.
+        ended: ids of ended orders, oldest first.
+        leverages: by symbol; the empty symbol stands for the account.
+        refused: places whose event changed nothing; corrections need to know them.
+        splits: symbol -> (number of the mark that is of old units, new units per old one).
         parked: events waiting for a gap to close, by sequence number.
         blocked: why the stream stopped, or None.
         peak_equity: of unitised net asset value, see `valuation`.
@@ -103,21 +130,27 @@ class Account:
 
     __slots__ = (
         "_account_digest",
+        "_order_digests",
         "_position_digests",
         "as_of",
         "blocked",
         "cash",
         "chain_hash",
         "currency",
+        "ended",
         "event_hash",
         "identities",
         "keys",
         "last_log_sequence",
         "leverage_limit",
+        "leverages",
         "margin_published",
+        "orders",
         "parked",
         "peak_equity",
         "positions",
+        "refused",
+        "splits",
         "stream_id",
         "totals",
         "unpublished",
@@ -136,6 +169,11 @@ class Account:
         self.cash: dict[str, Decimal] = {}
         self.totals: dict[tuple[str, TotalName], Decimal] = {}
         self.positions: dict[str, Position] = {}
+        self.orders: dict[str, Order] = {}
+        self.ended: list[str] = []
+        self.leverages: dict[str, Decimal] = {}
+        self.refused: list[int] = []
+        self.splits: dict[str, tuple[int, Decimal]] = {}
         self.parked: dict[int, Parked] = {}
         self.blocked: Blocked | None = None
         self.identities = IdentityWindow()
@@ -149,6 +187,7 @@ class Account:
         self.valuation: Valuation | None = None
         self._account_digest: bytes | None = None
         self._position_digests: dict[str, bytes] = {}
+        self._order_digests: dict[str, bytes] = {}
 
     @property
     def status(self) -> Status:
@@ -188,10 +227,39 @@ class Account:
             self.leverage_limit = effect.leverage_limit
         for step in effect.steps:
             self.positions[step.position.symbol] = step.position
+            if step.forgotten:
+                del self.positions[step.position.symbol]
             self._position_digests.pop(step.position.symbol, None)
+        if effect.leverage is not None:
+            symbol, leverage = effect.leverage
+            self.leverages[symbol] = leverage
+        for order in effect.orders:
+            self._put_order(order)
         if effect.key is not None:
             self.keys.add(effect.key)
         self._account_digest = None
+
+    def _put_order(self, order: Order) -> None:
+        """Keep an order; of the ended ones the last 256."""
+        self.orders[order.order_id] = order
+        self._order_digests.pop(order.order_id, None)
+        if order.open and order.order_id in self.ended:
+            self.ended.remove(order.order_id)
+        elif not order.open and order.order_id not in self.ended:
+            self.ended.append(order.order_id)
+        if len(self.ended) > TERMINAL_KEPT:
+            forgotten = self.ended.pop(0)
+            del self.orders[forgotten]
+            self._order_digests.pop(forgotten, None)
+
+    def open_orders(self) -> list[Order]:
+        """Return the orders that may still fill, ascending by id."""
+        return [order for _, order in sorted(self.orders.items()) if order.open]
+
+    def leverage_of(self, symbol: str) -> Decimal:
+        """Return the leverage of a symbol: its own, else the account's, else 1."""
+        own = self.leverages.get(symbol)
+        return self.leverages.get("", ONE) if own is None else own
 
     def park(self, number: int, parked: Parked) -> None:
         """Remember an event beyond a gap."""
@@ -209,7 +277,7 @@ class Account:
         self._account_digest = None
 
     def ledger_hash(self) -> bytes:
-        """Return SHA-256 over the sorted digests of the account part, each position and the parked.
+        """Return SHA-256 over the sorted digests of account part, positions, orders and parked list.
 
         Delivery counters, log positions, flags and identity windows are not in it.
         """
@@ -220,6 +288,11 @@ class Account:
             digest = self._position_digests.get(symbol)
             if digest is None:
                 digest = self._position_digests[symbol] = _digest(_position_part(position))
+            digests.append(digest)
+        for order_id, order in self.orders.items():
+            digest = self._order_digests.get(order_id)
+            if digest is None:
+                digest = self._order_digests[order_id] = _digest(_order_part(order))
             digests.append(digest)
         if self.parked:
             parked = [[n, self.parked[n].event_hash.hex()] for n in sorted(self.parked)]
@@ -234,6 +307,7 @@ class Account:
             "leverage_limit": None
             if self.leverage_limit is None
             else exact_text(self.leverage_limit),
+            "leverages": {symbol: exact_text(v) for symbol, v in self.leverages.items()},
             "status": self.status,
             "totals": {
                 f"{currency}.{name}": exact_text(amount)
@@ -261,6 +335,27 @@ def _position_part(position: Position) -> dict[str, object]:
         "settle": instrument.settle,
         "size": exact_text(position.size),
         "symbol": position.symbol,
+    }
+
+
+def _order_part(order: Order) -> dict[str, object]:
+    def text(value: Decimal | None) -> str | None:
+        return None if value is None else exact_text(value)
+
+    return {
+        "external": order.external,
+        "filled_quantity": exact_text(order.filled_quantity),
+        "filled_value": exact_text(order.filled_value),
+        "order_id": order.order_id,
+        "price": text(order.price),
+        "quantity": exact_text(order.quantity),
+        "reduce_only": order.reduce_only,
+        "side": order.side,
+        "status": order.status,
+        "stop_price": text(order.stop_price),
+        "symbol": order.symbol,
+        "time_in_force": order.time_in_force,
+        "type": order.type,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import cast
 
 import msgspec
@@ -10,16 +11,20 @@ from psm.contracts import registry
 from psm.contracts.codec import PayloadCodec, decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError, InvariantError
-from psm.contracts.events import AccountEvent
+from psm.contracts.events import AccountEvent, Payload, TradeAmended, TradeBusted
 from psm.contracts.registry import UnknownEventError
-from psm.domain.account import PARKED_MAX, Account, Blocked, Parked
+from psm.domain.account import PARKED_MAX, Account, Blocked, Effect, Parked
 from psm.domain.books import Books
+from psm.domain.corrections import Corrector, Place
 from psm.domain.evolve import evolve
 from psm.domain.messages import LogMessage
+from psm.domain.money import ONE, ZERO, multiply
+from psm.domain.orders import Order
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
 from psm.domain.positions import Step
 from psm.domain.publish import Emitter
 from psm.domain.sequence import Entry, RejectedError, classify, entry_of, read
+from psm.domain.setting import Setting
 from psm.domain.valuation import peak_after_flow
 
 
@@ -87,6 +92,7 @@ class AccountFold:
                     reason="gap_overflow",
                     log_sequence=entry.log_sequence,
                     held_from=entry.log_sequence,
+                    corrections=_is_correction(entry),
                 )
             )
             detail = f"{PARKED_MAX} events wait for number {expected}; later ones are held"
@@ -99,6 +105,7 @@ class AccountFold:
                 identity=entry.identity,
                 event_hash=entry.hashed,
                 log_sequence=entry.log_sequence,
+                correction=_is_correction(entry),
             ),
         )
         if first:
@@ -109,10 +116,12 @@ class AccountFold:
     def _hold(self, entry: Entry) -> None:
         account = self.books.open(self.stream_id)
         assert account.blocked is not None
-        if account.blocked.held_from is None:
-            self.books.touch(account, self.message.log_sequence)
-            held = msgspec.structs.replace(account.blocked, held_from=entry.log_sequence)
-            account.block(held)
+        held = account.blocked
+        if held.held_from is None:
+            held = msgspec.structs.replace(held, held_from=entry.log_sequence)
+        if _is_correction(entry):
+            held = msgspec.structs.replace(held, corrections=True)
+        account.block(held)
 
     def _next_in_order(self, entry: Entry) -> Folded | NeedHistory:
         existing = self.books.accounts.get(self.stream_id)
@@ -122,7 +131,7 @@ class AccountFold:
             self._block(entry, unknown)
             return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
         if existing is not None and self.history is None:
-            wanted = _history_wanted(existing, self.message.log_sequence)
+            wanted = _history_wanted(existing, entry, self.message.log_sequence)
             if wanted is not None:
                 return wanted
         if existing is not None and self.history is not None:
@@ -164,13 +173,13 @@ class AccountFold:
         books = self.books
         self.emitter.caused_by(entry.envelope, released)
         steps: tuple[Step, ...] = ()
+        changed: tuple[Order, ...] = ()
         flags: tuple[str, ...] = ()
         refusal: ContractError | None = None
         try:
-            event = cast("AccountEvent", codec.decode(entry.envelope.payload))
-            effect = evolve(account, event, books.instruments)
+            effect = self._effect(account, codec.decode(entry.envelope.payload))
             before = books.valuation(account).equity if account.currency else None
-            peak = peak_after_flow(account.peak_equity, before, effect.flow)
+            peak = self._peak(account, effect, before)
             account.commit(effect)
         except ContractError as error:
             refusal = error
@@ -181,13 +190,19 @@ class AccountFold:
         else:
             account.peak_equity = peak
             steps, flags = effect.steps, effect.flags
-            for step in steps:
-                books.index(account, step.position.symbol)
+            changed = effect.orders
+            if effect.split is not None:
+                self._split(account, *effect.split)
+            symbols = [step.position.symbol for step in steps]
+            books.index(account, [*symbols, *(order.symbol for order in changed)])
+        if refusal is not None:
+            account.refused.append(entry.number)
         account.take_place(entry.number, entry.identity, entry.hashed)
         books.applied[self.stream_id] = books.applied.get(self.stream_id, 0) + 1
         crossed = books.revalue(account) if refusal is None else ()
         self.emitter.account(
             account,
+            orders=changed,
             steps=steps,
             crossed=crossed,
             flags=flags,
@@ -196,6 +211,35 @@ class AccountFold:
         if refusal is not None:
             return Outcome.REFUSED, refusal.reason
         return Outcome.APPLIED, None
+
+    def _effect(self, account: Account, event: Payload) -> Effect:
+        """Return what an event changes; a correction reads the whole stream again."""
+        books = self.books
+        if isinstance(event, TradeBusted | TradeAmended):
+            places = find_places(self)[: account.version]
+            corrector = Corrector(account, places, books.instruments, books.defined_at)
+            return corrector.effect(event)
+        setting = Setting(instruments=books.instruments, price_of=books.mark_price)
+        return evolve(account, cast("AccountEvent", event), setting)
+
+    def _peak(self, account: Account, effect: Effect, equity: Decimal | None) -> Decimal | None:
+        """Return the peak after the event's external flow, in the account currency."""
+        if effect.flow is None or account.currency is None:
+            return account.peak_equity
+        currency, amount = effect.flow
+        rate = self.books.rate(account, currency)
+        flow = ZERO if rate is None else multiply(amount, rate)
+        return peak_after_flow(account.peak_equity, equity, flow)
+
+    def _split(self, account: Account, symbol: str, ratio: Decimal) -> None:
+        """The current mark is of units that no longer exist: divide it until the next one."""
+        mark = self.books.marks.get(symbol)
+        if mark is None:
+            return
+        number, before = account.splits.get(symbol, (0, ONE))
+        if number == mark.sequence_number:
+            ratio = multiply(ratio, before)
+        account.splits[symbol] = (mark.sequence_number, ratio)
 
     def _seal_run(self, account: Account, number: int) -> None:
         """Take the events that follow `number` without a gap off the parked list.
@@ -311,14 +355,73 @@ def _run_after(account: Account, number: int) -> list[Parked]:
     return run
 
 
-def _history_wanted(account: Account, log_sequence: int) -> NeedHistory | None:
-    """Return the range of the stream that is released when the next number is folded."""
-    if account.blocked is not None and account.blocked.held_from is not None:
-        positions = [p.log_sequence for p in account.parked.values()]
-        start, end = min([account.blocked.held_from, *positions]), log_sequence - 1
-    else:
-        run = [parked.log_sequence for parked in _run_after(account, account.version + 1)]
-        if not run:
-            return None
-        start, end = min(run), max(run)
-    return NeedHistory(stream_id=account.stream_id, from_log_sequence=start, to_log_sequence=end)
+def _history_wanted(account: Account, entry: Entry, log_sequence: int) -> NeedHistory | None:
+    """Return the range of the stream that is needed when the next number is folded."""
+    run = _run_after(account, entry.number)
+    correction = _is_correction(entry) or any(parked.correction for parked in run)
+    positions = [parked.log_sequence for parked in run]
+    end = max(positions, default=0)
+    held = account.blocked
+    if held is not None and held.held_from is not None:
+        parked_all = account.parked.values()
+        correction = correction or held.corrections or any(p.correction for p in parked_all)
+        positions = [held.held_from, *(p.log_sequence for p in parked_all)]
+        end = log_sequence - 1
+    if correction:
+        positions, end = [1], log_sequence - 1
+    if not positions or end < 1:
+        return None
+    return NeedHistory(
+        stream_id=account.stream_id, from_log_sequence=min(positions), to_log_sequence=end
+    )
+
+
+def _is_correction(entry: Entry) -> bool:
+    return entry.envelope.event_type in ("TradeBusted", "TradeAmended")
+
+
+class _PlaceFinder(AccountFold):
+    """Folds a stream by the sequence rules only and notes which event took which place."""
+
+    def __init__(
+        self,
+        books: Books,
+        message: LogMessage,
+        stream_id: str,
+        history: History,
+        places: list[Place],
+    ) -> None:
+        super().__init__(books, message, stream_id, history)
+        self._places = places
+
+    def _take(
+        self, account: Account, entry: Entry, codec: PayloadCodec, released: int | None = None
+    ) -> tuple[Outcome, str | None]:
+        del released
+        try:
+            event = cast("AccountEvent", codec.decode(entry.envelope.payload))
+        except ContractError:
+            event = None
+        self._places.append(
+            Place(
+                number=entry.number,
+                event_id=entry.envelope.event_id,
+                event_hash=entry.hashed,
+                log_sequence=self.message.log_sequence,
+                event=event,
+            )
+        )
+        account.take_place(entry.number, entry.identity, entry.hashed)
+        return Outcome.APPLIED, None
+
+
+def find_places(current: AccountFold) -> list[Place]:
+    """Return every event that takes a place, up to and including what `current` releases."""
+    history = dict(current.history or {})
+    history[current.message.log_sequence] = current.message
+    books = Books(partitions=current.books.partitions)
+    places: list[Place] = []
+    for log_sequence in sorted(history):
+        message = history[log_sequence]
+        _PlaceFinder(books, message, current.stream_id, history, places).run()
+    return places

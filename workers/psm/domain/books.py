@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import partial
+
 import msgspec
 
 from psm.contracts.subjects import partition_of
 from psm.contracts.updates import Level
 from psm.domain.account import Account
+from psm.domain.money import ONE
 from psm.domain.positions import Instrument
 from psm.domain.valuation import (
     Mark,
     Valuation,
     crossings,
     peak_after_equity,
+    rate_symbols,
     valuate,
 )
 
@@ -32,6 +38,7 @@ class Books:
         accounts: by stream id.
         marks: current mark by symbol.
         instruments: definitions by symbol.
+        defined_at: log sequence of each symbol's first definition.
         numbers: last `sequence_number` per `instruments.*` and `control.*` subject.
         holders: symbol -> accounts with an open position in it.
         clock: running maximum of the times of `marks.*` messages, ns; None before the first.
@@ -54,6 +61,7 @@ class Books:
         self.accounts: dict[str, Account] = {}
         self.marks: dict[str, Mark] = {}
         self.instruments: dict[str, Instrument] = {}
+        self.defined_at: dict[str, int] = {}
         self.numbers: dict[str, int] = {}
         self.holders: dict[str, dict[str, Account]] = {}
         self.clock: int | None = None
@@ -72,8 +80,7 @@ class Books:
     def restore(self, account: Account) -> None:
         """Take in an account that was loaded from a snapshot."""
         self.accounts[account.stream_id] = account
-        for symbol in account.positions:
-            self.index(account, symbol)
+        self.index(account, account.positions)
         if account.unpublished:
             self.unpublished[account.stream_id] = account
 
@@ -81,12 +88,39 @@ class Books:
         """Note that a message changed something of the account."""
         self.dirty.setdefault(account.stream_id, log_sequence)
 
-    def index(self, account: Account, symbol: str) -> None:
-        """Keep the index of holders true after a position changed."""
-        if account.positions[symbol].size:
+    def index(self, account: Account, symbols: Iterable[str]) -> None:
+        """Keep the index of holders true after positions, orders or cash changed.
+
+        An account holds what its valuation depends on: open positions, open orders at market, and
+        the rates of its currencies. A rate once needed stays indexed: harmless, and rare.
+        """
+        for symbol in symbols:
+            position = account.positions.get(symbol)
+            held = position is not None and bool(position.size)
+            if held or any(o.symbol == symbol for o in account.open_orders()):
+                self.holders.setdefault(symbol, {})[account.stream_id] = account
+            elif symbol in self.holders:
+                self.holders[symbol].pop(account.stream_id, None)
+        for symbol in rate_symbols(account):
             self.holders.setdefault(symbol, {})[account.stream_id] = account
-        elif symbol in self.holders:
-            self.holders[symbol].pop(account.stream_id, None)
+
+    def mark_price(self, symbol: str) -> Decimal | None:
+        """Return a symbol's current mark."""
+        mark = self.marks.get(symbol)
+        return None if mark is None else mark.price
+
+    def rate(self, account: Account, currency: str) -> Decimal | None:
+        """Return the value of one unit of `currency` in the account currency, None if unknown.
+
+        It is the mark of the spot instrument `<CCY><ACCOUNT CCY>`.
+        """
+        if currency == account.currency:
+            return ONE
+        symbol = f"{currency}{account.currency}"
+        instrument, mark = self.instruments.get(symbol), self.marks.get(symbol)
+        if instrument is None or instrument.kind != "spot" or mark is None:
+            return None
+        return mark.price
 
     def owns(self, token: str) -> bool:
         """Return whether these books publish what concerns a symbol and no account."""
@@ -95,13 +129,7 @@ class Books:
     def valuation(self, account: Account) -> Valuation:
         """Return the account's valuation at the current marks; computed when needed, then kept."""
         if account.valuation is None:
-            account.valuation = valuate(
-                account.currency or "",
-                account.cash,
-                account.open_positions(),
-                self.marks,
-                account.leverage_limit,
-            )
+            account.valuation = valuate(account, self.marks, partial(self.rate, account))
         return account.valuation
 
     def revalue(self, account: Account) -> tuple[Level, ...]:
@@ -118,6 +146,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
 
     marks: dict[str, Mark]
     instruments: dict[str, Instrument]
+    defined_at: dict[str, int]
     numbers: dict[str, int]
     clock: int | None
 
@@ -127,6 +156,7 @@ def tables_of(books: Books) -> Tables:
     return Tables(
         marks=dict(books.marks),
         instruments=dict(books.instruments),
+        defined_at=dict(books.defined_at),
         numbers=dict(books.numbers),
         clock=books.clock,
     )
@@ -136,5 +166,6 @@ def restore_tables(books: Books, tables: Tables) -> None:
     """Put the tables of a checkpoint into empty books."""
     books.marks = dict(tables.marks)
     books.instruments = dict(tables.instruments)
+    books.defined_at = dict(tables.defined_at)
     books.numbers = dict(tables.numbers)
     books.clock = tables.clock

@@ -8,6 +8,7 @@ settings cannot change a number. What cannot be represented exactly in 100 digit
 from __future__ import annotations
 
 from decimal import (
+    ROUND_DOWN,
     ROUND_HALF_EVEN,
     Context,
     Decimal,
@@ -39,6 +40,11 @@ quotient = _QUOTIENT.divide
 def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
     """Return `value` x `numerator` / `denominator`, rounded once, to 34 significant digits."""
     return quotient(_PUBLISHED.multiply(value, numerator), denominator)
+
+
+def whole_units(value: Decimal) -> Decimal:
+    """Return `value` without its fraction."""
+    return value.to_integral_value(ROUND_DOWN, _EXACT)
 
 
 def negate(value: Decimal) -> Decimal:

@@ -89,10 +89,14 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A position after one part of a fill; a flip has two. `change` is what is published."""
+    """A position after one part of a fill; a flip has two.
+
+    `change` is what is published. `forgotten`: nothing of it is left, a bust took its only fill.
+    """
 
     position: Position
     change: Change
+    forgotten: bool = False
 
 
 def fill(
@@ -161,6 +165,31 @@ def _reduce(position: Position, signed: Decimal, price: Decimal, fee: Decimal) -
     return Step(position=after, change="closed" if whole else "reduced")
 
 
+def close(position: Position, price: Decimal, fee: Decimal) -> Step:
+    """Return the position after it was closed at `price`; a flat one only pays the fee."""
+    if not position.size:
+        after = msgspec.structs.replace(position, fees=add(position.fees, fee))
+        return Step(position=after, change="adjusted")
+    return _reduce(position, negate(position.size), price, fee)
+
+
+def reset_cost(position: Position, price: Decimal, fee: Decimal) -> Step:
+    """Return the position after its gain at `price` was realized and its entry set to `price`."""
+    if not position.size:
+        return close(position, price, fee)
+    value = _cost_of(position.instrument, absolute(position.size), price)
+    realized = _pnl(position, value, position.cost)
+    after = msgspec.structs.replace(
+        position,
+        cost=value,
+        realized_pnl=add(position.realized_pnl, realized),
+        fees=add(position.fees, fee),
+        cycle_realized_pnl=add(position.cycle_realized_pnl, realized),
+        cycle_fees=add(position.cycle_fees, fee),
+    )
+    return Step(position=after, change="adjusted")
+
+
 def _cost_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:
     return quotient(quantity, price) if instrument.inverse else multiply(quantity, price)
 
@@ -182,8 +211,12 @@ def unrealized_pnl(position: Position, price: Decimal) -> Decimal:
 
 def notional(position: Position, price: Decimal) -> Decimal:
     """Return the magnitude of the position's value at `price`, in the settle currency."""
-    value = _cost_of(position.instrument, absolute(position.size), price)
-    return multiply(value, position.instrument.multiplier)
+    return notional_of(position.instrument, absolute(position.size), price)
+
+
+def notional_of(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:
+    """Return the value of a quantity at `price`, in the instrument's settle currency."""
+    return multiply(_cost_of(instrument, quantity, price), instrument.multiplier)
 
 
 def notional_cash(instrument: Instrument, side: str, quantity: Decimal, price: Decimal) -> Decimal:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -21,6 +22,7 @@ from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage, Update
 from psm.domain.money import ZERO, absolute, figure_sum, negate, published_text
+from psm.domain.orders import Order, average_price
 from psm.domain.positions import Position, Step, break_even_price, entry_price
 from psm.domain.valuation import PositionValue, Valuation, position_value
 
@@ -74,15 +76,23 @@ class Emitter:
         self,
         account: Account,
         *,
+        orders: Sequence[Order] = (),
         steps: Sequence[Step] = (),
         crossed: Sequence[Level] = (),
         flags: tuple[str, ...] = (),
         refusal: tuple[Envelope, ContractError] | None = None,
     ) -> None:
-        """Publish an account fully: changed positions, margin, warnings, refusal, state."""
+        """Publish an account fully: changed orders and positions, margin, warnings, refusal, state."""
         valuation = self._books.valuation(account)
         common = self._common(account, valuation, flags)
-        marked = [Step(position=account.positions[s], change="marked") for s in account.unpublished]
+        for order in sorted(orders, key=lambda order: order.order_id):
+            updated = updates.OrderUpdated(**common, **order_figures(order))
+            self._emit(account.stream_id, account.version, updated)
+        marked = [
+            Step(position=account.positions[symbol], change="marked")
+            for symbol in account.unpublished
+            if symbol in account.positions and account.positions[symbol].size
+        ]
         own = [step.position.symbol for step in steps]
         moved = [*steps, *(step for step in marked if step.position.symbol not in own)]
         for step in sorted(moved, key=lambda step: step.position.symbol):
@@ -170,10 +180,7 @@ class Emitter:
 
     def _position(self, common: dict[str, Any], account: Account, step: Step) -> None:
         position = step.position
-        value = self._books.valuation(account).positions.get(position.symbol)
-        if value is None and position.size:
-            value = _value_or_none(position, self._books.marks.get(position.symbol))
-        figures = position_figures(position, value if position.size else None)
+        figures = position_figures(self._books, account, position)
         payload = updates.PositionUpdated(**common, **figures, change=step.change)
         self._emit(account.stream_id, account.version, payload)
 
@@ -222,7 +229,7 @@ def state_document(books: Books, account: Account) -> dict[str, Any]:
     """Return what `GET /psm/state/{account_id}` answers, as of now."""
     valuation = books.valuation(account)
     positions = {
-        symbol: position_figures(position, valuation.positions.get(symbol))
+        symbol: position_figures(books, account, position)
         for symbol, position in sorted(account.positions.items())
     }
     return {
@@ -234,7 +241,7 @@ def state_document(books: Books, account: Account) -> dict[str, Any]:
         "flags": list(valuation.flags),
         **state_figures(account, valuation),
         "positions": positions,
-        "orders": {},
+        "orders": {order.order_id: order_figures(order) for order in account.open_orders()},
     }
 
 
@@ -267,9 +274,23 @@ def state_figures(account: Account, valuation: Valuation) -> dict[str, Any]:
         "peak_equity": _text(account.peak_equity),
         "drawdown": _text(valuing.drawdown(account.peak_equity, valuation.equity)),
         "open_positions": sum(1 for p in account.positions.values() if p.size),
-        "open_orders": 0,
+        "open_orders": len(account.open_orders()),
         "ledger_hash": ledger_hash.hex(),
         "state_hash": hashed.hex(),
+    }
+
+
+def order_figures(order: Order) -> dict[str, Any]:
+    """Return an order's own figures."""
+    return {
+        "order_id": order.order_id,
+        "symbol": order.symbol,
+        "side": order.side,
+        "type": order.type,
+        "quantity": published_text(order.quantity),
+        "filled_quantity": published_text(order.filled_quantity),
+        "average_price": _text(average_price(order)),
+        "status": order.status,
     }
 
 
@@ -286,8 +307,14 @@ def margin_figures(valuation: Valuation, leverage_limit: Decimal | None) -> dict
     }
 
 
-def position_figures(position: Position, value: PositionValue | None) -> dict[str, Any]:
-    """Return a position's own figures; `value` is None when it is flat or does not compute."""
+def position_figures(books: Books, account: Account, position: Position) -> dict[str, Any]:
+    """Return a position's own figures; null where it is flat or does not compute."""
+    value = _value_of(books, account, position)
+    liquidation = None
+    if value is not None:
+        rates = partial(books.rate, account)
+        valuation = books.valuation(account)
+        liquidation = valuing.liquidation_price(account, position, valuation, rates)
     net = figure_sum(position.realized_pnl, negate(position.fees), position.funding)
     return {
         "symbol": position.symbol,
@@ -305,13 +332,20 @@ def position_figures(position: Position, value: PositionValue | None) -> dict[st
         "funding": published_text(position.funding),
         "cycle": position.cycle,
         "cycle_realized_pnl": published_text(position.cycle_realized_pnl),
-        "liquidation_price": None,
+        "liquidation_price": _text(liquidation),
     }
 
 
-def _value_or_none(position: Position, mark: valuing.Mark | None) -> PositionValue | None:
+def _value_of(books: Books, account: Account, position: Position) -> PositionValue | None:
+    """Return the value of an open position, also where the account as a whole does not compute."""
+    if not position.size:
+        return None
+    value = books.valuation(account).positions.get(position.symbol)
+    if value is not None:
+        return value
     try:
-        return position_value(position, mark)
+        price = valuing.price_of(account, position, books.marks.get(position.symbol))
+        return position_value(position, price, account.leverage_of(position.symbol))
     except ArithmeticError:
         return None
 

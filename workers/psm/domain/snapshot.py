@@ -16,6 +16,7 @@ from psm.contracts.errors import ContractError
 from psm.contracts.updates import Level
 from psm.domain.account import Account, Blocked, Parked, TotalName
 from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
+from psm.domain.orders import Order
 from psm.domain.positions import Position
 from psm.domain.windows import IdentityWindow, KeyWindow
 
@@ -45,6 +46,11 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     cash: dict[str, Decimal]
     totals: list[tuple[str, TotalName, Decimal]]
     positions: list[Position]
+    orders: list[Order]
+    ended: list[str]
+    leverages: dict[str, Decimal]
+    refused: list[int]
+    splits: dict[str, tuple[int, Decimal]]
     parked: list[tuple[int, Parked]]
     blocked: Blocked | None
     identity_ids: bytes
@@ -94,6 +100,11 @@ def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> by
         cash=account.cash,
         totals=[(currency, name, v) for (currency, name), v in sorted(account.totals.items())],
         positions=[position for _, position in sorted(account.positions.items())],
+        orders=[order for _, order in sorted(account.orders.items())],
+        ended=account.ended,
+        leverages=account.leverages,
+        refused=account.refused,
+        splits=account.splits,
         parked=sorted(account.parked.items()),
         blocked=account.blocked,
         identity_ids=bytes(account.identities.ids),
@@ -124,6 +135,11 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     account.cash = snapshot.cash
     account.totals = {(currency, name): value for currency, name, value in snapshot.totals}
     account.positions = {position.symbol: position for position in snapshot.positions}
+    account.orders = {order.order_id: order for order in snapshot.orders}
+    account.ended = snapshot.ended
+    account.leverages = snapshot.leverages
+    account.refused = snapshot.refused
+    account.splits = snapshot.splits
     account.parked = dict(snapshot.parked)
     account.blocked = snapshot.blocked
     account.identities = IdentityWindow(snapshot.identity_ids, snapshot.identity_hashes)

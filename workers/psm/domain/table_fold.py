@@ -62,6 +62,10 @@ def _revalue_holders(
         if message.log_sequence <= account.as_of:
             continue
         books.touch(account, message.log_sequence)
+        split = account.splits.get(symbol)
+        if split is not None and symbol in books.marks:
+            if split[0] != books.marks[symbol].sequence_number:
+                del account.splits[symbol]
         levels = books.revalue(account)
         if levels:
             crossed[stream_id] = levels
@@ -88,20 +92,26 @@ def fold_instrument(books: Books, message: LogMessage, token: str) -> Folded:
     """Take a definition; its kind, currencies and multiplier never change again."""
     emitter = Emitter(books, message, "event")
     envelope, error, outcome = _read_table_event(message, token, ("InstrumentDefined",))
+    crossed: dict[str, tuple[Level, ...]] = {}
     emitter.caused_by(envelope)
     if error is None and not _is_stale(books, message, envelope):
         assert envelope is not None
         try:
-            _define(books, cast("InstrumentDefined", _payload_of(envelope, token)))
+            event = cast("InstrumentDefined", _payload_of(envelope, token))
+            _define(books, event, message.log_sequence)
+            # It may be the spot instrument whose mark converts a currency.
+            crossed = _revalue_holders(books, message, event.symbol)
             _remember_number(books, message, envelope)
         except ContractError as refused:
             error, outcome = refused, Outcome.REFUSED
     elif error is None:
         outcome = Outcome.STALE
+    for stream_id, levels in sorted(crossed.items()):
+        emitter.warnings(books.accounts[stream_id], levels)
     return _table_result(books, emitter, token, envelope, error, outcome)
 
 
-def _define(books: Books, event: InstrumentDefined) -> None:
+def _define(books: Books, event: InstrumentDefined, log_sequence: int) -> None:
     instrument = Instrument(
         symbol=event.symbol,
         kind=event.kind,
@@ -119,6 +129,7 @@ def _define(books: Books, event: InstrumentDefined) -> None:
                 f"{name} of {event.symbol} is {getattr(first, name)} since its first definition",
                 f"payload.{name}",
             )
+    books.defined_at.setdefault(event.symbol, log_sequence)
     books.instruments[event.symbol] = instrument
 
 

@@ -8,9 +8,9 @@ currency other than the account's are excluded and flagged until a rate is known
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -18,7 +18,9 @@ from psm.contracts.codec import canonical_bytes
 from psm.contracts.events import MarginTier
 from psm.contracts.updates import Level
 from psm.domain.money import (
+    ONE,
     ZERO,
+    absolute,
     add,
     exact_text,
     multiply,
@@ -27,7 +29,18 @@ from psm.domain.money import (
     scaled,
     subtract,
 )
-from psm.domain.positions import Position, notional, unrealized_pnl
+from psm.domain.orders import Order, leaves
+from psm.domain.positions import (
+    Instrument,
+    Position,
+    notional,
+    notional_of,
+    undefined_instrument,
+    unrealized_pnl,
+)
+
+if TYPE_CHECKING:  # an account keeps its valuation
+    from psm.domain.account import Account
 
 WARNING_LEVELS: tuple[tuple[Level, Decimal], ...] = (
     ("0.5", Decimal("0.5")),
@@ -80,111 +93,263 @@ class Valuation(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
-def valuate(
-    currency: str,
-    cash: Mapping[str, Decimal],
-    positions: Iterable[Position],
-    marks: Mapping[str, Mark],
-    leverage_limit: Decimal | None,
-) -> Valuation:
-    """Return the valuation of a ledger at `marks`; null figures where it does not compute.
+Rates = Callable[[str], Decimal | None]
+"""Currency -> value of one unit in the account currency; None where no rate is known."""
+
+
+def valuate(account: Account, marks: Mapping[str, Mark], rates: Rates) -> Valuation:
+    """Return the valuation of an account's ledger at `marks`; null figures where it fails.
 
     Args:
-        currency: of the account.
-        cash: amount per currency.
-        positions: the open ones, ascending by symbol.
-        marks: by symbol; a position without a mark is valued at its own last fill.
-        leverage_limit: only flags.
+        account: the ledger; a position without a mark is valued at its own last fill.
+        marks: current marks by symbol.
+        rates: what converts amounts in other currencies; without a rate they are left out.
     """
     try:
-        return _valuate(currency, cash, positions, marks, leverage_limit)
+        return _Valuer(account, marks, rates).run()
     except ArithmeticError:
         return Valuation(positions={}, flags=("valuation_failed",))
 
 
-def _valuate(
-    currency: str,
-    cash: Mapping[str, Decimal],
-    positions: Iterable[Position],
-    marks: Mapping[str, Mark],
-    leverage_limit: Decimal | None,
-) -> Valuation:
-    flags: dict[str, None] = {}
-    values: dict[str, PositionValue] = {}
-    home = cash.get(currency, ZERO)
-    equity, unrealized, gross, net = home, ZERO, ZERO, ZERO
-    initial, maintenance = ZERO, ZERO
-    for position in positions:
-        value = values[position.symbol] = position_value(position, marks.get(position.symbol))
-        if not position.instrument.defined:
-            flags["instrument_undefined"] = None
-        if position.instrument.settle != currency:
-            flags["rate_missing"] = None
-            continue
-        signed = value.notional if position.size > 0 else negate(value.notional)
-        gross, net = add(gross, value.notional), add(net, signed)
-        unrealized = add(unrealized, value.unrealized)
-        equity = add(equity, signed if position.instrument.full_notional else value.unrealized)
-        initial = add(initial, value.margin_initial)
-        maintenance = add(maintenance, value.margin_maintenance)
-    for other in sorted(cash):
-        if cash[other] < 0:
-            flags["overdraft"] = None
-        if other != currency and cash[other]:
-            flags["rate_missing"] = None
-    ratio = leverage = None
-    if equity > 0:
-        ratio, leverage = quotient(maintenance, equity), quotient(gross, equity)
-    if values and (ratio is None or ratio >= 1):
-        flags["liquidatable"] = None
-    if leverage_limit is not None and leverage is not None and leverage > leverage_limit:
-        flags["leverage_limit_exceeded"] = None
-    return Valuation(
-        positions=values,
-        equity=equity,
-        unrealized_pnl=unrealized,
-        exposure_gross=gross,
-        exposure_net=net,
-        margin_initial=initial,
-        margin_maintenance=maintenance,
-        margin_available=max(ZERO, subtract(equity, initial)),
-        withdrawable=max(ZERO, subtract(add(home, min(ZERO, unrealized)), initial)),
-        margin_ratio=ratio,
-        leverage=leverage,
-        flags=tuple(sorted(flags)),
-    )
+class _Valuer:
+    """Adds up one account; every sum is exact, so their order does not matter."""
+
+    def __init__(self, account: Account, marks: Mapping[str, Mark], rates: Rates) -> None:
+        self._account = account
+        self._marks = marks
+        self._rates = rates
+        self._flags: dict[str, None] = {}
+        self._values: dict[str, PositionValue] = {}
+        self._equity = self._unrealized = self._gross = self._net = ZERO
+        self._initial = self._maintenance = ZERO
+
+    def run(self) -> Valuation:
+        account = self._account
+        cash = self._cash()
+        for position in account.open_positions():
+            self._position(position)
+        equity, unrealized = add(self._equity, cash), self._unrealized
+        reserved = add(self._initial, self._order_margin())
+        ratio = leverage = None
+        if equity > 0:
+            ratio, leverage = quotient(self._maintenance, equity), quotient(self._gross, equity)
+        if self._values and (ratio is None or ratio >= 1):
+            self._flags["liquidatable"] = None
+        limit = account.leverage_limit
+        if limit is not None and leverage is not None and leverage > limit:
+            self._flags["leverage_limit_exceeded"] = None
+        return Valuation(
+            positions=self._values,
+            equity=equity,
+            unrealized_pnl=unrealized,
+            exposure_gross=self._gross,
+            exposure_net=self._net,
+            margin_initial=self._initial,
+            margin_maintenance=self._maintenance,
+            margin_available=max(ZERO, subtract(equity, reserved)),
+            withdrawable=max(ZERO, subtract(add(cash, min(ZERO, unrealized)), reserved)),
+            margin_ratio=ratio,
+            leverage=leverage,
+            flags=tuple(sorted(self._flags)),
+        )
+
+    def _cash(self) -> Decimal:
+        """Return all cash in the account currency; what has no rate is left out and flagged."""
+        cash = ZERO
+        for currency, amount in self._account.cash.items():
+            if amount < 0:
+                self._flags["overdraft"] = None
+            if amount:
+                cash = add(cash, self._converted(amount, currency))
+        return cash
+
+    def _position(self, position: Position) -> None:
+        account = self._account
+        price = price_of(account, position, self._marks.get(position.symbol))
+        leverage = account.leverage_of(position.symbol)
+        value = position_value(position, price, leverage)
+        self._values[position.symbol] = value
+        instrument = position.instrument
+        if not instrument.defined:
+            self._flags["instrument_undefined"] = None
+        worth = self._converted(value.notional, instrument.settle)
+        signed = worth if position.size > 0 else negate(worth)
+        unrealized = self._converted(value.unrealized, instrument.settle)
+        self._gross, self._net = add(self._gross, worth), add(self._net, signed)
+        self._unrealized = add(self._unrealized, unrealized)
+        self._equity = add(self._equity, signed if instrument.full_notional else unrealized)
+        self._initial = add(self._initial, self._converted(value.margin_initial, instrument.settle))
+        maintenance = self._converted(value.margin_maintenance, instrument.settle)
+        self._maintenance = add(self._maintenance, maintenance)
+
+    def _order_margin(self) -> Decimal:
+        """Return what open orders reserve: per symbol the worse side, beyond the position's."""
+        sides: dict[str, list[Decimal]] = {}
+        settles: dict[str, str] = {}
+        for order in self._account.open_orders():
+            instrument = order_instrument(self._account, order)
+            price = order.price or order.stop_price or self._price_for(order.symbol)
+            if order.reduce_only or price is None:
+                continue
+            value = notional_of(instrument, leaves(order), price)
+            both = sides.setdefault(order.symbol, [ZERO, ZERO])
+            settles[order.symbol] = instrument.settle
+            index = 0 if order.side == "buy" else 1
+            both[index] = add(both[index], value)
+        margin = ZERO
+        for symbol, (buys, sells) in sides.items():
+            held = self._values.get(symbol)
+            size = held.notional if held else ZERO
+            position = self._account.positions.get(symbol)
+            signed = size if position is None or position.size > 0 else negate(size)
+            worst = max(absolute(add(signed, buys)), absolute(subtract(signed, sells)), size)
+            extra = quotient(subtract(worst, size), self._account.leverage_of(symbol))
+            margin = add(margin, self._converted(extra, settles[symbol]))
+        return margin
+
+    def _price_for(self, symbol: str) -> Decimal | None:
+        mark = self._marks.get(symbol)
+        if mark is not None:
+            return mark.price
+        position = self._account.positions.get(symbol)
+        return None if position is None else position.last_fill
+
+    def _converted(self, amount: Decimal, currency: str) -> Decimal:
+        if currency == self._account.currency:
+            return amount
+        rate = self._rates(currency)
+        if rate is None:
+            self._flags["rate_missing"] = None
+            return ZERO
+        return multiply(amount, rate)
 
 
-def position_value(position: Position, mark: Mark | None) -> PositionValue:
-    """Return the value of an open position at its mark, or at its own last fill."""
-    price = position.last_fill if mark is None else mark.price
-    value = notional(position, price)
+class Price(msgspec.Struct, frozen=True, gc=False):
+    """What a position is valued at, and where that comes from."""
+
+    value: Decimal
+    source: Literal["mark", "fill"]
+
+
+def price_of(account: Account, position: Position, mark: Mark | None) -> Price:
+    """Return the price of a position: its mark, or its own last fill until one exists.
+
+    A mark that is older than a split is of units that no longer exist: it is divided by the ratio.
+    """
+    if mark is None:
+        return Price(position.last_fill, "fill")
+    split = account.splits.get(position.symbol)
+    if split is not None and split[0] == mark.sequence_number:
+        return Price(quotient(mark.price, split[1]), "mark")
+    return Price(mark.price, "mark")
+
+
+def order_instrument(account: Account, order: Order) -> Instrument:
+    """Return the instrument of an order as far as the account knows it."""
+    position = account.positions.get(order.symbol)
+    if position is not None:
+        return position.instrument
+    return undefined_instrument(order.symbol, account.currency or "")
+
+
+def position_value(position: Position, price: Price, leverage: Decimal) -> PositionValue:
+    """Return the value of an open position at a price, in its settle currency."""
+    value = notional(position, price.value)
     return PositionValue(
-        price=price,
-        source="fill" if mark is None else "mark",
+        price=price.value,
+        source=price.source,
         notional=value,
-        unrealized=unrealized_pnl(position, price),
-        margin_initial=value,  # leverage is 1 until an event sets it
+        unrealized=unrealized_pnl(position, price.value),
+        margin_initial=value if leverage == 1 else quotient(value, leverage),
         margin_maintenance=maintenance_margin(value, position.instrument.margin_tiers),
     )
 
 
-def maintenance_margin(value: Decimal, tiers: tuple[MarginTier, ...]) -> Decimal:
-    """Return notional x rate - amount of the tier that `value` falls in; 0 without tiers.
+def liquidation_price(
+    account: Account, position: Position, valuation: Valuation, rates: Rates
+) -> Decimal | None:
+    """Return the mark of this position at which equity equals maintenance margin, or None.
+
+    All other marks are taken as frozen; no closing fee. Of the solutions per margin tier the one
+    that lies in its own tier counts: the margin is continuous, so there is at most one.
+    None where there is no positive price, or the symbol also serves as a rate of the account.
+    """
+    value = valuation.positions.get(position.symbol)
+    if value is None or valuation.equity is None or valuation.margin_maintenance is None:
+        return None
+    settle = position.instrument.settle
+    rate = ONE if settle == account.currency else rates(settle)
+    if rate is None or position.symbol in rate_symbols(account):
+        return None
+    try:
+        own = multiply(value.margin_maintenance, rate)
+        others = subtract(valuation.margin_maintenance, own)
+        slack = quotient(subtract(valuation.equity, others), rate)
+        return _solve(position, value, slack)
+    except ArithmeticError:
+        return None
+
+
+def _solve(position: Position, value: PositionValue, slack: Decimal) -> Decimal | None:
+    """Solve equity(x) - other maintenance = maintenance(x) in the settle currency.
+
+    Value at x is size x multiplier x x; for an inverse contract size x multiplier x (1/x), which
+    falls as x rises, so its side is mirrored and the solution is a reciprocal.
+    """
+    instrument = position.instrument
+    units = multiply(absolute(position.size), instrument.multiplier)
+    side = ONE if (position.size > 0) != instrument.inverse else negate(ONE)
+    fixed = subtract(slack, multiply(side, value.notional))
+    for floor, ceiling, rate, amount in tiers_of(instrument.margin_tiers):
+        denominator = multiply(units, subtract(rate, side))
+        if not denominator:
+            continue
+        level = quotient(add(fixed, amount), denominator)
+        at = multiply(units, level)
+        if level > 0 and at >= floor and (ceiling is None or at < ceiling):
+            return quotient(ONE, level) if instrument.inverse else level
+    return None
+
+
+def rate_symbols(account: Account) -> list[str]:
+    """Return the symbols whose marks convert this account's currencies, ascending."""
+    settles = {p.instrument.settle: None for p in account.positions.values() if p.size}
+    held = {currency: None for currency, amount in account.cash.items() if amount}
+    home = account.currency or ""
+    return [f"{c}{home}" for c in sorted({**settles, **held}) if c != home]
+
+
+def tiers_of(
+    tiers: tuple[MarginTier, ...],
+) -> list[tuple[Decimal, Decimal | None, Decimal, Decimal]]:
+    """Return (floor, next floor, rate, amount) per tier, ascending, from notional 0 on.
 
     A tier without `maintenance_amount` gets the one that makes the margin continuous:
     floor_n x (rate_n - rate_n-1) + amount_n-1.
     """
-    rate = amount = ZERO
-    for tier in sorted(tiers, key=lambda t: t.notional_floor):
-        if tier.notional_floor > value:
-            break
+    ordered = sorted(tiers, key=lambda tier: tier.notional_floor)
+    found: list[tuple[Decimal, Decimal | None, Decimal, Decimal]] = []
+    rate = amount = floor = ZERO
+    for tier in ordered:
+        if tier.notional_floor > floor:
+            found.append((floor, tier.notional_floor, rate, amount))
         if tier.maintenance_amount is not None:
             amount = tier.maintenance_amount
         else:
             rise = subtract(tier.maintenance_rate, rate)
             amount = add(multiply(tier.notional_floor, rise), amount)
-        rate = tier.maintenance_rate
+        rate, floor = tier.maintenance_rate, tier.notional_floor
+    found.append((floor, None, rate, amount))
+    return found
+
+
+def maintenance_margin(value: Decimal, tiers: tuple[MarginTier, ...]) -> Decimal:
+    """Return notional x rate - amount of the tier that `value` falls in; 0 without tiers."""
+    rate = amount = ZERO
+    for floor, _, tier_rate, tier_amount in tiers_of(tiers) if tiers else ():
+        if floor > value:
+            break
+        rate, amount = tier_rate, tier_amount
     return subtract(multiply(value, rate), amount)
 
 

@@ -397,29 +397,29 @@ def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path:
 
 
 def _check_value(rule: _FieldRule, value: object, field: str) -> None:
-    if rule.items is not None:
-        if not isinstance(value, list):
+    if rule.items is None:
+        if not _is_scalar(rule, value):
             _refuse(rule, field)
-        for place, item in enumerate(value):
-            if not isinstance(item, dict):
-                _refuse(rule, f"{field}[{place}]")
-            _check_rules(rule.items, item, f"{field}[{place}]")
-    elif rule.sign:
-        if not _is_number(value, rule.sign):
-            _refuse(rule, field)
-    elif rule.choices:
-        if value not in rule.choices:
-            _refuse(rule, field)
-    elif rule.boolean:
-        if type(value) is not bool:
-            _refuse(rule, field)
-    elif rule.integer:
-        if type(value) is not int or not 1 <= value <= MAX_SEQUENCE_NUMBER:
-            _refuse(rule, field)
-    elif not isinstance(value, str) or not (
-        rule.shortest <= len(value) <= (rule.longest or len(value))
-    ):
+        return
+    if not isinstance(value, list):
         _refuse(rule, field)
+    for place, item in enumerate(value):
+        if not isinstance(item, dict):
+            _refuse(rule, f"{field}[{place}]")
+        _check_rules(rule.items, item, f"{field}[{place}]")
+
+
+def _is_scalar(rule: _FieldRule, value: object) -> bool:
+    """Return whether a value is what its field must be."""
+    if rule.sign:
+        return _is_number(value, rule.sign)
+    if rule.choices:
+        return value in rule.choices
+    if rule.boolean:
+        return type(value) is bool
+    if rule.integer:
+        return type(value) is int and 1 <= value <= MAX_SEQUENCE_NUMBER
+    return isinstance(value, str) and rule.shortest <= len(value) <= (rule.longest or len(value))
 
 
 def _refuse(rule: _FieldRule, field: str) -> NoReturn:

@@ -153,7 +153,7 @@ class DividendPaid(Payload, frozen=True, kw_only=True):
 
 
 class PositionAdjusted(Payload, frozen=True, kw_only=True):
-    """A correction of a position by a person; no cash moves. `price` is the cost of what is added."""
+    """A correction of a position by a person; no cash moves. `price`: cost of what is added."""
 
     symbol: Symbol
     quantity: Signed

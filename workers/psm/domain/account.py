@@ -277,7 +277,7 @@ class Account:
         self._account_digest = None
 
     def ledger_hash(self) -> bytes:
-        """Return SHA-256 over the sorted digests of account part, positions, orders and parked list.
+        """Return SHA-256 over the sorted digests of account, positions, orders and parked list.
 
         Delivery counters, log positions, flags and identity windows are not in it.
         """

@@ -10,6 +10,7 @@ from psm.contracts.events import (
     OrderReplaced,
     OrderSubmitted,
 )
+from psm.contracts.updates import OrderStatus
 from psm.domain import orders
 from psm.domain.account import Account, Effect
 from psm.domain.setting import Setting
@@ -45,5 +46,5 @@ def order_replaced(account: Account, event: OrderReplaced, _: Setting) -> Effect
     return Effect(orders=(orders.replaced(account.orders.get(event.order_id), event),))
 
 
-def _moved(account: Account, order_id: str, status: orders.OrderStatus) -> Effect:
+def _moved(account: Account, order_id: str, status: OrderStatus) -> Effect:
     return Effect(orders=(orders.moved(account.orders.get(order_id), order_id, status),))

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.contracts.errors import ContractError
-from psm.contracts.events import PositionAdjusted, PositionSettled, SplitApplied
+from psm.contracts.events import PositionAdjusted, PositionSettled, Side, SplitApplied
 from psm.domain import orders
 from psm.domain.account import Account, Effect
 from psm.domain.money import (
@@ -36,7 +36,7 @@ def position_adjusted(account: Account, event: PositionAdjusted, setting: Settin
     if not event.quantity:
         raise ContractError("invalid_payload", "quantity must not be zero", "payload.quantity")
     before = position_for(account, event.symbol, setting, event.price)
-    side = "buy" if event.quantity > 0 else "sell"
+    side: Side = "buy" if event.quantity > 0 else "sell"
     after = fill(before, side, absolute(event.quantity), event.price, ZERO)[-1].position
     # No PnL: what a fill at `price` would have realized is taken back, lifetime and cycle.
     fresh = after.cycle != before.cycle
@@ -50,7 +50,7 @@ def position_adjusted(account: Account, event: PositionAdjusted, setting: Settin
 
 
 def position_settled(account: Account, event: PositionSettled, setting: Setting) -> Effect:
-    """Close at the settlement price (expiry), or realize the gain and start over at it (session)."""
+    """Close at the settlement price (expiry), or realize the gain and go on from it (session)."""
     position = position_for(account, event.symbol, setting, event.settlement_price)
     instrument = position.instrument
     fee = event.fee or ZERO

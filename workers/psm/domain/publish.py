@@ -82,7 +82,7 @@ class Emitter:
         flags: tuple[str, ...] = (),
         refusal: tuple[Envelope, ContractError] | None = None,
     ) -> None:
-        """Publish an account fully: changed orders and positions, margin, warnings, refusal, state."""
+        """Publish an account fully: orders, positions, margin, warnings, refusal, state."""
         valuation = self._books.valuation(account)
         common = self._common(account, valuation, flags)
         for order in sorted(orders, key=lambda order: order.order_id):

@@ -63,9 +63,9 @@ def _revalue_holders(
             continue
         books.touch(account, message.log_sequence)
         split = account.splits.get(symbol)
-        if split is not None and symbol in books.marks:
-            if split[0] != books.marks[symbol].sequence_number:
-                del account.splits[symbol]
+        mark = books.marks.get(symbol)
+        if split is not None and mark is not None and split[0] != mark.sequence_number:
+            del account.splits[symbol]
         levels = books.revalue(account)
         if levels:
             crossed[stream_id] = levels

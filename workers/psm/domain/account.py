@@ -7,6 +7,8 @@ arithmetic happens before the first assignment, so an event that does not comput
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, insort
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
@@ -18,7 +20,7 @@ from psm.contracts.updates import Level, Status
 from psm.domain.money import ONE, ZERO, add, exact_text
 from psm.domain.orders import TERMINAL_KEPT, Order
 from psm.domain.positions import Position, Step
-from psm.domain.valuation import Valuation
+from psm.domain.valuation import Valuation, Worths
 from psm.domain.windows import IdentityWindow, KeyWindow
 
 PARKED_MAX = 1000
@@ -130,8 +132,8 @@ class Account:
 
     __slots__ = (
         "_account_digest",
-        "_order_digests",
-        "_position_digests",
+        "_digests",
+        "_part_digests",
         "as_of",
         "blocked",
         "cash",
@@ -145,11 +147,13 @@ class Account:
         "leverage_limit",
         "leverages",
         "margin_published",
+        "open_order_count",
         "orders",
         "parked",
         "peak_equity",
         "positions",
         "refused",
+        "settles",
         "splits",
         "stream_id",
         "totals",
@@ -157,6 +161,7 @@ class Account:
         "valuation",
         "version",
         "warned",
+        "worths",
     )
 
     def __init__(self, stream_id: str) -> None:
@@ -186,8 +191,11 @@ class Account:
         self.last_log_sequence = 0
         self.valuation: Valuation | None = None
         self._account_digest: bytes | None = None
-        self._position_digests: dict[str, bytes] = {}
-        self._order_digests: dict[str, bytes] = {}
+        self.settles: dict[str, int] = {}
+        self.open_order_count = 0
+        self.worths = Worths(())
+        self._part_digests: dict[str, bytes] = {}
+        self._digests: list[bytes] = []
 
     @property
     def status(self) -> Status:
@@ -226,10 +234,7 @@ class Account:
             self.currency = effect.currency
             self.leverage_limit = effect.leverage_limit
         for step in effect.steps:
-            self.positions[step.position.symbol] = step.position
-            if step.forgotten:
-                del self.positions[step.position.symbol]
-            self._position_digests.pop(step.position.symbol, None)
+            self._put_position(None if step.forgotten else step.position, step.position.symbol)
         if effect.leverage is not None:
             symbol, leverage = effect.leverage
             self.leverages[symbol] = leverage
@@ -239,18 +244,68 @@ class Account:
             self.keys.add(effect.key)
         self._account_digest = None
 
+    def restore(
+        self, positions: Iterable[Position], orders: Iterable[Order], ended: list[str]
+    ) -> None:
+        """Put the positions and orders of a snapshot into an empty account."""
+        for position in positions:
+            self._put_position(position, position.symbol)
+        for order in orders:
+            self.orders[order.order_id] = order
+            self.open_order_count += order.open
+            self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
+        self.ended = ended
+        self.worths = Worths(self.positions)
+
+    def _put_position(self, position: Position | None, symbol: str) -> None:
+        """Replace a position; keep the counts and digests that follow from it."""
+        before = self.positions.pop(symbol, None)
+        if before is not None and before.size:
+            self._count(before.instrument.settle, -1)
+        if position is None:
+            self._put_digest(f"p{symbol}", None)
+            return
+        self.positions[symbol] = position
+        if position.size:
+            self._count(position.instrument.settle, 1)
+        self._put_digest(f"p{symbol}", _digest(_position_part(position)))
+
+    def _count(self, settle: str, change: int) -> None:
+        count = self.settles.get(settle, 0) + change
+        if count:
+            self.settles[settle] = count
+        else:
+            del self.settles[settle]
+
     def _put_order(self, order: Order) -> None:
         """Keep an order; of the ended ones the last 256."""
+        before = self.orders.get(order.order_id)
+        was_open = before is not None and before.open
         self.orders[order.order_id] = order
-        self._order_digests.pop(order.order_id, None)
-        if order.open and order.order_id in self.ended:
+        self.open_order_count += order.open - was_open
+        self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
+        if order.open and before is not None and not was_open:
             self.ended.remove(order.order_id)
-        elif not order.open and order.order_id not in self.ended:
+        elif not order.open and (before is None or was_open):
             self.ended.append(order.order_id)
         if len(self.ended) > TERMINAL_KEPT:
             forgotten = self.ended.pop(0)
             del self.orders[forgotten]
-            self._order_digests.pop(forgotten, None)
+            self._put_digest(f"o{forgotten}", None)
+
+    def _put_digest(self, part: str, digest: bytes | None) -> None:
+        """Keep the sorted list of part digests: a change costs the same however many there are."""
+        before = self._part_digests.pop(part, None)
+        if before is not None:
+            del self._digests[bisect_left(self._digests, before)]
+        if digest is not None:
+            self._part_digests[part] = digest
+            insort(self._digests, digest)
+
+    @property
+    def has_open_orders(self) -> bool:
+        """Whether any order may still fill."""
+        return self.open_order_count > 0
 
     def open_orders(self) -> list[Order]:
         """Return the orders that may still fill, ascending by id."""
@@ -283,22 +338,11 @@ class Account:
         """
         if self._account_digest is None:
             self._account_digest = _digest(self._account_part())
-        digests = [self._account_digest]
-        for symbol, position in self.positions.items():
-            digest = self._position_digests.get(symbol)
-            if digest is None:
-                digest = self._position_digests[symbol] = _digest(_position_part(position))
-            digests.append(digest)
-        for order_id, order in self.orders.items():
-            digest = self._order_digests.get(order_id)
-            if digest is None:
-                digest = self._order_digests[order_id] = _digest(_order_part(order))
-            digests.append(digest)
+        own = [self._account_digest]
         if self.parked:
             parked = [[n, self.parked[n].event_hash.hex()] for n in sorted(self.parked)]
-            digests.append(_digest({"parked": parked}))
-        digests.sort()
-        return hashlib.sha256(b"".join(digests)).digest()
+            own.append(_digest({"parked": parked}))
+        return hashlib.sha256(b"".join(sorted([*self._digests, *own]))).digest()
 
     def _account_part(self) -> dict[str, object]:
         return {

@@ -172,6 +172,7 @@ class AccountFold:
         """Apply or refuse the event that is next in order, and publish the account."""
         books = self.books
         self.emitter.caused_by(entry.envelope, released)
+        symbols: list[str] = []
         steps: tuple[Step, ...] = ()
         changed: tuple[Order, ...] = ()
         flags: tuple[str, ...] = ()
@@ -194,12 +195,15 @@ class AccountFold:
             if effect.split is not None:
                 self._split(account, *effect.split)
             symbols = [step.position.symbol for step in steps]
-            books.index(account, [*symbols, *(order.symbol for order in changed)])
+            symbols += [order.symbol for order in changed]
+            books.index(account, symbols)
+            if effect.leverage is not None:
+                symbols += account.worths.values
         if refusal is not None:
             account.refused.append(entry.number)
         account.take_place(entry.number, entry.identity, entry.hashed)
         books.applied[self.stream_id] = books.applied.get(self.stream_id, 0) + 1
-        crossed = books.revalue(account) if refusal is None else ()
+        crossed = books.revalue(account, symbols) if refusal is None else ()
         self.emitter.account(
             account,
             orders=changed,

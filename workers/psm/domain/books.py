@@ -17,8 +17,8 @@ from psm.domain.valuation import (
     Mark,
     Valuation,
     crossings,
+    is_rate,
     peak_after_equity,
-    rate_symbols,
     valuate,
 )
 
@@ -91,18 +91,27 @@ class Books:
     def index(self, account: Account, symbols: Iterable[str]) -> None:
         """Keep the index of holders true after positions, orders or cash changed.
 
-        An account holds what its valuation depends on: open positions, open orders at market, and
-        the rates of its currencies. A rate once needed stays indexed: harmless, and rare.
+        An account holds what its valuation depends on: open positions, open orders, and the rates
+        of its currencies. A rate once needed stays indexed: harmless, and rare.
         """
+        home = account.currency
         for symbol in symbols:
             position = account.positions.get(symbol)
-            held = position is not None and bool(position.size)
-            if held or any(o.symbol == symbol for o in account.open_orders()):
+            if position is not None and position.size:
+                self.holders.setdefault(symbol, {})[account.stream_id] = account
+                if position.instrument.settle != home:
+                    self._index_rate(account, position.instrument.settle)
+            elif any(order.symbol == symbol for order in account.open_orders()):
                 self.holders.setdefault(symbol, {})[account.stream_id] = account
             elif symbol in self.holders:
                 self.holders[symbol].pop(account.stream_id, None)
-        for symbol in rate_symbols(account):
-            self.holders.setdefault(symbol, {})[account.stream_id] = account
+        for currency in account.cash:
+            if currency != home:
+                self._index_rate(account, currency)
+
+    def _index_rate(self, account: Account, currency: str) -> None:
+        symbol = f"{currency}{account.currency}"
+        self.holders.setdefault(symbol, {})[account.stream_id] = account
 
     def mark_price(self, symbol: str) -> Decimal | None:
         """Return a symbol's current mark."""
@@ -132,9 +141,19 @@ class Books:
             account.valuation = valuate(account, self.marks, partial(self.rate, account))
         return account.valuation
 
-    def revalue(self, account: Account) -> tuple[Level, ...]:
-        """Value the account anew, move its peak, return the warning levels it crossed upwards."""
+    def revalue(self, account: Account, symbols: Iterable[str]) -> tuple[Level, ...]:
+        """Value the account anew, move its peak, return the warning levels it crossed upwards.
+
+        Args:
+            account: whose ledger, marks or rates changed.
+            symbols: whose worth may have changed; a rate means every position.
+        """
         account.valuation = None
+        for symbol in symbols:
+            account.worths.stale[symbol] = None
+            if is_rate(account, symbol):
+                account.worths.stale.update(dict.fromkeys(account.worths.values))
+                account.worths.stale.update(account.worths.failed)
         valuation = self.valuation(account)
         account.peak_equity = peak_after_equity(account.peak_equity, valuation.equity)
         crossed, account.warned = crossings(valuation, account.warned, account.leverage_limit)

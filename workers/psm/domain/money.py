@@ -35,6 +35,9 @@ add = _EXACT.add
 subtract = _EXACT.subtract
 multiply = _EXACT.multiply
 quotient = _QUOTIENT.divide
+add_wide = _PUBLISHED.add
+subtract_wide = _PUBLISHED.subtract
+"""Sums of many exact products, without a limit that a legal input could reach."""
 
 
 def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
@@ -72,8 +75,13 @@ def exact_text(value: Decimal) -> str:
 
 def published_text(value: Decimal) -> str:
     """Return the canonical text of `value` with at most 18 decimals, half-even."""
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    if exponent < -PUBLISHED_DECIMALS:
-        value = value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED)
-    return canonical_decimal(value)
+    text = str(value)
+    if "E" in text or (len(text) - text.find(".") - 1 > PUBLISHED_DECIMALS and "." in text):
+        exponent = value.as_tuple().exponent
+        assert isinstance(exponent, int)
+        if exponent < -PUBLISHED_DECIMALS:
+            value = value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED)
+        return canonical_decimal(value)
+    if "." in text and text[-1] == "0":
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text

@@ -248,7 +248,7 @@ def state_document(books: Books, account: Account) -> dict[str, Any]:
 def state_figures(account: Account, valuation: Valuation) -> dict[str, Any]:
     """Return the fields of `StateUpdated` that are not common to every update."""
     ledger_hash = account.ledger_hash()
-    hashed = valuing.state_hash(ledger_hash, valuation, account.peak_equity)
+    hashed = valuing.state_hash(account, ledger_hash, valuation)
     gross, fees = account.total("realized_pnl"), account.total("fees")
     funding = account.total("funding")
     return {
@@ -273,8 +273,8 @@ def state_figures(account: Account, valuation: Valuation) -> dict[str, Any]:
         "leverage_limit": _text(account.leverage_limit),
         "peak_equity": _text(account.peak_equity),
         "drawdown": _text(valuing.drawdown(account.peak_equity, valuation.equity)),
-        "open_positions": sum(1 for p in account.positions.values() if p.size),
-        "open_orders": len(account.open_orders()),
+        "open_positions": sum(account.settles.values()),
+        "open_orders": account.open_order_count,
         "ledger_hash": ledger_hash.hex(),
         "state_hash": hashed.hex(),
     }

@@ -134,9 +134,7 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     account.chain_hash = snapshot.chain_hash
     account.cash = snapshot.cash
     account.totals = {(currency, name): value for currency, name, value in snapshot.totals}
-    account.positions = {position.symbol: position for position in snapshot.positions}
-    account.orders = {order.order_id: order for order in snapshot.orders}
-    account.ended = snapshot.ended
+    account.restore(snapshot.positions, snapshot.orders, snapshot.ended)
     account.leverages = snapshot.leverages
     account.refused = snapshot.refused
     account.splits = snapshot.splits

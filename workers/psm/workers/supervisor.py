@@ -134,6 +134,8 @@ class Supervisor:
             if self._plan.log_dir:
                 self._plan.log_dir.mkdir(parents=True, exist_ok=True)
             await self._servers.start()
+            for name, pid in self.pids.items():
+                self._log.info(logs.CHILD_STARTED, child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
             parts = parts_of(self._plan.workers, self._plan.partitions, self._http_port)
             for part in parts:

@@ -46,9 +46,12 @@ async def read_all(connection: Connection, projection: str) -> list[Checkpoint]:
 
 
 async def lock_all(connection: Connection, projection: str) -> list[Checkpoint]:
-    """Return the same and keep every projector waiting until the transaction ends."""
-    records = await connection.fetch(load("checkpoints")["lock_all"], projection)
-    return [Checkpoint(**record) for record in records]
+    """Return the same and keep every projector waiting until the transaction ends.
+
+    The table is locked, not rows: a partition that has no checkpoint yet must wait too.
+    """
+    await connection.execute(load("checkpoints")["lock"])
+    return await read_all(connection, projection)
 
 
 async def advance(

@@ -55,13 +55,16 @@ _CONFIG = (
 )
 
 
-async def open_pool(dsn: str, *, name: str, size_max: int = 10) -> Pool:
+async def open_pool(
+    dsn: str, *, name: str, size_max: int = 10, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> Pool:
     """Return a pool whose first connection works.
 
     Args:
         dsn: `postgresql://user:password@host:5432/name`; never logged, never in an error.
         name: shown in `pg_stat_activity`, such as `psm-projector`.
         size_max: connections it opens at most.
+        command_timeout_s: how long one statement may take.
 
     Raises:
         ConfigError: the address, the password or the database is wrong.
@@ -73,7 +76,7 @@ async def open_pool(dsn: str, *, name: str, size_max: int = 10) -> Pool:
             min_size=1,
             max_size=size_max,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=command_timeout_s,
             server_settings={**_SERVER_SETTINGS, "application_name": name},
         )
 

@@ -42,6 +42,7 @@ LINGER_S = 0.02
 FETCH_WAIT_S = 1.0
 RECHECK_S = 5.0
 _BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_CANCEL_AGAIN_S = 0.2
 _NS = 1_000_000_000
 
 State = Literal["starting", "running", "retrying", "behind_retention", "stopped"]
@@ -217,9 +218,13 @@ class Projector:
 
     async def run(self) -> None:
         """Follow all partitions until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for follower in self._followers:
-                tasks.create_task(follower.run())
+        tasks = {asyncio.create_task(follower.run()) for follower in self._followers}
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()  # only a bug ends a follower
+        finally:
+            await _end(tasks)
 
     def statuses(self) -> list[FollowerStatus]:
         """Return how each follower is doing."""
@@ -228,6 +233,19 @@ class Projector:
     def is_ready(self) -> bool:
         """Return whether every partition is being followed."""
         return all(status.state == "running" for status in self.statuses())
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, which nats-py uses, swallows a
+    cancellation that arrives together with the answer it waits for.
+    """
+    pending = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 async def check_against_log(nc: Client, checkpoint: Checkpoint | None, partition: int) -> None:

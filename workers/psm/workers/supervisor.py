@@ -131,9 +131,11 @@ class Supervisor:
         self._http_port = self._plan.http_port or free_port()
         require_free(self._http_port, "--http-port")
         try:
-            if self._plan.log_dir:
-                self._plan.log_dir.mkdir(parents=True, exist_ok=True)
             await self._servers.start()
+            if self._plan.log_dir:  # after the data folder is ours: it may be in there
+                self._plan.log_dir.mkdir(parents=True, exist_ok=True)
+            for name, pid in self.pids.items():
+                self._log.info(logs.CHILD_STARTED, child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
             parts = parts_of(self._plan.workers, self._plan.partitions, self._http_port)
             for part in parts:

@@ -9,12 +9,8 @@ FROM projection_checkpoints
 WHERE projection = $1
 ORDER BY partition;
 
--- name: lock_all
-SELECT partition, stream_sequence, event_hash, log_sequence, updated_at
-FROM projection_checkpoints
-WHERE projection = $1
-ORDER BY partition
-FOR UPDATE;
+-- name: lock
+LOCK TABLE projection_checkpoints IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: create
 INSERT INTO projection_checkpoints

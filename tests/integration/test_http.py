@@ -28,7 +28,7 @@ from psm.workers.reads import Reads
 from psm.workers.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
-EVENT = {
+EVENT: dict[str, Any] = {
     "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
     "event_type": "CashDeposited",
     "stream_id": "acc_001",

@@ -24,6 +24,11 @@ async def connection(postgres_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+async def only(connection: asyncpg.Connection, table: str) -> asyncpg.Record:
+    (row,) = await connection.fetch(f"SELECT * FROM {table}")
+    return row
+
+
 async def apply(connection: asyncpg.Connection, updates: list[ReadUpdate]) -> int:
     async with connection.transaction():
         return await CURRENT_STATE.apply(connection, updates)
@@ -46,9 +51,9 @@ async def test_rows_equal_the_account(connection: asyncpg.Connection) -> None:
         updates += worker.fold(*message)
     await apply(connection, read(updates, TRACEPARENT))
 
-    row = await connection.fetchrow("SELECT * FROM balances_view")
-    position = await connection.fetchrow("SELECT * FROM positions_view")
-    margin = await connection.fetchrow("SELECT * FROM margin_view")
+    row = await only(connection, "balances_view")
+    position = await only(connection, "positions_view")
+    margin = await only(connection, "margin_view")
     document = worker.document("acc_001")
     figures = document["positions"]["BTC-PERP"]
     assert document["realized_pnl"] == "50.000000000000000001"
@@ -99,7 +104,7 @@ async def test_blocked_stream_shows_in_its_row(connection: asyncpg.Connection) -
     worker, known, unknown = OneWorker(), Account("known"), Account("unknown")
     opened = worker.fold(*known.deposit())
     await apply(connection, read(opened))
-    before = dict(await connection.fetchrow("SELECT * FROM balances_view"))
+    before = dict(await only(connection, "balances_view"))
     missing = known.deposit("7")
     late = known.deposit("8")
     missing_first = unknown.deposit("1")

@@ -1,0 +1,163 @@
+"""`psm migrate`, `projector`, `serve` and `views` as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+import msgspec
+import pytest
+from nats.aio.client import Client
+from tests.support.psm_stream import Account, OneWorker, commit
+
+from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams_apply import apply
+from psm.workers.settings import Settings
+
+WAIT_S = 30.0
+
+
+@pytest.fixture
+async def nc(nats_url: str) -> AsyncIterator[Client]:
+    nc = await connect(nats_url, name="test")
+    await apply(nc, Settings(partitions=1))
+    yield nc
+    await nc.close()
+
+
+def environment(nats_url: str, dsn: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PSM_")}
+    return kept | {
+        "NATS_URL": nats_url,
+        "POSTGRES_DSN": dsn,
+        "PSM_PARTITIONS": "1",
+        "PSM_LOG_FORMAT": "json",
+    }
+
+
+async def start(env: Mapping[str, str], *arguments: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "psm.workers.cli", *arguments, env=env, stdout=PIPE, stderr=PIPE
+    )
+
+
+async def psm(env: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    async with asyncio.timeout(WAIT_S):
+        process = await start(env, *arguments)
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def running(env: Mapping[str, str], ready: str, *arguments: str) -> AsyncIterator[str]:
+    """Run a service and yield its ready line; it must end with 0 on SIGTERM."""
+    process = await start(env, *arguments)
+    assert process.stderr is not None
+    lines = []
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while line := (await process.stderr.readline()).decode():
+                lines.append(line)
+                if f'"{ready}"' in line:
+                    break
+        assert lines, "it ended without a word"
+        assert f'"{ready}"' in lines[-1], "".join(lines)
+        yield lines[-1]
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_S):
+            await process.communicate()
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_from_nothing_to_an_answer(
+    nc: Client, nats_url: str, empty_postgres_dsn: str
+) -> None:
+    """Migrate, project, serve: the answer is there, the lag is gone, both stop cleanly."""
+    env = environment(nats_url, empty_postgres_dsn)
+    code, out, _ = await psm(env, "migrate", "up", "--dry-run", "-o", "json")
+    assert (code, msgspec.json.decode(out)[0]["state"]) == (0, "pending")
+    assert (await psm(env, "migrate", "status"))[0] == 1
+    assert (await psm(env, "migrate", "up"))[0] == 0
+    assert (await psm(env, "migrate", "status"))[0] == 0
+
+    worker, account = OneWorker(), Account("acc_001")
+    await commit(nc, 0, worker.fold(*account.deposit("5")), log_sequence=1)
+    code, out, _ = await psm(env, "views", "status", "-o", "json")
+    (lag,) = msgspec.json.decode(out)
+    assert (code, lag["checkpoint"]) == (0, 0)
+    assert lag["lag_events"] >= 2
+    assert lag["lag_s"] > 0
+
+    serving = running(env, "http.started", "serve", "--port", "0")
+    async with serving as line, running(env, "projector.started", "projector"):
+        url = msgspec.json.decode(line)["url"]
+        async with httpx.AsyncClient(base_url=url) as client:
+            for _ in range(100):
+                answer = await client.get("/psm/state/acc_001")
+                if answer.status_code == 200:
+                    break
+                await asyncio.sleep(0.1)
+            assert answer.json()["deposits"] == "5"
+            assert (await client.get("/health/ready")).json()["status"] == "ready"
+    code, out, _ = await psm(env, "views", "status", "-o", "json")
+    assert msgspec.json.decode(out)[0]["lag_events"] == 0
+
+
+async def test_errors_are_one_line_with_exit_2(
+    nc: Client, nats_url: str, postgres_dsn: str
+) -> None:
+    """A taken port, a missing address and a wrong name say what to do."""
+    env = environment(nats_url, postgres_dsn)
+    async with running(env, "http.started", "serve", "--port", "0") as line:
+        port = msgspec.json.decode(line)["url"].rpartition(":")[2]
+        code, _, err = await psm(env, "serve", "--port", port)
+        assert code == 2
+        assert "--port" in err
+        assert "Traceback" not in err
+    code, _, err = await psm(env, "views", "rebuild", "nothing")
+    assert (code, "current_state" in err) == (2, True)
+    code, _, err = await psm(env, "projector", "--partitions", "7")
+    assert (code, "partition 7 does not exist" in err) == (2, True)
+    del env["POSTGRES_DSN"]
+    for command in (["migrate", "up"], ["projector"], ["serve", "--port", "0"]):
+        code, _, err = await psm(env, *command)
+        assert (code, "POSTGRES_DSN is not set" in err) == (2, True)
+
+
+@pytest.mark.parametrize("point", ["projector.before_commit", "projector.after_commit"])
+async def test_killed_projector_neither_loses_nor_repeats(
+    nc: Client, nats_url: str, postgres_dsn: str, point: str
+) -> None:
+    """SIGKILL around the commit; the next projector leaves the rows that the fold says."""
+    env = environment(nats_url, postgres_dsn)
+    worker, account = OneWorker(), Account("acc_001")
+    killed = await start(env | {"PSM_CRASH_POINT": f"{point}:2"}, "projector")
+    for number in range(1, 11):
+        await commit(nc, 0, worker.fold(*account.deposit("1")), log_sequence=number)
+        await asyncio.sleep(0.2)
+    async with asyncio.timeout(WAIT_S):
+        _, err = await killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert b"crash_point.reached" in err
+
+    serving = running(env, "http.started", "serve", "--port", "0")
+    async with serving as line, running(env, "projector.started", "projector"):
+        url = msgspec.json.decode(line)["url"]
+        async with httpx.AsyncClient(base_url=url) as client:
+            answer = await client.get(
+                "/psm/state/acc_001", params={"min_sequence": 10, "timeout_s": 20}, timeout=30
+            )
+    body = answer.json()
+    assert body["deposits"] == "10"
+    assert body["ledger_hash"] == worker.document("acc_001")["ledger_hash"]

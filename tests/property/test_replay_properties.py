@@ -19,6 +19,7 @@ from psm.contracts.envelope import Envelope
 from psm.contracts.events import MarginTier, Payload
 from psm.domain.books import Books, restore_tables
 from psm.domain.messages import Update
+from psm.domain.outcomes import Outcome
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
 
 DIGITS = st.integers(1, 10**36 - 1)
@@ -44,6 +45,8 @@ def _payload(kind: type[Payload]) -> st.SearchStrategy[Payload]:
             field = st.lists(tier, max_size=3).map(tuple)
         elif rule.integer:
             field = st.integers(1, 2**31)
+        elif rule.boolean:
+            field = st.booleans()
         else:
             field = TEXT
         fields[name] = st.none() | field if rule.nullable else field
@@ -85,7 +88,9 @@ def test_junk_never_stops_the_fold(data: bytes) -> None:
     """Any bytes on any subject have an outcome."""
     log = Log()
     for subject in ("trades.a", "marks.A", "instruments.A", "control.rules"):
-        assert log.when(Sent(subject=subject, data=data)).reason == "invalid_json"
+        result = log.when(Sent(subject=subject, data=data))
+        assert result.outcome is Outcome.REJECTED
+        assert result.reason in ("invalid_json", "missing_field")
 
 
 @given(stories(), st.integers(0, 2**32))

@@ -16,7 +16,7 @@ def test_payloads_are_frozen_and_named_in_the_past_tense(payload: type[Payload])
     """An event is a fact: it cannot be changed, and its name says that it happened."""
     config = payload.__struct_config__
     assert config.frozen
-    assert payload.__name__.endswith(("ed", "Withdrawn"))
+    assert payload.__name__.endswith(("ed", "edIn", "edOut", "Paid", "Withdrawn"))
     assert payload.__doc__
 
 

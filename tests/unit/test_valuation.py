@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from psm.contracts.events import MarginTier
+from psm.domain.account import Account
 from psm.domain.money import quotient
 from psm.domain.positions import Instrument, Position
 from psm.domain.valuation import (
@@ -19,8 +20,8 @@ from psm.domain.valuation import (
     maintenance_margin,
     peak_after_equity,
     peak_after_flow,
-    valuate,
 )
+from psm.domain.valuation import valuate as valuate_account
 
 D = Decimal
 
@@ -37,10 +38,22 @@ def marks(**prices: str) -> dict[str, Mark]:
     return {symbol: Mark(price=D(price), sequence_number=1) for symbol, price in prices.items()}
 
 
+def valuate(
+    cash: dict[str, str], held: list[Position], prices: dict[str, Mark], **rates: str
+) -> Valuation:
+    """Return the valuation of a USDT account; `rates` are the known ones, by currency."""
+    account = Account("a")
+    account.currency = "USDT"
+    account.cash = {currency: D(amount) for currency, amount in cash.items()}
+    account.restore(held, [], [])
+    known = {currency: D(rate) for currency, rate in rates.items()}
+    return valuate_account(account, prices, known.get)
+
+
 def test_figures_of_a_long_and_a_short() -> None:
     """Gross adds magnitudes, net adds signs, initial margin is the notional at leverage 1."""
     held = [position("2", "200", "A"), position("-1", "50", "B")]
-    v = valuate("USDT", {"USDT": D(1000)}, held, marks(A="110", B="60"), None)
+    v = valuate({"USDT": "1000"}, held, marks(A="110", B="60"))
     assert (v.unrealized_pnl, v.equity) == (10, 1010)
     assert (v.exposure_gross, v.exposure_net, v.margin_initial) == (280, 160, 280)
     assert (v.margin_available, v.withdrawable) == (730, 720)
@@ -50,40 +63,48 @@ def test_figures_of_a_long_and_a_short() -> None:
 
 def test_losses_reduce_and_gains_do_not_raise_what_may_be_withdrawn() -> None:
     """Unrealized profit is not withdrawable, unrealized loss counts."""
-    cash = {"USDT": D(1000)}
-    gain = valuate("USDT", cash, [position("1", "100")], marks(X="150"), None)
-    loss = valuate("USDT", cash, [position("1", "100")], marks(X="50"), None)
+    cash = {"USDT": "1000"}
+    gain = valuate(cash, [position("1", "100")], marks(X="150"))
+    loss = valuate(cash, [position("1", "100")], marks(X="50"))
     assert (gain.withdrawable, loss.withdrawable) == (850, 900)
 
 
 def test_position_without_a_mark_uses_its_own_last_fill() -> None:
     """The source says which price it was."""
-    v = valuate("USDT", {}, [position("1", "90")], {}, None)
+    v = valuate({}, [position("1", "90")], {})
     assert (v.positions["X"].source, v.unrealized_pnl) == ("fill", 10)
     assert v.equity == 10
 
 
 def test_fully_paid_instruments_count_by_market_value() -> None:
     """Spot and equity are paid in cash, so their value is part of equity."""
-    v = valuate(
-        "USDT", {"USDT": D(-100)}, [position("1", "100", kind="equity")], marks(X="130"), None
-    )
+    v = valuate({"USDT": "-100"}, [position("1", "100", kind="equity")], marks(X="130"))
     assert (v.equity, v.unrealized_pnl) == (30, 30)
     assert "overdraft" in v.flags
 
 
 def test_other_currencies_are_left_out_and_flagged() -> None:
     """Nothing is taken one to one."""
-    cash = {"USDT": D(5), "BTC": D(1)}
-    assert valuate("USDT", cash, [], {}, None).flags == ("rate_missing",)
-    v = valuate("USDT", {"USDT": D(5)}, [position("1", "90", settle="BTC")], {}, None)
+    cash = {"USDT": "5", "BTC": "1"}
+    v = valuate(cash, [], {})
     assert (v.equity, v.flags) == (5, ("rate_missing",))
+    v = valuate({"USDT": "5"}, [position("1", "90", settle="BTC")], {})
+    assert (v.equity, v.exposure_gross, v.margin_initial) == (5, 0, 0)
+    assert v.flags == ("rate_missing",)
+
+
+def test_other_currencies_are_converted_at_their_rate() -> None:
+    """Cash, PnL, exposure and margins in another currency count at its rate."""
+    held = [position("1", "90", settle="BTC")]
+    v = valuate({"USDT": "5", "BTC": "2"}, held, marks(X="100"), BTC="7")
+    assert (v.equity, v.unrealized_pnl) == (5 + 14 + 70, 70)
+    assert (v.exposure_gross, v.exposure_net, v.margin_initial) == (700, 700, 700)
+    assert "rate_missing" not in v.flags
 
 
 def test_valuation_that_does_not_compute_is_null() -> None:
     """One account's numbers never stop its neighbours."""
-    wide = position("1", "1e60")
-    v = valuate("USDT", {"USDT": D("1e-60")}, [wide], marks(X="1"), None)
+    v = valuate({"USDT": "1"}, [position("1", "1e60")], marks(X="1e-60"))
     assert (v.equity, v.margin_ratio, v.positions) == (None, None, {})
     assert v.flags == ("valuation_failed",)
     assert crossings(v, ("0.5",), None) == ((), ("0.5",))
@@ -158,7 +179,7 @@ def test_peak_and_drawdown() -> None:
 
 def test_equity_of_an_account_without_positions_is_no_warning() -> None:
     """An overdraft alone is flagged, not warned about."""
-    v = valuate("USDT", {"USDT": D(-5)}, [], {}, None)
+    v = valuate({"USDT": "-5"}, [], {})
     assert crossings(v, (), None) == ((), ())
     assert v.flags == ("overdraft",)
 

@@ -16,7 +16,7 @@ from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, Outcome, UnknownRulesError
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
-from psm.domain.valuation import Mark
+from psm.domain.valuation import Mark, is_rate
 
 
 def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:
@@ -54,12 +54,15 @@ def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:
 
 
 def _revalue_holders(
-    books: Books, message: LogMessage, symbol: str
+    books: Books, message: LogMessage, symbol: str, *, marked: bool = True
 ) -> dict[str, tuple[Level, ...]]:
-    """Value every holder anew; return the warning levels crossed, by account."""
+    """Value every holder anew; return the warning levels crossed, by account.
+
+    Where nothing was marked, only those that the symbol converts a currency for.
+    """
     crossed: dict[str, tuple[Level, ...]] = {}
     for stream_id, account in books.holders.get(symbol, {}).items():
-        if message.log_sequence <= account.as_of:
+        if message.log_sequence <= account.as_of or not (marked or is_rate(account, symbol)):
             continue
         books.touch(account, message.log_sequence)
         split = account.splits.get(symbol)
@@ -98,9 +101,11 @@ def fold_instrument(books: Books, message: LogMessage, token: str) -> Folded:
         assert envelope is not None
         try:
             event = cast("InstrumentDefined", _payload_of(envelope, token))
+            first = event.symbol not in books.instruments
             _define(books, event, message.log_sequence)
-            # It may be the spot instrument whose mark converts a currency.
-            crossed = _revalue_holders(books, message, event.symbol)
+            if first and event.symbol in books.marks:
+                # It may be the spot instrument whose mark converts a currency from now on.
+                crossed = _revalue_holders(books, message, event.symbol, marked=False)
             _remember_number(books, message, envelope)
         except ContractError as refused:
             error, outcome = refused, Outcome.REFUSED

@@ -118,7 +118,7 @@ async def test_reads_answer_alike_on_both_paths_and_on_nats(api: Api) -> None:
     """HTTP, its alias and NATS request-reply give the same bytes with the same ETag."""
     account = Account("acc_001")
     await api.write(account.deposit(), account.trade("buy", "0.5", "42000"))
-    for name in ("state", "positions", "margin"):
+    for name in ("state", "positions", "margin", "orders"):
         response = await api.client.get(f"/psm/{name}/acc_001")
         assert response.status_code == 200
         assert response.headers["content-type"] == "application/json"
@@ -141,7 +141,7 @@ async def test_nats_errors_are_in_the_headers(api: Api) -> None:
         assert answer.headers["Nats-Service-Error"]
     info = await api.nc.request("$SRV.INFO.psm", b"", timeout=5)
     endpoints = {e["subject"] for e in msgspec.json.decode(info.data)["endpoints"]}
-    assert endpoints == {"psm.get.state", "psm.get.positions", "psm.get.margin"}
+    assert endpoints == {f"psm.get.{name}" for name in ("state", "positions", "margin", "orders")}
 
 
 async def test_what_the_caller_has_is_not_sent_again(api: Api) -> None:

@@ -82,21 +82,41 @@ async def test_batch_size_does_not_matter(connection: asyncpg.Connection) -> Non
             account.deposit(),
             account.trade("buy", "1", "100"),
             account.trade("sell", "3", "110"),
+            account.order("o1", "1"),
+            account.fill("o1", "0.5", "3000"),
         ):
             updates += worker.fold(*message)
-    tables = ("balances_view", "positions_view", "margin_view")
+    tables = ("balances_view", "positions_view", "margin_view", "orders_view")
 
     async def rows() -> list[list[asyncpg.Record]]:
         return [await connection.fetch(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables]
 
     written = await apply(connection, read(updates))
     at_once = await rows()
-    assert written == sum(map(len, at_once)) == 6
+    assert written == sum(map(len, at_once)) == 10
     for table in tables:
         await connection.execute(f"TRUNCATE {table}")
     for update in read(updates):
         await apply(connection, [update])
     assert await rows() == at_once
+
+
+async def test_bust_of_the_only_fill_removes_the_position(connection: asyncpg.Connection) -> None:
+    """What never happened has no row, in one batch or in two; a reopened position has one."""
+    worker, account = OneWorker(), Account("acc_001")
+    traded = worker.fold(*account.fill("o1", "2", "3000"))
+    kept = worker.fold(*account.trade("buy", "1", "42000"))
+    busted = worker.fold(*account.event("TradeBusted", fill_id="fill-0", reason="venue error"))
+    for batches in ([traded + kept + busted], [traded, kept, busted]):
+        for batch in batches:
+            await apply(connection, read(batch))
+        assert (await only(connection, "positions_view"))["symbol"] == "BTC-PERP"
+        await connection.execute("TRUNCATE positions_view")
+    again = worker.fold(*account.trade("buy", "1", "3100", "SOL-PERP"))
+    await apply(connection, read(busted + again))
+    row = await only(connection, "positions_view")
+    assert (row["symbol"], row["cycle"], row["side"]) == ("SOL-PERP", 1, "long")
+    assert set(worker.document("acc_001")["positions"]) == {"BTC-PERP", "SOL-PERP"}
 
 
 async def test_blocked_stream_shows_in_its_row(connection: asyncpg.Connection) -> None:

@@ -13,10 +13,19 @@ from tests.support.psm_stream import Account, OneWorker, mark, read, rows_of
 
 from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
-from psm.contracts.updates import Common, MarginUpdated, PositionUpdated, StateUpdated
+from psm.contracts.updates import (
+    ORDER_FIGURES,
+    Common,
+    MarginUpdated,
+    OrderUpdated,
+    PositionUpdated,
+    StateUpdated,
+)
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.documents import (
     MarginDocument,
+    OrderFigures,
+    OrdersDocument,
     PositionFigures,
     PositionsDocument,
     StateDocument,
@@ -43,7 +52,7 @@ async def write(pool: postgres.Pool, updates: list[Any]) -> None:
 
 
 async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
-    """Each figure of the three documents is the fold's own, as the same string."""
+    """Each figure of the four documents is the fold's own, as the same string."""
     worker, account = OneWorker(), Account("acc_001")
     updates = []
     for message in (
@@ -55,6 +64,11 @@ async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
         mark("BTC-PERP", "41000", 1),
         mark("BTC-PERP", "40900.5", 2),
         account.event("FundingApplied", symbol="BTC-PERP", funding_payment="-2.10"),
+        account.order("o1", "1"),
+        account.order("o2", "0.3"),
+        account.event("OrderAccepted", order_id="o1"),
+        account.fill("o1", "0.4", "3000.000000000000000001"),
+        account.event("OrderCancelled", order_id="o2"),
     ):
         updates += worker.fold(*message)
     await write(pool, updates)
@@ -67,17 +81,39 @@ async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
     assert body["cause"] == "event"
     assert set(body) - set(expected) <= {"cause"}
     assert body["positions"]["ETH-PERP"]["side"] == "flat"
-    assert state.etag == f'"6-{body["state_hash"]}"'
+    assert state.etag == f'"11-{body["state_hash"]}"'
     msgspec.json.decode(state.body, type=StateDocument)
 
     positions = msgspec.json.decode((await reads.get("positions", "acc_001")).body)
     assert positions["positions"] == expected["positions"]
     margin = msgspec.json.decode((await reads.get("margin", "acc_001")).body)
     assert margin["margin_available"] == expected["margin_available"]
-    for answer, kind in ((positions, PositionsDocument), (margin, MarginDocument)):
+    orders = msgspec.json.decode((await reads.get("orders", "acc_001")).body)
+    assert body["orders"].keys() == {"o1"}
+    assert orders["orders"]["o1"] == body["orders"]["o1"]
+    assert body["orders"]["o1"]["average_price"] == "3000.000000000000000001"
+    assert orders["orders"]["o2"]["status"] == "cancelled"
+    for answer, kind in (
+        (positions, PositionsDocument),
+        (margin, MarginDocument),
+        (orders, OrdersDocument),
+    ):
         msgspec.convert(answer, kind)
         for name in Versions.__struct_fields__:
             assert answer[name] == expected[name]
+
+
+async def test_orders_are_all_open_ones_and_the_last_that_ended(pool: postgres.Pool) -> None:
+    """However many orders an account ever had, an answer has a limit; no open one is left out."""
+    worker, account = OneWorker(), Account("acc_001")
+    updates = []
+    for n in range(270):
+        updates += worker.fold(*account.order(f"o{n:03d}", "1"))
+        if n >= 10:
+            updates += worker.fold(*account.event("OrderExpired", order_id=f"o{n:03d}"))
+    await write(pool, updates)
+    body = msgspec.json.decode((await Reads(pool).get("orders", "acc_001")).body)
+    assert set(body["orders"]) == {f"o{n:03d}" for n in (*range(10), *range(14, 270))}
 
 
 async def test_released_event_names_its_own_log_sequence(pool: postgres.Pool) -> None:
@@ -196,6 +232,7 @@ def test_documents_have_the_updates_fields() -> None:
     common = set(Common.__struct_fields__)
     own = set(PositionUpdated.__struct_fields__) - common - {"change"}
     assert set(PositionFigures.__struct_fields__) == own
+    assert OrderFigures.__struct_fields__ == ORDER_FIGURES
     assert set(MarginUpdated.__struct_fields__) - common <= set(MarginDocument.__struct_fields__)
     assert set(StateUpdated.__struct_fields__) <= set(StateDocument.__struct_fields__)
 
@@ -207,6 +244,7 @@ async def test_view_columns_are_the_updates_fields(pool: postgres.Pool) -> None:
         ("balances_view", StateUpdated),
         ("positions_view", PositionUpdated),
         ("margin_view", MarginUpdated),
+        ("orders_view", OrderUpdated),
     ):
         async with postgres.acquired(pool) as connection:
             rows = await connection.fetch(

@@ -19,7 +19,7 @@ from psm.contracts.codec import encode
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
-from psm.domain.outcomes import Folded
+from psm.domain.outcomes import Folded, NeedHistory
 from psm.domain.publish import state_document
 from psm.projections.projection import ReadUpdate
 from psm.workers.cursor import Cursor, dump_cursor
@@ -81,6 +81,30 @@ class Account:
             commission="0.1",
         )
 
+    def order(self, order_id: str, quantity: str) -> tuple[str, bytes]:
+        """Return a limit order to buy SOL-PERP at 3000."""
+        return self.event(
+            "OrderSubmitted",
+            order_id=order_id,
+            symbol="SOL-PERP",
+            side="buy",
+            type="limit",
+            quantity=quantity,
+            price="3000",
+        )
+
+    def fill(self, order_id: str, quantity: str, price: str) -> tuple[str, bytes]:
+        """Return a fill of such an order."""
+        return self.event(
+            "TradeExecuted",
+            symbol="SOL-PERP",
+            side="buy",
+            quantity=quantity,
+            price=price,
+            order_id=order_id,
+            fill_id=f"fill-{self.number}",
+        )
+
 
 def mark(symbol: str, price: str, number: int) -> tuple[str, bytes]:
     """Return a mark's subject and bytes."""
@@ -114,9 +138,17 @@ class OneWorker:
         self._history[self.log_sequence] = message
         result = fold(self.books, message)
         if not isinstance(result, Folded):
-            result = fold(self.books, message, self._history)
+            result = fold(self.books, message, self._read_back(result, stored))
         assert isinstance(result, Folded)
         return result.updates
+
+    def _read_back(self, wanted: NeedHistory, stored: str) -> dict[int, LogMessage]:
+        return {
+            sequence: message
+            for sequence, message in self._history.items()
+            if message.subject == stored
+            and wanted.from_log_sequence <= sequence <= wanted.to_log_sequence
+        }
 
     def document(self, stream_id: str) -> dict[str, Any]:
         """Return the state document of an account as of now."""

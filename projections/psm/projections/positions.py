@@ -14,21 +14,33 @@ _POSITION = msgspec.json.Decoder(Decoded[PositionUpdated])
 
 
 class PositionsView:
-    """The last `PositionUpdated` of every account and symbol."""
+    """The last `PositionUpdated` of every account and symbol.
+
+    A flat position that was never opened means that a bust took its only fill: there is no
+    position any more, so its row goes.
+    """
 
     table = "positions_view"
     kinds = frozenset({"position.updated"})
     key: tuple[str, ...] = ("account_id", "symbol")
 
     def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
-        """Return the last row per account and symbol; of a flip, the opened side."""
+        """Return the last row per account and symbol, written or gone; of a flip, the opened."""
         rows: dict[tuple[str, str], Row] = {}
         for update in updates:
             if update.kind in self.kinds:
                 new = row(update, decode(_POSITION, update))
                 rows[new["account_id"], new["symbol"]] = new
-        return {"upsert": list(rows.values())}
+        gone = [new for new in rows.values() if _is_gone(new)]
+        kept = [new for new in rows.values() if not _is_gone(new)]
+        return {"upsert": kept, "delete": gone}
 
     async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
-        """Write the rows."""
-        await write(connection, load("positions")["upsert"], rows["upsert"])
+        """Write and delete rows; no position is in both."""
+        queries = load("positions")
+        await write(connection, queries["upsert"], rows["upsert"])
+        await write(connection, queries["delete"], rows["delete"])
+
+
+def _is_gone(new: Row) -> bool:
+    return bool(new["side"] == "flat" and new["cycle"] == 0)

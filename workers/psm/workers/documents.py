@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from psm.contracts.updates import Decimal18, Hash, StateUpdated, Status
+from psm.contracts.updates import Decimal18, Hash, OrderStatus, StateUpdated, Status
 
 
 class PositionFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +30,21 @@ class PositionFigures(msgspec.Struct, frozen=True, kw_only=True):
     liquidation_price: Decimal18 | None
 
 
+class OrderFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One order: the fields of `OrderUpdated` that are the order's own."""
+
+    order_id: str
+    symbol: str
+    side: Literal["buy", "sell"]
+    type: Literal["market", "limit", "stop", "stop_limit"]
+    quantity: Decimal18
+    filled_quantity: Decimal18
+    average_price: Decimal18 | None
+    status: OrderStatus
+
+
 class StateDocument(StateUpdated, frozen=True, kw_only=True):
-    """Everything of the last `StateUpdated`, with the account's positions and orders.
+    """Everything of the last `StateUpdated`, with the account's positions and open orders.
 
     Hashes are null only while the account waits for its first event.
     """
@@ -39,7 +52,7 @@ class StateDocument(StateUpdated, frozen=True, kw_only=True):
     ledger_hash: Hash | None  # type: ignore[assignment]
     state_hash: Hash | None  # type: ignore[assignment]
     positions: dict[str, PositionFigures]
-    orders: dict[str, dict[str, str]]
+    orders: dict[str, OrderFigures]
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +72,12 @@ class PositionsDocument(Versions, frozen=True, kw_only=True):
     """All positions of an account; flat ones with a history have the side flat."""
 
     positions: dict[str, PositionFigures]
+
+
+class OrdersDocument(Versions, frozen=True, kw_only=True):
+    """The open orders of an account, and of the ended ones the 256 that changed last."""
+
+    orders: dict[str, OrderFigures]
 
 
 class MarginDocument(Versions, frozen=True, kw_only=True):

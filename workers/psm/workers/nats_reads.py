@@ -28,7 +28,7 @@ _log = get_logger()
 
 
 async def start_nats_reads(nc: Client, reads: Reads) -> Service:
-    """Answer `psm.get.state`, `psm.get.positions` and `psm.get.margin` until stopped.
+    """Answer `psm.get.<read>` for every read of the HTTP API until stopped.
 
     Instances share the requests (queue group), so any number of them may run.
     """

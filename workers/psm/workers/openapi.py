@@ -9,7 +9,12 @@ import msgspec
 
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
-from psm.workers.documents import MarginDocument, PositionsDocument, StateDocument
+from psm.workers.documents import (
+    MarginDocument,
+    OrdersDocument,
+    PositionsDocument,
+    StateDocument,
+)
 from psm.workers.health import HealthReport
 from psm.workers.problems import MEDIA_TYPE, TITLES, Problem
 from psm.workers.reads import WAIT_DEFAULT_S, WAIT_MAX_S
@@ -18,6 +23,7 @@ _DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "state": (StateDocument, "The whole account: balances, margin, positions and hashes."),
     "positions": (PositionsDocument, "All positions of an account."),
     "margin": (MarginDocument, "The margin figures of an account."),
+    "orders": (OrdersDocument, "The open orders of an account, and those that ended last."),
 }
 _SCHEMAS = "#/components/schemas/"
 _READ_PROBLEMS = (

@@ -22,8 +22,8 @@ _POLL_FIRST_S = 0.01
 _POLL_MAX_S = 0.1
 ACCOUNT_ID_RULE = "1 to 64 letters, digits, _ or -"
 
-ReadName = Literal["state", "positions", "margin"]
-READS: tuple[ReadName, ...] = ("state", "positions", "margin")
+ReadName = Literal["state", "positions", "margin", "orders"]
+READS: tuple[ReadName, ...] = ("state", "positions", "margin", "orders")
 
 
 class MalformedAccountError(PSMError):

@@ -27,3 +27,8 @@ ON CONFLICT (account_id, symbol) DO UPDATE SET (
     excluded.cycle, excluded.cycle_realized_pnl, excluded.liquidation_price,
     excluded."timestamp", excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
+
+-- name: delete
+DELETE FROM positions_view p
+USING json_to_recordset($1::json) AS gone (account_id text, symbol text)
+WHERE p.account_id = gone.account_id AND p.symbol = gone.symbol;

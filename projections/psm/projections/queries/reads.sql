@@ -36,7 +36,16 @@ END || jsonb_build_object(
         FROM positions_view p
         WHERE p.account_id = b.account_id
     ),
-    'orders', '{}'::jsonb
+    'orders', (
+        SELECT coalesce(jsonb_object_agg(o.order_id, jsonb_build_object(
+            'order_id', o.order_id, 'symbol', o.symbol, 'side', o.side, 'type', o.type,
+            'quantity', o.quantity::text, 'filled_quantity', o.filled_quantity::text,
+            'average_price', o.average_price::text, 'status', o.status
+        )), '{}'::jsonb)
+        FROM orders_view o
+        WHERE o.account_id = b.account_id
+        AND o.status IN ('submitted', 'accepted', 'partially_filled')
+    )
 ))::text
 FROM balances_view b
 WHERE b.account_id = $1;
@@ -59,6 +68,36 @@ SELECT jsonb_build_object(
         )), '{}'::jsonb)
         FROM positions_view p
         WHERE p.account_id = b.account_id
+    )
+)::text
+FROM balances_view b
+WHERE b.account_id = $1;
+
+-- All open orders, and of the ended ones the 256 that changed last: an answer has a limit.
+
+-- name: orders
+SELECT jsonb_build_object(
+    'account_id', b.account_id, 'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence, 'status', b.status, 'currency', b.currency,
+    'chain_hash', b.chain_hash, 'ledger_hash', b.ledger_hash, 'state_hash', b.state_hash,
+    'orders', (
+        SELECT coalesce(jsonb_object_agg(o.order_id, jsonb_build_object(
+            'order_id', o.order_id, 'symbol', o.symbol, 'side', o.side, 'type', o.type,
+            'quantity', o.quantity::text, 'filled_quantity', o.filled_quantity::text,
+            'average_price', o.average_price::text, 'status', o.status
+        )), '{}'::jsonb)
+        FROM (
+            SELECT * FROM orders_view o
+            WHERE o.account_id = b.account_id
+            AND o.status IN ('submitted', 'accepted', 'partially_filled')
+            UNION ALL (
+                SELECT * FROM orders_view o
+                WHERE o.account_id = b.account_id
+                AND o.status IN ('filled', 'cancelled', 'rejected', 'expired')
+                ORDER BY o.log_sequence DESC, o.order_id
+                LIMIT 256
+            )
+        ) AS o
     )
 )::text
 FROM balances_view b

@@ -1,0 +1,34 @@
+"""`orders_view`: one row per account and order, open and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from psm.contracts.updates import OrderUpdated
+from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
+from psm.projections.sql import Connection, load
+
+_ORDER = msgspec.json.Decoder(Decoded[OrderUpdated])
+
+
+class OrdersView:
+    """The last `OrderUpdated` of every account and order."""
+
+    table = "orders_view"
+    kinds = frozenset({"order.updated"})
+    key: tuple[str, ...] = ("account_id", "order_id")
+
+    def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
+        """Return the last row per account and order."""
+        rows: dict[tuple[str, str], Row] = {}
+        for update in updates:
+            if update.kind in self.kinds:
+                new = row(update, decode(_ORDER, update))
+                rows[new["account_id"], new["order_id"]] = new
+        return {"upsert": list(rows.values())}
+
+    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
+        """Write the rows."""
+        await write(connection, load("orders")["upsert"], rows["upsert"])

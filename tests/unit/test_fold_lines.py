@@ -13,7 +13,9 @@ from tests.support.events import (
     ACCOUNT,
     SAMPLES,
     Sent,
+    changed,
     deposit,
+    event,
     instrument,
     mark,
     opened,
@@ -184,7 +186,7 @@ def test_marks_and_rules_without_envelope_extras() -> None:
 
 
 def test_history_is_answered_from_the_lines_before() -> None:
-    """Gaps close, overflows release, and afterwards nothing is kept."""
+    """Gaps close and overflows release, each event once."""
     folder = LineFolder()
     numbers = [1, *range(3, PARKED_MAX + 10), 2]
     for n in numbers:
@@ -193,7 +195,49 @@ def test_history_is_answered_from_the_lines_before() -> None:
     assert result.updates[-1].subject.startswith("psm.stream.resumed.")
     (state,) = folder.final()
     assert state["sequence_number"] == PARKED_MAX + 9
-    assert folder._waiting == {}
+    assert state["deposits"] == str(1000 * (PARKED_MAX + 9))
+
+
+def test_bust_in_a_closed_cycle_reads_the_whole_stream() -> None:
+    """The books are those of a fold that never had the fill, with other streams in between."""
+    fills = [
+        trade(1, "buy", "1", "100", fill_id="f1", commission="0.1"),
+        trade(2, "buy", "1", "110", fill_id="f2", commission="0.2"),
+        trade(3, "sell", "2", "120", fill_id="f3"),
+        trade(4, "buy", "3", "130", fill_id="f4"),
+        trade(5, "sell", "1", "140", fill_id="f5"),
+    ]
+    lines = [line(instrument())]
+    for n, fill in enumerate(fills, 1):
+        lines += [line(fill), line(deposit(n, stream="other"))]
+    bust = event("TradeBusted", {"fill_id": "f2", "reason": "venue error"}, 6)
+    *_, busted = folded(*lines, line(bust), with_state=True)
+    assert (busted.outcome, busted.reason) == ("applied", None)
+    renumbered = [fills[0], *(changed(f, sequence_number=n) for n, f in enumerate(fills[2:], 2))]
+    *_, without = folded(line(instrument()), *map(line, renumbered), with_state=True)
+    assert isinstance(busted.state, dict)
+    assert isinstance(without.state, dict)
+    for name in ("cash", "positions", "equity", "realized_pnl", "fees", "margin_initial"):
+        assert busted.state[name] == without.state[name], name
+    assert busted.state["positions"]["BTC-PERP"]["size"] == "1"
+
+
+def test_amendments_and_busts_in_a_row_over_parked_ones() -> None:
+    """A correction that waited behind a gap is answered like one that came in order."""
+    fills = [trade(n, "buy", "1", str(100 + n), fill_id=f"f{n}") for n in (1, 2, 3)]
+    amend = event("TradeAmended", {"fill_id": "f1", "price": "90", "reason": "price"}, 4)
+    bust = event("TradeBusted", {"fill_id": "f2", "reason": "venue error"}, 5)
+    again = event("TradeBusted", {"fill_id": "f2", "reason": "venue error"}, 6)
+    sent = [fills[0], fills[1], amend, bust, again, fills[2]]
+    results = folded(*map(line, sent), with_state=True)
+    assert [r.outcome for r in results] == [*["applied"] * 2, *["parked"] * 3, "applied"]
+    state = results[-1].state
+    assert isinstance(state, dict)
+    figures = state["positions"]["BTC-PERP"]
+    assert (state["sequence_number"], state["status"]) == (6, "open")
+    assert (figures["size"], figures["entry_price"]) == ("2", "96.5")
+    refused = [u for u in results[-1].updates if "event.refused" in u.subject]
+    assert [msgspec.json.decode(u.data)["payload"]["reason"] for u in refused] == ["unknown_trade"]
 
 
 def test_stored_subject_must_fit_the_partitions() -> None:

@@ -28,7 +28,8 @@ def fold(
     """Fold JSON lines and print what each did, by the same rules as the live system.
 
     A line is {"subject": "trades.acc_001", "data": {envelope}}, optionally with "time" and
-    "log_sequence", or a bare envelope. Left-out numbers, ids and times are filled in.
+    "log_sequence", or a bare envelope. Left-out numbers, ids and times are filled in. Events of
+    accounts stay in memory, about 1 KB each, as a bust or an amendment reads its account's again.
 
     Args:
         file: what to read; - is standard input.

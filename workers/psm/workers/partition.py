@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from psm.adapters.metrics import Metrics
+from psm.adapters.tracing import child_span
 from psm.contracts import subjects
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
@@ -320,7 +321,9 @@ class Partition:
     async def _commit(self, commit: Commit) -> None:
         crash_point("worker.before_commit")
         started = time.monotonic()
-        self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
+        attributes = {"psm.partition": self.partition, "psm.updates": len(commit.updates)}
+        with child_span("psm.commit", None, attributes, commit.traceparents.values()):
+            self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
         crash_point("worker.after_commit")
         self._committed_at = time.monotonic()
         self.stats.commits += 1

@@ -159,7 +159,10 @@ class Follower:
         kinds = self._projection.kinds
         updates = [update for update in ready.updates if update.kind in kinds]
         started = time.perf_counter()
-        attributes = {"psm.projection": self._projection.name, "psm.partition": self._partition}
+        attributes: dict[str, str | int] = {
+            "psm.projection": self._projection.name,
+            "psm.partition": self._partition,
+        }
         with child_span("psm.project", None, attributes, (u.traceparent for u in updates)):
             async with postgres.transaction(self._pool) as connection:
                 # The checkpoint first: its row is the lock that a rebuild's swap holds, and a

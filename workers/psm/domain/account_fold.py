@@ -19,7 +19,15 @@ from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
 from psm.domain.positions import Step
 from psm.domain.publish import Emitter
-from psm.domain.sequence import Entry, RejectedError, classify, entry_of, read
+from psm.domain.sequence import (
+    Entry,
+    RejectedError,
+    classify,
+    entry_of,
+    history_wanted,
+    read,
+    run_after,
+)
 from psm.domain.valuation import peak_after_flow
 
 
@@ -122,7 +130,7 @@ class AccountFold:
             self._block(entry, unknown)
             return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
         if existing is not None and self.history is None:
-            wanted = _history_wanted(existing, self.message.log_sequence)
+            wanted = history_wanted(existing, self.message.log_sequence)
             if wanted is not None:
                 return wanted
         if existing is not None and self.history is not None:
@@ -203,9 +211,8 @@ class AccountFold:
         They leave it before the first of them is applied: at each place the ledger hash is that of
         a stream that never had the gap.
         """
-        self._run = []
-        while (number := number + 1) in account.parked:
-            self._run.append(account.unpark(number))
+        after = range(number + 1, number + 1 + len(run_after(account, number)))
+        self._run = [account.unpark(parked) for parked in after]
 
     def _release_run(self, account: Account) -> None:
         for place, parked in enumerate(self._run):
@@ -279,7 +286,7 @@ class AccountFold:
     def _check_history(self, account: Account, number: int) -> None:
         """Raise before anything is changed if a message that may be released is not as it was."""
         held = account.blocked is not None
-        released = list(account.parked.values()) if held else _run_after(account, number)
+        released = list(account.parked.values()) if held else run_after(account, number)
         for parked in released:
             self._from_history(parked.log_sequence, parked.event_hash)
 
@@ -301,24 +308,3 @@ class AccountFold:
             sequence_number=envelope.sequence_number if envelope else None,
             updates=self.emitter.updates,
         )
-
-
-def _run_after(account: Account, number: int) -> list[Parked]:
-    """Return the parked events that follow `number` without a gap."""
-    run = []
-    while (number := number + 1) in account.parked:
-        run.append(account.parked[number])
-    return run
-
-
-def _history_wanted(account: Account, log_sequence: int) -> NeedHistory | None:
-    """Return the range of the stream that is released when the next number is folded."""
-    if account.blocked is not None and account.blocked.held_from is not None:
-        positions = [p.log_sequence for p in account.parked.values()]
-        start, end = min([account.blocked.held_from, *positions]), log_sequence - 1
-    else:
-        run = [parked.log_sequence for parked in _run_after(account, account.version + 1)]
-        if not run:
-            return None
-        start, end = min(run), max(run)
-    return NeedHistory(stream_id=account.stream_id, from_log_sequence=start, to_log_sequence=end)

@@ -8,9 +8,9 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError
 from psm.contracts.subjects import is_stream_id
-from psm.domain.account import Account
+from psm.domain.account import Account, Parked
 from psm.domain.messages import LogMessage
-from psm.domain.outcomes import Outcome
+from psm.domain.outcomes import NeedHistory, Outcome
 from psm.domain.windows import same_hash
 
 SEQUENCE_AHEAD_MAX = 100_000
@@ -125,3 +125,24 @@ def _parked_under(account: Account, identity: bytes) -> int | None:
         if parked.identity == identity:
             return number
     return None
+
+
+def run_after(account: Account, number: int) -> list[Parked]:
+    """Return the parked events that follow `number` without a gap."""
+    run = []
+    while (number := number + 1) in account.parked:
+        run.append(account.parked[number])
+    return run
+
+
+def history_wanted(account: Account, log_sequence: int) -> NeedHistory | None:
+    """Return the range of the stream that is released when the next number is folded."""
+    if account.blocked is not None and account.blocked.held_from is not None:
+        positions = [p.log_sequence for p in account.parked.values()]
+        start, end = min([account.blocked.held_from, *positions]), log_sequence - 1
+    else:
+        run = [parked.log_sequence for parked in run_after(account, account.version + 1)]
+        if not run:
+            return None
+        start, end = min(run), max(run)
+    return NeedHistory(stream_id=account.stream_id, from_log_sequence=start, to_log_sequence=end)

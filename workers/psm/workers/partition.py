@@ -342,6 +342,8 @@ class Partition:
 
     async def _after_batch(self) -> None:
         crash_point("worker.after_fold")
+        if self._committing is not None and self._committing.done():
+            await self._settle()  # fencing must be noticed even when nothing more is to commit
         now = time.monotonic()
         if self._outcomes:
             self._metrics.folded(self.partition, self._outcomes)

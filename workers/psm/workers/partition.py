@@ -345,9 +345,14 @@ class Partition:
         if self._committing is not None and self._committing.done():
             await self._settle()  # fencing must be noticed even when nothing more is to commit
         now = time.monotonic()
+        if now - self._watched_at >= _WATCH_EVERY_S:
+            self._watched_at = now
+            await self._watch()
         if self._outcomes:
             self._metrics.folded(self.partition, self._outcomes)
             self._outcomes.clear()
+        if self._inside_input:
+            return
         quiet = self._folded[0] > self._submitted and (
             self._quiet_messages >= self._settings.quiet_messages
             or now - self._committed_at >= self._settings.quiet_s
@@ -360,9 +365,15 @@ class Partition:
             await task
         if self.stats.live and self._saving is None and self._checkpoint_due(now):
             await self._start_checkpoint()
-        if now - self._watched_at >= _WATCH_EVERY_S:
-            self._watched_at = now
-            await self._watch()
+
+    @property
+    def _inside_input(self) -> bool:
+        """Whether an earlier owner committed a part of the next input, which is not here yet.
+
+        Until then nothing may be committed: a cursor with part 0 would let the next owner commit
+        that part again. Nor may anything be saved, which needs a commit.
+        """
+        return self._recovered_part[0] > 0
 
     async def _watch(self) -> None:
         """Compare the reader's position with what the leader has."""
@@ -450,7 +461,7 @@ class Partition:
 
     async def _drain(self) -> None:
         """Leave nothing folded and uncommitted, nothing committed and unsaved."""
-        if not self.stats.live:
+        if not self.stats.live or self._inside_input:
             return
         if self._updates or self._folded[0] > self._submitted:
             await self._flush()

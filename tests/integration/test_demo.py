@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import nats
-from tests.support.running import READY_S, Running, left_over, psm_up, started
+from tests.support.running import PSM, READY_S, Running, left_over, psm_up, started
+from tests.support.screen import on_terminal
 
 from psm.workers.cli.demo import FEED
 
@@ -33,23 +31,12 @@ async def test_demo_shows_its_accounts_and_goes_on_where_it_stopped(tmp_path: Pa
 
 def test_interrupt_on_a_terminal_ends_everything(tmp_path: Path) -> None:
     """Ctrl-C while the table is drawn: exit code 0, no process and no folder is left."""
-    master, slave = pty.openpty()
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "TERM": "xterm", "LEFT_OVER_DEMO": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "psm.workers.cli", "demo", "--accounts", "3"],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environment,
-        start_new_session=True,
-    )
-    os.close(slave)
-    screen = Screen(master)
-    screen.await_text("state updates")
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(READY_S) == 0
-    screen.close()
+    environment = {"TMPDIR": str(tmp_path), "LEFT_OVER_DEMO": "1"}
+    with on_terminal([*PSM, "demo", "--accounts", "3"], environment) as screen:
+        screen.await_text("state updates")
+        time.sleep(1)
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.await_end() == 0
     assert "Everything is stopped." in screen.text
     assert list(tmp_path.iterdir()) == []
     assert left_over("LEFT_OVER_DEMO") == []
@@ -111,34 +98,3 @@ async def assert_continuous(running: Running, shown: dict[str, int]) -> None:
         assert status == 200
         assert (state["status"], state["sequence_number"]) == ("open", number)
         assert counts[account] == number
-
-
-class Screen:
-    """What a program writes to a pseudo terminal; read all the time, or the program would wait."""
-
-    def __init__(self, master: int) -> None:
-        self.text = ""
-        self._master = master
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def await_text(self, wanted: str) -> None:
-        deadline = time.monotonic() + READY_S
-        while wanted not in self.text:
-            assert self._reader.is_alive(), self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self._reader.join(READY_S)
-        os.close(self._master)
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:  # Linux's way to say that the last writer is gone
-                return
-            if not data:
-                return
-            self.text += data.decode(errors="replace")

@@ -76,9 +76,7 @@ async def test_trace_context_of_an_input_is_on_its_updates_only(bench: Bench) ->
     async with bench.worker():
         await bench.judge()
     stored = [m async for b in read_range(bench.nc, "PSM", ["psm.*.*.*.*"], 1, 2**62) for m in b]
-    found = {
-        decode_untyped(m.data)["sequence_number"]: m.header("traceparent") for m in stored
-    }
+    found = {decode_untyped(m.data)["sequence_number"]: m.header("traceparent") for m in stored}
     assert found == {1: traced, 2: None}
 
 

@@ -54,6 +54,10 @@ class Bench:
         """Return the log of a partition."""
         return FaultyLog(self.nc, number)
 
+    def snapshots(self, number: int = 0) -> JetStreamSnapshots:
+        """Return the snapshots of a partition."""
+        return JetStreamSnapshots(self.nc, number)
+
     def partition(
         self,
         number: int = 0,
@@ -65,7 +69,7 @@ class Bench:
         return Partition(
             number,
             log or self.log(number),
-            store or JetStreamSnapshots(self.nc, number),
+            store or self.snapshots(number),
             self.tuning(**tuning),
             _METRICS,
         )
@@ -93,9 +97,7 @@ class Bench:
     @asynccontextmanager
     async def worker(self, **tuning: Any) -> AsyncIterator[Worker]:
         """Run all partitions while the block runs, then stop them cleanly."""
-        worker = Worker(
-            self.nc, range(self.settings.partitions), self.tuning(**tuning), _METRICS
-        )
+        worker = Worker(self.nc, range(self.settings.partitions), self.tuning(**tuning), _METRICS)
         task = asyncio.create_task(worker.run())
         try:
             await until(lambda: worker.readiness()[0], "the worker is ready")

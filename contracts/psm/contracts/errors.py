@@ -1,13 +1,13 @@
 """Every error PSM raises on purpose, grouped by what the caller does next.
 
-    PSMError
-    ├── ContractError      not an event we know: reject it, or dead-letter it
-    ├── ConflictError      someone appended first: reload and try again
-    ├── TransientError     an outside system is away: retry with back-off
-    ├── FencedError        another worker owns the partition: drop the state, step down
-    ├── LogDamagedError    the log lost or changed something: stop, name the point
-    ├── ConfigError        settings or streams are not as required: fix them, start again
-    └── InvariantError     PSM contradicts itself: the partition stops
+PSMError
+├── ContractError      not an event we know: reject it, or dead-letter it
+├── ConflictError      someone appended first: reload and try again
+├── TransientError     an outside system is away: retry with back-off
+├── FencedError        another worker owns the partition: drop the state, step down
+├── LogDamagedError    the log lost or changed something: stop, name the point
+├── ConfigError        settings or streams are not as required: fix them, start again
+└── InvariantError     PSM contradicts itself: the partition stops
 """
 
 from __future__ import annotations

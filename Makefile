@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
 PURE := tests/unit tests/property tests/replay tests/simulation
+# The real nats CLI, if scripts/build_nats_cli.sh has built it.
+PSM_TEST_NATS_CLI ?= $(lastword $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/psm/nats-cli-*/nats))
+export PSM_TEST_NATS_CLI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

@@ -216,6 +216,18 @@ async def test_other_postgres_major_is_refused(data_dir: Path) -> None:
         await EmbeddedPostgres(data_dir, sync=False).start()
 
 
+async def test_closed_temporary_folder_does_not_matter(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's user need not be able to enter any folder of ours."""
+    closed = tmp_path / "temporary"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr("tempfile.tempdir", str(closed))
+    async with EmbeddedPostgres(data_dir, sync=False) as server:
+        assert await _count(server.dsn) == 1
+    assert list(closed.iterdir()) == []
+
+
 async def test_lost_password_is_named(data_dir: Path) -> None:
     """A cluster whose password file is gone is refused with what to do."""
     async with EmbeddedPostgres(data_dir, sync=False):

@@ -260,3 +260,18 @@ async def test_appending_refuses_with_the_reason(ingest: Api) -> None:
             yield b" " * 1000
 
     await ingest.problem("/psm/events", 413, content=endless(), headers=JSON, **post)
+
+
+async def test_operators_events_do_not_enter_over_http(ingest: Api) -> None:
+    """What could stop every worker is refused, and the log stays as it was."""
+    event = {
+        "event_id": "0197c3a0-0000-7000-8000-000000000001",
+        "event_type": "RulesEnabled",
+        "stream_id": "rules",
+        "timestamp": "2025-12-12T10:30:00Z",
+        "schema_version": "1.0.0",
+        "payload": {"rules_version": 99, "actor": "mallory", "reason": "because"},
+    }
+    answer = await ingest.client.post("/psm/events", json=event)
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "urn:psm:problem:operators-only"

@@ -299,6 +299,9 @@ def test_leverage_limit_warns_and_flags() -> None:
     assert seen.payload("MarginWarning")["level"] == "leverage_limit"
     assert "leverage_limit_exceeded" in seen.payload("StateUpdated")["flags"]
     assert log.when(trade(5, "buy", "0.01", "100")).payloads("MarginWarning") == []
+    ruined = log.when(withdrawal(6, "100"))
+    assert [w["level"] for w in ruined.payloads("MarginWarning")] == ["1.0"]
+    assert log.when(deposit(7, "90")).payloads("MarginWarning") == []
 
 
 # --- instruments and rules -----------------------------------------------------------------------
@@ -368,3 +371,11 @@ def test_refused_event_of_a_gap_keeps_neighbours_going() -> None:
     """One account's trouble never stops another's events."""
     log = given(raw(b"x", stream="a"), deposit(2, stream="a"), deposit(1, stream="b"))
     assert log.account("b").version == 1
+
+
+def test_closed_position_is_not_marked() -> None:
+    """Who holds a symbol no more is not touched by its marks."""
+    log = held()
+    log.when(trade(4, "sell", "1", "100"))
+    assert log.when(mark(1, "110")).updates == []
+    assert log.when(mark(1, "5", "ETH-PERP")).updates == []

@@ -22,9 +22,11 @@ from tests.support.events import (
     withdrawal,
 )
 
-from psm.contracts.codec import decode_envelope
-from psm.contracts.envelope import chain_next, chain_start, event_hash
+from psm.contracts.codec import MAX_DEPTH, MAX_DIGITS, decode_envelope
+from psm.contracts.envelope import MAX_BODY_BYTES, chain_next, chain_start, event_hash
+from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import Outcome
+from psm.domain.sequence import SEQUENCE_AHEAD_MAX
 from psm.domain.windows import WINDOW
 
 EVENTS: dict[str, tuple[Callable[..., Sent], Callable[..., Sent]]] = {
@@ -317,3 +319,9 @@ def test_duplicate_or_conflict_is_judged_by_bytes() -> None:
     log = given(sent)
     spaced = raw(sent.data.replace(b'"payload":', b'"payload": '))
     assert log.when(spaced).reason == "event_id_conflict"
+
+
+def test_limits_are_constants_of_the_log() -> None:
+    """Another window or limit would judge an old log differently."""
+    assert (WINDOW, PARKED_MAX, SEQUENCE_AHEAD_MAX) == (256, 1000, 100_000)
+    assert (MAX_BODY_BYTES, MAX_DIGITS, MAX_DEPTH) == (65_536, 18, 64)

@@ -131,3 +131,11 @@ def test_checkpoint_of_an_empty_log() -> None:
     checkpoint = load_checkpoint(dump_checkpoint(Books(partitions=4), 0, None))
     assert (checkpoint.log_sequence, checkpoint.message_hash) == (0, None)
     assert checkpoint.tables.clock is None
+
+
+def test_warned_levels_survive() -> None:
+    """A restart does not warn again about what was warned about."""
+    log = given(instrument(1, margin_tiers=TIER), deposit(1, "40"), trade(2, "buy", "1", "100"))
+    assert log.account().warned == ("0.5",)
+    copy = restored(log)
+    assert "MarginWarning" not in copy.when(deposit(3, "0.1")).types

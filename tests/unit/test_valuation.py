@@ -140,6 +140,15 @@ def test_given_tier_amount_is_used() -> None:
     assert maintenance_margin(D(250_000), tiers) == 2450
 
 
+def test_tier_begins_at_its_floor() -> None:
+    """Where the venue's amounts make a jump, the floor itself belongs to the higher tier."""
+    tiers = tuple(
+        MarginTier(notional_floor=D(f), maintenance_rate=D(r), maintenance_amount=D(0))
+        for f, r in (("0", "0.01"), ("100", "0.02"))
+    )
+    assert [maintenance_margin(D(v), tiers) for v in ("99", "100")] == [D("0.99"), 2]
+
+
 @pytest.mark.parametrize(
     ("peak", "equity", "flow", "result"),
     [

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, cast, get_args
 
 import msgspec
@@ -83,6 +84,8 @@ def _readable(schema: Any) -> Any:
         return [_readable(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if isinstance(text := schema.get("description"), str):
+        schema = {**schema, "description": cleandoc(text)}  # as Python 3.13 hands docstrings over
     if schema.get("format") == "decimal":
         kept = {key: value for key, value in schema.items() if key != "format"}
         return {**kept, "type": ["string", "number"]}

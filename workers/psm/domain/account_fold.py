@@ -23,7 +23,16 @@ from psm.domain.orders import Order
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
 from psm.domain.positions import Step
 from psm.domain.publish import Emitter
-from psm.domain.sequence import Entry, RejectedError, classify, entry_of, read
+from psm.domain.sequence import (
+    Entry,
+    RejectedError,
+    classify,
+    entry_of,
+    history_wanted,
+    is_correction,
+    read,
+    run_after,
+)
 from psm.domain.setting import Setting
 from psm.domain.valuation import peak_after_flow
 
@@ -92,7 +101,7 @@ class AccountFold:
                     reason="gap_overflow",
                     log_sequence=entry.log_sequence,
                     held_from=entry.log_sequence,
-                    corrections=_is_correction(entry),
+                    corrections=is_correction(entry),
                 )
             )
             detail = f"{PARKED_MAX} events wait for number {expected}; later ones are held"
@@ -105,7 +114,7 @@ class AccountFold:
                 identity=entry.identity,
                 event_hash=entry.hashed,
                 log_sequence=entry.log_sequence,
-                correction=_is_correction(entry),
+                correction=is_correction(entry),
             ),
         )
         if first:
@@ -119,7 +128,7 @@ class AccountFold:
         held = account.blocked
         if held.held_from is None:
             held = msgspec.structs.replace(held, held_from=entry.log_sequence)
-        if _is_correction(entry):
+        if is_correction(entry):
             held = msgspec.structs.replace(held, corrections=True)
         account.block(held)
 
@@ -131,7 +140,7 @@ class AccountFold:
             self._block(entry, unknown)
             return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
         if existing is not None and self.history is None:
-            wanted = _history_wanted(existing, entry, self.message.log_sequence)
+            wanted = history_wanted(existing, entry, self.message.log_sequence)
             if wanted is not None:
                 return wanted
         if existing is not None and self.history is not None:
@@ -251,9 +260,8 @@ class AccountFold:
         They leave it before the first of them is applied: at each place the ledger hash is that of
         a stream that never had the gap.
         """
-        self._run = []
-        while (number := number + 1) in account.parked:
-            self._run.append(account.unpark(number))
+        after = range(number + 1, number + 1 + len(run_after(account, number)))
+        self._run = [account.unpark(parked) for parked in after]
 
     def _release_run(self, account: Account) -> None:
         for place, parked in enumerate(self._run):
@@ -327,7 +335,7 @@ class AccountFold:
     def _check_history(self, account: Account, number: int) -> None:
         """Raise before anything is changed if a message that may be released is not as it was."""
         held = account.blocked is not None
-        released = list(account.parked.values()) if held else _run_after(account, number)
+        released = list(account.parked.values()) if held else run_after(account, number)
         for parked in released:
             self._from_history(parked.log_sequence, parked.event_hash)
 
@@ -349,39 +357,6 @@ class AccountFold:
             sequence_number=envelope.sequence_number if envelope else None,
             updates=self.emitter.updates,
         )
-
-
-def _run_after(account: Account, number: int) -> list[Parked]:
-    """Return the parked events that follow `number` without a gap."""
-    run = []
-    while (number := number + 1) in account.parked:
-        run.append(account.parked[number])
-    return run
-
-
-def _history_wanted(account: Account, entry: Entry, log_sequence: int) -> NeedHistory | None:
-    """Return the range of the stream that is needed when the next number is folded."""
-    run = _run_after(account, entry.number)
-    correction = _is_correction(entry) or any(parked.correction for parked in run)
-    positions = [parked.log_sequence for parked in run]
-    end = max(positions, default=0)
-    held = account.blocked
-    if held is not None and held.held_from is not None:
-        parked_all = account.parked.values()
-        correction = correction or held.corrections or any(p.correction for p in parked_all)
-        positions = [held.held_from, *(p.log_sequence for p in parked_all)]
-        end = log_sequence - 1
-    if correction:
-        positions, end = [1], log_sequence - 1
-    if not positions or end < 1:
-        return None
-    return NeedHistory(
-        stream_id=account.stream_id, from_log_sequence=min(positions), to_log_sequence=end
-    )
-
-
-def _is_correction(entry: Entry) -> bool:
-    return entry.envelope.event_type in ("TradeBusted", "TradeAmended")
 
 
 class _PlaceFinder(AccountFold):

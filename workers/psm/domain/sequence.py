@@ -8,9 +8,9 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError
 from psm.contracts.subjects import is_stream_id
-from psm.domain.account import Account
+from psm.domain.account import Account, Parked
 from psm.domain.messages import LogMessage
-from psm.domain.outcomes import Outcome
+from psm.domain.outcomes import NeedHistory, Outcome
 from psm.domain.windows import same_hash
 
 SEQUENCE_AHEAD_MAX = 100_000
@@ -125,3 +125,40 @@ def _parked_under(account: Account, identity: bytes) -> int | None:
         if parked.identity == identity:
             return number
     return None
+
+
+def run_after(account: Account, number: int) -> list[Parked]:
+    """Return the parked events that follow `number` without a gap."""
+    run = []
+    while (number := number + 1) in account.parked:
+        run.append(account.parked[number])
+    return run
+
+
+def history_wanted(account: Account, entry: Entry, log_sequence: int) -> NeedHistory | None:
+    """Return the range of the stream that is needed when the next number is folded.
+
+    A correction among what is folded needs the whole stream.
+    """
+    run = run_after(account, entry.number)
+    correction = is_correction(entry) or any(parked.correction for parked in run)
+    positions = [parked.log_sequence for parked in run]
+    end = max(positions, default=0)
+    held = account.blocked
+    if held is not None and held.held_from is not None:
+        parked_all = account.parked.values()
+        correction = correction or held.corrections or any(p.correction for p in parked_all)
+        positions = [held.held_from, *(p.log_sequence for p in parked_all)]
+        end = log_sequence - 1
+    if correction:
+        positions, end = [1], log_sequence - 1
+    if not positions or end < 1:
+        return None
+    return NeedHistory(
+        stream_id=account.stream_id, from_log_sequence=min(positions), to_log_sequence=end
+    )
+
+
+def is_correction(entry: Entry) -> bool:
+    """Return whether the event corrects an earlier one."""
+    return entry.envelope.event_type in ("TradeBusted", "TradeAmended")

@@ -503,7 +503,8 @@ def crossings(
 ) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
     """Return (levels crossed upwards now, levels that stay disarmed), both ascending.
 
-    A level arms again below 0.95 of itself. Equity that is not positive counts as level 1.0 alone.
+    A level arms again below 0.95 of itself. Equity that is not positive is beyond every level, and
+    is told as level 1.0 alone.
     """
     if valuation.equity is None:
         return (), warned
@@ -520,9 +521,9 @@ def crossings(
             disarmed.append(name)
     if leverage_limit is not None:
         used = valuation.leverage or ZERO
-        if used > leverage_limit:
+        if ruined or used > leverage_limit:
             disarmed.append(LEVERAGE_LIMIT)
-            if LEVERAGE_LIMIT not in warned:
+            if LEVERAGE_LIMIT not in warned and not ruined:
                 crossed.append(LEVERAGE_LIMIT)
         elif LEVERAGE_LIMIT in warned and used >= multiply(leverage_limit, _REARM):
             disarmed.append(LEVERAGE_LIMIT)

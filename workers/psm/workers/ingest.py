@@ -7,11 +7,14 @@ from opentelemetry import context, propagate
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.contracts.codec import decode_untyped
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
+from psm.contracts.numbering import OPERATOR_EVENTS
 from psm.contracts.publisher import Appended, Publisher
 from psm.workers.problems import contract_problem, problem
 
+OPERATOR_ONLY = frozenset({"RulesEnabled", *OPERATOR_EVENTS})
 _RETRY = {"Retry-After": "1"}
 
 
@@ -30,6 +33,14 @@ async def append_event(request: Request, publisher: Publisher | None) -> Respons
     body = await _body(request)
     if body is None:
         return problem("body-too-large", f"an event has at most {MAX_BODY_BYTES} bytes", path)
+    try:
+        fields = decode_untyped(body)
+    except ContractError as error:
+        return contract_problem(error, path)
+    if fields.get("event_type") in OPERATOR_ONLY:
+        # Unknown rules would stop every worker: that is no business of a trading service.
+        detail = "publish it to its subject with the operator's own NATS credentials"
+        return problem("operators-only", detail, path)
     # The caller's trace goes on in the headers of the message.
     token = context.attach(propagate.extract(dict(request.headers)))
     try:

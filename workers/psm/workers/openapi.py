@@ -35,6 +35,7 @@ _READ_PROBLEMS = (
 _APPEND_PROBLEMS = (
     "invalid-json",
     "ingest-off",
+    "operators-only",
     "conflict",
     "body-too-large",
     "unsupported-media-type",

@@ -14,13 +14,14 @@ import msgspec
 import structlog
 
 from psm.adapters.metrics import Metrics
+from psm.adapters.tracing import child_span
 from psm.contracts import subjects
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
-from psm.domain.outcomes import Folded, NeedHistory, Outcome
+from psm.domain.outcomes import Folded, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.sequence import is_rejected
 from psm.domain.snapshot import dump_account, dump_checkpoint
 from psm.workers.cursor import Cursor, digest_of
@@ -47,8 +48,9 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
         snapshot_interval_s: changed accounts are saved this often ...
         snapshot_events: ... or after this many events of one account, but not more often than
             a twelfth of the interval.
-        quiet_messages: a cursor is committed after this many messages without updates ...
-        quiet_s: ... or this long after the first of them.
+        quiet_messages: after this many messages without updates a cursor is committed, after this
+            many that changed no account a checkpoint is written.
+        quiet_s: a cursor is committed this long after the last one if messages came.
         idle_s: a cursor is committed this long after the last one, before it ages out.
     """
 
@@ -125,6 +127,7 @@ class Partition:
         self._updates: list[Update] = []
         self._traceparents: dict[int, str] = {}
         self._quiet_messages = 0
+        self._unsaved = 0  # messages folded since the last checkpoint
         self._committing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._saved: dict[str, int] = {}
@@ -141,6 +144,7 @@ class Partition:
         Raises:
             FencedError: another worker owns the partition.
             LogDamagedError: the log is not what was committed against.
+            UnknownRulesError: the log needs a newer version; what came before is committed.
             TransientError: the broker does not answer while recovering.
         """
         try:
@@ -154,6 +158,9 @@ class Partition:
                     await self._take(message)
                 await self._after_batch()
             await self._drain()
+        except UnknownRulesError:
+            await self._drain()  # nothing was changed by them, and what came before is right
+            raise
         finally:
             await self._abandon()
 
@@ -191,6 +198,9 @@ class Partition:
         replaying = message.log_sequence <= self._replay_to
         seen = self._last_seen(message)
         result = await self._fold(message)
+        if result.outcome is Outcome.PARKED:
+            await self._check_hidden(message, seen)
+        self._unsaved += 1
         hashed = event_hash(message.data).hex()
         if replaying:
             self._check_replayed(message, hashed)
@@ -200,8 +210,6 @@ class Partition:
             raise HiddenMessageError(
                 f"partition {self.partition}: log sequence {self._replay_to} was not delivered"
             )
-        if result.outcome is Outcome.PARKED:
-            await self._check_hidden(message, seen)
         self._outcomes[result.outcome] += 1
         await self._queue(message, hashed, result.updates)
         self.stats.position = message.log_sequence
@@ -320,7 +328,9 @@ class Partition:
     async def _commit(self, commit: Commit) -> None:
         crash_point("worker.before_commit")
         started = time.monotonic()
-        self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
+        attributes = {"psm.partition": self.partition, "psm.updates": len(commit.updates)}
+        with child_span("psm.commit", None, attributes, commit.traceparents.values()):
+            self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
         crash_point("worker.after_commit")
         self._committed_at = time.monotonic()
         self.stats.commits += 1
@@ -339,10 +349,17 @@ class Partition:
 
     async def _after_batch(self) -> None:
         crash_point("worker.after_fold")
+        if self._committing is not None and self._committing.done():
+            await self._settle()  # fencing must be noticed even when nothing more is to commit
         now = time.monotonic()
+        if now - self._watched_at >= _WATCH_EVERY_S:
+            self._watched_at = now
+            await self._watch()
         if self._outcomes:
             self._metrics.folded(self.partition, self._outcomes)
             self._outcomes.clear()
+        if self._inside_input:
+            return
         quiet = self._folded[0] > self._submitted and (
             self._quiet_messages >= self._settings.quiet_messages
             or now - self._committed_at >= self._settings.quiet_s
@@ -355,9 +372,15 @@ class Partition:
             await task
         if self.stats.live and self._saving is None and self._checkpoint_due(now):
             await self._start_checkpoint()
-        if now - self._watched_at >= _WATCH_EVERY_S:
-            self._watched_at = now
-            await self._watch()
+
+    @property
+    def _inside_input(self) -> bool:
+        """Whether an earlier owner committed a part of the next input, which is not here yet.
+
+        Until then nothing may be committed: a cursor with part 0 would let the next owner commit
+        that part again. Nor may anything be saved, which needs a commit.
+        """
+        return self._recovered_part[0] > 0
 
     async def _watch(self) -> None:
         """Compare the reader's position with what the leader has."""
@@ -377,12 +400,13 @@ class Partition:
         self._metrics.consumer_lag(self.partition, events=behind, seconds=age_s)
 
     def _checkpoint_due(self, now: float) -> bool:
-        if not self._books.dirty or self._folded[0] == 0:
+        if self._folded[0] == 0:
             return False
         since = now - self._checkpoint_at
         interval = self._settings.snapshot_interval_s
         if since >= interval:
-            return True
+            # Marks that concern no account are read again too: they move the start as well.
+            return bool(self._books.dirty) or self._unsaved >= self._settings.quiet_messages
         most = max(self._books.applied.values(), default=0)
         return most >= self._settings.snapshot_events and since >= interval / 12
 
@@ -405,6 +429,7 @@ class Partition:
         ]
         checkpoint = dump_checkpoint(books, log_sequence, message_hash)
         books.dirty, books.applied = {}, {}
+        self._unsaved = 0
         self._checkpoint_at = time.monotonic()
         acknowledged = self._committing
         assert acknowledged is not None
@@ -445,14 +470,14 @@ class Partition:
 
     async def _drain(self) -> None:
         """Leave nothing folded and uncommitted, nothing committed and unsaved."""
-        if not self.stats.live:
+        if not self.stats.live or self._inside_input:
             return
         if self._updates or self._folded[0] > self._submitted:
             await self._flush()
         await self._settle()
         if self._saving is not None:
             await self._saving
-        if self._books.dirty and self._folded[0]:
+        if (self._books.dirty or self._unsaved) and self._folded[0]:
             await self._start_checkpoint()
             assert self._saving is not None
             await self._saving

@@ -17,6 +17,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "malformed-parameter": (400, "Malformed query parameter"),
     "invalid-json": (400, "The body is not JSON"),
     "ingest-off": (403, "Appending is switched off"),
+    "operators-only": (403, "Only operators may append this"),
     "unknown-account": (404, "Unknown account"),
     "unknown-path": (404, "Unknown path"),
     "wrong-method": (405, "Method not allowed"),

@@ -21,6 +21,7 @@ from psm.adapters import postgres
 from psm.adapters.jetstream import OrderedReader, StoredMessage, get, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
+from psm.adapters.tracing import child_span
 from psm.contracts.errors import (
     ConfigError,
     FencedError,
@@ -158,14 +159,19 @@ class Follower:
         kinds = self._projection.kinds
         updates = [update for update in ready.updates if update.kind in kinds]
         started = time.perf_counter()
-        async with postgres.transaction(self._pool) as connection:
-            # The checkpoint first: its row is the lock that a rebuild's swap holds, and a
-            # projector that is refused has touched no row yet.
-            await checkpoints.advance(
-                connection, self._projection.name, ready.checkpoint, expected=self._checkpoint
-            )
-            rows = await self._projection.apply(connection, updates)
-            crash_point("projector.before_commit")
+        attributes: dict[str, str | int] = {
+            "psm.projection": self._projection.name,
+            "psm.partition": self._partition,
+        }
+        with child_span("psm.project", None, attributes, (u.traceparent for u in updates)):
+            async with postgres.transaction(self._pool) as connection:
+                # The checkpoint first: its row is the lock that a rebuild's swap holds, and a
+                # projector that is refused has touched no row yet.
+                await checkpoints.advance(
+                    connection, self._projection.name, ready.checkpoint, expected=self._checkpoint
+                )
+                rows = await self._projection.apply(connection, updates)
+                crash_point("projector.before_commit")
         crash_point("projector.after_commit")
         self._checkpoint = ready.checkpoint
         seconds = time.perf_counter() - started

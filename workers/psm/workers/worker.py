@@ -54,9 +54,7 @@ class Worker:
             if late:
                 _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
         finally:
-            for task in (*loops, stopping):
-                task.cancel()
-            await asyncio.gather(*loops, stopping, return_exceptions=True)
+            await _ended({*loops, stopping})
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""
@@ -121,3 +119,11 @@ class Worker:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they end: a cancellation that meets a result at once can be lost."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=1.0)

@@ -152,12 +152,16 @@ class EmbeddedPostgres:
         password_file.write_text(password)
         if user:
             os.chown(self._cluster, *user)
-        # In the system's temporary folder, since `user` may not enter ours.
+        # Another user may enter neither our folder nor, perhaps, the one for temporary files: it
+        # gets the open file.
         with tempfile.NamedTemporaryFile(suffix=".pw") as handed, self._opened() as (data, keep):
             handed.write(password.encode())
             handed.flush()
+            handed_name = handed.name
             if user:
                 os.chown(handed.name, *user)
+                handed_name = f"/proc/self/fd/{handed.fileno()}"
+                keep = (*keep, handed.fileno())
             command: list[str | Path] = [
                 bin_folder / "initdb",
                 f"--pgdata={data}",
@@ -166,7 +170,7 @@ class EmbeddedPostgres:
                 "--locale-provider=builtin",
                 "--locale=C.UTF-8",
                 "--auth=scram-sha-256",
-                f"--pwfile={handed.name}",
+                f"--pwfile={handed_name}",
                 "--data-checksums",
                 *([] if self._sync else ["--no-sync"]),
             ]

@@ -127,7 +127,7 @@ class _Demo:
             await feed.stop()
             await asyncio.sleep(_REFRESH_S)  # the last events reach the views
             await board.refresh()
-            self._console.print(board.render())
+            self._console.print(board.render(self._console.width))
         finally:
             await feed.stop()
             await nc.close()
@@ -142,9 +142,9 @@ class _Demo:
                 await board.refresh()
                 feed.keep(board)
                 if live is not None:
-                    live.update(board.render(), refresh=True)
+                    live.update(board.render(self._console.width), refresh=True)
                 elif time.monotonic() >= next_snapshot:
-                    self._console.print(board.render())
+                    self._console.print(board.render(self._console.width))
                     next_snapshot += _SNAPSHOT_EVERY_S
                 pause = min(_REFRESH_S, max(ends - time.monotonic(), 0.001))
                 with contextlib.suppress(TimeoutError):

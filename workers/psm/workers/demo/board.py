@@ -27,13 +27,16 @@ _REQUEST_S = 1.0
 _WINDOW = 500
 _RATE_S = 5.0
 _CENT = Decimal("0.01")
-_POSITION_COLUMNS = (
-    "account", "symbol", "side", "size", "entry", "mark", "unrealized", "realized", "funding",
-)  # fmt: skip
+_WIDE = 110
 _ACCOUNT_COLUMNS = (
-    "account", "equity", "cash", "unrealized", "realized net", "margin", "leverage", "drawdown",
-    "sequence", "flags",
+    "account", "equity", "uPnL", "realized", "leverage", "drawdown", "sequence",
+    "cash", "margin", "flags",
 )  # fmt: skip
+_POSITION_COLUMNS = (
+    "account", "symbol", "side", "size", "entry", "mark", "uPnL", "realized", "funding",
+)  # fmt: skip
+_NARROW_ACCOUNT, _NARROW_POSITION = 7, 8  # how many of them fit on 80 columns
+_LEFT = frozenset({"account", "symbol", "side", "flags"})
 
 
 class _UpdateTime(msgspec.Struct, frozen=True):
@@ -74,10 +77,14 @@ class Board:
                 self._states[account_id] = msgspec.json.decode(answer.data)
         self.note = ""
 
-    def render(self) -> RenderableType:
-        """Return header, accounts and positions."""
-        parts: list[RenderableType] = [Text(self._headline(), style="bold"), self._account_table()]
-        parts.append(self._position_table())
+    def render(self, width: int) -> RenderableType:
+        """Return header, accounts and positions, as much of them as fits."""
+        wide = width >= _WIDE
+        parts: list[RenderableType] = [
+            Text(self._headline(), style="bold"),
+            self._account_table(None if wide else _NARROW_ACCOUNT),
+            self._position_table(None if wide else _NARROW_POSITION),
+        ]
         if self.note:
             parts.append(Text(self.note, style="yellow"))
         return Group(*parts)
@@ -93,35 +100,39 @@ class Board:
         recent = sum(1 for moment in self._arrivals if now - moment <= _RATE_S)
         delay = f"{statistics.median(self._delays_ms):.1f} ms" if self._delays_ms else "-"
         return (
-            f"{_clock(now - self._started)}   {self._updates:,} state updates, "
-            f"{recent / _RATE_S:.0f}/s   median from the log to this subscriber: {delay}"
+            f"{_clock(now - self._started)}  {self._updates:,} state updates, "
+            f"{recent / _RATE_S:.0f}/s, median {delay} from the log to here"
         )
 
-    def _account_table(self) -> Table:
-        table = _table(_ACCOUNT_COLUMNS, text=("account", "flags"))
+    def _account_table(self, columns: int | None) -> Table:
+        table = _table(_ACCOUNT_COLUMNS[:columns])
         for account_id, state in sorted(self._states.items()):
-            cash = state["cash"].get(state["currency"])
-            table.add_row(
-                Text(account_id),
-                _money(state["equity"]),
-                _money(cash),
-                _signed(state["unrealized_pnl"]),
-                _signed(state["realized_pnl_net"]),
-                _money(state["margin_initial"]),
-                _money(state["leverage"]),
-                _percent(state["drawdown"]),
-                Text(str(state["sequence_number"])),
-                Text(" ".join(state["flags"]), style="yellow"),
-            )
+            table.add_row(*_account(account_id, state)[:columns])
         return table
 
-    def _position_table(self) -> Table:
-        table = _table(_POSITION_COLUMNS, text=("account", "symbol", "side"))
+    def _position_table(self, columns: int | None) -> Table:
+        table = _table(_POSITION_COLUMNS[:columns])
         for account_id, state in sorted(self._states.items()):
             for symbol, position in sorted(state["positions"].items()):
                 if position["side"] != "flat":
-                    table.add_row(Text(account_id), Text(symbol), *_position(position))
+                    row = [Text(account_id), Text(symbol), *_position(position)]
+                    table.add_row(*row[:columns])
         return table
+
+
+def _account(account_id: str, state: Mapping[str, Any]) -> list[Text]:
+    return [
+        Text(account_id),
+        _money(state["equity"]),
+        _signed(state["unrealized_pnl"]),
+        _signed(state["realized_pnl_net"]),
+        _money(state["leverage"]),
+        _percent(state["drawdown"]),
+        Text(str(state["sequence_number"])),
+        _money(state["cash"].get(state["currency"])),
+        _money(state["margin_initial"]),
+        Text(" ".join(state["flags"]), style="yellow"),
+    ]
 
 
 def _position(position: Mapping[str, Any]) -> list[Text]:
@@ -137,10 +148,10 @@ def _position(position: Mapping[str, Any]) -> list[Text]:
     ]
 
 
-def _table(columns: Sequence[str], text: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
     for name in columns:
-        table.add_column(name, justify="left" if name in text else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     return table
 
 

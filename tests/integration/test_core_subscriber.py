@@ -1,0 +1,163 @@
+"""The examples of docs and README: a producer and a risk engine that need nats-py only."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from examples import producer, risk_engine
+from examples.risk_engine import Positions
+from nats.aio.client import Client
+from tests.support.running import SETTLE_S, Running, psm_up, run
+
+ACCOUNTS = ("acc_a", "acc_b")
+SYMBOLS = ("BTC-PERP", "ETH-PERP")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with psm_up(tmp_path_factory.mktemp("up"), "--no-sync") as running:
+        yield running
+
+
+@pytest.fixture
+async def nc(running: Running) -> AsyncIterator[Client]:
+    nc = await quiet_connection(running)
+    yield nc
+    await nc.close()
+
+
+async def test_a_late_start_knows_every_position(running: Running, nc: Client) -> None:
+    """Who starts after the events knows all symbols of all accounts, and then follows."""
+    for account in ACCOUNTS:
+        for symbol in SYMBOLS:
+            await fill(nc, account, symbol, "buy")
+    positions = Positions(nc)
+    await positions.start()
+    await assert_same(running, positions)
+    await fill(nc, "acc_a", "BTC-PERP", "sell")
+    await fill(nc, "acc_new", "BTC-PERP", "sell")
+    await assert_same(running, positions, "acc_new")
+    assert positions.repaired == 0
+
+
+async def test_lost_updates_show_at_the_next_one_and_are_read_again(
+    running: Running, nc: Client
+) -> None:
+    """A slow reader loses messages; the next one's headers tell, and PSM has what is missing."""
+    slow = await quiet_connection(running)
+    positions = Positions(slow, pending_limit=1)
+    await positions.start()
+    async with positions.lock:  # it is busy, and its one place for the unread is soon taken
+        for _ in range(5):
+            await fill(nc, "acc_a", "BTC-PERP", "buy")
+        await fill(nc, "acc_b", "ETH-PERP", "buy")
+        await published(running, "acc_b")
+    await fill(nc, "acc_a", "ETH-PERP", "buy")
+    await fill(nc, "acc_b", "BTC-PERP", "buy")
+    await assert_same(running, positions)
+    assert positions.repaired >= 3
+    await slow.close()
+
+
+async def test_a_loss_at_the_end_is_found_by_a_check(running: Running, nc: Client) -> None:
+    """Where no later update tells of the loss, the last message per subject does."""
+    slow = await quiet_connection(running)
+    positions = Positions(slow, pending_limit=1)
+    await positions.start()
+    async with positions.lock:
+        for _ in range(4):
+            await fill(nc, "acc_a", "BTC-PERP", "sell")
+        await published(running, "acc_a")
+    await asyncio.sleep(0.2)
+    assert positions.by_key["acc_a", "BTC-PERP"] != (await view(running, "acc_a"))["BTC-PERP"]
+    await positions.check()
+    await assert_same(running, positions)
+    await slow.close()
+
+
+def test_the_producer_runs_as_a_command(running: Running) -> None:
+    """What a reader of the docs tries first works, and numbers follow each other."""
+    command = [sys.executable, producer.__file__, "acc_cmd", "buy", "BTC-PERP", "0.5", "42000"]
+    for number in (1, 2):
+        done = run([*command, "--commission", "2.10", "--url", running.nats_url])
+        assert done.stdout == f"acc_cmd: event {number} is in the log\n"
+    _, state = running.get("/psm/state/acc_cmd?min_sequence=2")
+    assert state["positions"]["BTC-PERP"]["size"] == "1"
+
+
+async def test_two_producers_share_an_account(running: Running, nc: Client) -> None:
+    """Who is refused looks again: no number is lost and none is used twice."""
+    second = await nats.connect(running.nats_url)
+    await asyncio.gather(
+        *(fill(client, "acc_two", "BTC-PERP", "buy", 10) for client in (nc, second))
+    )
+    await second.close()
+    _, state = running.get("/psm/state/acc_two?min_sequence=20")
+    assert (state["sequence_number"], state["status"]) == (20, "open")
+
+
+def test_examples_are_short_and_import_nothing_of_ours() -> None:
+    """They show how little is needed."""
+    for module in (producer, risk_engine):
+        source = Path(str(module.__file__)).read_text()
+        assert "import psm" not in source
+        assert "from psm" not in source
+        assert len(source.splitlines()) < 150
+
+
+async def quiet_connection(running: Running) -> Client:
+    """A connection that is not loud about the messages it loses on purpose."""
+
+    async def ignore(_: Exception) -> None:
+        return
+
+    return await nats.connect(running.nats_url, error_cb=ignore)
+
+
+async def fill(nc: Client, account: str, symbol: str, side: str, times: int = 1) -> None:
+    payload = {"symbol": symbol, "side": side, "quantity": "0.1", "price": "2000"}
+    for _ in range(times):
+        await producer.append(nc, account, "TradeExecuted", payload)
+
+
+async def view(running: Running, account: str) -> dict[str, Any]:
+    status, answer = await asyncio.to_thread(running.get, f"/psm/positions/{account}")
+    assert status == 200
+    return dict(answer["positions"])
+
+
+async def published(running: Running, account: str) -> None:
+    """Wait until PSM has published the account's last event: the view follows the stream."""
+    nc = await nats.connect(running.nats_url)
+    _, number = await producer.last(nc, account)
+    await nc.close()
+    path = f"/psm/state/{account}?min_sequence={number}"
+    status, _ = await asyncio.to_thread(running.get, path)
+    assert status == 200
+
+
+async def assert_same(running: Running, positions: Positions, *more: str) -> None:
+    """Wait until the follower has what the views have, figure by figure."""
+    for account in (*ACCOUNTS, *more):
+        await published(running, account)
+        expected = await view(running, account)
+        deadline = time.monotonic() + SETTLE_S
+        while known(positions, account, expected) != expected and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        assert known(positions, account, expected) == expected
+
+
+def known(positions: Positions, account: str, like: dict[str, Any]) -> dict[str, Any]:
+    """Return what the follower knows of an account, in the figures of `like`."""
+    found = {symbol: p for (owner, symbol), p in positions.by_key.items() if owner == account}
+    return {
+        symbol: {name: position.get(name) for name in like.get(symbol, position)}
+        for symbol, position in found.items()
+    }

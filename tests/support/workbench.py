@@ -1,0 +1,147 @@
+"""A broker with the streams of PSM on it, and partitions and workers to run there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from nats.aio.client import Client
+from tests.support import feed, log_oracle
+from tests.support.events import Sent
+from tests.support.log_oracle import Verdict
+from tests.support.twins import FaultyLog
+
+from psm.adapters import telemetry
+from psm.adapters.jetstream import connect, last_for
+from psm.adapters.jetstream.streams_apply import apply
+from psm.workers.cursor import Cursor, load_cursor
+from psm.workers.log_store import JetStreamSnapshots
+from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.ports import EventLog, SnapshotStore
+from psm.workers.settings import Settings
+from psm.workers.worker import Worker
+
+WAIT_S = 20.0
+_METRICS = telemetry.quiet().metrics
+
+
+class Bench:
+    """One broker; the partitions it runs share a connection."""
+
+    def __init__(self, nc: Client, settings: Settings) -> None:
+        self.nc = nc
+        self.settings = settings
+
+    async def publish(self, *messages: Sent | Iterable[Sent]) -> int:
+        """Publish in order; return the last log sequence."""
+        flat = [m for one in messages for m in ([one] if isinstance(one, Sent) else one)]
+        return await feed.publish(self.nc, flat)
+
+    def tuning(self, **changed: Any) -> PartitionSettings:
+        """Return settings of the loop: no snapshots by themselves unless told."""
+        fields: dict[str, Any] = {
+            "partitions": self.settings.partitions,
+            "valuation_interval_ns": self.settings.valuation_interval_ms * 1_000_000,
+            "snapshot_interval_s": 3600.0,
+            **changed,
+        }
+        return PartitionSettings(**fields)
+
+    def log(self, number: int = 0) -> FaultyLog:
+        """Return the log of a partition."""
+        return FaultyLog(self.nc, number)
+
+    def snapshots(self, number: int = 0) -> JetStreamSnapshots:
+        """Return the snapshots of a partition."""
+        return JetStreamSnapshots(self.nc, number)
+
+    def partition(
+        self,
+        number: int = 0,
+        log: EventLog | None = None,
+        store: SnapshotStore | None = None,
+        **tuning: Any,
+    ) -> Partition:
+        """Return a partition that was not started."""
+        return Partition(
+            number,
+            log or self.log(number),
+            store or self.snapshots(number),
+            self.tuning(**tuning),
+            _METRICS,
+        )
+
+    @asynccontextmanager
+    async def running(self, partition: Partition) -> AsyncIterator[asyncio.Task[None]]:
+        """Run a partition while the block runs, then stop it cleanly and raise what it raised."""
+        task = asyncio.create_task(partition.run())
+        try:
+            yield task
+            partition.stop()
+            await asyncio.wait_for(task, WAIT_S)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def run_until(self, partition: Partition, log_sequence: int) -> None:
+        """Run a partition until it folded a message; then stop it cleanly."""
+        async with self.running(partition) as task:
+            await until(
+                lambda: task.done() or partition.stats.position >= log_sequence,
+                f"log sequence {log_sequence} is folded",
+            )
+
+    @asynccontextmanager
+    async def worker(self, **tuning: Any) -> AsyncIterator[Worker]:
+        """Run all partitions while the block runs, then stop them cleanly."""
+        worker = Worker(self.nc, range(self.settings.partitions), self.tuning(**tuning), _METRICS)
+        task = asyncio.create_task(worker.run())
+        try:
+            await until(lambda: worker.readiness()[0], "the worker is ready")
+            yield worker
+            worker.stop()
+            await asyncio.wait_for(task, WAIT_S)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def cursor(self, number: int = 0) -> Cursor:
+        """Return the committed cursor of a partition."""
+        stored = await last_for(self.nc, "PSM", f"psm.cursor.{number}")
+        assert stored is not None
+        return load_cursor(stored.data)
+
+    async def judge(self, **more: Any) -> Verdict:
+        """Ask the oracle."""
+        return await log_oracle.judge(self.nc, self.settings, **more)
+
+
+@asynccontextmanager
+async def open_bench(
+    url: str, *, partitions: int = 1, valuation_interval_ms: int = 20
+) -> AsyncIterator[Bench]:
+    """Connect, make the streams, give the bench."""
+    settings = Settings(
+        nats_url=url, partitions=partitions, valuation_interval_ms=valuation_interval_ms
+    )
+    nc = await connect(url, name="test")
+    try:
+        await apply(nc, settings)
+        yield Bench(nc, settings)
+    finally:
+        await nc.close()
+
+
+async def until(found: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:
+    """Wait until `found` returns something true.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        await asyncio.sleep(0.01)

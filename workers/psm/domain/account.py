@@ -118,6 +118,7 @@ class Account:
         ended: ids of ended orders, oldest first.
         leverages: by symbol; the empty symbol stands for the account.
         refused: places whose event changed nothing; corrections need to know them.
+        rates: symbols whose marks convert its currencies, as the books indexed them.
         splits: symbol -> (number of the mark that is of old units, new units per old one).
         parked: events waiting for a gap to close, by sequence number.
         blocked: why the stream stopped, or None.
@@ -152,6 +153,7 @@ class Account:
         "parked",
         "peak_equity",
         "positions",
+        "rates",
         "refused",
         "settles",
         "splits",
@@ -192,6 +194,7 @@ class Account:
         self.valuation: Valuation | None = None
         self._account_digest: bytes | None = None
         self.settles: dict[str, int] = {}
+        self.rates: tuple[str, ...] = ()
         self.open_order_count = 0
         self.worths = Worths(())
         self._part_digests: dict[str, bytes] = {}
@@ -281,6 +284,13 @@ class Account:
         """Keep an order; of the ended ones the last 256."""
         before = self.orders.get(order.order_id)
         was_open = before is not None and before.open
+        if order.external and not order.filled_quantity:  # a bust took its only fill
+            if self.orders.pop(order.order_id, None) is not None:
+                self.open_order_count -= was_open
+                self._put_digest(f"o{order.order_id}", None)
+                if not was_open:
+                    self.ended.remove(order.order_id)
+            return
         self.orders[order.order_id] = order
         self.open_order_count += order.open - was_open
         self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -18,7 +19,7 @@ from psm.domain.books import Books
 from psm.domain.corrections import Corrector, Place
 from psm.domain.evolve import evolve
 from psm.domain.messages import LogMessage
-from psm.domain.money import ONE, ZERO, multiply
+from psm.domain.money import ONE, ZERO, multiply, scaled
 from psm.domain.orders import Order
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
 from psm.domain.positions import Step
@@ -232,7 +233,9 @@ class AccountFold:
             places = find_places(self)[: account.version]
             corrector = Corrector(account, places, books.instruments, books.defined_at)
             return corrector.effect(event)
-        setting = Setting(instruments=books.instruments, price_of=books.mark_price)
+        setting = Setting(
+            instruments=books.instruments, price_of=partial(books.mark_price, account)
+        )
         return evolve(account, cast("AccountEvent", event), setting)
 
     def _peak(self, account: Account, effect: Effect, equity: Decimal | None) -> Decimal | None:
@@ -251,7 +254,7 @@ class AccountFold:
             return
         number, before = account.splits.get(symbol, (0, ONE))
         if number == mark.sequence_number:
-            ratio = multiply(ratio, before)
+            ratio = scaled(ratio, before, ONE)
         account.splits[symbol] = (mark.sequence_number, ratio)
 
     def _seal_run(self, account: Account, number: int) -> None:

@@ -17,7 +17,9 @@ from psm.domain.valuation import (
     Mark,
     Valuation,
     crossings,
+    instrument_for,
     is_rate,
+    mark_for,
     peak_after_equity,
     valuate,
 )
@@ -80,7 +82,7 @@ class Books:
     def restore(self, account: Account) -> None:
         """Take in an account that was loaded from a snapshot."""
         self.accounts[account.stream_id] = account
-        self.index(account, account.positions)
+        self.index(account, (*account.positions, *(o.symbol for o in account.open_orders())))
         if account.unpublished:
             self.unpublished[account.stream_id] = account
 
@@ -92,31 +94,33 @@ class Books:
         """Keep the index of holders true after positions, orders or cash changed.
 
         An account holds what its valuation depends on: open positions, open orders, and the rates
-        of its currencies. A rate once needed stays indexed: harmless, and rare.
+        of its currencies. The index follows from the account alone, so that one restored from a
+        snapshot is published at the same marks.
         """
-        home = account.currency
-        for symbol in symbols:
+        rates = self._rates_of(account)
+        ordered = [order.symbol for order in account.open_orders()]
+        for symbol in dict.fromkeys((*symbols, *account.rates, *rates)):
             position = account.positions.get(symbol)
-            if position is not None and position.size:
-                self.holders.setdefault(symbol, {})[account.stream_id] = account
-                if position.instrument.settle != home:
-                    self._index_rate(account, position.instrument.settle)
-            elif any(order.symbol == symbol for order in account.open_orders()):
+            held = position is not None and bool(position.size)
+            if held or symbol in ordered or symbol in rates:
                 self.holders.setdefault(symbol, {})[account.stream_id] = account
             elif symbol in self.holders:
                 self.holders[symbol].pop(account.stream_id, None)
-        for currency in account.cash:
-            if currency != home:
-                self._index_rate(account, currency)
+        account.rates = rates
 
-    def _index_rate(self, account: Account, currency: str) -> None:
-        symbol = f"{currency}{account.currency}"
-        self.holders.setdefault(symbol, {})[account.stream_id] = account
+    def _rates_of(self, account: Account) -> tuple[str, ...]:
+        """Return the symbols whose marks convert what the account has or has ordered."""
+        home = account.currency
+        needed = dict.fromkeys((*account.cash, *account.settles))
+        if account.has_open_orders:
+            for order in account.open_orders():
+                needed[instrument_for(account, order.symbol, self.instruments).settle] = None
+        return tuple(f"{currency}{home}" for currency in needed if currency != home)
 
-    def mark_price(self, symbol: str) -> Decimal | None:
-        """Return a symbol's current mark."""
+    def mark_price(self, account: Account, symbol: str) -> Decimal | None:
+        """Return a symbol's current mark, in the account's units."""
         mark = self.marks.get(symbol)
-        return None if mark is None else mark.price
+        return None if mark is None else mark_for(account, symbol, mark)
 
     def rate(self, account: Account, currency: str) -> Decimal | None:
         """Return the value of one unit of `currency` in the account currency, None if unknown.
@@ -138,7 +142,9 @@ class Books:
     def valuation(self, account: Account) -> Valuation:
         """Return the account's valuation at the current marks; computed when needed, then kept."""
         if account.valuation is None:
-            account.valuation = valuate(account, self.marks, partial(self.rate, account))
+            account.valuation = valuate(
+                account, self.marks, partial(self.rate, account), self.instruments
+            )
         return account.valuation
 
     def revalue(self, account: Account, symbols: Iterable[str]) -> tuple[Level, ...]:

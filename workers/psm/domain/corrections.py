@@ -21,7 +21,7 @@ from psm.contracts.events import AccountEvent, TradeAmended, TradeBusted, TradeE
 from psm.domain import orders
 from psm.domain.account import Account, Effect, TotalName
 from psm.domain.evolve import evolve
-from psm.domain.money import ZERO, multiply, subtract
+from psm.domain.money import ZERO, subtract
 from psm.domain.positions import Instrument, Position, Step
 from psm.domain.setting import Setting
 from psm.domain.windows import KeyWindow
@@ -80,9 +80,9 @@ class Corrector:
         corrected: dict[str, TradeExecuted | None] = {}
         for place in self._applied:
             if isinstance(place.event, TradeBusted | TradeAmended):
-                self._correct(corrected, place.event)
+                self._correct(corrected, place.event, place.number)
         before = dict(corrected)
-        old, new = self._correct(corrected, correction)
+        old = self._correct(corrected, correction, self._account.version + 1)
         symbol = old.symbol
         was, now = self._book(symbol, before), self._book(symbol, corrected)
         self._check_position(symbol, was.position)
@@ -90,14 +90,17 @@ class Corrector:
             cash=tuple(_difference(was.cash, now.cash)),
             totals=tuple((c, n, v) for (c, n), v in _difference(was.totals, now.totals)),
             steps=(self._step(symbol, now.position),),
-            orders=self._order(old, new),
+            orders=self._order(old.order_id, corrected),
         )
 
     def _correct(
-        self, corrected: dict[str, TradeExecuted | None], correction: Correction
-    ) -> tuple[TradeExecuted, TradeExecuted | None]:
-        """Note a correction; return (trade so far, trade from now on)."""
-        event_id, original = self._target(correction)
+        self,
+        corrected: dict[str, TradeExecuted | None],
+        correction: Correction,
+        number: int,
+    ) -> TradeExecuted:
+        """Note the correction at place `number`; return the trade as it was before."""
+        event_id, original = self._target(correction, number)
         current = corrected.get(event_id, original)
         if current is None:
             raise ContractError("unknown_trade", f"trade {event_id} was busted before", None)
@@ -114,9 +117,10 @@ class Corrector:
                 )
             new = msgspec.structs.replace(current, **changes)
         corrected[event_id] = new
-        return current, new
+        return current
 
-    def _target(self, correction: Correction) -> tuple[str, TradeExecuted]:
+    def _target(self, correction: Correction, number: int) -> tuple[str, TradeExecuted]:
+        """Return the trade that a correction at place `number` means: one that came before it."""
         if (correction.fill_id is None) == (correction.event_id is None):
             raise ContractError(
                 "invalid_payload", "either fill_id or event_id must name the trade", "payload"
@@ -125,6 +129,7 @@ class Corrector:
             (place.event_id, place.event)
             for place in self._applied
             if isinstance(place.event, TradeExecuted)
+            and place.number < number
             and (
                 place.event.fill_id == correction.fill_id
                 if correction.event_id is None
@@ -187,14 +192,21 @@ class Corrector:
             position = msgspec.structs.replace(position, instrument=held.instrument)
         return Step(position=position, change="adjusted")
 
-    def _order(self, old: TradeExecuted, new: TradeExecuted | None) -> tuple[orders.Order, ...]:
-        known = self._account.orders.get(old.order_id or "")
+    def _order(
+        self, order_id: str | None, corrected: Mapping[str, TradeExecuted | None]
+    ) -> tuple[orders.Order, ...]:
+        """Return the trade's order as all its events tell, with the corrections."""
+        known = self._account.orders.get(order_id or "")
         if known is None:
             return ()
-        order = orders.unfilled(known, old.quantity, multiply(old.quantity, old.price))
-        if new is not None:
-            order, _ = orders.filled(order, new, known.order_id)
-        return (order,)
+        order: orders.Order | None = None
+        for place in self._applied:
+            event = place.event
+            if isinstance(event, TradeExecuted):
+                event = corrected.get(place.event_id, event)
+            if event is not None:
+                order = orders.told_again(order, event, known.order_id)
+        return (orders.gone(known) if order is None else order,)
 
 
 _NOT_BOOKED = (TradeBusted, TradeAmended)

@@ -11,11 +11,29 @@ from decimal import Decimal
 import msgspec
 
 from psm.contracts.errors import ContractError
-from psm.contracts.events import OrderReplaced, OrderSubmitted, OrderType, Side, TradeExecuted
+from psm.contracts.events import (
+    AccountEvent,
+    OrderAccepted,
+    OrderCancelled,
+    OrderExpired,
+    OrderRejected,
+    OrderReplaced,
+    OrderSubmitted,
+    OrderType,
+    Side,
+    SplitApplied,
+    TradeExecuted,
+)
 from psm.contracts.updates import OrderStatus
 from psm.domain.money import ZERO, add, multiply, quotient, subtract
 
 TERMINAL_KEPT = 256
+_STATUS_AFTER: dict[type, OrderStatus] = {
+    OrderAccepted: "accepted",
+    OrderRejected: "rejected",
+    OrderCancelled: "cancelled",
+    OrderExpired: "expired",
+}
 TERMINAL: tuple[OrderStatus, ...] = ("filled", "cancelled", "rejected", "expired")
 
 
@@ -151,19 +169,33 @@ def filled(known: Order | None, event: TradeExecuted, order_id: str) -> tuple[Or
     return order, flags
 
 
-def unfilled(known: Order, quantity: Decimal, value: Decimal) -> Order:
-    """Return the order without a busted fill: filled quantity falls, what is left rises."""
-    order = msgspec.structs.replace(
-        known,
-        filled_quantity=subtract(known.filled_quantity, quantity),
-        filled_value=subtract(known.filled_value, value),
+def told_again(order: Order | None, event: AccountEvent, order_id: str) -> Order | None:
+    """Return the order after an event of its past, where corrections changed what it filled.
+
+    What contradicts the corrected past (the cancel of an order that ended earlier) does nothing.
+    """
+    if isinstance(event, SplitApplied):
+        follows = order is not None and order.open and order.symbol == event.symbol
+        return rescaled(order, event.ratio) if order is not None and follows else order
+    if getattr(event, "order_id", None) != order_id:
+        return order
+    try:
+        if isinstance(event, TradeExecuted):
+            return filled(order, event, order_id)[0]
+        if isinstance(event, OrderSubmitted):
+            return submitted(order if order is not None and order.external else None, event)
+        if isinstance(event, OrderReplaced):
+            return replaced(order, event)
+        return moved(order, order_id, _STATUS_AFTER[type(event)])
+    except ContractError:
+        return order
+
+
+def gone(known: Order) -> Order:
+    """Return an order that nobody announced and whose only fill was busted: it never was."""
+    return msgspec.structs.replace(
+        known, quantity=ZERO, filled_quantity=ZERO, filled_value=ZERO, status="cancelled"
     )
-    if order.external:
-        order = msgspec.structs.replace(order, quantity=order.filled_quantity)
-    if order.status in ("filled", "partially_filled"):
-        status = _status_of_fills(order) if order.filled_quantity else "accepted"
-        order = msgspec.structs.replace(order, status=status)
-    return order
 
 
 def rescaled(order: Order, ratio: Decimal) -> Order:

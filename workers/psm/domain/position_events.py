@@ -28,7 +28,7 @@ from psm.domain.positions import (
     notional_cash,
     reset_cost,
 )
-from psm.domain.setting import Setting, position_for
+from psm.domain.setting import Setting, instrument_of, position_for
 
 
 def position_adjusted(account: Account, event: PositionAdjusted, setting: Setting) -> Effect:
@@ -89,9 +89,12 @@ def split_applied(account: Account, event: SplitApplied, setting: Setting) -> Ef
     )
     cash = event.cash_in_lieu or ZERO
     if position is None or not position.size:
-        settle = position.instrument.settle if position else setting.home
+        settle = instrument_of(account, event.symbol, setting).settle
         return Effect(
-            cash=((settle, cash),), totals=((settle, "dividends", cash),), orders=open_orders
+            cash=((settle, cash),),
+            totals=((settle, "dividends", cash),),
+            orders=open_orders,
+            split=(event.symbol, event.ratio),
         )
     if position.instrument.inverse:
         raise ContractError(

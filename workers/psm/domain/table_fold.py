@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from psm.contracts import registry
@@ -11,6 +12,7 @@ from psm.contracts.errors import ContractError
 from psm.contracts.events import InstrumentDefined, MarkPriceUpdated, RulesEnabled
 from psm.contracts.subjects import encode_token
 from psm.contracts.updates import Level
+from psm.domain.account import Account
 from psm.domain.books import RULES_VERSION, Books
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, Outcome, UnknownRulesError
@@ -40,8 +42,9 @@ def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:
             else:
                 mark = Mark(price=event.price, sequence_number=envelope.sequence_number)
                 books.marks[event.symbol] = mark
-                if current is None or current.price != mark.price:
-                    crossed = _revalue_holders(books, message, event.symbol)
+                moved = current is None or current.price != mark.price
+                concerns = _anybody if moved else _is_split
+                crossed = _revalue_holders(books, message, event.symbol, concerns)
     due = _due_for_publication(books, message)
     for stream_id in sorted({**crossed, **due}):
         account = books.accounts[stream_id]
@@ -54,15 +57,12 @@ def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:
 
 
 def _revalue_holders(
-    books: Books, message: LogMessage, symbol: str, *, marked: bool = True
+    books: Books, message: LogMessage, symbol: str, concerns: Callable[[Account, str], bool]
 ) -> dict[str, tuple[Level, ...]]:
-    """Value every holder anew; return the warning levels crossed, by account.
-
-    Where nothing was marked, only those that the symbol converts a currency for.
-    """
+    """Value every holder it concerns anew; return the warning levels crossed, by account."""
     crossed: dict[str, tuple[Level, ...]] = {}
     for stream_id, account in books.holders.get(symbol, {}).items():
-        if message.log_sequence <= account.as_of or not (marked or is_rate(account, symbol)):
+        if message.log_sequence <= account.as_of or not concerns(account, symbol):
             continue
         books.touch(account, message.log_sequence)
         split = account.splits.get(symbol)
@@ -75,6 +75,20 @@ def _revalue_holders(
         account.unpublished[symbol] = None
         books.unpublished[stream_id] = account
     return crossed
+
+
+def _anybody(_: Account, __: str) -> bool:
+    return True
+
+
+def _is_split(account: Account, symbol: str) -> bool:
+    """Whether a mark at the same price is new: it ends the correction of the one before."""
+    return symbol in account.splits
+
+
+def _needs_definition(account: Account, symbol: str) -> bool:
+    """Whether a definition changes figures: as a rate, or of what an order reserves."""
+    return is_rate(account, symbol) or any(o.symbol == symbol for o in account.open_orders())
 
 
 def _due_for_publication(books: Books, message: LogMessage) -> dict[str, None]:
@@ -103,9 +117,11 @@ def fold_instrument(books: Books, message: LogMessage, token: str) -> Folded:
             event = cast("InstrumentDefined", _payload_of(envelope, token))
             first = event.symbol not in books.instruments
             _define(books, event, message.log_sequence)
-            if first and event.symbol in books.marks:
+            if first:
+                for account in list(books.holders.get(event.symbol, {}).values()):
+                    books.index(account, (event.symbol,))
                 # It may be the spot instrument whose mark converts a currency from now on.
-                crossed = _revalue_holders(books, message, event.symbol, marked=False)
+                crossed = _revalue_holders(books, message, event.symbol, _needs_definition)
             _remember_number(books, message, envelope)
         except ContractError as refused:
             error, outcome = refused, Outcome.REFUSED

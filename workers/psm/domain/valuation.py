@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -31,7 +32,7 @@ from psm.domain.money import (
     subtract,
     subtract_wide,
 )
-from psm.domain.orders import Order, leaves
+from psm.domain.orders import leaves
 from psm.domain.positions import (
     Instrument,
     Position,
@@ -100,13 +101,21 @@ Rates = Callable[[str], Decimal | None]
 
 
 class Worth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one position adds to the account's figures, in the account currency."""
+    """What one position adds to the account's figures, in the account currency.
+
+    Attributes:
+        gain: unrealized PnL that is not in cash; none for what is fully paid.
+        locked: cash that may not leave because of it. What is fully paid secures itself, so only
+            what its own value does not cover: all of it and the margin for a short.
+    """
 
     value: PositionValue
     gross: Decimal
     net: Decimal
     unrealized: Decimal
     equity: Decimal
+    gain: Decimal
+    locked: Decimal
     initial: Decimal
     maintenance: Decimal
     rated: bool
@@ -132,8 +141,10 @@ class Worths:
         "_worths",
         "equity",
         "failed",
+        "gain",
         "gross",
         "initial",
+        "locked",
         "maintenance",
         "net",
         "stale",
@@ -147,7 +158,7 @@ class Worths:
         self.stale: dict[str, None] = dict.fromkeys(symbols)
         self.failed: dict[str, None] = {}
         self.gross = self.net = self.unrealized = self.equity = ZERO
-        self.initial = self.maintenance = ZERO
+        self.initial = self.maintenance = self.gain = self.locked = ZERO
         self._undefined = self._unrated = 0
 
     def refresh(self, account: Account, marks: Mapping[str, Mark], rates: Rates) -> None:
@@ -182,6 +193,8 @@ class Worths:
         self.net = add_wide(self.net, worth.net)
         self.unrealized = add_wide(self.unrealized, worth.unrealized)
         self.equity = add_wide(self.equity, worth.equity)
+        self.gain = add_wide(self.gain, worth.gain)
+        self.locked = add_wide(self.locked, worth.locked)
         self.initial = add_wide(self.initial, worth.initial)
         self.maintenance = add_wide(self.maintenance, worth.maintenance)
         self._undefined += not worth.defined
@@ -197,6 +210,8 @@ class Worths:
         self.net = subtract_wide(self.net, worth.net)
         self.unrealized = subtract_wide(self.unrealized, worth.unrealized)
         self.equity = subtract_wide(self.equity, worth.equity)
+        self.gain = subtract_wide(self.gain, worth.gain)
+        self.locked = subtract_wide(self.locked, worth.locked)
         self.initial = subtract_wide(self.initial, worth.initial)
         self.maintenance = subtract_wide(self.maintenance, worth.maintenance)
         self._undefined -= not worth.defined
@@ -221,12 +236,15 @@ def worth_of(account: Account, position: Position, mark: Mark | None, rates: Rat
         initial = multiply(value.margin_initial, rate)
         maintenance = multiply(value.margin_maintenance, rate)
     net = gross if position.size > 0 else negate(gross)
+    paid = instrument.full_notional
     return Worth(
         value=value,
         gross=gross,
         net=net,
         unrealized=unrealized,
-        equity=net if instrument.full_notional else unrealized,
+        equity=net if paid else unrealized,
+        gain=ZERO if paid else unrealized,
+        locked=max(ZERO, subtract_wide(initial, net)) if paid else initial,
         initial=initial,
         maintenance=maintenance,
         rated=rate is not None,
@@ -235,20 +253,26 @@ def worth_of(account: Account, position: Position, mark: Mark | None, rates: Rat
     )
 
 
-def valuate(account: Account, marks: Mapping[str, Mark], rates: Rates) -> Valuation:
+def valuate(
+    account: Account,
+    marks: Mapping[str, Mark],
+    rates: Rates,
+    instruments: Mapping[str, Instrument] = MappingProxyType({}),
+) -> Valuation:
     """Return the valuation of an account's ledger at `marks`; null figures where it fails.
 
     Args:
         account: the ledger; a position without a mark is valued at its own last fill.
         marks: current marks by symbol.
         rates: what converts amounts in other currencies; without a rate they are left out.
+        instruments: definitions by symbol; open orders without a position need them.
     """
     worths = account.worths
     worths.refresh(account, marks, rates)
     if worths.failed:
         return FAILED
     try:
-        return _valuate(account, worths, marks, rates)
+        return _valuate(account, worths, marks, rates, instruments)
     except ArithmeticError:
         return FAILED
 
@@ -257,12 +281,21 @@ FAILED = Valuation(positions={}, flags=("valuation_failed",))
 
 
 def _valuate(
-    account: Account, worths: Worths, marks: Mapping[str, Mark], rates: Rates
+    account: Account,
+    worths: Worths,
+    marks: Mapping[str, Mark],
+    rates: Rates,
+    instruments: Mapping[str, Instrument],
 ) -> Valuation:
     flags = worths.flags()
     cash = _cash(account, rates, flags)
     equity = add_wide(cash, worths.equity)
-    reserved = add_wide(worths.initial, _order_margin(account, worths, marks, rates))
+    ordered = ZERO
+    if account.has_open_orders:
+        ordered, rated = _order_margin(account, worths, marks, rates, instruments)
+        if not rated:
+            flags.append("rate_missing")
+    reserved = add_wide(worths.initial, ordered)
     ratio = leverage = None
     if equity > 0:
         ratio, leverage = quotient(worths.maintenance, equity), quotient(worths.gross, equity)
@@ -271,7 +304,7 @@ def _valuate(
     limit = account.leverage_limit
     if limit is not None and leverage is not None and leverage > limit:
         flags.append("leverage_limit_exceeded")
-    free = add_wide(cash, min(ZERO, worths.unrealized))
+    free = add_wide(cash, min(ZERO, worths.gain))
     return Valuation(
         positions=worths.values,
         equity=equity,
@@ -281,7 +314,7 @@ def _valuate(
         margin_initial=worths.initial,
         margin_maintenance=worths.maintenance,
         margin_available=max(ZERO, subtract_wide(equity, reserved)),
-        withdrawable=max(ZERO, subtract_wide(free, reserved)),
+        withdrawable=max(ZERO, subtract_wide(free, add_wide(worths.locked, ordered))),
         margin_ratio=ratio,
         leverage=leverage,
         flags=tuple(sorted({*flags})),
@@ -305,37 +338,46 @@ def _cash(account: Account, rates: Rates, flags: list[str]) -> Decimal:
 
 
 def _order_margin(
-    account: Account, worths: Worths, marks: Mapping[str, Mark], rates: Rates
-) -> Decimal:
-    """Return what open orders reserve: per symbol the worse side, beyond the position's own."""
-    margin = ZERO
-    if not account.has_open_orders:
-        return margin
+    account: Account,
+    worths: Worths,
+    marks: Mapping[str, Mark],
+    rates: Rates,
+    instruments: Mapping[str, Instrument],
+) -> tuple[Decimal, bool]:
+    """Return what open orders reserve, and whether every rate is known.
+
+    Per symbol the worse side counts, beyond the position's own margin.
+    """
     sides: dict[str, list[Decimal]] = {}
     for order in account.open_orders():
         price = order.price or order.stop_price or _price_for(account, order.symbol, marks)
         if order.reduce_only or price is None:
             continue
-        value = notional_of(order_instrument(account, order), leaves(order), price)
+        instrument = instrument_for(account, order.symbol, instruments)
+        value = notional_of(instrument, leaves(order), price)
         both = sides.setdefault(order.symbol, [ZERO, ZERO])
         index = 0 if order.side == "buy" else 1
         both[index] = add(both[index], value)
+    margin, rated = ZERO, True
     for symbol, (buys, sells) in sides.items():
         position, held = account.positions.get(symbol), worths.values.get(symbol)
         size = held.notional if held else ZERO
         signed = negate(size) if position is not None and position.size < 0 else size
         worst = max(absolute(add(signed, buys)), absolute(subtract(signed, sells)), size)
         extra = quotient(subtract(worst, size), account.leverage_of(symbol))
-        settle = position.instrument.settle if position else account.currency or ""
+        settle = instrument_for(account, symbol, instruments).settle
         rate = ONE if settle == account.currency else rates(settle)
-        margin = add(margin, ZERO if rate is None else multiply(extra, rate))
-    return margin
+        if rate is None:
+            rated = False
+        else:
+            margin = add_wide(margin, multiply(extra, rate))
+    return margin, rated
 
 
 def _price_for(account: Account, symbol: str, marks: Mapping[str, Mark]) -> Decimal | None:
     mark = marks.get(symbol)
     if mark is not None:
-        return mark.price
+        return mark_for(account, symbol, mark)
     position = account.positions.get(symbol)
     return None if position is None else position.last_fill
 
@@ -354,18 +396,25 @@ def price_of(account: Account, position: Position, mark: Mark | None) -> Price:
     """
     if mark is None:
         return Price(position.last_fill, "fill")
-    split = account.splits.get(position.symbol)
+    return Price(mark_for(account, position.symbol, mark), "mark")
+
+
+def mark_for(account: Account, symbol: str, mark: Mark) -> Decimal:
+    """Return a mark in the account's units: one that is older than a split is divided."""
+    split = account.splits.get(symbol)
     if split is not None and split[0] == mark.sequence_number:
-        return Price(quotient(mark.price, split[1]), "mark")
-    return Price(mark.price, "mark")
+        return quotient(mark.price, split[1])
+    return mark.price
 
 
-def order_instrument(account: Account, order: Order) -> Instrument:
-    """Return the instrument of an order as far as the account knows it."""
-    position = account.positions.get(order.symbol)
-    if position is not None:
+def instrument_for(
+    account: Account, symbol: str, instruments: Mapping[str, Instrument]
+) -> Instrument:
+    """Return what a symbol is for the account: as its open position has it, or as defined."""
+    position = account.positions.get(symbol)
+    if position is not None and position.size:
         return position.instrument
-    return undefined_instrument(order.symbol, account.currency or "")
+    return instruments.get(symbol) or undefined_instrument(symbol, account.currency or "")
 
 
 def position_value(position: Position, price: Price, leverage: Decimal) -> PositionValue:
@@ -395,12 +444,14 @@ def liquidation_price(
         return None
     settle = position.instrument.settle
     rate = ONE if settle == account.currency else rates(settle)
-    if rate is None or is_rate(account, position.symbol):
+    # An undefined instrument may have become a spot one since the position opened.
+    convertible = position.instrument.kind == "spot" or not position.instrument.defined
+    if rate is None or (convertible and is_rate(account, position.symbol)):
         return None
     try:
         own = multiply(value.margin_maintenance, rate)
-        others = subtract(valuation.margin_maintenance, own)
-        slack = quotient(subtract(valuation.equity, others), rate)
+        others = subtract_wide(valuation.margin_maintenance, own)
+        slack = quotient(subtract_wide(valuation.equity, others), rate)
         return _solve(position, value, slack)
     except ArithmeticError:
         return None
@@ -430,7 +481,8 @@ def _solve(position: Position, value: PositionValue, slack: Decimal) -> Decimal 
 def is_rate(account: Account, symbol: str) -> bool:
     """Return whether a symbol's mark converts one of the account's currencies."""
     home = account.currency or ""
-    return any(symbol == f"{c}{home}" for c in (*account.cash, *account.settles) if c != home)
+    held = (currency for currency, amount in account.cash.items() if amount)
+    return any(symbol == f"{c}{home}" for c in (*held, *account.settles) if c != home)
 
 
 def tiers_of(
@@ -475,7 +527,7 @@ def peak_after_flow(peak: Decimal | None, equity: Decimal | None, flow: Decimal)
     """
     if not flow or equity is None:
         return peak
-    after = add(equity, flow)
+    after = add_wide(equity, flow)  # what marks are worth must not refuse a venue fact
     if equity > 0 and after > 0:
         return None if peak is None else scaled(peak, after, equity)
     return after if after > 0 else None
@@ -493,7 +545,7 @@ def drawdown(peak: Decimal | None, equity: Decimal | None) -> Decimal | None:
     if peak is None or equity is None:
         return None
     try:
-        return quotient(subtract(peak, equity), peak)
+        return quotient(subtract_wide(peak, equity), peak)
     except ArithmeticError:
         return None
 

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 ALLOWED_IMPORTS = (
     "__future__",
+    "bisect",
     "collections.abc",
     "datetime",
     "decimal",
     "enum",
+    "functools",
     "hashlib",
     "msgspec",
+    "types",
     "typing",
 )
 """Everything else a module of the domain imports must be `psm.contracts` or `psm.domain`."""
@@ -35,7 +38,8 @@ NEEDS_CONTEXT = (
 WHOLE = (
     *("number", "version", "place", "end", "found", "places_back", "clock", "before"),
     *("interval", "ordinal", "cycle", "time_ns", "held_from", "log_sequence", "PARKED_MAX"),
-    *("WINDOW", "_SIZE", "SEQUENCE_AHEAD_MAX", "PUBLISHED_DECIMALS"),  # integers
+    *("WINDOW", "_SIZE", "SEQUENCE_AHEAD_MAX", "PUBLISHED_DECIMALS"),
+    *("count", "open_order_count", "_undefined", "_unrated"),  # integers
     *("packed", "ids", "hashes", "chain", "ledger_hash", "_EPOCH", "NAMESPACE", "text"),  # bytes...
 )
 """Names that are known to hold integers, text, bytes or times, never decimals."""

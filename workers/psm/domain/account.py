@@ -215,6 +215,13 @@ class Account:
         """Return the positions that are not flat, ascending by symbol."""
         return [p for _, p in sorted(self.positions.items()) if p.size]
 
+    def open_position_count(self) -> int:
+        """Return how many positions are not flat."""
+        count = 0
+        for in_currency in self.settles.values():
+            count += in_currency
+        return count
+
     def take_place(self, number: int, identity: bytes, event_hash: bytes) -> None:
         """Give the event the next place in the stream: version, hash chain and identity."""
         assert number == self.version + 1, f"{self.stream_id}: place {number} after {self.version}"
@@ -274,7 +281,8 @@ class Account:
         self._put_digest(f"p{symbol}", _digest(_position_part(position)))
 
     def _count(self, settle: str, change: int) -> None:
-        count = self.settles.get(settle, 0) + change
+        count = self.settles.get(settle, 0)
+        count += change
         if count:
             self.settles[settle] = count
         else:
@@ -292,7 +300,8 @@ class Account:
                     self.ended.remove(order.order_id)
             return
         self.orders[order.order_id] = order
-        self.open_order_count += order.open - was_open
+        self.open_order_count += order.open
+        self.open_order_count -= was_open
         self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
         if order.open and before is not None and not was_open:
             self.ended.remove(order.order_id)

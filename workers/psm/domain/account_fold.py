@@ -205,10 +205,10 @@ class AccountFold:
             if effect.split is not None:
                 self._split(account, *effect.split)
             symbols = [step.position.symbol for step in steps]
-            symbols += [order.symbol for order in changed]
+            symbols.extend(order.symbol for order in changed)
             books.index(account, symbols)
             if effect.leverage is not None:
-                symbols += account.worths.values
+                symbols.extend(account.worths.values)
         if refusal is not None:
             account.refused.append(entry.number)
         account.take_place(entry.number, entry.identity, entry.hashed)

@@ -84,12 +84,12 @@ class Corrector:
         before = dict(corrected)
         old = self._correct(corrected, correction, self._account.version + 1)
         symbol = old.symbol
-        was, now = self._book(symbol, before), self._book(symbol, corrected)
+        was, after = self._book(symbol, before), self._book(symbol, corrected)
         self._check_position(symbol, was.position)
         return Effect(
-            cash=tuple(_difference(was.cash, now.cash)),
-            totals=tuple((c, n, v) for (c, n), v in _difference(was.totals, now.totals)),
-            steps=(self._step(symbol, now.position),),
+            cash=tuple(_difference(was.cash, after.cash)),
+            totals=tuple((c, n, v) for (c, n), v in _difference(was.totals, after.totals)),
+            steps=(self._step(symbol, after.position),),
             orders=self._order(old.order_id, corrected),
         )
 
@@ -224,9 +224,9 @@ def _check_chain(account: Account, places: Sequence[Place]) -> None:
 
 
 def _difference(
-    was: Mapping[_Key, Decimal], now: Mapping[_Key, Decimal]
+    was: Mapping[_Key, Decimal], after: Mapping[_Key, Decimal]
 ) -> list[tuple[_Key, Decimal]]:
     """Return by how much each amount changed, ascending by key."""
-    keys = sorted({**was, **now})
-    changes = [(key, subtract(now.get(key, ZERO), was.get(key, ZERO))) for key in keys]
+    keys = sorted({**was, **after})
+    changes = [(key, subtract(after.get(key, ZERO), was.get(key, ZERO))) for key in keys]
     return [(key, amount) for key, amount in changes if amount]

@@ -47,7 +47,7 @@ def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def whole_units(value: Decimal) -> Decimal:
     """Return `value` without its fraction."""
-    return value.to_integral_value(ROUND_DOWN, _EXACT)
+    return value.to_integral_value(ROUND_DOWN, context=_EXACT)
 
 
 def negate(value: Decimal) -> Decimal:

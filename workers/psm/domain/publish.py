@@ -273,7 +273,7 @@ def state_figures(account: Account, valuation: Valuation) -> dict[str, Any]:
         "leverage_limit": _text(account.leverage_limit),
         "peak_equity": _text(account.peak_equity),
         "drawdown": _text(valuing.drawdown(account.peak_equity, valuation.equity)),
-        "open_positions": sum(account.settles.values()),
+        "open_positions": account.open_position_count(),
         "open_orders": account.open_order_count,
         "ledger_hash": ledger_hash.hex(),
         "state_hash": hashed.hex(),

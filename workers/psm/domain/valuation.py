@@ -317,7 +317,7 @@ def _valuate(
         withdrawable=max(ZERO, subtract_wide(free, add_wide(worths.locked, ordered))),
         margin_ratio=ratio,
         leverage=leverage,
-        flags=tuple(sorted({*flags})),
+        flags=tuple(sorted(dict.fromkeys(flags))),
     )
 
 

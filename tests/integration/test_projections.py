@@ -101,8 +101,8 @@ async def test_batch_size_does_not_matter(connection: asyncpg.Connection) -> Non
     assert await rows() == at_once
 
 
-async def test_bust_of_the_only_fill_removes_the_position(connection: asyncpg.Connection) -> None:
-    """What never happened has no row, in one batch or in two; a reopened position has one."""
+async def test_bust_of_the_only_fill_removes_what_it_made(connection: asyncpg.Connection) -> None:
+    """What never was has no row, in one batch or in more; a position that comes back has one."""
     worker, account = OneWorker(), Account("acc_001")
     traded = worker.fold(*account.fill("o1", "2", "3000"))
     kept = worker.fold(*account.trade("buy", "1", "42000"))
@@ -111,6 +111,7 @@ async def test_bust_of_the_only_fill_removes_the_position(connection: asyncpg.Co
         for batch in batches:
             await apply(connection, read(batch))
         assert (await only(connection, "positions_view"))["symbol"] == "BTC-PERP"
+        assert await connection.fetch("SELECT * FROM orders_view") == []
         await connection.execute("TRUNCATE positions_view")
     again = worker.fold(*account.trade("buy", "1", "3100", "SOL-PERP"))
     await apply(connection, read(busted + again))

@@ -40,14 +40,23 @@ class World:
         self.pool = pool
         self.accounts = [Account(f"acc_{n:03}") for n in range(12)]
         self.marks = 0
+        self.rounds = 0
 
     async def publish(self, rounds: int = 3) -> None:
         """Trade in every account, with marks in between, and a trace."""
         js = self.nc.jetstream()
         for _ in range(rounds):
             self.marks += 1
+            self.rounds += 1
             messages = [a.trade("buy", "0.3", "42000") for a in self.accounts]
             messages += [a.trade("sell", "0.4", "42100.5") for a in self.accounts[::2]]
+            for account in self.accounts[::4]:  # an order, and a position that a bust removes
+                order = f"o{self.rounds}"
+                messages.append(account.order(order, "2"))
+                fill_id = f"fill-{account.number}"
+                messages.append(account.fill(order, "0.5", "3000"))
+                busted = account.event("TradeBusted", fill_id=fill_id, reason="venue error")
+                messages.append(busted)
             messages.append(mark("BTC-PERP", f"{42000 + self.marks}", self.marks))
             for subject, data in messages:
                 await js.publish(subject, data, headers={"traceparent": TRACEPARENT})
@@ -134,6 +143,8 @@ async def test_rebuilt_view_equals_the_live_one(world: World) -> None:
         before = await world.rows()
         report = await world.rebuild()
         assert (report.rows_differ, report.compared, report.swapped) == (0, True, True)
+        assert [row["symbol"] for row in before[1]] == ["BTC-PERP"] * 12
+        assert len(before[3]) == 3 * 3
         assert report.partitions == PARTITIONS
         assert report.updates >= 12 * 3
         assert without_trace(await world.rows()) == without_trace(before)

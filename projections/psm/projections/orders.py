@@ -14,21 +14,29 @@ _ORDER = msgspec.json.Decoder(Decoded[OrderUpdated])
 
 
 class OrdersView:
-    """The last `OrderUpdated` of every account and order."""
+    """The last `OrderUpdated` of every account and order.
+
+    A quantity of zero means that a bust took the only fill of an order that nobody announced: it
+    never was, so its row goes.
+    """
 
     table = "orders_view"
     kinds = frozenset({"order.updated"})
     key: tuple[str, ...] = ("account_id", "order_id")
 
     def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
-        """Return the last row per account and order."""
+        """Return the last row per account and order, written or gone."""
         rows: dict[tuple[str, str], Row] = {}
         for update in updates:
             if update.kind in self.kinds:
                 new = row(update, decode(_ORDER, update))
                 rows[new["account_id"], new["order_id"]] = new
-        return {"upsert": list(rows.values())}
+        gone = [new for new in rows.values() if new["quantity"] == "0"]
+        kept = [new for new in rows.values() if new["quantity"] != "0"]
+        return {"upsert": kept, "delete": gone}
 
     async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
-        """Write the rows."""
-        await write(connection, load("orders")["upsert"], rows["upsert"])
+        """Write and delete rows; no order is in both."""
+        queries = load("orders")
+        await write(connection, queries["upsert"], rows["upsert"])
+        await write(connection, queries["delete"], rows["delete"])

@@ -1,5 +1,5 @@
--- The last OrderUpdated of every order. Nothing is ever removed: what an account's busts and fills
--- made of an order stays readable. `psm views rebuild` fills the table for orders of before.
+-- The last OrderUpdated of every order, open and ended; `psm views rebuild` fills it for the orders
+-- of before. Only an order that never was has no row: nobody announced it, and a bust took its fill.
 
 CREATE TABLE orders_view (
     account_id          text        NOT NULL,

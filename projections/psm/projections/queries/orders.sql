@@ -22,3 +22,8 @@ ON CONFLICT (account_id, order_id) DO UPDATE SET (
     excluded.average_price, excluded.status, excluded."timestamp", excluded.correlation_id,
     excluded.causation_id, excluded.trace_id
 );
+
+-- name: delete
+DELETE FROM orders_view o
+USING json_to_recordset($1::json) AS gone (account_id text, order_id text)
+WHERE o.account_id = gone.account_id AND o.order_id = gone.order_id;

@@ -38,7 +38,12 @@ up: $(STAMP)  ## Run everything here without the feed, state kept in ./data
 	@$(BIN)/psm up --data-dir data $(ARGS)
 
 test: $(STAMP)  ## Run all tests, on real servers
-	$(BIN)/pytest $(PYTEST_ARGS)
+	@# The nats command line is built with Go. Without Go its tests are left out and that is said;
+	@# in CI they are never left out, so there they fail.
+	@without=; if ! scripts/build_nats_cli.sh >/dev/null && [ -z "$$CI" ]; then \
+		echo "make test: tests of the nats command line are left out; they need Go"; \
+		without="not nats_cli"; fi; \
+	$(BIN)/pytest -m "$$without" $(PYTEST_ARGS)
 
 test-pure: $(STAMP)  ## Run the tests that need no server
 	$(BIN)/pytest $(PYTEST_ARGS) $(wildcard $(PURE))

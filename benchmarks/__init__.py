@@ -1,1 +1,1 @@
-"""Measurements; `make bench` runs them all."""
+"""Benchmarks: `python -m benchmarks`."""

@@ -1,104 +1,58 @@
-"""How fast the fold is on one core: no broker, no database, canonical updates and all hashes.
-
-Prints one JSON line per measurement, the best of several runs: what else the machine does only
-ever makes a run slower.
-"""
+"""`python -m benchmarks [--json] [--events N]`: measures, prints a table or JSON."""
 
 from __future__ import annotations
 
 import argparse
-import gc
+import json
 import platform
 import sys
-import time
-import uuid
 
-import msgspec
-
-from psm.contracts import subjects
-from psm.domain.books import Books
-from psm.domain.fold import fold
-from psm.domain.messages import LogMessage
-from psm.domain.outcomes import Folded
-
-PARTITIONS = 16
-SECOND = 1_000_000_000
-START = 1_765_535_400 * SECOND
-SYMBOLS = ("BTC-PERP", "ETH-PERP", "SOL-PERP")
-_IDS = uuid.UUID("5d1c4a9e-6f1e-5c43-9f4e-2a8f7c1b9d10")
+from benchmarks import fold
 
 
-def feed(accounts: int, events: int, marks_every: int) -> list[LogMessage]:
-    """Return a log: each account buys, adds, reduces and flips in turn, with marks between."""
-    log: list[LogMessage] = []
-    numbers: dict[str, int] = {}
-
-    def append(subject: str, stream: str, event_type: str, payload: dict[str, str]) -> None:
-        numbers[subject] = numbers.get(subject, 0) + 1
-        sequence = len(log) + 1
-        envelope = {
-            "event_id": str(uuid.uuid5(_IDS, f"{subject}/{numbers[subject]}")),
-            "event_type": event_type,
-            "stream_id": stream,
-            "sequence_number": numbers[subject],
-            "timestamp": "2025-12-12T10:30:00Z",
-            "schema_version": "1.0.0",
-            "payload": payload,
-        }
-        moment = START + sequence * SECOND // 1000
-        data = msgspec.json.encode(envelope)
-        log.append(LogMessage(log_sequence=sequence, subject=subject, time=moment, data=data))
-
-    sides = (("buy", "0.5"), ("buy", "0.25"), ("sell", "0.5"), ("sell", "0.75"))
-    for index in range(events):
-        turn = index // accounts
-        stream = f"acc_{index % accounts:05d}"
-        symbol = SYMBOLS[turn % len(SYMBOLS)]
-        side, quantity = sides[turn // len(SYMBOLS) % len(sides)]
-        price = str(1000 + index % 97)
-        payload = {"symbol": symbol, "side": side, "quantity": quantity, "price": price}
-        append(subjects.stored_trades(stream, PARTITIONS), stream, "TradeExecuted", payload)
-        if marks_every and index % marks_every == 0:
-            mark = {"symbol": symbol, "price": price}
-            append(f"marks.{symbol}", symbol, "MarkPriceUpdated", mark)
-    return log
-
-
-def measure(log: list[LogMessage]) -> tuple[float, int]:
-    """Return the seconds that folding `log` takes, and how many updates came out."""
-    books = Books(partitions=PARTITIONS)
-    updates = 0
-    gc.collect()
-    began = time.perf_counter()
-    for message in log:
-        result = fold(books, message)
-        assert isinstance(result, Folded)
-        updates += len(result.updates)
-    return time.perf_counter() - began, updates
-
-
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Run every benchmark; return 1 where a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--events", type=int, default=20_000, help="account events per run")
-    parser.add_argument("--runs", type=int, default=3, help="runs, the best counts")
-    arguments = parser.parse_args()
-    for accounts, marks_every in ((1, 0), (1_000, 0), (1_000, 100)):
-        log = feed(accounts, arguments.events, marks_every)
-        seconds, updates = min(measure(log) for _ in range(arguments.runs))
-        result = {
-            "benchmark": "fold",
-            "accounts": accounts,
-            "marks_every": marks_every,
-            "messages": len(log),
-            "updates": updates,
-            "messages_per_s": round(len(log) / seconds),
-            "us_per_message": round(seconds / len(log) * 1e6, 1),
-            "python": platform.python_version(),
-        }
-        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-        sys.stdout.flush()
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--events", type=int, default=40_000, help="measured events per run")
+    options = parser.parse_args()
+    few = fold.measure(events=options.events, accounts=20, positions=10)
+    many = fold.measure(events=options.events, accounts=2, positions=1_000)
+    ratio = many["microseconds_per_event"] / few["microseconds_per_event"]
+    figures = {
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "fold": [few, many],
+        "ratio": round(ratio, 2),
+        "snapshot": fold.snapshot_bytes(),
+        "profile": fold.profile(events=options.events // 4, accounts=20, positions=10),
+        "targets": {
+            "events_per_s": fold.TARGET_EVENTS_PER_S,
+            "ratio_max": fold.RATIO_MAX,
+        },
+    }
+    met = few["events_per_s"] >= fold.TARGET_EVENTS_PER_S and ratio <= fold.RATIO_MAX
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if options.json else _table(figures))
+    return 0 if met else 1
+
+
+def _table(figures: dict) -> str:  # type: ignore[type-arg]
+    lines = [f"{'positions':>10} {'events/s':>10} {'us/event':>9} {'baseline/s':>11}"]
+    lines += [
+        f"{row['positions_per_account']:>10} {row['events_per_s']:>10} "
+        f"{row['microseconds_per_event']:>9} {row['baseline_events_per_s']:>11}"
+        for row in figures["fold"]
+    ]
+    lines.append(f"ratio {figures['ratio']} (at most {fold.RATIO_MAX})")
+    lines += [
+        f"snapshot, {row['windows']}: {row['bytes_per_account']} bytes an account"
+        for row in figures["snapshot"]
+    ]
+    lines.append("most time of their own:")
+    lines += [
+        f"{row['share']:>7.1%} {row['calls']:>9} {row['function']}" for row in figures["profile"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

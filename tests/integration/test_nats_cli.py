@@ -16,6 +16,8 @@ from tests.support.nats_cli import nats_cli
 from tests.support.running import SETTLE_S, Running, psm_up, run
 from tests.support.screen import on_terminal
 
+pytestmark = pytest.mark.nats_cli
+
 ACCOUNT = "acc_001"
 OTHER = "acc_002"
 LOG_SUBJECT = "trades.*.acc_001"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Iterator
 from typing import Annotated
@@ -13,11 +12,11 @@ import msgspec
 import uvicorn
 from cyclopts import Parameter
 
-from psm.adapters import postgres, telemetry
-from psm.adapters.jetstream import connect
+from psm.adapters import telemetry
 from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import PROJECTIONS
+from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings
 from psm.workers.health import ServiceHealth
 from psm.workers.http import Service, build_app
@@ -52,23 +51,11 @@ def serve(
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
     listener = listen(settings.http_host, settings.http_port)
-    instruments = telemetry.setup(
-        "psm-serve",
-        level=settings.log_level,
-        format=settings.log_format,
-        otlp_endpoint=settings.otlp_endpoint,
-        env=settings.env,
-    )
-    log = telemetry.get_logger()
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(instruments.shutdown)
         stack.callback(listener.close)
-        nc = await connect(name="psm-serve", **settings.nats_options())
-        stack.push_async_callback(nc.close)
-        pool = await postgres.open_pool(
-            settings.require_postgres_dsn(), name="psm-serve", size_max=settings.postgres_pool_max
-        )
-        stack.callback(pool.terminate)
+        own = await stack.enter_async_context(process(settings, "psm-serve"))
+        log, nc = telemetry.get_logger(), own.nc
+        pool = await own.open_pool()
         reads = Reads(pool)
         publisher = None
         if settings.ingest:
@@ -78,8 +65,8 @@ async def run(settings: Settings) -> int:
                 reads=reads,
                 health=ServiceHealth(nc, pool, tuple(PROJECTIONS.values())),
                 publisher=publisher,
-                metrics=instruments.metrics,
-                registry=instruments.registry,
+                metrics=own.instruments.metrics,
+                registry=own.instruments.registry,
             )
         )
         answering = await start_nats_reads(nc, reads)
@@ -94,9 +81,7 @@ async def run(settings: Settings) -> int:
                 timeout_graceful_shutdown=_DRAIN_S,
             )
         )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.stop)
+        on_stop(server.stop)
         if settings.ingest and settings.http_host not in _LOOPBACK:
             log.warning("http.ingest_exposed", host=settings.http_host)
         url = "http://{}:{}".format(*listener.getsockname()[:2])

@@ -1,0 +1,92 @@
+"""How fast the fold is on one core, beside what merely reading the same messages costs."""
+
+from __future__ import annotations
+
+import cProfile
+import hashlib
+import pstats
+import time
+from typing import Any
+
+from benchmarks.logs import PARTITIONS, MixedLog
+from psm.contracts import registry
+from psm.contracts.codec import decode_envelope
+from psm.domain.books import Books
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage
+from psm.domain.snapshot import dump_account
+
+TARGET_EVENTS_PER_S = 60_000
+RATIO_MAX = 20
+
+
+def measure(*, events: int, accounts: int, positions: int) -> dict[str, Any]:
+    """Return fold and baseline in events per second; state after the log as a fingerprint."""
+    log = MixedLog(events=events, accounts=accounts, positions=positions)
+    books = _warm(log)
+    started = time.process_time()
+    for message in log.measured:
+        fold(books, message)
+    folded_s = time.process_time() - started
+    hashes = sorted(account.ledger_hash() for account in books.accounts.values())
+    return {
+        "accounts": accounts,
+        "positions_per_account": positions,
+        "events": events,
+        "events_per_s": round(events / folded_s),
+        "microseconds_per_event": round(folded_s / events * 1e6, 2),
+        "baseline_events_per_s": round(events / _baseline_s(log.measured)),
+        "ledger_hashes": hashlib.sha256(b"".join(hashes)).hexdigest(),
+    }
+
+
+def profile(*, events: int, accounts: int, positions: int, top: int = 10) -> list[dict[str, Any]]:
+    """Return where the time goes: the functions with the most time of their own."""
+    log = MixedLog(events=events, accounts=accounts, positions=positions)
+    books = _warm(log)
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for message in log.measured:
+        fold(books, message)
+    profiler.disable()
+    table: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    rows = sorted(table.items(), key=lambda row: -row[1][2])[:top]
+    total = sum(row[2] for row in table.values())
+    return [
+        {
+            "function": f"{place[0].rpartition('/')[2]}:{place[1]}({place[2]})",
+            "calls": row[1],
+            "share": round(row[2] / total, 3),
+        }
+        for place, row in rows
+    ]
+
+
+def snapshot_bytes() -> list[dict[str, Any]]:
+    """Return bytes per account of a snapshot, with empty and with full windows."""
+    found = []
+    for name, events in (("empty windows", 0), ("full windows", 8_000)):
+        log = MixedLog(events=events, accounts=10, positions=10)
+        books = _warm(log)
+        for message in log.measured:
+            fold(books, message)
+        sizes = [len(dump_account(a, 1, b"\0" * 32)) for a in books.accounts.values()]
+        found.append({"windows": name, "bytes_per_account": sum(sizes) // len(sizes)})
+    return found
+
+
+def _warm(log: MixedLog) -> Books:
+    books = Books(partitions=PARTITIONS)
+    for message in log.warm:
+        fold(books, message)
+    return books
+
+
+def _baseline_s(messages: list[LogMessage]) -> float:
+    """Decode envelope and payload and take one SHA-256 of each message."""
+    started = time.process_time()
+    for message in messages:
+        envelope = decode_envelope(message.data)
+        registry.codec_for(envelope).decode(envelope.payload)
+        hashlib.sha256(message.data).digest()
+    return time.process_time() - started

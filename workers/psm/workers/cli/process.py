@@ -1,0 +1,101 @@
+"""What the long-running commands share: instruments, connections, health server, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from nats.aio.client import Client
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import connect
+from psm.adapters.telemetry import Readiness, Telemetry
+from psm.contracts.errors import ConfigError
+from psm.workers.config import Settings, partitions_of
+
+
+def chosen_partitions(
+    text: str | None, settings: Settings, default: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the partitions that `--partitions` names, or the default.
+
+    Raises:
+        ConfigError: `text` is no list of partitions, or one of them does not exist.
+    """
+    chosen = default if text is None else partitions_of(text)
+    if beyond := [number for number in chosen if number >= settings.partitions]:
+        raise ConfigError(
+            f"--partitions {text}: partition {beyond[0]} does not exist; "
+            f"the log has {settings.partitions}, numbered from 0"
+        )
+    return chosen
+
+
+class Process:
+    """A running command's surroundings; everything opened here is closed at its end.
+
+    Attributes:
+        nc: connection to NATS.
+        instruments: metrics, traces, and the registry a scrape reads.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        nc: Client,
+        instruments: Telemetry,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.nc = nc
+        self.instruments = instruments
+        self._settings = settings
+        self._name = name
+        self._stack = stack
+
+    async def open_pool(self) -> postgres.Pool:
+        """Return a pool of connections to PostgreSQL."""
+        pool = await postgres.open_pool(
+            self._settings.require_postgres_dsn(),
+            name=self._name,
+            size_max=self._settings.postgres_pool_max,
+        )
+        self._stack.callback(pool.terminate)
+        return pool
+
+    async def serve_health(self, readiness: Readiness) -> None:
+        """Answer health checks and scrapes, where a port is set for it."""
+        if self._settings.metrics_port:
+            health = await telemetry.start_health_server(
+                self._settings.metrics_host,
+                self._settings.metrics_port,
+                readiness,
+                self.instruments.registry,
+            )
+            self._stack.push_async_callback(health.close)
+
+
+@asynccontextmanager
+async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
+    """Set up logs and instruments and connect to NATS; undo all of it at the end."""
+    async with AsyncExitStack() as stack:
+        instruments = telemetry.setup(
+            name,
+            level=settings.log_level,
+            format=settings.log_format,
+            otlp_endpoint=settings.otlp_endpoint,
+            env=settings.env,
+        )
+        stack.callback(instruments.shutdown)
+        nc = await connect(name=name, **settings.nats_options())
+        stack.push_async_callback(nc.close)
+        yield Process(settings, name, nc, instruments, stack)
+
+
+def on_stop(stop: Callable[[], object]) -> None:
+    """Call `stop` on SIGINT and SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)

@@ -105,7 +105,7 @@ class Author:
         self.fills: dict[str, list[tuple[str, str | None]]] = {}
         self.time = START
         self.traded = tuple(s for s in market.symbols if s != "USDUSDT")
-        self._choices = [(w, m) for w, m in _WEIGHTS if m not in market.leave_out]
+        self._choices = [(w, m) for w, m in WEIGHTS if m not in market.leave_out]
 
     def write(self) -> None:
         """Write everything."""
@@ -203,8 +203,9 @@ class Author:
         if draw < 0.3 or not orders:
             symbol = rng.choice(self.traded)
             kind = rng.choice(["market", "limit", "stop", "stop_limit"])
-            payload = {"symbol": symbol, "side": rng.choice(["buy", "sell"]), "type": kind}
-            payload |= {"quantity": self.quantity(symbol), "reduce_only": rng.random() < 0.2}
+            payload: Payload = {"symbol": symbol, "side": rng.choice(["buy", "sell"])}
+            payload |= {"type": kind, "quantity": self.quantity(symbol)}
+            payload["reduce_only"] = rng.random() < 0.2
             if kind in ("limit", "stop_limit"):
                 payload["price"] = self.price(symbol)
             if kind in ("stop", "stop_limit"):
@@ -333,7 +334,7 @@ class Author:
         self.say(deposit(first, "5", stream=stream))
 
 
-_WEIGHTS = (
+WEIGHTS = (
     (28, "marked"),
     (28, "traded_alone"),
     (14, "ordered"),

@@ -134,6 +134,7 @@ class Account:
     __slots__ = (
         "_account_digest",
         "_digests",
+        "_open_orders",
         "_part_digests",
         "as_of",
         "blocked",
@@ -148,7 +149,6 @@ class Account:
         "leverage_limit",
         "leverages",
         "margin_published",
-        "open_order_count",
         "orders",
         "parked",
         "peak_equity",
@@ -195,7 +195,7 @@ class Account:
         self._account_digest: bytes | None = None
         self.settles: dict[str, int] = {}
         self.rates: tuple[str, ...] = ()
-        self.open_order_count = 0
+        self._open_orders: dict[str, Order] = {}
         self.worths = Worths(())
         self._part_digests: dict[str, bytes] = {}
         self._digests: list[bytes] = []
@@ -262,7 +262,8 @@ class Account:
             self._put_position(position, position.symbol)
         for order in orders:
             self.orders[order.order_id] = order
-            self.open_order_count += order.open
+            if order.open:
+                self._open_orders[order.order_id] = order
             self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
         self.ended = ended
         self.worths = Worths(self.positions)
@@ -291,17 +292,16 @@ class Account:
     def _put_order(self, order: Order) -> None:
         """Keep an order; of the ended ones the last 256."""
         before = self.orders.get(order.order_id)
-        was_open = before is not None and before.open
+        was_open = self._open_orders.pop(order.order_id, None) is not None
         if order.external and not order.filled_quantity:  # a bust took its only fill
             if self.orders.pop(order.order_id, None) is not None:
-                self.open_order_count -= was_open
                 self._put_digest(f"o{order.order_id}", None)
                 if not was_open:
                     self.ended.remove(order.order_id)
             return
         self.orders[order.order_id] = order
-        self.open_order_count += order.open
-        self.open_order_count -= was_open
+        if order.open:
+            self._open_orders[order.order_id] = order
         self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
         if order.open and before is not None and not was_open:
             self.ended.remove(order.order_id)
@@ -324,11 +324,16 @@ class Account:
     @property
     def has_open_orders(self) -> bool:
         """Whether any order may still fill."""
-        return self.open_order_count > 0
+        return bool(self._open_orders)
+
+    @property
+    def open_order_count(self) -> int:
+        """How many orders may still fill."""
+        return len(self._open_orders)
 
     def open_orders(self) -> list[Order]:
         """Return the orders that may still fill, ascending by id."""
-        return [order for _, order in sorted(self.orders.items()) if order.open]
+        return [order for _, order in sorted(self._open_orders.items())]
 
     def leverage_of(self, symbol: str) -> Decimal:
         """Return the leverage of a symbol: its own, else the account's, else 1."""

@@ -17,6 +17,7 @@ ALLOWED_IMPORTS = (
     "msgspec",
     "types",
     "typing",
+    "zlib",
 )
 """Everything else a module of the domain imports must be `psm.contracts` or `psm.domain`."""
 

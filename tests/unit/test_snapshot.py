@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import pytest
 from tests.support.domain import Log, given
@@ -106,17 +107,35 @@ def test_snapshot_says_where_it_stands() -> None:
 )
 def test_bad_snapshot_is_refused(change: dict[str, object]) -> None:
     """Another form, newer rules or a wrong number are found on reading."""
-    data = json.loads(dump_account(given(deposit(1)).account(), 1, b""))
+    data = json.loads(zlib.decompress(dump_account(given(deposit(1)).account(), 1, b"")))
     with pytest.raises(ContractError, match="bad_snapshot"):
-        load_account(json.dumps({**data, **change}).encode())
+        load_account(zlib.compress(json.dumps({**data, **change}).encode()))
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"form":1,"log_sequence":"x"}'])
 def test_unreadable_snapshot_is_refused(data: bytes) -> None:
     """Junk is reported, never guessed."""
     for load in (load_account, load_checkpoint):
-        with pytest.raises(ContractError, match="bad_snapshot"):
-            load(data)
+        for stored in (data, zlib.compress(data), zlib.compress(data)[:-1]):
+            with pytest.raises(ContractError, match="bad_snapshot"):
+                load(stored)
+
+
+def test_large_account_fits_into_a_message() -> None:
+    """1 000 positions in tiered instruments and full windows stay far below the broker's limit."""
+    tiers = [
+        {"notional_floor": str(10_000 * 4**n), "maintenance_rate": f"0.0{n + 1:02}"}
+        for n in range(8)
+    ]
+    log = Log()
+    for n in range(1, 1001):
+        symbol = f"S{n:04}-PERP"
+        log.when(
+            instrument(1, symbol, margin_tiers=tiers),
+            trade(n, "buy", f"0.{n}", f"{n * 7}.5", symbol, commission="1.05", fill_id=f"f{n}"),
+        )
+    assert len(dump_account(log.account(), 1, b"h" * 32)) < 256 * 1024
+    assert len(dump_checkpoint(log.books, 1, b"h" * 32)) < 256 * 1024
 
 
 def test_same_state_gives_the_same_snapshot() -> None:

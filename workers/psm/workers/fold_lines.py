@@ -25,6 +25,7 @@ from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory, Outcome
 from psm.domain.publish import NAMESPACE, state_document
+from psm.domain.valuation import state_hash
 
 DEFAULT_PARTITIONS = 16
 FIRST_TIMESTAMP = "1970-01-01T00:00:00Z"
@@ -225,10 +226,10 @@ class LineFolder:
     def _result(self, subject: str, message: LogMessage, result: Folded) -> LineResult:
         on_account = message.subject.startswith("trades.")
         account = self.books.accounts.get(result.stream_id) if on_account else None
-        document = None if account is None else state_document(self.books, account)
+        ledger_hash = None if account is None else account.ledger_hash()
         shown: dict[str, Any] = {}
         if self._with_state and on_account:
-            shown["state"] = document
+            shown["state"] = None if account is None else state_document(self.books, account)
         elif self._with_state:
             shown["states"] = [state_document(self.books, a) for a in self._touched()]
         return LineResult(
@@ -241,10 +242,15 @@ class LineFolder:
             updates=[
                 LineUpdate(subject=u.subject, data=msgspec.Raw(u.data)) for u in result.updates
             ],
-            ledger_hash=document["ledger_hash"] if document else None,
-            state_hash=document["state_hash"] if document else None,
+            ledger_hash=ledger_hash.hex() if ledger_hash else None,
+            state_hash=self._state_hash(account, ledger_hash),
             **shown,
         )
+
+    def _state_hash(self, account: Account | None, ledger_hash: bytes | None) -> str | None:
+        if account is None or ledger_hash is None:
+            return None
+        return state_hash(account, ledger_hash, self.books.valuation(account)).hex()
 
     def _touched(self) -> list[Account]:
         return [self.books.accounts[stream_id] for stream_id in sorted(self.books.dirty)]

@@ -40,7 +40,9 @@ class Positions:
 
     async def start(self) -> None:
         """Follow from now on, and catch up with what was published before."""
-        await self._nc.subscribe(UPDATES, cb=self._heard, pending_msgs_limit=self._pending_limit)
+        self.subscription = await self._nc.subscribe(
+            UPDATES, cb=self._heard, pending_msgs_limit=self._pending_limit
+        )
         await self._nc.flush()
         await self.check()
 

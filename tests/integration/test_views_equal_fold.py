@@ -1,0 +1,85 @@
+"""The views are what an offline fold of the same log says, column by column."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from tests.support import events
+from tests.support.events import Sent
+from tests.support.feed import SYMBOLS, publish, traffic
+from tests.support.log import LogSize, empty_log
+from tests.support.running import started
+from tests.support.views import assert_views_equal_fold
+
+PARTITIONS = 4
+TIERS = [
+    {"notional_floor": "0", "maintenance_rate": "0.01"},
+    {"notional_floor": "1000", "maintenance_rate": "0.02", "maintenance_amount": "10"},
+]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_views_equal_the_offline_fold(
+    seed: int, nats_url: str, postgres_dsn: str, tmp_path: Path
+) -> None:
+    """A random load with flips, gaps, repeats, junk, refusals, blocks and marks."""
+    environment = {
+        "NATS_URL": nats_url,
+        "POSTGRES_DSN": postgres_dsn,
+        "PSM_PARTITIONS": str(PARTITIONS),
+    }
+    async with empty_log(nats_url, LogSize(partitions=PARTITIONS)) as nc:
+        with (
+            started(tmp_path, "worker", environment=environment) as worker,
+            started(tmp_path, "projector", environment=environment) as projector,
+        ):
+            await publish(nc, load(seed))
+            await asyncio.sleep(1.1)  # into the next interval of the valuation
+            await publish(nc, [events.mark(9999, "99", symbol) for symbol in SYMBOLS])
+            views = await assert_views_equal_fold(nc, postgres_dsn, PARTITIONS)
+            assert worker.stop() == 0
+            assert projector.stop() == 0
+    assert_load_was_worth_it(views["balances_view"], views["positions_view"])
+
+
+def load(seed: int) -> list[Sent]:
+    """Return the load: ordinary traffic, and accounts in every kind of trouble within it."""
+    dice = random.Random(seed)
+    usual = traffic(seed, accounts=8, events=1500)
+    special = [
+        [events.deposit(1, stream="acc_gap"), events.deposit(3, stream="acc_gap")],
+        [events.deposit(2, stream="acc_waiting")],
+        [
+            events.opened(1, stream="acc_blocked", currency="EUR"),
+            events.deposit(2, stream="acc_blocked"),
+            events.unknown(3, stream="acc_blocked"),
+            events.deposit(4, stream="acc_blocked"),
+        ],
+        [
+            events.opened(1, stream="acc_loaded", leverage_limit="3"),
+            events.deposit(2, "1000", stream="acc_loaded"),
+            events.trade(3, "buy", "30", "100", stream="acc_loaded", commission="0.7"),
+            events.funding(4, "-1.25", stream="acc_loaded"),
+            events.withdrawal(5, "400", stream="acc_loaded"),
+            events.trade(6, "sell", "55", "101", stream="acc_loaded", commission="-0.1"),
+        ],
+    ]
+    for one in special:
+        places = sorted(dice.sample(range(len(usual)), len(one)))
+        for place, sent in zip(reversed(places), reversed(one), strict=True):
+            usual.insert(place, sent)
+    return [events.instrument(1, margin_tiers=TIERS), *usual]
+
+
+def assert_load_was_worth_it(balances: dict, positions: dict) -> None:  # type: ignore[type-arg]
+    status = {account: row["status"] for (account,), row in balances.items()}
+    assert status["acc_gap"] == status["acc_waiting"] == "gap"
+    assert status["acc_blocked"] == "blocked"
+    assert status["acc_loaded"] == "open"
+    assert {row["side"] for row in positions.values()} >= {"long", "short"}
+    assert max(row["cycle"] for row in positions.values()) > 5
+    assert any(row["cause"] == "mark" for row in positions.values())
+    assert positions["acc_loaded", "BTC-PERP"]["side"] == "short"

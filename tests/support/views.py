@@ -1,0 +1,153 @@
+"""The three views as an offline fold of the log makes them, and as PostgreSQL has them.
+
+Nothing of the projector takes part: the log is exported over NATS, folded by the command
+`psm fold`, and its updates are reduced here to the last one per key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+from nats.aio.client import Client
+from tests.support.running import psm
+
+from psm.adapters.jetstream import read_range, stream_info
+
+Rows = dict[tuple[str, ...], dict[str, Any]]
+Views = dict[str, Rows]
+
+KEYS = {
+    "balances_view": ("account_id",),
+    "positions_view": ("account_id", "symbol"),
+    "margin_view": ("account_id",),
+}
+_TABLES = {
+    "StateUpdated": "balances_view",
+    "PositionUpdated": "positions_view",
+    "MarginUpdated": "margin_view",
+}
+_BLOCK_FIELDS = ("reason", "expected_sequence", "detail", "from_sequence", "to_sequence")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def assert_views_equal_fold(
+    nc: Client, dsn: str, partitions: int, settle_s: float = 60
+) -> Views:
+    """Wait until the views have come to rest, then compare them column by column."""
+    folded = views_of(await folded_updates(nc, partitions))
+    deadline = asyncio.get_running_loop().time() + settle_s
+    found = await read_views(dsn)
+    while found != folded and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.2)
+        found = await read_views(dsn)
+    for table in KEYS:
+        assert sorted(found[table]) == sorted(folded[table]), table
+        for key, row in folded[table].items():
+            assert found[table][key] == row, f"{table} {key}"
+    return found
+
+
+async def folded_updates(nc: Client, partitions: int) -> list[dict[str, Any]]:
+    """Export the whole log, fold it offline, return the updates in order."""
+    lines = [line async for line in exported(nc)]
+    done = await asyncio.to_thread(
+        psm, "fold", "-", "--partitions", str(partitions), stdin="\n".join(lines)
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(lines), done.stderr
+    return [update["data"] for result in results for update in result["updates"]]
+
+
+async def exported(nc: Client) -> AsyncIterator[str]:
+    """Yield the log as lines for `psm fold`: subject, time, log sequence and the exact bytes."""
+    last = (await stream_info(nc, "TRADES")).last_sequence
+    async for batch in read_range(nc, "TRADES", [">"], 1, last):
+        for message in batch:
+            seconds, nanoseconds = divmod(message.time_ns, 1_000_000_000)
+            time = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+            line = {
+                "subject": message.subject,
+                "time": f"{time}.{nanoseconds:09}Z",
+                "log_sequence": message.sequence,
+                # As a string: an object might be printed anew on the way.
+                "data": message.data.decode(),
+            }
+            yield json.dumps(line)
+
+
+def views_of(updates: Iterable[dict[str, Any]]) -> Views:
+    """Reduce updates to the last one per key of each view."""
+    views: Views = {table: {} for table in KEYS}
+    for update in updates:
+        payload = update["payload"]
+        if table := _TABLES.get(update["event_type"]):
+            key = tuple(payload[name] for name in KEYS[table])
+            views[table][key] = _row(update)
+        elif update["event_type"] in ("StreamBlocked", "StreamResumed"):
+            _set_status(views["balances_view"], update)
+    return views
+
+
+def _set_status(rows: Rows, update: dict[str, Any]) -> None:
+    status = "open"
+    if update["event_type"] == "StreamBlocked":
+        status = "gap" if update["payload"]["reason"] == "sequence_gap" else "blocked"
+    key = (update["payload"]["account_id"],)
+    if key in rows:
+        rows[key]["status"] = status
+        return
+    # It waits for its first event: nothing of it is known yet, and its totals are zero.
+    row = _row(update)
+    zeros = ("realized_pnl", "realized_pnl_net", "fees", "funding", "deposits", "withdrawals")
+    rows[key] = {
+        **{name: value for name, value in row.items() if name not in _BLOCK_FIELDS},
+        **dict.fromkeys(zeros, "0"),
+        "status": status,
+        "cash": {},
+        "open_positions": 0,
+        "open_orders": 0,
+    }
+
+
+def _row(update: dict[str, Any]) -> dict[str, Any]:
+    row = {
+        **update["payload"],
+        "timestamp": datetime.fromisoformat(update["timestamp"]),
+        "correlation_id": update.get("correlation_id"),
+        "causation_id": update.get("causation_id"),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+async def read_views(dsn: str) -> Views:
+    """Return all rows of the three tables; a column that is null is left out."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        # One snapshot: the projector may be writing.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return {
+                table: {
+                    tuple(row[name] for name in key): {
+                        name: _plain(name, value)
+                        for name, value in row.items()
+                        if value is not None
+                    }
+                    for row in await connection.fetch(f"SELECT * FROM {table}")
+                }
+                for table, key in KEYS.items()
+            }
+    finally:
+        await connection.close()
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a column's value as it stands in an update; digits count, not only values."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return json.loads(value) if name == "cash" else value

@@ -43,6 +43,9 @@ async def test_views_equal_the_offline_fold(
             assert worker.stop() == 0
             assert projector.stop() == 0
     assert_load_was_worth_it(views["balances_view"], views["positions_view"])
+    statuses = {order: row["status"] for (_, order), row in views["orders_view"].items()}
+    assert statuses == {"filled": "filled", "open": "partially_filled", "cancelled": "cancelled"}
+    assert ("acc_orders", "GONE-PERP") not in views["positions_view"]
 
 
 def load(seed: int) -> list[Sent]:
@@ -66,12 +69,41 @@ def load(seed: int) -> list[Sent]:
             events.withdrawal(5, "400", stream="acc_loaded"),
             events.trade(6, "sell", "55", "101", stream="acc_loaded", commission="-0.1"),
         ],
+        ordered(),
     ]
     for one in special:
         places = sorted(dice.sample(range(len(usual)), len(one)))
         for place, sent in zip(reversed(places), reversed(one), strict=True):
             usual.insert(place, sent)
     return [events.instrument(1, margin_tiers=TIERS), *usual]
+
+
+def ordered() -> list[Sent]:
+    """Return an account's orders: one filled, one open, one cancelled, one that never was."""
+
+    def say(number: int, event_type: str, **payload: str) -> Sent:
+        return events.event(event_type, payload, number, stream="acc_orders")
+
+    def submit(number: int, order_id: str) -> Sent:
+        terms = {"symbol": "BTC-PERP", "side": "buy", "type": "limit", "price": "90"}
+        return say(number, "OrderSubmitted", order_id=order_id, quantity="2", **terms)
+
+    def fill(number: int, order_id: str, symbol: str = "BTC-PERP") -> Sent:
+        terms = {"symbol": symbol, "side": "buy", "quantity": "1", "price": "90.000000000000000001"}
+        return say(number, "TradeExecuted", order_id=order_id, fill_id=f"f{number}", **terms)
+
+    return [
+        submit(1, "filled"),
+        submit(2, "open"),
+        submit(3, "cancelled"),
+        fill(4, "filled"),
+        fill(5, "open"),
+        fill(6, "ghost", "GONE-PERP"),
+        say(7, "OrderCancelled", order_id="cancelled"),
+        fill(8, "filled"),
+        say(9, "TradeBusted", fill_id="f6", reason="venue error"),
+        say(10, "TradeAmended", fill_id="f4", price="91", reason="venue error"),
+    ]
 
 
 def assert_load_was_worth_it(balances: dict, positions: dict) -> None:  # type: ignore[type-arg]

@@ -1,4 +1,4 @@
-"""The three views as an offline fold of the log makes them, and as PostgreSQL has them.
+"""The views as an offline fold of the log makes them, and as PostgreSQL has them.
 
 Nothing of the projector takes part: the log is exported over NATS, folded by the command
 `psm fold`, and its updates are reduced here to the last one per key.
@@ -26,11 +26,13 @@ KEYS = {
     "balances_view": ("account_id",),
     "positions_view": ("account_id", "symbol"),
     "margin_view": ("account_id",),
+    "orders_view": ("account_id", "order_id"),
 }
 _TABLES = {
     "StateUpdated": "balances_view",
     "PositionUpdated": "positions_view",
     "MarginUpdated": "margin_view",
+    "OrderUpdated": "orders_view",
 }
 _BLOCK_FIELDS = ("reason", "expected_sequence", "detail", "from_sequence", "to_sequence")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,9 +91,19 @@ def views_of(updates: Iterable[dict[str, Any]]) -> Views:
         if table := _TABLES.get(update["event_type"]):
             key = tuple(payload[name] for name in KEYS[table])
             views[table][key] = _row(update)
+            if _is_gone(update):
+                del views[table][key]
         elif update["event_type"] in ("StreamBlocked", "StreamResumed"):
             _set_status(views["balances_view"], update)
     return views
+
+
+def _is_gone(update: dict[str, Any]) -> bool:
+    """A bust took the only fill of a position, or of an order that nobody announced."""
+    payload = update["payload"]
+    if update["event_type"] == "PositionUpdated":
+        return (payload["side"], payload["cycle"]) == ("flat", 0)
+    return update["event_type"] == "OrderUpdated" and Decimal(payload["quantity"]) == 0
 
 
 def _set_status(rows: Rows, update: dict[str, Any]) -> None:
@@ -126,7 +138,7 @@ def _row(update: dict[str, Any]) -> dict[str, Any]:
 
 
 async def read_views(dsn: str) -> Views:
-    """Return all rows of the three tables; a column that is null is left out."""
+    """Return all rows of the tables; a column that is null is left out."""
     connection = await asyncpg.connect(dsn)
     try:
         # One snapshot: the projector may be writing.

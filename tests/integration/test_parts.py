@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark
-from tests.support.twins import CrashError, SlowSnapshots
+from tests.support.twins import CrashError, FaultySnapshots
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream import Outgoing, publish_atomic
@@ -75,7 +75,7 @@ async def test_stop_between_the_parts_keeps_the_part(bench: Bench, saves: bool) 
     with pytest.raises(CrashError):
         await bench.partition(log=log).run()
     # This one recovers, but is not shown the mark before it is stopped.
-    log, store = bench.log(), SlowSnapshots(bench.nc, 0)
+    log, store = bench.log(), FaultySnapshots(bench.nc, 0)
     log.held_back = last - 1
     interval = 0.05 if saves else 3600.0  # the account of the deposit is not saved yet
     partition = bench.partition(log=log, store=store, snapshot_interval_s=interval, idle_s=0.1)
@@ -115,7 +115,7 @@ async def test_part_that_is_not_what_was_committed_stops(bench: Bench) -> None:
 
 async def test_snapshots_are_never_of_a_state_between_parts(bench: Bench) -> None:
     """A checkpoint that falls due while an input is committed in parts is of before or after."""
-    log, store = bench.log(), SlowSnapshots(bench.nc, 0)
+    log, store = bench.log(), FaultySnapshots(bench.nc, 0)
     partition = bench.partition(log=log, store=store, snapshot_interval_s=0.01)
     async with bench.running(partition):
         for number in range(1, 6):

@@ -83,17 +83,25 @@ class FaultyLog(JetStreamLog):
         return sequence
 
 
-class SlowSnapshots(JetStreamSnapshots):
-    """Snapshots that wait at a gate, to hold a partition in the middle of a checkpoint."""
+class FaultySnapshots(JetStreamSnapshots):
+    """Snapshots that can be held at a gate or written as garbage.
+
+    Attributes:
+        gate: writes wait for it.
+        garbled: subjects of which garbage is stored.
+        written: subjects stored, in order.
+    """
 
     def __init__(self, nc: Client, partition: int) -> None:
         super().__init__(nc, partition)
         self.gate = asyncio.Event()
         self.gate.set()
+        self.garbled: set[str] = set()
         self.written: list[str] = []
 
     async def write(self, subject: str, data: bytes, expected: int) -> int:
         await self.gate.wait()
-        sequence = await super().write(subject, data, expected)
+        body = b"garbage" if subject in self.garbled else data
+        sequence = await super().write(subject, body, expected)
         self.written.append(subject)
         return sequence

@@ -83,8 +83,7 @@ class Bench:
             partition.stop()
             await asyncio.wait_for(task, WAIT_S)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     async def run_until(self, partition: Partition, log_sequence: int) -> None:
         """Run a partition until it folded a message; then stop it cleanly."""
@@ -105,8 +104,7 @@ class Bench:
             worker.stop()
             await asyncio.wait_for(task, WAIT_S)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     async def cursor(self, number: int = 0) -> Cursor:
         """Return the committed cursor of a partition."""
@@ -133,6 +131,18 @@ async def open_bench(
         yield Bench(nc, settings)
     finally:
         await nc.close()
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they are done; what they raised is not looked at.
+
+    In Python 3.11 `asyncio.wait_for` forgets a cancellation that comes together with the result.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 async def until(found: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:

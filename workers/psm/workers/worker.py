@@ -104,6 +104,10 @@ class Worker:
                 self._stopped[number] = str(error)
                 _log.critical("partition.stopped", partition=number, detail=str(error))
                 return
+            except Exception as error:  # noqa: BLE001 - a defect must show, not end in silence
+                self._stopped[number] = f"{type(error).__name__}: {error}"
+                _log.critical("partition.failed", partition=number, exc_info=error)
+                return
             else:
                 return
             finally:
@@ -123,6 +127,18 @@ class Worker:
 
 async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
     """Cancel tasks until they end: a cancellation that meets a result at once can be lost."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=1.0)
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended.
+
+    Once is not enough in Python 3.11: `asyncio.wait_for`, inside of the NATS client, forgets a
+    cancellation that comes together with the answer.
+    """
     while tasks:
         for task in tasks:
             task.cancel()

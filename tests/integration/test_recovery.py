@@ -39,14 +39,10 @@ async def crashed(bench: Bench, log_sequence: int) -> FaultyLog:
     """Run partition 0 until all is committed, then end it without any farewell."""
     log = bench.log()
     partition = bench.partition(log=log)
-    try:
-        async with bench.running(partition) as task:
-            await until(lambda: partition.stats.position >= log_sequence, "all is folded")
-            await bench.judge()
-            task.cancel()
-            raise TimeoutError
-    except TimeoutError:
-        return log
+    async with bench.crashing(partition):
+        await until(lambda: partition.stats.position >= log_sequence, "all is folded")
+        await bench.judge()
+    return log
 
 
 async def test_engine_restart_simulation(bench: Bench) -> None:

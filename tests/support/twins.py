@@ -26,6 +26,7 @@ class FaultyLog(JetStreamLog):
         held_back: while set, nothing beyond this log sequence is shown.
         commits: cursors that were stored.
         crash_after: die behind this many stored commits.
+        crash_after_part: die behind the first commit that is a part of an input.
         crash_before: die in front of the commit of this number.
         histories: ranges that were read back.
     """
@@ -39,6 +40,7 @@ class FaultyLog(JetStreamLog):
         self.held_back: int | None = None
         self.commits: list[Commit] = []
         self.crash_after: int | None = None
+        self.crash_after_part = False
         self.crash_before: int | None = None
         self.histories: list[tuple[str, int, int]] = []
         self._waiting: list[LogMessage] = []
@@ -79,6 +81,8 @@ class FaultyLog(JetStreamLog):
         sequence = await super().commit(commit, expected)
         self.commits.append(commit)
         if self.crash_after is not None and len(self.commits) >= self.crash_after:
+            raise CrashError
+        if self.crash_after_part and commit.cursor.part:
             raise CrashError
         return sequence
 

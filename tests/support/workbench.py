@@ -85,6 +85,15 @@ class Bench:
         finally:
             await end(task)
 
+    @asynccontextmanager
+    async def crashing(self, partition: Partition) -> AsyncIterator[asyncio.Task[None]]:
+        """Run a partition while the block runs, then end it without any farewell."""
+        task = asyncio.create_task(partition.run())
+        try:
+            yield task
+        finally:
+            await end(task)
+
     async def run_until(self, partition: Partition, log_sequence: int) -> None:
         """Run a partition until it folded a message; then stop it cleanly."""
         async with self.running(partition) as task:

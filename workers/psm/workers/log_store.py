@@ -20,7 +20,6 @@ from psm.adapters.jetstream import (
     next_for,
     publish_atomic,
     publish_expected,
-    read_range,
 )
 from psm.contracts import subjects
 from psm.contracts.errors import FencedError, LogDamagedError, TransientError
@@ -77,9 +76,15 @@ class JetStreamLog:
         return log_message(stored) if stored else None
 
     async def history(self, stream_id: str, first: int, last: int) -> dict[int, LogMessage]:
+        # One by one from the leader: a consumer may be shown less by a damaged replica, and what
+        # is missing from a release would never be noticed.
         found: dict[int, LogMessage] = {}
-        async for batch in read_range(self._nc, TRADES, [self._subject(stream_id)], first, last):
-            found.update((message.sequence, log_message(message)) for message in batch)
+        while first <= last:
+            message = await self.next_of_stream(stream_id, first)
+            if message is None or message.log_sequence > last:
+                break
+            found[message.log_sequence] = message
+            first = message.log_sequence + 1
         return found
 
     async def last_sequence(self) -> int:

@@ -23,6 +23,7 @@ from tests.support.events import (
     trade,
 )
 
+from psm.contracts import codec
 from psm.contracts.subjects import stored_trades
 from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import UnknownRulesError
@@ -359,3 +360,21 @@ def test_command_says_what_is_wrong(
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert text in err
+
+
+def test_state_says_everything_that_was_published() -> None:
+    """`state` is what GET answers: every field of the last StateUpdated, the event's flags too."""
+    submitted = {"order_id": "o", "symbol": "A", "side": "buy", "type": "market", "quantity": "1"}
+    trade = {"symbol": "A", "side": "buy", "quantity": "2", "price": "10", "order_id": "o"}
+    lines = [
+        {"event_type": kind, "stream_id": "a", "schema_version": "1.0.0", "payload": payload}
+        for kind, payload in (("OrderSubmitted", submitted), ("TradeExecuted", trade))
+    ]
+    folder = LineFolder(with_state=True)
+    results = [folder.take(msgspec.json.encode(line)) for line in lines]
+    last = results[-1]
+    assert last is not None
+    assert isinstance(last.state, dict)
+    published = codec.decode_untyped(bytes(last.updates[-1].data))["payload"]
+    assert "overfill" in published["flags"]
+    assert published.items() <= last.state.items()

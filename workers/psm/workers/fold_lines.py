@@ -20,13 +20,14 @@ import msgspec
 from psm.contracts import codec, subjects, upcasters
 from psm.contracts.errors import ContractError, PSMError
 from psm.domain.account import Account
-from psm.domain.books import Books
+from psm.domain.books import VALUATION_INTERVAL_NS, Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory, Outcome
 from psm.domain.publish import NAMESPACE, state_document
 from psm.domain.valuation import state_hash
 
+_TOLD = ("log_sequence", "event_log_sequence", "cause", "flags")
 DEFAULT_PARTITIONS = 16
 FIRST_TIMESTAMP = "1970-01-01T00:00:00Z"
 """What an event without a time gets when no event before it has one."""
@@ -75,8 +76,15 @@ class LineFolder:
     marks, instruments and rules are not kept.
     """
 
-    def __init__(self, *, partitions: int = DEFAULT_PARTITIONS, with_state: bool = False) -> None:
-        self.books = Books(partitions=partitions)
+    def __init__(
+        self,
+        *,
+        partitions: int = DEFAULT_PARTITIONS,
+        with_state: bool = False,
+        valuation_interval_ns: int = VALUATION_INTERVAL_NS,
+    ) -> None:
+        self.books = Books(partitions=partitions, valuation_interval_ns=valuation_interval_ns)
+        self._published: dict[str, dict[str, Any]] = {}
         self._with_state = with_state
         self._line = 0
         self._timestamp = FIRST_TIMESTAMP
@@ -104,12 +112,15 @@ class LineFolder:
             known = self._numbers.get(message.subject, 0)
             self._numbers[message.subject] = max(known, result.sequence_number)
         self._time = message.time
+        for update in result.updates:
+            if update.kind == "state.updated":
+                self._published[update.stream_id] = codec.decode_untyped(update.data)["payload"]
         return self._result(subject, message, result)
 
     def final(self) -> Iterator[dict[str, Any]]:
         """Yield the state of every account, ascending by `account_id`."""
         for _, account in sorted(self.books.accounts.items()):
-            yield state_document(self.books, account)
+            yield self._document(account)
 
     # --- from a line to a message -------------------------------------------------------------
 
@@ -229,9 +240,9 @@ class LineFolder:
         ledger_hash = None if account is None else account.ledger_hash()
         shown: dict[str, Any] = {}
         if self._with_state and on_account:
-            shown["state"] = None if account is None else state_document(self.books, account)
+            shown["state"] = None if account is None else self._document(account)
         elif self._with_state:
-            shown["states"] = [state_document(self.books, a) for a in self._touched()]
+            shown["states"] = [self._document(a) for a in self._touched()]
         return LineResult(
             log_sequence=message.log_sequence,
             subject=subject,
@@ -251,6 +262,20 @@ class LineFolder:
         if account is None or ledger_hash is None:
             return None
         return state_hash(account, ledger_hash, self.books.valuation(account)).hex()
+
+    def _document(self, account: Account) -> dict[str, Any]:
+        """Return the document of `GET /psm/state/{account_id}`.
+
+        It says what the last `StateUpdated` said, cause and flags of the event included; with marks
+        that are not published yet, it is as of now.
+        """
+        document = state_document(self.books, account)
+        published = self._published.get(account.stream_id)
+        if published is None:
+            return document
+        if account.unpublished:
+            return {**document, "cause": "mark"}
+        return {**document, **{name: published[name] for name in _TOLD if name in published}}
 
     def _touched(self) -> list[Account]:
         return [self.books.accounts[stream_id] for stream_id in sorted(self.books.dirty)]

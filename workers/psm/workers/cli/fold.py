@@ -24,6 +24,7 @@ def fold(
     state: Annotated[bool, Parameter(negative="")] = False,
     final: Annotated[bool, Parameter(negative="")] = False,
     partitions: int = DEFAULT_PARTITIONS,
+    valuation_interval_ms: int = 1000,
 ) -> int:
     """Fold JSON lines and print what each did, by the same rules as the live system.
 
@@ -36,12 +37,21 @@ def fold(
         state: add the state after each line.
         final: print only the end state of each account.
         partitions: of the log; part of the subjects of updates.
+        valuation_interval_ms: of the log; how often marks publish.
     """
     if file.startswith("-") and file != "-":
         raise ConfigError(f"unknown option {file}; see `psm fold --help`")
-    if partitions < 1:
-        raise ConfigError("--partitions must be 1 or more")
-    folder = LineFolder(partitions=partitions, with_state=state and not final)
+    for option, number in (
+        ("--partitions", partitions),
+        ("--valuation-interval-ms", valuation_interval_ms),
+    ):
+        if number < 1:
+            raise ConfigError(f"{option} must be 1 or more")
+    folder = LineFolder(
+        partitions=partitions,
+        with_state=state and not final,
+        valuation_interval_ns=valuation_interval_ms * 1_000_000,
+    )
     bad = 0
     with _opened(file) as lines:
         for line in lines:

@@ -161,9 +161,10 @@ async def test_released_events_are_read_from_the_leader(
     partition = bench.partition()
     async with bench.running(partition):
         await until(lambda: partition.stats.position == 5, "the events are parked")
-        monkeypatch.setattr(PullConsumer, "open", refused)
-        last = await bench.publish(deposit(2))
-        await until(lambda: partition.stats.position == last, "the gap is closed")
+        with monkeypatch.context() as patched:
+            patched.setattr(PullConsumer, "open", refused)
+            last = await bench.publish(deposit(2))
+            await until(lambda: partition.stats.position == last, "the gap is closed")
     await bench.judge()
 
 

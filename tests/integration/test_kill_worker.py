@@ -1,0 +1,121 @@
+"""SIGKILL of the real worker process, anywhere: each update is published exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support import feed
+from tests.support.events import deposit, mark
+from tests.support.workbench import Bench, end, open_bench, until
+from tests.support.worker_process import WorkerProcess
+
+from psm.adapters.jetstream import stream_info
+from psm.workers.faults import CRASH_POINTS
+
+PARTITIONS = 4
+WORKER_POINTS = [point for point in CRASH_POINTS if point.startswith("worker.")]
+KILLS = int(os.environ.get("PSM_TEST_KILLS", "10"))
+
+
+@pytest.fixture
+async def bench(nats_url: str) -> AsyncIterator[Bench]:
+    async with open_bench(nats_url, partitions=PARTITIONS) as opened:
+        yield opened
+
+
+def start(bench: Bench, folder: Path, **settings: object) -> WorkerProcess:
+    """Start a worker that saves as often as it may."""
+    own = {
+        "PSM_PARTITIONS": PARTITIONS,
+        "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
+        "PSM_SNAPSHOT_INTERVAL_S": 1,
+        "PSM_SNAPSHOT_EVENTS": 5,
+        **settings,
+    }
+    return WorkerProcess(bench.settings.nats_url, folder, **own)
+
+
+@pytest.mark.timeout(300)
+async def test_killed_at_random_moments_under_load(bench: Bench, tmp_path: Path) -> None:
+    """Ten kills while trades, gaps and marks flow: nothing is lost, doubled or different."""
+    dice = random.Random(20)
+    messages = feed.traffic(20, accounts=20, events=40 * KILLS)
+    share = len(messages) // KILLS
+    reached = [0]
+    for turn in range(KILLS):
+        part = messages[turn * share : (turn + 1) * share]
+        load = asyncio.create_task(feed.press(bench.nc, part, pause_s=0.005))
+        try:
+            async with start(bench, tmp_path) as worker:
+                await until(lambda w=worker: w.events("worker.started"), "the worker started", 30)
+                await asyncio.sleep(dice.uniform(0.0, 0.6))
+                worker.kill()
+                assert await worker.ended() == -signal.SIGKILL
+            await load
+        finally:
+            await end(load)
+        reached.append((await stream_info(bench.nc, "PSM")).last_sequence)
+    progress = sum(after > before for before, after in itertools.pairwise(reached))
+    assert progress >= KILLS // 2, "most kills came before there was anything to lose"
+    last = await bench.publish(messages[KILLS * share :])
+    async with start(bench, tmp_path) as worker:
+        verdict = await bench.judge()
+        worker.terminate()
+        assert await worker.ended() == 0
+    assert verdict.count > last
+    assert (await bench.judge()).count == verdict.count, "nothing came afterwards"
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("point", WORKER_POINTS)
+async def test_killed_at_every_crash_point(
+    bench: Bench, tmp_path: Path, point: str, nth: int
+) -> None:
+    """Whichever gap between two effects the kill falls into, the next start closes it."""
+    messages = feed.traffic(21, accounts=12, events=120)
+    half = len(messages) // 2
+    await bench.publish(messages[:half])
+    load = asyncio.create_task(feed.press(bench.nc, messages[half:], pause_s=0.01))
+    try:
+        async with start(bench, tmp_path, PSM_CRASH_POINT=f"{point}:{nth}") as worker:
+            assert await worker.ended() == -signal.SIGKILL, worker.text
+            (reached,) = worker.events("crash_point.reached")
+            assert reached["point"] == point
+        await load
+    finally:
+        await end(load)
+    async with start(bench, tmp_path) as worker:
+        verdict = await bench.judge()
+    assert verdict.outcomes["parked"] > 0
+    assert any(p["change"] == "closed" for p in verdict.payloads("PositionUpdated"))
+    assert any(p["cause"] == "mark" for p in verdict.payloads("StateUpdated"))
+
+
+@pytest.mark.parametrize("nth", [2, 3])
+@pytest.mark.parametrize("point", ["worker.before_commit", "worker.after_commit"])
+async def test_killed_between_the_parts_of_an_input(
+    nats_url: str, tmp_path: Path, point: str, nth: int
+) -> None:
+    """A mark of 400 holders is committed in parts; a kill between them is closed too."""
+    async with open_bench(nats_url) as bench:
+        await bench.run_until(bench.partition(), await bench.publish(feed.holders(400)))
+        await bench.publish(deposit(2, stream=feed.account(1)), mark(1, "120"))
+        async with start(
+            bench, tmp_path, PSM_PARTITIONS=1, PSM_CRASH_POINT=f"{point}:{nth}"
+        ) as worker:
+            assert await worker.ended() == -signal.SIGKILL, worker.text
+        committed_in_part = (await bench.cursor()).part > 0
+        assert committed_in_part == ((point, nth) in PART_IS_COMMITTED)
+        async with start(bench, tmp_path, PSM_PARTITIONS=1):
+            assert (await bench.judge()).parts == 1
+
+
+# The commits are: the deposit, the mark's first 999 updates, its rest.
+PART_IS_COMMITTED = {("worker.after_commit", 2), ("worker.before_commit", 3)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark
-from tests.support.workbench import Bench, end, open_bench, until
+from tests.support.workbench import Bench, end, open_bench
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import stream_info
@@ -54,7 +54,7 @@ async def test_killed_at_random_moments_under_load(bench: Bench, tmp_path: Path)
         load = asyncio.create_task(feed.press(bench.nc, part, pause_s=0.005))
         try:
             async with start(bench, tmp_path) as worker:
-                await until(lambda w=worker: w.events("worker.started"), "the worker started", 30)
+                await worker.logged("worker.started")
                 await asyncio.sleep(dice.uniform(0.0, 0.6))
                 worker.kill()
                 assert await worker.ended() == -signal.SIGKILL

@@ -59,16 +59,18 @@ class WorkerProcess:
         lines = [line for line in self.text.splitlines() if f'"{name}"' in line]
         return [fields for fields in map(_fields, lines) if fields.get("event") == name]
 
-    async def ready(self, partitions: int) -> None:
-        """Wait until so many partitions have recovered."""
+    async def logged(self, event: str, times: int = 1) -> None:
+        """Wait until it logged an event so many times."""
         await until(
-            lambda: (
-                self.returncode is not None or len(self.events("partition.recovered")) >= partitions
-            ),
-            "the worker is ready",
+            lambda: self.returncode is not None or len(self.events(event)) >= times,
+            f"the worker logs {event}",
             START_S,
         )
         assert self.returncode is None, f"the worker ended: {self.text}"
+
+    async def ready(self, partitions: int) -> None:
+        """Wait until so many partitions have recovered."""
+        await self.logged("partition.recovered", partitions)
 
     def kill(self) -> None:
         """End it with SIGKILL."""

@@ -24,7 +24,12 @@ def chosen_partitions(
     Raises:
         ConfigError: `text` is no list of partitions, or one of them does not exist.
     """
-    chosen = default if text is None else partitions_of(text)
+    if text is None:
+        return default
+    try:
+        chosen = partitions_of(text)
+    except ConfigError as error:
+        raise ConfigError(f"--partitions {text}: {error}") from error
     if beyond := [number for number in chosen if number >= settings.partitions]:
         raise ConfigError(
             f"--partitions {text}: partition {beyond[0]} does not exist; "

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 from tests.support import feed, log_oracle
 from tests.support.events import Sent
@@ -17,6 +18,7 @@ from tests.support.twins import FaultyLog
 from psm.adapters import telemetry
 from psm.adapters.jetstream import connect, last_for
 from psm.adapters.jetstream.streams_apply import apply
+from psm.workers import partition as partition_module
 from psm.workers.cursor import Cursor, load_cursor
 from psm.workers.log_store import JetStreamSnapshots
 from psm.workers.partition import Partition, PartitionSettings
@@ -137,7 +139,9 @@ async def open_bench(
     nc = await connect(url, name="test")
     try:
         await apply(nc, settings)
-        yield Bench(nc, settings)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(partition_module, "_FETCH_WAIT_S", 0.05)  # tests stop often
+            yield Bench(nc, settings)
     finally:
         await nc.close()
 

@@ -125,19 +125,20 @@ async def test_checkpoint_of_another_owner_fences(bench: Bench) -> None:
 
 
 async def test_snapshots_wait_for_their_commit(bench: Bench) -> None:
-    """A state whose commit was refused is never written."""
-    first, second = bench.partition(snapshot_interval_s=0.01), bench.log()
-    store = FaultySnapshots(bench.nc, 0)
-    loser = bench.partition(log=second, store=store, snapshot_interval_s=0.01)
-    second.held_back = 0
-    loser_task = asyncio.create_task(loser.run())
+    """Nothing is saved of a state whose commit is not acknowledged, nor of one refused."""
+    log, store = bench.log(), FaultySnapshots(bench.nc, 0)
+    log.gate.clear()
+    loser = bench.partition(log=log, store=store, snapshot_interval_s=0.01)
+    task = asyncio.create_task(loser.run())
     await live(loser)
-    async with bench.running(first):
-        await bench.publish(deposit(1))
-        await until(lambda: first.stats.commits, "the event is committed")
-        second.held_back = None
-        with pytest.raises(FencedError):
-            await asyncio.wait_for(loser_task, 10)
+    last = await bench.publish(deposit(1))
+    await until(lambda: log.waiting, "the commit is on its way")
+    await asyncio.sleep(0.2)
+    assert store.written == []
+    await bench.run_until(bench.partition(), last)
+    log.gate.set()
+    with pytest.raises(FencedError):
+        await asyncio.wait_for(task, 10)
     assert store.written == []
 
 

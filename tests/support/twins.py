@@ -28,6 +28,7 @@ class FaultyLog(JetStreamLog):
         crash_after: die behind this many stored commits.
         crash_after_part: die behind the first commit that is a part of an input.
         crash_before: die in front of the commit of this number.
+        gate: commits wait for it before they are sent.
         histories: ranges that were read back.
     """
 
@@ -42,6 +43,9 @@ class FaultyLog(JetStreamLog):
         self.crash_after: int | None = None
         self.crash_after_part = False
         self.crash_before: int | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = 0
         self.histories: list[tuple[str, int, int]] = []
         self._waiting: list[LogMessage] = []
 
@@ -78,6 +82,9 @@ class FaultyLog(JetStreamLog):
     async def commit(self, commit: Commit, expected: int) -> int:
         if self.crash_before is not None and len(self.commits) + 1 == self.crash_before:
             raise CrashError
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
         sequence = await super().commit(commit, expected)
         self.commits.append(commit)
         if self.crash_after is not None and len(self.commits) >= self.crash_after:

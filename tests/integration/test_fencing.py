@@ -132,7 +132,7 @@ async def test_snapshots_wait_for_their_commit(bench: Bench) -> None:
     task = asyncio.create_task(loser.run())
     await live(loser)
     last = await bench.publish(deposit(1))
-    await until(lambda: log.waiting, "the commit is on its way")
+    await until(lambda: log.waiting, "the checkpoint's own commit is on its way")
     await asyncio.sleep(0.2)
     assert store.written == []
     await bench.run_until(bench.partition(), last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -267,3 +268,31 @@ async def test_stored_cursor_says_how_many_updates_follow(bench: Bench) -> None:
     assert stored is not None
     fields = msgspec.json.decode(stored.data)
     assert (fields["log_sequence"], fields["part"], fields["updates"]) == (last, 0, 2)
+
+
+async def test_valuation_clock_survives_a_restart(nats_url: str) -> None:
+    """What is published on a mark depends on the log's clock, not on when a worker started."""
+    async with open_bench(nats_url, valuation_interval_ms=3_600_000) as bench:
+        last = await bench.publish(trade(1, "buy", "1", "100"), mark(1, "110"))
+        for number, restart in enumerate([run, crashed, run], start=2):
+            await restart(bench, last)
+            last = await bench.publish(mark(number, str(110 + number)))
+        await run(bench, last)
+        verdict = await bench.judge()
+    causes = [payload["cause"] for payload in verdict.payloads("StateUpdated")]
+    assert causes.count("mark") < 4, "the interval was opened again by a restart"
+
+
+async def test_what_a_mark_left_unpublished_survives_a_restart(nats_url: str) -> None:
+    """A valuation that waits for the next interval waits in the snapshot too."""
+    async with open_bench(nats_url, valuation_interval_ms=300) as bench:
+        last = await bench.publish(
+            trade(1, "buy", "1", "100"), *(mark(n, str(110 + n)) for n in range(1, 6))
+        )
+        await run(bench, last)
+        await asyncio.sleep(0.3)
+        last = await bench.publish(mark(1, "1", "ETH-PERP"))
+        await run(bench, last)
+        verdict = await bench.judge()
+    by_mark = [p for p in verdict.payloads("StateUpdated") if p["cause"] == "mark"]
+    assert by_mark[-1]["log_sequence"] == last, "the mark of another symbol opened the interval"

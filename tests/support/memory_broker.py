@@ -70,12 +70,12 @@ class MemoryBroker:
         self._last_saved = 0
 
     def publish(self, sent: Sent) -> None:
-        """Append to the log; its time advances by less than a second."""
+        """Append to the log; three marks or so share a valuation interval."""
         self.log.append(
             LogMessage(
                 log_sequence=len(self.log) + 1,
                 subject=stored(sent.subject, 1),
-                time=START + len(self.log) * SECOND // 3,
+                time=START + len(self.log) * SECOND // 15,
                 data=sent.data,
             )
         )

@@ -22,6 +22,7 @@ from psm.workers.partition import Partition, PartitionSettings
 
 _BACK_OFF_FIRST_S = 1.0
 _BACK_OFF_LAST_S = 30.0
+_STABLE_S = 60.0  # two owners that fence each other are live in between, and must still back off
 _DRAIN_S = 20.0
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +86,9 @@ class Worker:
     async def _keep(self, number: int) -> None:
         """Run one partition again and again, until it ends or must not go on."""
         delay = _BACK_OFF_FIRST_S
+        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
+            started = loop.time()
             partition = self._running[number] = Partition(
                 number,
                 JetStreamLog(self._nc, number),
@@ -112,7 +115,7 @@ class Worker:
                 return
             finally:
                 self._running.pop(number, None)
-            if partition.stats.live:
+            if partition.stats.live and loop.time() - started >= _STABLE_S:
                 delay = _BACK_OFF_FIRST_S
             await self._sleep(delay * random.uniform(0.7, 1.0))  # noqa: S311 - spreads retries
             delay = min(delay * 2, _BACK_OFF_LAST_S)

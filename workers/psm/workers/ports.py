@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -97,12 +96,3 @@ class SnapshotStore(Protocol):
         Raises:
             FencedError: another worker wrote it since `expected`.
         """
-
-
-def checkpoint_first(
-    saved: Sequence[Saved], checkpoint_subject: str
-) -> tuple[Saved | None, list[Saved]]:
-    """Return (the checkpoint, the account snapshots) of what `SnapshotStore.latest` gave."""
-    accounts = [s for s in saved if s.subject != checkpoint_subject]
-    found = [s for s in saved if s.subject == checkpoint_subject]
-    return (found[0] if found else None), accounts

@@ -125,13 +125,17 @@ async def test_reader_survives_consumer_deletion(nc: Client) -> None:
 async def test_idle_reader_hears_of_its_consumers_deletion(nc: Client) -> None:
     """A consumer that is deleted while nothing comes is replaced at once."""
     await publish(nc, 3)
-    reader = OrderedReader(nc, STREAM, FILTER)
+    told: list[tuple[str, str]] = []
+    reader = OrderedReader(
+        nc, STREAM, FILTER, on_reset=lambda stream, reason: told.append((stream, reason))
+    )
     await read(reader, 3)
     (name,) = await consumers(nc)
     await call(nc, f"CONSUMER.DELETE.{STREAM}.{name}")
     await publish(nc, 1, start=4)
     assert [m.sequence for m in await read(reader, 1)] == [4]
     assert reader.resets["consumer_deleted"] == 1
+    assert told == [(STREAM, "consumer_deleted")]
     await reader.close()
 
 

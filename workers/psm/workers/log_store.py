@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Callable
 
 import structlog
 from nats.aio.client import Client
@@ -51,12 +52,17 @@ def log_message(stored: StoredMessage) -> LogMessage:
 class JetStreamLog:
     """`EventLog` on the streams TRADES and PSM."""
 
-    def __init__(self, nc: Client, partition: int) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        partition: int,
+        on_reset: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._nc = nc
         self._partition = partition
         self._filters = subjects.partition_filters(partition)
         self._cursor_subject = subjects.cursor(partition)
-        self._reader = OrderedReader(nc, TRADES, self._filters)
+        self._reader = OrderedReader(nc, TRADES, self._filters, on_reset=on_reset)
 
     async def start_at(self, log_sequence: int) -> None:
         await self._reader.restart_at(log_sequence)

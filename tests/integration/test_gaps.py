@@ -135,7 +135,7 @@ async def test_worker_starts_over_when_an_event_was_hidden(
     """It needs nobody: the partition is read again, and the account goes on without a gap."""
     logs: list[FaultyLog] = []
 
-    def hiding(nc: object, partition: int) -> FaultyLog:
+    def hiding(nc: object, partition: int, on_reset: object) -> FaultyLog:
         logs.append(bench.log(partition))
         if len(logs) == 1:
             logs[0].hidden[3] = 1

@@ -55,7 +55,7 @@ class Worker:
             if late:
                 _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
         finally:
-            await _ended({*loops, stopping})
+            await _end({*loops, stopping})
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""
@@ -89,15 +89,13 @@ class Worker:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
-            partition = self._running[number] = Partition(
-                number,
-                JetStreamLog(self._nc, number, self._metrics.reader_reset),
-                JetStreamSnapshots(self._nc, number),
-                self._settings,
-                self._metrics,
-            )
+            live = False
             try:
-                await partition.run()
+                partition = self._running[number] = self._partition(number)
+                try:
+                    await partition.run()
+                finally:
+                    live = partition.stats.live
             except FencedError as error:
                 self._metrics.fenced(number)
                 _log.warning("partition.fenced", partition=number, detail=str(error))
@@ -115,10 +113,19 @@ class Worker:
                 return
             finally:
                 self._running.pop(number, None)
-            if partition.stats.live and loop.time() - started >= _STABLE_S:
+            if live and loop.time() - started >= _STABLE_S:
                 delay = _BACK_OFF_FIRST_S
             await self._sleep(delay * random.uniform(0.7, 1.0))  # noqa: S311 - spreads retries
             delay = min(delay * 2, _BACK_OFF_LAST_S)
+
+    def _partition(self, number: int) -> Partition:
+        return Partition(
+            number,
+            JetStreamLog(self._nc, number, self._metrics.reader_reset),
+            JetStreamSnapshots(self._nc, number),
+            self._settings,
+            self._metrics,
+        )
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -126,14 +133,6 @@ class Worker:
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they end: a cancellation that meets a result at once can be lost."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=1.0)
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:

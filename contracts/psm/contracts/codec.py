@@ -328,11 +328,29 @@ class PayloadCodec:
         _check_rules(self._fields, decode_untyped(raw), "payload")
 
 
+class OpenPayloadCodec:
+    """Checks one payload type whose unknown fields are kept; built once per type and version."""
+
+    def __init__(self, payload_type: type[Payload]) -> None:
+        self.payload_type = payload_type
+        self._fields = _field_rules(payload_type)
+
+    def decode(self, raw: bytes) -> dict[str, Any]:
+        """Return every field of the payload in `raw`, numbers as their literal text.
+
+        Raises:
+            ContractError: reason `invalid_payload` or `unknown_side`, with the field's path.
+        """
+        fields = decode_untyped(raw)
+        _check_rules(self._fields, fields, "payload")
+        return fields
+
+
 class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     """What one payload field must be.
 
     `nullable`: null means left out. `sign` is set for decimals, `choices` for literals, `items` for
-    lists of structs.
+    lists of structs, `free` for what an open payload may hold in any form: `object` or `scalar`.
     """
 
     name: str
@@ -341,6 +359,7 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     sign: str = ""
     choices: tuple[str, ...] = ()
     items: tuple[_FieldRule, ...] | None = None
+    free: str = ""
     integer: bool = False
     boolean: bool = False
     shortest: int = 0
@@ -372,6 +391,10 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
         return rule(choices=get_args(hint))
     if get_origin(hint) is tuple:
         return rule(items=_field_rules(get_args(hint)[0]))
+    if get_origin(hint) is dict:
+        return rule(free="object")
+    if hint is Any:
+        return rule(free="scalar")
     if hint is int:
         return rule(integer=True)
     if hint is bool:
@@ -415,6 +438,8 @@ def _is_scalar(rule: _FieldRule, value: object) -> bool:
         return _is_number(value, rule.sign)
     if rule.choices:
         return value in rule.choices
+    if rule.free:
+        return isinstance(value, dict) == (rule.free == "object") and not isinstance(value, list)
     if rule.boolean:
         return type(value) is bool
     if rule.integer:
@@ -437,6 +462,8 @@ def _refuse(rule: _FieldRule, field: str) -> NoReturn:
         if rule.name == "side":
             reason = "unknown_side"
             expected += "; long and short belong to the flat 0.x draft"
+    elif rule.free:
+        expected = "an object" if rule.free == "object" else "text, a number, true or false"
     elif rule.boolean:
         expected = "true or false"
     elif rule.integer:

@@ -11,16 +11,23 @@ from typing import Any, cast, get_args
 import msgspec
 
 from psm.contracts import events, updates
-from psm.contracts.codec import PayloadCodec
+from psm.contracts.audit_events import AUDIT_EVENTS
+from psm.contracts.codec import OpenPayloadCodec, PayloadCodec
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import Payload
 
 SCHEMA_VERSION = "1.0.0"
+_VERSIONS: dict[str, str] = {}
+"""Current schema version of each event type that is not at `SCHEMA_VERSION` any more."""
+
 ACCOUNT_EVENTS: tuple[type[Payload], ...] = get_args(events.AccountEvent)
 
 _CODECS: dict[tuple[str, int], PayloadCodec] = {
     (payload.__name__, 1): PayloadCodec(payload) for payload in get_args(events.Event)
+}
+_AUDIT_CODECS: dict[tuple[str, int], OpenPayloadCodec] = {
+    (event_type, 1): OpenPayloadCodec(payload) for event_type, payload in AUDIT_EVENTS.items()
 }
 _ACCOUNT_TYPES = frozenset(payload.__name__ for payload in ACCOUNT_EVENTS)
 
@@ -60,18 +67,50 @@ def account_codec_for(envelope: Envelope) -> PayloadCodec:
     return codec_for(envelope)
 
 
+def audit_codec_for(envelope: Envelope) -> OpenPayloadCodec:
+    """Return the codec of an audit event.
+
+    Raises:
+        UnknownEventError: reason `unknown_event_type` or `unknown_schema_version`.
+    """
+    codec = _AUDIT_CODECS.get((envelope.event_type, envelope.major))
+    if codec is not None:
+        return codec
+    if envelope.event_type in AUDIT_EVENTS:
+        raise UnknownEventError(
+            "unknown_schema_version",
+            f"{envelope.event_type} has no schema version {envelope.schema_version}",
+            "schema_version",
+        )
+    raise UnknownEventError(
+        "unknown_event_type", f"{envelope.event_type} is no audit event", "event_type"
+    )
+
+
+def version_of(event_type: str) -> str:
+    """Return the current schema version of an event type that is known."""
+    return _VERSIONS.get(event_type, SCHEMA_VERSION)
+
+
+def kinds() -> dict[str, type[msgspec.Struct]]:
+    """Return the payload struct of every event type there is, by its name on the wire."""
+    named = (*get_args(events.Event), *updates.KINDS)
+    return {**{kind.__name__: kind for kind in named}, **AUDIT_EVENTS}
+
+
 def schemas() -> dict[str, dict[str, Any]]:
-    """Return every published JSON Schema by its path, `<type>/<version>.json`."""
-    kinds = (*get_args(events.Event), *updates.KINDS)
-    return {f"{kind.__name__}/{SCHEMA_VERSION}.json": _schema(kind) for kind in kinds}
+    """Return every current JSON Schema by its path, `<type>/<version>.json`."""
+    return {
+        f"{name}/{version_of(name)}.json": _schema(name, kind) for name, kind in kinds().items()
+    }
 
 
-def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _schema(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
     (body,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     root = components.pop(kind.__name__) if "$ref" in body else body
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": kind.__name__,
+        "title": name,
         **{key: value for key, value in root.items() if key != "title"},
         **({"$defs": components} if components else {}),
     }

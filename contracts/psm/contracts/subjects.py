@@ -8,10 +8,12 @@ stored as `psm.<kind>.<verb>.<p>.<id>` and republished as `psm.<kind>.<verb>`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+_FILTERS_MAX = 100
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
 # What NATS forbids or treats specially in a token, and `%` itself so that decoding is exact.
@@ -71,9 +73,21 @@ def partition_filters(partition: int) -> list[str]:
     return [f"trades.{partition}.*", "marks.*", "instruments.*", "control.*"]
 
 
-def stream_filters(stream_id: str, partitions: int) -> list[str]:
-    """Return the log subjects that decide the state of one account, and no other account's."""
-    return [stored_trades(stream_id, partitions), "marks.*", "instruments.*", "control.*"]
+def stream_filters(
+    stream_id: str, partitions: int, marks: Sequence[str] | None = None
+) -> list[str]:
+    """Return the log subjects that decide the state of one account, and no other account's.
+
+    Args:
+        stream_id: the account.
+        partitions: of the log.
+        marks: symbols whose marks are wanted; None for all. Many are asked for as all, because
+            the broker reads long lists of subjects slowly.
+    """
+    wanted = ["marks.*"]
+    if marks is not None and len(marks) <= _FILTERS_MAX:
+        wanted = [f"marks.{encode_token(symbol)}" for symbol in marks]
+    return [stored_trades(stream_id, partitions), *wanted, "instruments.*", "control.*"]
 
 
 def update(kind: str, partition: int, stream_id: str) -> str:
@@ -99,3 +113,51 @@ def snapshot(partition: int, stream_id: str) -> str:
 def entrance(durable: str) -> str:
     """Return the private subject to publish to, so that `durable` is what the stream stores."""
     return f"_{durable}"
+
+
+# --- recorded subjects: kept for audit and replay, never folded ----------------------------------
+
+
+def ticker(symbol: str) -> str:
+    """Return the subject of a symbol's ticks."""
+    return f"marketdata.ticker.{encode_token(symbol)}"
+
+
+def candle(symbol: str, timeframe: str) -> str:
+    """Return the subject of a symbol's candles."""
+    return f"marketdata.candle.{encode_token(symbol)}.{encode_token(timeframe)}"
+
+
+def signal(strategy_id: str, symbol: str) -> str:
+    """Return the subject of a strategy's signals."""
+    return f"signals.strategy.{encode_token(strategy_id)}.{encode_token(symbol)}"
+
+
+def risk_decision(account_id: str) -> str:
+    """Return the subject of the risk decisions of an account."""
+    return f"risk.decision.{encode_token(account_id)}"
+
+
+def risk_alert(severity: str) -> str:
+    """Return the subject of alerts."""
+    return f"risk.alert.{encode_token(severity)}"
+
+
+def order_command(account_id: str) -> str:
+    """Return the subject of an account's orders to execution."""
+    return f"orders.command.{encode_token(account_id)}"
+
+
+def order_status(order_id: str) -> str:
+    """Return the subject of what the venue says of an order."""
+    return f"orders.status.{encode_token(order_id)}"
+
+
+def exchange_fill(exchange: str, symbol: str) -> str:
+    """Return the subject of fills as an exchange reported them."""
+    return f"fills.exchange.{encode_token(exchange)}.{encode_token(symbol)}"
+
+
+def internal_fill(order_id: str) -> str:
+    """Return the subject of what an order's fills did to the position."""
+    return f"fills.internal.{encode_token(order_id)}"

@@ -86,14 +86,14 @@ async def test_batch_size_does_not_matter(connection: asyncpg.Connection) -> Non
             account.fill("o1", "0.5", "3000"),
         ):
             updates += worker.fold(*message)
-    tables = ("balances_view", "positions_view", "margin_view", "orders_view")
+    tables = ("balances_view", "positions_view", "margin_view", "orders_view", "chain_heads")
 
     async def rows() -> list[list[asyncpg.Record]]:
         return [await connection.fetch(f"SELECT * FROM {t} ORDER BY 1, 2") for t in tables]
 
     written = await apply(connection, read(updates))
     at_once = await rows()
-    assert written == sum(map(len, at_once)) == 10
+    assert written == sum(map(len, at_once)) == 12
     for table in tables:
         await connection.execute(f"TRUNCATE {table}")
     for update in read(updates):

@@ -27,11 +27,13 @@ class ReadUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         kind: such as `position.updated`.
         data: bytes of the envelope.
+        partition: of the stream PSM.
         traceparent: W3C trace context of the message, if it had one.
     """
 
     kind: str
     data: bytes
+    partition: int = 0
     traceparent: str | None = None
 
 
@@ -73,11 +75,13 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
         name: of the projection, in checkpoints and commands.
         version: rises when the same updates would give other rows; then rebuild.
         views: its tables.
+        keeps_heads: whether its transactions also move the partition's log head (see `heads`).
     """
 
     name: str
     version: int
     views: tuple[View, ...]
+    keeps_heads: bool = False
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -26,10 +26,12 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         updates: in log order; may be none.
         checkpoint: the boundary.
+        log_hash: SHA-256 of the log's message at the boundary, hex; None before the first.
     """
 
     updates: list[ReadUpdate]
     checkpoint: Checkpoint
+    log_hash: str | None
 
 
 class Assembler:
@@ -71,6 +73,7 @@ class Assembler:
                 event_hash=hashlib.sha256(last.data).hexdigest(),
                 log_sequence=cursor.log_sequence,
             ),
+            log_hash=cursor.event_hash,
         )
 
     def _take(self, message: StoredMessage) -> Cursor:
@@ -98,9 +101,12 @@ class Assembler:
 
 def read_update(message: StoredMessage) -> ReadUpdate:
     """Return an update as projections take it; the kind is the middle of its subject."""
-    _, noun, verb, _ = message.subject.split(".", 3)
+    _, noun, verb, partition, _ = message.subject.split(".", 4)
     return ReadUpdate(
-        kind=f"{noun}.{verb}", data=message.data, traceparent=message.header("traceparent")
+        kind=f"{noun}.{verb}",
+        data=message.data,
+        partition=int(partition),
+        traceparent=message.header("traceparent"),
     )
 
 

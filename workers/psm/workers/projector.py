@@ -30,7 +30,7 @@ from psm.contracts.errors import (
     PSMError,
     TransientError,
 )
-from psm.projections import checkpoints
+from psm.projections import checkpoints, heads
 from psm.projections.checkpoints import Checkpoint
 from psm.projections.projection import Projection
 from psm.workers.committed import Assembler, Ready, psm_filters
@@ -177,6 +177,14 @@ class Follower:
                     connection, self._projection.name, ready.checkpoint, expected=self._checkpoint
                 )
                 rows = await self._projection.apply(connection, updates)
+                if self._projection.keeps_heads and ready.log_hash is not None:
+                    await heads.record(
+                        connection,
+                        self._partition,
+                        log_sequence=ready.checkpoint.log_sequence,
+                        event_hash=ready.log_hash,
+                        stream_sequence=ready.checkpoint.stream_sequence,
+                    )
                 crash_point("projector.before_commit")
         crash_point("projector.after_commit")
         self._checkpoint = ready.checkpoint

@@ -20,7 +20,7 @@ from psm.adapters.logs import get_logger
 from psm.contracts import subjects
 from psm.contracts.errors import LogDamagedError, TransientError
 from psm.domain.books import Books
-from psm.projections import checkpoints, shadow
+from psm.projections import checkpoints, heads, shadow
 from psm.projections.checkpoints import Checkpoint
 from psm.projections.projection import Projection, ReadUpdate
 from psm.projections.shadow import Difference
@@ -138,6 +138,7 @@ class Rebuild:
                     ReadUpdate(
                         kind=update.kind,
                         data=update.data,
+                        partition=update.partition,
                         traceparent=replayed.message.traceparent,
                     )
                     for update in replayed.result.updates
@@ -184,6 +185,7 @@ class Rebuild:
             swapped = not dry_run and (accept_differences or not (count or diverged))
             if swapped:
                 await shadow.swap(connection, self._projection, self._live)
+                await self._set_heads(connection, met)
         except BaseException:
             if not connection.is_closed():
                 await transaction.rollback()
@@ -207,6 +209,29 @@ class Rebuild:
             differences=differences,
             swapped=swapped,
         )
+
+    async def _set_heads(self, connection: postgres.Connection, met: list[_Met]) -> None:
+        """Remember this log; where the views came from another one, forget that one's heads."""
+        if not self._projection.keeps_heads:
+            return
+        for at in met:
+            if at.checkpoint is None or not at.checkpoint.log_sequence:
+                continue
+            if at.diverged:
+                await heads.forget(connection, at.checkpoint.partition)
+            event = await get(self._nc, TRADES, at.checkpoint.log_sequence)
+            if event is None:
+                raise LogDamagedError(
+                    f"partition {at.checkpoint.partition}: the log has no message at log sequence "
+                    f"{at.checkpoint.log_sequence}, up to which updates were committed"
+                )
+            await heads.record(
+                connection,
+                at.checkpoint.partition,
+                log_sequence=at.checkpoint.log_sequence,
+                event_hash=hashlib.sha256(event.data).hexdigest(),
+                stream_sequence=at.checkpoint.stream_sequence,
+            )
 
     async def _meet(
         self,

@@ -14,6 +14,7 @@ from psm.domain.books import Books
 from psm.domain.outcomes import Folded
 from psm.domain.publish import log_time
 from psm.workers.replay import Progress, Replayed, last_log_sequence, refold_stream
+from psm.workers.times import is_later
 
 HASHES = ("event_hash", "chain_hash", "ledger_hash", "state_hash")
 
@@ -95,10 +96,10 @@ async def replay_account(
                 continue
             for step, at in _steps(replayed, seen):
                 time = selection.time_of(at)
-                if _is_later(time, selection.until) or _is_beyond(step, selection.last):
+                if is_later(time, selection.until) or _is_beyond(step, selection.last):
                     return
                 if not started:
-                    started = time is not None and not _is_later(selection.since, time)
+                    started = time is not None and not is_later(selection.since, time)
                 if started and selection.covers(step.sequence_number):
                     yield step
 
@@ -155,15 +156,5 @@ def _advanced(
     return step, at
 
 
-def _is_later(time: str | None, bound: str | None) -> bool:
-    return time is not None and bound is not None and _instant(time) > _instant(bound)
-
-
 def _is_beyond(step: Step, last: int | None) -> bool:
     return last is not None and step.state is not None and step.state["sequence_number"] > last
-
-
-def _instant(text: str) -> str:
-    """Return an RFC 3339 UTC time in a form that compares as text."""
-    whole, _, fraction = text.removesuffix("Z").removesuffix("+00:00").partition(".")
-    return f"{whole}.{fraction.ljust(6, '0')}"

@@ -23,6 +23,9 @@ from psm.workers.log_store import TRADES, log_message
 Progress = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence) once per batch."""
 
+Stop = Callable[[LogMessage], bool]
+"""Says of a message that it and what follows is not wanted."""
+
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """One message and what the fold made of it."""
@@ -51,14 +54,25 @@ async def refold_stream(
     stream_id: str,
     last: int,
     *,
+    marks: Sequence[str] | None = None,
+    stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> AsyncIterator[list[Replayed]]:
     """Yield what decides one account's state up to log sequence `last`, folded into `books`.
 
     Only that account's events, the marks, instruments and rules are read.
+
+    Args:
+        nc: connection.
+        books: empty, or as an earlier call left them: it goes on behind their position.
+        stream_id: whose events.
+        last: log sequence of the last message that counts.
+        marks: symbols whose marks are read; None for all.
+        stop: ends before the first message it returns true for.
+        progress: told how far the log is read.
     """
-    filters = subjects.stream_filters(stream_id, books.partitions)
-    async for batch in _refold(nc, books, filters, last, progress):
+    filters = subjects.stream_filters(stream_id, books.partitions, marks)
+    async for batch in _refold(nc, books, filters, last, progress, stop):
         yield batch
 
 
@@ -68,12 +82,20 @@ async def last_log_sequence(nc: Client) -> int:
 
 
 async def _refold(
-    nc: Client, books: Books, filters: Sequence[str], last: int, progress: Progress | None
+    nc: Client,
+    books: Books,
+    filters: Sequence[str],
+    last: int,
+    progress: Progress | None,
+    stop: Stop | None = None,
 ) -> AsyncIterator[list[Replayed]]:
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
-        folded = []
+        folded: list[Replayed] = []
         for stored in batch:
             message = log_message(stored)
+            if stop is not None and stop(message):
+                yield folded
+                return
             result = fold(books, message)
             if isinstance(result, NeedHistory):
                 result = fold(books, message, await read_history(nc, books.partitions, result))

@@ -1,0 +1,162 @@
+"""Past states from the log: what the views held then, folded again from one account's events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.support.events import deposit, fee, mark, trade
+from tests.support.market import Market
+from tests.support.views import Views, views_of
+from tests.support.workbench import Bench, open_bench
+
+from psm.contracts.codec import decode_untyped
+from psm.workers.past.places import LogShape, UnknownStreamError, read_ledger
+from psm.workers.past.state import NotYetOpenError, PastState, When, past_state
+
+PARTITIONS = 2
+TERMINAL = ("filled", "cancelled", "rejected", "expired")
+
+
+@pytest.fixture
+async def bench(nats_url: str) -> AsyncIterator[Bench]:
+    async with open_bench(nats_url, partitions=PARTITIONS) as opened:
+        yield opened
+
+
+def shape(bench: Bench) -> LogShape:
+    return LogShape(
+        partitions=PARTITIONS,
+        valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+    )
+
+
+async def published(bench: Bench, stream_id: str) -> list[dict[str, Any]]:
+    """Run a worker over the log; return the account's updates in order."""
+    async with bench.worker():
+        verdict = await bench.judge()
+    return [
+        decode_untyped(data)
+        for found in verdict.updates.values()
+        for subject, data in found
+        if subject.endswith(f".{stream_id}")
+    ]
+
+
+def views_at(updates: list[dict[str, Any]], number: int) -> Views:
+    """Return the views as they were right behind a number's `StateUpdated`."""
+    for end, update in enumerate(updates, start=1):
+        payload = update["payload"]
+        if update["event_type"] == "StateUpdated" and payload["sequence_number"] == number:
+            return views_of(updates[:end])
+    raise AssertionError(f"number {number} was never announced")
+
+
+def assert_same(past: PastState, views: Views) -> None:
+    """Compare every figure of the documents with the rows."""
+    (balances,) = views["balances_view"].values()
+    positions = {symbol: row for (_, symbol), row in views["positions_view"].items()}
+    orders = {order_id: row for (_, order_id), row in views["orders_view"].items()}
+    assert _without_nulls(past.state, "positions", "orders") == _only(balances, past.state)
+    assert past.state["positions"].keys() == positions.keys()
+    for symbol, found in past.state["positions"].items():
+        # The view keeps a position's liquidation price until that position itself changes, though
+        # it moves with the whole account; the past is told exactly.
+        stale = positions[symbol]["log_sequence"] != past.state["log_sequence"]
+        out = ("liquidation_price",) if stale else ()
+        row = _only(positions[symbol], found)
+        assert _without_nulls(found, *out) == _without_nulls(row, *out), symbol
+    assert past.orders.keys() <= orders.keys()
+    assert past.state["orders"].keys() == {
+        order_id for order_id, row in orders.items() if row["status"] not in TERMINAL
+    }
+    for order_id, found in past.orders.items():
+        assert _without_nulls(found) == _only(orders[order_id], found), order_id
+    (margin,) = views["margin_view"].values()
+    assert _without_nulls(past.margin) == _only(margin, past.margin)
+
+
+def _without_nulls(figures: dict[str, Any], *leave_out: str) -> dict[str, Any]:
+    return {k: v for k, v in figures.items() if v is not None and k not in leave_out}
+
+
+def _only(row: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name in names}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_number_gives_what_the_views_held_then(bench: Bench, seed: int) -> None:
+    """All event types, busts and gaps; marks of other symbols are not even read."""
+    author = Market(seed=seed, length=220, accounts=2).author()
+    await bench.publish(author.sent)
+    updates = await published(bench, "acc_000")
+    ledger = await read_ledger(bench.nc, shape(bench), "acc_000")
+    numbers = [place.sequence_number for place in ledger.places]
+    assert numbers == list(range(1, len(numbers) + 1)), "every place once, in order"
+    for number in numbers[::3]:
+        when = When(sequence=number)
+        past = await past_state(bench.nc, shape(bench), "acc_000", when, ledger=ledger)
+        assert_same(past, views_at(updates, number))
+
+
+async def test_number_that_a_gap_released_has_a_state_of_its_own(bench: Bench) -> None:
+    """2 to 4 were all folded as part of message 2; each is shown as if it were the last."""
+    await bench.publish(
+        deposit(1, "1000"),
+        trade(3, "buy", "1", "100"),
+        fee(4, "5"),
+        mark(1, "120"),
+        deposit(2, "50"),
+    )
+    updates = await published(bench, "acc_001")
+    for number, cash in ((1, "1000"), (2, "1050"), (3, "1050"), (4, "1045")):
+        past = await past_state(bench.nc, shape(bench), "acc_001", When(sequence=number))
+        assert past.state["cash"] == {"USDT": cash}
+        if number > 1:
+            assert_same(past, views_at(updates, number))
+
+
+async def test_time_selects_by_the_events_or_by_the_log(bench: Bench) -> None:
+    """The longest run before the first later event; a late one that is backdated counts."""
+    await bench.publish(
+        deposit(1, "100", timestamp="2025-12-01T10:00:00Z"),
+        deposit(2, "10", timestamp="2025-12-01T12:00:00Z"),
+        deposit(3, "1", timestamp="2025-12-01T11:00:00Z"),
+    )
+    await published(bench, "acc_001")
+    known = (await read_ledger(bench.nc, shape(bench), "acc_001")).places
+
+    async def cash(**when: Any) -> Decimal:
+        past = await past_state(bench.nc, shape(bench), "acc_001", When(**when))
+        return Decimal(past.state["cash"]["USDT"])
+
+    assert await cash(at="2025-12-01T10:00:00Z") == 100
+    assert await cash(at="2025-12-01T11:59:59.999Z") == 100, "3 is behind the later 2"
+    assert await cash(at="2025-12-01T12:00:00Z") == 111
+    assert await cash(at=known[1].log_time, log_time=True) == 110
+    with pytest.raises(NotYetOpenError, match=r"its first one is of 2025-12-01T10:00:00Z"):
+        await cash(at="2025-12-01T09:59:59Z")
+    with pytest.raises(UnknownStreamError, match="its last one is 3"):
+        await cash(sequence=4)
+    with pytest.raises(UnknownStreamError, match="no event of account acc_999"):
+        await past_state(bench.nc, shape(bench), "acc_999", When(sequence=1))
+
+
+async def test_time_takes_the_marks_up_to_the_next_event(bench: Bench) -> None:
+    """The account is valued by the last mark before the first event that is too late."""
+    await bench.publish(
+        deposit(1, "1000", timestamp="2025-12-01T10:00:00Z"),
+        trade(2, "buy", "1", "100", timestamp="2025-12-01T10:00:01Z"),
+        mark(1, "110"),
+        mark(2, "130"),
+        deposit(3, "1", timestamp="2025-12-01T11:00:00Z"),
+        mark(3, "900"),
+    )
+    await published(bench, "acc_001")
+    past = await past_state(bench.nc, shape(bench), "acc_001", When(at="2025-12-01T10:30:00Z"))
+    assert past.place.sequence_number == 2
+    (position,) = past.state["positions"].values()
+    assert (position["mark_price"], position["unrealized_pnl"]) == ("130", "30")
+    assert past.state["cause"] == "mark"

@@ -1,0 +1,220 @@
+"""An account's documents as they were at a number or a time, folded from the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.contracts.codec import decode_untyped
+from psm.contracts.errors import InvariantError, PSMError
+from psm.domain.books import Books
+from psm.domain.messages import LogMessage
+from psm.domain.orders import TERMINAL
+from psm.domain.publish import log_time, margin_figures, order_figures, state_document
+from psm.workers.past.places import Ledger, LogShape, Place, read_ledger
+from psm.workers.replay import Progress, Replayed, refold_stream
+from psm.workers.times import is_later
+
+_COMMON = frozenset(
+    {"account_id", "sequence_number", "log_sequence", "event_log_sequence", "cause"}
+    | {"event_hash", "chain_hash", "flags"}
+)
+_VERSIONS = (
+    "account_id", "sequence_number", "log_sequence", "status", "currency",
+    "chain_hash", "ledger_hash", "state_hash",
+)  # fmt: skip
+_MARGIN = (
+    "equity", "margin_initial", "margin_maintenance", "margin_available",
+    "margin_ratio", "leverage", "leverage_limit",
+)  # fmt: skip
+
+
+class NotYetOpenError(PSMError):
+    """The account had no event at that time."""
+
+
+class When(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment of an account's past; exactly one of `sequence` and `at` is given.
+
+    Attributes:
+        sequence: right after this number was folded.
+        at: a UTC time: after the longest run of events before the first one later than this, at
+            the marks up to there. If no event is later, at the marks of that time.
+        log_time: `at` is compared with the log's times (what was known then), not the events'.
+    """
+
+    sequence: int | None = None
+    at: str | None = None
+    log_time: bool = False
+
+
+class PastState(msgspec.Struct, frozen=True, kw_only=True):
+    """An account at a moment.
+
+    Attributes:
+        place: the last event that counts.
+        state: what `GET /psm/state` answered then.
+        margin: the figures of the margin document.
+        orders: every order kept then, ended ones included.
+    """
+
+    place: Place
+    state: dict[str, Any]
+    margin: dict[str, Any]
+    orders: dict[str, Any]
+
+    def document(self, name: str) -> dict[str, Any]:
+        """Return one of the documents that reads answer with."""
+        if name == "state":
+            return self.state
+        versions = {field: self.state[field] for field in _VERSIONS}
+        if name == "margin":
+            return {**versions, **{field: self.margin[field] for field in _MARGIN}}
+        return {**versions, name: self.orders if name == "orders" else self.state[name]}
+
+
+async def past_state(
+    nc: Client,
+    shape: LogShape,
+    stream_id: str,
+    when: When,
+    *,
+    ledger: Ledger | None = None,
+    progress: Progress | None = None,
+) -> PastState:
+    """Return an account as it was.
+
+    Reads the account's events twice, and the marks of the symbols that ever concerned it.
+
+    Args:
+        nc: connection; only read.
+        shape: of the log.
+        stream_id: whose.
+        when: the moment.
+        ledger: its places, where they are known already.
+        progress: told how far the log is read.
+
+    Raises:
+        UnknownStreamError: the stream does not exist, or has not come to that number.
+        NotYetOpenError: its first event is later.
+    """
+    ledger = ledger or await read_ledger(nc, shape, stream_id)
+    place = _place_at(ledger, when)
+    following = ledger.places[place.sequence_number :]
+    if following and following[0].folded_at == place.folded_at:
+        # One message released both, so the state between them is only in its updates.
+        books = shape.books()
+        await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
+        before = _document(books, stream_id, place)
+        released = await _fold_to(nc, books, ledger, place.folded_at, progress)
+        return _between(before, released)
+    end, until = ledger.last, when.at
+    if when.sequence is not None:
+        end, until = place.folded_at, None
+    elif following and not when.log_time:
+        end, until = following[0].folded_at - 1, None
+    books = shape.books()
+    folded = await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
+    past = _document(books, stream_id, place)
+    if books.position == place.folded_at:
+        # Only the update knows what was said of the event itself, such as its flags.
+        past.state.update(_state_updated(folded, place))
+    else:
+        past.state["cause"] = "mark"
+    return past
+
+
+def _place_at(ledger: Ledger, when: When) -> Place:
+    if when.sequence is not None:
+        return ledger.place(when.sequence)
+    found: Place | None = None
+    for place in ledger.places:
+        if is_later(place.log_time if when.log_time else place.timestamp, when.at):
+            break
+        found = place
+    if found is None:
+        first = ledger.places[0]
+        raise NotYetOpenError(
+            f"{ledger.stream_id} had no event at {when.at}: its first one is of "
+            f"{first.log_time if when.log_time else first.timestamp}"
+        )
+    return found
+
+
+async def _fold_to(
+    nc: Client,
+    books: Books,
+    ledger: Ledger,
+    end: int,
+    progress: Progress | None,
+    until: str | None = None,
+    *,
+    least: int = 0,
+) -> list[Replayed]:
+    """Fold up to log sequence `end`; return the last batch.
+
+    `until` ends it before the first message behind `least` of a later log time.
+    """
+
+    def beyond(message: LogMessage) -> bool:
+        return message.log_sequence > least and is_later(log_time(message.time), until)
+
+    folded: list[Replayed] = []
+    async for batch in refold_stream(
+        nc,
+        books,
+        ledger.stream_id,
+        end,
+        marks=ledger.symbols,
+        stop=beyond if until else None,
+        progress=progress,
+    ):
+        folded = batch or folded
+    return folded
+
+
+def _document(books: Books, stream_id: str, place: Place) -> PastState:
+    account = books.open(stream_id)
+    valuation = books.valuation(account)
+    return PastState(
+        place=place,
+        state=state_document(books, account),
+        margin=margin_figures(valuation, account.leverage_limit),
+        orders={order_id: order_figures(o) for order_id, o in sorted(account.orders.items())},
+    )
+
+
+def _state_updated(folded: list[Replayed], place: Place) -> dict[str, Any]:
+    """Return the payload that announced a place, from the message that brought it."""
+    for update in folded[-1].result.updates:
+        if update.kind == "state.updated":
+            payload: dict[str, Any] = decode_untyped(update.data)["payload"]
+            if payload["sequence_number"] == place.sequence_number:
+                return payload
+    raise InvariantError(f"log sequence {place.folded_at}: nothing announced its place")
+
+
+def _between(before: PastState, released: list[Replayed]) -> PastState:
+    """Apply the updates of one message up to those of a number, as a projection would."""
+    state = {**before.state, "positions": dict(before.state["positions"])}
+    orders, margin = dict(before.orders), before.margin
+    for update in released[-1].result.updates:
+        payload = decode_untyped(update.data)["payload"]
+        figures = {name: value for name, value in payload.items() if name not in _COMMON}
+        if update.kind == "position.updated":
+            del figures["change"]
+            state["positions"][figures["symbol"]] = figures
+            if (figures["side"], figures["cycle"]) == ("flat", 0):  # a bust took its only fill
+                del state["positions"][figures["symbol"]]
+        elif update.kind == "order.updated":
+            orders[figures["order_id"]] = figures
+        elif update.kind == "margin.updated":
+            margin = figures
+        elif update.kind == "state.updated":
+            state.update(payload)
+            if payload["sequence_number"] == before.place.sequence_number:
+                break
+    state["orders"] = {name: o for name, o in orders.items() if o["status"] not in TERMINAL}
+    return PastState(place=before.place, state=state, margin=margin, orders=orders)

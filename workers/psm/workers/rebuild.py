@@ -241,8 +241,9 @@ class Rebuild:
         live: Checkpoint | None,
     ) -> _Met:
         """Bring both sides of a partition to one position of PSM, in the open transaction."""
-        if target is None and live is not None:
-            # Going on would take the accounts of this partition out of the view.
+        if target is None and live is not None and await boundary(self._nc, partition) is None:
+            # Going on would take the accounts of this partition out of the view. (A first commit
+            # while the others were folded is no loss: the shadow catches up with it below.)
             raise LogDamagedError(
                 f"partition {partition}: the view was read up to message {live.stream_sequence} "
                 "of PSM, and PSM has no commit cursor of it; nothing says how far to rebuild"

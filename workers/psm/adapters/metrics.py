@@ -66,6 +66,21 @@ class Metrics:
         self._recovery = meter.create_gauge(
             "psm.recovery.duration", unit="s", description="How long the last recovery took."
         )
+        self._heads = meter.create_counter(
+            "psm.heads.checked", description="Comparisons of the log with its heads, by result."
+        )
+        self._members = meter.create_gauge(
+            "psm.fleet.members", description="Workers of the fleet, as this one sees it."
+        )
+        self._owned = meter.create_gauge(
+            "psm.partitions.owned", description="Partitions this worker has live."
+        )
+        self._unowned = meter.create_gauge(
+            "psm.partitions.unowned", description="Partitions nobody runs, as this worker sees it."
+        )
+        self._members_lost = meter.create_counter(
+            "psm.fleet.members_lost", description="Workers found dead by this one, by reason."
+        )
         self._projection_events = meter.create_gauge(
             "psm.projection.lag_events", description="Updates a view has not applied."
         )
@@ -134,6 +149,20 @@ class Metrics:
     def recovered(self, partition: int, *, seconds: float) -> None:
         """Set how long a partition took from nothing to its first new message."""
         self._recovery.set(seconds, _partition(partition))
+
+    def heads_checked(self, partition: int, result: str) -> None:
+        """Count a comparison at a partition's start: `agreed`, `damaged` or `unavailable`."""
+        self._heads.add(1, {"partition": partition, "result": result})
+
+    def fleet(self, *, members: int, owned: int, unowned: int) -> None:
+        """Set what this worker has and sees of the fleet."""
+        self._members.set(members)
+        self._owned.set(owned)
+        self._unowned.set(unowned)
+
+    def member_lost(self, reason: str) -> None:
+        """Count a worker found dead: `no_responders` or `expired`."""
+        self._members_lost.add(1, {"reason": reason})
 
     def projection_lag(self, view: str, partition: int, *, events: int, seconds: float) -> None:
         """Set how far a view is behind the updates."""

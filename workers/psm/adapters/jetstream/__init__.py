@@ -21,6 +21,7 @@ from psm.adapters.jetstream.errors import (
     StreamNotFoundError,
     UnknownOutcomeError,
 )
+from psm.adapters.jetstream.last_values import last_values
 from psm.adapters.jetstream.messages import Outgoing, StoredMessage
 from psm.adapters.jetstream.reader import OrderedReader
 from psm.adapters.jetstream.reads import (
@@ -62,6 +63,7 @@ __all__ = [
     "get",
     "last_for",
     "last_per_subject",
+    "last_values",
     "next_for",
     "publish_atomic",
     "publish_expected",

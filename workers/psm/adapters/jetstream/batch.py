@@ -17,6 +17,7 @@ from psm.adapters.jetstream.api import REQUEST_TIMEOUT_S, ask, decoded
 from psm.adapters.jetstream.errors import UnknownOutcomeError
 from psm.adapters.jetstream.messages import Outgoing
 from psm.contracts.errors import TransientError
+from psm.contracts.replay import require_live
 
 MAX_BATCH_MESSAGES = 1000
 MAX_BATCH_ID = 64
@@ -69,8 +70,10 @@ async def publish_atomic(
         TransientError: nothing was sent because there is no connection.
         UnknownOutcomeError: no answer; it may be stored, now or later.
         ApiConfigError: the stream does not take it (wrong stream, atomic off, no resources).
+        ReplayModeError: this is a replay; nothing was sent.
     """
     assert 1 <= len(messages) <= MAX_BATCH_MESSAGES, f"{len(messages)} messages in one batch"
+    require_live(f"write to {stream}")
     first, *rest = messages
     guard = {EXPECTED_STREAM: stream}
     if expected is not None:
@@ -118,7 +121,9 @@ async def publish_expected(
         ApiConflictError: 10071 or 10164; nothing was stored.
         ApiTransientError: 10158, the same id is being stored by an earlier attempt.
         UnknownOutcomeError: no answer; it may be stored, now or later.
+        ReplayModeError: this is a replay; nothing was sent.
     """
+    require_live(f"write to {stream}")
     guard = {EXPECTED_STREAM: stream}
     if expected is not None:
         guard[EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected)

@@ -9,6 +9,10 @@ import msgspec
 
 STATUS = "Status"
 DESCRIPTION = "Description"
+_ADDED_BY_DIRECT_GET = frozenset(
+    {"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending"}
+    | {"Nats-Last-Sequence"}
+)
 
 
 class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,6 +43,18 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     subject: str
     data: bytes
     headers: Mapping[str, str] | None = None
+
+
+def from_direct_get(headers: Mapping[str, str], data: bytes) -> StoredMessage:
+    """Return the message in an answer to a direct get, without the headers the broker added."""
+    own = {name: text for name, text in headers.items() if name not in _ADDED_BY_DIRECT_GET}
+    return StoredMessage(
+        subject=headers["Nats-Subject"],
+        sequence=int(headers["Nats-Sequence"]),
+        time_ns=time_ns(headers["Nats-Time-Stamp"]),
+        data=data,
+        headers=own or None,
+    )
 
 
 def parse_headers(raw: bytes) -> dict[str, str] | None:

@@ -19,14 +19,12 @@ from psm.adapters.jetstream.messages import (
     DESCRIPTION,
     STATUS,
     StoredMessage,
+    from_direct_get,
     parse_headers,
     time_ns,
 )
 
 _NOT_FOUND = "404"
-_ADDED_BY_DIRECT_GET = frozenset(
-    {"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending"}
-)
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,11 +153,4 @@ async def _direct_get(
     if status is not None:
         error = {"code": int(status), "description": headers.get(DESCRIPTION, status)}
         raise api_error(error, subject)
-    own = {name: text for name, text in headers.items() if name not in _ADDED_BY_DIRECT_GET}
-    return StoredMessage(
-        subject=headers["Nats-Subject"],
-        sequence=int(headers["Nats-Sequence"]),
-        time_ns=time_ns(headers["Nats-Time-Stamp"]),
-        data=answer.data,
-        headers=own or None,
-    )
+    return from_direct_get(headers, answer.data)

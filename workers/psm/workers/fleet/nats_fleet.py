@@ -1,0 +1,164 @@
+"""The ports of the fleet on NATS: member keys in a bucket, news and probes on core subjects.
+
+    _psmfleet.news              each change of a key, told to everybody at once
+    _psmfleet.probe.<member>    answered by that member, or by the broker when it is gone
+
+These subjects lie outside of `_psm.>`, which the stream PSM stores. News may get lost: the keys
+are read every second anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from psm.adapters.jetstream import ApiConfigError, ApiConflictError, last_values, publish_expected
+from psm.adapters.jetstream.streams import FLEET, FLEET_BUCKET
+from psm.contracts.codec import encode
+from psm.contracts.errors import ConfigError, ContractError, TransientError
+from psm.workers.fleet.members import Entry, Member, dump_member, load_member
+from psm.workers.fleet.ports import Answer
+
+NEWS = "_psmfleet.news"
+PROBE = "_psmfleet.probe"
+
+_KEYS = f"$KV.{FLEET_BUCKET}"
+_DELETED = {"KV-Operation": "DEL"}
+_TIMEOUT_S = 2.0
+_PROBE_TIMEOUT_S = 0.5
+_RECOVER_S = 3.0  # after our own reconnection: the others may still be on their way back
+_log = structlog.get_logger(__name__)
+_decoder = msgspec.json.Decoder(Entry)
+
+
+class NatsMembers:
+    """`MemberStore` on the bucket `psm-fleet`."""
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+        self._worked = False
+
+    async def listen(self, hear: Callable[[Entry], None]) -> None:
+        """Call `hear` with whatever changes from now on."""
+
+        async def heard(message: Msg) -> None:
+            try:
+                hear(_decoder.decode(message.data))
+            except (msgspec.MsgspecError, ValueError):
+                _log.warning("fleet.news_unreadable", bytes=len(message.data))
+
+        await self._nc.subscribe(NEWS, cb=heard)
+
+    async def put(self, member: Member) -> int:
+        revision = await self._write(member.id, dump_member(member), None, None)
+        await self._tell(Entry(id=member.id, revision=revision, member=member))
+        return revision
+
+    async def delete(self, member_id: str, revision: int | None) -> int | None:
+        try:
+            deleted = await self._write(member_id, b"", revision, _DELETED)
+        except ApiConflictError:
+            return None
+        await self._tell(Entry(id=member_id, revision=deleted, member=None))
+        return deleted
+
+    async def entries(self) -> list[Entry]:
+        try:
+            stored = await last_values(self._nc, FLEET, f"{_KEYS}.>", timeout_s=_TIMEOUT_S)
+        except ApiConfigError as error:
+            raise self._later(error) from error
+        found = []
+        for message in stored:
+            name = message.subject.removeprefix(f"{_KEYS}.")
+            try:
+                member = load_member(message.data) if message.data else None
+            except ContractError as error:
+                _log.warning("fleet.key_unreadable", member=name, detail=error.detail)
+                continue
+            found.append(Entry(id=name, revision=message.sequence, member=member))
+        return found
+
+    async def _write(
+        self, key: str, data: bytes, expected: int | None, headers: dict[str, str] | None
+    ) -> int:
+        try:
+            ack = await publish_expected(
+                self._nc,
+                FLEET,
+                f"{_KEYS}.{key}",
+                data,
+                expected=expected,
+                headers=headers,
+                timeout_s=_TIMEOUT_S,
+            )
+        except ApiConfigError as error:
+            raise self._later(error) from error
+        self._worked = True
+        return ack.sequence
+
+    def _later(self, error: ApiConfigError) -> Exception:
+        """What worked before may be missing for moments while a cluster restarts."""
+        return TransientError(str(error)) if self._worked else error
+
+    async def _tell(self, entry: Entry) -> None:
+        try:
+            await self._nc.publish(NEWS, encode(entry))
+        except nats.errors.Error as error:
+            _log.info("fleet.news_not_sent", detail=str(error))
+
+
+class NatsProber:
+    """`Prober` on private subjects."""
+
+    def __init__(self, nc: Client, clock: Callable[[], float]) -> None:
+        self._nc = nc
+        self._clock = clock
+        self._reconnects = nc.stats["reconnects"]
+        self._reconnected_at: float | None = None
+
+    async def listen(self, member_id: str) -> None:
+        """Answer the probes of this member, and check that it works.
+
+        Raises:
+            ConfigError: nobody can reach it; then every other member would think it gone.
+        """
+
+        async def answer(message: Msg) -> None:
+            await message.respond(b"")
+
+        subject = f"{PROBE}.{member_id}"
+        await self._nc.subscribe(subject, cb=answer)
+        await self._nc.flush()
+        try:
+            await self._nc.request(subject, b"", timeout=_TIMEOUT_S)
+        except nats.errors.Error as error:
+            raise ConfigError(
+                f"no answer on {subject}: the NATS user must be allowed to publish and subscribe "
+                "on _psmfleet.>"
+            ) from error
+
+    async def probe(self, member_id: str) -> Answer:
+        if not self._sure():
+            return Answer.UNSURE
+        try:
+            await self._nc.request(f"{PROBE}.{member_id}", b"", timeout=_PROBE_TIMEOUT_S)
+        except nats.errors.NoRespondersError:
+            return Answer.GONE if self._sure() else Answer.UNSURE
+        except nats.errors.TimeoutError:
+            return Answer.SILENT if self._sure() else Answer.UNSURE
+        except nats.errors.Error:
+            return Answer.UNSURE
+        return Answer.ALIVE
+
+    def _sure(self) -> bool:
+        """Return whether our own connection is up, and not only since a moment."""
+        if self._nc.stats["reconnects"] != self._reconnects:
+            self._reconnects = self._nc.stats["reconnects"]
+            self._reconnected_at = self._clock()
+        since = self._reconnected_at
+        return self._nc.is_connected and (since is None or self._clock() - since > _RECOVER_S)

@@ -7,6 +7,7 @@ PSMError
 ├── FencedError        another worker owns the partition: drop the state, step down
 ├── LogDamagedError    the log lost or changed something: stop, name the point
 ├── ConfigError        settings or streams are not as required: fix them, start again
+├── ReplayModeError    a side effect during a replay: it did not happen, and must not
 └── InvariantError     PSM contradicts itself: the partition stops
 """
 
@@ -51,6 +52,10 @@ class LogDamagedError(PSMError):
 
 class ConfigError(PSMError):
     """A setting, a stream or a file is not as PSM needs it; the text says what to do."""
+
+
+class ReplayModeError(PSMError):
+    """A side effect was tried during a replay; it did not happen."""
 
 
 class InvariantError(PSMError):

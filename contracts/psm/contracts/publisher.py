@@ -16,21 +16,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 import nats
 import nats.errors
 from nats.aio.client import Client
 
-from psm.contracts import codec, log_client
+from psm.contracts import codec, log_client, recorded
 from psm.contracts.codec import decode_untyped
 from psm.contracts.drafts import NUMBER, Draft, Event, draft_of
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ConfigError, ConflictError, TransientError
 from psm.contracts.log_client import EXPECTED, LOG, AppendRefusedError
 from psm.contracts.numbering import REMEMBERED, Place, RisingNumbers
+from psm.contracts.replay import require_live
 from psm.contracts.tail import MARK, Tail
 
 try:
@@ -40,6 +42,8 @@ except ImportError:  # a producer need not trace
     def inject(carrier: dict[str, str]) -> None:  # type: ignore[misc]
         """Add no trace context."""
 
+
+T = TypeVar("T")
 
 _RETRY_CODES = frozenset({10071, 10164, 10158, 10201, 10176, 10210})
 _TAILS_MAX = 1000
@@ -118,14 +122,22 @@ class Publisher:
             await self._nc.close()
             self._nc = None
 
-    async def append(self, event: Event, *, sequence_number: int | None = None) -> Appended:
+    async def append(
+        self,
+        event: Event,
+        *,
+        sequence_number: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Appended:
         """Append an event once, however often this is called with it.
 
         Args:
             event: envelope as dict, bytes or struct, or a flat 0.x draft.
             sequence_number: its place, where the event has none and none is to be assigned.
+            headers: further ones; a `traceparent` gives way to the current span's.
 
         Raises:
+            ReplayModeError: this is a replay.
             ContractError: it is no event, or its payload is not valid.
             ConflictError: its number or its `event_id` belongs to another event.
             TransientError: the log did not answer for `give_up_s`. The event may be stored:
@@ -133,36 +145,50 @@ class Publisher:
             ConfigError: the log will not take it until somebody acts.
         """
         draft = draft_of(event, sequence_number=sequence_number, validate=self._validate)
+        require_live(f"append to {draft.subject}")
         nc = await self._connected()
         tail = self._tail(draft)
         async with tail.lock:
-            return await self._append(nc, tail, draft)
+            return await self._persist(lambda: self._attempt(nc, tail, draft, headers or {}))
 
-    async def record(self, subject: str, body: bytes) -> int:
+    async def record(
+        self, subject: str, body: bytes, *, headers: Mapping[str, str] | None = None
+    ) -> int:
         """Publish to a recorded subject (`signals.*` and so on); return its stream sequence.
 
-        Repeated bytes are dropped by the broker within its duplicate window.
+        Repeated bytes are dropped by the broker within its duplicate window (two minutes).
+
+        Args:
+            subject: one of those that are recorded.
+            body: the event; audit events are validated, other types kept as they are.
+            headers: further ones; a `traceparent` gives way to the current span's.
 
         Raises:
-            ContractError: the body is not a JSON object.
-            TransientError: no answer; it may be recorded.
+            ReplayModeError: this is a replay.
+            ContractError: the body is no event, or not one for this subject.
+            TransientError: no answer for `give_up_s`; it may be recorded.
+            ConfigError: the stream will not take it until somebody acts.
         """
+        require_live(f"record on {subject}")
+        if self._validate:
+            recorded.check(subject, body)
         owner = decode_untyped(body).get("stream_id") or subject
         nc = await self._connected()
-        headers = _headers(str(owner), body)
-        try:
-            sequence, _ = await log_client.append(nc, subject, body, headers, self._timeout_s)
-        except AppendRefusedError as error:
-            raise ConfigError(str(error)) from error
-        return sequence
+        sent = _headers(str(owner), body, headers or {})
 
-    async def _append(self, nc: Client, tail: Tail, draft: Draft) -> Appended:
+        async def attempt() -> int:
+            return (await log_client.append(nc, subject, body, sent, self._timeout_s))[0]
+
+        return await self._persist(attempt)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try again until it works, is refused for good, or `give_up_s` have passed."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._give_up_s
         while True:
             wait = _RETRY_S
             try:
-                return await self._attempt(nc, tail, draft)
+                return await attempt()
             except AppendRefusedError as error:
                 if error.err_code not in _RETRY_CODES:
                     raise ConfigError(str(error)) from error
@@ -173,7 +199,9 @@ class Publisher:
                 raise failure
             await asyncio.sleep(random.uniform(*wait))  # noqa: S311 - spreads retries
 
-    async def _attempt(self, nc: Client, tail: Tail, draft: Draft) -> Appended:
+    async def _attempt(
+        self, nc: Client, tail: Tail, draft: Draft, further: Mapping[str, str]
+    ) -> Appended:
         """Append unless it is there. After any failure the next attempt reads first."""
         await tail.refresh(nc, self._timeout_s)
         numbers = tail.numbers
@@ -182,7 +210,7 @@ class Publisher:
             return await self._found(nc, draft, place)
         number = self._number(draft, numbers)
         body = draft.with_number(number)
-        headers = _headers(tail.stream_id, body)
+        headers = _headers(tail.stream_id, body, further)
         headers[EXPECTED] = str(numbers.log_sequence)
         headers["Nats-Expected-Stream"] = LOG
         if numbers.complete and number == numbers.last + 1:
@@ -253,9 +281,9 @@ def _same_event(draft: Draft, stored: bytes) -> bool:
     return codec.canonical_bytes(mine) == codec.canonical_bytes(theirs)
 
 
-def _headers(stream_id: str, body: bytes) -> dict[str, str]:
+def _headers(stream_id: str, body: bytes, further: Mapping[str, str]) -> dict[str, str]:
     hashed = event_hash(body).hex()
-    headers = {"Nats-Msg-Id": f"{stream_id}:{hashed}", "Psm-Event-Hash": hashed}
+    headers = {**further, "Nats-Msg-Id": f"{stream_id}:{hashed}", "Psm-Event-Hash": hashed}
     inject(headers)
     return headers
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from psm.contracts.errors import ConfigError, TransientError
+from psm.contracts.replay import is_replaying
 
 if TYPE_CHECKING:
     # Generic for the type checker only.
@@ -58,7 +59,7 @@ _CONFIG = (
 async def open_pool(
     dsn: str, *, name: str, size_max: int = 10, command_timeout_s: float = COMMAND_TIMEOUT_S
 ) -> Pool:
-    """Return a pool whose first connection works.
+    """Return a pool whose first connection works. In replay mode it cannot write.
 
     Args:
         dsn: `postgresql://user:password@host:5432/name`; never logged, never in an error.
@@ -70,6 +71,7 @@ async def open_pool(
         ConfigError: the address, the password or the database is wrong.
         TransientError: PostgreSQL does not answer.
     """
+    read_only = {"default_transaction_read_only": "on"} if is_replaying() else {}
     with translated("connect to PostgreSQL"):
         return await asyncpg.create_pool(
             dsn,
@@ -77,7 +79,7 @@ async def open_pool(
             max_size=size_max,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
-            server_settings={**_SERVER_SETTINGS, "application_name": name},
+            server_settings={**_SERVER_SETTINGS, **read_only, "application_name": name},
         )
 
 

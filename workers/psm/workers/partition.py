@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import msgspec
 import structlog
@@ -34,6 +35,9 @@ UPDATES_PER_COMMIT = 999
 
 _FETCH_WAIT_S = 0.5
 _WATCH_EVERY_S = 1.0
+SILENCE_S = 5.0
+"""A partition that hears nothing of its log's leader for so long is not live, whatever it holds."""
+
 _SNAPSHOT_WRITES = 16
 _log = structlog.get_logger(__name__)
 
@@ -73,10 +77,14 @@ class PartitionStats:
         position: log sequence of the last message folded.
         last_known: of the partition's last message, as the leader told a second ago.
         last_time_ns: log time of the last message folded.
+        answered_at: when a leader last answered a read or acknowledged a commit, monotonic.
+        committing_since: when the commit in flight was sent, None without one.
     """
 
     def __init__(self) -> None:
         self.live = False
+        self.answered_at = time.monotonic()
+        self.committing_since: float | None = None
         self.position = 0
         self.last_known = 0
         self.last_time_ns = 0
@@ -84,6 +92,13 @@ class PartitionStats:
         self.commits = 0
         self.updates = 0
         self.checkpoints = 0
+
+    def is_serving(self) -> bool:
+        """Whether it is live, and the log and the commit answer."""
+        now = time.monotonic()
+        sent = self.committing_since
+        stuck = sent is not None and now - sent >= SILENCE_S
+        return self.live and not stuck and now - self.answered_at < SILENCE_S
 
 
 class HiddenMessageError(TransientError):
@@ -130,6 +145,7 @@ class Partition:
         self._unsaved = 0  # messages folded since the last checkpoint
         self._committing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[int | None] | None = None
         self._saved: dict[str, int] = {}
         now = time.monotonic()
         self._committed_at = self._checkpoint_at = self._watched_at = now
@@ -176,6 +192,7 @@ class Partition:
         await self._event_log.start_at(self._books.position + 1)
         self.stats.position = self._books.position
         self.stats.last_known = await self._event_log.last_sequence()
+        self.stats.answered_at = time.monotonic()
         self._metrics.recovered(self.partition, seconds=time.monotonic() - started)
         self._log.info(
             "partition.acquired",
@@ -327,12 +344,13 @@ class Partition:
 
     async def _commit(self, commit: Commit) -> None:
         crash_point("worker.before_commit")
-        started = time.monotonic()
+        started = self.stats.committing_since = time.monotonic()
         attributes = {"psm.partition": self.partition, "psm.updates": len(commit.updates)}
         with child_span("psm.commit", None, attributes, commit.traceparents.values()):
             self._cursor_sequence = await self._event_log.commit(commit, self._cursor_sequence)
         crash_point("worker.after_commit")
-        self._committed_at = time.monotonic()
+        self._committed_at = self.stats.answered_at = time.monotonic()
+        self.stats.committing_since = None
         self.stats.commits += 1
         self.stats.updates += len(commit.updates)
         self._metrics.committed(
@@ -352,9 +370,7 @@ class Partition:
         if self._committing is not None and self._committing.done():
             await self._settle()  # fencing must be noticed even when nothing more is to commit
         now = time.monotonic()
-        if now - self._watched_at >= _WATCH_EVERY_S:
-            self._watched_at = now
-            await self._watch()
+        await self._watch(now)
         if self._outcomes:
             self._metrics.folded(self.partition, self._outcomes)
             self._outcomes.clear()
@@ -382,15 +398,34 @@ class Partition:
         """
         return self._recovered_part[0] > 0
 
-    async def _watch(self) -> None:
-        """Compare the reader's position with what the leader has."""
+    async def _watch(self, now: float) -> None:
+        """Compare the reader's position with what the leader has, about once a second.
+
+        The leader is asked beside the loop: one that died does not answer for seconds, in which
+        what has arrived is folded and committed.
+        """
+        if self._watching is None:
+            if now - self._watched_at >= _WATCH_EVERY_S:
+                self._watched_at = now
+                self._watching = asyncio.create_task(self._ask_leader())
+            return
+        if not self._watching.done():
+            return
+        task, self._watching = self._watching, None
+        last = await task
+        self._report_lag()
+        if last is not None and await self._event_log.watch(last):
+            self._log.warning("stream.gap_found", last=last)
+
+    async def _ask_leader(self) -> int | None:
+        """Return the log sequence of the partition's last message; None without an answer."""
         try:
             self.stats.last_known = await self._event_log.last_sequence()
-            self._report_lag()
-            if await self._event_log.watch(self.stats.last_known):
-                self._log.warning("stream.gap_found", last=self.stats.last_known)
         except TransientError as error:
             self._log.info("partition.watch_failed", reason=str(error))
+            return None
+        self.stats.answered_at = time.monotonic()
+        return self.stats.last_known
 
     def _report_lag(self) -> None:
         """Lag in events is exact only where the log is one partition's; it is 0 when caught up."""
@@ -485,7 +520,8 @@ class Partition:
         self._log.info("partition.released", log_sequence=self._folded[0])
 
     async def _abandon(self) -> None:
-        tasks = [task for task in (self._committing, self._saving) if task is not None]
+        own = (self._committing, self._saving, self._watching)
+        tasks: list[asyncio.Task[Any]] = [task for task in own if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -117,6 +117,29 @@ class LineFolder:
                 self._published[update.stream_id] = codec.decode_untyped(update.data)["payload"]
         return self._result(subject, message, result)
 
+    def read(self, line: bytes) -> LogMessage | None:
+        """Return the message that the next line stands for, unfolded; None for a blank one.
+
+        A number that is left out goes on from the highest of its stream so far. One folder either
+        takes lines or reads them.
+
+        Raises:
+            LineError: it is no event that could stand in a log.
+        """
+        self._line += 1
+        if not line.strip():
+            return None
+        try:
+            _, message = self._message(line)
+        except ContractError as error:
+            raise LineError(f"line {self._line}: {error}") from error
+        self.books.position, self._time = message.log_sequence, message.time
+        number = _number_of(message.data)
+        if number is not None:
+            known = self._numbers.get(message.subject, 0)
+            self._numbers[message.subject] = max(known, number)
+        return message
+
     def final(self) -> Iterator[dict[str, Any]]:
         """Yield the state of every account, ascending by `account_id`."""
         for _, account in sorted(self.books.accounts.items()):
@@ -202,7 +225,12 @@ class LineFolder:
         return int(text)
 
     def _log_time(self, fields: dict[str, msgspec.Raw], body: bytes) -> int:
-        """Return the log time: the line's, else the event's, else that of the line before."""
+        """Return the log time: the line's, else the event's, else that of the line before.
+
+        A line says it as RFC 3339 text, or as nanoseconds since the epoch.
+        """
+        if bytes(fields.get("time", b"")).isdigit():
+            return int(bytes(fields["time"]))
         given = _text(fields, "time")
         if given is not None:
             if _TIME.fullmatch(given) is None:
@@ -311,6 +339,14 @@ def _body(fields: dict[str, msgspec.Raw]) -> bytes:
     raw = bytes(fields["data"])
     text = _text(fields, "data") if raw.startswith(b'"') else None
     return raw if text is None else text.encode()
+
+
+def _number_of(body: bytes) -> int | None:
+    try:
+        number = codec.decode_untyped(body).get("sequence_number")
+    except ContractError:
+        return None
+    return number if type(number) is int else None
 
 
 def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:

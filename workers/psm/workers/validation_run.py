@@ -1,0 +1,335 @@
+"""One run of the determinism gate: fold a spooled log and print what every message gave.
+
+Runs in a process of its own, `python -m psm.workers.validation_run`, without any connection: its
+hash seed, time zone, locale and interpreter are set by whoever starts it. Everything else that must
+not matter is an argument: batch size, number of partitions, how often accounts go through a
+snapshot, the thread's decimal context.
+"""
+
+from __future__ import annotations
+
+import decimal
+import hashlib
+import locale
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from psm.contracts import subjects
+from psm.contracts.codec import decode_untyped
+from psm.contracts.envelope import event_hash
+from psm.contracts.errors import InvariantError, PSMError
+from psm.domain.books import Books, restore_tables
+from psm.domain.fold import fold
+from psm.domain.messages import LogMessage, Update
+from psm.domain.outcomes import Folded, NeedHistory
+from psm.domain.publish import state_document
+from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
+from psm.domain.valuation import state_hash
+
+_LENGTH = 4
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run is told.
+
+    Attributes:
+        spool: file of the log, written by `spooled`.
+        partitions: how many books the accounts are spread over.
+        valuation_interval_ns: of the log.
+        batch: messages read at once.
+        snapshot_every: messages between two passes of the changed accounts through their
+            snapshots; 0 for never.
+        precision: digits of the thread's decimal context, which the fold must not use.
+        detail: log sequence after which the touched accounts are printed whole, and the run ends.
+    """
+
+    spool: str
+    partitions: int
+    valuation_interval_ns: int
+    batch: int = 1
+    snapshot_every: int = 0
+    precision: int = 28
+    detail: int | None = None
+
+
+class Advance(msgspec.Struct, frozen=True, array_like=True):
+    """The hashes of a stream after one of its events, as its `StateUpdated` says them."""
+
+    log_sequence: int
+    stream_id: str
+    sequence_number: int
+    chain_hash: str
+    ledger_hash: str
+    state_hash: str
+
+
+class Print(msgspec.Struct, frozen=True, kw_only=True):
+    """The fingerprint of one message: what must be the same in every run.
+
+    Attributes:
+        chain_hash, ledger_hash, state_hash: of the message's account afterwards.
+        touched: how many accounts changed or were valued anew.
+        accounts: digest over the ids and hashes of these accounts.
+        updates: how many updates were published.
+        published: digest over the bytes of the updates, account by account.
+        advances: one per event that took a place in its stream.
+        blocked, resumed: streams that stopped or went on.
+        states: the touched accounts, whole; only where they were asked for.
+    """
+
+    log_sequence: int
+    subject: str
+    event_hash: str
+    stream_id: str
+    sequence_number: int | None
+    outcome: str
+    reason: str | None
+    chain_hash: str | None
+    ledger_hash: str | None
+    state_hash: str | None
+    touched: int
+    accounts: str
+    updates: int
+    published: str
+    advances: list[Advance]
+    blocked: list[str]
+    resumed: list[str]
+    states: dict[str, Any] | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", tag_field="kind"):
+    """The fold raised where it must not."""
+
+    log_sequence: int
+    subject: str
+    error: str
+
+
+def spooled(file: IO[bytes], message: LogMessage) -> None:
+    """Append a message to a spool."""
+    frame = msgspec.msgpack.encode(message)
+    file.write(len(frame).to_bytes(_LENGTH, "big") + frame)
+
+
+class Spool:
+    """A spooled log: read in order, and by stream and range for those who need history.
+
+    Of each account's messages only the place in the file is kept, 16 bytes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._decoder = msgspec.msgpack.Decoder(LogMessage)
+        self._path = path
+        self._back = Path(path).open("rb")  # noqa: SIM115 - lives as long as the process
+        self._sequences: dict[str, array[int]] = {}
+        self._offsets: dict[str, array[int]] = {}
+
+    def batches(self, size: int) -> Iterator[list[LogMessage]]:
+        """Yield all messages, up to `size` at once."""
+        batch: list[LogMessage] = []
+        with Path(self._path).open("rb") as file:
+            offset = 0
+            while head := file.read(_LENGTH):
+                length = int.from_bytes(head, "big")
+                message = self._decoder.decode(file.read(length))
+                if message.subject.startswith("trades."):
+                    token = message.subject.rpartition(".")[2]
+                    self._sequences.setdefault(token, array("Q")).append(message.log_sequence)
+                    self._offsets.setdefault(token, array("Q")).append(offset)
+                offset += _LENGTH + length
+                batch.append(message)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def history(self, wanted: NeedHistory) -> Iterator[LogMessage]:
+        """Yield the messages of a stream in the range that a fold asked for."""
+        known = self._sequences[wanted.stream_id]
+        first = bisect_left(known, wanted.from_log_sequence)
+        last = bisect_right(known, wanted.to_log_sequence)
+        for offset in self._offsets[wanted.stream_id][first:last]:
+            self._back.seek(offset)
+            yield self._decoder.decode(
+                self._back.read(int.from_bytes(self._back.read(_LENGTH), "big"))
+            )
+
+
+class Replay:
+    """Folds a spooled log as `partitions` workers would."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._spool = Spool(run.spool)
+        self._books = [
+            Books(
+                partitions=run.partitions,
+                partition=number,
+                valuation_interval_ns=run.valuation_interval_ns,
+            )
+            for number in range(run.partitions)
+        ]
+        self._unsaved: list[dict[str, None]] = [{} for _ in self._books]
+        self._count = 0
+
+    def prints(self) -> Iterator[Print | Failed]:
+        """Yield the fingerprint of every message; a failed one is the last."""
+        for batch in self._spool.batches(self._run.batch):
+            for message in batch:
+                try:
+                    found = self._take(message)
+                except (PSMError, ArithmeticError, LookupError, TypeError, ValueError,
+                        AttributeError, AssertionError, RecursionError) as error:  # fmt: skip
+                    text = f"{type(error).__name__}: {error}"
+                    yield Failed(
+                        log_sequence=message.log_sequence, subject=message.subject, error=text
+                    )
+                    return
+                yield found
+                if self._run.detail == message.log_sequence:
+                    return
+
+    def _take(self, message: LogMessage) -> Print:
+        head, _, token = message.subject.partition(".")
+        token = token.rpartition(".")[2]
+        concerned = range(self._run.partitions)
+        if head == "trades":
+            own = subjects.partition_of(token, self._run.partitions)
+            subject = subjects.stored_trades(token, self._run.partitions)
+            message = msgspec.structs.replace(message, subject=subject)
+            concerned = range(own, own + 1)
+        results = []
+        for number in concerned:
+            self._books[number].dirty.clear()  # then it names the accounts this message touches
+            results.append(self._fold(self._books[number], message))
+        print_ = self._print(message, f"{head}.{token}", results, concerned)
+        self._save_and_load(message, concerned)
+        return print_
+
+    def _fold(self, books: Books, message: LogMessage) -> Folded:
+        result = fold(books, message)
+        if isinstance(result, NeedHistory):
+            subject = message.subject
+            history = {
+                m.log_sequence: msgspec.structs.replace(m, subject=subject)
+                for m in self._spool.history(result)
+            }
+            result = fold(books, message, history)
+        if isinstance(result, NeedHistory):
+            raise InvariantError("history was asked for twice")
+        return result
+
+    def _print(
+        self, message: LogMessage, subject: str, results: list[Folded], concerned: range
+    ) -> Print:
+        touched = {s: self._books[n] for n in concerned for s in self._books[n].dirty}
+        hashes = {s: _hashes(books, s) for s, books in sorted(touched.items())}
+        updates = [update for result in results for update in result.updates]
+        own = (None, None, None)
+        if subject.startswith("trades."):
+            own = _hashes(self._books[concerned[0]], subject.partition(".")[2])
+        states = None
+        if self._run.detail == message.log_sequence:
+            states = {s: state_document(b, b.accounts[s]) for s, b in sorted(touched.items())}
+        return Print(
+            log_sequence=message.log_sequence,
+            subject=subject,
+            event_hash=event_hash(message.data).hex(),
+            stream_id=results[0].stream_id,
+            sequence_number=results[0].sequence_number,
+            outcome=" ".join(dict.fromkeys(result.outcome.value for result in results)),
+            reason=" ".join(dict.fromkeys(r.reason for r in results if r.reason)) or None,
+            chain_hash=own[0],
+            ledger_hash=own[1],
+            state_hash=own[2],
+            touched=len(touched),
+            accounts=_digest(f"{s} {h}".encode() for s, h in hashes.items()),
+            updates=len(updates),
+            published=_digest(u.data for u in sorted(updates, key=lambda u: u.stream_id)),
+            advances=[a for u in updates for a in _advance(u)],
+            blocked=[u.stream_id for u in updates if u.kind == "stream.blocked"],
+            resumed=[u.stream_id for u in updates if u.kind == "stream.resumed"],
+            states=states,
+        )
+
+    def _save_and_load(self, message: LogMessage, concerned: range) -> None:
+        """Every so often put what changed through its snapshots, as a takeover would."""
+        if not self._run.snapshot_every:
+            return
+        for number in concerned:
+            self._unsaved[number].update(dict.fromkeys(self._books[number].dirty))
+        self._count += 1
+        if self._count % self._run.snapshot_every:
+            return
+        digest = event_hash(message.data)
+        for books, unsaved in zip(self._books, self._unsaved, strict=True):
+            saved = dump_checkpoint(books, message.log_sequence, digest)
+            restore_tables(books, load_checkpoint(saved).tables)
+            for stream_id in unsaved:
+                account = books.accounts.get(stream_id)
+                if account is not None:
+                    saved = dump_account(account, message.log_sequence, digest)
+                    books.restore(load_account(saved)[0])
+            unsaved.clear()
+
+
+def _hashes(books: Books, stream_id: str) -> tuple[str | None, str | None, str | None]:
+    account = books.accounts.get(stream_id)
+    if account is None:
+        return None, None, None
+    ledger = account.ledger_hash()
+    state = state_hash(account, ledger, books.valuation(account))
+    return account.chain_hash.hex(), ledger.hex(), state.hex()
+
+
+def _advance(update: Update) -> Iterator[Advance]:
+    if update.kind != "state.updated":
+        return
+    advance = advance_of(update.data)
+    if advance is not None:
+        yield advance
+
+
+def advance_of(data: bytes) -> Advance | None:
+    """Return the hashes in a `StateUpdated`; None for one that a mark caused."""
+    payload = decode_untyped(data)["payload"]
+    if payload["cause"] != "event":
+        return None
+    return Advance(
+        payload["log_sequence"],
+        payload["account_id"],
+        payload["sequence_number"],
+        payload["chain_hash"],
+        payload["ledger_hash"],
+        payload["state_hash"],
+    )
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Run as the only argument says, a `Run` as JSON; print one JSON line per message."""
+    run = msgspec.json.decode(sys.argv[1], type=Run)
+    locale.setlocale(locale.LC_ALL, "")  # otherwise the environment's locale would do nothing
+    decimal.setcontext(decimal.Context(prec=run.precision, rounding=decimal.ROUND_UP))
+    encoder = msgspec.json.Encoder()
+    for found in Replay(run).prints():
+        sys.stdout.buffer.write(encoder.encode(found) + b"\n")
+    sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

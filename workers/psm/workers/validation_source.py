@@ -1,0 +1,79 @@
+"""Where a validation takes its log from: the live log, or a file of exported lines.
+
+Either is spooled to a temporary file first, so that both replays read the same bytes and need no
+connection.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from nats.aio.client import Client
+
+from psm.adapters.jetstream import read_range
+from psm.contracts import subjects
+from psm.contracts.errors import ConfigError
+from psm.workers.fold_lines import LineFolder
+from psm.workers.log_store import TRADES, log_message
+from psm.workers.validation_run import spooled
+
+Reached = Callable[[int, int], None]
+"""Told (log sequence reached, last log sequence)."""
+
+
+def spool_file(path: Path, spool: IO[bytes], *, partitions: int) -> int:
+    """Spool the lines of a file, gzipped or not; return how many messages there are.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        LineError: a line is no event that could stand in a log.
+    """
+    reader = LineFolder(partitions=partitions)
+    count = 0
+    with _opened(path) as lines:
+        for line in lines:
+            message = reader.read(line)
+            if message is not None:
+                spooled(spool, message)
+                count += 1
+    spool.flush()
+    return count
+
+
+async def spool_log(
+    nc: Client,
+    spool: IO[bytes],
+    last: int,
+    *,
+    partitions: int,
+    account: str | None = None,
+    reached: Reached | None = None,
+) -> int:
+    """Spool the log up to `last`, or what decides one account's state; return the count."""
+    filters = [">"] if account is None else subjects.stream_filters(account, partitions)
+    count = 0
+    async for batch in read_range(nc, TRADES, filters, 1, last):
+        for stored in batch:
+            spooled(spool, log_message(stored))
+        count += len(batch)
+        if reached is not None:
+            reached(batch[-1].sequence, last)
+    spool.flush()
+    return count
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterator[bytes]]:
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield iter(unpacked)
+            else:
+                yield iter(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error

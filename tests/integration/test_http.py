@@ -24,6 +24,8 @@ from psm.workers.cli.serve import _Server, listen
 from psm.workers.health import ServiceHealth
 from psm.workers.http import Service, build_app
 from psm.workers.nats_reads import start_nats_reads
+from psm.workers.past.places import log_shape
+from psm.workers.past_http import Past
 from psm.workers.reads import Reads
 from psm.workers.settings import Settings
 
@@ -81,6 +83,7 @@ async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api
     app = build_app(
         Service(
             reads=reads,
+            past=Past(nc, log_shape(Settings(partitions=4))),
             health=ServiceHealth(nc, pool, [CURRENT_STATE]),
             publisher=Publisher(nc, give_up_s=3) if ingest else None,
             metrics=instruments.metrics,

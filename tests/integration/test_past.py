@@ -13,8 +13,8 @@ from tests.support.views import Views, views_of
 from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.codec import decode_untyped
-from psm.workers.past.places import LogShape, UnknownStreamError, read_ledger
-from psm.workers.past.state import NotYetOpenError, PastState, When, past_state
+from psm.workers.past.places import LogShape, NoSuchPlaceError, UnknownStreamError, read_ledger
+from psm.workers.past.state import PastState, When, past_state
 
 PARTITIONS = 2
 TERMINAL = ("filled", "cancelled", "rejected", "expired")
@@ -136,9 +136,9 @@ async def test_time_selects_by_the_events_or_by_the_log(bench: Bench) -> None:
     assert await cash(at="2025-12-01T11:59:59.999Z") == 100, "3 is behind the later 2"
     assert await cash(at="2025-12-01T12:00:00Z") == 111
     assert await cash(at=known[1].log_time, log_time=True) == 110
-    with pytest.raises(NotYetOpenError, match=r"its first one is of 2025-12-01T10:00:00Z"):
+    with pytest.raises(NoSuchPlaceError, match=r"its first one is of 2025-12-01T10:00:00Z"):
         await cash(at="2025-12-01T09:59:59Z")
-    with pytest.raises(UnknownStreamError, match="its last one is 3"):
+    with pytest.raises(NoSuchPlaceError, match="its last one is 3"):
         await cash(sequence=4)
     with pytest.raises(UnknownStreamError, match="no event of account acc_999"):
         await past_state(bench.nc, shape(bench), "acc_999", When(sequence=1))

@@ -10,9 +10,9 @@ from nats.aio.client import Client
 
 from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.errors import ContractError
-from psm.domain.books import Books
 from psm.domain.outcomes import Folded
 from psm.domain.publish import log_time
+from psm.workers.past.places import LogShape, UnknownStreamError, read_ledger
 from psm.workers.replay import Progress, Replayed, last_log_sequence, refold_stream
 from psm.workers.times import is_later
 
@@ -84,13 +84,20 @@ async def replay_account(
 ) -> AsyncIterator[Step]:
     """Yield the selected steps of one account, in sequence order.
 
-    Reads that account's events, the marks, instruments and rules, and nothing else; writes nothing.
+    Reads that account's events twice, the instruments and rules, and the marks of the symbols that
+    ever concerned it: the time this takes depends on the account, not on the others. Writes
+    nothing.
     """
-    books = Books(partitions=partitions, valuation_interval_ns=valuation_interval_ns)
+    shape = LogShape(partitions=partitions, valuation_interval_ns=valuation_interval_ns)
+    try:
+        marks = (await read_ledger(nc, shape, stream_id)).symbols
+    except UnknownStreamError:  # nothing took a place, but something may have been rejected
+        marks = ()
+    books = shape.books()
     seen: dict[str, Seen] = {}
     started = selection.since is None
     last = await last_log_sequence(nc)
-    async for batch in refold_stream(nc, books, stream_id, last, progress=progress):
+    async for batch in refold_stream(nc, books, stream_id, last, marks=marks, progress=progress):
         for replayed in batch:
             if not replayed.message.subject.startswith("trades."):
                 continue

@@ -23,6 +23,8 @@ from psm.contracts.publisher import Publisher
 from psm.workers.health import ServiceHealth
 from psm.workers.ingest import append_event
 from psm.workers.openapi import openapi
+from psm.workers.past.places import NoSuchPlaceError, UnknownStreamError
+from psm.workers.past_http import ParameterError, Past, integer, when_of
 from psm.workers.problems import problem
 from psm.workers.reads import (
     READS,
@@ -37,7 +39,6 @@ from psm.workers.reads import (
 
 PREFIXES = ("/psm", "/api/psm")
 _JSON = "application/json"
-_SEQUENCE_MAX = 2**63 - 1
 _NO_STORE = {"Cache-Control": "no-store"}
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -49,6 +50,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         reads: answers from the views.
+        past: answers from the log.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
         metrics: of this process.
@@ -56,14 +58,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     reads: Reads
+    past: Past
     health: ServiceHealth
     publisher: Publisher | None
     metrics: Metrics
     registry: CollectorRegistry
-
-
-class ParameterError(ValueError):
-    """A query parameter that cannot be read."""
 
 
 def build_app(service: Service) -> Starlette:
@@ -71,7 +70,11 @@ def build_app(service: Service) -> Starlette:
     routes: list[Route] = []
     for prefix in PREFIXES:
         routes += [Route(f"{prefix}/{n}/{{account_id}}", _read(service, n)) for n in READS]
-        routes.append(Route(f"{prefix}/events", _append(service), methods=["POST"]))
+        routes += [
+            Route(f"{prefix}/verify/{{account_id}}", service.past.verify),
+            Route(f"{prefix}/replay/{{account_id}}", service.past.replay),
+            Route(f"{prefix}/events", _append(service), methods=["POST"]),
+        ]
     routes += [
         Route("/health/live", _live),
         Route("/health/ready", _ready(service)),
@@ -89,6 +92,8 @@ def build_app(service: Service) -> Starlette:
             ParameterError: _malformed_parameter,
             UnknownAccountError: _unknown_account,
             NotReachedError: _not_reached,
+            UnknownStreamError: _unknown_account,
+            NoSuchPlaceError: _no_such_state,
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,
@@ -98,12 +103,17 @@ def build_app(service: Service) -> Starlette:
 
 def _read(service: Service, name: ReadName) -> Handler:
     async def read(request: Request) -> Response:
-        answer = await service.reads.get(
-            name,
-            request.path_params["account_id"],
-            min_sequence=_integer(request, "min_sequence"),
-            timeout_s=_seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S),
-        )
+        account_id = request.path_params["account_id"]
+        when = when_of(request)
+        if when is not None:
+            answer = await service.past.get(name, account_id, when)
+        else:
+            answer = await service.reads.get(
+                name,
+                account_id,
+                min_sequence=integer(request, "min_sequence"),
+                timeout_s=_seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S),
+            )
         headers = {"ETag": answer.etag, "Cache-Control": "no-cache"}
         if _matches(request.headers.get("if-none-match"), answer.etag):
             return Response(status_code=304, headers=headers)
@@ -148,15 +158,6 @@ def _schema(document: bytes) -> Handler:
     return schema
 
 
-def _integer(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:20]) <= _SEQUENCE_MAX:
-        raise ParameterError(f"{name} must be an integer from 1")
-    return int(text)
-
-
 def _seconds(request: Request, name: str, default: float, most: float) -> float:
     text = request.query_params.get(name)
     if text is None:
@@ -187,6 +188,10 @@ def _malformed_parameter(request: Request, error: Exception) -> Response:
 
 def _unknown_account(request: Request, error: Exception) -> Response:
     return problem("unknown-account", str(error), request.url.path)
+
+
+def _no_such_state(request: Request, error: Exception) -> Response:
+    return problem("no-such-state", str(error), request.url.path)
 
 
 def _not_reached(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ import msgspec
 
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
+from psm.workers.account_replay import Step
 from psm.workers.documents import (
     MarginDocument,
     OrdersDocument,
@@ -16,6 +17,8 @@ from psm.workers.documents import (
     StateDocument,
 )
 from psm.workers.health import HealthReport
+from psm.workers.past.verify import Verification
+from psm.workers.past_http import NDJSON
 from psm.workers.problems import MEDIA_TYPE, TITLES, Problem
 from psm.workers.reads import WAIT_DEFAULT_S, WAIT_MAX_S
 
@@ -28,9 +31,18 @@ _DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
 _SCHEMAS = "#/components/schemas/"
 _READ_PROBLEMS = (
     "malformed-account-id",
+    "malformed-parameter",
     "unknown-account",
+    "no-such-state",
     "unavailable",
     "not-reached",
+)
+_PAST_PROBLEMS = (
+    "malformed-account-id",
+    "malformed-parameter",
+    "unknown-account",
+    "no-such-state",
+    "unavailable",
 )
 _APPEND_PROBLEMS = (
     "invalid-json",
@@ -44,9 +56,39 @@ _APPEND_PROBLEMS = (
 )
 
 
+_NUMBER = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+_TIME = {"type": "string", "format": "date-time"}
+_ACCOUNT = {
+    "name": "account_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+}
+
+
+def _query(
+    name: str, description: str, schema: dict[str, Any], *, required: bool = False
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "required": required,
+        "schema": schema,
+    }
+
+
+_LOG_TIME = _query(
+    "log_time",
+    "Times are the log's (what was known then), not the events'.",
+    {"type": "boolean", "default": False},
+)
+
+
 def openapi() -> bytes:
     """Return the document as JSON."""
-    structs = [struct for struct, _ in _DOCUMENTS.values()] + [Appended, HealthReport, Problem]
+    structs = [struct for struct, _ in _DOCUMENTS.values()]
+    structs += [Appended, HealthReport, Problem, Verification, Step]
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -54,6 +96,8 @@ def openapi() -> bytes:
             paths[f"{prefix}/{name}/{{account_id}}"] = {
                 "get": _read(f"{prefix}/{name}", struct, summary)
             }
+        paths[f"{prefix}/verify/{{account_id}}"] = _verify(f"{prefix}/verify")
+        paths[f"{prefix}/replay/{{account_id}}"] = _replay(f"{prefix}/replay")
         paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
     paths |= {
         "/health/live": _plain("Whether the process runs.", "live"),
@@ -82,17 +126,15 @@ def _read(path: str, struct: type[msgspec.Struct], summary: str) -> dict[str, An
         "operationId": _name("get", path),
         "summary": summary,
         "parameters": [
-            {
-                "name": "account_id",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-            },
+            _ACCOUNT,
+            _query("at_sequence", "The past: after the event of this number.", _NUMBER),
+            _query("at", "The past: before the first event later than this time.", _TIME),
+            _LOG_TIME,
             {
                 "name": "min_sequence",
                 "in": "query",
                 "description": "Wait until the view has this version of the account.",
-                "schema": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+                "schema": _NUMBER,
             },
             {
                 "name": "timeout_s",
@@ -117,6 +159,52 @@ def _read(path: str, struct: type[msgspec.Struct], summary: str) -> dict[str, An
             "304": {"description": "The caller has it already.", "headers": etag},
             **_problems(_READ_PROBLEMS),
         },
+    }
+
+
+def _verify(path: str) -> dict[str, Any]:
+    parameters = [
+        _ACCOUNT,
+        _query("sequence", "After the event of this number.", _NUMBER, required=True),
+        _query(
+            "ledger_hash",
+            "The hash that the caller kept.",
+            {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
+            required=True,
+        ),
+    ]
+    return {
+        "get": {
+            "operationId": _name("get", path),
+            "summary": "Whether the log still gives the ledger hash that the caller kept.",
+            "parameters": parameters,
+            "responses": {
+                "200": {"description": "The comparison.", **_content(Verification)},
+                **_problems(_PAST_PROBLEMS),
+            },
+        }
+    }
+
+
+def _replay(path: str) -> dict[str, Any]:
+    parameters = [
+        _ACCOUNT,
+        _query("from_sequence", "First number.", _NUMBER),
+        _query("to_sequence", "Last number.", _NUMBER),
+        _query("from", "Begin with the first event not earlier than this time.", _TIME),
+        _query("to", "End before the first event later than this time.", _TIME),
+        _LOG_TIME,
+    ]
+    return {
+        "get": {
+            "operationId": _name("get", path),
+            "summary": "The account after each of its events, one document a line.",
+            "parameters": parameters,
+            "responses": {
+                "200": {"description": "The steps.", **_content(Step, NDJSON)},
+                **_problems(_PAST_PROBLEMS),
+            },
+        }
     }
 
 

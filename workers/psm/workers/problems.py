@@ -19,6 +19,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "ingest-off": (403, "Appending is switched off"),
     "operators-only": (403, "Only operators may append this"),
     "unknown-account": (404, "Unknown account"),
+    "no-such-state": (404, "The account had no such state"),
     "unknown-path": (404, "Unknown path"),
     "wrong-method": (405, "Method not allowed"),
     "conflict": (409, "The event contradicts the log"),

@@ -6,6 +6,7 @@ gets it from the messages read so far of that stream, or from the log.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
@@ -19,6 +20,8 @@ from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory
 from psm.workers.log_store import TRADES, log_message
+
+_BREATH = 100
 
 Progress = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence) once per batch."""
@@ -102,6 +105,8 @@ async def _refold(
             if isinstance(result, NeedHistory):
                 raise InvariantError(f"log sequence {stored.sequence}: history asked for twice")
             folded.append(Replayed(message=message, result=result))
+            if len(folded) % _BREATH == 0:
+                await asyncio.sleep(0)  # others on this event loop, such as requests, go on
         if progress is not None and batch:
             progress(batch[-1].sequence, last)
         yield folded

@@ -14,6 +14,7 @@ from psm.adapters.jetstream import connect
 from psm.adapters.telemetry import Readiness, Telemetry
 from psm.contracts.errors import ConfigError
 from psm.workers.config import Settings, partitions_of
+from psm.workers.guard import PostgresHeads
 
 
 def chosen_partitions(
@@ -69,6 +70,14 @@ class Process:
         )
         self._stack.callback(pool.terminate)
         return pool
+
+    def open_heads(self) -> PostgresHeads | None:
+        """Return what the log is compared with at a start; None where that is off."""
+        if not self._settings.heads_check or self._settings.postgres_dsn is None:
+            return None
+        heads = PostgresHeads(self._settings.postgres_dsn)
+        self._stack.callback(heads.close)
+        return heads
 
     async def serve_health(self, readiness: Readiness) -> None:
         """Answer health checks and scrapes, where a port is set for it."""

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.past import Account, At, AtSequence, LogTime, past_document
 from psm.workers.config import load_settings
 from psm.workers.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
 
@@ -28,7 +29,6 @@ _POSITION_COLUMNS = (
 )
 _ORDER_COLUMNS = ("order_id", "symbol", "side", "type", "quantity", "filled_quantity", "status")
 
-Account = Annotated[str, Parameter(help="Account id, such as acc_001.")]
 MinSequence = Annotated[
     int | None,
     Parameter(help=f"Wait up to {WAIT_MAX_S:.0f} s until the view has this version.", negative=""),
@@ -36,10 +36,23 @@ MinSequence = Annotated[
 
 
 def state(
-    account: Account, /, *, min_sequence: MinSequence = None, output: Output = DEFAULT_OUTPUT
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Show the state of an account: cash, equity, margin, positions, orders, hashes."""
-    document = _read("state", account, min_sequence)
+    """Show the state of an account: cash, equity, margin, positions, orders, hashes.
+
+    Now from the views; with --at-sequence or --at as it was, folded again from the log.
+    """
+    if at_sequence is not None or at is not None:
+        document = past_document("state", account, at_sequence, at, log_time=log_time)
+    else:
+        document = _read("state", account, min_sequence)
     if output.format != "table":
         output.document(document)
         return
@@ -51,10 +64,20 @@ def state(
 
 
 def positions(
-    account: Account, /, *, min_sequence: MinSequence = None, output: Output = DEFAULT_OUTPUT
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Show the positions of an account."""
-    document = _read("positions", account, min_sequence)
+    """Show the positions of an account, now or as they were."""
+    if at_sequence is not None or at is not None:
+        document = past_document("positions", account, at_sequence, at, log_time=log_time)
+    else:
+        document = _read("positions", account, min_sequence)
     if output.format == "table":
         _print_positions(document["positions"], output)
     else:

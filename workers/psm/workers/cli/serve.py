@@ -21,6 +21,8 @@ from psm.workers.config import Settings, load_settings
 from psm.workers.health import ServiceHealth
 from psm.workers.http import Service, build_app
 from psm.workers.nats_reads import start_nats_reads
+from psm.workers.past.places import log_shape
+from psm.workers.past_http import Past
 from psm.workers.reads import Reads
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -63,6 +65,7 @@ async def run(settings: Settings) -> int:
         app = build_app(
             Service(
                 reads=reads,
+                past=Past(nc, log_shape(settings)),
                 health=ServiceHealth(nc, pool, tuple(PROJECTIONS.values())),
                 publisher=publisher,
                 metrics=own.instruments.metrics,

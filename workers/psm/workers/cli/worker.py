@@ -31,7 +31,10 @@ async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
     """Run a worker until it is told to stop; exit code 1 if a partition had to stop before."""
     async with process(settings, "psm-worker") as own:
         await check(own.nc, settings)
-        worker = Worker(own.nc, partitions, partition_settings(settings), own.instruments.metrics)
+        heads = own.open_heads()
+        worker = Worker(
+            own.nc, partitions, partition_settings(settings), own.instruments.metrics, heads
+        )
         await own.serve_health(worker.readiness)
         on_stop(worker.stop)
         log = telemetry.get_logger()

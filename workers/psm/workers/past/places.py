@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
+from psm.adapters.jetstream.streams import LogSettings
 from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.errors import ContractError, PSMError
 from psm.domain.account import Account
@@ -21,6 +22,10 @@ from psm.workers.replay import Progress, Replayed, last_log_sequence, refold_str
 
 class UnknownStreamError(PSMError):
     """No event of this stream is in the log."""
+
+
+class NoSuchPlaceError(PSMError):
+    """The stream has not come to that number, or had not come to any at that time."""
 
 
 class LogShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +42,14 @@ class LogShape(msgspec.Struct, frozen=True, kw_only=True):
     def books(self) -> Books:
         """Return empty books for this log."""
         return Books(partitions=self.partitions, valuation_interval_ns=self.valuation_interval_ns)
+
+
+def log_shape(settings: LogSettings) -> LogShape:
+    """Return the shape of the log that settings describe."""
+    return LogShape(
+        partitions=settings.partitions,
+        valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
+    )
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +98,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         """Return a place.
 
         Raises:
-            UnknownStreamError: the stream has not come that far.
+            NoSuchPlaceError: the stream has not come that far.
         """
         if not 1 <= number <= len(self.places):
-            raise UnknownStreamError(
+            raise NoSuchPlaceError(
                 f"{self.stream_id} has no event {number}: its last one is {len(self.places)}"
             )
         return self.places[number - 1]

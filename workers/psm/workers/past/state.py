@@ -8,12 +8,12 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.contracts.codec import decode_untyped
-from psm.contracts.errors import InvariantError, PSMError
+from psm.contracts.errors import InvariantError
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.domain.orders import TERMINAL
 from psm.domain.publish import log_time, margin_figures, order_figures, state_document
-from psm.workers.past.places import Ledger, LogShape, Place, read_ledger
+from psm.workers.past.places import Ledger, LogShape, NoSuchPlaceError, Place, read_ledger
 from psm.workers.replay import Progress, Replayed, refold_stream
 from psm.workers.times import is_later
 
@@ -29,10 +29,6 @@ _MARGIN = (
     "equity", "margin_initial", "margin_maintenance", "margin_available",
     "margin_ratio", "leverage", "leverage_limit",
 )  # fmt: skip
-
-
-class NotYetOpenError(PSMError):
-    """The account had no event at that time."""
 
 
 class When(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +93,8 @@ async def past_state(
         progress: told how far the log is read.
 
     Raises:
-        UnknownStreamError: the stream does not exist, or has not come to that number.
-        NotYetOpenError: its first event is later.
+        UnknownStreamError: the stream does not exist.
+        NoSuchPlaceError: it has not come to that number, or its first event is later.
     """
     ledger = ledger or await read_ledger(nc, shape, stream_id)
     place = _place_at(ledger, when)
@@ -136,7 +132,7 @@ def _place_at(ledger: Ledger, when: When) -> Place:
         found = place
     if found is None:
         first = ledger.places[0]
-        raise NotYetOpenError(
+        raise NoSuchPlaceError(
             f"{ledger.stream_id} had no event at {when.at}: its first one is of "
             f"{first.log_time if when.log_time else first.timestamp}"
         )

@@ -1,0 +1,135 @@
+"""The past on the command line: a moment of an account, two compared, one verified."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from cyclopts import Parameter
+from nats.aio.client import Client
+
+from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams_apply import check
+from psm.contracts.codec import is_timestamp
+from psm.contracts.errors import ConfigError
+from psm.contracts.subjects import is_stream_id
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.config import load_settings
+from psm.workers.past.difference import differences
+from psm.workers.past.places import LogShape, log_shape, read_ledger
+from psm.workers.past.state import When, past_state
+from psm.workers.past.verify import verify as verify_ledger
+from psm.workers.reads import ACCOUNT_ID_RULE, ReadName
+
+T = TypeVar("T")
+
+_DEVIATES = 1
+
+Account = Annotated[str, Parameter(help="Account id, such as acc_001.")]
+AtSequence = Annotated[
+    int | None, Parameter(help="The past: after the event of this number.", negative="")
+]
+At = Annotated[
+    str | None, Parameter(help="The past: before the first event later than this UTC time.")
+]
+LogTime = Annotated[
+    bool,
+    Parameter(help="Times are the log's (what was known then), not the events'.", negative=""),
+]
+LedgerHash = Annotated[str, Parameter(help="The hash that you kept, 64 hex digits.")]
+
+
+def diff(
+    account: Account,
+    before: Annotated[str, Parameter(help="A sequence number or a UTC time.")],
+    after: Annotated[str, Parameter(help="Likewise; `now` for all that the log has.")] = "now",
+    /,
+    *,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show field by field what changed in an account between two moments.
+
+    Both are folded from the log; nothing is written.
+    """
+
+    async def compare(nc: Client, shape: LogShape) -> list[dict[str, Any]]:
+        ledger = await read_ledger(nc, shape, account)
+        states = []
+        for text in (before, after):
+            when = _moment(text, len(ledger.places), log_time=log_time)
+            states.append((await past_state(nc, shape, account, when, ledger=ledger)).state)
+        return [msgspec.to_builtins(found) for found in differences(*states)]
+
+    rows = _from_log(account, compare)
+    output.rows(rows, ("field", "before", "after", "change"))
+    if not rows:
+        output.note("nothing differs")
+
+
+def verify(
+    account: Account,
+    /,
+    *,
+    sequence: Annotated[int, Parameter(help="After the event of this number.")],
+    ledger_hash: LedgerHash,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Prove that the log still gives the ledger hash that you kept; exit 1 if it does not."""
+    if len(ledger_hash) != 64 or not set(ledger_hash) <= set("0123456789abcdefABCDEF"):
+        raise ConfigError("--ledger-hash must be the 64 hex digits of a SHA-256")
+    answer = _from_log(
+        account, lambda nc, shape: verify_ledger(nc, shape, account, sequence, ledger_hash)
+    )
+    output.document(msgspec.to_builtins(answer))
+    return 0 if answer.agrees else _DEVIATES
+
+
+def past_document(
+    name: ReadName, account: str, sequence: int | None, at: str | None, *, log_time: bool
+) -> dict[str, Any]:
+    """Return a document as it was at a number or a time.
+
+    Raises:
+        ConfigError: the moment is not given as it must be.
+        UnknownStreamError, NoSuchPlaceError: there was no such state.
+    """
+    if sequence is not None and at is not None:
+        raise ConfigError("give --at-sequence or --at, not both")
+    text = str(sequence) if sequence is not None else at
+    assert text is not None
+    when = _moment(text, 0, log_time=log_time)
+
+    async def read(nc: Client, shape: LogShape) -> dict[str, Any]:
+        return (await past_state(nc, shape, account, when)).document(name)
+
+    return _from_log(account, read)
+
+
+def _moment(text: str, last: int, *, log_time: bool) -> When:
+    if text == "now" and last:
+        return When(sequence=last)
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return When(sequence=int(text))
+    if not is_timestamp(text):
+        raise ConfigError(f"{text}: expected a number from 1 or a time like 2025-12-12T10:30:00Z")
+    return When(at=text, log_time=log_time)
+
+
+def _from_log(account: str, ask: Callable[[Client, LogShape], Awaitable[T]]) -> T:
+    """Connect, check that the log is as the settings say, ask."""
+    if not is_stream_id(account):
+        raise ConfigError(f"{account!r} is no account id: {ACCOUNT_ID_RULE}")
+    settings = load_settings()
+
+    async def asked() -> T:
+        nc = await connect(name="psm-cli", **settings.nats_options())
+        try:
+            await check(nc, settings)
+            return await ask(nc, log_shape(settings))
+        finally:
+            await nc.close()
+
+    return asyncio.run(asked())

@@ -1,0 +1,64 @@
+"""Lets somebody who kept a ledger hash prove that PSM still agrees with it."""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+
+from psm.workers.past.places import LogShape, read_ledger
+
+_log = structlog.get_logger(__name__)
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to "was this my ledger hash at that number?".
+
+    Attributes:
+        account_id: whose ledger.
+        sequence_number: after which event.
+        log_sequence: of that event.
+        agrees: whether the hash given is the one that the log gives.
+        given: the hash asked about.
+        ledger_hash: what the log gives.
+        chain_hash: of all events up to that number.
+    """
+
+    account_id: str
+    sequence_number: int
+    log_sequence: int
+    agrees: bool
+    given: str
+    ledger_hash: str
+    chain_hash: str
+
+
+async def verify(
+    nc: Client, shape: LogShape, stream_id: str, sequence: int, ledger_hash: str
+) -> Verification:
+    """Fold an account's events again and compare; a deviation is logged as an incident.
+
+    Raises:
+        UnknownStreamError: the stream does not exist.
+        NoSuchPlaceError: it has not come to that number.
+    """
+    ledger = await read_ledger(nc, shape, stream_id)
+    place = ledger.place(sequence)
+    answer = Verification(
+        account_id=stream_id,
+        sequence_number=sequence,
+        log_sequence=place.log_sequence,
+        agrees=place.state["ledger_hash"] == ledger_hash.lower(),
+        given=ledger_hash.lower(),
+        ledger_hash=place.state["ledger_hash"],
+        chain_hash=place.state["chain_hash"],
+    )
+    if not answer.agrees:
+        _log.error(
+            "verify.deviation",
+            stream_id=stream_id,
+            sequence_number=sequence,
+            given=answer.given,
+            ledger_hash=answer.ledger_hash,
+        )
+    return answer

@@ -27,6 +27,7 @@ from psm.domain.sequence import is_rejected
 from psm.domain.snapshot import dump_account, dump_checkpoint
 from psm.workers.cursor import Cursor, digest_of
 from psm.workers.faults import crash_point
+from psm.workers.guard import Guard
 from psm.workers.ports import Commit, EventLog, SnapshotStore
 from psm.workers.recovery import Recovery
 
@@ -118,10 +119,12 @@ class Partition:
         store: SnapshotStore,
         settings: PartitionSettings,
         metrics: Metrics,
+        guard: Guard | None = None,
     ) -> None:
         self.partition = partition
         self.stats = PartitionStats()
         self._metrics = metrics
+        self._guard = guard
         self._outcomes: Counter[str] = Counter()
         self._event_log = log
         self._store = store
@@ -145,6 +148,7 @@ class Partition:
         self._unsaved = 0  # messages folded since the last checkpoint
         self._committing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Future[list[LogMessage]] | None = None
         self._watching: asyncio.Task[int | None] | None = None
         self._saved: dict[str, int] = {}
         now = time.monotonic()
@@ -153,6 +157,9 @@ class Partition:
     def stop(self) -> None:
         """Ask the loop to drain, commit, snapshot and return."""
         self._stopping.set()
+        if self._fetching is not None:
+            # What it would have brought is left to the next owner, who waits for this one.
+            self._fetching.cancel()
 
     async def run(self) -> None:
         """Recover, then fold and commit until stopped.
@@ -166,9 +173,7 @@ class Partition:
         try:
             await self._recover()
             while not self._stopping.is_set():
-                messages = await self._event_log.fetch(
-                    self._settings.batch_messages, _FETCH_WAIT_S, self._settings.batch_wait_s
-                )
+                messages = await self._fetch()
                 crash_point("worker.after_fetch")
                 for message in messages:
                     await self._take(message)
@@ -180,9 +185,27 @@ class Partition:
         finally:
             await self._abandon()
 
+    async def _fetch(self) -> list[LogMessage]:
+        """Return the next messages; none, at once, when told to stop."""
+        fetching = self._event_log.fetch(
+            self._settings.batch_messages, _FETCH_WAIT_S, self._settings.batch_wait_s
+        )
+        self._fetching = asyncio.ensure_future(fetching)
+        try:
+            return await self._fetching
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stopping.is_set() or (task is not None and task.cancelling()):
+                raise
+            return []
+
     async def _recover(self) -> None:
         started = time.monotonic()
-        recovered = await Recovery(self._event_log, self._store, self.partition).run(self._books)
+        recovery = Recovery(self._event_log, self._store, self.partition)
+        if self._guard is None:
+            recovered = await recovery.run(self._books)
+        else:
+            recovered = await self._guard.recover(recovery, self._books)
         cursor, self._cursor_sequence = recovered.cursor, recovered.cursor_sequence
         self._saved = recovered.saved
         self._replay_to = self._submitted = cursor.log_sequence
@@ -205,6 +228,8 @@ class Partition:
 
     def _check_live(self) -> None:
         if not self.stats.live and self._books.position >= self._replay_to:
+            if self._guard is not None:
+                self._guard.check_live(self._books)
             self.stats.live = True
             self._log.info("partition.recovered", log_sequence=self._books.position)
 

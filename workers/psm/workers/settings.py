@@ -106,6 +106,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=1_000_000),
         _about("worker", "... or after this many of its events, whichever comes first."),
     ] = 100
+    heads_check: Annotated[
+        bool,
+        _about(
+            "worker",
+            "Whether a starting partition compares the log with what PostgreSQL remembers of it; "
+            "needs `POSTGRES_DSN`.",
+        ),
+    ] = True
     http_host: Annotated[str, _about("http", "Address the read API listens on.")] = "127.0.0.1"
     http_port: Annotated[
         int, _PORT, _about("http", "Port of the read API; 0 picks a free one.")

@@ -1,34 +1,30 @@
-"""The worker process: runs partitions, each on its own, and tells how they are.
+"""The worker: runs partitions, each on its own, and tells how they are.
 
-A partition that is fenced or loses the broker starts over with back-off. One that finds the log
-damaged or contradicts itself stops and stays stopped: a wrong balance is worse than a late one.
-The others go on.
+Which ones is said at the start, or by the fleet while it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from nats.aio.client import Client
 
 from psm.adapters.metrics import Metrics
-from psm.contracts.errors import FencedError, PSMError, TransientError
+from psm.workers.fleet.members import Holding
+from psm.workers.guard import Guard, HeadStore
+from psm.workers.keeper import BackOff, Keeper
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
 from psm.workers.partition import Partition, PartitionSettings
 
-_BACK_OFF_FIRST_S = 1.0
-_BACK_OFF_LAST_S = 30.0
-_STABLE_S = 60.0  # two owners that fence each other are live in between, and must still back off
 _DRAIN_S = 20.0
 _log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Runs a fixed set of partitions on one connection."""
+    """Runs partitions on one connection."""
 
     def __init__(
         self,
@@ -36,87 +32,132 @@ class Worker:
         partitions: Sequence[int],
         settings: PartitionSettings,
         metrics: Metrics,
+        heads: HeadStore | None = None,
+        *,
+        steps_down: bool = False,
     ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            nc: connection.
+            partitions: what to run from the start; more may be taken later.
+            settings: of the partitions.
+            metrics: where counts go.
+            heads: what the log is compared with before a partition goes on, beyond the broker.
+            steps_down: whether a partition that was fenced ends instead of trying again.
+        """
         self._nc = nc
         self._partitions = tuple(partitions)
         self._settings = settings
         self._metrics = metrics
-        self._running: dict[int, Partition] = {}
-        self._stopped: dict[int, str] = {}
+        self._heads = heads
+        self._steps_down = steps_down
+        self._keepers: dict[int, Keeper] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._back_offs: dict[int, BackOff] = {}
+        self._resting: dict[int, float] = {}  # until when, by partition
         self._stopping = asyncio.Event()
+        self._changed: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Run until `stop` is called; partitions that stopped for good keep it from being ready."""
-        loops = [asyncio.create_task(self._keep(p), name=f"p{p}") for p in self._partitions]
+        for number in self._partitions:
+            self.take(number)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait([stopping])
-            _, late = await asyncio.wait(loops, timeout=_DRAIN_S)
-            if late:
-                _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks.values(), timeout=_DRAIN_S)
+                if late:
+                    _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
         finally:
-            await _end({*loops, stopping})
+            await _end({*self._tasks.values(), stopping})
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""
         self._stopping.set()
-        for partition in self._running.values():
-            partition.stop()
+        for keeper in self._keepers.values():
+            keeper.stop()
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever a partition is no longer held."""
+        self._changed = changed
+
+    # --- what a fleet asks for ------------------------------------------------------------------
+
+    def take(self, number: int) -> None:
+        """Start to run a partition; nothing if it is held already."""
+        if number in self._keepers or self._stopping.is_set():
+            return
+        keeper = Keeper(
+            number,
+            self._partition,
+            self._metrics,
+            self._back_offs.setdefault(number, BackOff()),
+            steps_down=self._steps_down,
+        )
+        task = asyncio.create_task(keeper.run(), name=f"p{number}")
+        self._keepers[number], self._tasks[number] = keeper, task
+        task.add_done_callback(lambda _: self._ended(keeper))
+
+    def let_go(self, number: int) -> None:
+        """Drain a partition, commit, save and end it; it is held until then."""
+        keeper = self._keepers.get(number)
+        if keeper is None:
+            return
+        keeper.stop()
+        if keeper.failure is not None:
+            self._drop(keeper)
+
+    def holdings(self) -> Mapping[int, Holding]:
+        """Return what is held, by ascending partition."""
+        return {n: _holding(keeper) for n, keeper in sorted(self._keepers.items())}
+
+    def resting(self) -> frozenset[int]:
+        """Return the partitions that were fenced a moment ago."""
+        now = asyncio.get_running_loop().time()
+        self._resting = {n: until for n, until in self._resting.items() if until > now}
+        return frozenset(self._resting)
+
+    # --- how it is ------------------------------------------------------------------------------
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether every partition is live, and what is not as it should be."""
-        live = {n: p.stats for n, p in self._running.items() if p.stats.live}
-        waiting = sorted(set(self._partitions) - set(live) - set(self._stopped))
+        held = {n: k.stats for n, k in sorted(self._keepers.items()) if k.state == "live"}
+        live = [stats for stats in held.values() if stats is not None and stats.is_serving()]
+        silent = [n for n, stats in held.items() if stats is not None and not stats.is_serving()]
+        waiting = [n for n, k in sorted(self._keepers.items()) if k.state == "recovering"]
         detail = {
-            "partitions": len(self._partitions),
+            "partitions": len(self._keepers),
             "live": len(live),
             "recovering": waiting,
-            "stopped": {str(n): why for n, why in sorted(self._stopped.items())},
-            "accounts": sum(stats.accounts for stats in live.values()),
+            "unanswered": silent,
+            "stopped": {str(n): why for n, why in sorted(self.failed.items())},
+            "accounts": sum(stats.accounts for stats in live),
             "connected": self._nc.is_connected,
         }
-        ready = self._nc.is_connected and len(live) == len(self._partitions)
+        ready = self._nc.is_connected and len(live) == max(
+            len(self._keepers), len(self._partitions)
+        )
         return ready, detail
 
     @property
     def failed(self) -> dict[int, str]:
         """Partitions that stopped for good, and why."""
-        return dict(self._stopped)
+        return {n: k.failure for n, k in self._keepers.items() if k.failure is not None}
 
-    async def _keep(self, number: int) -> None:
-        """Run one partition again and again, until it ends or must not go on."""
-        delay = _BACK_OFF_FIRST_S
-        loop = asyncio.get_running_loop()
-        while not self._stopping.is_set():
-            started = loop.time()
-            live = False
-            try:
-                partition = self._running[number] = self._partition(number)
-                try:
-                    await partition.run()
-                finally:
-                    live = partition.stats.live
-            except FencedError as error:
-                self._metrics.fenced(number)
-                _log.warning("partition.fenced", partition=number, detail=str(error))
-            except TransientError as error:
-                _log.warning("partition.interrupted", partition=number, detail=str(error))
-            except PSMError as error:
-                self._stopped[number] = str(error)
-                _log.critical("partition.stopped", partition=number, detail=str(error))
-                return
-            except Exception as error:  # noqa: BLE001 - a defect must show, not end in silence
-                self._stopped[number] = f"{type(error).__name__}: {error}"
-                _log.critical("partition.failed", partition=number, exc_info=error)
-                return
-            else:
-                return
-            finally:
-                self._running.pop(number, None)
-            if live and loop.time() - started >= _STABLE_S:
-                delay = _BACK_OFF_FIRST_S
-            await self._sleep(delay * random.uniform(0.7, 1.0))  # noqa: S311 - spreads retries
-            delay = min(delay * 2, _BACK_OFF_LAST_S)
+    def _ended(self, keeper: Keeper) -> None:
+        if keeper.failure is None:  # else it is held on, to be seen
+            self._drop(keeper)
+
+    def _drop(self, keeper: Keeper) -> None:
+        if self._keepers.get(keeper.number) is not keeper:
+            return
+        del self._keepers[keeper.number], self._tasks[keeper.number]
+        if keeper.rest_s:
+            until = asyncio.get_running_loop().time() + keeper.rest_s
+            self._resting[keeper.number] = until
+        self._changed()
 
     def _partition(self, number: int) -> Partition:
         return Partition(
@@ -125,14 +166,20 @@ class Worker:
             JetStreamSnapshots(self._nc, number),
             self._settings,
             self._metrics,
+            Guard(self._nc, number, self._metrics, self._heads),
         )
 
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+
+def _holding(keeper: Keeper) -> Holding:
+    stats = keeper.stats
+    if stats is None:
+        return Holding(partition=keeper.number, state=keeper.state)
+    return Holding(
+        partition=keeper.number,
+        state=keeper.state,
+        position=stats.position,
+        lag=max(0, stats.last_known - stats.position),
+    )
 
 
 async def _end(tasks: set[asyncio.Task[Any]]) -> None:

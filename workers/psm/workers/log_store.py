@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 from nats.aio.client import Client
@@ -34,6 +35,9 @@ CHUNKS_HEADER = "Psm-Chunks"
 
 _RETRY_FIRST_S = 0.02
 _RETRY_LAST_S = 2.0
+# A leader that died never answers. The first waits are short, because asking again is safe (the
+# cursor tells whose batch it is); they grow, because a slow broker must get its chance.
+_ANSWERS_S = (1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -115,10 +119,16 @@ class JetStreamLog:
         batch_id = uuid.uuid4().hex
         messages = self._messages(commit, batch_id)
         delay = _RETRY_FIRST_S
+        answers = _growing_waits()
         while True:
             try:
                 ack = await publish_atomic(
-                    self._nc, PSM, messages, expected=expected, batch_id=uuid.uuid4().hex
+                    self._nc,
+                    PSM,
+                    messages,
+                    expected=expected,
+                    batch_id=uuid.uuid4().hex,
+                    timeout_s=next(answers),
                 )
             except (ApiConflictError, TransientError) as error:
                 stored = await self._committed(batch_id, expected)
@@ -250,9 +260,15 @@ class JetStreamSnapshots:
 async def _patiently(nc: Client, stream: str, subject: str) -> StoredMessage | None:
     """Return the last message on a subject, waiting for the broker as long as it takes."""
     delay = _RETRY_FIRST_S
+    answers = _growing_waits()
     while True:
         try:
-            return await last_for(nc, stream, subject)
+            return await last_for(nc, stream, subject, timeout_s=next(answers))
         except TransientError:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
             delay = min(delay * 2, _RETRY_LAST_S)
+
+
+def _growing_waits() -> Iterator[float]:
+    """Yield how long each try waits for its answer, in seconds."""
+    return itertools.chain(_ANSWERS_S, itertools.repeat(_ANSWERS_S[-1]))

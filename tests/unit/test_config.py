@@ -32,7 +32,7 @@ def test_defaults_suit_one_machine() -> None:
     """Without any source the settings are complete, local and closed."""
     settings = load_settings({})
     assert settings == Settings()
-    assert settings.worker_partitions == tuple(range(16))
+    assert settings.worker_partitions == ()
     assert settings.http_host == settings.metrics_host == "127.0.0.1"
     assert not settings.ingest
 

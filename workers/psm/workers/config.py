@@ -236,7 +236,7 @@ def _lowered(text: str) -> str:
 
 def _contradictions(settings: Settings) -> list[str]:
     problems = []
-    last = max(settings.worker_partitions)
+    last = max(settings.worker_partitions, default=0)
     if last >= settings.partitions:
         problems.append(
             f"PSM_WORKER_PARTITIONS names partition {last}, but there are "

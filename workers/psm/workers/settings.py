@@ -88,7 +88,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 1000
     worker_partitions: Annotated[
         tuple[int, ...],
-        _about("worker", "Partitions this worker runs, such as `0-7,9`; empty means all."),
+        _about(
+            "worker",
+            "Partitions this worker runs whatever the others do, such as `0-7,9`; empty means "
+            "its share of all.",
+        ),
     ] = ()
     batch_messages: Annotated[
         int, Meta(ge=1, le=999), _about("worker", "Messages folded into one commit at most.")
@@ -143,11 +147,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["development", "production"],
         _about("telemetry", "Production refuses embedded servers and crash points."),
     ] = "development"
-
-    def __post_init__(self) -> None:
-        if not self.worker_partitions:
-            every = tuple(range(self.partitions))
-            msgspec.structs.force_setattr(self, "worker_partitions", every)
 
     def public(self) -> dict[str, Any]:
         """Return every field with what is secret in it blanked out; safe to print and log."""

@@ -55,6 +55,7 @@ class Worker:
         self._keepers: dict[int, Keeper] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._back_offs: dict[int, BackOff] = {}
+        self._failed: dict[int, str] = {}
         self._resting: dict[int, float] = {}  # until when, by partition
         self._stopping = asyncio.Event()
         self._changed: Callable[[], None] = lambda: None
@@ -132,7 +133,7 @@ class Worker:
             "live": len(live),
             "recovering": waiting,
             "unanswered": silent,
-            "stopped": {str(n): why for n, why in sorted(self.failed.items())},
+            "stopped": {str(n): k.failure for n, k in sorted(self._keepers.items()) if k.failure},
             "accounts": sum(stats.accounts for stats in live),
             "connected": self._nc.is_connected,
         }
@@ -143,12 +144,14 @@ class Worker:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Partitions that stopped for good, and why."""
-        return {n: k.failure for n, k in self._keepers.items() if k.failure is not None}
+        """Partitions that stopped for good, and why; also those let go since then."""
+        return dict(self._failed)
 
     def _ended(self, keeper: Keeper) -> None:
-        if keeper.failure is None:  # else it is held on, to be seen
+        if keeper.failure is None:
             self._drop(keeper)
+        else:  # it is held on, to be seen, and kept from going round the fleet
+            self._failed[keeper.number] = keeper.failure
 
     def _drop(self, keeper: Keeper) -> None:
         if self._keepers.get(keeper.number) is not keeper:

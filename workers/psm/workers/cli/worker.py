@@ -1,9 +1,11 @@
-"""`psm worker`: fold the log of some partitions."""
+"""`psm worker`: fold the log of some partitions, as many as the fleet has for it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+import time
+from importlib.metadata import version
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,6 +13,7 @@ from psm.adapters import telemetry
 from psm.adapters.jetstream.streams_apply import check
 from psm.workers.cli.process import chosen_partitions, on_stop, process
 from psm.workers.config import Settings, load_settings
+from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
 from psm.workers.partition import PartitionSettings
 from psm.workers.worker import Worker
 
@@ -18,28 +21,59 @@ from psm.workers.worker import Worker
 def worker(
     *,
     partitions: Annotated[
-        str | None, Parameter(help="Partitions to run, such as 0-7,9; default all of them.")
+        str | None,
+        Parameter(
+            help="Partitions to run whatever other workers do, such as 0-7,9; by default the "
+            "workers share all of them."
+        ),
     ] = None,
 ) -> int:
     """Fold the log, commit updates, write snapshots. Runs until SIGINT or SIGTERM."""
     settings = load_settings()
     chosen = chosen_partitions(partitions, settings, settings.worker_partitions)
-    return asyncio.run(run(settings, chosen))
+    return asyncio.run(run(settings, chosen or None))
 
 
-async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
-    """Run a worker until it is told to stop; exit code 1 if a partition had to stop before."""
+async def run(settings: Settings, pinned: tuple[int, ...] | None) -> int:
+    """Run a worker until it is told to stop; exit code 1 if a partition had to stop before.
+
+    Args:
+        settings: of this process.
+        pinned: partitions to run in any case; None for this worker's share.
+    """
     async with process(settings, "psm-worker") as own:
         await check(own.nc, settings)
-        heads = own.open_heads()
         worker = Worker(
-            own.nc, partitions, partition_settings(settings), own.instruments.metrics, heads
+            own.nc,
+            (),
+            partition_settings(settings),
+            own.instruments.metrics,
+            own.open_heads(),
+            steps_down=pinned is None,
         )
-        await own.serve_health(worker.readiness)
-        on_stop(worker.stop)
+        me = this_member(version("portfolio-state-manager"), pinned)
+        store, prober = NatsMembers(own.nc), NatsProber(own.nc, time.monotonic)
+        fleet = Fleet(me, settings.partitions, store, prober, worker, own.instruments.metrics)
+        worker.on_change(fleet.wake)
+
+        def readiness() -> tuple[bool, dict[str, Any]]:
+            ready, detail = fleet.readiness()
+            return ready and own.nc.is_connected, {**worker.readiness()[1], **detail}
+
+        await own.serve_health(readiness)
+        on_stop(fleet.leave)
         log = telemetry.get_logger()
-        log.info("worker.started", partitions=len(partitions))
-        await worker.run()
+        log.info("worker.started", member=me.id, pinned=None if pinned is None else len(pinned))
+        await prober.listen(me.id)
+        await store.listen(fleet.hear)
+        running = asyncio.create_task(worker.run())
+        try:
+            await fleet.run()
+        finally:
+            worker.stop()
+            if worker.holdings():  # had their time to drain, or the fleet failed
+                running.cancel()
+            await asyncio.wait([running])
         log.info("worker.stopped")
         return 1 if worker.failed else 0
 

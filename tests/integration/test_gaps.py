@@ -182,7 +182,7 @@ async def test_released_event_with_other_bytes_stops(
 
     monkeypatch.setattr(log, "history", changed)
     await bench.publish(deposit(1), deposits(3, 6), deposit(2))
-    with pytest.raises(InvariantError, match="the parked message 3 is missing or has other bytes"):
+    with pytest.raises(InvariantError, match="the waiting message 3 is missing or has other bytes"):
         await bench.partition(log=log).run()
 
 

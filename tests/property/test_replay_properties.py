@@ -33,7 +33,8 @@ def payloads() -> st.SearchStrategy[Payload]:
 
 
 def _payload(kind: type[Payload]) -> st.SearchStrategy[Payload]:
-    rules = {rule.name: rule for rule in PayloadCodec(kind)._fields}
+    names = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
+    rules = {names[rule.name]: rule for rule in PayloadCodec(kind)._fields}
     fields: dict[str, st.SearchStrategy[object]] = {}
     for name, rule in rules.items():
         if rule.sign:

@@ -80,9 +80,13 @@ class Log:
         """Fold one message of the log."""
         self.messages[message.log_sequence] = message
         result = fold(self.books, message)
-        if isinstance(result, NeedHistory):
-            result = fold(self.books, message, self.history(result))
-        assert isinstance(result, Folded)
+        history: dict[int, LogMessage] = {}
+        asked: dict[NeedHistory, None] = {}
+        while isinstance(result, NeedHistory):
+            assert result not in asked, f"asked twice: {result}"
+            asked[result] = None
+            history |= self.history(result)
+            result = fold(self.books, message, history)
         self.updates += result.updates
         decoded = [msgspec.json.decode(update.data) for update in result.updates]
         return Seen(result=result, updates=decoded)

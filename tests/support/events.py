@@ -185,6 +185,28 @@ def rules(version: int = 1, *, number: int | None = None, **more: Any) -> Sent:
     return Sent(subject="control.rules", data=codec.encode(body))
 
 
+def dismissed(log_sequence: int, **more: Any) -> Sent:
+    """Return `EventDismissed`; `actor` and `reason` by name."""
+    return operator("EventDismissed", {"log_sequence": log_sequence}, **more)
+
+
+def voided(first: int, last: int, **more: Any) -> Sent:
+    """Return `SequenceVoided`; `actor` and `reason` by name."""
+    return operator("SequenceVoided", {"from": first, "to": last}, **more)
+
+
+def retried(**more: Any) -> Sent:
+    """Return `StreamRetried`; `actor` and `reason` by name."""
+    return operator("StreamRetried", {}, **more)
+
+
+def operator(event_type: str, payload: dict[str, Any], **more: Any) -> Sent:
+    """Return an operator event, without a number; its `event_id` follows from payload and salt."""
+    who = {"actor": "op", "reason": "test", **_taken(more, "actor", "reason")}
+    more["salt"] = f"{payload}{more.get('salt', '')}"
+    return event(event_type, {**payload, **who}, None, **more)
+
+
 def _taken(more: dict[str, Any], *names: str) -> dict[str, Any]:
     """Take the payload's fields out of `more`; what stays belongs to the envelope."""
     return {name: more.pop(name) for name in names if name in more}

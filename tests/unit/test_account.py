@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from tests.support.domain import given
@@ -19,13 +20,20 @@ def parked(n: int) -> Parked:
     return Parked(identity=bytes([n]) * 16, event_hash=bytes([n]) * 32, log_sequence=n)
 
 
+def blocked(reason: str = "unknown_event_type", **more: Any) -> Blocked:
+    """Return a block by the message at log sequence 1."""
+    return Blocked(
+        reason=reason, log_sequence=1, event_hash=b"h" * 32, event_type="X", major=1, **more
+    )
+
+
 def test_status_follows_from_what_waits() -> None:
     """Open, in a gap, blocked."""
     account = Account("a")
     assert account.status == "open"
     account.park(3, parked(3))
     assert account.status == "gap"
-    account.block(Blocked(reason="gap_overflow", log_sequence=1))
+    account.block(blocked(reason="gap_overflow"))
     assert account.status == "blocked"
 
 
@@ -118,6 +126,6 @@ def test_totals_are_zero_before_anything_happened() -> None:
 
 def test_held_messages_know_the_version_they_came_at() -> None:
     """Older ones by their own time, the rest by the current version."""
-    blocked = Blocked(reason="x", log_sequence=1, held_from=5, came_at=((10, 1), (20, 7)))
-    versions = [blocked.version_at(n, 9) for n in (5, 9, 10, 19, 20)]
+    held = blocked(held_from=5, came_at=((10, 1), (20, 7)))
+    versions = [held.version_at(n, 9) for n in (5, 9, 10, 19, 20)]
     assert versions == [1, 1, 7, 7, 9]

@@ -143,7 +143,7 @@ def test_damaged_history_changes_nothing(damage: str) -> None:
         del history[3]
     else:
         history[3] = history[2]
-    with pytest.raises(InvariantError, match="parked message 3"):
+    with pytest.raises(InvariantError, match="waiting message 3"):
         fold(log.books, message, history)
     assert dump_account(log.account(), 0, b"") == before
 

@@ -368,11 +368,11 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
 
 def _field_rules(struct: type[msgspec.Struct]) -> tuple[_FieldRule, ...]:
     hints = get_type_hints(struct, include_extras=True)
-    required = {f.encode_name for f in msgspec.structs.fields(struct) if f.required}
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
     return tuple(
-        _rule_of(name, hint, required=name in required)
+        _rule_of(fields[name].encode_name, hint, required=fields[name].required)
         for name, hint in hints.items()
-        if name in struct.__struct_fields__
+        if name in fields
     )
 
 

@@ -84,8 +84,8 @@ def draft_of(event: Event, *, sequence_number: int | None = None, validate: bool
     if len(body) > MAX_BODY_BYTES - len(NUMBER) - _LONGEST_NUMBER - len('"":,'):
         raise ContractError("invalid_json", f"the body is larger than {MAX_BODY_BYTES} bytes")
     subject = _subject(envelope)
-    if validate and numbered:
-        on_account = subject.startswith("trades.")
+    if validate:
+        on_account = numbered and subject.startswith("trades.")
         find = registry.account_codec_for if on_account else registry.codec_for
         find(envelope).decode(envelope.payload)
     return Draft(

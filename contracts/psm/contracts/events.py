@@ -38,6 +38,7 @@ Currency = Annotated[str, Meta(min_length=1, max_length=32, examples=["USDT"])]
 Key = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=1024)]
 Required = Annotated[str, Meta(min_length=1, max_length=1024)]
+Actor = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -293,8 +294,35 @@ class RulesEnabled(Payload, frozen=True, kw_only=True):
     """From here on messages are judged by these rules, on `control.rules`."""
 
     rules_version: Annotated[int, Meta(ge=1)]
-    actor: Annotated[str, Meta(min_length=1, max_length=128)]
-    reason: Annotated[str, Meta(min_length=1, max_length=1024)]
+    actor: Actor
+    reason: Required
+
+
+class EventDismissed(Payload, frozen=True, kw_only=True):
+    """An operator makes the message that blocks the stream a refused one.
+
+    `log_sequence` names that message; if another one blocks by then, nothing happens.
+    """
+
+    log_sequence: Annotated[int, Meta(ge=1)]
+    actor: Actor
+    reason: Required
+
+
+class SequenceVoided(Payload, frozen=True, kw_only=True):
+    """An operator declares numbers that will never come, `from` to `to`, both included."""
+
+    first: Annotated[int, Meta(ge=1)] = msgspec.field(name="from")
+    last: Annotated[int, Meta(ge=1)] = msgspec.field(name="to")
+    actor: Actor
+    reason: Required
+
+
+class StreamRetried(Payload, frozen=True, kw_only=True):
+    """An operator lets the message that blocks the stream be judged again."""
+
+    actor: Actor
+    reason: Required
 
 
 AccountEvent = (
@@ -322,6 +350,9 @@ AccountEvent = (
     | OrderExpired
     | OrderReplaced
 )
-"""What may stand on `trades.<stream_id>`."""
+"""What may stand on `trades.<stream_id>` and has a number there."""
 
-Event = AccountEvent | MarkPriceUpdated | InstrumentDefined | RulesEnabled
+OperatorEvent = EventDismissed | SequenceVoided | StreamRetried
+"""What repairs a stream: on `trades.<stream_id>`, without a number, known by its `event_id`."""
+
+Event = AccountEvent | OperatorEvent | MarkPriceUpdated | InstrumentDefined | RulesEnabled

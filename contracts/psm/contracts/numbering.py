@@ -11,9 +11,11 @@ from collections import OrderedDict
 
 import msgspec
 
-from psm.contracts.codec import decode_envelope, decode_untyped
+from psm.contracts import registry
+from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ConflictError, ContractError
+from psm.contracts.events import SequenceVoided
 
 REMEMBERED = 256
 """Places whose event ids are remembered, the same number as in an account's state."""
@@ -194,15 +196,16 @@ class StreamNumbers(RisingNumbers):
         while len(self._operators) > self.remember:
             self._operators.popitem(last=False)
         if envelope.event_type == SEQUENCE_VOIDED:
-            self._void(decode_untyped(envelope.payload))
+            self._void(envelope)
         return True
 
-    def _void(self, payload: dict[str, object]) -> None:
-        first, last = payload.get("from"), payload.get("to")
-        if type(first) is not int or type(last) is not int:
+    def _void(self, envelope: Envelope) -> None:
+        try:
+            event = registry.codec_for(envelope).decode(envelope.payload)
+        except ContractError:
             return
-        if not (payload.get("actor") and payload.get("reason")):
-            return
+        assert isinstance(event, SequenceVoided)
+        first, last = event.first, event.last
         lowest = min(self.parked, default=last + 1)
         if first == self.last + 1 <= last < lowest and last - first < VOID_MAX:
             self.last = last

@@ -30,6 +30,8 @@ _AUDIT_CODECS: dict[tuple[str, int], OpenPayloadCodec] = {
     (event_type, 1): OpenPayloadCodec(payload) for event_type, payload in AUDIT_EVENTS.items()
 }
 _ACCOUNT_TYPES = frozenset(payload.__name__ for payload in ACCOUNT_EVENTS)
+_FROM_RULES: dict[tuple[str, int], int] = {}
+"""The rules from which on a type and major may stand on `trades.*`, where it is not rules 1."""
 
 
 class UnknownEventError(ContractError):
@@ -56,15 +58,36 @@ def codec_for(envelope: Envelope) -> PayloadCodec:
     )
 
 
-def account_codec_for(envelope: Envelope) -> PayloadCodec:
-    """Return the codec of an event on `trades.*`; what belongs elsewhere is unknown here."""
+def account_codec_for(envelope: Envelope, rules: int | None = None) -> PayloadCodec:
+    """Return the codec of an event on `trades.*`; what belongs elsewhere is unknown here.
+
+    Args:
+        envelope: of the event.
+        rules: that the log has enabled; None for the newest that this code has.
+
+    Raises:
+        UnknownEventError: reason `unknown_event_type` or `unknown_schema_version`.
+    """
     if envelope.event_type not in _ACCOUNT_TYPES:
         raise UnknownEventError(
             "unknown_event_type",
             f"no event type {envelope.event_type} is known on trades.*",
             "event_type",
         )
-    return codec_for(envelope)
+    codec = codec_for(envelope)
+    if rules is not None and _FROM_RULES.get((envelope.event_type, envelope.major), 1) > rules:
+        raise UnknownEventError(
+            "unknown_event_type" if envelope.major == 1 else "unknown_schema_version",
+            f"{envelope.event_type} {envelope.schema_version} is not known by rules {rules}",
+            "event_type" if envelope.major == 1 else "schema_version",
+        )
+    return codec
+
+
+def is_account_event(event_type: str, major: int, rules: int) -> bool:
+    """Return whether these rules know an event type and major version on `trades.*`."""
+    known = event_type in _ACCOUNT_TYPES and (event_type, major) in _CODECS
+    return known and _FROM_RULES.get((event_type, major), 1) <= rules
 
 
 def audit_codec_for(envelope: Envelope) -> OpenPayloadCodec:

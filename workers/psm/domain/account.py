@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from psm.contracts import registry
 from psm.contracts.codec import canonical_bytes
 from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.updates import Level, Status
@@ -24,6 +25,7 @@ from psm.domain.valuation import Valuation, Worths
 from psm.domain.windows import IdentityWindow, KeyWindow
 
 PARKED_MAX = 1000
+GAP_OVERFLOW = "gap_overflow"
 
 TotalName = Literal[
     "realized_pnl",
@@ -56,6 +58,8 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         reason: stable code.
         log_sequence: of the message that blocks.
+        event_hash: of that message; it is read back when the stream goes on.
+        event_type: of that message, and its major schema version: do the rules know it by now?
         held_from: log sequence of the first held message, None before there is one.
         corrections: whether a bust or an amendment is held: its release needs the whole stream.
         came_at: (log sequence, version): held messages below that position came when the stream
@@ -64,9 +68,21 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     reason: str
     log_sequence: int
+    event_hash: bytes
+    event_type: str
+    major: int
     held_from: int | None = None
     corrections: bool = False
     came_at: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_next(self) -> bool:
+        """Whether the message that blocks is the next in order: it may be retried or dismissed."""
+        return self.reason != GAP_OVERFLOW
+
+    def known_by(self, rules: int) -> bool:
+        """Return whether these rules know the message that blocks, so that it may go on."""
+        return self.is_next and registry.is_account_event(self.event_type, self.major, rules)
 
     def version_at(self, log_sequence: int, version: int) -> int:
         """Return the stream's version when the held message at `log_sequence` came."""
@@ -122,6 +138,7 @@ class Account:
         splits: symbol -> (number of the mark that is of old units, new units per old one).
         parked: events waiting for a gap to close, by sequence number.
         blocked: why the stream stopped, or None.
+        operators: the last 256 operator events; None before the first.
         peak_equity: of unitised net asset value, see `valuation`.
         warned: margin levels crossed and not yet armed again.
         unpublished: symbols whose mark changed since their last publication.
@@ -149,6 +166,7 @@ class Account:
         "leverage_limit",
         "leverages",
         "margin_published",
+        "operators",
         "orders",
         "parked",
         "peak_equity",
@@ -183,6 +201,7 @@ class Account:
         self.splits: dict[str, tuple[int, Decimal]] = {}
         self.parked: dict[int, Parked] = {}
         self.blocked: Blocked | None = None
+        self.operators: IdentityWindow | None = None
         self.identities = IdentityWindow()
         self.keys = KeyWindow()
         self.peak_equity: Decimal | None = None
@@ -229,6 +248,20 @@ class Account:
         self.event_hash = event_hash
         self.chain_hash = chain_next(self.chain_hash, event_hash)
         self.identities.add(identity, event_hash)
+        self._account_digest = None
+
+    def take_operator(self, identity: bytes, event_hash: bytes) -> None:
+        """Give an operator event its place in the hash chain; it has no number."""
+        self.event_hash = event_hash
+        self.chain_hash = chain_next(self.chain_hash, event_hash)
+        if self.operators is None:
+            self.operators = IdentityWindow()
+        self.operators.add(identity, event_hash)
+
+    def void(self, last: int, event_hash: bytes) -> None:
+        """Pass over the numbers up to `last`: the operator event with this hash voided them."""
+        self.identities.add_voided(last - self.version, event_hash)
+        self.version = last
         self._account_digest = None
 
     def commit(self, effect: Effect) -> None:

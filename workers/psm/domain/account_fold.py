@@ -1,7 +1,12 @@
-"""Folds one message on `trades.*`: outcome, effect, release of what waited for it."""
+"""Folds one message on `trades.*`: outcome, effect, release of what waited for it.
+
+A message releases what waited in one way only, `_release`, whether it is the missing number, an
+operator's event, or new rules that know the message which blocked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import cast
@@ -12,9 +17,17 @@ from psm.contracts import registry
 from psm.contracts.codec import PayloadCodec, decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError, InvariantError
-from psm.contracts.events import AccountEvent, Payload, TradeAmended, TradeBusted
+from psm.contracts.events import (
+    AccountEvent,
+    EventDismissed,
+    Payload,
+    SequenceVoided,
+    TradeAmended,
+    TradeBusted,
+)
 from psm.contracts.registry import UnknownEventError
-from psm.domain.account import PARKED_MAX, Account, Blocked, Effect, Parked
+from psm.domain import operators
+from psm.domain.account import GAP_OVERFLOW, PARKED_MAX, Account, Blocked, Effect, Parked
 from psm.domain.books import Books
 from psm.domain.corrections import Corrector, Place
 from psm.domain.evolve import evolve
@@ -25,6 +38,7 @@ from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
 from psm.domain.positions import Step
 from psm.domain.publish import Emitter
 from psm.domain.sequence import (
+    NO_NUMBER,
     Entry,
     RejectedError,
     classify,
@@ -36,6 +50,9 @@ from psm.domain.sequence import (
 )
 from psm.domain.setting import Setting
 from psm.domain.valuation import peak_after_flow
+from psm.domain.windows import same_hash
+
+_Result = tuple[Outcome, str | None]
 
 
 class AccountFold:
@@ -50,6 +67,8 @@ class AccountFold:
         self.history = history
         self.emitter = Emitter(books, message, "event")
         self._run: list[Parked] = []
+        self._gap_announced = False
+        self._places: list[Place] | None = None
 
     def run(self) -> Folded | NeedHistory:
         """Fold the message; `NeedHistory` before anything is changed."""
@@ -65,7 +84,9 @@ class AccountFold:
             )
             result = self._folded(Outcome.REJECTED, rejected.error.reason, rejected.envelope)
         else:
-            judged = self._judge(account or Account(self.stream_id), entry)
+            known = account or Account(self.stream_id)
+            judge = self._operate if entry.number == NO_NUMBER else self._judge
+            judged = judge(known, entry)
             if isinstance(judged, NeedHistory):
                 return judged
             result = judged
@@ -98,16 +119,15 @@ class AccountFold:
         expected = account.version + 1
         if len(account.parked) >= PARKED_MAX:
             account.block(
-                Blocked(
-                    reason="gap_overflow",
-                    log_sequence=entry.log_sequence,
+                msgspec.structs.replace(
+                    _blocked_by(entry, GAP_OVERFLOW),
                     held_from=entry.log_sequence,
                     corrections=is_correction(entry),
                 )
             )
             detail = f"{PARKED_MAX} events wait for number {expected}; later ones are held"
-            self.emitter.blocked(account, "gap_overflow", detail)
-            return self._folded(Outcome.BLOCKED, "gap_overflow", entry.envelope)
+            self.emitter.blocked(account, GAP_OVERFLOW, detail)
+            return self._folded(Outcome.BLOCKED, GAP_OVERFLOW, entry.envelope)
         first = not account.parked
         account.park(
             entry.number,
@@ -121,6 +141,7 @@ class AccountFold:
         if first:
             detail = f"number {entry.number} came, number {expected} is missing"
             self.emitter.blocked(account, "sequence_gap", detail)
+            self._gap_announced = True
         return self._folded(Outcome.PARKED, "sequence_gap", entry.envelope)
 
     def _hold(self, entry: Entry) -> None:
@@ -136,43 +157,168 @@ class AccountFold:
     def _next_in_order(self, entry: Entry) -> Folded | NeedHistory:
         existing = self.books.accounts.get(self.stream_id)
         try:
-            codec = registry.account_codec_for(entry.envelope)
+            codec = registry.account_codec_for(entry.envelope, self.books.rules)
         except UnknownEventError as unknown:
             self._block(entry, unknown)
             return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
         if existing is not None and self.history is None:
-            wanted = history_wanted(existing, entry, self.message.log_sequence)
+            wanted = history_wanted(
+                existing,
+                entry.number,
+                self.message.log_sequence,
+                correction=is_correction(entry),
+            )
             if wanted is not None:
                 return wanted
         if existing is not None and self.history is not None:
             self._check_history(existing, entry.number)
         account = self.books.open(self.stream_id)
         self.books.touch(account, self.message.log_sequence)
-        held = account.blocked
+        outcome, reason = self._release(
+            account, entry.envelope, entry.number, lambda: self._take(account, entry, codec)
+        )
+        return self._folded(outcome, reason, entry.envelope)
+
+    def _operate(self, account: Account, entry: Entry) -> Folded | NeedHistory:
+        """Fold an operator's event: it has no number, and repairs a stream that stopped."""
+        remembered = account.operators.hash_of(entry.identity) if account.operators else None
+        if remembered is not None and same_hash(remembered, entry.hashed):
+            return self._folded(Outcome.DUPLICATE, None, entry.envelope)
+        if remembered is not None:
+            error = ContractError(
+                "event_id_conflict", "this event_id came before with other bytes", "event_id"
+            )
+            self.emitter.caused_by(entry.envelope)
+            self.emitter.refusal(self.stream_id, account, "conflict", entry.envelope, error)
+            return self._folded(Outcome.CONFLICT, error.reason, entry.envelope)
+        try:
+            repair = operators.judge(account, entry.envelope)
+        except ContractError as error:
+            self._chain(entry)
+            self._publish(entry, refusal=error)
+            return self._folded(Outcome.REFUSED, error.reason, entry.envelope)
+        event, blocked = repair.event, account.blocked
+        retried = not isinstance(event, SequenceVoided | EventDismissed)
+        if retried and blocked is not None and not blocked.known_by(self.books.rules):
+            self._chain(entry)
+            self._publish(entry)
+            detail = f"{blocked.event_type} is still not known by rules {self.books.rules}"
+            self.emitter.caused_by(entry.envelope, blocked.log_sequence)
+            self.emitter.blocked(account, blocked.reason, detail)
+            return self._folded(Outcome.BLOCKED, blocked.reason, entry.envelope)
+        if self.history is None:
+            wanted = history_wanted(
+                account, repair.last, self.message.log_sequence, correction=False
+            )
+            if wanted is not None:
+                return wanted
+        self._check_history(account, repair.last)
+        if isinstance(event, SequenceVoided):
+            account = self._chain(entry)
+            settle = partial(self._void, account, entry, event)
+        else:
+            assert blocked is not None
+            blocking = self._from_history(blocked.log_sequence, blocked.event_hash)
+            account = self._chain(entry)
+            settle = (
+                partial(self._dismiss, account, blocking, event)
+                if isinstance(event, EventDismissed)
+                else partial(self._retry, account, blocking)
+            )
+        self._release(account, entry.envelope, repair.last, settle)
+        return self._folded(Outcome.APPLIED, None, entry.envelope)
+
+    def resume(self, cause: Envelope | None) -> None:
+        """Let a blocked stream go on whose message the rules know by now; needs its history."""
+        account = self.books.accounts[self.stream_id]
+        blocked = account.blocked
+        assert blocked is not None
+        self._check_history(account, account.version + 1)
+        blocking = self._from_history(blocked.log_sequence, blocked.event_hash)
+        self.books.touch(account, self.message.log_sequence)
+        self._release(account, cause, blocking.number, partial(self._retry, account, blocking))
+
+    def _chain(self, entry: Entry) -> Account:
+        account = self.books.open(self.stream_id)
+        self.books.touch(account, self.message.log_sequence)
+        account.take_operator(entry.identity, entry.hashed)
+        return account
+
+    def _publish(self, entry: Entry, refusal: ContractError | None = None) -> None:
+        """Publish an account whose chain alone moved, or its numbers alone."""
+        self.emitter.caused_by(entry.envelope)
+        account = self.books.accounts[self.stream_id]
+        self.emitter.account(account, refusal=(entry.envelope, refusal) if refusal else None)
+
+    def _void(self, account: Account, entry: Entry, event: SequenceVoided) -> _Result:
+        account.void(event.last, entry.hashed)
+        self._count_applied()
+        self._publish(entry)
+        return Outcome.APPLIED, None
+
+    def _dismiss(self, account: Account, entry: Entry, event: EventDismissed) -> _Result:
+        """Refuse the event that blocked; it keeps its place."""
+        error = ContractError("dismissed", f"dismissed by {event.actor}: {event.reason}")
+        account.refused.append(entry.number)
+        account.take_place(entry.number, entry.identity, entry.hashed)
+        self._count_applied()
+        self.emitter.caused_by(entry.envelope, entry.log_sequence)
+        self.emitter.account(account, refusal=(entry.envelope, error))
+        return Outcome.REFUSED, error.reason
+
+    def _retry(self, account: Account, entry: Entry) -> _Result:
+        codec = registry.account_codec_for(entry.envelope, self.books.rules)
+        return self._take(account, entry, codec, entry.log_sequence)
+
+    def _count_applied(self) -> None:
+        applied = self.books.applied
+        applied[self.stream_id] = applied.get(self.stream_id, 0) + 1
+
+    def _release(
+        self,
+        account: Account,
+        cause: Envelope | None,
+        last: int,
+        settle: Callable[[], _Result],
+    ) -> _Result:
+        """Settle the numbers up to `last`, then fold what waited for them.
+
+        Args:
+            account: whose next number is settled.
+            cause: of the releasing message.
+            last: number that `settle` brings the account to.
+            settle: applies, refuses or voids.
+        """
+        held, version = account.blocked, account.version
         waited = bool(account.parked) or held is not None
         account.block(None)
-        self._seal_run(account, entry.number)
-        outcome, reason = self._take(account, entry, codec)
+        self._seal_run(account, last)
+        result = settle()
         self._release_run(account)
         if held is not None and held.held_from is not None:
-            self._release_held(account, held, entry.number - 1)
+            self._release_held(account, held, version)
         if waited and account.status == "open":
-            self.emitter.caused_by(entry.envelope)
-            self.emitter.resumed(account, entry.number)
-        return self._folded(outcome, reason, entry.envelope)
+            self.emitter.caused_by(cause)
+            self.emitter.resumed(account, version + 1)
+        elif held is not None and account.status == "gap" and not self._gap_announced:
+            self.emitter.caused_by(cause)
+            detail = f"number {min(account.parked)} came, number {account.version + 1} is missing"
+            self.emitter.blocked(account, "sequence_gap", detail)
+        return result
 
     def _block(self, entry: Entry, unknown: ContractError, released: int | None = None) -> None:
         account = self.books.open(self.stream_id)
         self.books.touch(account, self.message.log_sequence)
         before = account.blocked  # what a gap overflow holds back stays held
-        account.block(
-            Blocked(
-                reason=unknown.reason,
-                log_sequence=entry.log_sequence,
-                held_from=before.held_from if before else None,
-                came_at=before.came_at if before else (),
+        blocked = _blocked_by(entry, unknown.reason)
+        if before is not None:
+            blocked = msgspec.structs.replace(
+                blocked,
+                held_from=before.held_from,
+                corrections=before.corrections,
+                came_at=before.came_at,
             )
-        )
+        account.block(blocked)
         self.emitter.caused_by(entry.envelope, released)
         self.emitter.blocked(account, unknown.reason, unknown.detail)
 
@@ -212,7 +358,7 @@ class AccountFold:
         if refusal is not None:
             account.refused.append(entry.number)
         account.take_place(entry.number, entry.identity, entry.hashed)
-        books.applied[self.stream_id] = books.applied.get(self.stream_id, 0) + 1
+        self._count_applied()
         crossed = books.revalue(account, symbols) if refusal is None else ()
         self.emitter.account(
             account,
@@ -230,7 +376,9 @@ class AccountFold:
         """Return what an event changes; a correction reads the whole stream again."""
         books = self.books
         if isinstance(event, TradeBusted | TradeAmended):
-            places = find_places(self)[: account.version]
+            if self._places is None:
+                self._places = find_places(self)
+            places = [place for place in self._places if place.number <= account.version]
             corrector = Corrector(account, places, books.instruments, books.defined_at)
             return corrector.effect(event)
         setting = Setting(
@@ -270,7 +418,7 @@ class AccountFold:
         for place, parked in enumerate(self._run):
             entry = self._from_history(parked.log_sequence, parked.event_hash)
             try:
-                codec = registry.account_codec_for(entry.envelope)
+                codec = registry.account_codec_for(entry.envelope, self.books.rules)
             except UnknownEventError as unknown:
                 for number, later in enumerate(self._run[place + 1 :], entry.number + 1):
                     account.park(number, later)
@@ -280,12 +428,12 @@ class AccountFold:
         self._run = []
 
     def _release_held(self, account: Account, held: Blocked, version: int) -> None:
-        """Fold the messages that were held behind a gap overflow, as if they came now.
+        """Fold the messages that were held while the stream was blocked, as if they came now.
 
         Args:
-            account: with the missing number applied, and what was parked behind it.
+            account: with its next number settled, and what was parked behind it.
             held: the block that is released.
-            version: of the account before the missing number.
+            version: of the account before that.
         """
         assert self.history is not None
         assert held.held_from is not None
@@ -315,7 +463,14 @@ class AccountFold:
             start = blocked.held_from
         earlier = [pair for pair in held.came_at if pair[0] > start]
         came_at = (*earlier, (self.message.log_sequence, version))
-        account.block(msgspec.structs.replace(blocked, held_from=start, came_at=came_at))
+        account.block(
+            msgspec.structs.replace(
+                blocked,
+                held_from=start,
+                corrections=blocked.corrections or held.corrections,
+                came_at=came_at,
+            )
+        )
 
     def _judge_held(self, account: Account, entry: Entry) -> None:
         outcome, reason, detail = classify(account, entry.number, entry.identity, entry.hashed)
@@ -327,7 +482,7 @@ class AccountFold:
             self.emitter.refusal(self.stream_id, account, outcome.value, entry.envelope, error)
         elif outcome is None:
             try:
-                codec = registry.account_codec_for(entry.envelope)
+                codec = registry.account_codec_for(entry.envelope, self.books.rules)
             except UnknownEventError as unknown:
                 self._block(entry, unknown, entry.log_sequence)
                 return
@@ -337,7 +492,7 @@ class AccountFold:
 
     def _check_history(self, account: Account, number: int) -> None:
         """Raise before anything is changed if a message that may be released is not as it was."""
-        held = account.blocked is not None
+        held = account.blocked is not None and account.blocked.held_from is not None
         released = list(account.parked.values()) if held else run_after(account, number)
         for parked in released:
             self._from_history(parked.log_sequence, parked.event_hash)
@@ -346,7 +501,8 @@ class AccountFold:
         message = (self.history or {}).get(log_sequence)
         if message is None or event_hash(message.data) != hashed:
             raise InvariantError(
-                f"{self.stream_id}: the parked message {log_sequence} is missing or has other bytes"
+                f"{self.stream_id}: the waiting message {log_sequence} is missing or has other "
+                "bytes"
             )
         return entry_of(decode_envelope(message.data), message)
 
@@ -374,7 +530,7 @@ class _PlaceFinder(AccountFold):
         places: list[Place],
     ) -> None:
         super().__init__(books, message, stream_id, history)
-        self._places = places
+        self._found = places
 
     def _take(
         self, account: Account, entry: Entry, codec: PayloadCodec, released: int | None = None
@@ -384,26 +540,63 @@ class _PlaceFinder(AccountFold):
             event = cast("AccountEvent", codec.decode(entry.envelope.payload))
         except ContractError:
             event = None
-        self._places.append(
+        self._note(entry, entry.number, event)
+        account.take_place(entry.number, entry.identity, entry.hashed)
+        return Outcome.APPLIED, None
+
+    def resume_if_known(self) -> None:
+        """Let the stream go on if the rules know the message that blocks it."""
+        account = self.books.accounts.get(self.stream_id)
+        blocked = account.blocked if account else None
+        if blocked is not None and blocked.known_by(self.books.rules):
+            self.resume(None)
+
+    def _dismiss(self, account: Account, entry: Entry, event: EventDismissed) -> _Result:
+        self._note(entry, entry.number, None)
+        return super()._dismiss(account, entry, event)
+
+    def _chain(self, entry: Entry) -> Account:
+        account = super()._chain(entry)
+        self._note(entry, account.version, None)
+        return account
+
+    def _note(self, entry: Entry, number: int, event: AccountEvent | None) -> None:
+        self._found.append(
             Place(
-                number=entry.number,
+                number=number,
                 event_id=entry.envelope.event_id,
                 event_hash=entry.hashed,
                 log_sequence=self.message.log_sequence,
                 event=event,
             )
         )
-        account.take_place(entry.number, entry.identity, entry.hashed)
-        return Outcome.APPLIED, None
 
 
 def find_places(current: AccountFold) -> list[Place]:
-    """Return every event that takes a place, up to and including what `current` releases."""
+    """Return every event that enters the chain, up to and including what `current` releases."""
     history = dict(current.history or {})
-    history[current.message.log_sequence] = current.message
+    rules = dict(current.books.rules_enabled)
+    if current.message.log_sequence not in rules:
+        history[current.message.log_sequence] = current.message
     books = Books(partitions=current.books.partitions)
     places: list[Place] = []
-    for log_sequence in sorted(history):
-        message = history[log_sequence]
-        _PlaceFinder(books, message, current.stream_id, history, places).run()
+    for log_sequence in sorted({**history, **rules}):
+        if log_sequence in history:
+            message = history[log_sequence]
+            _PlaceFinder(books, message, current.stream_id, history, places).run()
+        else:
+            books.rules_enabled.append((log_sequence, rules[log_sequence]))
+            moved = msgspec.structs.replace(current.message, log_sequence=log_sequence)
+            finder = _PlaceFinder(books, moved, current.stream_id, history, places)
+            finder.resume_if_known()
     return places
+
+
+def _blocked_by(entry: Entry, reason: str) -> Blocked:
+    return Blocked(
+        reason=reason,
+        log_sequence=entry.log_sequence,
+        event_hash=entry.hashed,
+        event_type=entry.envelope.event_type,
+        major=entry.envelope.major,
+    )

@@ -42,6 +42,7 @@ class Books:
         instruments: definitions by symbol.
         defined_at: log sequence of each symbol's first definition.
         numbers: last `sequence_number` per `instruments.*` and `control.*` subject.
+        rules_enabled: (log sequence, rules version) of every change of the rules.
         holders: symbol -> accounts with an open position in it.
         clock: running maximum of the times of `marks.*` messages, ns; None before the first.
         position: log sequence of the last message folded.
@@ -65,12 +66,18 @@ class Books:
         self.instruments: dict[str, Instrument] = {}
         self.defined_at: dict[str, int] = {}
         self.numbers: dict[str, int] = {}
+        self.rules_enabled: list[tuple[int, int]] = []
         self.holders: dict[str, dict[str, Account]] = {}
         self.clock: int | None = None
         self.position = 0
         self.unpublished: dict[str, Account] = {}
         self.dirty: dict[str, int] = {}
         self.applied: dict[str, int] = {}
+
+    @property
+    def rules(self) -> int:
+        """The rules that messages are judged by from here on."""
+        return self.rules_enabled[-1][1] if self.rules_enabled else 1
 
     def open(self, stream_id: str) -> Account:
         """Return the account, creating an empty one for a new stream."""
@@ -174,6 +181,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     defined_at: dict[str, int]
     numbers: dict[str, int]
     clock: int | None
+    rules_enabled: list[tuple[int, int]] = []
 
 
 def tables_of(books: Books) -> Tables:
@@ -184,6 +192,7 @@ def tables_of(books: Books) -> Tables:
         defined_at=dict(books.defined_at),
         numbers=dict(books.numbers),
         clock=books.clock,
+        rules_enabled=list(books.rules_enabled),
     )
 
 
@@ -193,4 +202,5 @@ def restore_tables(books: Books, tables: Tables) -> None:
     books.instruments = dict(tables.instruments)
     books.defined_at = dict(tables.defined_at)
     books.numbers = dict(tables.numbers)
+    books.rules_enabled = list(tables.rules_enabled)
     books.clock = tables.clock

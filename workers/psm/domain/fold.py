@@ -1,8 +1,9 @@
 """The fold: one message of the log into the books, exactly one outcome, the updates to publish.
 
-Checked in the order of the contract: rejected, held, conflict, duplicate, stale, parked, blocked,
-refused, applied. Releasing parked or held events needs their bytes: the fold answers `NeedHistory`
-before it changes anything, and is called again with them; all of it is one input.
+Checked in the order of the contract: operator events, rejected, held, conflict, duplicate, stale,
+parked, blocked, refused, applied. Releasing parked or held events needs their bytes: the fold
+answers `NeedHistory` before it changes anything, and is called again with them; all of it is one
+input. New rules may release several streams: the fold then asks for one after the other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def fold(books: Books, message: LogMessage, history: History | None = None) -> F
     Args:
         books: changed in place; on `NeedHistory` and on an exception not at all.
         message: the next of the log that concerns these books.
-        history: messages of the stream by log sequence, as an earlier `NeedHistory` asked for.
+        history: messages by log sequence, everything that it asked for at this message so far.
 
     Raises:
         InvariantError: the order of messages or a released message's bytes are not as they must be.
@@ -40,7 +41,7 @@ def fold(books: Books, message: LogMessage, history: History | None = None) -> F
     elif kind == "instruments":
         result = fold_instrument(books, message, token)
     elif kind == "control":
-        result = fold_control(books, message, token)
+        result = fold_control(books, message, token, history)
     else:
         raise InvariantError(f"subject {message.subject} does not belong to the log")
     if isinstance(result, Folded):

@@ -7,17 +7,21 @@ import msgspec
 from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError
+from psm.contracts.numbering import OPERATOR_EVENTS
 from psm.contracts.subjects import is_stream_id
-from psm.domain.account import Account, Parked
+from psm.domain.account import GAP_OVERFLOW, Account, Parked
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import NeedHistory, Outcome
-from psm.domain.windows import same_hash
+from psm.domain.windows import VOIDED, same_hash
 
 SEQUENCE_AHEAD_MAX = 100_000
+NO_NUMBER = 0
+"""Stands for the number of an operator event: it takes no place among the numbers."""
+_CORRECTIONS = ("TradeBusted", "TradeAmended")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """An account event ready to take its place."""
+    """An account event ready to take its place, or an operator event (`NO_NUMBER`)."""
 
     envelope: Envelope
     number: int
@@ -50,6 +54,8 @@ def read(message: LogMessage, stream_id: str, version: int) -> Entry:
                 f"stream_id {envelope.stream_id} came on the subject of {stream_id}",
                 "stream_id",
             )
+        if envelope.event_type in OPERATOR_EVENTS:
+            return _entry(envelope, NO_NUMBER, message)
         if envelope.sequence_number is None:
             raise ContractError(
                 "sequence_missing", "sequence_number is required on trades.*", "sequence_number"
@@ -78,9 +84,13 @@ def is_rejected(message: LogMessage, stream_id: str, version: int) -> bool:
 def entry_of(envelope: Envelope, message: LogMessage) -> Entry:
     """Return the entry of a numbered event."""
     assert envelope.sequence_number is not None
+    return _entry(envelope, envelope.sequence_number, message)
+
+
+def _entry(envelope: Envelope, number: int, message: LogMessage) -> Entry:
     return Entry(
         envelope=envelope,
-        number=envelope.sequence_number,
+        number=number,
         identity=envelope.identity,
         hashed=event_hash(message.data),
         log_sequence=message.log_sequence,
@@ -93,7 +103,7 @@ def classify(
     """Return (outcome, reason, detail) by the sequence rules; outcome None is next in order."""
     expected = account.version + 1
     if account.blocked is not None and number >= expected:
-        missing = account.blocked.reason == "gap_overflow" and number == expected
+        missing = account.blocked.reason == GAP_OVERFLOW and number == expected
         if not missing:
             return Outcome.HELD, account.blocked.reason, ""
     remembered = account.identities.hash_of(identity)
@@ -108,6 +118,8 @@ def classify(
         if place is None:
             detail = f"number {number} is older than the places remembered at {account.version}"
             return Outcome.STALE, "stale_unverified", detail
+        if place[1] == VOIDED:
+            return Outcome.CONFLICT, "sequence_voided", f"an operator voided number {number}"
         if place[0] == identity and same_hash(place[1], hashed):
             return Outcome.DUPLICATE, "", ""
         return Outcome.CONFLICT, "sequence_conflict", taken
@@ -135,20 +147,32 @@ def run_after(account: Account, number: int) -> list[Parked]:
     return run
 
 
-def history_wanted(account: Account, entry: Entry, log_sequence: int) -> NeedHistory | None:
-    """Return the range of the stream that is needed when the next number is folded.
+def history_wanted(
+    account: Account, number: int, log_sequence: int, *, correction: bool
+) -> NeedHistory | None:
+    """Return the range of the stream that is needed when it goes on behind `number`.
 
     A correction among what is folded needs the whole stream.
+
+    Args:
+        account: as it waits.
+        number: the last one that is settled before what waited is released.
+        log_sequence: of the releasing message.
+        correction: whether that message is a correction itself.
     """
-    run = run_after(account, entry.number)
-    correction = is_correction(entry) or any(parked.correction for parked in run)
+    run = run_after(account, number)
+    correction = correction or any(parked.correction for parked in run)
     positions = [parked.log_sequence for parked in run]
     end = max(positions, default=0)
-    held = account.blocked
-    if held is not None and held.held_from is not None:
+    blocked = account.blocked
+    if blocked is not None and blocked.is_next:
+        positions.append(blocked.log_sequence)
+        end = max(end, blocked.log_sequence)
+        correction = correction or blocked.event_type in _CORRECTIONS
+    if blocked is not None and blocked.held_from is not None:
         parked_all = account.parked.values()
-        correction = correction or held.corrections or any(p.correction for p in parked_all)
-        positions = [held.held_from, *(p.log_sequence for p in parked_all)]
+        correction = correction or blocked.corrections or any(p.correction for p in parked_all)
+        positions.extend((blocked.held_from, *(p.log_sequence for p in parked_all)))
         end = log_sequence - 1
     if correction:
         positions, end = [1], log_sequence - 1
@@ -161,4 +185,4 @@ def history_wanted(account: Account, entry: Entry, log_sequence: int) -> NeedHis
 
 def is_correction(entry: Entry) -> bool:
     """Return whether the event corrects an earlier one."""
-    return entry.envelope.event_type in ("TradeBusted", "TradeAmended")
+    return entry.envelope.event_type in _CORRECTIONS

@@ -60,6 +60,8 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     blocked: Blocked | None
     identity_ids: bytes
     identity_hashes: bytes
+    operator_ids: bytes = b""
+    operator_hashes: bytes = b""
     keys: bytes
     peak_equity: Decimal | None
     warned: tuple[Level, ...]
@@ -92,6 +94,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> bytes:
     """Return the snapshot of an account whose state is as of `log_sequence`."""
+    operators = account.operators
     snapshot = AccountSnapshot(
         stream_id=account.stream_id,
         log_sequence=log_sequence,
@@ -114,6 +117,8 @@ def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> by
         blocked=account.blocked,
         identity_ids=bytes(account.identities.ids),
         identity_hashes=bytes(account.identities.hashes),
+        operator_ids=bytes(operators.ids) if operators else b"",
+        operator_hashes=bytes(operators.hashes) if operators else b"",
         keys=bytes(account.keys.packed),
         peak_equity=account.peak_equity,
         warned=account.warned,
@@ -146,6 +151,8 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     account.parked = dict(snapshot.parked)
     account.blocked = snapshot.blocked
     account.identities = IdentityWindow(snapshot.identity_ids, snapshot.identity_hashes)
+    if snapshot.operator_ids:
+        account.operators = IdentityWindow(snapshot.operator_ids, snapshot.operator_hashes)
     account.keys = KeyWindow(snapshot.keys)
     account.peak_equity = snapshot.peak_equity
     account.warned = snapshot.warned

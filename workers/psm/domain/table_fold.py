@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+import msgspec
+
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope
@@ -13,11 +15,13 @@ from psm.contracts.events import InstrumentDefined, MarkPriceUpdated, RulesEnabl
 from psm.contracts.subjects import encode_token
 from psm.contracts.updates import Level
 from psm.domain.account import Account
+from psm.domain.account_fold import AccountFold
 from psm.domain.books import RULES_VERSION, Books
-from psm.domain.messages import LogMessage
-from psm.domain.outcomes import Folded, Outcome, UnknownRulesError
+from psm.domain.messages import LogMessage, Update
+from psm.domain.outcomes import Folded, History, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
+from psm.domain.sequence import history_wanted
 from psm.domain.valuation import Mark, is_rate
 
 
@@ -154,8 +158,11 @@ def _define(books: Books, event: InstrumentDefined, log_sequence: int) -> None:
     books.instruments[event.symbol] = instrument
 
 
-def fold_control(books: Books, message: LogMessage, token: str) -> Folded:
+def fold_control(
+    books: Books, message: LogMessage, token: str, history: History | None
+) -> Folded | NeedHistory:
     """Take an operator's message to every partition; unknown rules stop the worker."""
+    released: list[Update] = []
     emitter = Emitter(books, message, "event")
     envelope, error, outcome = _read_table_event(
         message,
@@ -176,10 +183,49 @@ def fold_control(books: Books, message: LogMessage, token: str) -> Folded:
                     f"log sequence {message.log_sequence} enables rules {event.rules_version}; "
                     f"this version knows rules up to {RULES_VERSION}: run a newer version"
                 )
+            enabled = _enable_rules(books, message, event.rules_version, envelope, history or {})
+            if isinstance(enabled, NeedHistory):
+                return enabled
+            released = enabled
             _remember_number(books, message, envelope)
     elif error is None:
         outcome = Outcome.STALE
-    return _table_result(books, emitter, token, envelope, error, outcome)
+    result = _table_result(books, emitter, token, envelope, error, outcome)
+    return msgspec.structs.replace(result, updates=[*result.updates, *released])
+
+
+def _enable_rules(
+    books: Books, message: LogMessage, version: int, cause: Envelope, history: History
+) -> list[Update] | NeedHistory:
+    """Judge by other rules from here on; release each stream that an unknown event blocked.
+
+    Streams go on in ascending order, each as if it were retried by itself.
+    """
+    if version == books.rules:
+        return []
+    waiting = [
+        account
+        for _, account in sorted(books.accounts.items())
+        if account.blocked is not None
+        and message.log_sequence > account.as_of
+        and account.blocked.known_by(version)
+    ]
+    for account in waiting:
+        assert account.blocked is not None
+        if account.blocked.log_sequence not in history:
+            number = account.version + 1
+            wanted = history_wanted(account, number, message.log_sequence, correction=False)
+            assert wanted is not None
+            return wanted
+    books.rules_enabled.append((message.log_sequence, version))
+    updates: list[Update] = []
+    for account in waiting:
+        end = f".{account.stream_id}"
+        own = {place: m for place, m in history.items() if m.subject.endswith(end)}
+        fold = AccountFold(books, message, account.stream_id, own)
+        fold.resume(cause)
+        updates.extend(fold.emitter.updates)
+    return updates
 
 
 def _read_table_event(

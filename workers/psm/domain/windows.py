@@ -9,6 +9,8 @@ import hashlib
 
 WINDOW = 256
 _SIZE = 16
+VOIDED = bytes(_SIZE)
+"""Stands where the hash of a voided place's event would."""
 
 
 def digest16(*parts: str) -> bytes:
@@ -51,6 +53,15 @@ class IdentityWindow:
         self.hashes += event_hash[:_SIZE]
         del self.ids[: -WINDOW * _SIZE]
         del self.hashes[: -WINDOW * _SIZE]
+
+    def add_voided(self, count: int, event_hash: bytes) -> None:
+        """Remember places that an operator's event with this hash declared empty.
+
+        They are named by that hash, which no event has as its id; the hash of a place that is
+        all zeros is no event's either.
+        """
+        for _ in range(min(count, WINDOW)):
+            self.add(event_hash[:_SIZE], VOIDED)
 
     def hash_of(self, identity: bytes) -> bytes | None:
         """Return the packed hash of the remembered event with this id."""

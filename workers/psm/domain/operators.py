@@ -1,0 +1,86 @@
+"""What an operator's event does to a stream that waits or is blocked.
+
+Decides only; `account_fold` performs. Operator events have no number. They are known by their
+`event_id` among themselves, and the hash of each enters the chain once, in front of what it
+releases, also when it changed nothing: what an operator tried is part of the record.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from psm.contracts import registry
+from psm.contracts.envelope import Envelope
+from psm.contracts.errors import ContractError
+from psm.contracts.events import EventDismissed, OperatorEvent, SequenceVoided, StreamRetried
+from psm.contracts.numbering import VOID_MAX
+from psm.domain.account import Account, Blocked
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator event settles: the numbers `first` to `last`, both included."""
+
+    event: OperatorEvent
+    first: int
+    last: int
+
+
+def judge(account: Account, envelope: Envelope) -> Repair:
+    """Return what an operator event does.
+
+    Raises:
+        ContractError: it does nothing; reason `not_blocking`, `void_invalid`, or what is wrong
+            with its payload or version.
+    """
+    event = registry.codec_for(envelope).decode(envelope.payload)
+    assert isinstance(event, EventDismissed | SequenceVoided | StreamRetried)
+    expected = account.version + 1
+    if isinstance(event, SequenceVoided):
+        _check_void(account, event)
+        return Repair(event=event, first=event.first, last=event.last)
+    blocked = _blocking(account)
+    if isinstance(event, EventDismissed) and event.log_sequence != blocked.log_sequence:
+        raise ContractError(
+            "not_blocking",
+            f"the message at log sequence {blocked.log_sequence} blocks, not {event.log_sequence}",
+            "payload.log_sequence",
+        )
+    return Repair(event=event, first=expected, last=expected)
+
+
+def _blocking(account: Account) -> Blocked:
+    """Return the block that a message next in order makes."""
+    blocked = account.blocked
+    if blocked is None:
+        waits = f"waits for number {account.version + 1}" if account.parked else "is open"
+        raise ContractError("not_blocking", f"no message blocks the stream: it {waits}")
+    if not blocked.is_next:
+        raise ContractError(
+            "not_blocking",
+            f"the stream waits for number {account.version + 1}, too many came behind it: "
+            "publish that event, or void its number",
+        )
+    return blocked
+
+
+def _check_void(account: Account, event: SequenceVoided) -> None:
+    """Make sure that numbers are the missing ones."""
+    expected = account.version + 1
+    blocked = account.blocked
+    lowest = min(account.parked, default=None)
+    wrong, field = None, "payload.to"
+    if blocked is not None and blocked.is_next:
+        wrong = (
+            f"number {expected} came, at log sequence {blocked.log_sequence}: "
+            "dismiss that event or retry it"
+        )
+    elif event.first != expected:
+        wrong, field = f"the first number missing is {expected}, not {event.first}", "payload.from"
+    elif event.last < event.first:
+        wrong = f"`to` {event.last} is below `from` {event.first}"
+    elif lowest is not None and event.last >= lowest:
+        wrong = f"number {lowest} came and waits: `to` must be below it"
+    elif event.last - VOID_MAX >= event.first:
+        wrong = f"at most {VOID_MAX} numbers are voided at once"
+    if wrong is not None:
+        raise ContractError("void_invalid", wrong, field)

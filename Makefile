@@ -53,9 +53,10 @@ check: lint types layers schemas-diff fast  ## Run what CI runs before the full 
 fast: $(STAMP)  ## Run the quick tests: unit and replay
 	$(BIN)/pytest --quiet $(PYTEST_ARGS) $(wildcard tests/unit tests/replay)
 
-lint: $(STAMP)  ## Check style and formatting
+lint: $(STAMP)  ## Check style and formatting, and that the domain is pure
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m scripts.purity
 
 format: $(STAMP)  ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix

@@ -135,7 +135,7 @@ async def test_broker_configuration_works(tmp_path: Path) -> None:
     ports.mkdir()
     process = subprocess.Popen(
         [server, "-c", config, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", ports],
-        env={**os.environ, "NATS_PASSWORD": "secret-1"},
+        env={**os.environ, "NATS_PASSWORD": "secret-1", "NATS_REPLAY_PASSWORD": "secret-2"},
         stderr=subprocess.DEVNULL,
     )
     try:

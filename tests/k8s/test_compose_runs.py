@@ -99,7 +99,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[str]:
     server = Path(sys.executable).with_name("nats-server")
     process = subprocess.Popen(
         [server, "-c", config, "-a", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "NATS_PASSWORD": PASSWORD},
+        env={**os.environ, "NATS_PASSWORD": PASSWORD, "NATS_REPLAY_PASSWORD": PASSWORD},
         stderr=subprocess.DEVNULL,
     )
     yield f"nats://127.0.0.1:{port}"

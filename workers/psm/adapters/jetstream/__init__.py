@@ -21,6 +21,7 @@ from psm.adapters.jetstream.errors import (
     StreamNotFoundError,
     UnknownOutcomeError,
 )
+from psm.adapters.jetstream.every import Read, move_leader, read_every, replicas_of
 from psm.adapters.jetstream.last_values import last_values
 from psm.adapters.jetstream.messages import Outgoing, StoredMessage
 from psm.adapters.jetstream.reader import OrderedReader
@@ -52,6 +53,7 @@ __all__ = [
     "OrderedReader",
     "Outgoing",
     "PublishAck",
+    "Read",
     "StoredMessage",
     "StreamInfo",
     "StreamNotFoundError",
@@ -64,9 +66,12 @@ __all__ = [
     "last_for",
     "last_per_subject",
     "last_values",
+    "move_leader",
     "next_for",
     "publish_atomic",
     "publish_expected",
+    "read_every",
     "read_range",
+    "replicas_of",
     "stream_info",
 ]

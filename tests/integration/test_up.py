@@ -20,7 +20,7 @@ import nats
 import pytest
 
 from psm.contracts.errors import ConfigError
-from psm.workers.parts import parts_of, require_free
+from psm.workers.parts import require_free
 
 READY_S = 120
 PSM = [sys.executable, "-m", "psm.workers.cli"]
@@ -210,19 +210,6 @@ def test_too_many_workers_are_refused(tmp_path: Path) -> None:
 def test_production_is_refused(tmp_path: Path) -> None:
     """Embedded servers are no place for production."""
     assert "PSM_ENV is 'production'" in refusal(tmp_path, PSM_ENV="production")
-
-
-@pytest.mark.parametrize(("workers", "partitions"), [(1, 16), (3, 16), (4, 4), (7, 64)])
-def test_partitions_are_shared_evenly(workers: int, partitions: int) -> None:
-    """Every partition has one worker, and no worker has two more than another."""
-    shares = [
-        range(int(first), int(last) + 1)
-        for part in parts_of(workers, partitions, 1)
-        if part.command[0] == "worker"
-        for first, last in [part.command[2].split("-")]
-    ]
-    assert [number for share in shares for number in share] == list(range(partitions))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_port_in_use_is_refused() -> None:

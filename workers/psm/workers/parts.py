@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from itertools import pairwise
 
 from msgspec import Struct
 
@@ -32,12 +31,9 @@ class Part(Struct, frozen=True, kw_only=True):
     health_port: int
 
 
-def parts_of(workers: int, partitions: int, http_port: int) -> list[Part]:
-    """Return the parts, `workers` of which share the partitions evenly."""
-    parts = []
-    for index, (first, last) in enumerate(_shares(workers, partitions)):
-        command = ("worker", "--partitions", f"{first}-{last}")
-        parts.append(_measured(f"worker-{index}", command))
+def parts_of(workers: int, http_port: int) -> list[Part]:
+    """Return the parts; the workers are a fleet and share the partitions among themselves."""
+    parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
     parts.append(_measured("projector", ("projector",)))
     web = {"PSM_HTTP_HOST": _HOST, "PSM_HTTP_PORT": str(http_port), "PSM_METRICS_PORT": "0"}
     serve = Part(
@@ -51,12 +47,6 @@ def _measured(name: str, command: tuple[str, ...]) -> Part:
     port = free_port()
     environment = {"PSM_METRICS_HOST": _HOST, "PSM_METRICS_PORT": str(port)}
     return Part(name=name, command=command, environment=environment, health_port=port)
-
-
-def _shares(workers: int, partitions: int) -> list[tuple[int, int]]:
-    """First and last partition of each worker; their sizes differ by one at most."""
-    edges = [index * partitions // workers for index in range(workers + 1)]
-    return [(first, end - 1) for first, end in pairwise(edges)]
 
 
 _given: set[int] = set()

@@ -137,7 +137,7 @@ class Supervisor:
             for name, pid in self.pids.items():
                 self._log.info(logs.CHILD_STARTED, child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
-            parts = parts_of(self._plan.workers, self._plan.partitions, self._http_port)
+            parts = parts_of(self._plan.workers, self._http_port)
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))

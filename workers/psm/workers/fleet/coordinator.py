@@ -302,21 +302,20 @@ class Fleet:
     async def _gone(self, member_id: str, answer: Answer) -> None:
         """A member did not answer: the broker says it is gone, or its key is, too."""
         now = self._clock()
-        if answer is Answer.GONE and self._doubtful.get(member_id, now) > now:
-            return
-        revision = self._view.revision(member_id)
         reason: Literal["no_responders", "expired"] = "expired"
-        if answer is Answer.GONE:
+        if member_id in self._view.suspects:
+            self._view.forget(member_id)
+        elif answer is Answer.GONE and self._doubtful.get(member_id, now) <= now:
             reason = "no_responders"
             try:
-                deleted = await self._store.delete(member_id, revision)
+                deleted = await self._store.delete(member_id, self._view.revision(member_id))
             except TransientError:
                 return
             if deleted is None:
                 return  # it has renewed its key meanwhile
             self._view.learn(Entry(id=member_id, revision=deleted, member=None), now)
         else:
-            self._view.forget(member_id)
+            return  # its key is there again, or it only seemed gone before
         self._metrics.member_lost(reason)
         _log.warning("fleet.member_lost", member=member_id, reason=reason)
         self._wake.set()

@@ -19,6 +19,7 @@ import msgspec
 
 from psm.contracts import codec, subjects, upcasters
 from psm.contracts.errors import ContractError, PSMError
+from psm.contracts.numbering import OPERATOR_EVENTS
 from psm.domain.account import Account
 from psm.domain.books import VALUATION_INTERVAL_NS, Books
 from psm.domain.fold import fold
@@ -111,6 +112,10 @@ class LineFolder:
         if result.outcome in _TAKEN and result.sequence_number is not None:
             known = self._numbers.get(message.subject, 0)
             self._numbers[message.subject] = max(known, result.sequence_number)
+        if message.subject.startswith("trades."):
+            account = self.books.accounts.get(result.stream_id)
+            version = account.version if account else 0  # numbers may have been voided
+            self._numbers[message.subject] = max(self._numbers.get(message.subject, 0), version)
         self._time = message.time
         for update in result.updates:
             if update.kind == "state.updated":
@@ -188,7 +193,7 @@ class LineFolder:
 
     def _numbered(self, body: bytes, stored: str) -> bytes:
         """Return the body with the next number of its stream, if it has none."""
-        if stored.startswith("control."):
+        if stored.startswith("control.") or _is_operators(body):
             return body
         number = self._numbers.get(stored, 0) + 1
         try:
@@ -248,9 +253,10 @@ class LineFolder:
 
     def _fold(self, message: LogMessage) -> Folded:
         result = fold(self.books, message)
-        if isinstance(result, NeedHistory):
-            result = fold(self.books, message, self._read_back(result))
-            assert isinstance(result, Folded)
+        history: dict[int, LogMessage] = {}
+        while isinstance(result, NeedHistory):  # new rules may release several streams
+            history.update(self._read_back(result))
+            result = fold(self.books, message, history)
         if message.subject.startswith("trades."):
             self._streams.setdefault(result.stream_id, []).append(message)
         return result
@@ -339,6 +345,14 @@ def _body(fields: dict[str, msgspec.Raw]) -> bytes:
     raw = bytes(fields["data"])
     text = _text(fields, "data") if raw.startswith(b'"') else None
     return raw if text is None else text.encode()
+
+
+def _is_operators(body: bytes) -> bool:
+    """Whether the body is an operator event: it has no number."""
+    try:
+        return codec.decode_untyped(body).get("event_type") in OPERATOR_EVENTS
+    except ContractError:
+        return False
 
 
 def _number_of(body: bytes) -> int | None:

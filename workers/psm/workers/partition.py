@@ -20,7 +20,6 @@ from psm.contracts import subjects
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
 from psm.domain.books import Books
-from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
 from psm.domain.outcomes import Folded, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.sequence import is_rejected
@@ -28,6 +27,7 @@ from psm.domain.snapshot import dump_account, dump_checkpoint
 from psm.workers.cursor import Cursor, digest_of
 from psm.workers.faults import crash_point
 from psm.workers.guard import Guard
+from psm.workers.history import fold_with_history
 from psm.workers.ports import Commit, EventLog, SnapshotStore
 from psm.workers.recovery import Recovery
 
@@ -265,15 +265,12 @@ class Partition:
         return account.last_log_sequence if account else 0
 
     async def _fold(self, message: LogMessage) -> Folded:
-        result = fold(self._books, message)
-        if isinstance(result, NeedHistory):
-            history = await self._event_log.history(
-                result.stream_id, result.from_log_sequence, result.to_log_sequence
-            )
-            result = fold(self._books, message, history)
-        if isinstance(result, NeedHistory):
-            raise InvariantError(f"log sequence {message.log_sequence}: history asked for twice")
-        return result
+        return await fold_with_history(self._books, message, self._read_history)
+
+    async def _read_history(self, wanted: NeedHistory) -> dict[int, LogMessage]:
+        return await self._event_log.history(
+            wanted.stream_id, wanted.from_log_sequence, wanted.to_log_sequence
+        )
 
     def _check_replayed(self, message: LogMessage, hashed: str) -> None:
         self.stats.position = message.log_sequence

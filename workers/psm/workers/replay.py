@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import read_range, stream_info
 from psm.contracts import subjects
-from psm.contracts.errors import InvariantError
 from psm.domain.books import Books
-from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory
+from psm.workers.history import fold_with_history
 from psm.workers.log_store import TRADES, log_message
 
 _BREATH = 100
@@ -92,6 +92,7 @@ async def _refold(
     progress: Progress | None,
     stop: Stop | None = None,
 ) -> AsyncIterator[list[Replayed]]:
+    read = partial(read_history, nc, books.partitions)
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
         folded: list[Replayed] = []
         for stored in batch:
@@ -99,11 +100,7 @@ async def _refold(
             if stop is not None and stop(message):
                 yield folded
                 return
-            result = fold(books, message)
-            if isinstance(result, NeedHistory):
-                result = fold(books, message, await read_history(nc, books.partitions, result))
-            if isinstance(result, NeedHistory):
-                raise InvariantError(f"log sequence {stored.sequence}: history asked for twice")
+            result = await fold_with_history(books, message, read)
             folded.append(Replayed(message=message, result=result))
             if len(folded) % _BREATH == 0:
                 await asyncio.sleep(0)  # others on this event loop, such as requests, go on

@@ -22,6 +22,7 @@ from psm.adapters.jetstream import (
     next_for,
     publish_atomic,
     publish_expected,
+    read_range,
 )
 from psm.contracts import subjects
 from psm.contracts.errors import FencedError, LogDamagedError, TransientError
@@ -33,6 +34,8 @@ TRADES, PSM, SNAPSHOTS = "TRADES", "PSM", "SNAPSHOTS"
 CHUNK_BYTES = 512 * 1024
 CHUNKS_HEADER = "Psm-Chunks"
 
+_ONE_BY_ONE = 32
+_AT_ONCE = 64
 _RETRY_FIRST_S = 0.02
 _RETRY_LAST_S = 2.0
 # A leader that died never answers. The first waits are short, because asking again is safe (the
@@ -86,16 +89,34 @@ class JetStreamLog:
         return log_message(stored) if stored else None
 
     async def history(self, stream_id: str, first: int, last: int) -> dict[int, LogMessage]:
-        # One by one from the leader: a consumer may be shown less by a damaged replica, and what
-        # is missing from a release would never be noticed.
+        # From the leader: a consumer may be shown less by a damaged replica, and what is missing
+        # from a release would never be noticed. Each answer names the next place to ask about;
+        # where many are to come, a consumer tells the places, so that many are asked at once.
         found: dict[int, LogMessage] = {}
+        asked: dict[int, LogMessage | None] = {}
         while first <= last:
-            message = await self.next_of_stream(stream_id, first)
+            if len(found) == _ONE_BY_ONE:
+                asked = await self._ahead(stream_id, first, last)
+            message = (
+                asked[first] if first in asked else await self.next_of_stream(stream_id, first)
+            )
             if message is None or message.log_sequence > last:
                 break
             found[message.log_sequence] = message
             first = message.log_sequence + 1
         return found
+
+    async def _ahead(self, stream_id: str, first: int, last: int) -> dict[int, LogMessage | None]:
+        """Return the leader's next message behind each place that a consumer shows."""
+        places = [first]
+        async for batch in read_range(self._nc, TRADES, [self._subject(stream_id)], first, last):
+            places += [message.sequence + 1 for message in batch]
+        answers: dict[int, LogMessage | None] = {}
+        for start in range(0, len(places), _AT_ONCE):
+            group = places[start : start + _AT_ONCE]
+            messages = await asyncio.gather(*(self.next_of_stream(stream_id, p) for p in group))
+            answers.update(zip(group, messages, strict=True))
+        return answers
 
     async def last_sequence(self) -> int:
         last = [await last_for(self._nc, TRADES, subject) for subject in self._filters]

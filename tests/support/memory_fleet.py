@@ -86,13 +86,21 @@ class MemoryStore:
 
 
 class MemoryProber:
-    """`Prober` of one worker."""
+    """`Prober` of one worker.
+
+    Attributes:
+        wrong: what it answers of these members, whatever is true.
+        script: its next answers, of whomever.
+    """
 
     def __init__(self, bucket: MemoryBucket) -> None:
         self._bucket = bucket
         self.wrong: dict[str, Answer] = {}
+        self.script: list[Answer] = []
 
     async def probe(self, member_id: str) -> Answer:
+        if self.script:
+            return self.script.pop(0)
         if member_id in self.wrong:
             return self.wrong[member_id]
         if member_id in self._bucket.gone:

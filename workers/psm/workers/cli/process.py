@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from nats.aio.client import Client
@@ -15,6 +15,7 @@ from psm.adapters.telemetry import Readiness, Telemetry
 from psm.contracts.errors import ConfigError
 from psm.workers.config import Settings, partitions_of
 from psm.workers.guard import PostgresHeads
+from psm.workers.pulse import Check, Pulse
 
 
 def chosen_partitions(
@@ -78,6 +79,10 @@ class Process:
         heads = PostgresHeads(self._settings.postgres_dsn)
         self._stack.callback(heads.close)
         return heads
+
+    async def watch(self, checks: Mapping[str, Check]) -> Pulse:
+        """Return a pulse of outside systems that is taken until the end."""
+        return await self._stack.enter_async_context(Pulse(checks))
 
     async def serve_health(self, readiness: Readiness) -> None:
         """Answer health checks and scrapes, where a port is set for it."""

@@ -11,7 +11,8 @@ from psm.adapters import telemetry
 from psm.projections.current_state import PROJECTIONS
 from psm.workers.cli.process import chosen_partitions, on_stop, process
 from psm.workers.config import Settings, load_settings
-from psm.workers.projector import Projector
+from psm.workers.projector import STREAM, Projector
+from psm.workers.pulse import Pulse, database_answers, leader_answers
 
 
 def projector(
@@ -32,7 +33,13 @@ async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
         pool = await own.open_pool()
         projections = tuple(PROJECTIONS.values())
         views = Projector(own.nc, pool, projections, partitions, own.instruments.metrics)
-        await own.serve_health(lambda: readiness(views))
+        pulse = await own.watch(
+            {
+                "postgres": database_answers(pool),
+                "nats": leader_answers(own.nc, STREAM, "psm.cursor.*"),
+            }
+        )
+        await own.serve_health(lambda: readiness(views, pulse))
         running = asyncio.create_task(views.run())
         on_stop(running.cancel)
         log = telemetry.get_logger()
@@ -44,11 +51,17 @@ async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
         return 0
 
 
-def readiness(views: Projector) -> tuple[bool, dict[str, Any]]:
-    """Return whether every partition is followed, and those that are not, with the reason."""
+def readiness(views: Projector, pulse: Pulse) -> tuple[bool, dict[str, Any]]:
+    """Return whether every partition is followed, and those that are not, with the reason.
+
+    A follower that waits for messages does not notice that PostgreSQL or the stream's leader is
+    away, so the pulse is asked too.
+    """
     statuses = views.statuses()
-    return views.is_ready(), {
+    away = pulse.problems
+    return views.is_ready() and not away, {
         "partitions": len(statuses),
+        "away": away,
         "lag_events": sum(status.lag_events for status in statuses),
         "lag_s": round(max((status.lag_s for status in statuses), default=0.0), 3),
         "waiting": {

@@ -1,0 +1,90 @@
+"""Whether the systems a process depends on answer, asked about once a second.
+
+A follower that waits for messages does not notice that PostgreSQL is gone, and a connection may be
+open although the broker behind it has no leader. Readiness that only looks at the own state would
+call both well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from nats.aio.client import Client
+
+from psm.adapters import postgres
+from psm.adapters.jetstream import last_for
+from psm.contracts.errors import PSMError
+
+Check = Callable[[], Awaitable[object]]
+
+EVERY_S = 1.0
+ANSWER_S = 3.0
+_CANCEL_AGAIN_S = 0.2
+
+
+class Pulse:
+    """The latest answer of each system."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        """Nothing is asked before the context is entered.
+
+        Args:
+            checks: what to await, by the name of the system; raising means that it is away.
+        """
+        self._checks = dict(checks)
+        self._problems: dict[str, str] = dict.fromkeys(self._checks, "not asked yet")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by system; empty when all of them answer."""
+        return dict(self._problems)
+
+    async def __aenter__(self) -> Pulse:
+        """Start to ask."""
+        self._tasks = {
+            asyncio.create_task(self._ask(name, check)) for name, check in self._checks.items()
+        }
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop asking.
+
+        Cancelled until they end: in Python 3.11 `asyncio.wait_for`, inside of the NATS client,
+        forgets a cancellation that comes together with the answer.
+        """
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            _, self._tasks = await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN_S)
+
+    async def _ask(self, name: str, check: Check) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await check()
+            except (PSMError, TimeoutError) as error:
+                self._problems[name] = str(error) or f"no answer within {ANSWER_S:g} s"
+            else:
+                self._problems.pop(name, None)
+            await asyncio.sleep(EVERY_S)
+
+
+def database_answers(pool: postgres.Pool) -> Check:
+    """Return a check that PostgreSQL answers a query."""
+
+    async def check() -> None:
+        async with postgres.acquired(pool) as connection:
+            await connection.execute("SELECT 1")
+
+    return check
+
+
+def leader_answers(nc: Client, stream: str, subject: str) -> Check:
+    """Return a check that the leader of a JetStream stream answers a read."""
+
+    async def check() -> None:
+        await last_for(nc, stream, subject, timeout_s=ANSWER_S)
+
+    return check

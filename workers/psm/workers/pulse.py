@@ -48,7 +48,7 @@ class Pulse:
         }
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Stop asking.
 
         Cancelled until they end: in Python 3.11 `asyncio.wait_for`, inside of the NATS client,

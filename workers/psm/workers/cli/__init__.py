@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("projector", f"{_HERE}.projector:projector", _RUN, "Write the views in PostgreSQL."),
     ("archive", f"{_HERE}.archive:app", _RUN, "Archive every event in PostgreSQL, for ever."),
     ("serve", f"{_HERE}.serve:serve", _RUN, "Answer reads over HTTP and NATS."),
+    ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
     ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
     ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
     ("explain", f"{_HERE}.explain:explain", _READ, "Why an event happened: signal, risk, causes."),

@@ -30,6 +30,7 @@ EVERYTHING = (
             },
             "settings": {"PSM_SNAPSHOT_EVENTS": 1_000_000, "PSM_OTLP_ENDPOINT": "http://otel:4318"},
             "api": {"replicas": 1, "ingest": True},
+            "marks": {"enabled": True},
             "networkPolicy": {"apiFrom": [{"podSelector": {}}]},
             "podAnnotations": {"example.org/team": "books"},
             "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -67,6 +68,7 @@ def test_processes_are_all_there() -> None:
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert by_name["Deployment", "psm-api"]["spec"]["replicas"] == 2
+    assert ("Deployment", "psm-marks") not in by_name  # only where it is wanted
     for name in ("psm-streams", "psm-migrate"):
         hooks = by_name["Job", name]["metadata"]["annotations"]
         assert hooks["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -146,6 +148,7 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
         "psm-worker": broker | {"psm-postgres"},  # it compares the log with the heads there
         "psm-streams": broker,
         "psm-projector": broker | {"psm-postgres"},
+        "psm-marks": broker,
         "psm-api": broker | {"psm-postgres"},
         "psm-migrate": {"psm-postgres"},
     }

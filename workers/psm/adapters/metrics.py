@@ -96,6 +96,29 @@ class Metrics:
             description="One transaction of rows and checkpoint.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
+        self._archive_events = meter.create_gauge(
+            "psm.archive.lag_events", description="Messages of a stream not archived yet."
+        )
+        self._archive_seconds = meter.create_gauge(
+            "psm.archive.lag", unit="s", description="Age of the oldest of them."
+        )
+        self._archive_retention = meter.create_gauge(
+            "psm.archive.retention_used",
+            description="That age as a share of what the stream keeps; 1 loses messages.",
+        )
+        self._archive_incidents = meter.create_counter(
+            "psm.archive.incidents", description="Incidents recorded beside the archive."
+        )
+        self._ticks = meter.create_counter(
+            "psm.ticks.read", description="Ticks read for marks, by outcome: taken or refused."
+        )
+        self._marks = meter.create_counter(
+            "psm.marks.appended",
+            description="Marks sampled from ticks: first, interval, move, or duplicate.",
+        )
+        self._marks_lag = meter.create_gauge(
+            "psm.marks.lag_events", description="Ticks not yet read for marks."
+        )
         self._requests = meter.create_histogram(
             "psm.http.request.duration",
             unit="s",
@@ -174,6 +197,33 @@ class Metrics:
         """Record one committed transaction of a projection."""
         self._rows.add(rows, {"view": view})
         self._projection_commit.record(seconds, {"view": view})
+
+    def archive_lag(
+        self, js_stream: str, *, events: int, seconds: float, retention_used: float
+    ) -> None:
+        """Set how far the archive of one stream is behind it."""
+        labels: Labels = {"js_stream": js_stream}
+        self._archive_events.set(events, labels)
+        self._archive_seconds.set(max(seconds, 0.0), labels)
+        self._archive_retention.set(retention_used, labels)
+
+    def archive_incidents(self, count: int) -> None:
+        """Count incidents that a transaction of the archiver recorded."""
+        self._archive_incidents.add(count)
+
+    def ticks_read(self, *, taken: int, refused: int) -> None:
+        """Count ticks that were looked at."""
+        for outcome, count in (("taken", taken), ("refused", refused)):
+            if count:
+                self._ticks.add(count, {"outcome": outcome})
+
+    def mark_appended(self, reason: str) -> None:
+        """Count a mark in the log; `duplicate` when somebody had appended it already."""
+        self._marks.add(1, {"reason": reason})
+
+    def marks_lag(self, events: int) -> None:
+        """Set how many ticks are still to be read."""
+        self._marks_lag.set(events)
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """Record an answered request; `route` is the pattern, never the path."""

@@ -118,6 +118,25 @@ class Settings(Struct, frozen=True, kw_only=True):
             "needs `POSTGRES_DSN`.",
         ),
     ] = True
+    archive_marketdata_interval_ms: Annotated[
+        int,
+        Meta(ge=0, le=86_400_000),
+        _about(
+            "archive",
+            "Of each subject of MARKETDATA one message per interval is archived; 0 archives all.",
+        ),
+    ] = 0
+    marks: Annotated[bool, _about("marks", "Whether `psm up` runs `psm marks` too.")] = False
+    marks_interval_ms: Annotated[
+        int,
+        Meta(ge=10, le=3_600_000),
+        _about("marks", "At most one mark per symbol in this time ..."),
+    ] = 1000
+    marks_move_bps: Annotated[
+        int,
+        Meta(ge=0, le=10_000),
+        _about("marks", "... unless the price moved by so many basis points; 0 is never."),
+    ] = 10
     http_host: Annotated[str, _about("http", "Address the read API listens on.")] = "127.0.0.1"
     http_port: Annotated[
         int, _PORT, _about("http", "Port of the read API; 0 picks a free one.")

@@ -33,7 +33,7 @@ _BACK_OFF_MAX_S = 30.0
 _STEADY_S = 60.0
 _POLL_S = 0.05
 _EXIT_USAGE = 2
-_STOP_ORDER = ("serve", "projector", "worker")
+_STOP_ORDER = ("marks", "serve", "projector", "worker")
 # Of another NATS or PostgreSQL than the embedded ones; also the ports that each part gets anew.
 _NOT_INHERITED = frozenset(
     {
@@ -63,6 +63,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         nats_port, postgres_port, http_port: on loopback; 0 chooses a free one.
         sync: write to disk before acknowledging.
         log_dir: folder for the output of the parts; None leaves it on our stderr.
+        marks: sample ticks into marks, too.
     """
 
     data_dir: Path
@@ -73,6 +74,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     http_port: int = 0
     sync: bool = True
     log_dir: Path | None = None
+    marks: bool = False
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -137,7 +139,7 @@ class Supervisor:
             for name, pid in self.pids.items():
                 self._log.info(logs.CHILD_STARTED, child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
-            parts = parts_of(self._plan.workers, self._http_port)
+            parts = parts_of(self._plan.workers, self._http_port, marks=self._plan.marks)
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))

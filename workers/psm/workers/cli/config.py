@@ -19,6 +19,8 @@ _HEADINGS = {
     "postgres": "PostgreSQL",
     "log": "Log",
     "worker": "Worker",
+    "archive": "Event archive",
+    "marks": "Marks",
     "http": "Read API",
     "telemetry": "Logs, metrics, traces",
 }
@@ -35,6 +37,7 @@ _OF_A_PROCESS = {
     "nats_cert_file",
     "nats_key_file",
     "worker_partitions",
+    "marks",
     "http_host",
     "http_port",
     "ingest",

@@ -43,6 +43,10 @@ def up(
             help="Write to disk before acknowledging; --no-sync is for experiments only.",
         ),
     ] = True,
+    marks: Annotated[
+        bool | None,
+        Parameter(help="Also sample marketdata.ticker.* into marks; default PSM_MARKS."),
+    ] = None,
 ) -> int:
     """Run servers, workers, projector and API until SIGINT or SIGTERM; ingest is on.
 
@@ -58,6 +62,7 @@ def up(
         postgres_port=postgres_port,
         http_port=http_port,
         sync=sync,
+        marks=settings.marks if marks is None else marks,
     )
     return asyncio.run(run(plan))
 

@@ -27,6 +27,9 @@ CrashPoint = Literal[
     "projector.after_fetch",
     "projector.before_commit",
     "projector.after_commit",
+    "archiver.after_fetch",
+    "archiver.before_commit",
+    "archiver.after_commit",
 ]
 CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 

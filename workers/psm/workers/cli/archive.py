@@ -1,0 +1,118 @@
+"""`psm archive`: keep every event in PostgreSQL, and say how that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+from nats.aio.client import Client
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import connect
+from psm.workers.archive_lag import RETENTION_ALERT, ArchiveLag, archive_lag
+from psm.workers.archive_reads import ArchiveReads
+from psm.workers.archiver import Archiver, readiness
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.process import on_stop, process
+from psm.workers.config import Settings, load_settings
+
+app = App(name="archive", help="Archive every event in PostgreSQL, for ever.")
+
+_LAG_COLUMNS = (
+    "js_stream", "checkpoint", "last_sequence", "lag_events", "lag_s", "retention_used",
+)  # fmt: skip
+_INCIDENT_COLUMNS = (
+    "incident_id", "found_at", "kind", "js_stream", "first_sequence", "last_sequence", "detail",
+)  # fmt: skip
+
+
+@app.default
+def archive() -> int:
+    """Archive the log and the recorded streams. Runs until SIGINT or SIGTERM.
+
+    Any number may run; one of them writes at a time and the others are refused harmlessly.
+    """
+    return asyncio.run(run(load_settings()))
+
+
+@app.command
+def status(*, output: Output = DEFAULT_OUTPUT) -> int:
+    """Show how far each stream is archived; exit 1 when one is late for its retention."""
+    settings = load_settings()
+    lags = asyncio.run(_status(settings))
+    output.rows((msgspec.structs.asdict(lag) for lag in lags), _LAG_COLUMNS)
+    late = [lag for lag in lags if lag.retention_used >= RETENTION_ALERT]
+    for lag in late:
+        output.note(
+            f"{lag.js_stream}: {lag.retention_used:.0%} of the retention is used; "
+            "what expires unread is lost to the archive. Does `psm archive` run?"
+        )
+    return int(bool(late))
+
+
+@app.command
+def incidents(
+    *,
+    limit: Annotated[int, Parameter(help="How many, the newest.")] = 100,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Show holes, identities and business keys that were applied twice; exit 1 if there are any."""
+    settings = load_settings()
+    found = asyncio.run(_incidents(settings, limit))
+    output.rows(found, _INCIDENT_COLUMNS)
+    if not found:
+        output.note("no incidents")
+    return int(bool(found))
+
+
+async def run(settings: Settings) -> int:
+    """Run an archiver until it is told to stop."""
+    async with process(settings, "psm-archive") as own:
+        pool = await own.open_pool()
+        archiver = Archiver(
+            own.nc,
+            pool,
+            own.instruments.metrics,
+            sample_interval_ms=settings.archive_marketdata_interval_ms,
+        )
+        await own.serve_health(lambda: readiness(archiver))
+        running = asyncio.create_task(archiver.run())
+        on_stop(running.cancel)
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
+        telemetry.get_logger().info("archive.ended")
+        return 0
+
+
+async def _status(settings: Settings) -> list[ArchiveLag]:
+    async with _servers(settings) as (nc, pool):
+        return await archive_lag(nc, pool)
+
+
+async def _incidents(settings: Settings, limit: int) -> list[dict[str, object]]:
+    async with _pool(settings) as pool:
+        return await ArchiveReads(pool).incidents(limit)
+
+
+@contextlib.asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[postgres.Pool]:
+    pool = await postgres.open_pool(settings.require_postgres_dsn(), name="psm-cli", size_max=1)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def _servers(settings: Settings) -> AsyncIterator[tuple[Client, postgres.Pool]]:
+    nc = await connect(name="psm-cli", **settings.nats_options())
+    try:
+        async with _pool(settings) as pool:
+            yield nc, pool
+    finally:
+        await nc.close()

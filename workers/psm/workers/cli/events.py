@@ -1,0 +1,151 @@
+"""`psm events`, `psm trace` and `psm stats`: what the event archive holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.adapters import postgres
+from psm.contracts.errors import ConfigError
+from psm.workers.archive_reads import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    ArchiveReads,
+    Filter,
+    UnknownCorrelationError,
+)
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.config import Settings, load_settings
+from psm.workers.event_words import tree
+
+_COLUMNS = (
+    "archive_sequence", "timestamp", "event_type", "stream_id", "sequence_number",
+    "source_service", "outcome", "event_id",
+)  # fmt: skip
+_STATS_COLUMNS = (
+    "js_stream", "event_type", "source_service", "events", "streams", "bytes", "first_at", "last_at"
+)  # fmt: skip
+_SINCE = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def events(
+    *,
+    from_sequence: Annotated[int | None, Parameter(help="First archive sequence.")] = None,
+    to_sequence: Annotated[int | None, Parameter(help="Last archive sequence.")] = None,
+    stream_id: Annotated[str | None, Parameter(help="Only of this account.")] = None,
+    event_type: Annotated[str | None, Parameter(help="Only of this type.")] = None,
+    limit: Annotated[int, Parameter(help=f"How many at most, 1 to {LIMIT_MAX}.")] = LIMIT_DEFAULT,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """List archived events in the order of archiving."""
+    if not 1 <= limit <= LIMIT_MAX:
+        raise ConfigError(f"--limit {limit}: choose 1 to {LIMIT_MAX}")
+    wanted = Filter(
+        from_sequence=from_sequence,
+        to_sequence=to_sequence,
+        stream_id=stream_id,
+        event_type=event_type,
+        limit=limit,
+    )
+
+    async def read() -> tuple[list[dict[str, Any]], int | None]:
+        async with reading(load_settings()) as archive:
+            page = await archive.events(wanted)
+        return [msgspec.json.decode(event) for event in page.events], page.next_sequence
+
+    found, following = asyncio.run(read())
+    output.rows(found, _COLUMNS)
+    if not found:
+        output.note("no such events")
+    if following is not None:
+        output.note(f"there are more: --from-sequence {following}")
+
+
+def trace(
+    correlation_id: Annotated[str, Parameter(help="A correlation id, or an event of it.")],
+    /,
+    *,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show all events of a correlation as a tree: what caused them, and what they caused.
+
+    Exit 1 if there is no such correlation.
+    """
+
+    async def read() -> bytes:
+        async with reading(load_settings()) as archive:
+            try:
+                return await archive.correlation(correlation_id)
+            except UnknownCorrelationError:
+                # Somebody has an event at hand, not the correlation.
+                own = await archive.correlation_of(correlation_id)
+                if own is None:
+                    raise
+                return await archive.correlation(own)
+
+    document: dict[str, Any] = msgspec.json.decode(asyncio.run(read()))
+    if output.format == "json":
+        output.document(document)
+    elif output.format == "jsonl":
+        output.rows(document["events"], ())
+    else:
+        lines = tree([found["event"] for found in document["events"]])
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        outside = sum(found["relation"] != "correlated" for found in document["events"])
+        output.note(
+            f"correlation {document['correlation_id']}: {len(document['events'])} events"
+            + (f", {outside} of them linked by causation only" if outside else "")
+        )
+
+
+def stats(
+    *,
+    since: Annotated[
+        str | None, Parameter(help="Only what was stored within, such as 15m, 24h or 7d.")
+    ] = None,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show how many events the archive holds per stream, type and service, and its incidents."""
+    within = None if since is None else _interval(since)
+
+    async def read() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        async with reading(load_settings()) as archive:
+            return await archive.stats(within), await archive.incident_counts(within)
+
+    rows, incidents = asyncio.run(read())
+    total = sum(row["events"] for row in rows)
+    counts = {row["kind"]: row["incidents"] for row in incidents}
+    if output.format == "json":
+        output.document({"since": since, "events": total, "types": rows, "incidents": counts})
+        return
+    output.rows(rows, _STATS_COLUMNS)
+    output.note(f"{total} events" + (f" within {since}" if since else ""))
+    if counts:
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        output.note(f"incidents: {listed}; see `psm archive incidents`")
+
+
+@contextlib.asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[ArchiveReads]:
+    """Give the archive's reads for one command."""
+    pool = await postgres.open_pool(settings.require_postgres_dsn(), name="psm-cli", size_max=1)
+    try:
+        yield ArchiveReads(pool)
+    finally:
+        await pool.close()
+
+
+def _interval(text: str) -> timedelta:
+    match = _SINCE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"--since {text}: expected a number and s, m, h, d or w, such as 24h")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -292,7 +292,7 @@ def _valuate(
     equity = add_wide(cash, worths.equity)
     ordered = ZERO
     if account.has_open_orders:
-        ordered, rated = _order_margin(account, worths, marks, rates, instruments)
+        ordered, rated = order_margin(account, worths, marks, rates, instruments)
         if not rated:
             flags.append("rate_missing")
     reserved = add_wide(worths.initial, ordered)
@@ -337,7 +337,7 @@ def _cash(account: Account, rates: Rates, flags: list[str]) -> Decimal:
     return cash
 
 
-def _order_margin(
+def order_margin(
     account: Account,
     worths: Worths,
     marks: Mapping[str, Mark],

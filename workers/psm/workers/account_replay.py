@@ -97,18 +97,19 @@ async def replay_account(
     seen: dict[str, Seen] = {}
     started = selection.since is None
     last = await last_log_sequence(nc)
-    async for batch in refold_stream(nc, books, stream_id, last, marks=marks, progress=progress):
-        for replayed in batch:
-            if not replayed.message.subject.startswith("trades."):
-                continue
-            for step, at in _steps(replayed, seen):
-                time = selection.time_of(at)
-                if is_later(time, selection.until) or _is_beyond(step, selection.last):
-                    return
-                if not started:
-                    started = time is not None and not is_later(selection.since, time)
-                if started and selection.covers(step.sequence_number):
-                    yield step
+    async for replayed in refold_stream(
+        nc, books, stream_id, last, marks=marks, progress=progress
+    ):
+        if not replayed.message.subject.startswith("trades."):
+            continue
+        for step, at in _steps(replayed, seen):
+            time = selection.time_of(at)
+            if is_later(time, selection.until) or _is_beyond(step, selection.last):
+                return
+            if not started:
+                started = time is not None and not is_later(selection.since, time)
+            if started and selection.covers(step.sequence_number):
+                yield step
 
 
 def _steps(replayed: Replayed, seen: dict[str, Seen]) -> list[tuple[Step, Seen | None]]:

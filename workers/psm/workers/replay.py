@@ -47,8 +47,11 @@ async def refold_partition(
 ) -> AsyncIterator[list[Replayed]]:
     """Yield every message of a partition up to log sequence `last`, folded into empty `books`."""
     filters = subjects.partition_filters(partition)
-    async for batch in _refold(nc, books, filters, last, progress):
-        yield batch
+    async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
+        folded = [await _fold(nc, books, log_message(stored)) for stored in batch]
+        if progress is not None and batch:
+            progress(batch[-1].sequence, last)
+        yield folded
 
 
 async def refold_stream(
@@ -60,10 +63,11 @@ async def refold_stream(
     marks: Sequence[str] | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
-) -> AsyncIterator[list[Replayed]]:
+) -> AsyncIterator[Replayed]:
     """Yield what decides one account's state up to log sequence `last`, folded into `books`.
 
-    Only that account's events, the marks, instruments and rules are read.
+    Only that account's events, the marks, instruments and rules are read. While a message is in
+    the caller's hands, the books are as it left them.
 
     Args:
         nc: connection.
@@ -75,38 +79,23 @@ async def refold_stream(
         progress: told how far the log is read.
     """
     filters = subjects.stream_filters(stream_id, books.partitions, marks)
-    async for batch in _refold(nc, books, filters, last, progress, stop):
-        yield batch
+    folded = 0
+    async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
+        for stored in batch:
+            message = log_message(stored)
+            if stop is not None and stop(message):
+                return
+            yield await _fold(nc, books, message)
+            folded += 1
+            if folded % _BREATH == 0:
+                await asyncio.sleep(0)  # others on this event loop, such as requests, go on
+        if progress is not None and batch:
+            progress(batch[-1].sequence, last)
 
 
 async def last_log_sequence(nc: Client) -> int:
     """Return the log sequence of the log's last message; 0 for an empty log."""
     return (await stream_info(nc, TRADES)).last_sequence
-
-
-async def _refold(
-    nc: Client,
-    books: Books,
-    filters: Sequence[str],
-    last: int,
-    progress: Progress | None,
-    stop: Stop | None = None,
-) -> AsyncIterator[list[Replayed]]:
-    read = partial(read_history, nc, books.partitions)
-    async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
-        folded: list[Replayed] = []
-        for stored in batch:
-            message = log_message(stored)
-            if stop is not None and stop(message):
-                yield folded
-                return
-            result = await fold_with_history(books, message, read)
-            folded.append(Replayed(message=message, result=result))
-            if len(folded) % _BREATH == 0:
-                await asyncio.sleep(0)  # others on this event loop, such as requests, go on
-        if progress is not None and batch:
-            progress(batch[-1].sequence, last)
-        yield folded
 
 
 async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict[int, LogMessage]:
@@ -118,3 +107,8 @@ async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict
     ):
         found.update((stored.sequence, log_message(stored)) for stored in batch)
     return found
+
+
+async def _fold(nc: Client, books: Books, message: LogMessage) -> Replayed:
+    read = partial(read_history, nc, books.partitions)
+    return Replayed(message=message, result=await fold_with_history(books, message, read))

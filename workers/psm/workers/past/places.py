@@ -120,15 +120,14 @@ async def read_ledger(
     places: list[Place] = []
     symbols: dict[str, None] = {}
     events: dict[str, tuple[str, str]] = {}
-    async for batch in refold_stream(nc, books, stream_id, last, marks=(), progress=progress):
-        for replayed in batch:
-            if not replayed.message.subject.startswith("trades."):
-                continue
-            _remember(replayed, events)
-            places += _taken(replayed, events)
-            account = books.accounts.get(stream_id)
-            if account is not None:
-                symbols.update(dict.fromkeys(_valued_by(account)))
+    async for replayed in refold_stream(nc, books, stream_id, last, marks=(), progress=progress):
+        if not replayed.message.subject.startswith("trades."):
+            continue
+        _remember(replayed, events)
+        places += _taken(replayed, events)
+        account = books.accounts.get(stream_id)
+        if account is not None:
+            symbols.update(dict.fromkeys(_valued_by(account)))
     if not places:
         raise UnknownStreamError(f"no event of account {stream_id} is in the log")
     return Ledger(stream_id=stream_id, places=places, symbols=tuple(sorted(symbols)), last=last)

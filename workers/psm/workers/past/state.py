@@ -97,22 +97,15 @@ async def past_state(
         NoSuchPlaceError: it has not come to that number, or its first event is later.
     """
     ledger = ledger or await read_ledger(nc, shape, stream_id)
-    place = _place_at(ledger, when)
-    following = ledger.places[place.sequence_number :]
-    if following and following[0].folded_at == place.folded_at:
-        # One message released both, so the state between them is only in its updates.
+    place = place_at(ledger, when)
+    if _is_released_with_next(ledger, place):
+        # One message folded both, so the state between them is only in its updates.
         books = shape.books()
         await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
         before = _document(books, stream_id, place)
         released = await _fold_to(nc, books, ledger, place.folded_at, progress)
         return _between(before, released)
-    end, until = ledger.last, when.at
-    if when.sequence is not None:
-        end, until = place.folded_at, None
-    elif following and not when.log_time:
-        end, until = following[0].folded_at - 1, None
-    books = shape.books()
-    folded = await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
+    books, folded = await _books_at(nc, shape, ledger, place, when, progress)
     past = _document(books, stream_id, place)
     if books.position == place.folded_at:
         # Only the update knows what was said of the event itself, such as its flags.
@@ -122,7 +115,59 @@ async def past_state(
     return past
 
 
-def _place_at(ledger: Ledger, when: When) -> Place:
+async def past_books(
+    nc: Client,
+    shape: LogShape,
+    ledger: Ledger,
+    when: When,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Books, Place]:
+    """Return the books with one account in them as it was, and its last event that counts.
+
+    Raises:
+        NoSuchPlaceError: there was no such moment, or it lies inside of one message's fold.
+    """
+    place = place_at(ledger, when)
+    if _is_released_with_next(ledger, place):
+        last = max(p.sequence_number for p in ledger.places if p.folded_at == place.folded_at)
+        raise NoSuchPlaceError(
+            f"{ledger.stream_id}: event {place.sequence_number} was folded together with those up "
+            f"to {last}, as they had waited for a number that was missing; ask for {last}"
+        )
+    books, _ = await _books_at(nc, shape, ledger, place, when, progress)
+    return books, place
+
+
+def _is_released_with_next(ledger: Ledger, place: Place) -> bool:
+    following = ledger.places[place.sequence_number : place.sequence_number + 1]
+    return bool(following) and following[0].folded_at == place.folded_at
+
+
+async def _books_at(
+    nc: Client,
+    shape: LogShape,
+    ledger: Ledger,
+    place: Place,
+    when: When,
+    progress: Progress | None,
+) -> tuple[Books, Replayed]:
+    following = ledger.places[place.sequence_number : place.sequence_number + 1]
+    end, until = ledger.last, when.at
+    if when.sequence is not None:
+        end, until = place.folded_at, None
+    elif following and not when.log_time:
+        end, until = following[0].folded_at - 1, None
+    books = shape.books()
+    return books, await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
+
+
+def place_at(ledger: Ledger, when: When) -> Place:
+    """Return the last event that counts at a moment.
+
+    Raises:
+        NoSuchPlaceError: the stream has not come to that number, or its first event is later.
+    """
     if when.sequence is not None:
         return ledger.place(when.sequence)
     found: Place | None = None
@@ -148,8 +193,8 @@ async def _fold_to(
     until: str | None = None,
     *,
     least: int = 0,
-) -> list[Replayed]:
-    """Fold up to log sequence `end`; return the last batch.
+) -> Replayed:
+    """Fold up to log sequence `end`; return what the last message did.
 
     `until` ends it before the first message behind `least` of a later log time.
     """
@@ -157,8 +202,8 @@ async def _fold_to(
     def beyond(message: LogMessage) -> bool:
         return message.log_sequence > least and is_later(log_time(message.time), until)
 
-    folded: list[Replayed] = []
-    async for batch in refold_stream(
+    folded: Replayed | None = None
+    async for replayed in refold_stream(
         nc,
         books,
         ledger.stream_id,
@@ -167,7 +212,9 @@ async def _fold_to(
         stop=beyond if until else None,
         progress=progress,
     ):
-        folded = batch or folded
+        folded = replayed
+    if folded is None:
+        raise InvariantError(f"{ledger.stream_id}: the log lost what it had a moment ago")
     return folded
 
 
@@ -182,9 +229,9 @@ def _document(books: Books, stream_id: str, place: Place) -> PastState:
     )
 
 
-def _state_updated(folded: list[Replayed], place: Place) -> dict[str, Any]:
+def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:
     """Return the payload that announced a place, from the message that brought it."""
-    for update in folded[-1].result.updates:
+    for update in folded.result.updates:
         if update.kind == "state.updated":
             payload: dict[str, Any] = decode_untyped(update.data)["payload"]
             if payload["sequence_number"] == place.sequence_number:
@@ -192,11 +239,11 @@ def _state_updated(folded: list[Replayed], place: Place) -> dict[str, Any]:
     raise InvariantError(f"log sequence {place.folded_at}: nothing announced its place")
 
 
-def _between(before: PastState, released: list[Replayed]) -> PastState:
+def _between(before: PastState, released: Replayed) -> PastState:
     """Apply the updates of one message up to those of a number, as a projection would."""
     state = {**before.state, "positions": dict(before.state["positions"])}
     orders, margin = dict(before.orders), before.margin
-    for update in released[-1].result.updates:
+    for update in released.result.updates:
         payload = decode_untyped(update.data)["payload"]
         figures = {name: value for name, value in payload.items() if name not in _COMMON}
         if update.kind == "position.updated":

@@ -51,7 +51,10 @@ async def assert_views_equal_fold(
     for table in KEYS:
         assert sorted(found[table]) == sorted(folded[table]), table
         for key, row in folded[table].items():
-            assert found[table][key] == row, f"{table} {key}"
+            there = found[table][key]
+            differing = {n for n in row.keys() | there.keys() if row.get(n) != there.get(n)}
+            shown = {n: (there.get(n), row.get(n)) for n in sorted(differing)}
+            assert there == row, f"{table} {key}, view and fold: {shown}"
     return found
 
 

@@ -135,7 +135,7 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
             asyncio.run(deposit(running.addresses["nats_url"], visit))
             assert running.state("acc_001", visit)["cash"] == {"USDT": str(100 * visit)}
             pids = running.pids()
-            parts = {"worker-0", "worker-1", "projector", "serve"}
+            parts = {"worker-0", "worker-1", "projector", "archive", "serve"}
             assert set(pids) == {"nats", "postgres", *parts}
             assert all(map(is_alive, pids.values()))
             running.process.send_signal(number)
@@ -160,7 +160,8 @@ def test_whatever_dies_comes_back(tmp_path: Path) -> None:
         after = running.pids()
         assert {name for name in before if before[name] == after[name]} == set()
         exited = {line["child"] for line in running.lines("child.exited")}
-        assert exited == set(before) == {"nats", "postgres", "worker-0", "projector", "serve"}
+        parts = {"worker-0", "projector", "archive", "serve"}
+        assert exited == set(before) == {"nats", "postgres", *parts}
 
 
 def test_nothing_survives_a_killed_supervisor(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def test_every_manifest_is_valid_kubernetes(arguments: tuple[str, ...]) -> None:
 
 
 def test_processes_are_all_there() -> None:
-    """Worker and projector once and never twice at a time, two API pods, both jobs as hooks."""
+    """Worker, projector and archive once and never twice at a time, two API pods, both jobs as hooks."""
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in render()}
-    for name in ("psm-worker", "psm-projector"):
+    for name in ("psm-worker", "psm-projector", "psm-archive"):
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert by_name["Deployment", "psm-api"]["spec"]["replicas"] == 2
@@ -148,6 +148,7 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
         "psm-worker": broker | {"psm-postgres"},  # it compares the log with the heads there
         "psm-streams": broker,
         "psm-projector": broker | {"psm-postgres"},
+        "psm-archive": broker | {"psm-postgres"},
         "psm-marks": broker,
         "psm-api": broker | {"psm-postgres"},
         "psm-migrate": {"psm-postgres"},

@@ -44,7 +44,7 @@ def ours(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
-    """Broker, database, the two one-shots, two workers, projector, API; images pinned."""
+    """Broker, database, the two one-shots, two workers, projector, archive, API; images pinned."""
     assert set(services) == {
         "nats",
         "postgres",
@@ -53,6 +53,7 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
         "worker-a",
         "worker-b",
         "projector",
+        "archive",
         "api",
     }
     assert services["nats"]["image"].startswith("nats:2.15")
@@ -94,7 +95,7 @@ def test_processes_wait_for_what_they_need(services: dict[str, dict[str, Any]]) 
 
 def test_health_checks_ask_the_right_port(services: dict[str, dict[str, Any]]) -> None:
     """A long-running process has a check on the port that its settings open."""
-    for name in ("worker-a", "worker-b", "projector", "api"):
+    for name in ("worker-a", "worker-b", "projector", "archive", "api"):
         env = services[name]["environment"]
         port = env["PSM_HTTP_PORT"] if name == "api" else env["PSM_METRICS_PORT"]
         test = services[name]["healthcheck"]["test"]

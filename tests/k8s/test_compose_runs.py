@@ -21,7 +21,7 @@ import yaml
 from tests.k8s.tools import ROOT
 
 PASSWORD = "psm-dev"
-STARTED = ("worker-a", "worker-b", "projector", "api")
+STARTED = ("worker-a", "worker-b", "projector", "archive", "api")
 EVENT = {
     "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
     "event_type": "TradeExecuted",

@@ -136,7 +136,7 @@ env:
   {{- end }}
   {{- end }}
   {{- if .postgres }}
-  - {name: POSTGRES_DSN_FILE, value: {{ printf "/etc/psm/postgres/%s" .root.Values.postgres.key | quote }}}
+  - {name: POSTGRES_DSN_FILE, value: {{ printf "/etc/psm/postgres/%s" (default .root.Values.postgres.key .postgresKey) | quote }}}
   {{- end }}
 {{- end -}}
 

@@ -35,6 +35,7 @@ def parts_of(workers: int, http_port: int, *, marks: bool = False) -> list[Part]
     """Return the parts; the workers are a fleet and share the partitions among themselves."""
     parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
     parts.append(_measured("projector", ("projector",)))
+    parts.append(_measured("archive", ("archive",)))
     if marks:
         parts.append(_measured("marks", ("marks",)))
     web = {"PSM_HTTP_HOST": _HOST, "PSM_HTTP_PORT": str(http_port), "PSM_METRICS_PORT": "0"}

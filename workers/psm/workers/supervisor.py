@@ -33,7 +33,7 @@ _BACK_OFF_MAX_S = 30.0
 _STEADY_S = 60.0
 _POLL_S = 0.05
 _EXIT_USAGE = 2
-_STOP_ORDER = ("marks", "serve", "projector", "worker")
+_STOP_ORDER = ("marks", "serve", "archive", "projector", "worker")
 # Of another NATS or PostgreSQL than the embedded ones; also the ports that each part gets anew.
 _NOT_INHERITED = frozenset(
     {

@@ -123,3 +123,17 @@ async def test_diff_names_every_field(api: Api, capsys: pytest.CaptureFixture[st
     assert await psm("diff", "acc_001", "3", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out) == []
     assert await psm("diff", "acc_001", "soon") == 2
+
+
+async def test_explain_prints_the_tree(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await psm("explain", "acc_001", "cash.USDT") == 0
+    shown = capsys.readouterr().out
+    assert "cash.USDT = 1005 = 1000 + 5" in shown
+    assert "event 3 TradeExecuted = 5 = (0.5 x 110 - 50)" in shown
+    assert await psm("explain", "acc_001", "cash.USDT", "--events", "1") == 0
+    assert "... 1 earlier; see -o json" in capsys.readouterr().out
+    assert await psm("explain", "acc_001", "equity", "--at-sequence", "2", "-o", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["published"], found["sequence_number"]) == ("1000", 2)
+    assert await psm("explain", "acc_001", "luck") == 2
+    assert "luck cannot be explained; choose equity" in capsys.readouterr().err

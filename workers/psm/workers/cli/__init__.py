@@ -37,7 +37,12 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
     ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
     ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
-    ("explain", f"{_HERE}.explain:explain", _READ, "Why an event happened: signal, risk, causes."),
+    (
+        "explain",
+        f"{_HERE}.explain:explain",
+        _READ,
+        "Why an event happened, or a number is so.",
+    ),
     ("trace", f"{_HERE}.events:trace", _READ, "All events of a correlation, as a tree."),
     ("events", f"{_HERE}.events:events", _READ, "List the events of the archive."),
     ("stats", f"{_HERE}.events:stats", _READ, "What the archive holds, and incidents."),

@@ -1,4 +1,4 @@
-"""`psm explain EVENT_ID`: why something happened, down to the market data behind it."""
+"""`psm explain`: why something happened, or why a number is that number."""
 
 from __future__ import annotations
 
@@ -12,22 +12,40 @@ from cyclopts import Parameter
 from psm.workers import explanation
 from psm.workers.cli.events import reading
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.past import At, AtSequence, LogTime, show_figure
 from psm.workers.config import load_settings
 
 _CHECK_COLUMNS = ("name", "value", "limit", "passed", "detail")
 
 
 def explain(
-    event_id: Annotated[str, Parameter(help="Any event of the chain, best the trade.")],
+    subject: Annotated[
+        str, Parameter(name="EVENT_ID|ACCOUNT", help="Any event, best the trade; or an account.")
+    ],
+    field: Annotated[
+        str | None,
+        Parameter(help="Of the account: equity, cash.USDT, positions.BTC-PERP.size ..."),
+    ] = None,
     /,
     *,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    events: Annotated[int, Parameter(help="How many events a table shows per figure.")] = 20,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Explain an event: decision, signal, market data, checks with their limits, causes.
+    """Explain an event or a number.
 
-    Exit 1 if the event is not in the archive.
+    An event: decision, signal, market data, checks with their limits, causes; from the archive.
+    A number of an account, now or in the past: the rule, the arithmetic and the events that add
+    up to it, exactly; from the log.
     """
-    document = asyncio.run(_explain(event_id))
+    if field is not None:
+        show_figure(
+            subject, field, at_sequence, at, log_time=log_time, events=events, output=output
+        )
+        return
+    document = asyncio.run(_explain(subject))
     if output.format != "table":
         output.document(document)
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -18,10 +19,15 @@ from psm.contracts.subjects import is_stream_id
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 from psm.workers.past.difference import differences
+from psm.workers.past.explanation import explain_field
+from psm.workers.past.nodes import Node
 from psm.workers.past.places import LogShape, log_shape, read_ledger
 from psm.workers.past.state import When, past_state
 from psm.workers.past.verify import verify as verify_ledger
 from psm.workers.reads import ACCOUNT_ID_RULE, ReadName
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
 T = TypeVar("T")
 
@@ -87,6 +93,51 @@ def verify(
     return 0 if answer.agrees else _DEVIATES
 
 
+def show_figure(
+    account: str,
+    field: str,
+    sequence: int | None,
+    at: str | None,
+    *,
+    log_time: bool,
+    events: int,
+    output: Output,
+) -> None:
+    """Print why a figure of an account is what it is; `events` limits a table, nothing else."""
+    when = None
+    if sequence is not None or at is not None:
+        when = _one_moment(sequence, at, log_time=log_time)
+    found = _from_log(account, lambda nc, shape: explain_field(nc, shape, account, field, when))
+    if output.format != "table":
+        output.document(msgspec.to_builtins(found))
+        return
+    console = output.console(sys.stdout)
+    console.print(_tree(found.tree, events), highlight=False)
+    versions = msgspec.to_builtins(found)
+    del versions["tree"]
+    output.document(versions)
+
+
+def _tree(node: Node, events: int) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    text = Text(f"{node.figure} = {node.value or 'null'}", style="bold")
+    if node.arithmetic:
+        text.append(f" = {node.arithmetic}", style="default")
+    about = [node.rule]
+    if node.event_id:
+        about.append(f"{node.event_id} at log sequence {node.log_sequence}, {node.timestamp}")
+    text.append(f"\n{'; '.join(about)}", style="dim")
+    tree = Tree(text)
+    shown = node.children[-events:]
+    if len(shown) < len(node.children):
+        tree.add(Text(f"... {len(node.children) - len(shown)} earlier; see -o json", style="dim"))
+    for child in shown:
+        tree.add(_tree(child, events))
+    return tree
+
+
 def past_document(
     name: ReadName, account: str, sequence: int | None, at: str | None, *, log_time: bool
 ) -> dict[str, Any]:
@@ -96,16 +147,20 @@ def past_document(
         ConfigError: the moment is not given as it must be.
         UnknownStreamError, NoSuchPlaceError: there was no such state.
     """
-    if sequence is not None and at is not None:
-        raise ConfigError("give --at-sequence or --at, not both")
-    text = str(sequence) if sequence is not None else at
-    assert text is not None
-    when = _moment(text, 0, log_time=log_time)
+    when = _one_moment(sequence, at, log_time=log_time)
 
     async def read(nc: Client, shape: LogShape) -> dict[str, Any]:
         return (await past_state(nc, shape, account, when)).document(name)
 
     return _from_log(account, read)
+
+
+def _one_moment(sequence: int | None, at: str | None, *, log_time: bool) -> When:
+    if sequence is not None and at is not None:
+        raise ConfigError("give --at-sequence or --at, not both")
+    text = str(sequence) if sequence is not None else at
+    assert text is not None
+    return _moment(text, 0, log_time=log_time)
 
 
 def _moment(text: str, last: int, *, log_time: bool) -> When:

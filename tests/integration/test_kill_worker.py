@@ -33,7 +33,9 @@ async def bench(nats_url: str) -> AsyncIterator[Bench]:
 def start(bench: Bench, folder: Path, **settings: object) -> WorkerProcess:
     """Start a worker that saves as often as it may."""
     own = {
-        "PSM_PARTITIONS": PARTITIONS,
+        "PSM_PARTITIONS": bench.settings.partitions,
+        # Told what to run, it starts at once: most kills must fall into its work.
+        "PSM_WORKER_PARTITIONS": ",".join(map(str, range(bench.settings.partitions))),
         "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
         "PSM_SNAPSHOT_INTERVAL_S": 1,
         "PSM_SNAPSHOT_EVENTS": 5,
@@ -107,13 +109,11 @@ async def test_killed_between_the_parts_of_an_input(
     async with open_bench(nats_url) as bench:
         await bench.run_until(bench.partition(), await bench.publish(feed.holders(400)))
         await bench.publish(deposit(2, stream=feed.account(1)), mark(1, "120"))
-        async with start(
-            bench, tmp_path, PSM_PARTITIONS=1, PSM_CRASH_POINT=f"{point}:{nth}"
-        ) as worker:
+        async with start(bench, tmp_path, PSM_CRASH_POINT=f"{point}:{nth}") as worker:
             assert await worker.ended() == -signal.SIGKILL, worker.text
         committed_in_part = (await bench.cursor()).part > 0
         assert committed_in_part == ((point, nth) in PART_IS_COMMITTED)
-        async with start(bench, tmp_path, PSM_PARTITIONS=1):
+        async with start(bench, tmp_path):
             assert (await bench.judge()).parts == 1
 
 

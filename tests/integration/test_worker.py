@@ -202,7 +202,8 @@ async def test_two_processes_share_the_log(bench: Bench, tmp_path: Path) -> None
 
 async def test_two_processes_on_the_same_partitions(bench: Bench, tmp_path: Path) -> None:
     """A doubled owner costs refused commits, never a wrong number."""
-    async with start(bench, tmp_path) as first, start(bench, tmp_path) as second:
+    every = ("--partitions", f"0-{PARTITIONS - 1}")
+    async with start(bench, tmp_path, *every) as first, start(bench, tmp_path, *every) as second:
         await asyncio.gather(first.ready(PARTITIONS), second.ready(PARTITIONS))
         messages = feed.traffic(33, accounts=8, events=150)
         await feed.press(bench.nc, messages, pause_s=0.005)

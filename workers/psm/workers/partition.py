@@ -40,6 +40,9 @@ SILENCE_S = 5.0
 """A partition that hears nothing of its log's leader for so long is not live, whatever it holds."""
 
 _SNAPSHOT_WRITES = 16
+_DRAIN_ACCOUNTS = 4 * _SNAPSHOT_WRITES  # saved in a moment, while nobody folds
+_LAST_SAVES = 3  # tries to get below that, once told to stop
+_STOP_WAIT_S = 0.02
 _log = structlog.get_logger(__name__)
 
 
@@ -145,6 +148,8 @@ class Partition:
         self._updates: list[Update] = []
         self._traceparents: dict[int, str] = {}
         self._quiet_messages = 0
+        self._cut = False
+        self._last_saves = 0
         self._unsaved = 0  # messages folded since the last checkpoint
         self._committing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
@@ -157,9 +162,10 @@ class Partition:
     def stop(self) -> None:
         """Ask the loop to drain, commit, snapshot and return."""
         self._stopping.set()
-        if self._fetching is not None:
-            # What it would have brought is left to the next owner, who waits for this one.
-            self._fetching.cancel()
+        if self._fetching is not None and self._may_end():
+            # What it would have brought is left to the next owner. Nothing may be folded after
+            # this: the reader may have counted messages as handed out that nobody will see.
+            self._cut = self._fetching.cancel() or self._cut
 
     async def run(self) -> None:
         """Recover, then fold and commit until stopped.
@@ -172,7 +178,7 @@ class Partition:
         """
         try:
             await self._recover()
-            while not self._stopping.is_set():
+            while not self._may_end():
                 messages = await self._fetch()
                 crash_point("worker.after_fetch")
                 for message in messages:
@@ -185,17 +191,35 @@ class Partition:
         finally:
             await self._abandon()
 
+    def _may_end(self) -> bool:
+        """Return whether it was told to stop, and the drain will be short.
+
+        Nobody folds between the drain and the next owner's start, so most of what changed is
+        saved while the loop still runs.
+        """
+        if not self._stopping.is_set():
+            return False
+        if (
+            self._cut
+            or not self.stats.live
+            or self._inside_input
+            or self._last_saves >= _LAST_SAVES
+        ):
+            return True
+        return self._saving is None and len(self._books.dirty) <= _DRAIN_ACCOUNTS
+
     async def _fetch(self) -> list[LogMessage]:
-        """Return the next messages; none, at once, when told to stop."""
+        """Return the next messages; none, at once, when told to stop and the drain is short."""
+        wait_s = _STOP_WAIT_S if self._stopping.is_set() else _FETCH_WAIT_S
         fetching = self._event_log.fetch(
-            self._settings.batch_messages, _FETCH_WAIT_S, self._settings.batch_wait_s
+            self._settings.batch_messages, wait_s, self._settings.batch_wait_s
         )
         self._fetching = asyncio.ensure_future(fetching)
         try:
             return await self._fetching
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._stopping.is_set() or (task is not None and task.cancelling()):
+            if not self._cut or (task is not None and task.cancelling()):
                 raise
             return []
 
@@ -459,6 +483,9 @@ class Partition:
     def _checkpoint_due(self, now: float) -> bool:
         if self._folded[0] == 0:
             return False
+        if self._stopping.is_set():
+            self._last_saves += 1
+            return len(self._books.dirty) > _DRAIN_ACCOUNTS
         since = now - self._checkpoint_at
         interval = self._settings.snapshot_interval_s
         if since >= interval:

@@ -1,9 +1,9 @@
 """Who should own which partition, computed alike by every worker.
 
 Rendezvous hashing with a bound on the load: each pair of member and partition has a score, and the
-highest scores win as long as their member has room. Nobody has more than a fair share, rounded up,
-and a member that comes or goes moves little beyond its own share. Pure; nothing here depends on a
-process, a Python version or the order of the arguments.
+highest scores win as long as their member has room. Shares differ by one at most, and a member that
+comes or goes moves little beyond its own share. Pure; nothing here depends on a process, a Python
+version or the order of the arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def shares(partitions: Collection[int], members: Collection[str]) -> dict[int, s
     """
     if not members:
         return {}
-    room = -(-len(partitions) // len(members))
+    fair, over = divmod(len(partitions), len(members))  # so many have one more than the others
     # Ties are as likely as a broken hash; the names make even them the same everywhere.
     pairs = sorted(
         ((score(member, number), member, number) for member in members for number in partitions),
@@ -39,7 +39,9 @@ def shares(partitions: Collection[int], members: Collection[str]) -> dict[int, s
     owners: dict[int, str] = {}
     load: Counter[str] = Counter()
     for _, member, number in pairs:
-        if number not in owners and load[member] < room:
-            owners[number] = member
-            load[member] += 1
+        if number in owners or load[member] > fair or (load[member] == fair and not over):
+            continue
+        over -= load[member] == fair
+        owners[number] = member
+        load[member] += 1
     return owners

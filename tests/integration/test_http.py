@@ -20,6 +20,7 @@ from psm.adapters.jetstream import connect, get
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.archive_reads import ArchiveReads
 from psm.workers.cli.serve import _Server, listen
 from psm.workers.health import ServiceHealth
 from psm.workers.http import Service, build_app
@@ -83,6 +84,7 @@ async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api
     app = build_app(
         Service(
             reads=reads,
+            archive=ArchiveReads(pool),
             past=Past(nc, log_shape(Settings(partitions=4))),
             health=ServiceHealth(nc, pool, [CURRENT_STATE]),
             publisher=Publisher(nc, give_up_s=3) if ingest else None,

@@ -20,6 +20,8 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.publisher import Publisher
+from psm.workers.archive_http import UNKNOWN, archive_routes, unknown_event
+from psm.workers.archive_reads import ArchiveReads
 from psm.workers.health import ServiceHealth
 from psm.workers.ingest import append_event
 from psm.workers.openapi import openapi
@@ -51,6 +53,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reads: answers from the views.
         past: answers from the log.
+        archive: answers from the event archive.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
         metrics: of this process.
@@ -59,6 +62,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     reads: Reads
     past: Past
+    archive: ArchiveReads
     health: ServiceHealth
     publisher: Publisher | None
     metrics: Metrics
@@ -75,6 +79,7 @@ def build_app(service: Service) -> Starlette:
             Route(f"{prefix}/replay/{{account_id}}", service.past.replay),
             Route(f"{prefix}/events", _append(service), methods=["POST"]),
         ]
+    routes += archive_routes(service.archive)
     routes += [
         Route("/health/live", _live),
         Route("/health/ready", _ready(service)),
@@ -94,6 +99,7 @@ def build_app(service: Service) -> Starlette:
             NotReachedError: _not_reached,
             UnknownStreamError: _unknown_account,
             NoSuchPlaceError: _no_such_state,
+            **dict.fromkeys(UNKNOWN, unknown_event),
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,

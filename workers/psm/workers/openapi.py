@@ -17,6 +17,7 @@ from psm.workers.documents import (
     StateDocument,
 )
 from psm.workers.health import HealthReport
+from psm.workers.openapi_archive import STRUCTS, archive_paths
 from psm.workers.past.verify import Verification
 from psm.workers.past_http import NDJSON
 from psm.workers.problems import MEDIA_TYPE, TITLES, Problem
@@ -88,7 +89,7 @@ _LOG_TIME = _query(
 def openapi() -> bytes:
     """Return the document as JSON."""
     structs = [struct for struct, _ in _DOCUMENTS.values()]
-    structs += [Appended, HealthReport, Problem, Verification, Step]
+    structs += [Appended, HealthReport, Problem, Verification, Step, *STRUCTS]
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -99,6 +100,7 @@ def openapi() -> bytes:
         paths[f"{prefix}/verify/{{account_id}}"] = _verify(f"{prefix}/verify")
         paths[f"{prefix}/replay/{{account_id}}"] = _replay(f"{prefix}/replay")
         paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
+    paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process runs.", "live"),
         "/health/ready": _health("Whether it can answer truthfully.", "ready"),

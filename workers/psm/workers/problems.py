@@ -20,6 +20,8 @@ TITLES: dict[str, tuple[int, str]] = {
     "operators-only": (403, "Only operators may append this"),
     "unknown-account": (404, "Unknown account"),
     "no-such-state": (404, "The account had no such state"),
+    "unknown-event": (404, "Unknown event"),
+    "unknown-correlation": (404, "Unknown correlation"),
     "unknown-path": (404, "Unknown path"),
     "wrong-method": (405, "Method not allowed"),
     "conflict": (409, "The event contradicts the log"),

@@ -16,6 +16,7 @@ from psm.adapters import telemetry
 from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import PROJECTIONS
+from psm.workers.archive_reads import ArchiveReads
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings
 from psm.workers.health import ServiceHealth
@@ -65,6 +66,7 @@ async def run(settings: Settings) -> int:
         app = build_app(
             Service(
                 reads=reads,
+                archive=ArchiveReads(pool),
                 past=Past(nc, log_shape(settings)),
                 health=ServiceHealth(nc, pool, tuple(PROJECTIONS.values())),
                 publisher=publisher,

@@ -87,7 +87,7 @@ class ArchiveReads:
         async with postgres.acquired(self._pool) as connection:
             found = await connection.fetch(query, *given.values())
         return Page(
-            events=[msgspec.Raw(text.encode()) for _, text in found[: wanted.limit]],
+            events=[msgspec.Raw(_compact(text)) for _, text in found[: wanted.limit]],
             next_sequence=found[wanted.limit][0] if len(found) > wanted.limit else None,
         )
 
@@ -132,7 +132,7 @@ class ArchiveReads:
             raise UnknownCorrelationError(
                 f"no event with correlation_id {correlation_id} is in the archive"
             )
-        return bytes(text.encode())
+        return _compact(text)
 
     async def correlation_of(self, event_id: str) -> str | None:
         """Return the `correlation_id` of an event; None if it has none or is unknown."""
@@ -165,4 +165,9 @@ def _known_event(text: str | None, event_id: str) -> bytes:
         raise UnknownEventError(
             f"event {event_id} is not in the archive; a new one takes a moment to get there"
         )
-    return text.encode()
+    return _compact(text)
+
+
+def _compact(text: str) -> bytes:
+    """The same JSON without blanks; numbers keep their digits."""
+    return msgspec.json.format(text.encode(), indent=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from psm.workers.event_words import clock, content, moment, outcome, tree, words
+from psm.workers.event_words import clock, content, moment, outcome, trade, tree, words
 
 Document = Mapping[str, Any]
 
@@ -16,21 +16,10 @@ def sentence(document: Document) -> str:
     """Return the whole story in one sentence."""
     event, decision, signal = document["event"], document["decision"], document["signal"]
     parts = [_what(document)]
-    if signal:
-        said = _payload(signal)
-        who = said.get("strategy_id") or signal["source_service"] or "a strategy"
-        parts.append(
-            f"because {who} signalled "
-            + words(said, "{side}", "with confidence {confidence}")
-            + (f" ({said['reason']})" if said.get("reason") else "")
-        )
-    if decision:
-        said = _payload(decision)
-        parts.append(
-            ("and risk " if signal else "because risk ")
-            + str(said.get("decision", "decided"))
-            + (f" it ({said['reason']})" if said.get("reason") else " it")
-        )
+    if signal and event["role"] != "signal":
+        parts.append(f"because {_signalled(signal)}")
+    if decision and event["role"] != "decision":
+        parts.append(("and " if signal else "because ") + _decided(decision))
     if not signal and not decision:
         parts.append("for reasons that are not in the archive")
     return f"On {clock(event)} {', '.join(parts)}."
@@ -78,13 +67,40 @@ def proof(document: Document) -> dict[str, Any]:
 def _what(document: Document) -> str:
     event = document["event"]
     payload = _payload(event)
-    who = payload.get("account_id") or event["stream_id"]
-    side = str(payload.get("side", "")).lower()
-    if event["role"] == "trade" and side in ("buy", "sell"):
-        verb = "went long" if side == "buy" else "went short"
-        done = words(payload, "{quantity} {symbol}", "at {price}")
-        return f"{who or 'an account'} {verb} {done}"
+    who = payload.get("account_id") or event["stream_id"] or "somebody"
+    match event["role"]:
+        case "signal":
+            return _signalled(event)
+        case "decision":
+            return _decided(event)
+        case "trade":
+            verb = {"buy": "bought", "sell": "sold"}.get(str(payload.get("side")).lower(), "traded")
+            return " ".join([who, verb, words(payload, "{quantity} {symbol}", "at {price}")]) + (
+                _position(document)
+            )
+        case "order_request":
+            return f"{who} ordered to {trade(payload)}"
     return f"{event['event_type'] or 'something'} happened ({content(event) or 'no content'})"
+
+
+def _signalled(signal: Mapping[str, Any]) -> str:
+    payload = _payload(signal)
+    who = payload.get("strategy_id") or signal["source_service"] or "a strategy"
+    said = words(payload, "{side}", "with confidence {confidence}", "({reason})")
+    return f"strategy {who} signalled {said}"
+
+
+def _decided(decision: Mapping[str, Any]) -> str:
+    said = words(_payload(decision), "{decision} it", "({reason})")
+    return f"risk {said or 'decided'}"
+
+
+def _position(document: Document) -> str:
+    """What the position was afterwards, if a service said so."""
+    for step in document["effects"]:
+        if step["event"]["role"] == "position_update":
+            return words(_payload(step["event"]), " (then {side} {size})")
+    return ""
 
 
 def _part(label: str, event: Mapping[str, Any] | None, found_by: str | None) -> list[str]:

@@ -63,8 +63,9 @@ def incidents(
     """Show holes, identities and business keys that were applied twice; exit 1 if there are any."""
     settings = load_settings()
     found = asyncio.run(_incidents(settings, limit))
-    output.rows(found, _INCIDENT_COLUMNS)
-    if not found:
+    if found or output.format != "table":
+        output.rows(found, _INCIDENT_COLUMNS)
+    else:
         output.note("no incidents")
     return int(bool(found))
 

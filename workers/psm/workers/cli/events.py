@@ -20,6 +20,7 @@ from psm.workers.archive_reads import (
     LIMIT_MAX,
     ArchiveReads,
     Filter,
+    Page,
     UnknownCorrelationError,
 )
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
@@ -33,8 +34,16 @@ _COLUMNS = (
 _STATS_COLUMNS = (
     "js_stream", "event_type", "source_service", "events", "streams", "bytes", "first_at", "last_at"
 )  # fmt: skip
+_decoder = msgspec.json.Decoder(float_hook=str)
 _SINCE = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Lines(msgspec.Struct, frozen=True):
+    events: list[msgspec.Raw]
+
+
+_lines = msgspec.json.Decoder(_Lines)
 
 
 def events(
@@ -57,17 +66,19 @@ def events(
         limit=limit,
     )
 
-    async def read() -> tuple[list[dict[str, Any]], int | None]:
+    async def read() -> Page:
         async with reading(load_settings()) as archive:
-            page = await archive.events(wanted)
-        return [msgspec.json.decode(event) for event in page.events], page.next_sequence
+            return await archive.events(wanted)
 
-    found, following = asyncio.run(read())
-    output.rows(found, _COLUMNS)
-    if not found:
+    page = asyncio.run(read())
+    if output.format != "table":
+        output.rows(page.events, ())
+    elif page.events:
+        output.rows(map(as_read, page.events), _COLUMNS)
+    else:
         output.note("no such events")
-    if following is not None:
-        output.note(f"there are more: --from-sequence {following}")
+    if page.next_sequence is not None:
+        output.note(f"there are more: --from-sequence {page.next_sequence}")
 
 
 def trace(
@@ -92,12 +103,13 @@ def trace(
                     raise
                 return await archive.correlation(own)
 
-    document: dict[str, Any] = msgspec.json.decode(asyncio.run(read()))
+    body = asyncio.run(read())
     if output.format == "json":
-        output.document(document)
+        output.document(msgspec.Raw(body))
     elif output.format == "jsonl":
-        output.rows(document["events"], ())
+        output.rows(_lines.decode(body).events, ())
     else:
+        document = as_read(body)
         lines = tree([found["event"] for found in document["events"]])
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         outside = sum(found["relation"] != "correlated" for found in document["events"])
@@ -132,6 +144,12 @@ def stats(
     if counts:
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         output.note(f"incidents: {listed}; see `psm archive incidents`")
+
+
+def as_read(body: bytes) -> dict[str, Any]:
+    """Return a document for people: a number of a payload keeps the digits it was written with."""
+    document: dict[str, Any] = _decoder.decode(body)
+    return document
 
 
 @contextlib.asynccontextmanager

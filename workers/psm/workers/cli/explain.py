@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.workers import explanation
-from psm.workers.cli.events import reading
+from psm.workers.cli.events import as_read, reading
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.past import At, AtSequence, LogTime, show_figure
 from psm.workers.config import load_settings
@@ -45,17 +45,16 @@ def explain(
             subject, field, at_sequence, at, log_time=log_time, events=events, output=output
         )
         return
-    document = asyncio.run(_explain(subject))
-    if output.format != "table":
-        output.document(document)
-        return
-    _print(document, output)
+    body = asyncio.run(_explain(subject))
+    if output.format == "table":
+        _print(as_read(body), output)
+    else:
+        output.document(msgspec.Raw(body))
 
 
-async def _explain(event_id: str) -> dict[str, Any]:
+async def _explain(event_id: str) -> bytes:
     async with reading(load_settings()) as archive:
-        document: dict[str, Any] = msgspec.json.decode(await archive.explain(event_id))
-    return document
+        return await archive.explain(event_id)
 
 
 def _print(document: dict[str, Any], output: Output) -> None:

@@ -53,17 +53,21 @@ class Output:
         bool, Parameter(name="--no-color", negative="", help="Plain text; as NO_COLOR does.")
     ] = False
 
-    def document(self, document: Mapping[str, Any]) -> None:
-        """Print one result."""
-        if self.format == "table":
+    def document(self, document: Mapping[str, Any] | msgspec.Raw) -> None:
+        """Print one result; raw JSON keeps its digits, and is never printed as a table."""
+        if self.format == "table" and not isinstance(document, msgspec.Raw):
             self._table(("", ""), ((name, value) for name, value in document.items()), head=False)
         else:
             self._json(document, indent=self.format == "json")
 
-    def rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-        """Print many results; `columns` names the ones a table shows, in order."""
+    def rows(self, rows: Iterable[Mapping[str, Any] | msgspec.Raw], columns: Sequence[str]) -> None:
+        """Print many results; `columns` names the ones a table shows, in order.
+
+        Raw JSON keeps its digits, and is never printed as a table.
+        """
         if self.format == "table":
-            self._table(columns, ([row.get(name) for name in columns] for row in rows))
+            given = (row for row in rows if not isinstance(row, msgspec.Raw))
+            self._table(columns, ([row.get(name) for name in columns] for row in given))
         elif self.format == "json":
             self._json(list(rows), indent=True)
         else:

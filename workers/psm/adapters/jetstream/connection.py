@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -20,8 +22,11 @@ from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError, TransientError
 
-PING_INTERVAL_S = 10
+# A broker that is frozen, or a line that died without a word, is given up after three of these.
+PING_INTERVAL_S = 3
 MAX_OUTSTANDING_PINGS = 2
+# A restarted broker must not meet all of its clients in the same moment.
+RECONNECT_WAIT_S = (0.5, 1.5)
 FIRST_CONNECT_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -78,6 +83,8 @@ async def connect(
     for file in (user_credentials, nkeys_seed):
         if file is not None and not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
             raise ConfigError(f"the NATS credentials file {file} does not exist")
+    # Annotated as int by nats-py, which only sleeps it.
+    reconnect_wait_s: Any = random.uniform(*RECONNECT_WAIT_S)  # noqa: S311 - spreads clients
     opening = asyncio.ensure_future(
         client.connect(
             addresses,
@@ -91,7 +98,7 @@ async def connect(
             inbox_prefix=inbox_prefix,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=1,
+            reconnect_time_wait=reconnect_wait_s,
             connect_timeout=2,
             ping_interval=PING_INTERVAL_S,
             max_outstanding_pings=MAX_OUTSTANDING_PINGS,

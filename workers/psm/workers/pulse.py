@@ -34,12 +34,16 @@ class Pulse:
         """
         self._checks = dict(checks)
         self._problems: dict[str, str] = dict.fromkeys(self._checks, "not asked yet")
+        self._asking: dict[str, float] = {}  # since when, by system
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong, by system; empty when all of them answer."""
-        return dict(self._problems)
+        now = asyncio.get_running_loop().time()
+        # A check that ran out of time may need long to give up; that it did is known already.
+        late = (name for name, since in self._asking.items() if now - since > ANSWER_S)
+        return dict.fromkeys(late, f"no answer within {ANSWER_S:g} s") | self._problems
 
     async def __aenter__(self) -> Pulse:
         """Start to ask."""
@@ -60,7 +64,9 @@ class Pulse:
             _, self._tasks = await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN_S)
 
     async def _ask(self, name: str, check: Check) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            self._asking[name] = loop.time()
             try:
                 async with asyncio.timeout(ANSWER_S):
                     await check()
@@ -68,6 +74,7 @@ class Pulse:
                 self._problems[name] = str(error) or f"no answer within {ANSWER_S:g} s"
             else:
                 self._problems.pop(name, None)
+            del self._asking[name]
             await asyncio.sleep(EVERY_S)
 
 

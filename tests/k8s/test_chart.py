@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client.exposition import generate_latest
 from tests.k8s.tools import CHART, helm, pod_specs, render
 
+from psm.adapters import telemetry
 from psm.workers.cli import build
 from psm.workers.cli.config import settings_schema
 from psm.workers.config import load_settings
@@ -62,12 +65,15 @@ def test_every_manifest_is_valid_kubernetes(arguments: tuple[str, ...]) -> None:
 
 
 def test_processes_are_all_there() -> None:
-    """Worker, projector and archive once and never twice at a time, two API pods, both jobs as hooks."""
+    """Projector and archive never twice at a time, workers and API twice, both jobs as hooks."""
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in render()}
-    for name in ("psm-worker", "psm-projector", "psm-archive"):
+    for name in ("psm-projector", "psm-archive"):
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert by_name["Deployment", "psm-api"]["spec"]["replicas"] == 2
+    for name in ("psm-api", "psm-worker"):
+        spec = by_name["Deployment", name]["spec"]
+        assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+        assert ("PodDisruptionBudget", name) in by_name
     assert ("Deployment", "psm-marks") not in by_name  # only where it is wanted
     for name in ("psm-streams", "psm-migrate"):
         hooks = by_name["Job", name]["metadata"]["annotations"]
@@ -75,9 +81,44 @@ def test_processes_are_all_there() -> None:
         # What a hook needs must exist before the chart does.
         assert "serviceAccountName" not in by_name["Job", name]["spec"]["template"]["spec"]
     assert by_name["ServiceAccount", "psm"]["automountServiceAccountToken"] is False
-    assert ("PodDisruptionBudget", "psm-api") in by_name
-    alone = {(m["kind"], m["metadata"]["name"]) for m in render("--set", "api.replicas=1")}
-    assert ("PodDisruptionBudget", "psm-api") not in alone
+    alone = render("--set", "api.replicas=1,worker.replicas=1")
+    assert "PodDisruptionBudget" not in {manifest["kind"] for manifest in alone}
+
+
+def test_workers_scale_without_being_told_their_partitions() -> None:
+    """Any number of pods is one fleet, with time to hand over."""
+    (worker,) = [
+        manifest
+        for manifest in render("--set", "worker.replicas=7")
+        if manifest["metadata"]["name"] == "psm-worker" and manifest["kind"] == "Deployment"
+    ]
+    pod = worker["spec"]["template"]["spec"]
+    assert worker["spec"]["replicas"] == 7
+    assert "PSM_WORKER_PARTITIONS" not in {v["name"] for v in pod["containers"][0]["env"]}
+    assert pod["terminationGracePeriodSeconds"] == 60
+
+
+def test_alerts_name_metrics_that_exist() -> None:
+    """Off by default; the rules are about metrics that a worker really has."""
+    assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
+    values = ("--set", "alerts.enabled=true,alerts.labels.release=prometheus")
+    (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    asked = {
+        name
+        for group in rule["spec"]["groups"]
+        for alert in group["rules"]
+        for name in re.findall(r"psm_[a-z_]+", alert["expr"])
+    }
+    instruments = telemetry.setup("test", env="development")
+    try:
+        instruments.metrics.fleet(members=1, owned=1, unowned=0)
+        instruments.metrics.fenced(0)
+        exposed = generate_latest(instruments.registry).decode()
+    finally:
+        instruments.shutdown()
+    assert asked
+    assert asked <= {line.split("{")[0].split(" ")[0] for line in exposed.splitlines()}
 
 
 @VARIANTS
@@ -174,7 +215,7 @@ def test_overrides_arrive() -> None:
     [
         ((), "postgres.existingSecret"),
         ((*POSTGRES, "--set", "workers.replicas=2"), "workers"),
-        ((*POSTGRES, "--set", "worker.replicas=2"), "replicas"),
+        ((*POSTGRES, "--set", "worker.replicas=0"), "replicas"),
         ((*POSTGRES, "--set", "settings.PSM_HTTP_PROT=1"), "PSM_HTTP_PROT"),
         ((*POSTGRES, "--set", "settings.PSM_REPLICAS=2"), "PSM_REPLICAS"),
         ((*POSTGRES, "--set", "settings.PSM_NATS_PASSWORD=x"), "PSM_NATS_PASSWORD"),

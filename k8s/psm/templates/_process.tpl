@@ -1,4 +1,5 @@
-{{/* A Deployment that follows a stream: exactly one pod, replaced only after it ended. */}}
+{{/* A Deployment that follows a stream: exactly one pod, replaced only after it ended; or a fleet
+     of `replicas`, whose pods hand their partitions over to each other. */}}
 {{- define "psm.follower" -}}
 {{- $name := printf "%s-%s" (include "psm.fullname" .root) .component -}}
 apiVersion: apps/v1
@@ -8,8 +9,15 @@ metadata:
   labels:
     {{- include "psm.labels" . | nindent 4 }}
 spec:
+  {{- if .replicas }}
+  replicas: {{ .replicas }}
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+  {{- else }}
   replicas: 1
   strategy: {type: Recreate}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "psm.selector" . | nindent 6 }}
@@ -23,8 +31,18 @@ spec:
       {{- end }}
     spec:
       serviceAccountName: {{ include "psm.fullname" .root }}
-      # A clean stop commits, and saves what changed.
+      # A clean stop commits, and saves what changed; a worker hands over first. SIGTERM begins it
+      # at once: nothing is routed to these pods, so there is nothing to wait for before.
       terminationGracePeriodSeconds: 60
+      {{- if .replicas }}
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "psm.selector" . | nindent 14 }}
+      {{- end }}
       {{- include "psm.pod" . | nindent 6 }}
       containers:
         - name: {{ .component }}

@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
-PURE := tests/unit tests/property tests/replay tests/simulation
+PURE := tests/unit tests/contracts tests/property tests/replay tests/simulation
 # The real nats CLI, if scripts/build_nats_cli.sh has built it.
 PSM_TEST_NATS_CLI ?= $(lastword $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/psm/nats-cli-*/nats))
 export PSM_TEST_NATS_CLI
@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	properties bench locks clean
+	schemas-check properties bench locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,10 +48,10 @@ test: $(STAMP)  ## Run all tests, on real servers
 test-pure: $(STAMP)  ## Run the tests that need no server
 	$(BIN)/pytest $(PYTEST_ARGS) $(wildcard $(PURE))
 
-check: lint types layers schemas-diff fast  ## Run what CI runs before the full tests
+check: lint types layers schemas-diff schemas-check fast  ## Run what CI runs before the full tests
 
 fast: $(STAMP)  ## Run the quick tests: unit and replay
-	$(BIN)/pytest --quiet $(PYTEST_ARGS) $(wildcard tests/unit tests/replay)
+	$(BIN)/pytest --quiet $(PYTEST_ARGS) $(wildcard tests/unit tests/contracts tests/replay)
 
 lint: $(STAMP)  ## Check style and formatting, and that the domain is pure
 	$(BIN)/ruff check
@@ -73,6 +73,9 @@ schemas: $(STAMP)  ## Write the JSON Schemas of events and updates
 
 schemas-diff: $(STAMP)  ## Fail if the schemas in git are not those of the code
 	$(BIN)/python scripts/make_schemas.py --check
+
+schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what breaks others
+	$(BIN)/python -m scripts.check_schemas
 
 properties: $(STAMP)  ## Run the property tests with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest $(PYTEST_ARGS) tests/property

@@ -1,7 +1,7 @@
-"""Write the JSON Schema of every event and update, or check that the files are up to date.
+"""Write the JSON Schemas and the AsyncAPI document, or check that the files are up to date.
 
-A published file never changes: a new shape gets a new version. `--check` shows the difference and
-exits 1.
+A new shape gets a new version (`make schemas-check`); files of released versions stay beside it.
+`--check` shows the difference and exits 1.
 """
 
 from __future__ import annotations
@@ -12,17 +12,35 @@ import json
 import sys
 from pathlib import Path
 
-from psm.contracts import registry
+from psm.contracts import asyncapi, registry
 
+ROOT = Path(__file__).parents[1]
 FOLDER = Path(registry.__file__).parent / "schemas"
+RELEASED = ROOT / "schemas" / "released"
+ASYNCAPI = ROOT / "docs" / "asyncapi.json"
 
 
 def rendered() -> dict[str, str]:
     """Return the text of every schema file by its path below the folder."""
-    return {
-        path: json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        for path, schema in sorted(registry.schemas().items())
+    released = {
+        path.relative_to(RELEASED).as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in RELEASED.rglob("*.json")
     }
+    schemas = {**released, **registry.schemas()}
+    return {path: _text(schema) for path, schema in sorted(schemas.items())}
+
+
+def _text(document: object) -> str:
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def document_difference() -> list[str]:
+    """Return the unified diff from the AsyncAPI document there is to what it should be."""
+    before = ASYNCAPI.read_text(encoding="utf-8") if ASYNCAPI.exists() else ""
+    name = ASYNCAPI.relative_to(ROOT).as_posix()
+    after = _text(asyncapi.document())
+    lines = (before.splitlines(keepends=True), after.splitlines(keepends=True))
+    return list(difflib.unified_diff(*lines, f"a/{name}", f"b/{name}"))
 
 
 def difference(folder: Path) -> list[str]:
@@ -59,8 +77,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="show the difference, write nothing")
     if not parser.parse_args().check:
         print(f"{write(FOLDER)} schemas written to {FOLDER}", file=sys.stderr)
+        ASYNCAPI.write_text(_text(asyncapi.document()), encoding="utf-8")
         return 0
-    lines = difference(FOLDER)
+    lines = difference(FOLDER) + document_difference()
     sys.stdout.writelines(lines)
     return 1 if lines else 0
 

@@ -142,7 +142,7 @@ def _schema(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _readable(schema: Any) -> Any:
     """Return the schema with decimals as what is read: a string, or a bare number's literal."""
-    if isinstance(schema, list):
+    if isinstance(schema, list | tuple):
         return [_readable(item) for item in schema]
     if not isinstance(schema, dict):
         return schema

@@ -6,7 +6,7 @@ The first step is the flat 0.x draft, an event without envelope, for `TradeExecu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from psm.contracts.errors import ContractError
@@ -54,3 +54,9 @@ def upcast_flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _number_text(value: Any) -> Any:
     assert not isinstance(value, float), "numbers keep their literal text"
     return str(value) if type(value) is int else value
+
+
+STEPS: dict[tuple[str, int], Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    (event_type, 0): upcast_flat for event_type in FLAT_EVENT_TYPES
+}
+"""From (event type, major version) to the next major: the whole event's fields in, and out."""

@@ -1,0 +1,230 @@
+"""The AsyncAPI 3.0 document of every subject: who publishes what where, in which shape.
+
+Made from the registry, so it cannot forget an event type. `make schemas` writes it to
+docs/asyncapi.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from psm.contracts import deprecations, events, registry, updates
+from psm.contracts.registry import kinds, version_of
+
+_READS = ("state", "positions", "margin", "orders")
+_UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_ABOUT = {
+    "stream_id": "Account or portfolio: letters, digits, `_` and `-`, at most 64.",
+    "partition": "Partition of the log that the account is in.",
+    "symbol": "Symbol, percent-encoded where NATS forbids a character.",
+    "timeframe": "Length of a candle, such as `1m`.",
+    "strategy_id": "Strategy, percent-encoded.",
+    "account_id": "Account, percent-encoded.",
+    "severity": "info, warning, error or critical.",
+    "order_id": "Order, percent-encoded.",
+    "exchange": "Exchange, percent-encoded.",
+}
+_RECORDED = {
+    "marketdata.ticker.{symbol}": "market_data",
+    "marketdata.candle.{symbol}.{timeframe}": "market_data",
+    "signals.strategy.{strategy_id}.{symbol}": "signal_generated",
+    "risk.decision.{account_id}": "risk_decision",
+    "risk.alert.{severity}": "alert",
+    "orders.command.{account_id}": "order_request",
+    "orders.status.{order_id}": "order_result",
+    "fills.exchange.{exchange}.{symbol}": "recorded",
+    "fills.internal.{order_id}": "position_update",
+}
+
+
+def document() -> dict[str, Any]:
+    """Return the document."""
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    for address, names, action, text in _traffic():
+        name = _key(address)
+        channels[name] = _channel(address, names, text)
+        operations[f"{action}.{name}"] = _operation(action, name)
+    for read in _READS:
+        _request(read, channels, operations)
+    messages = {name: _message(name, kind) for name, kind in kinds().items()}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Portfolio & State Manager",
+            "version": registry.SCHEMA_VERSION,
+            "description": (
+                "Subjects of PSM on NATS. `receive` is what PSM reads, folds or records; `send` "
+                "is what it publishes after the commit. Schemas are versioned per event type."
+            ),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {
+            "messages": messages | _plain_messages(),
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
+    """Address, event types, what PSM does there, and what it is for."""
+    log = [kind.__name__ for kind in get_args(events.AccountEvent | events.OperatorEvent)]
+    yield "trades.{stream_id}", log, "receive", "The account's events, numbered 1, 2, 3: the log."
+    yield "marks.{symbol}", ["MarkPriceUpdated"], "receive", "Mark prices; numbers need only rise."
+    yield "instruments.{symbol}", ["InstrumentDefined"], "receive", "What a symbol is."
+    yield "control.rules", ["RulesEnabled"], "receive", "From which point on which rules hold."
+    for address, name in _RECORDED.items():
+        yield address, [name], "receive", "Recorded for audit and replay; never folded."
+    for kind, middle in updates.KINDS.items():
+        update = [kind.__name__]
+        yield f"psm.{middle}", update, "send", "For core subscribers: fast, at most once."
+        durable = f"psm.{middle}.{{partition}}.{{stream_id}}"
+        yield durable, update, "send", "The same, durable in the JetStream stream PSM."
+
+
+def _channel(address: str, names: Iterable[str], text: str) -> dict[str, Any]:
+    parameters = [part[1:-1] for part in address.split(".") if part.startswith("{")]
+    channel: dict[str, Any] = {
+        "address": address,
+        "description": text,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+    }
+    if parameters:
+        channel["parameters"] = {name: {"description": _ABOUT[name]} for name in parameters}
+    return channel
+
+
+def _operation(action: str, channel: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
+
+
+def _request(read: str, channels: dict[str, Any], operations: dict[str, Any]) -> None:
+    """A read by request and reply; the answer comes to the inbox that the request names."""
+    name, inbox = f"psm.get.{read}", f"psm.get.{read}.reply"
+    text = f"Read: {read}. The body is the account id; the answer is that of the HTTP API."
+    channels[name] = _channel(name, ["account_id"], text)
+    channels[inbox] = {
+        "address": None,
+        "messages": {"document": {"$ref": "#/components/messages/document"}},
+    }
+    operations[f"receive.{name}"] = _operation("receive", name) | {
+        "reply": {"channel": {"$ref": f"#/channels/{inbox}"}}
+    }
+
+
+def _message(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    version = version_of(name)
+    event = {
+        "type": "object",
+        "properties": {
+            "event_type": {"const": name},
+            "payload": {"$ref": f"#/components/schemas/{name}"},
+        },
+    }
+    message = {
+        "name": name,
+        "title": f"{name} {version}",
+        "summary": (kind.__doc__ or name).strip().partition("\n")[0],
+        "payload": {"allOf": [{"$ref": "#/components/schemas/Envelope"}, event]},
+        "x-schema-version": version,
+    }
+    return message | {
+        f"x-{key}": value for key, value in deprecations.metadata(name, version).items()
+    }
+
+
+def _plain_messages() -> dict[str, Any]:
+    return {
+        "recorded": {
+            "name": "recorded",
+            "title": "Any event",
+            "summary": "An event of any type, kept as it is.",
+            "payload": {"$ref": "#/components/schemas/Envelope"},
+        },
+        "account_id": {
+            "name": "account_id",
+            "contentType": "text/plain",
+            "summary": "An account id.",
+            "payload": {"type": "string"},
+        },
+        "document": {
+            "name": "document",
+            "summary": "The document of the read, or headers `Nats-Service-Error*`.",
+            "payload": {"type": "object"},
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    """Every payload's schema; what they share by reference stands beside them."""
+    found: dict[str, Any] = {"Envelope": _ENVELOPE}
+    for path, schema in registry.schemas().items():
+        for name, shared in schema.get("$defs", {}).items():
+            found[name] = _linked(shared)
+        own = {key: value for key, value in schema.items() if key not in ("$defs", "$schema")}
+        found[path.partition("/")[0]] = _linked(own)
+    return found
+
+
+def _linked(schema: Any) -> Any:
+    """The schema with its references as this document needs them."""
+    if isinstance(schema, list):
+        return [_linked(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: value.replace("#/$defs/", "#/components/schemas/")
+        if key == "$ref" and isinstance(value, str)
+        else _linked(value)
+        for key, value in schema.items()
+    }
+
+
+def _key(address: str) -> str:
+    return address.replace("{", "").replace("}", "")
+
+
+_ENVELOPE: dict[str, Any] = {
+    "title": "Envelope",
+    "description": "What surrounds every payload. Unknown further fields are kept and hashed.",
+    "type": "object",
+    "required": ["event_id", "event_type", "timestamp", "schema_version", "payload"],
+    "properties": {
+        "event_id": {
+            "type": "string",
+            "pattern": _UUID,
+            "description": "Identity; a repeated event is byte-identical.",
+        },
+        "event_type": {"type": "string", "minLength": 1, "maxLength": 128},
+        "stream_id": {
+            "type": "string",
+            "description": "Account or portfolio, or encoded symbol; optional where recorded.",
+        },
+        "sequence_number": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Place in the stream from 1; 0 in an update of an account without any.",
+        },
+        "timestamp": {
+            "type": "string",
+            "format": "date-time",
+            "description": "UTC, up to microseconds; explains, never orders.",
+        },
+        "schema_version": {"type": "string", "pattern": r"^\d+(\.\d+){0,2}$"},
+        "payload": {"type": "object"},
+        "source_service": {"type": "string"},
+        "user_id": {"type": "string"},
+        "correlation_id": {"type": "string", "description": "Same trade or session."},
+        "causation_id": {"type": "string", "description": "The event that caused this one."},
+        "metadata": {
+            "type": "object",
+            "description": "Kept, hashed, never interpreted; `deprecated` is a notice.",
+        },
+    },
+}

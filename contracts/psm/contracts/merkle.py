@@ -45,6 +45,12 @@ class Frontier:
             self._roots.append(node_hash(left, right))
             size //= 2
 
+    def copy(self) -> Frontier:
+        """Return a tree that goes on by itself."""
+        copied = Frontier()
+        copied.size, copied._roots = self.size, list(self._roots)
+        return copied
+
     def root(self) -> bytes:
         """Return the root of all leaves so far."""
         if not self._roots:

@@ -55,6 +55,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("fleet", f"{_HERE}.fleet:fleet", _OPERATE, "Show the workers, and who runs which partition."),
     ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
     ("audit", f"{_HERE}.audit:audit", _OPERATE, "Is the log whole, and does everything agree?"),
+    ("anchor", f"{_HERE}.anchor:app", _OPERATE, "Signed roots of the log, outside its reach."),
     ("views", f"{_HERE}.views:app", _OPERATE, "Lag of the views, and rebuilding them."),
     ("migrate", f"{_HERE}.migrate:app", _OPERATE, "Bring the database schema up to date."),
     ("config", f"{_HERE}.config:app", _OPERATE, "Show, check and document the settings."),

@@ -1,0 +1,120 @@
+"""Ed25519 keys of anchors, from files: the private one is for its owner's eyes only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from psm.contracts.errors import ConfigError
+
+_PRIVATE_MODE = 0o600
+
+
+class Keyring:
+    """The public keys that anchors may be signed with, by their ids."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+        self._keys = {key_id(key): key for key in keys}
+
+    def verifies(self, name: str, signature: bytes, signed: bytes) -> bool:
+        """Return whether the key `name` is known and made this signature."""
+        key = self._keys.get(name)
+        if key is None:
+            return False
+        try:
+            key.verify(signature, signed)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """Return the first 16 hex digits of SHA-256 of the raw public key."""
+    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def generate(path: Path) -> tuple[Path, str]:
+    """Make a key pair at `path` and `path`.pub; return the public key's path and id.
+
+    Raises:
+        ConfigError: one of the files is there already, or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    public = path.with_name(f"{path.name}.pub")
+    _write(
+        path,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        _PRIVATE_MODE,
+    )
+    _write(
+        public,
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        0o644,
+    )
+    return public, key_id(key.public_key())
+
+
+def load_private(path: Path) -> Ed25519PrivateKey:
+    """Return the private key in a PEM file that only its owner may read.
+
+    Raises:
+        ConfigError: it is absent, readable by others, or no Ed25519 key.
+    """
+    data = _read(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigError(f"{path} may be read by others (mode {mode:04o}); run chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path} holds no private key in PEM form") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path} holds no Ed25519 key; make one with psm anchor keygen")
+    return key
+
+
+def load_public(path: Path) -> Ed25519PublicKey:
+    """Return the public key in a PEM file.
+
+    Raises:
+        ConfigError: it is absent or no Ed25519 key.
+    """
+    try:
+        key = serialization.load_pem_public_key(_read(path))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path} holds no public key in PEM form") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{path} holds no Ed25519 key")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

@@ -228,10 +228,12 @@ class Fleet:
         """Return whether this worker is a member, knows the others and was there a moment ago."""
         if self._told is None or self._listed_at is None or not self._connected:
             return False
-        # The first moments belong to those that start together with this one.
-        since_joined = now - self._joined_at
-        new = since_joined < self._settings.settle_s and self._me.pinned is None
-        return not new and not self._lapsed(now)
+        if self._lapsed(now):
+            return False
+        # Others that start together with this one may still be coming. But nobody waits for that
+        # whose owner leaves.
+        new = now - self._joined_at < self._settings.settle_s and self._me.pinned is None
+        return not new or any(member.leaving for member in self._view.others().values())
 
     def _lapsed(self, now: float) -> bool:
         """Return whether the own key may have ended: the last renewal is too long ago."""

@@ -55,6 +55,18 @@ class HeadStore(Protocol):
         """Return the partition's log heads, ascending."""
 
 
+class NoHeads:
+    """`HeadStore` where there is no PostgreSQL: the broker's own count is compared all the same."""
+
+    async def read(self, partition: int) -> Heads:
+        """Return nothing to compare with."""
+        return Heads(newest=None, chains={})
+
+    async def history(self, partition: int) -> list[LogHead]:
+        """Return nothing."""
+        return []
+
+
 class PostgresHeads:
     """`HeadStore` of one process; connects when it is first asked."""
 
@@ -93,7 +105,7 @@ class Guard:
     def __init__(
         self, nc: Client, partition: int, metrics: Metrics, store: HeadStore | None
     ) -> None:
-        """`store` None: only what the broker has is compared."""
+        """`store` None: nothing is compared, damage that recovery finds is named all the same."""
         self._nc = nc
         self._partition = partition
         self._metrics = metrics
@@ -104,7 +116,7 @@ class Guard:
         """Run the recovery; raise `LogDamagedError` with the first damaged event named."""
         reading = asyncio.create_task(self._read())
         try:
-            hole = await damage.first_hole(self._nc)
+            hole = await damage.first_hole(self._nc) if self._store is not None else None
             if hole is not None:
                 raise self._refused(f"the log lost messages, the first is log sequence {hole}")
             recovered = await recovery.run(books)

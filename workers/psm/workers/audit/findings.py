@@ -22,6 +22,7 @@ _NEXT = {
     "update_altered": "decide with a backup which is right, the log or PSM",
     "update_missing": "PSM lost it: restore PSM from a backup",
     "update_unexplained": "the log lost or altered the event it came from: restore the log",
+    "updates_lost": "restore the newer PSM; without one, see 'A damaged log' in docs/runbook.md",
     "commit_broken": "PSM lost messages: restore PSM from a backup",
     "refold_failed": "repair the log first, then audit again",
     "consumer_hides": "a replica is damaged: `psm audit --replica all` names it",

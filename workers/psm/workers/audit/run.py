@@ -15,6 +15,7 @@ from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, Transie
 from psm.domain.books import Books
 from psm.projections import heads
 from psm.projections.current_state import CURRENT_STATE
+from psm.projections.heads import LogHead
 from psm.workers.audit.findings import Finding, Findings, Report, ranges
 from psm.workers.audit.published import PublishedUpdates
 from psm.workers.audit.refold import Evidence, Refold
@@ -166,6 +167,7 @@ class Audit:
             written = max((head.log_sequence for head in logs), default=0)
             self._tail(partition, written, "PostgreSQL was written up to", last)
             self._tail(partition, committed, "updates are committed up to", last)
+            await self._rolled_back(partition, logs, committed)
         books = Books(
             partitions=self._partitions,
             partition=partition,
@@ -210,6 +212,23 @@ class Audit:
             cursor = load_cursor(newest.data)
             return cursor.log_sequence, newest.sequence + cursor.updates
         return (target.log_sequence, target.stream_sequence) if target else (0, 0)
+
+    async def _rolled_back(self, partition: int, logs: list[LogHead], committed: int) -> None:
+        """Note a PSM that ends before what the projector has read of it."""
+        if not logs or logs[-1].log_sequence <= committed:
+            return
+        end = (await stream_info(self._nc, PSM)).last_sequence
+        self._findings.add(
+            Finding(
+                code="updates_lost",
+                stream=PSM,
+                sequence=end + 1,
+                partition=partition,
+                expected=f"updates up to log sequence {logs[-1].log_sequence}, which the "
+                f"projector read at PSM sequence {logs[-1].stream_sequence}",
+                found=f"updates up to log sequence {committed}; PSM ends at {end}",
+            )
+        )
 
     def _tail(self, partition: int, expected: int, what: str, last: int) -> None:
         if expected <= last:

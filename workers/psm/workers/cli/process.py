@@ -14,7 +14,7 @@ from psm.adapters.jetstream import connect
 from psm.adapters.telemetry import Readiness, Telemetry
 from psm.contracts.errors import ConfigError
 from psm.workers.config import Settings, partitions_of
-from psm.workers.guard import PostgresHeads
+from psm.workers.guard import HeadStore, NoHeads, PostgresHeads
 from psm.workers.pulse import Check, Pulse
 
 
@@ -72,10 +72,12 @@ class Process:
         self._stack.callback(pool.terminate)
         return pool
 
-    def open_heads(self) -> PostgresHeads | None:
+    def open_heads(self) -> HeadStore | None:
         """Return what the log is compared with at a start; None where that is off."""
-        if not self._settings.heads_check or self._settings.postgres_dsn is None:
+        if not self._settings.heads_check:
             return None
+        if self._settings.postgres_dsn is None:
+            return NoHeads()
         heads = PostgresHeads(self._settings.postgres_dsn)
         self._stack.callback(heads.close)
         return heads

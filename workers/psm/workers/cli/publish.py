@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.adapters.jetstream import connect
-from psm.contracts import codec
+from psm.contracts import codec, recorded
 from psm.contracts.drafts import draft_of
 from psm.contracts.errors import ConfigError, ConflictError, ContractError
 from psm.contracts.publisher import Publisher
@@ -88,7 +88,9 @@ class _Job:
         for number, text in _numbered(lines):
             try:
                 line = _line(number, text)
-                if _is_recorded(line):
+                if line.subject is not None and _is_recorded(line):
+                    if self._validate:
+                        recorded.check(line.subject, line.body)
                     self.summary.recorded += 1
                 else:
                     _matched(line, draft_of(line.body, validate=self._validate).subject)

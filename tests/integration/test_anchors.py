@@ -53,12 +53,13 @@ class Custody:
         key = ["--public-key", str(self.public)]
         if arguments[0] == "create":
             key = ["--key", str(self.key)]
-        out, err = io.StringIO(), io.StringIO()
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
         line = ["anchor", *arguments, "--anchors", str(self.anchors), *key, "-o", "json"]
         # In a thread of this process: an interpreter per command would take most of the time.
         with redirect_stdout(out), redirect_stderr(err):
             code = await asyncio.to_thread(main, line)
-        return code, json.loads(out.getvalue()) if out.getvalue() else None, err.getvalue()
+        printed, said = (stream.buffer.getvalue().decode() for stream in (out, err))
+        return code, json.loads(printed) if printed else None, said
 
     async def messages(self) -> list[Message]:
         """Return the log: public subjects and bodies."""

@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check properties bench locks clean
+	schemas-check properties chaos bench locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what
 
 properties: $(STAMP)  ## Run the property tests with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest $(PYTEST_ARGS) tests/property
+
+chaos: $(STAMP)  ## Inject faults into real processes, the long form; see docs/faults.md
+	PSM_TEST_CHAOS=long $(BIN)/pytest $(PYTEST_ARGS) -m chaos
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

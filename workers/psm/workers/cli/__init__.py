@@ -54,6 +54,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("validate", f"{_HERE}.validate:validate", _LOG, "Replay twice; every hash must agree."),
     ("fleet", f"{_HERE}.fleet:fleet", _OPERATE, "Show the workers, and who runs which partition."),
     ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
+    ("dlq", f"{_HERE}.dlq:app", _OPERATE, "Streams that stopped, and letting them go on."),
     ("audit", f"{_HERE}.audit:audit", _OPERATE, "Is the log whole, and does everything agree?"),
     ("anchor", f"{_HERE}.anchor:app", _OPERATE, "Signed roots of the log, outside its reach."),
     ("views", f"{_HERE}.views:app", _OPERATE, "Lag of the views, and rebuilding them."),

@@ -110,6 +110,14 @@ async def migrate(
             return names
 
 
+def roles_sql() -> str:
+    """Return the statements that make the roles of the event archive; the schema's owner runs them.
+
+    No migration does: the right to create roles is the cluster's, not the database's.
+    """
+    return (files(__package__) / "roles.sql").read_text("utf-8")
+
+
 async def status(
     dsn: str, *, migrations: Sequence[Migration] | None = None
 ) -> list[MigrationStatus]:

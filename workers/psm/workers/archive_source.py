@@ -146,6 +146,7 @@ class Source:
         await self._check(info.first_sequence, info.last_sequence)
         if info.first_sequence > self._position + 1:
             self._hole(self._position + 1, info.first_sequence - 1)
+            self._position = info.first_sequence - 1
         return OrderedReader(
             self._nc,
             self.js_stream,

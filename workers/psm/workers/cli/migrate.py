@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import msgspec
@@ -40,3 +41,9 @@ def status(*, output: Output = DEFAULT_OUTPUT) -> int:
     found = asyncio.run(migrate.status(dsn))
     output.rows((msgspec.structs.asdict(row) for row in found), ("name", "state", "applied_at"))
     return int(any(row.state in {"pending", "changed"} for row in found))
+
+
+@app.command
+def roles() -> None:
+    """Print the SQL that makes roles which may add to the event archive, or read it."""
+    sys.stdout.write(migrate.roles_sql())

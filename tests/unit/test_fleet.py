@@ -139,6 +139,10 @@ async def test_pinned_partitions_are_left_to_their_worker() -> None:
     assert cluster["fixed"].holds == {0, 1}
     assert cluster["a"].holds | cluster["b"].holds == set(range(2, PARTITIONS))
     assert cluster.each_has_one()
+    cluster["fixed"].fleet.leave()
+    await cluster.run(1)
+    assert cluster["fixed"].holds == set()
+    assert cluster.each_has_one()
 
 
 async def test_two_pinned_to_the_same_partition_both_run_it() -> None:

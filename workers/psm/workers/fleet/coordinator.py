@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -256,10 +256,17 @@ class Fleet:
         for entry in entries:
             self._learn(entry)
         self._view.compare({entry.id for entry in entries})
-        if not any(entry.member for entry in entries if entry.id == self._me.id):
+        if self._is_gone(entries):
             # Expired, or somebody thought us gone: come back, and give way where others are now.
             self._contested = True
             await self._tell()
+
+    def _is_gone(self, entries: Sequence[Entry]) -> bool:
+        """Return whether the own key has ended or was deleted; the answer may be a little old."""
+        for entry in entries:
+            if entry.id == self._me.id:
+                return entry.member is None and entry.revision > self._revision
+        return self._due(self._told_at, "list_s")
 
     def _learn(self, entry: Entry) -> bool:
         """Take in one key; return whether it was news."""

@@ -108,10 +108,9 @@ def _mine(now: Situation) -> tuple[int, ...]:
     """Partitions this worker should have, were everybody to agree."""
     if now.pinned is not None:
         return now.pinned
-    pinned = {number for member in now.others.values() for number in member.pinned or ()}
-    sharing = {now.me} | {
-        member.id for member in now.others.values() if member.pinned is None and not member.leaving
-    }
+    staying = [member for member in now.others.values() if not member.leaving]
+    pinned = {number for member in staying for number in member.pinned or ()}
+    sharing = {now.me} | {member.id for member in staying if member.pinned is None}
     free = tuple(number for number in range(now.partitions) if number not in pinned)
     return _share(now.me, free, tuple(sorted(sharing)))
 

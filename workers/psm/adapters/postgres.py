@@ -46,6 +46,8 @@ _AWAY = (
     asyncpg.TransactionRollbackError,  # deadlock, serialization
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,  # the old primary after a failover
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we slept too long, see _SERVER_SETTINGS
+    asyncpg.TransactionTimeoutError,
     asyncpg.InternalClientError,
 )
 _CONFIG = (

@@ -1,0 +1,80 @@
+"""What a real PostgreSQL answers when it is disturbed is an error of ours that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from psm.adapters import postgres
+from psm.contracts.errors import TransientError
+
+
+@pytest.fixture
+async def pool(empty_postgres_dsn: str) -> AsyncIterator[postgres.Pool]:
+    pool = await postgres.open_pool(empty_postgres_dsn, name="test")
+    yield pool
+    pool.terminate()
+
+
+@pytest.mark.parametrize("setting", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+@pytest.mark.parametrize("statement", ["SELECT 1", None], ids=["statement", "commit"])
+async def test_session_ended_while_its_owner_slept(
+    pool: postgres.Pool, setting: str, statement: str | None
+) -> None:
+    """A process that slept inside a transaction starts over, whatever it does next."""
+    reached = False
+    with pytest.raises(TransientError):
+        async with postgres.transaction(pool) as connection:
+            await connection.execute(f"SET LOCAL {setting} = '50ms'")
+            await asyncio.sleep(0.3)
+            reached = True
+            if statement is not None:
+                await connection.execute(statement)
+    assert reached
+    async with postgres.acquired(pool) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "40001",
+        "40P01",
+        "53100",
+        "53200",
+        "53300",
+        "55P03",
+        "57014",
+        "57P01",
+        "25006",
+        "25P03",
+        "25P04",
+    ],
+)
+async def test_what_passes_is_transient(pool: postgres.Pool, code: str) -> None:
+    """Conflicts, a full disk, a shutdown, a failover: try again later."""
+    with pytest.raises(TransientError, match=code):
+        async with postgres.transaction(pool) as connection:
+            await connection.execute(
+                f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$"
+            )
+
+
+async def test_terminated_in_the_middle_of_a_transaction(
+    pool: postgres.Pool, empty_postgres_dsn: str
+) -> None:
+    """`pg_terminate_backend` between two statements, and between the last one and the commit."""
+    administrator = await postgres.open_pool(empty_postgres_dsn, name="administrator")
+    try:
+        for statement in ("SELECT 1", None):
+            with pytest.raises(TransientError):
+                async with postgres.transaction(pool) as connection:
+                    pid = await connection.fetchval("SELECT pg_backend_pid()")
+                    async with postgres.acquired(administrator) as other:
+                        assert await other.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+                    if statement is not None:
+                        await connection.execute(statement)
+    finally:
+        administrator.terminate()

@@ -114,6 +114,7 @@ def test_alerts_name_metrics_that_exist() -> None:
     try:
         instruments.metrics.fleet(members=1, owned=1, unowned=0)
         instruments.metrics.fenced(0)
+        instruments.metrics.heads_checked(0, "agreed")
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()

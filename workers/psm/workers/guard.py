@@ -27,7 +27,7 @@ from psm.workers.log_store import PSM, TRADES
 from psm.workers.recovery import Recovered, Recovery
 
 PATIENCE_S = 2.0
-"""How long a partition that is otherwise ready waits for PostgreSQL."""
+"""How long the start of a partition waits for PostgreSQL."""
 
 _NAMED_MAX = 2000
 _log = structlog.get_logger(__name__)
@@ -114,22 +114,18 @@ class Guard:
 
     async def recover(self, recovery: Recovery, books: Books) -> Recovered:
         """Run the recovery; raise `LogDamagedError` with the first damaged event named."""
-        reading = asyncio.create_task(self._read())
+        # Before the cursor is read: what another owner commits meanwhile must not look like a loss.
+        known = await self._read()
         try:
             hole = await damage.first_hole(self._nc) if self._store is not None else None
             if hole is not None:
                 raise self._refused(f"the log lost messages, the first is log sequence {hole}")
             recovered = await recovery.run(books)
-            await asyncio.wait([reading], timeout=PATIENCE_S)
-            if reading.done() and (known := reading.result()) is not None:
+            if known is not None:
                 await self._compare(known, recovered)
-            elif not reading.done():
-                self._left_out(f"PostgreSQL did not answer within {PATIENCE_S:g} s")
         except LogDamagedError as error:
             self._metrics.heads_checked(self._partition, "damaged")
             raise await self._named(error) from error
-        finally:
-            reading.cancel()
         return recovered
 
     def check_live(self, books: Books) -> None:
@@ -139,30 +135,33 @@ class Guard:
             LogDamagedError: the log gives a stream another history than it had.
         """
         pending, self._pending = self._pending, {}
-        for stream_id, head in pending.items():
-            account = books.accounts.get(stream_id)
-            version = account.version if account else 0
-            if version < head.sequence_number:
-                self._metrics.heads_checked(self._partition, "damaged")
-                raise self._refused(
-                    f"{stream_id} has events up to {version} in the log, PostgreSQL knows event "
-                    f"{head.sequence_number} at log sequence {head.log_sequence}"
-                )
-            assert account is not None
-            self._compare_chain(head, version, account.chain_hash)
+        try:
+            for stream_id, head in pending.items():
+                account = books.accounts.get(stream_id)
+                version = account.version if account else 0
+                if account is None or version < head.sequence_number:
+                    raise self._refused(
+                        f"{stream_id} has events up to {version} in the log, PostgreSQL knows "
+                        f"event {head.sequence_number} at log sequence {head.log_sequence}"
+                    )
+                self._compare_chain(head, version, account.chain_hash)
+        except LogDamagedError as error:
+            self._metrics.heads_checked(self._partition, "damaged")
+            raise LogDamagedError(f"{error}; {WHAT_NEXT}") from error
 
     async def _read(self) -> Heads | None:
         if self._store is None:
             return None
         try:
-            return await self._store.read(self._partition)
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._store.read(self._partition)
+        except TimeoutError:
+            reason = f"PostgreSQL did not answer within {PATIENCE_S:g} s"
         except (TransientError, ConfigError) as error:
-            self._left_out(str(error))
-            return None
-
-    def _left_out(self, reason: str) -> None:
+            reason = str(error)
         self._metrics.heads_checked(self._partition, "unavailable")
         _log.warning("heads.not_compared", partition=self._partition, reason=reason)
+        return None
 
     async def _compare(self, known: Heads, recovered: Recovered) -> None:
         if known.newest is not None:
@@ -195,7 +194,6 @@ class Guard:
     def _compare_chain(self, head: ChainHead, version: int, chain_hash: bytes) -> None:
         # Ahead of its head is normal: the projector reads what this worker's predecessor committed.
         if version == head.sequence_number and chain_hash.hex() != head.chain_hash:
-            self._metrics.heads_checked(self._partition, "damaged")
             raise self._refused(
                 f"{head.stream_id}: the hash chain up to event {version} is not the one that "
                 f"PostgreSQL remembers from log sequence {head.log_sequence}: an event was altered"

@@ -147,7 +147,7 @@ async def bounds(
     info = await stream_info(nc, stream)
     begin = int(info.config.get("first_seq") or 1)
     if stream != TRADES or not info.last_sequence:
-        return info.first_sequence, info.last_sequence
+        return max(1, info.first_sequence), info.last_sequence
     if info.first_sequence > begin:
         findings.add(
             Finding(

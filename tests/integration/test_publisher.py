@@ -123,7 +123,11 @@ async def test_junk_and_operator_events_take_no_number(nc: Client) -> None:
         deposit("acc", 1),
     ):
         await raw(nc, junk)
-    dismissed = deposit("acc", event_type="EventDismissed", payload={"log_sequence": 2})
+    dismissed = deposit(
+        "acc",
+        event_type="EventDismissed",
+        payload={"log_sequence": 2, "actor": "ops", "reason": "x"},
+    )
     appended = await port.append(dismissed)
     assert appended.sequence_number is None
     assert (await port.append(dismissed)).duplicate

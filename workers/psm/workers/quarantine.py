@@ -17,11 +17,12 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import get, last_for, last_per_subject, read_range, stream_info
 from psm.contracts import subjects
-from psm.contracts.codec import decode_untyped
+from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.errors import PSMError, TransientError
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
+from psm.domain.operators import judge
 from psm.domain.outcomes import Outcome
 from psm.domain.publish import log_time
 from psm.workers.cursor import load_cursor
@@ -181,6 +182,14 @@ class Case:
             **{name: fields.get(name) for name in ("event_id", "event_type", "schema_version")},
             "body": stored.data.decode(errors="replace"),
         }
+
+    def check(self, body: bytes) -> None:
+        """Make sure that an operator's event would not be refused.
+
+        Raises:
+            ContractError: it would; the text says why.
+        """
+        judge(self.account, decode_envelope(body))
 
     async def trial(self, event_id: str, body: bytes) -> Effects:
         """Fold an event as if it came now; nothing is written. The case is used up."""

@@ -149,7 +149,10 @@ def _operate(
     timeout_s: float,
     output: Output,
 ) -> int:
-    """Publish an operator's event, wait for its outcome and print it; exit 1 if it did nothing."""
+    """Publish an operator's event, wait for its outcome and print it; exit 1 if it did nothing.
+
+    What would be refused is not published.
+    """
     who = actor or _user()
     settings = load_settings()
 
@@ -173,8 +176,10 @@ def _operate(
 async def _publish(
     nc: Client, settings: Settings, case: Case, body: dict[str, Any], timeout_s: float
 ) -> dict[str, Any]:
+    data = codec.encode(body)
+    case.check(data)
     since = (await stream_info(nc, "PSM")).last_sequence
-    appended = await Publisher(nc).append(codec.encode(body))
+    appended = await Publisher(nc).append(data)
     effects = await outcome_of(
         nc,
         case.stream_id,

@@ -17,12 +17,13 @@ from tests.support import fleet_watch
 from tests.support.chaos_load import Load
 from tests.support.chaos_report import LONG, Row
 from tests.support.chaos_stage import PARTITIONS, Process, Stage, staged
+from tests.support.nats_cluster import NatsCluster
 
 from psm.adapters.jetstream.streams import MEMBER_TTL_S
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-KILLS = 20 if LONG else 4
+KILLS = 20 if LONG else 5
 HANDOVERS = 10 if LONG else 2
 STORM_S = 120 if LONG else 15
 MOST_WORKERS = 4
@@ -37,9 +38,9 @@ class Scene:
         self.workers: list[Process] = []
         self.everybody: list[Process] = []
 
-    def join(self, *arguments: str) -> Process:
+    def join(self, *arguments: str, **environment: object) -> Process:
         """Start a worker."""
-        worker = self.stage.start("worker", *arguments)
+        worker = self.stage.start("worker", *arguments, **environment)
         self.workers.append(worker)
         self.everybody.append(worker)
         return worker
@@ -78,8 +79,8 @@ async def ended(worker: Process, *codes: int) -> None:
 
 
 @asynccontextmanager
-async def at_work(url: str, folder: Path, seed: int) -> AsyncIterator[Scene]:
-    async with staged(url, folder) as stage:
+async def at_work(url: str, folder: Path, seed: int, *, replicas: int = 1) -> AsyncIterator[Scene]:
+    async with staged(url, folder, replicas=replicas) as stage:
         load = Load(stage.nc, seed)
         scene = Scene(stage, load)
         try:
@@ -221,6 +222,32 @@ async def test_two_workers_forced_onto_the_same_partitions(
         count = fleet_watch.fenced(first) + fleet_watch.fenced(second)
         assert count > 0
     row.fire("fenced", count)
+
+
+@pytest.mark.chaos_long
+async def test_worker_killed_in_a_cluster(cluster: NatsCluster, tmp_path: Path, row: Row) -> None:
+    """Three workers on three nodes: a death on one is seen from the others."""
+    async with at_work(cluster.url, tmp_path, row.seeded(46), replicas=3) as scene:
+        for node in cluster.nodes:
+            scene.join(NATS_URL=node.url)
+        took: list[float] = []
+        for node in cluster.nodes:
+            await scene.settled()
+            await scene.load.more(10)
+            worker = scene.workers[0]
+            orphans = await scene.partitions_of(worker)
+            since = time.time_ns()
+            await scene.kill(worker)
+            row.fire("worker killed")
+            for number in orphans:
+                took.append(
+                    await fleet_watch.takeover(scene.stage.nc, scene.workers, number, since)
+                )
+            scene.join(NATS_URL=node.url)
+        await scene.settled()
+        await scene.stage.judge(scene.load)
+    fleet_watch.report(row, "kill to first commit of the next owner", took)
+    assert max(took) < MEMBER_TTL_S
 
 
 async def metric(worker: Process, name: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -24,15 +24,13 @@ async def test_session_ended_while_its_owner_slept(
     pool: postgres.Pool, setting: str, statement: str | None
 ) -> None:
     """A process that slept inside a transaction starts over, whatever it does next."""
-    reached = False
+
+    async def sleep(connection: postgres.Connection) -> None:
+        await connection.execute(f"SET LOCAL {setting} = '50ms'")
+        await asyncio.sleep(0.3)
+
     with pytest.raises(TransientError):
-        async with postgres.transaction(pool) as connection:
-            await connection.execute(f"SET LOCAL {setting} = '50ms'")
-            await asyncio.sleep(0.3)
-            reached = True
-            if statement is not None:
-                await connection.execute(statement)
-    assert reached
+        await _transact(pool, sleep, statement)
     async with postgres.acquired(pool) as connection:
         assert await connection.fetchval("SELECT 1") == 1
 
@@ -55,26 +53,44 @@ async def test_session_ended_while_its_owner_slept(
 )
 async def test_what_passes_is_transient(pool: postgres.Pool, code: str) -> None:
     """Conflicts, a full disk, a shutdown, a failover: try again later."""
+    raised = f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$"
     with pytest.raises(TransientError, match=code):
-        async with postgres.transaction(pool) as connection:
-            await connection.execute(
-                f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$"
-            )
+        await _transact(pool, _nothing, raised)
 
 
+@pytest.mark.parametrize("statement", ["SELECT 1", None], ids=["statement", "commit"])
 async def test_terminated_in_the_middle_of_a_transaction(
-    pool: postgres.Pool, empty_postgres_dsn: str
+    pool: postgres.Pool, empty_postgres_dsn: str, statement: str | None
 ) -> None:
     """`pg_terminate_backend` between two statements, and between the last one and the commit."""
     administrator = await postgres.open_pool(empty_postgres_dsn, name="administrator")
+    terminated = []
+
+    async def terminate(connection: postgres.Connection) -> None:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        async with postgres.acquired(administrator) as other:
+            query = "SELECT pg_terminate_backend($1, 5000)"
+            terminated.append(await other.fetchval(query, pid))
+
     try:
-        for statement in ("SELECT 1", None):
-            with pytest.raises(TransientError):
-                async with postgres.transaction(pool) as connection:
-                    pid = await connection.fetchval("SELECT pg_backend_pid()")
-                    async with postgres.acquired(administrator) as other:
-                        assert await other.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
-                    if statement is not None:
-                        await connection.execute(statement)
+        with pytest.raises(TransientError):
+            await _transact(pool, terminate, statement)
     finally:
         administrator.terminate()
+    assert terminated == [True]
+
+
+async def _transact(
+    pool: postgres.Pool,
+    disturb: Callable[[postgres.Connection], Awaitable[None]],
+    statement: str | None,
+) -> None:
+    """Be disturbed inside a transaction, then go on with a statement or only with the commit."""
+    async with postgres.transaction(pool) as connection:
+        await disturb(connection)
+        if statement is not None:
+            await connection.execute(statement)
+
+
+async def _nothing(_: postgres.Connection) -> None:
+    return

@@ -28,6 +28,7 @@ from psm.contracts.factory import NewEvent
 
 SYMBOL = "BTCUSDT"
 MAX_NOTIONAL = Decimal(50_000)
+MIN_CONFIDENCE = Decimal("0.5")
 WAIT_S = 30.0
 
 
@@ -86,7 +87,12 @@ async def risk(service: Service, signal: dict[str, Any]) -> None:
             "limit": MAX_NOTIONAL,
             "passed": notional <= MAX_NOTIONAL,
         },
-        {"name": "confidence", "value": wanted["confidence"], "limit": "0.5", "passed": True},
+        {
+            "name": "min_confidence",
+            "value": wanted["confidence"],
+            "limit": MIN_CONFIDENCE,
+            "passed": Decimal(wanted["confidence"]) >= MIN_CONFIDENCE,
+        },
     ]
     passed = all(check["passed"] for check in checks)
     await service.publish(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -300,10 +302,29 @@ def test_recorded_bodies_are_judged_as_far_as_they_are_known() -> None:
         recorded.check("snapshots.1", made["alert"].body)
     with pytest.raises(ContractError, match=r"payload\.message"):
         recorded.check("risk.alert.info", made["alert"].body.replace(b'"message"', b'"massage"'))
+    for number in (b"1", b"1.5"):
+        body = made["alert"].body.replace(b'"message":"margin"', b'"message":' + number)
+        with pytest.raises(ContractError, match=r"payload\.message"):
+            recorded.check("risk.alert.warning", body)
     with pytest.raises(ContractError, match="event_id"):
         recorded.check("risk.alert.info", b"{}")
     with pytest.raises(ContractError, match="larger"):
         recorded.decode_recorded(b" " * 70_000)
+
+
+def test_a_producer_needs_nats_and_the_contracts_only() -> None:
+    """Factory and publisher load and work without anything else of PSM, tracing included."""
+    code = """
+import sys
+for name in ("psm.workers", "psm.adapters", "psm.domain", "psm.projections", "opentelemetry",
+             "structlog", "asyncpg", "cyclopts", "rich", "starlette", "uuid_utils", "stamina"):
+    sys.modules[name] = None
+from psm.contracts import EventFactory, Publisher, Side
+factory = EventFactory("s", "1", publisher=Publisher("nats://127.0.0.1:1"))
+print(factory.create_signal(symbol="A", side=Side.BUY, confidence=1, reason="x").subject)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "signals.strategy.s.A\n"
 
 
 def test_package_offers_what_producers_need() -> None:

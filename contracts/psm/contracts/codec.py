@@ -40,6 +40,12 @@ _SUSPECT = re.compile(
 _INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
+class _NumberText(str):
+    """The literal text of a JSON number with a point or exponent, where a string is not one."""
+
+    __slots__ = ()
+
+
 class _Wire(msgspec.Struct, frozen=True, gc=False):
     """The envelope's fast path: what JSON must look like before its values are checked."""
 
@@ -59,6 +65,7 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
 
 _wire = msgspec.json.Decoder(_Wire)
 _untyped = msgspec.json.Decoder(dict[str, Any], float_hook=str)
+_literal = msgspec.json.Decoder(dict[str, Any], float_hook=_NumberText)
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _canonical = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -342,7 +349,8 @@ class OpenPayloadCodec:
             ContractError: reason `invalid_payload` or `unknown_side`, with the field's path.
         """
         fields = decode_untyped(raw)
-        _check_rules(self._fields, fields, "payload")
+        # Judged in a form that still tells a number's text from a string.
+        _check_rules(self._fields, _literal.decode(raw), "payload")
         return fields
 
 
@@ -444,7 +452,9 @@ def _is_scalar(rule: _FieldRule, value: object) -> bool:
         return type(value) is bool
     if rule.integer:
         return type(value) is int and 1 <= value <= MAX_SEQUENCE_NUMBER
-    return isinstance(value, str) and rule.shortest <= len(value) <= (rule.longest or len(value))
+    if type(value) is not str:
+        return False
+    return rule.shortest <= len(value) <= (rule.longest or len(value))
 
 
 def _refuse(rule: _FieldRule, field: str) -> NoReturn:

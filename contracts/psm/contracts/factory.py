@@ -63,7 +63,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         subject: where it belongs; None for a `state_snapshot`, whose publisher says where.
         body: the bytes that are published.
-        payload: as they say it, numbers as text.
+        payload: as they say it, floats and decimals as text.
     """
 
     event_id: str

@@ -222,8 +222,16 @@ class Marks:
         Raises:
             ConfigError: a stream is missing, or the log will not take marks until somebody acts.
         """
-        reader = await self._started()
         loop = asyncio.get_running_loop()
+        while not self._stopping.is_set() and self._reader is None:
+            try:
+                self._reader = await self._started()
+            except TransientError as error:
+                _log.warning("marks.start_delayed", detail=str(error))
+                await asyncio.sleep(_RETRY_S)
+        reader = self._reader
+        if reader is None:
+            return
         try:
             while not self._stopping.is_set():
                 wait_s = min(_WAIT_S, self._sampler.next_due(loop.time()))
@@ -252,16 +260,10 @@ class Marks:
 
     async def _started(self) -> OrderedReader:
         """Learn the marks of the log and the newest ticks; then follow from there."""
-        while True:
-            try:
-                # Before the newest ticks are read: what comes meanwhile is read twice, not missed.
-                position = (await stream_info(self._nc, TICKS)).last_sequence
-                marks = await last_per_subject(self._nc, LOG, ["marks.*"])
-                ticks = await last_per_subject(self._nc, TICKS, [FILTER])
-                break
-            except TransientError as error:
-                _log.warning("marks.start_delayed", detail=str(error))
-                await asyncio.sleep(_RETRY_S)
+        # Before the newest ticks are read: what comes meanwhile is read twice, not missed.
+        position = (await stream_info(self._nc, TICKS)).last_sequence
+        marks = await last_per_subject(self._nc, LOG, ["marks.*"])
+        ticks = await last_per_subject(self._nc, TICKS, [FILTER])
         now, now_ns = asyncio.get_running_loop().time(), time.time_ns()
         covered: dict[str, tuple[int, int]] = {}
         for message in marks:
@@ -272,8 +274,7 @@ class Marks:
                 self._sampler.marked(token, mark, now - age_s)
                 covered[token] = (sequence, message.time_ns)
         self._take([tick for tick in ticks if not _is_covered(tick, covered)])
-        self._reader = OrderedReader(self._nc, TICKS, [FILTER], position + 1)
-        return self._reader
+        return OrderedReader(self._nc, TICKS, [FILTER], position + 1)
 
     def _take(self, messages: Sequence[StoredMessage]) -> None:
         refused = 0

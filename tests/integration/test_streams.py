@@ -12,11 +12,11 @@ from tests.support.log import LogSize
 
 from psm.adapters.jetstream import connect, publish_expected, stream_info
 from psm.adapters.jetstream.api import call
-from psm.adapters.jetstream.streams import FLEET, PSM, SNAPSHOTS, TRADES
+from psm.adapters.jetstream.streams import FLEET, OPS, PSM, SNAPSHOTS, TRADES
 from psm.adapters.jetstream.streams_apply import apply, check, compare
 from psm.contracts.errors import ConfigError
 
-ALL = [TRADES, PSM, SNAPSHOTS, "MARKETDATA", "SIGNALS", "ORDERS", "FILLS", "RISK", FLEET]
+ALL = [TRADES, PSM, SNAPSHOTS, "MARKETDATA", "SIGNALS", "ORDERS", "FILLS", "RISK", OPS, FLEET]
 SIZE = LogSize()
 
 

@@ -18,6 +18,7 @@ ALL = {
     "ORDERS",
     "FILLS",
     "RISK",
+    "OPS",
     "KV_psm-fleet",
 }
 TRADES = "TRADES"

@@ -12,6 +12,7 @@ from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.errors import ContractError
 from psm.domain.outcomes import Folded
 from psm.domain.publish import log_time
+from psm.workers.past.from_snapshot import books_from_snapshot
 from psm.workers.past.places import LogShape, UnknownStreamError, read_ledger
 from psm.workers.replay import Progress, Replayed, last_log_sequence, refold_stream
 from psm.workers.times import is_later
@@ -80,26 +81,29 @@ async def replay_account(
     partitions: int,
     valuation_interval_ns: int,
     selection: Selection,
+    from_snapshot: bool = False,
     progress: Progress | None = None,
 ) -> AsyncIterator[Step]:
     """Yield the selected steps of one account, in sequence order.
 
     Reads that account's events twice, the instruments and rules, and the marks of the symbols that
     ever concerned it: the time this takes depends on the account, not on the others. Writes
-    nothing.
+    nothing. `from_snapshot` begins at the account's newest snapshot in front of `selection.first`.
     """
     shape = LogShape(partitions=partitions, valuation_interval_ns=valuation_interval_ns)
-    try:
-        marks = (await read_ledger(nc, shape, stream_id)).symbols
-    except UnknownStreamError:  # nothing took a place, but something may have been rejected
-        marks = ()
-    books = shape.books()
+    books, marks = None, None
+    if from_snapshot:
+        books = await books_from_snapshot(nc, shape, stream_id, selection.first)
+    if books is None:
+        try:
+            marks = (await read_ledger(nc, shape, stream_id)).symbols
+        except UnknownStreamError:  # nothing took a place, but something may have been rejected
+            marks = ()
+        books = shape.books()
     seen: dict[str, Seen] = {}
     started = selection.since is None
     last = await last_log_sequence(nc)
-    async for replayed in refold_stream(
-        nc, books, stream_id, last, marks=marks, progress=progress
-    ):
+    async for replayed in refold_stream(nc, books, stream_id, last, marks=marks, progress=progress):
         if not replayed.message.subject.startswith("trades."):
             continue
         for step, at in _steps(replayed, seen):

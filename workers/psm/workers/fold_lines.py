@@ -2,13 +2,15 @@
 
 A line is `{"subject", "data"}`, optionally with `time` and `log_sequence`, or a bare envelope. The
 body keeps its bytes: `data` is cut out of the line, and a field that is left out is put in front
-of the others. No number passes through a binary float.
+of the others. No number passes through a binary float. A line of an export has `data_base64`, the
+bytes exactly as a log stored them: nothing is put into those.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
+from base64 import b64decode
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -154,6 +156,8 @@ class LineFolder:
 
     def _message(self, line: bytes) -> tuple[str, LogMessage]:
         fields = codec.raw_fields(line.strip())
+        if "data_base64" in fields:
+            return self._stored_message(fields)
         if "data" in fields or "subject" in fields:
             body, given = _body(fields), _text(fields, "subject")
         else:
@@ -167,6 +171,24 @@ class LineFolder:
             subject=stored,
             time=self._log_time(fields, body),
             data=self._numbered(body, stored),
+        )
+
+    def _stored_message(self, fields: dict[str, msgspec.Raw]) -> tuple[str, LogMessage]:
+        """Return a message that was taken from a log: its bytes are what they are."""
+        subject, text = _text(fields, "subject"), _text(fields, "data_base64")
+        if subject is None or "log_sequence" not in fields or "time" not in fields:
+            raise ContractError(
+                "missing_field", "data_base64 needs subject, log_sequence and time", "data_base64"
+            )
+        try:
+            body = b64decode(text or "", validate=True)
+        except ValueError as error:
+            raise ContractError("malformed_field", "not base64", "data_base64") from error
+        return subject, LogMessage(
+            log_sequence=self._log_sequence(fields),
+            subject=self._stored(subject),
+            time=self._log_time(fields, body),
+            data=body,
         )
 
     def _completed(self, body: bytes, subject: str | None) -> bytes:

@@ -109,6 +109,10 @@ async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict
     return found
 
 
+async def fold_message(nc: Client, books: Books, message: LogMessage) -> Folded:
+    """Fold one message; what it needs of the past is read from the log."""
+    return await fold_with_history(books, message, partial(read_history, nc, books.partitions))
+
+
 async def _fold(nc: Client, books: Books, message: LogMessage) -> Replayed:
-    read = partial(read_history, nc, books.partitions)
-    return Replayed(message=message, result=await fold_with_history(books, message, read))
+    return Replayed(message=message, result=await fold_message(nc, books, message))

@@ -162,6 +162,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^https?://")] | None,
         _about("telemetry", "OTLP/HTTP collector for traces and metrics; unset is off."),
     ] = None
+    replay_approvers_file: Annotated[
+        str | None,
+        _about(
+            "replays",
+            "JSON, name -> public key (PEM), of who may approve a replay; makes approval a must.",
+        ),
+    ] = None
     env: Annotated[
         Literal["development", "production"],
         _about("telemetry", "Production refuses embedded servers and crash points."),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 TRADES = "TRADES"
 PSM = "PSM"
 SNAPSHOTS = "SNAPSHOTS"
+OPS = "OPS"
 FLEET_BUCKET = "psm-fleet"
 FLEET = f"KV_{FLEET_BUCKET}"
 CANONICAL_FORM = 1
@@ -54,6 +55,7 @@ def desired(settings: LogSettings) -> list[dict[str, Any]]:
         _updates(settings),
         _snapshots(settings),
         *(_recorded(settings, name, days) for name, days in _RECORDED.items()),
+        _operations(settings),
         _fleet(settings),
     ]
 
@@ -144,6 +146,11 @@ def _recorded(settings: LogSettings, name: str, days: int) -> dict[str, Any]:
         deny_delete=True,
         deny_purge=True,
     )
+
+
+def _operations(settings: LogSettings) -> dict[str, Any]:
+    """The record of what people did with the log: hash-chained, kept for ever."""
+    return _stream(settings, OPS, "ops.*", deny_delete=True, deny_purge=True, discard="new")
 
 
 def _fleet(settings: LogSettings) -> dict[str, Any]:

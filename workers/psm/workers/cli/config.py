@@ -22,6 +22,7 @@ _HEADINGS = {
     "archive": "Event archive",
     "marks": "Marks",
     "http": "Read API",
+    "replays": "Replays",
     "telemetry": "Logs, metrics, traces",
 }
 
@@ -43,6 +44,7 @@ _OF_A_PROCESS = {
     "ingest",
     "metrics_host",
     "metrics_port",
+    "replay_approvers_file",
 }
 
 

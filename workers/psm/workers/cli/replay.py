@@ -1,85 +1,187 @@
-"""`psm replay`: fold the log of one account again and show the state after each event."""
+"""`psm replay`: fold what was logged again, or play back what was recorded; write nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from nats.aio.client import Client
 
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import check
-from psm.contracts.codec import is_timestamp
-from psm.contracts.errors import ConfigError
+from psm.contracts.codec import decode_untyped, is_timestamp
+from psm.contracts.errors import ConfigError, ContractError
+from psm.contracts.replay import ReplayMode
 from psm.contracts.subjects import is_stream_id
+from psm.domain.publish import log_time as at_log_time
 from psm.workers.account_replay import HASHES, Selection, Step, replay_account
-from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output, Steps
 from psm.workers.config import Settings, load_settings
+from psm.workers.past.places import log_shape
+from psm.workers.replays.approval import check_approval
+from psm.workers.replays.bundle import reproduce
+from psm.workers.replays.record import Run, default_actor, recorded
+from psm.workers.replays.recorded import (
+    Recorded,
+    Republisher,
+    SimulatedClock,
+    filters_of,
+    play,
+    recorded_messages,
+    target_prefix,
+)
+from psm.workers.replays.whole_log import LogReplay, Range
 
+_DIFFERS = 1
+_SPEED = (1.0, 1000.0)
 _COLUMNS = (
     "sequence_number", "log_sequence", "timestamp", "event_type", "outcome", "reason",
     "cash", "equity", "unrealized_pnl", "realized_pnl", "fees", "funding", "open_positions",
 )  # fmt: skip
+_HEAD_COLUMNS = ("account_id", "sequence_number", "chain_hash", "ledger_hash", "state_hash")
 
 
 def replay(
-    account: Annotated[str, Parameter(help="Account to replay.")],
+    account: Annotated[
+        str | None, Parameter(help="Account to replay; or one of --all, --subjects, --file.")
+    ] = None,
     /,
     *,
+    whole: Annotated[
+        bool, Parameter(name="--all", help="Fold the whole log.", negative="")
+    ] = False,
+    subjects: Annotated[
+        str | None,
+        Parameter(help="Play back recorded subjects, such as marketdata.>,signals.>"),
+    ] = None,
+    file: Annotated[
+        Path | None, Parameter(help="Fold a bundle of `psm export`, without any server.")
+    ] = None,
     sequence: Annotated[
         tuple[int, int] | None,
-        Parameter(help="First and last sequence number to show.", negative=""),
+        Parameter(help="First and last to show: of an account its numbers, else the log's."),
     ] = None,
     since: Annotated[
-        str | None,
-        Parameter(name="--from", help="Begin with the first event not earlier than this time."),
+        str | None, Parameter(name="--from", help="Begin with the first not earlier than this.")
     ] = None,
     until: Annotated[
-        str | None, Parameter(name="--to", help="End before the first event later than this time.")
+        str | None, Parameter(name="--to", help="End before the first later than this time.")
     ] = None,
     log_time: Annotated[
         bool, Parameter(help="Times are the log's (what was known then), not the events'.")
     ] = False,
+    from_snapshot: Annotated[
+        bool,
+        Parameter(help="Begin at the account's newest snapshot in front of it.", negative=""),
+    ] = False,
+    speed: Annotated[
+        float | None, Parameter(help="1 to 1000 times as fast as it was; default: at once.")
+    ] = None,
+    to_subject: Annotated[
+        str | None, Parameter(help="Publish what is played back on replay.<run_id>.>")
+    ] = None,
+    reason: Annotated[str | None, Parameter(help="Why; required in production.")] = None,
+    actor: Annotated[str | None, Parameter(help="Who; default PSM_ACTOR or the user.")] = None,
+    approval: Annotated[
+        str | None, Parameter(help="A second person's token; see `psm ops approve`.")
+    ] = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Show the state of an account after each of its events, and end with the hashes.
+    """Fold the log again and show states and hashes, or play back recorded subjects.
 
-    Reads the log only, and only what decides this account's state; writes nothing.
+    An account: its state after each event. --all: every message's outcome, and each account's
+    hashes at the end. --subjects: what other services published, on a simulated clock. --file:
+    a bundle, offline, compared with the hashes it must give. Nothing is written, except the record
+    of the replay itself, which production requires.
     """
+    chosen = [name for name, given in (
+        ("ACCOUNT", account), ("--all", whole), ("--subjects", subjects), ("--file", file),
+    ) if given]  # fmt: skip
+    if len(chosen) != 1:
+        named = " and ".join(chosen) or "nothing"
+        raise ConfigError(f"give one of ACCOUNT, --all, --subjects or --file, not {named}")
+    _check_times(since, until)
+    if file is not None:
+        return _file(file, output)
+    settings = load_settings()
+    who = _Who(settings, actor or default_actor(), reason, approval)
+    first, last = _numbers(sequence)
+    if account is not None:
+        selection = Selection(first=first, last=last, since=since, until=until, log_time=log_time)
+        return _account(settings, who, account, selection, output, from_snapshot=from_snapshot)
+    if whole:
+        asked = Range(first=first, last=last, since=since, until=until)
+        return asyncio.run(_whole(settings, who, asked, output))
+    assert subjects is not None
+    if speed is not None and not _SPEED[0] <= speed <= _SPEED[1]:
+        raise ConfigError(f"--speed {speed:g}: expected a number from 1 to 1000")
+    patterns = [pattern.strip() for pattern in subjects.split(",") if pattern.strip()]
+    filters_of(patterns)
+    played = {"subjects": patterns, "from": since, "to": until, "speed": speed}
+    return asyncio.run(_recorded(settings, who, played, to_subject, output))
+
+
+class _Who:
+    """Who replays, and whether that must be and is allowed."""
+
+    def __init__(
+        self, settings: Settings, actor: str, reason: str | None, approval: str | None
+    ) -> None:
+        production = settings.env == "production"
+        if production and not (reason or "").strip():
+            raise ConfigError("a replay of production needs --reason; it is recorded in OPS")
+        self.actor, self.reason = actor, reason
+        self.approved_by: str | None = None
+        approvers = settings.replay_approvers_file
+        if production and approvers is not None and approval is None:
+            raise ConfigError(
+                "a replay of production needs a second person's --approval; see `psm ops approve`"
+            )
+        if approvers is not None and approval is not None:
+            self.approved_by = check_approval(
+                approval, Path(approvers), actor=actor, reason=reason or ""
+            )
+
+    @asynccontextmanager
+    async def run(self, nc: Client, what: Mapping[str, Any]) -> AsyncIterator[Run]:
+        """Record the replay if it has a reason, and make side effects impossible inside."""
+        if self.reason is None:
+            with ReplayMode(process=True):
+                yield Run("unrecorded")
+            return
+        async with recorded(
+            nc, what, actor=self.actor, reason=self.reason, approved_by=self.approved_by
+        ) as run:
+            with ReplayMode(process=True):
+                yield run
+
+
+# --- one account ------------------------------------------------------------------------------
+
+
+def _account(
+    settings: Settings,
+    who: _Who,
+    account: str,
+    selection: Selection,
+    output: Output,
+    *,
+    from_snapshot: bool,
+) -> int:
     if not is_stream_id(account):
         raise ConfigError(f"{account!r} is no account id: 1 to 64 letters, digits, _ or -")
-    for name, text in (("--from", since), ("--to", until)):
-        if text is not None and not is_timestamp(text):
-            raise ConfigError(f"{name} {text}: expected a UTC time such as 2025-12-12T10:30:00Z")
-    first, last = sequence or (1, None)
-    if first < 1 or (last is not None and last < first):
-        raise ConfigError(f"--sequence {first} {last}: expected two numbers from 1, ascending")
-    selection = Selection(first=first, last=last, since=since, until=until, log_time=log_time)
-    steps = asyncio.run(_steps(load_settings(), account, selection, output))
-    if not steps:
-        output.note(f"{account}: the log has no such events; see `psm state {account}`")
-        return 1
-    _print(steps, output)
-    return 0
+    what = {"account": account, **msgspec.to_builtins(selection), "from_snapshot": from_snapshot}
 
-
-async def _steps(
-    settings: Settings, account: str, selection: Selection, output: Output
-) -> list[Step]:
-    nc = await connect(name="psm-replay", **settings.nats_options())
-    try:
-        await check(nc, settings)
+    async def fold(nc: Client, run: Run) -> list[Step]:
         with output.progress(f"replaying {account}") as bar:
-            reached = 0
-
-            def progress(position: int, last: int) -> None:
-                nonlocal reached
-                bar.total(last)
-                bar.advance(position - reached)
-                reached = position
-
-            return [
+            steps = [
                 step
                 async for step in replay_account(
                     nc,
@@ -87,9 +189,32 @@ async def _steps(
                     partitions=settings.partitions,
                     valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
                     selection=selection,
-                    progress=progress,
+                    from_snapshot=from_snapshot,
+                    progress=_progress(bar),
                 )
             ]
+        run.result_hash = hashlib.sha256(msgspec.json.encode(steps)).hexdigest()
+        return steps
+
+    steps = asyncio.run(_with_log(settings, who, what, fold))
+    if not steps:
+        output.note(f"{account}: the log has no such events; see `psm state {account}`")
+        return 1
+    _print(steps, output)
+    return 0
+
+
+async def _with_log(
+    settings: Settings,
+    who: _Who,
+    what: Mapping[str, Any],
+    fold: Callable[[Client, Run], Awaitable[list[Step]]],
+) -> list[Step]:
+    nc = await connect(name="psm-replay", **settings.nats_options())
+    try:
+        await check(nc, settings)
+        async with who.run(nc, what) as run:
+            return await fold(nc, run)
     finally:
         await nc.close()
 
@@ -114,3 +239,152 @@ def _row(step: Step) -> dict[str, Any]:
     if step.state:
         row["cash"] = " ".join(f"{v} {c}" for c, v in step.state["cash"].items())
     return row
+
+
+# --- everything -------------------------------------------------------------------------------
+
+
+async def _whole(settings: Settings, who: _Who, asked: Range, output: Output) -> int:
+    nc = await connect(name="psm-replay", **settings.nats_options())
+    try:
+        await check(nc, settings)
+        log = LogReplay(nc, log_shape(settings))
+        async with who.run(nc, {"all": True, **msgspec.to_builtins(asked)}) as run:
+            with output.progress("replaying the log") as bar:
+                async for step in log.steps(asked, _progress(bar)):
+                    if output.format == "jsonl":
+                        output.document(msgspec.to_builtins(step))
+            heads = {name: msgspec.to_builtins(head) for name, head in log.heads().items()}
+            run.result_hash = log.result_hash()
+    finally:
+        await nc.close()
+    rate = round(log.folded / log.seconds) if log.seconds else None
+    summary = {
+        "messages": log.folded,
+        "seconds": round(log.seconds, 3),
+        "messages_per_second": rate,
+        "outcomes": dict(sorted(log.outcomes.items())),
+        "result_hash": run.result_hash,
+    }
+    if output.format == "table":
+        output.rows([{"account_id": name, **head} for name, head in heads.items()], _HEAD_COLUMNS)
+        output.document(summary)
+    else:
+        output.document({**summary, "accounts": heads})
+    return 0
+
+
+# --- a file -----------------------------------------------------------------------------------
+
+
+def _file(path: Path, output: Output) -> int:
+    with output.progress(f"replaying {path.name}") as bar, ReplayMode(process=True):
+        found = reproduce(path, _progress(bar))
+    heads = {name: msgspec.to_builtins(head) for name, head in found.heads.items()}
+    summary = {"messages": found.messages, "accounts": len(heads), "differing": found.differing}
+    if output.format == "table":
+        output.rows([{"account_id": name, **head} for name, head in heads.items()], _HEAD_COLUMNS)
+        output.document(summary)
+    else:
+        output.document({**summary, "heads": heads})
+    for name in found.differing:
+        output.note(f"{name}: the fold gives another result than the one exported")
+    return _DIFFERS if found.differing else 0
+
+
+# --- recorded subjects ------------------------------------------------------------------------
+
+
+async def _recorded(
+    settings: Settings, who: _Who, played: Mapping[str, Any], target: str | None, output: Output
+) -> int:
+    nc = await connect(name="psm-replay", **settings.nats_options())
+    clock = SimulatedClock(played["speed"])
+    try:
+        async with who.run(nc, {**played, "to_subject": target}) as run:
+            messages = recorded_messages(
+                nc, played["subjects"], since=played["from"], until=played["to"]
+            )
+            if target is None:
+                rate, run.result_hash = await play(messages, clock, _Shown(output).deliver)
+            else:
+                prefix = target_prefix(target, run.run_id)
+                output.note(f"publishing on {prefix}.>, the end on {prefix}.end")
+                shadow = Republisher(nc, prefix, run.run_id)
+                rate, run.result_hash = await play(messages, clock, shadow.deliver)
+                await shadow.end(run.result_hash)
+    finally:
+        await nc.close()
+    summary = {
+        "messages": rate.messages,
+        "simulated_seconds": round(rate.simulated_s, 3),
+        "seconds": round(rate.real_s, 3),
+        "achieved_speed": round(rate.speed, 2),
+        "messages_per_second": round(rate.messages / rate.real_s) if rate.real_s else None,
+        "result_hash": run.result_hash,
+    }
+    if output.format == "table" or target is not None:
+        output.document(summary)
+    else:
+        output.note(" ".join(f"{name}={value}" for name, value in summary.items()))
+    return 0
+
+
+class _Shown:
+    """Prints played-back messages, one a line, while they come."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    async def deliver(self, one: Recorded) -> None:
+        """Print one message."""
+        message = one.message
+        at = at_log_time(message.time_ns)
+        if self._output.format == "table":
+            # Line by line: a table would have to wait for the last message.
+            body = message.data.decode(errors="replace")
+            sys.stdout.write(f"{at} {one.js_stream} {message.sequence} {message.subject} {body}\n")
+            sys.stdout.flush()
+            return
+        line = {
+            "log_time": at,
+            "js_stream": one.js_stream,
+            "sequence": message.sequence,
+            "subject": message.subject,
+            "data": _json_or_text(message.data),
+        }
+        sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+        sys.stdout.flush()
+
+
+def _json_or_text(data: bytes) -> Any:
+    try:
+        decode_untyped(data)
+    except ContractError:
+        return data.decode(errors="replace")
+    return msgspec.Raw(data)
+
+
+def _check_times(since: str | None, until: str | None) -> None:
+    for name, text in (("--from", since), ("--to", until)):
+        if text is not None and not is_timestamp(text):
+            raise ConfigError(f"{name} {text}: expected a UTC time such as 2025-12-12T10:30:00Z")
+
+
+def _numbers(sequence: tuple[int, int] | None) -> tuple[int, int | None]:
+    first, last = sequence or (1, None)
+    if first < 1 or (last is not None and last < first):
+        raise ConfigError(f"--sequence {first} {last}: expected two numbers from 1, ascending")
+    return first, last
+
+
+def _progress(bar: Steps) -> Callable[[int, int], None]:
+    reached = 0
+
+    def progress(position: int, last: int) -> None:
+        nonlocal reached
+        bar.total(last)
+        bar.advance(position - reached)
+        reached = position
+
+    return progress

@@ -1,0 +1,1 @@
+"""Replays of more than one account: whole log, bundles, recorded streams; and their records."""

@@ -263,7 +263,7 @@ def test_stored_subject_must_fit_the_partitions() -> None:
         (b'{"subject":"trades.a.b.c","data":{}}', "no subject of the log"),
         (b'{"subject":"trades.","data":{}}', "no subject of the log"),
         (b'{"subject":"trades.a","time":"now","data":{}}', "time must be"),
-        (b'{"subject":"trades.a","time":5,"data":{}}', "time must be a string"),
+        (b'{"subject":"trades.a","time":true,"data":{}}', "time must be a string"),
         (b'{"subject":"trades.a","log_sequence":1,"data":{}}', "above 1"),
         (b'{"subject":"trades.a","log_sequence":"7","data":{}}', "above 1"),
         (SAMPLES[2].replace(b"short", b"flat"), "unknown_side"),

@@ -37,7 +37,8 @@ def archive_routes(archive: ArchiveReads) -> list[Route]:
         Route("/events/{event_id}", _one("event_id", archive.event)),
         Route("/events/{event_id}/causation", _one("event_id", archive.causation)),
         Route("/events/{event_id}/explain", _one("event_id", archive.explain)),
-        Route("/correlations/{correlation_id}", _one("correlation_id", archive.correlation)),
+        # A correlation id is any text, slashes too.
+        Route("/correlations/{correlation_id:path}", _one("correlation_id", archive.correlation)),
     ]
 
 

@@ -345,7 +345,7 @@ $$;
 CREATE FUNCTION explain_decision(event_id text) RETURNS json
 LANGUAGE sql STABLE AS $$
     WITH wanted AS (
-        SELECT e.archive_sequence, e.event_id, e.correlation_id
+        SELECT e.archive_sequence, e.correlation_id, e.stored_ns
         FROM events e WHERE e.archive_sequence = archived_event($1)
     ), causes AS MATERIALIZED (
         SELECT p.depth, p.archive_sequence FROM causation_path($1) p
@@ -359,10 +359,10 @@ LANGUAGE sql STABLE AS $$
         SELECT 'effect', 2, effects.depth, effects.archive_sequence FROM effects
         UNION ALL
         -- What came before the event explains it better than what came later.
-        (SELECT 'correlation', CASE WHEN e.archive_sequence < w.archive_sequence THEN 3 ELSE 4 END,
-            abs(e.archive_sequence - w.archive_sequence), e.archive_sequence
+        (SELECT 'correlation', CASE WHEN e.stored_ns < w.stored_ns THEN 3 ELSE 4 END,
+            abs(e.stored_ns - w.stored_ns), e.archive_sequence
         FROM wanted w JOIN events e ON e.correlation_id = w.correlation_id
-        ORDER BY e.archive_sequence LIMIT 1000)
+        ORDER BY abs(e.stored_ns - w.stored_ns) LIMIT 1000)
     ), roles AS MATERIALIZED (
         SELECT DISTINCT ON (role) event_role(e.event_type, e.subject) AS role, c.found_by,
             c.archive_sequence

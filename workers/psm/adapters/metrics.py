@@ -174,7 +174,7 @@ class Metrics:
         self._recovery.set(seconds, _partition(partition))
 
     def heads_checked(self, partition: int, result: str) -> None:
-        """Count a comparison at a partition's start: `agreed`, `damaged` or `unavailable`."""
+        """Count a start by its heads: `agreed`, `damaged`, `unavailable`, or `none` are there."""
         self._heads.add(1, {"partition": partition, "result": result})
 
     def fleet(self, *, members: int, owned: int, unowned: int) -> None:

@@ -173,7 +173,8 @@ class Guard:
                 self._compare_chain(head, account.version, account.chain_hash)
             else:  # its last events are in the tail that is folded next, or nowhere
                 self._pending[stream_id] = head
-        self._metrics.heads_checked(self._partition, "agreed")
+        compared = "agreed" if known.newest is not None else "none"
+        self._metrics.heads_checked(self._partition, compared)
 
     async def _compare_log(self, newest: LogHead, recovered: Recovered) -> None:
         found = await damage.log_hash(self._nc, newest.log_sequence)

@@ -48,7 +48,7 @@ class PublishedUpdates:
         Args:
             nc: connection.
             partition: of the log.
-            end: last sequence of PSM to read, the end of a commit.
+            end: last sequence of PSM to read.
             findings: takes what breaks the pattern of commits.
             whole: whether PSM still begins with its first message; else the first commit that is
                 left may lack its cursor.

@@ -111,7 +111,7 @@ class Refold:
         if group is not None and group.log_sequence == at:
             await self._published.take()
             stored = group.updates
-        if at > self._evidence.committed or not self._is_asked(at):
+        if not self._is_due(at):
             return
         if not self._evidence.psm_begins and at <= (self._first_group or at):
             self._report.older_updates += len(updates)
@@ -135,7 +135,7 @@ class Refold:
         self._add("update_missing", PSM, at, stream_id=mine.stream_id, expected=mine.subject)
 
     def _unexplained(self, update: StoredMessage, at: int) -> None:
-        if not self._is_asked(at):
+        if not self._is_due(at):
             return
         number = None
         if update.subject.startswith("psm.state.updated."):
@@ -218,7 +218,8 @@ class Refold:
         while (group := await self._published.take()) is not None:
             self._unexplained(group.updates[0], group.log_sequence)
         for at, kept in sorted(self._published.cursors.items()):
-            self._compare_message(at, kept, None, "message_altered")
+            if self._is_due(at):
+                self._compare_message(at, kept, None, "message_altered")
         for at, log_head in sorted(self._log_heads.items()):
             self._compare_message(at, log_head.event_hash, None, "log_head_differs")
         for head in sorted(self._heads.values(), key=lambda h: h.log_sequence):
@@ -236,6 +237,10 @@ class Refold:
     def _is_asked(self, at: int) -> bool:
         evidence = self._evidence
         return evidence.first <= at and (evidence.last is None or at <= evidence.last)
+
+    def _is_due(self, at: int) -> bool:
+        """Whether a place is asked for, and was committed before this began."""
+        return self._is_asked(at) and at <= self._evidence.committed
 
     def _add(self, code: str, stream: str, at: int, **more: str | int | None) -> None:
         fields = {"code": code, "stream": stream, "sequence": at, "partition": self._partition}

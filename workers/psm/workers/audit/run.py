@@ -160,8 +160,8 @@ class Audit:
             async with postgres.acquired(pool) as connection:
                 chains = await heads.chain_heads(connection, partition)
                 logs = await heads.log_heads(connection, partition)
-        committed, end = await self._committed(partition)
-        whole = (await stream_info(self._nc, PSM)).first_sequence <= 1
+        committed = await self._committed(partition)
+        psm = await stream_info(self._nc, PSM)
         last = self._asked.last or (await stream_info(self._nc, TRADES)).last_sequence
         if self._asked.last is None:
             written = max((head.log_sequence for head in logs), default=0)
@@ -176,10 +176,16 @@ class Audit:
         refold = Refold(
             self._nc,
             books,
-            PublishedUpdates(self._nc, partition, end, self._findings, whole=whole),
+            PublishedUpdates(
+                self._nc,
+                partition,
+                psm.last_sequence,
+                self._findings,
+                whole=psm.first_sequence <= 1,
+            ),
             Evidence(
                 committed=committed,
-                psm_begins=whole,
+                psm_begins=psm.first_sequence <= 1,
                 first=self._asked.first,
                 last=self._asked.last,
                 chain_heads=chains,
@@ -201,17 +207,16 @@ class Audit:
         if self._asked.first == 1 and refold.seen != tally.of(partition):
             await self._name_hidden(partition)
 
-    async def _committed(self, partition: int) -> tuple[int, int]:
-        """Return (log sequence committed, end of that commit in PSM)."""
+    async def _committed(self, partition: int) -> int:
+        """Return the log sequence up to which every update is committed."""
         try:
             target = await boundary(self._nc, partition)
         except LogDamagedError:
             # Compare as far as PSM goes: what the log cannot explain is then named one by one.
             newest = await last_for(self._nc, PSM, subjects.cursor(partition))
             assert newest is not None
-            cursor = load_cursor(newest.data)
-            return cursor.log_sequence, newest.sequence + cursor.updates
-        return (target.log_sequence, target.stream_sequence) if target else (0, 0)
+            return load_cursor(newest.data).log_sequence
+        return target.log_sequence if target else 0
 
     async def _rolled_back(self, partition: int, logs: list[LogHead], committed: int) -> None:
         """Note a PSM that ends before what the projector has read of it."""

@@ -15,6 +15,8 @@ from tests.support.domain import given
 from tests.support.events import deposit, trade, unknown
 from tests.support.workbench import Bench, open_bench
 
+from psm.contracts.subjects import partition_of
+
 PARTITIONS = 4
 
 
@@ -96,7 +98,8 @@ async def test_voiding_numbers_that_never_come(bench: Bench) -> None:
         assert (done["sequence_number"], done["status"]) == (7, "open")
         verdict = await bench.judge()
     assert verdict.payloads("EventRefused") == []
-    assert verdict.books[3].accounts["acc_001"].version == 7
+    own = partition_of("acc_001", PARTITIONS)
+    assert verdict.books[own].accounts["acc_001"].version == 7
 
 
 @pytest.mark.parametrize(

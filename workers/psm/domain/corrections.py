@@ -188,7 +188,10 @@ class Corrector:
         if position is None:
             empty = Position(instrument=held.instrument, last_fill=held.last_fill)
             return Step(position=empty, change="adjusted", forgotten=True)
-        if held.size and position.size:
+        # The definition it opened with, its margin tiers too; unless it opened before there was
+        # one and the correction took or brought the flip that took up the definition.
+        same = position.instrument.defined == held.instrument.defined
+        if held.size and position.size and same:
             position = msgspec.structs.replace(position, instrument=held.instrument)
         return Step(position=position, change="adjusted")
 

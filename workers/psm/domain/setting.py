@@ -52,6 +52,11 @@ def instrument_of(account: Account, symbol: str, setting: Setting) -> Instrument
     held = account.positions.get(symbol)
     if held is not None and held.size:
         return held.instrument
+    return current_instrument(symbol, setting)
+
+
+def current_instrument(symbol: str, setting: Setting) -> Instrument:
+    """Return what a symbol is for a position that opens now."""
     return setting.instruments.get(symbol) or undefined_instrument(symbol, setting.home)
 
 

@@ -9,9 +9,9 @@ import msgspec
 from psm.contracts.events import TradeExecuted
 from psm.domain import orders
 from psm.domain.account import Account, Effect, TotalName
-from psm.domain.money import ZERO, absolute, add, negate, subtract
-from psm.domain.positions import Position, Step, fill, notional_cash
-from psm.domain.setting import Setting, new_key, position_for
+from psm.domain.money import ZERO, absolute, add, multiply, negate, quotient, subtract
+from psm.domain.positions import Instrument, Position, Step, fill, notional_cash
+from psm.domain.setting import Setting, current_instrument, new_key, position_for
 
 
 def trade_executed(account: Account, event: TradeExecuted, setting: Setting) -> Effect:
@@ -19,7 +19,11 @@ def trade_executed(account: Account, event: TradeExecuted, setting: Setting) -> 
     key = None
     if event.fill_id is not None:
         key = new_key(account, "fill", "fill_id", event.fill_id, event.symbol)
-    booked = book_fill(position_for(account, event.symbol, setting, event.price), event)
+    position = position_for(account, event.symbol, setting, event.price)
+    if _flips(position, event):
+        booked = _book_flip(position, event, current_instrument(event.symbol, setting))
+    else:
+        booked = book_fill(position, event)
     flags: list[str] = []
     changed: tuple[orders.Order, ...] = ()
     if event.order_id is not None:
@@ -56,6 +60,50 @@ def book_fill(position: Position, event: TradeExecuted) -> Effect:
     totals.append((instrument.settle, "realized_pnl", realized))
     totals.append((instrument.settle, "fees", fee))
     return Effect(cash=tuple(cash), totals=tuple(totals), steps=tuple(steps))
+
+
+def _flips(position: Position, event: TradeExecuted) -> bool:
+    """Whether a fill closes an open position and opens one on the other side."""
+    opposite = (position.size > 0) != (event.side == "buy")
+    return bool(position.size) and opposite and event.quantity > absolute(position.size)
+
+
+def _book_flip(position: Position, event: TradeExecuted, current: Instrument) -> Effect:
+    """Book a flip: what closes as it was opened, what opens by the definition there is now."""
+    if position.instrument.defined == current.defined:
+        # Only the margin tiers can be others.
+        booked = book_fill(position, event)
+        opened = booked.steps[-1]
+        again = msgspec.structs.replace(opened.position, instrument=current)
+        last = msgspec.structs.replace(opened, position=again)
+        return msgspec.structs.replace(booked, steps=(*booked.steps[:-1], last))
+    return _book_in_two(position, event, current)
+
+
+def _book_in_two(position: Position, event: TradeExecuted, current: Instrument) -> Effect:
+    """Book a flip as two fills; fees are split pro rata by quantity."""
+    held = absolute(position.size)
+
+    def share(whole: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
+        if whole is None:
+            return None, None
+        part = quotient(multiply(whole, held), event.quantity)
+        return part, subtract(whole, part)
+
+    commissions, fees = share(event.commission), share(event.liquidation_fee)
+    quantities = (held, subtract(event.quantity, held))
+    closing, opening = (
+        msgspec.structs.replace(event, quantity=quantity, commission=cost, liquidation_fee=fee)
+        for quantity, cost, fee in zip(quantities, commissions, fees, strict=True)
+    )
+    closed = book_fill(position, closing)
+    flat = msgspec.structs.replace(closed.steps[-1].position, instrument=current)
+    opened = book_fill(flat, opening)
+    return Effect(
+        cash=(*closed.cash, *opened.cash),
+        totals=(*closed.totals, *opened.totals),
+        steps=(*closed.steps, *opened.steps),
+    )
 
 
 def _shrinks(event: TradeExecuted) -> bool:

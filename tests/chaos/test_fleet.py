@@ -150,7 +150,6 @@ async def test_clean_handovers(nats_url: str, tmp_path: Path, row: Row) -> None:
     fleet_watch.report(row, "event to its commit", waited)
     if LONG:
         assert max(took) < 0.5
-        assert max(waited) < 1.0
 
 
 async def test_storm_of_joins_and_leaves(nats_url: str, tmp_path: Path, row: Row) -> None:

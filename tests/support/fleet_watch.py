@@ -41,7 +41,8 @@ async def settled(nc: Client, partitions: int, workers: int) -> list[Member]:
             for holding in member.holdings
             if holding.state == "live" and not member.leaving
         )
-        fair = all(len(member.holdings) <= -(-partitions // workers) for member in found)
+        sizes = [len(member.holdings) for member in found]
+        fair = bool(sizes) and max(sizes) - min(sizes) <= 1
         if len(found) == workers and held == list(range(partitions)) and fair:
             return found
         waited = time.monotonic() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.support.running import psm, started
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import FencedError
 from psm.projections.archive import Batch, write
+from psm.workers.archive_lag import RETENTION_ALERT
 from psm.workers.archiver import readiness
+from psm.workers.cli import main
 from psm.workers.settings import Settings
 
 TABLES = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
@@ -255,6 +258,32 @@ async def test_what_expired_unread_is_said_and_recorded(nats_url: str, postgres_
     assert (row["first_sequence"], row["last_sequence"]) == (2, 8)
     found = await fetch(postgres_dsn, "SELECT js_sequence FROM events ORDER BY archive_sequence")
     assert [r["js_sequence"] for r in found] == [1, 9, 10]
+
+
+async def test_being_late_for_the_retention_is_told(
+    nats_url: str, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before messages expire unread, readiness and `psm archive status` say so."""
+    monkeypatch.setenv("NATS_URL", nats_url)
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    async with empty_log(nats_url) as nc:
+        js = nc.jetstream()
+        config = (await js.stream_info("SIGNALS")).config
+        await js.update_stream(config, max_age=12, duplicate_window=1)
+        blocker = await asyncpg.connect(postgres_dsn)
+        async with archiving(nc, postgres_dsn) as archiver:
+            async with blocker.transaction():
+                await blocker.execute("SELECT FROM archive_head FOR UPDATE")
+                await publish(nc, "signals.strategy.s.X", event("signal_generated"))
+                await asyncio.sleep(12 * RETENTION_ALERT)
+                assert await asyncio.to_thread(main, ["archive", "status"]) == 1
+                ready, detail = readiness(archiver)
+                assert not ready
+                assert RETENTION_ALERT <= detail["late"]["SIGNALS"] < 1
+            await blocker.close()
+            await arch.archived(postgres_dsn, 1)
+            assert await asyncio.to_thread(main, ["archive", "status"]) == 0
+            assert readiness(archiver)[0]
 
 
 async def test_another_log_is_not_archived_over_this_one(nats_url: str, postgres_dsn: str) -> None:

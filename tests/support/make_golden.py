@@ -7,24 +7,29 @@ must otherwise fold to what is recorded, for ever.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from tests.support.events import (
     SAMPLES,
     Sent,
     deposit,
+    dismissed,
+    event,
     instrument,
     mark,
     raw,
+    retried,
     rules,
     trade,
     unknown,
+    voided,
 )
 from tests.support.golden import FOLDER, records
 from tests.support.strategies import Story, disturbed
 
 from psm.domain.publish import log_time
+from psm.workers.fold_lines import LineResult, fold_lines
 
 
 def linear() -> Iterator[Sent]:
@@ -53,6 +58,63 @@ def linear() -> Iterator[Sent]:
     yield mark(10_000, "40000")
 
 
+def repairs() -> Iterator[Sent]:
+    """Yield about 60 messages: every way an operator's event repairs a stream, or does not."""
+    yield instrument()
+    for stream in ("acc_a", "acc_b", "acc_c"):
+        yield deposit(1, "5000", stream=stream)
+        yield trade(2, "buy", "2", "100", stream=stream, fill_id="first", commission="0.5")
+    yield unknown(3, stream="acc_a")
+    yield mark(1, "101.5")
+    yield trade(4, "sell", "0.7", "103", stream="acc_a", fill_id="second")
+    yield deposit(6, "6", stream="acc_a")
+    yield voided(3, 3, stream="acc_a")
+    yield retried(stream="acc_a")
+    yield retried(stream="acc_a")
+    yield dismissed(1, stream="acc_a")
+    yield mark(2, "97")
+    yield deposit(5, "-5", stream="acc_a")
+    yield deposit(2, stream="acc_a")
+    yield deposit(5, stream="acc_b")
+    yield deposit(8, stream="acc_b")
+    yield voided(4, 4, stream="acc_b")
+    yield voided(3, 5, stream="acc_b")
+    yield voided(3, 4, stream="acc_b")
+    yield voided(3, 4, stream="acc_b")
+    yield deposit(3, stream="acc_b")
+    yield unknown(6, stream="acc_b")
+    yield voided(6, 7, stream="acc_b")
+    yield deposit(7, stream="acc_b")
+    yield voided(1, 300, stream="acc_new")
+    yield deposit(301, stream="acc_new")
+    yield deposit(44, stream="acc_new")
+    yield deposit(46, stream="acc_new")
+    yield dismissed(7, stream="acc_none", actor="")
+    busted = {"fill_id": "first", "reason": "venue"}
+    yield event("TradeBusted", busted, 4, stream="acc_c")
+    yield trade(5, "sell", "1", "99", stream="acc_c")
+    yield voided(3, 3, stream="acc_c")
+    yield retried(stream="acc_c", salt="late")
+    yield mark(3, "99.5")
+
+
+def blockers(lines: list[bytes], streams: Sequence[str]) -> Iterator[bytes]:
+    """Yield the lines, then dismissals of what still blocks: now its log sequence is known."""
+    yield from lines
+    results = [result for result in fold_lines(lines) if isinstance(result, LineResult)]
+    sequence = results[-1].log_sequence
+    for stream in streams:
+        at = next(
+            result.log_sequence
+            for result in results
+            if result.stream_id == stream and result.outcome == "blocked" and result.sequence_number
+        )
+        sequence += 3
+        sent = dismissed(at, stream=stream, salt="golden")
+        head = {"log_sequence": sequence, "subject": sent.subject, "time": "2025-12-13T00:00:00Z"}
+        yield msgspec.json.encode(head)[:-1] + b',"data":' + sent.data + b"}\n"
+
+
 def written(messages: Iterator[Sent], seed: int) -> Iterator[bytes]:
     """Yield the lines of a log; bodies that are no JSON object go as text."""
     rng = random.Random(seed)
@@ -68,10 +130,14 @@ def written(messages: Iterator[Sent], seed: int) -> Iterator[bytes]:
 
 def main() -> None:
     """Write every golden log and its records."""
-    lines = list(written(linear(), 1))
-    (FOLDER / "linear.jsonl").write_bytes(b"".join(lines))
-    recorded = [msgspec.json.encode(record) + b"\n" for record in records(lines)]
-    (FOLDER / "linear.expected.jsonl").write_bytes(b"".join(recorded))
+    logs = {
+        "linear": list(written(linear(), 1)),
+        "repairs": list(blockers(list(written(repairs(), 2)), ("acc_a", "acc_b"))),
+    }
+    for name, lines in logs.items():
+        (FOLDER / f"{name}.jsonl").write_bytes(b"".join(lines))
+        recorded = [msgspec.json.encode(record) + b"\n" for record in records(lines)]
+        (FOLDER / f"{name}.expected.jsonl").write_bytes(b"".join(recorded))
 
 
 if __name__ == "__main__":

@@ -343,6 +343,18 @@ def test_nothing_moves_while_others_are_still_coming() -> None:
     assert plan(restless).let_go == ()
 
 
+def test_contested_partitions_are_let_go_all_at_once() -> None:
+    """What others run already is no handover; what only moves is let go a few at a time."""
+    holdings = tuple(Holding(partition=number, state="live") for number in range(6))
+    others = {"b": msgspec.structs.replace(member("b", pinned=()), holdings=holdings)}
+    woken = Situation(
+        me="a", partitions=8, others=others, holding=frozenset(range(8)), contested=True
+    )
+    assert plan(woken).let_go == tuple(range(6))
+    moving = Situation(me="a", partitions=8, holding=frozenset(range(8)), leaving=True)
+    assert plan(moving).let_go == (0, 1, 2, 3)
+
+
 def test_every_member_is_watched_by_others() -> None:
     """However many there are, each is probed by three others, or by all if there are fewer."""
     names = [f"w{n}" for n in range(10)]

@@ -270,11 +270,12 @@ class Fleet:
 
     def _learn(self, entry: Entry) -> bool:
         """Take in one key; return whether it was news."""
-        now = self._clock()
-        if entry.member is not None and self._view.is_deleted(entry.id):
+        now, was_deleted = self._clock(), self._view.is_deleted(entry.id)
+        news = self._view.learn(entry, now)
+        if news and was_deleted and entry.member is not None:
             # It was there all the time, only not for us: else it would go and come for ever.
             self._doubtful[entry.id] = now + self._settings.doubt_s
-        return self._view.learn(entry, now)
+        return news
 
     async def _tell(self) -> None:
         """Write the own key."""

@@ -32,7 +32,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         contested: it was away, or was thought so, and others may have taken over.
         waited: partitions that another member should have let go long ago.
         leaving: it takes nothing more and hands over what it has.
-        draining_max: how many it lets go at the same time.
+        draining_max: how many it lets go at the same time; not of those that others run, too.
     """
 
     me: str
@@ -82,13 +82,15 @@ def plan(now: Situation) -> Plan:
     ]
     take = free if now.may_take else []
     surplus = now.holding - mine if now.settled or now.leaving else frozenset[int]()
-    if now.contested and now.pinned is None:
-        surplus |= now.holding & held_by_others.keys()
     room = max(0, now.draining_max - len(now.draining))
+    let_go = set(sorted(surplus - now.draining)[:room])
+    if now.contested and now.pinned is None:
+        # Others run these already: nothing is gained by going on with them for a while.
+        let_go |= (now.holding & held_by_others.keys()) - now.draining
     return Plan(
         mine=mine,
         take=tuple(take),
-        let_go=tuple(sorted(surplus - now.draining)[:room]),
+        let_go=tuple(sorted(let_go)),
         waiting={number: held_by_others[number] for number in missing if number in held_by_others},
     )
 

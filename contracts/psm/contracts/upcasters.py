@@ -60,3 +60,21 @@ STEPS: dict[tuple[str, int], Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     (event_type, 0): upcast_flat for event_type in FLAT_EVENT_TYPES
 }
 """From (event type, major version) to the next major: the whole event's fields in, and out."""
+
+
+def upcast(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event after every step that there is for it; the current form stays as it is.
+
+    Args:
+        fields: of the whole event; numbers as their literal text.
+
+    Raises:
+        ContractError: a step cannot read it.
+    """
+    event = dict(fields)
+    while True:
+        major = str(event.get("schema_version", "0")).partition(".")[0]
+        step = STEPS.get((str(event.get("event_type")), int(major) if major.isdecimal() else -1))
+        if step is None:
+            return event
+        event = step(event)

@@ -18,6 +18,7 @@ from psm.adapters import postgres
 from psm.adapters.jetstream import stream_info
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
+from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.projections import heads
 from psm.projections.heads import ChainHead, LogHead
@@ -144,7 +145,7 @@ class Guard:
                         f"{stream_id} has events up to {version} in the log, PostgreSQL knows "
                         f"event {head.sequence_number} at log sequence {head.log_sequence}"
                     )
-                self._compare_chain(head, version, account.chain_hash)
+                self._compare_chain(head, account)
         except LogDamagedError as error:
             self._metrics.heads_checked(self._partition, "damaged")
             raise LogDamagedError(f"{error}; {WHAT_NEXT}") from error
@@ -169,8 +170,8 @@ class Guard:
         books = recovered.books
         for stream_id, head in known.chains.items():
             account = books.accounts.get(stream_id)
-            if account is not None and account.version >= head.sequence_number:
-                self._compare_chain(head, account.version, account.chain_hash)
+            if account is not None and account.as_of >= head.log_sequence:
+                self._compare_chain(head, account)
             else:  # its last events are in the tail that is folded next, or nowhere
                 self._pending[stream_id] = head
         compared = "agreed" if known.newest is not None else "none"
@@ -192,12 +193,16 @@ class Guard:
                 f"the first behind its sequence {info.last_sequence}"
             )
 
-    def _compare_chain(self, head: ChainHead, version: int, chain_hash: bytes) -> None:
+    def _compare_chain(self, head: ChainHead, account: Account) -> None:
         # Ahead of its head is normal: the projector reads what this worker's predecessor committed.
-        if version == head.sequence_number and chain_hash.hex() != head.chain_hash:
+        # An operator's event moves the chain and not the number, hence both.
+        if account.version > head.sequence_number or account.last_log_sequence > head.log_sequence:
+            return
+        if account.version < head.sequence_number or account.chain_hash.hex() != head.chain_hash:
             raise self._refused(
-                f"{head.stream_id}: the hash chain up to event {version} is not the one that "
-                f"PostgreSQL remembers from log sequence {head.log_sequence}: an event was altered"
+                f"{head.stream_id}: the hash chain up to event {account.version} is not the one "
+                f"that PostgreSQL remembers from log sequence {head.log_sequence}: an event was "
+                "altered"
             )
 
     async def _named(self, error: LogDamagedError) -> LogDamagedError:

@@ -171,8 +171,7 @@ class Refold:
             head = self._heads.get(update.stream_id)
             if head is None or update.kind != "state.updated":
                 continue
-            account = self._books.accounts[update.stream_id]
-            if account.version < head.sequence_number:
+            if update.log_sequence != head.log_sequence:
                 continue
             state = _STATE.decode(update.data).payload
             if state.cause != "event" or state.sequence_number != head.sequence_number:
@@ -182,7 +181,7 @@ class Refold:
                 self._report.heads += 1
 
     def _head_agrees(self, head: ChainHead, state: StateUpdated) -> bool:
-        for name in ("log_sequence", "event_hash", "chain_hash", "ledger_hash"):
+        for name in ("event_hash", "chain_hash", "ledger_hash"):
             kept, folded = getattr(head, name), getattr(state, name)
             if kept != folded:
                 self._add(
@@ -231,7 +230,7 @@ class Refold:
                     stream_id=head.stream_id,
                     sequence_number=head.sequence_number,
                     expected=f"event {head.sequence_number} at log sequence {head.log_sequence}",
-                    found=f"no such event in the log up to {last}",
+                    found=f"no such event there; the log ends at {last}",
                 )
 
     def _is_asked(self, at: int) -> bool:

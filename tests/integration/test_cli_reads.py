@@ -1,4 +1,4 @@
-"""`psm state` and `psm positions` against a real PostgreSQL."""
+"""`psm state`, `psm positions` and `psm orders` against a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ async def worker(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> OneWorke
     for message in (
         account.deposit("1000"),
         account.trade("buy", "0.5", "42000"),
+        account.order("o-1", "2"),
         mark("BTC-PERP", "42500", 1),
     ):
         updates += worker.fold(*message)
@@ -67,6 +68,18 @@ async def test_tables_show_money_and_positions(
     assert "42500" in shown
     assert await psm("positions", "acc_empty") == 0
     assert "no positions" in capsys.readouterr().err
+
+
+async def test_orders_are_shown(worker: OneWorker, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each order with what is filled of it; an account without one says so."""
+    assert await psm("orders", "acc_001", "-o", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["orders"]["o-1"]["status"] == "submitted"
+    assert document["sequence_number"] == 3
+    assert await psm("orders", "acc_001") == 0
+    assert "o-1" in capsys.readouterr().out
+    assert await psm("orders", "acc_empty") == 0
+    assert "no orders" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("worker")

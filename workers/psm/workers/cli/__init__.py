@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
     ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
     ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
+    ("orders", f"{_HERE}.reads:orders", _READ, "Show the orders of an account."),
     (
         "explain",
         f"{_HERE}.explain:explain",

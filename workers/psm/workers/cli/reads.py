@@ -1,4 +1,4 @@
-"""`psm state` and `psm positions`: what the views say of one account."""
+"""`psm state`, `psm positions` and `psm orders`: what the views say of one account."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ _POSITION_COLUMNS = (
     "fees",
     "funding",
 )
-_ORDER_COLUMNS = ("order_id", "symbol", "side", "type", "quantity", "filled_quantity", "status")
+_ORDER_COLUMNS = (
+    "order_id",
+    "symbol",
+    "side",
+    "type",
+    "quantity",
+    "filled_quantity",
+    "average_price",
+    "status",
+)
 
 MinSequence = Annotated[
     int | None,
@@ -82,6 +91,30 @@ def positions(
         _print_positions(document["positions"], output)
     else:
         output.document(document)
+
+
+def orders(
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show the orders of an account, now or as they were; of those that ended the last 256."""
+    if at_sequence is not None or at is not None:
+        document = past_document("orders", account, at_sequence, at, log_time=log_time)
+    else:
+        document = _read("orders", account, min_sequence)
+    if output.format != "table":
+        output.document(document)
+    elif document["orders"]:
+        rows = [{"order_id": name, **order} for name, order in document["orders"].items()]
+        output.rows(rows, _ORDER_COLUMNS)
+    else:
+        output.note("no orders")
 
 
 def _read(name: ReadName, account: str, min_sequence: int | None) -> dict[str, Any]:

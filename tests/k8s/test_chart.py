@@ -99,7 +99,7 @@ def test_workers_scale_without_being_told_their_partitions() -> None:
 
 
 def test_alerts_name_metrics_that_exist() -> None:
-    """Off by default; the rules are about metrics that a worker really has."""
+    """Off by default; the rules are about metrics that processes really have."""
     assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
     values = ("--set", "alerts.enabled=true,alerts.labels.release=prometheus")
     (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
@@ -115,6 +115,8 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.fleet(members=1, owned=1, unowned=0)
         instruments.metrics.fenced(0)
         instruments.metrics.heads_checked(0, "agreed")
+        instruments.metrics.archive_lag("TRADES", events=0, seconds=0, retention_used=0)
+        instruments.metrics.archive_incidents(1)
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()

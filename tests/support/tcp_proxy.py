@@ -55,6 +55,7 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: set[asyncio.Task[object]] = set()
         self._flows: set[asyncio.Event] = set()
         self._refuses = False
 
@@ -70,7 +71,7 @@ class TcpProxy:
         self.cut()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._handlers, return_exceptions=True)
 
     def cut(self) -> int:
         """Reset every connection; return how many there were."""
@@ -103,6 +104,10 @@ class TcpProxy:
         self._refuses = refuses
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
         if self._refuses:
             writer.transport.abort()
             return

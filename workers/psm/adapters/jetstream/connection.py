@@ -28,6 +28,7 @@ MAX_OUTSTANDING_PINGS = 2
 # A restarted broker must not meet all of its clients in the same moment.
 RECONNECT_WAIT_S = (0.5, 1.5)
 FIRST_CONNECT_S = 5.0
+CLOSE_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +79,7 @@ async def connect(
     """
     parts = servers.split(",") if isinstance(servers, str) else servers
     addresses = [part.strip() for part in parts if part.strip()]
-    client = Client()
+    client = _PromptClient()
     watch = _Watch(client, name, counters or ConnectionCounters())
     for file in (user_credentials, nkeys_seed):
         if file is not None and not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
@@ -124,6 +125,32 @@ async def connect(
         refused.cancel()
     watch.opened = True
     return client
+
+
+class _PromptClient(Client):
+    """A client that gives up what a broker does not take.
+
+    nats-py sends what it has buffered before it closes a connection, and waits for that without
+    end. A frozen broker takes nothing: with more buffered than the socket holds, the client would
+    neither reconnect nor close until the broker wakes up.
+    """
+
+    async def close(self) -> None:
+        """Close; what cannot be sent in `CLOSE_S` is lost."""
+        self._abort_in(CLOSE_S)
+        with contextlib.suppress(OSError):
+            await super().close()
+
+    async def _attempt_reconnect(self) -> None:
+        # Nobody waits for what is still buffered: requests time out and are sent again.
+        self._abort_in(0)
+        await super()._attempt_reconnect()
+
+    def _abort_in(self, seconds: float) -> None:
+        """End the present connection then, if it did not end by itself."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if isinstance(writer, asyncio.StreamWriter):
+            asyncio.get_running_loop().call_later(seconds, writer.transport.abort)
 
 
 class _Watch:

@@ -71,6 +71,7 @@ async def test_leaders_killed(
         await scene.stage.judge(scene.load)
 
 
+@pytest.mark.chaos_long
 async def test_leader_frozen(
     cluster: NatsCluster, postgres_dsn: str, tmp_path: Path, row: Row
 ) -> None:
@@ -89,6 +90,7 @@ async def test_leader_frozen(
         await scene.stage.judge(scene.load)
 
 
+@pytest.mark.chaos_long
 async def test_leaders_step_down(
     cluster: NatsCluster, postgres_dsn: str, tmp_path: Path, row: Row
 ) -> None:

@@ -59,6 +59,7 @@ async def behind_proxy(nats_url: str, folder: Path, dsn: str, seed: int) -> Asyn
             await load.cancel()
 
 
+@pytest.mark.chaos_long
 async def test_connections_cut(nats_url: str, postgres_dsn: str, tmp_path: Path, row: Row) -> None:
     """Reset at random moments: before, inside and after batches and their acknowledgements."""
     async with behind_proxy(nats_url, tmp_path, postgres_dsn, row.seeded(51)) as scene:
@@ -110,7 +111,7 @@ async def test_messages_lost_doubled_and_swapped(
     """One message in a hundred, in both directions: deliveries, batches, acknowledgements."""
     async with behind_proxy(nats_url, tmp_path, postgres_dsn, row.seeded(52)) as scene:
         mangler = scene.proxy.change = Mangler(52, 0.003)
-        await scene.load.more(300 * TURNS)
+        await scene.load.more(200 * TURNS)
         deadline = time.monotonic() + WAIT_S
         while min(mangler.lost, mangler.doubled, mangler.swapped) < 3 * TURNS:
             assert time.monotonic() < deadline, "too little goes through the proxy"

@@ -58,7 +58,10 @@ async def run(settings: Settings, pinned: tuple[int, ...] | None) -> int:
 
         def readiness() -> tuple[bool, dict[str, Any]]:
             ready, detail = fleet.readiness()
-            return ready and own.nc.is_connected, {**worker.readiness()[1], **detail}
+            held = worker.readiness()[1]
+            # What the fleet calls live may hear nothing of a leader.
+            answered = own.nc.is_connected and not held["unanswered"]
+            return ready and answered, {**held, **detail}
 
         await own.serve_health(readiness)
         on_stop(fleet.leave)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import connect
+from psm.contracts.errors import TransientError
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
 from psm.workers.fleet.report import FleetReport, MemberRow, PartitionRow, fleet_report
@@ -45,7 +46,10 @@ async def _run(settings: Settings, output: Output, *, watch: bool) -> int:
             await asyncio.sleep(_WATCH_S)
             if sys.stdout.isatty():
                 output.console(sys.stdout).clear()
-            report = await _show(nc, output)
+            try:
+                report = await _show(nc, output)
+            except TransientError as error:  # it may be a restart of the broker that one watches
+                output.note(str(error))
     finally:
         await nc.close()
     return _EXIT_UNOWNED if report.unowned else 0

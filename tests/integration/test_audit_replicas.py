@@ -51,8 +51,8 @@ async def test_damaged_replica(tmp_path: Path) -> None:
         assert {server for _, server, _ in found if server != node.server_name} == set(), found
 
         code, report = audit(cluster, "--server", node.url)
-        hidden = [(f["code"], f["sequence"]) for f in report["findings"]]
-        assert (code, hidden) == (1, [("hidden", victim.sequence)])
+        found = [(f["code"], f["server"], f["sequence"]) for f in report["findings"]]
+        assert (code, found) == (1, [("missing", node.server_name, victim.sequence)])
         assert audit(cluster, "--server", leader.url)[0] == 0
         await nc.close()
     finally:

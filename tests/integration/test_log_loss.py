@@ -191,6 +191,7 @@ async def test_hidden_message(world: World) -> None:
     unexplained = next(f for f in report["findings"] if f["code"] == "update_unexplained")
     stream_id = victim.subject.rpartition(".")[2]
     assert (unexplained["sequence"], unexplained["stream_id"]) == (victim.sequence, stream_id)
+    assert unexplained["sequence_number"] == json.loads(victim.data)["sequence_number"]
 
 
 async def test_log_cut_at_a_flipped_bit(world: World) -> None:

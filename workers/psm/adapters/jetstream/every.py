@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, call
+from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, ask, call, decoded
 from psm.adapters.jetstream.errors import UnknownOutcomeError
 from psm.adapters.jetstream.messages import STATUS, StoredMessage, from_direct_get
 from psm.adapters.jetstream.reads import get
@@ -47,12 +47,12 @@ async def read_every(
     """Yield what stands at every sequence from `first` to `last`, both included, in order.
 
     Args:
-        nc: connection; a direct get is answered by the server it is connected to, if that has a
-            replica, else by any other.
+        nc: connection.
         stream: name of the JetStream stream.
         first: sequence to begin at.
         last: sequence to end with.
-        from_leader: ask the leader for each message, about three times slower.
+        from_leader: ask the leader for each message, about three times slower; else any replica
+            shows them, and the leader is asked for what was not shown.
 
     Raises:
         TransientError: the broker does not answer.
@@ -81,6 +81,12 @@ async def replicas_of(nc: Client, stream: str) -> list[str]:
     cluster = (await call(nc, f"STREAM.INFO.{stream}")).get("cluster") or {}
     others = sorted(replica["name"] for replica in cluster.get("replicas") or [])
     return [name for name in (cluster.get("leader"), *others) if name]
+
+
+async def server_name(nc: Client) -> str:
+    """Return the name of the server that a connection ends at."""
+    answer = decoded((await ask(nc, "$SYS.REQ.USER.INFO")).data, "server information")
+    return str(answer["server"]["name"])
 
 
 async def _leads(nc: Client, stream: str) -> str | None:

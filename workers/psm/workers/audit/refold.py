@@ -104,7 +104,7 @@ class Refold:
         """Compare what an input folds to with what PSM has of it, byte for byte."""
         group = await self._published.peek()
         while group is not None and group.log_sequence < at:
-            self._unexplained(group.updates[0], group.log_sequence)
+            self._unexplained(group.updates, group.log_sequence)
             await self._published.take()
             group = await self._published.peek()
         stored: list[StoredMessage] = []
@@ -129,17 +129,17 @@ class Refold:
 
     def _one_side(self, at: int, mine: Update | None, theirs: StoredMessage | None) -> None:
         if theirs is not None:
-            self._unexplained(theirs, at)
+            self._unexplained([theirs], at)
             return
         assert mine is not None
         self._add("update_missing", PSM, at, stream_id=mine.stream_id, expected=mine.subject)
 
-    def _unexplained(self, update: StoredMessage, at: int) -> None:
+    def _unexplained(self, updates: list[StoredMessage], at: int) -> None:
         if not self._is_due(at):
             return
-        number = None
-        if update.subject.startswith("psm.state.updated."):
-            number = _STATE.decode(update.data).payload.sequence_number
+        states = [update for update in updates if update.subject.startswith("psm.state.updated.")]
+        update = states[0] if states else updates[0]
+        number = _STATE.decode(update.data).payload.sequence_number if states else None
         self._add(
             "update_unexplained",
             TRADES,
@@ -215,7 +215,7 @@ class Refold:
     async def _left_over(self, last: int) -> None:
         """Note what the log no longer explains: it lies behind the end of what is there."""
         while (group := await self._published.take()) is not None:
-            self._unexplained(group.updates[0], group.log_sequence)
+            self._unexplained(group.updates, group.log_sequence)
         for at, kept in sorted(self._published.cursors.items()):
             if self._is_due(at):
                 self._compare_message(at, kept, None, "message_altered")

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import last_for, move_leader, read_range, replicas_of, stream_info
-from psm.adapters.jetstream.every import read_every
+from psm.adapters.jetstream.every import read_every, server_name
 from psm.contracts import subjects
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
 from psm.domain.books import Books
@@ -68,11 +68,12 @@ class Audit:
 
     # --- bytes only ----------------------------------------------------------------------------
 
-    async def one_server(self, server: str) -> Report:
-        """Read the log as the server of this connection shows it."""
-        await self._scan(TRADES, server=server)
-        await self._scan(PSM, server=server)
-        return self._done()
+    async def this_server(self) -> Report:
+        """Read the replica of the server that the connection ends at; it leads meanwhile.
+
+        Direct gets would not do: while a follower is not ready for them, another one answers.
+        """
+        return await self.replicas(await server_name(self._nc))
 
     async def replicas(self, wanted: str) -> Report:
         """Let each replica, or the one named, lead in turn and read the log from it.

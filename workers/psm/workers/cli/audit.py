@@ -20,8 +20,8 @@ from psm.workers.cli.process import chosen_partitions
 from psm.workers.config import Settings, load_settings
 
 _COLUMNS = (
-    "code", "stream", "sequence", "last", "server", "stream_id", "sequence_number", "expected",
-    "found",
+    "code", "stream", "sequence", "last", "partition", "server", "stream_id", "sequence_number",
+    "expected", "found",
 )  # fmt: skip
 _STATEMENT_S = 3600.0
 
@@ -38,13 +38,13 @@ def audit(
     replica: Annotated[
         str | None,
         Parameter(
-            help="Read the bytes of this server's replica, or of `all` in turn: each leads while "
-            "it is read. Nothing is folded."
+            help="Read the bytes of the replica on this server, or of `all` in turn: each leads "
+            "while it is read. Nothing is folded."
         ),
     ] = None,
     server: Annotated[
         str | None,
-        Parameter(help="Read the bytes as the server at this URL shows them. Nothing is folded."),
+        Parameter(help="The same of the server at this URL, asked straight."),
     ] = None,
     views: Annotated[
         bool,
@@ -121,7 +121,7 @@ async def _run(
         )
         await check(nc, settings)
         if server is not None:
-            return await work.one_server(server.rpartition("@")[2])
+            return await work.this_server()
         if replica is not None:
             return await work.replicas(replica)
         pool = None

@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
+GOLDEN = $(filter-out %.expected.jsonl,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
 PURE := tests/unit tests/contracts tests/property tests/replay tests/simulation
 # The real nats CLI, if scripts/build_nats_cli.sh has built it.
 PSM_TEST_NATS_CLI ?= $(lastword $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/psm/nats-cli-*/nats))
@@ -82,6 +83,12 @@ properties: $(STAMP)  ## Run the property tests with many more examples
 
 chaos: $(STAMP)  ## Inject faults into real processes, the long form; see docs/faults.md
 	PSM_TEST_CHAOS=long $(BIN)/pytest $(PYTEST_ARGS) -m chaos
+
+mutation: $(STAMP)  ## Change the fold, see whether the golden hashes notice; ARGS="--sample 200"
+	$(BIN)/python -m scripts.mutation $(ARGS)
+
+validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings
+	$(BIN)/psm validate $(patsubst %,--file %,$(GOLDEN)) $(ARGS)
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

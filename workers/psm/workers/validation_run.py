@@ -126,7 +126,6 @@ class Spool:
     def __init__(self, path: str) -> None:
         self._decoder = msgspec.msgpack.Decoder(LogMessage)
         self._path = path
-        self._back = Path(path).open("rb")  # noqa: SIM115 - lives as long as the process
         self._sequences: dict[str, array[int]] = {}
         self._offsets: dict[str, array[int]] = {}
 
@@ -155,11 +154,11 @@ class Spool:
         known = self._sequences[wanted.stream_id]
         first = bisect_left(known, wanted.from_log_sequence)
         last = bisect_right(known, wanted.to_log_sequence)
-        for offset in self._offsets[wanted.stream_id][first:last]:
-            self._back.seek(offset)
-            yield self._decoder.decode(
-                self._back.read(int.from_bytes(self._back.read(_LENGTH), "big"))
-            )
+        with Path(self._path).open("rb") as file:
+            for offset in self._offsets[wanted.stream_id][first:last]:
+                file.seek(offset)
+                length = int.from_bytes(file.read(_LENGTH), "big")
+                yield self._decoder.decode(file.read(length))
 
 
 class Replay:

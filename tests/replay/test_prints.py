@@ -1,0 +1,80 @@
+"""Every golden log still gives the fingerprints in git: hashes, outcomes and published bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripts.mutation import mutators
+from scripts.mutation.__main__ import FOLDER, PRINTS, ROOT, golden_logs, name_of
+from scripts.mutation.runner import PRINT_LENGTH, fingerprint, replayed
+
+from psm.workers.validation_source import spool_file
+
+RECORDED = json.loads(PRINTS.read_text("utf-8"))
+LOGS = golden_logs(FOLDER)
+
+
+def test_every_golden_log_is_recorded() -> None:
+    """A log without fingerprints would judge nothing."""
+    assert [name_of(path) for path in LOGS] != []
+    assert sorted(map(name_of, LOGS)) == sorted(RECORDED)
+
+
+@pytest.mark.parametrize("path", LOGS, ids=name_of)
+def test_golden_log_gives_the_recorded_fingerprints(path: Path, tmp_path: Path) -> None:
+    """After every message; accounts pass through snapshots on the way."""
+    spool = tmp_path / "spool"
+    with spool.open("wb") as file:
+        spool_file(path, file, partitions=16)
+    recorded, number = RECORDED[name_of(path)], -1
+    for number, found in enumerate(replayed(str(spool))):
+        kept = recorded[number * PRINT_LENGTH : (number + 1) * PRINT_LENGTH]
+        assert fingerprint(found) == kept, f"message {number + 1}: {found}"
+    assert (number + 1) * PRINT_LENGTH == len(recorded)
+
+
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ("x = a < b", ["a < b -> a <= b", "a < b -> a >= b"]),
+        ("x = a + b", ["a + b -> a - b"]),
+        ("x = a and b", ["a and b -> a or b"]),
+        ("x = not a", ["not a -> a"]),
+        ("x = 2", ["2 -> 3", "2 -> 1"]),
+        ("x = True", ["True -> False"]),
+        ("x = add(a, ZERO)", ["ZERO -> ONE", "add -> subtract"]),
+        ("def f():\n    return a", ["return a -> return None"]),
+        ("f(a)", ["f(a) -> pass"]),
+        ("a.b = c", ["a.b = c -> pass"]),
+        ("if a:\n    b", ["if a: -> if not a:"]),
+        ("x = sorted(a)", ["sorted(a) -> a"]),
+        ('"""Text."""\nx: int', []),
+        ("assert a < b, 'text'", []),
+        ("raise InvariantError('text')", []),
+    ],
+)
+def test_mutators_change_what_they_should(source: str, texts: list[str]) -> None:
+    """Each change is made, and the changed source is what it says."""
+    found = mutators.mutants("m.py", source)
+    assert sorted(mutant.text for mutant in found) == sorted(texts)
+    for mutant in found:
+        assert mutators.mutated(source, mutant) != source
+
+
+def test_mutation_test_runs() -> None:
+    """A small sample, in processes of its own, finds mutants and kills most of them."""
+    command = [sys.executable, "-m", "scripts.mutation", "--module", "money", "--sample", "6"]
+    done = subprocess.run(
+        [*command, "--seed", "3", "--jobs", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A sample of 6 of the " in done.stdout
+    assert "6 of 6" in done.stderr

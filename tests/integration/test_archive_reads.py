@@ -20,7 +20,9 @@ from tests.support.archiving import archiving, event, fetch, publish, value
 from tests.support.log import empty_log
 from tests.support.running import psm, run, started
 
+from psm.adapters import postgres
 from psm.workers import archive_documents as documents
+from psm.workers.audit.causes import dangling_notes
 from psm.workers.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -129,15 +131,25 @@ async def test_commands_say_what_is_wrong(
 # --- functions ------------------------------------------------------------------------------------
 
 
-async def test_a_cause_may_arrive_after_its_effect(nats_url: str, postgres_dsn: str) -> None:
+async def test_a_cause_may_arrive_after_its_effect(
+    nats_url: str,
+    postgres_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Until it does it is dangling and named as missing; then the chain is whole."""
     async with empty_log(nats_url) as nc, archiving(nc, postgres_dsn):
         await publish(
             nc, "orders.command.a", event("order_request", event_id=EFFECT, causation_id=CAUSE)
         )
         await arch.archived(postgres_dsn, 1)
-        dangling = await fetch(postgres_dsn, "SELECT * FROM get_dangling_causations()")
-        assert [row["causation_id"] for row in dangling] == [CAUSE]
+        monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+        await asyncio.to_thread(main, ["archive", "dangling", "-o", "jsonl"])
+        assert json.loads(capsys.readouterr().out)["causation_id"] == CAUSE
+        pool = await postgres.open_pool(postgres_dsn, name="test")
+        (note,) = await dangling_notes(pool)  # what `psm audit` adds
+        await pool.close()
+        assert note.startswith(f"archived event #1 (order_request) names the cause {CAUSE}")
         missing = "SELECT explain_decision($1) ->> 'missing_cause'"
         assert await value(postgres_dsn, missing, EFFECT) == CAUSE
         await publish(nc, "risk.decision.a", event("risk_decision", event_id=CAUSE.upper()))

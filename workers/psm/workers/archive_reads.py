@@ -147,6 +147,10 @@ class ArchiveReads:
         """Return how many incidents there are per kind."""
         return await self._rows("incident_counts", since)
 
+    async def dangling(self, limit: int) -> list[dict[str, Any]]:
+        """Return events that name a cause which is not in the archive, the oldest first."""
+        return await self._rows("dangling", limit)
+
     async def incidents(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest incidents."""
         return await self._rows("incidents", limit)

@@ -107,6 +107,8 @@ class Archiver:
             self._head = await archive.read_head(connection)
             known = await archive.read_checkpoints(connection)
         self._sources = {name: self._source(name, known.get(name)) for name in SOURCES}
+        # What was chosen for a transaction that failed must be chosen again.
+        self._sampled = {}
         self._stopped, self._trouble = {}, None
         self._log.info("archive.started", archive_sequence=self._head)
         fetching: dict[str, asyncio.Task[None]] = {}
@@ -135,13 +137,16 @@ class Archiver:
             await self._sources[name].fetch()
             self._stopped.pop(name, None)
         except (LogDamagedError, ConfigError) as error:
-            if self._stopped.get(name) != str(error):
-                self._log.error("archive.stream_stopped", js_stream=name, detail=str(error))
-            self._stopped[name] = str(error)
+            self._stop(name, error)
             await asyncio.sleep(_RECHECK_S)
             stopped = self._sources[name]
             self._sources[name] = self._source(name, stopped.checkpoint)
             await stopped.close()
+
+    def _stop(self, name: str, error: Exception) -> None:
+        if self._stopped.get(name) != str(error):
+            self._log.error("archive.stream_stopped", js_stream=name, detail=str(error))
+        self._stopped[name] = str(error)
 
     async def _commit(self) -> None:
         """Archive what is fetched."""
@@ -191,11 +196,15 @@ class Archiver:
             checkpoint = self._sources[TRADES].checkpoint
             reached = checkpoint.js_sequence if checkpoint else 0
         found: list[Verdict] = []
-        for message in ready[PSM].unread:
-            item = verdict(message)
-            if item is not None and item.log_sequence > reached:
-                break
-            found.append(item)
+        try:
+            for message in ready[PSM].unread:
+                item = verdict(message)
+                if item is not None and item.log_sequence > reached:
+                    break
+                found.append(item)
+        except InvariantError as error:
+            # What is wrong with PSM's own updates keeps no event out of the archive.
+            self._stop(PSM, error)
         return found
 
     def _merged(self, ready: Mapping[str, Source]) -> list[Recorded]:

@@ -50,6 +50,10 @@ SELECT kind, count(*) AS incidents FROM archive_incidents
 WHERE $1::interval IS NULL OR found_at >= now() - $1::interval
 GROUP BY kind ORDER BY kind;
 
+-- name: dangling
+SELECT archive_sequence, event_id, event_type, causation_id, stored_at
+FROM get_dangling_causations() LIMIT $1;
+
 -- name: incidents
 SELECT incident_id, found_at, kind, js_stream, first_sequence, last_sequence, archive_sequence,
     first_archive_sequence, detail

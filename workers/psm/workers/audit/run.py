@@ -16,6 +16,7 @@ from psm.domain.books import Books
 from psm.projections import heads
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.heads import LogHead
+from psm.workers.audit.causes import dangling_notes
 from psm.workers.audit.findings import Finding, Findings, Report, ranges
 from psm.workers.audit.published import PublishedUpdates
 from psm.workers.audit.refold import Evidence, Refold
@@ -151,6 +152,8 @@ class Audit:
             await self._views(pool)
         elif pool is not None:
             self._report.notes.append("the rows of the views were not compared")
+        if pool is not None:
+            self._report.notes += await dangling_notes(pool)
         return self._done()
 
     async def _partition(self, partition: int, tally: Tally, pool: postgres.Pool | None) -> None:

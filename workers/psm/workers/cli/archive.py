@@ -30,6 +30,9 @@ _INCIDENT_COLUMNS = (
 )  # fmt: skip
 
 
+_DANGLING_COLUMNS = ("archive_sequence", "stored_at", "event_type", "event_id", "causation_id")
+
+
 @app.default
 def archive() -> int:
     """Archive the log and the recorded streams. Runs until SIGINT or SIGTERM.
@@ -68,6 +71,26 @@ def incidents(
     else:
         output.note("no incidents")
     return int(bool(found))
+
+
+@app.command
+def dangling(
+    *,
+    limit: Annotated[int, Parameter(help="How many, the oldest.")] = 100,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """List events whose cause is not archived: sampled away, expired, or not there yet."""
+    settings = load_settings()
+
+    async def read() -> list[dict[str, object]]:
+        async with _pool(settings) as pool:
+            return await ArchiveReads(pool).dangling(limit)
+
+    found = asyncio.run(read())
+    if found or output.format != "table":
+        output.rows(found, _DANGLING_COLUMNS)
+    else:
+        output.note("every cause is archived")
 
 
 async def run(settings: Settings) -> int:

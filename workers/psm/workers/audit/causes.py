@@ -1,0 +1,21 @@
+"""Causes that archived events name and the archive does not have."""
+
+from __future__ import annotations
+
+from psm.adapters import postgres
+from psm.workers.archive_reads import ArchiveReads
+
+_SHOWN = 10
+
+
+async def dangling_notes(pool: postgres.Pool) -> list[str]:
+    """Return notes on them; no findings, because sampling and late arrival are no damage."""
+    found = await ArchiveReads(pool).dangling(_SHOWN + 1)
+    notes = [
+        f"archived event #{row['archive_sequence']} ({row['event_type']}) names the cause "
+        f"{row['causation_id']}, which is not in the archive"
+        for row in found[:_SHOWN]
+    ]
+    if len(found) > _SHOWN:
+        notes.append("and more: `psm archive dangling` lists all")
+    return notes

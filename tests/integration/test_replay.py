@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support import feed
-from tests.support.events import deposit, mark, trade
+from tests.support.events import deposit, dismissed, mark, retried, trade, unknown, voided
 from tests.support.workbench import Bench, open_bench
 
 from psm.adapters.jetstream import stream_info
 from psm.contracts.subjects import partition_of
 from psm.domain.books import Books
 from psm.domain.outcomes import NeedHistory
+from psm.workers.account_replay import Selection, replay_account
 from psm.workers.replay import (
     last_log_sequence,
     read_history,
@@ -125,3 +126,29 @@ async def test_replay_writes_nothing(bench: Bench) -> None:
     for stream in ("PSM", "SNAPSHOTS"):
         assert (await stream_info(bench.nc, stream)).last_sequence == 0
     assert (await stream_info(bench.nc, "TRADES")).last_sequence == last
+
+
+async def test_repairs_are_steps_of_their_own(bench: Bench) -> None:
+    """What an operator did stands beside what it released, also a retry in vain."""
+    await bench.publish(deposit(1), unknown(2), deposit(3), retried(), dismissed(2), voided(4, 5))
+    steps = [
+        step
+        async for step in replay_account(
+            bench.nc,
+            "acc_001",
+            partitions=PARTITIONS,
+            valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+            selection=Selection(),
+        )
+    ]
+    told = [(s.event_type, s.outcome, s.state and s.state["sequence_number"]) for s in steps]
+    assert told == [
+        ("CashDeposited", "applied", 1),
+        ("MoonPhaseChanged", "blocked", None),
+        ("CashDeposited", "held", None),
+        ("StreamRetried", "blocked", 1),
+        ("EventDismissed", "applied", None),
+        ("MoonPhaseChanged", "refused", 2),
+        ("CashDeposited", "applied", 3),
+        ("SequenceVoided", "applied", 5),
+    ]

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.errors import ContractError
-from psm.domain.outcomes import Folded
+from psm.domain.outcomes import Folded, Outcome
 from psm.domain.publish import log_time
 from psm.workers.past.from_snapshot import books_from_snapshot
 from psm.workers.past.places import LogShape, UnknownStreamError, read_ledger
@@ -104,7 +104,7 @@ async def replay_account(
     started = selection.since is None
     last = await last_log_sequence(nc)
     async for replayed in refold_stream(nc, books, stream_id, last, marks=marks, progress=progress):
-        if not replayed.message.subject.startswith("trades."):
+        if replayed.message.subject.startswith(("marks.", "instruments.")):
             continue
         for step, at in _steps(replayed, seen):
             time = selection.time_of(at)
@@ -117,15 +117,25 @@ async def replay_account(
 
 
 def _steps(replayed: Replayed, seen: dict[str, Seen]) -> list[tuple[Step, Seen | None]]:
-    """Return what one message did: a step per event that took a place, else one without state."""
+    """Return what one message did: its own step and one per event that it released.
+
+    A step has a state if its event took a place, or moved the chain alone.
+    """
     message, result = replayed.message, replayed.result
     own = _read(replayed)
     if own is not None:
         seen.setdefault(own.event_id, own)
     updates = {kind: _payloads(result, kind) for kind in ("state.updated", "event.refused")}
-    if updates["state.updated"]:
-        refused = {u["payload"].get("event_id"): u["payload"] for u in updates["event.refused"]}
-        return [_advanced(update, seen, refused) for update in updates["state.updated"]]
+    refused = {u["payload"].get("event_id"): u["payload"] for u in updates["event.refused"]}
+    steps = [_advanced(update, seen, refused) for update in updates["state.updated"]]
+    if own is not None and any(at is not None and at.event_id == own.event_id for _, at in steps):
+        if result.outcome is Outcome.BLOCKED:  # a retry in vain: the chain alone moved
+            (step, at), *_ = steps
+            told = {"outcome": result.outcome.value, "reason": result.reason}
+            return [(msgspec.structs.replace(step, **told), at)]
+        return steps
+    if not message.subject.startswith("trades."):
+        return steps  # new rules that released the stream
     step = Step(
         log_sequence=message.log_sequence,
         sequence_number=result.sequence_number,
@@ -135,7 +145,7 @@ def _steps(replayed: Replayed, seen: dict[str, Seen]) -> list[tuple[Step, Seen |
         reason=result.reason,
         state=None,
     )
-    return [(step, own)]
+    return [(step, own), *steps]
 
 
 def _read(replayed: Replayed) -> Seen | None:

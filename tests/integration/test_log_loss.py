@@ -232,13 +232,13 @@ async def test_psm_rolled_back(world: World) -> None:
         code, report = world.audit("--no-views")
         assert (code, report["counts"]) == (1, {"updates_lost": PARTITIONS})
         assert report["findings"][0]["sequence"] == end_of_psm + 1
-        # The check has teeth: nothing on the broker alone shows the loss.
-        assert (await world.start_worker(bench, None))[0]
         async with world.projecting(bench, world.dsn) as projector:
             await until(
                 lambda: any("ahead of the log" in (s.detail or "") for s in projector.statuses()),
                 "the projector refuses",
             )
+        # The check has teeth: nothing on the broker alone shows the loss.
+        assert (await world.start_worker(bench, None))[0]
 
 
 async def test_everything_rolled_back(world: World) -> None:

@@ -57,7 +57,7 @@ CREATE TABLE event_chain (
     state_hash          text   COLLATE "C" NOT NULL
 );
 
-CREATE INDEX event_chain_by_log_sequence ON event_chain (log_sequence);
+CREATE INDEX event_chain_by_log_sequence ON event_chain (log_sequence, psm_sequence);
 CREATE INDEX event_chain_by_stream ON event_chain (stream_id, sequence_number);
 
 -- Messages that changed nothing, and why.
@@ -72,7 +72,7 @@ CREATE TABLE event_refusals (
     field               text
 );
 
-CREATE INDEX event_refusals_by_log_sequence ON event_refusals (log_sequence);
+CREATE INDEX event_refusals_by_log_sequence ON event_refusals (log_sequence, psm_sequence);
 
 -- Who had an identity or a business key first. Account events get here when they are applied, the
 -- others when they are archived. `symbol` is empty where the kind has none.
@@ -232,6 +232,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     END
 $$;
 
+-- LATERAL with a LIMIT below: one index lookup per step, also where the tables have no statistics.
+
 -- The event (depth 0), its cause (1), the cause's cause (2) ... as far as they are archived, the
 -- first cause first. A circle ends where it closes.
 CREATE FUNCTION causation_path(event_id text)
@@ -242,7 +244,10 @@ LANGUAGE sql STABLE AS $$
         FROM events e WHERE e.archive_sequence = archived_event($1)
         UNION ALL
         SELECT up.depth + 1, e.archive_sequence, e.causation_id, up.path || e.archive_sequence
-        FROM up JOIN events e ON e.archive_sequence = archived_event(up.causation_id)
+        FROM up CROSS JOIN LATERAL (
+            SELECT c.archive_sequence, c.causation_id FROM events c
+            WHERE c.archive_sequence = archived_event(up.causation_id) LIMIT 1
+        ) e
         WHERE up.depth < 1000 AND e.archive_sequence <> ALL (up.path)
     )
     SELECT up.depth, up.archive_sequence FROM up ORDER BY up.depth DESC
@@ -258,9 +263,13 @@ LANGUAGE sql STABLE AS $$
         FROM events e WHERE e.archive_sequence = archived_event($1)
         UNION ALL
         SELECT down.depth + 1, e.archive_sequence, e.event_id, down.path || e.archive_sequence
-        FROM down JOIN events e ON e.causation_id = down.event_id
+        FROM down CROSS JOIN LATERAL (
+            SELECT c.archive_sequence, c.event_id FROM events c
+            WHERE c.causation_id = down.event_id
+            AND (c.event_id IS NULL OR c.archive_sequence = archived_event(c.event_id))
+            LIMIT 1000
+        ) e
         WHERE down.depth < 1000 AND e.archive_sequence <> ALL (down.path)
-        AND (e.event_id IS NULL OR e.archive_sequence = archived_event(e.event_id))
     ), found AS (
         SELECT down.depth, down.archive_sequence FROM down WHERE down.depth > 0 LIMIT 1000
     )
@@ -303,13 +312,20 @@ LANGUAGE sql STABLE AS $$
         SELECT own.archive_sequence, own.causation_id FROM own
         UNION
         SELECT e.archive_sequence, e.causation_id
-        FROM up JOIN events e ON e.archive_sequence = archived_event(up.causation_id)
+        FROM up CROSS JOIN LATERAL (
+            SELECT c.archive_sequence, c.causation_id FROM events c
+            WHERE c.archive_sequence = archived_event(up.causation_id) LIMIT 1
+        ) e
     ), down AS (
         SELECT own.archive_sequence, own.event_id FROM own
         UNION
         SELECT e.archive_sequence, e.event_id
-        FROM down JOIN events e ON e.causation_id = down.event_id
-        WHERE e.event_id IS NULL OR e.archive_sequence = archived_event(e.event_id)
+        FROM down CROSS JOIN LATERAL (
+            SELECT c.archive_sequence, c.event_id FROM events c
+            WHERE c.causation_id = down.event_id
+            AND (c.event_id IS NULL OR c.archive_sequence = archived_event(c.event_id))
+            LIMIT 1000
+        ) e
     )
     SELECT 'correlated', own.archive_sequence FROM own
     UNION ALL

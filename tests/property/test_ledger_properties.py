@@ -30,7 +30,8 @@ from psm.domain.books import Books, restore_tables
 from psm.domain.money import negate
 from psm.domain.positions import Position, entry_price
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
-from psm.domain.valuation import liquidation_price, state_hash
+from psm.domain.liquidation import liquidation_price
+from psm.domain.valuation import state_hash
 
 seeds = st.integers(0, 2**32)
 TOLERANCE = Fraction(1, 10**25)

@@ -12,16 +12,16 @@ from psm.contracts.events import MarginTier
 from psm.domain.account import Account
 from psm.domain.money import quotient
 from psm.domain.positions import Instrument, Position
+from psm.domain.tiers import maintenance_margin, tiers_of
 from psm.domain.valuation import (
-    Mark,
     Valuation,
     crossings,
     drawdown,
-    maintenance_margin,
     peak_after_equity,
     peak_after_flow,
 )
 from psm.domain.valuation import valuate as valuate_account
+from psm.domain.worths import Mark
 
 D = Decimal
 
@@ -130,14 +130,14 @@ TIERS = (
 )
 def test_tiers_are_continuous(value: str, margin: str) -> None:
     """A left-out amount is the one without a jump at the floor; order does not matter."""
-    assert maintenance_margin(D(value), TIERS) == D(margin)
-    assert maintenance_margin(D(value), TIERS[::-1]) == D(margin)
+    assert maintenance_margin(D(value), tiers_of(TIERS)) == D(margin)
+    assert maintenance_margin(D(value), tiers_of(TIERS[::-1])) == D(margin)
 
 
 def test_given_tier_amount_is_used() -> None:
     """The venue's own amount wins: 250000 x 1% - 1300."""
     tiers = (MarginTier(notional_floor=D(0), maintenance_rate=D("0.01"), maintenance_amount=D(50)),)
-    assert maintenance_margin(D(250_000), tiers) == 2450
+    assert maintenance_margin(D(250_000), tiers_of(tiers)) == 2450
 
 
 def test_tier_begins_at_its_floor() -> None:
@@ -146,7 +146,7 @@ def test_tier_begins_at_its_floor() -> None:
         MarginTier(notional_floor=D(f), maintenance_rate=D(r), maintenance_amount=D(0))
         for f, r in (("0", "0.01"), ("100", "0.02"))
     )
-    assert [maintenance_margin(D(v), tiers) for v in ("99", "100")] == [D("0.99"), 2]
+    assert [maintenance_margin(D(v), tiers_of(tiers)) for v in ("99", "100")] == [D("0.99"), 2]
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ def test_levels(
     ratio: str, before: tuple[str, ...], crossed: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     """Upward crossings only, ascending; armed again below 0.95 of the level."""
-    v = Valuation(positions={}, equity=D(1), margin_ratio=D(ratio))
+    v = Valuation(positions={}, equity=D(1), margin_maintenance=D(ratio))
     assert crossings(v, before, None) == (crossed, after)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -69,6 +69,8 @@ _literal = msgspec.json.Decoder(dict[str, Any], float_hook=_NumberText)
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _canonical = msgspec.json.Encoder(order="sorted")
 _encoder = msgspec.json.Encoder(order="deterministic")
+_in_order = msgspec.json.Encoder()
+_LAST_DIGITS = "123456789"
 
 
 # --- decimals and canonical bytes -------------------------------------------------------------
@@ -77,11 +79,24 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 def canonical_decimal(value: Decimal) -> str:
     """Return `value` without exponent, trailing zeros or `-0`; exact at any precision."""
     text = str(value)
+    if "." not in text and "E" not in text:
+        return "0" if text == "-0" else text
+    if text[-1] in _LAST_DIGITS and "E" not in text:
+        return text
     if "E" in text:
         text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
+
+
+def json_text(text: str) -> str:
+    """Return a string as JSON, quotes included."""
+    return _encoder.encode(text).decode()
+
+
+json_name = lru_cache(maxsize=65536)(json_text)
+"""The same, remembered: for names that come again and again."""
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -92,6 +107,11 @@ def canonical_bytes(value: object) -> bytes:
 def encode(value: object) -> bytes:
     """Return JSON, struct fields in their order, dict keys sorted; same value, same bytes."""
     return _encoder.encode(value)
+
+
+def encode_fields(fields: Mapping[str, object]) -> bytes:
+    """Return a JSON object with the fields in the order they stand in."""
+    return _in_order.encode(fields)
 
 
 def decode_untyped(data: bytes | str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.support.events import (
     withdrawal,
 )
 
-from psm.domain.valuation import liquidation_price
+from psm.domain.liquidation import liquidation_price
 
 TIERS = [
     {"notional_floor": "0", "maintenance_rate": "0.01"},

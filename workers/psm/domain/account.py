@@ -15,17 +15,22 @@ from typing import Literal
 import msgspec
 
 from psm.contracts import registry
-from psm.contracts.codec import canonical_bytes
 from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.updates import Level, Status
-from psm.domain.money import ONE, ZERO, add, exact_text
+from psm.domain.money import ONE, ZERO, add
 from psm.domain.orders import TERMINAL_KEPT, Order
+from psm.domain.parts import Texts, account_part, order_part, parked_part, position_part
 from psm.domain.positions import Position, Step
-from psm.domain.valuation import Valuation, Worths
+from psm.domain.valuation import Valuation
 from psm.domain.windows import IdentityWindow, KeyWindow
+from psm.domain.worths import Worths
 
 PARKED_MAX = 1000
 GAP_OVERFLOW = "gap_overflow"
+_ACCOUNT = ""
+"""Key of the account's own part; positions are `p<symbol>`, orders `o<order id>`."""
+
+_sha256 = hashlib.sha256
 
 TotalName = Literal[
     "realized_pnl",
@@ -149,10 +154,13 @@ class Account:
     """
 
     __slots__ = (
-        "_account_digest",
+        "_cash_texts",
+        "_changed",
         "_digests",
         "_open_orders",
+        "_ordered",
         "_part_digests",
+        "_totals_texts",
         "as_of",
         "blocked",
         "cash",
@@ -211,11 +219,14 @@ class Account:
         self.as_of = 0
         self.last_log_sequence = 0
         self.valuation: Valuation | None = None
-        self._account_digest: bytes | None = None
         self.settles: dict[str, int] = {}
         self.rates: tuple[str, ...] = ()
         self._open_orders: dict[str, Order] = {}
+        self._ordered: dict[str, dict[str, Order]] = {}  # the same, by symbol
         self.worths = Worths(())
+        self._cash_texts: Texts = {}
+        self._totals_texts: Texts = {}
+        self._changed: dict[str, None] = {_ACCOUNT: None}
         self._part_digests: dict[str, bytes] = {}
         self._digests: list[bytes] = []
 
@@ -248,7 +259,7 @@ class Account:
         self.event_hash = event_hash
         self.chain_hash = chain_next(self.chain_hash, event_hash)
         self.identities.add(identity, event_hash)
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
 
     def take_operator(self, identity: bytes, event_hash: bytes) -> None:
         """Give an operator event its place in the hash chain; it has no number."""
@@ -262,17 +273,21 @@ class Account:
         """Pass over the numbers up to `last`: the operator event with this hash voided them."""
         self.identities.add_voided(last - self.version, event_hash)
         self.version = last
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
 
     def commit(self, effect: Effect) -> None:
         """Apply a computed effect; raises `ArithmeticError` before anything is changed."""
-        cash = dict(self.cash)
+        cash: dict[str, Decimal] = {}
         for currency, amount in effect.cash:
-            cash[currency] = add(cash.get(currency, ZERO), amount)
-        totals = dict(self.totals)
+            before = cash[currency] if currency in cash else self.cash.get(currency, ZERO)
+            cash[currency] = add(before, amount)
+        totals: dict[tuple[str, TotalName], Decimal] = {}
         for currency, name, amount in effect.totals:
-            totals[currency, name] = add(totals.get((currency, name), ZERO), amount)
-        self.cash, self.totals = cash, totals
+            key = (currency, name)
+            before = totals[key] if key in totals else self.totals.get(key, ZERO)
+            totals[key] = add(before, amount)
+        self.cash.update(cash)
+        self.totals.update(totals)
         if effect.currency is not None:
             self.currency = effect.currency
             self.leverage_limit = effect.leverage_limit
@@ -285,34 +300,34 @@ class Account:
             self._put_order(order)
         if effect.key is not None:
             self.keys.add(effect.key)
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
 
     def restore(
         self, positions: Iterable[Position], orders: Iterable[Order], ended: list[str]
     ) -> None:
-        """Put the positions and orders of a snapshot into an empty account."""
+        """Put the positions and orders of a snapshot into an account that has its amounts."""
         for position in positions:
             self._put_position(position, position.symbol)
         for order in orders:
             self.orders[order.order_id] = order
             if order.open:
-                self._open_orders[order.order_id] = order
-            self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
+                self._open_order(order)
+            self._changed[f"o{order.order_id}"] = None
         self.ended = ended
-        self.worths = Worths(self.positions)
+        self.worths = Worths((*self.positions, *self._ordered))
 
     def _put_position(self, position: Position | None, symbol: str) -> None:
         """Replace a position; keep the counts and digests that follow from it."""
-        before = self.positions.pop(symbol, None)
+        before = self.positions.get(symbol)
         if before is not None and before.size:
             self._count(before.instrument.settle, -1)
+        self._changed[f"p{symbol}"] = None
         if position is None:
-            self._put_digest(f"p{symbol}", None)
+            self.positions.pop(symbol, None)
             return
         self.positions[symbol] = position
         if position.size:
             self._count(position.instrument.settle, 1)
-        self._put_digest(f"p{symbol}", _digest(_position_part(position)))
 
     def _count(self, settle: str, change: int) -> None:
         count = self.settles.get(settle, 0)
@@ -324,35 +339,34 @@ class Account:
 
     def _put_order(self, order: Order) -> None:
         """Keep an order; of the ended ones the last 256."""
-        before = self.orders.get(order.order_id)
-        was_open = self._open_orders.pop(order.order_id, None) is not None
+        order_id = order.order_id
+        before = self.orders.get(order_id)
+        was_open = self._open_orders.pop(order_id, None) is not None
+        if before is not None and was_open:
+            same_symbol = self._ordered[before.symbol]
+            del same_symbol[order_id]
+            if not same_symbol:
+                del self._ordered[before.symbol]
+        self._changed[f"o{order_id}"] = None
         if order.external and not order.filled_quantity:  # a bust took its only fill
-            if self.orders.pop(order.order_id, None) is not None:
-                self._put_digest(f"o{order.order_id}", None)
-                if not was_open:
-                    self.ended.remove(order.order_id)
+            if self.orders.pop(order_id, None) is not None and not was_open:
+                self.ended.remove(order_id)
             return
-        self.orders[order.order_id] = order
+        self.orders[order_id] = order
         if order.open:
-            self._open_orders[order.order_id] = order
-        self._put_digest(f"o{order.order_id}", _digest(_order_part(order)))
-        if order.open and before is not None and not was_open:
-            self.ended.remove(order.order_id)
-        elif not order.open and (before is None or was_open):
-            self.ended.append(order.order_id)
+            self._open_order(order)
+            if before is not None and not was_open:
+                self.ended.remove(order_id)
+        elif before is None or was_open:
+            self.ended.append(order_id)
         if len(self.ended) > TERMINAL_KEPT:
             forgotten = self.ended.pop(0)
             del self.orders[forgotten]
-            self._put_digest(f"o{forgotten}", None)
+            self._changed[f"o{forgotten}"] = None
 
-    def _put_digest(self, part: str, digest: bytes | None) -> None:
-        """Keep the sorted list of part digests: a change costs the same however many there are."""
-        before = self._part_digests.pop(part, None)
-        if before is not None:
-            del self._digests[bisect_left(self._digests, before)]
-        if digest is not None:
-            self._part_digests[part] = digest
-            insort(self._digests, digest)
+    def _open_order(self, order: Order) -> None:
+        self._open_orders[order.order_id] = order
+        self._ordered.setdefault(order.symbol, {})[order.order_id] = order
 
     @property
     def has_open_orders(self) -> bool:
@@ -368,6 +382,15 @@ class Account:
         """Return the orders that may still fill, ascending by id."""
         return [order for _, order in sorted(self._open_orders.items())]
 
+    def ordered_symbols(self) -> Iterable[str]:
+        """Return the symbols with an open order, in no particular order."""
+        return self._ordered
+
+    def open_orders_of(self, symbol: str) -> list[Order]:
+        """Return the orders of a symbol that may still fill, ascending by id."""
+        found = self._ordered.get(symbol)
+        return [] if found is None else [order for _, order in sorted(found.items())]
+
     def leverage_of(self, symbol: str) -> Decimal:
         """Return the leverage of a symbol: its own, else the account's, else 1."""
         own = self.leverages.get(symbol)
@@ -376,89 +399,53 @@ class Account:
     def park(self, number: int, parked: Parked) -> None:
         """Remember an event beyond a gap."""
         self.parked[number] = parked
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
 
     def unpark(self, number: int) -> Parked:
         """Forget a parked event: its turn has come."""
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
         return self.parked.pop(number)
 
     def block(self, blocked: Blocked | None) -> None:
         """Stop the stream, or let it go on."""
         self.blocked = blocked
-        self._account_digest = None
+        self._changed[_ACCOUNT] = None
 
     def ledger_hash(self) -> bytes:
         """Return SHA-256 over the sorted digests of account, positions, orders and parked list.
 
-        Delivery counters, log positions, flags and identity windows are not in it.
+        Delivery counters, log positions, flags and identity windows are not in it. Only the parts
+        that changed since the last call are digested again.
         """
-        if self._account_digest is None:
-            self._account_digest = _digest(self._account_part())
-        own = [self._account_digest]
-        if self.parked:
-            parked = [[n, self.parked[n].event_hash.hex()] for n in sorted(self.parked)]
-            own.append(_digest({"parked": parked}))
-        return hashlib.sha256(b"".join(sorted([*self._digests, *own]))).digest()
+        for key in self._changed:
+            self._digest_anew(key)
+        self._changed = {}
+        if not self.parked:
+            return _sha256(b"".join(self._digests)).digest()
+        own = _sha256(parked_part(self.parked)).digest()
+        return _sha256(b"".join(sorted([*self._digests, own]))).digest()
 
-    def _account_part(self) -> dict[str, object]:
-        return {
-            "cash": {currency: exact_text(amount) for currency, amount in self.cash.items()},
-            "currency": self.currency,
-            "leverage_limit": None
-            if self.leverage_limit is None
-            else exact_text(self.leverage_limit),
-            "leverages": {symbol: exact_text(v) for symbol, v in self.leverages.items()},
-            "status": self.status,
-            "totals": {
-                f"{currency}.{name}": exact_text(amount)
-                for (currency, name), amount in self.totals.items()
-            },
-            "version": self.version,
-        }
+    def forget_texts(self) -> None:
+        """Free what only speeds up the next hash."""
+        self._cash_texts, self._totals_texts = {}, {}
 
+    def _digest_anew(self, key: str) -> None:
+        """Keep the sorted list of part digests: a change costs the same however many there are."""
+        digest = self._digest_of(key)
+        before = self._part_digests.pop(key, None)
+        if before is not None:
+            del self._digests[bisect_left(self._digests, before)]
+        if digest is not None:
+            self._part_digests[key] = digest
+            insort(self._digests, digest)
 
-def _position_part(position: Position) -> dict[str, object]:
-    instrument = position.instrument
-    return {
-        "cost": exact_text(position.cost),
-        "cycle": position.cycle,
-        "cycle_fees": exact_text(position.cycle_fees),
-        "cycle_funding": exact_text(position.cycle_funding),
-        "cycle_realized_pnl": exact_text(position.cycle_realized_pnl),
-        "defined": instrument.defined,
-        "fees": exact_text(position.fees),
-        "funding": exact_text(position.funding),
-        "kind": instrument.kind,
-        "last_fill": exact_text(position.last_fill),
-        "multiplier": exact_text(instrument.multiplier),
-        "realized_pnl": exact_text(position.realized_pnl),
-        "settle": instrument.settle,
-        "size": exact_text(position.size),
-        "symbol": position.symbol,
-    }
-
-
-def _order_part(order: Order) -> dict[str, object]:
-    def text(value: Decimal | None) -> str | None:
-        return None if value is None else exact_text(value)
-
-    return {
-        "external": order.external,
-        "filled_quantity": exact_text(order.filled_quantity),
-        "filled_value": exact_text(order.filled_value),
-        "order_id": order.order_id,
-        "price": text(order.price),
-        "quantity": exact_text(order.quantity),
-        "reduce_only": order.reduce_only,
-        "side": order.side,
-        "status": order.status,
-        "stop_price": text(order.stop_price),
-        "symbol": order.symbol,
-        "time_in_force": order.time_in_force,
-        "type": order.type,
-    }
-
-
-def _digest(part: dict[str, object]) -> bytes:
-    return hashlib.sha256(canonical_bytes(part)).digest()
+    def _digest_of(self, key: str) -> bytes | None:
+        """Return the digest of a part; None where it is gone."""
+        if not key:
+            return _sha256(account_part(self, self._cash_texts, self._totals_texts)).digest()
+        name = key[1:]
+        if key[0] == "p":
+            position = self.positions.get(name)
+            return None if position is None else _sha256(position_part(position)).digest()
+        order = self.orders.get(name)
+        return None if order is None else _sha256(order_part(order)).digest()

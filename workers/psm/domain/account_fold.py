@@ -335,8 +335,7 @@ class AccountFold:
         refusal: ContractError | None = None
         try:
             effect = self._effect(account, codec.decode(entry.envelope.payload))
-            before = books.valuation(account).equity if account.currency else None
-            peak = self._peak(account, effect, before)
+            peak = self._peak(account, effect)
             account.commit(effect)
         except ContractError as error:
             refusal = error
@@ -354,7 +353,7 @@ class AccountFold:
             symbols.extend(order.symbol for order in changed)
             books.index(account, symbols)
             if effect.leverage is not None:
-                symbols.extend(account.worths.values)
+                symbols.extend((*account.worths.values, *account.ordered_symbols()))
         if refusal is not None:
             account.refused.append(entry.number)
         account.take_place(entry.number, entry.identity, entry.hashed)
@@ -386,10 +385,11 @@ class AccountFold:
         )
         return evolve(account, cast("AccountEvent", event), setting)
 
-    def _peak(self, account: Account, effect: Effect, equity: Decimal | None) -> Decimal | None:
+    def _peak(self, account: Account, effect: Effect) -> Decimal | None:
         """Return the peak after the event's external flow, in the account currency."""
         if effect.flow is None or account.currency is None:
             return account.peak_equity
+        equity = self.books.equity(account)
         currency, amount = effect.flow
         rate = self.books.rate(account, currency)
         flow = ZERO if rate is None else multiply(amount, rate)

@@ -11,18 +11,17 @@ import msgspec
 from psm.contracts.subjects import partition_of
 from psm.contracts.updates import Level
 from psm.domain.account import Account
-from psm.domain.money import ONE
+from psm.domain.money import ONE, add_wide
 from psm.domain.positions import Instrument
 from psm.domain.valuation import (
-    Mark,
     Valuation,
     crossings,
-    instrument_for,
-    is_rate,
-    mark_for,
+    is_far_from_warning,
     peak_after_equity,
+    refreshed,
     valuate,
 )
+from psm.domain.worths import Mark, instrument_for, mark_for
 
 RULES_VERSION = 1
 """The newest rules this code knows; rules 1 hold from the start of every log."""
@@ -105,24 +104,32 @@ class Books:
         snapshot is published at the same marks.
         """
         rates = self._rates_of(account)
-        ordered = [order.symbol for order in account.open_orders()]
-        for symbol in dict.fromkeys((*symbols, *account.rates, *rates)):
+        stream_id, holders = account.stream_id, self.holders
+        if rates != account.rates:
+            symbols = (*symbols, *account.rates, *rates)
+            account.rates = rates
+        for symbol in symbols:
             position = account.positions.get(symbol)
-            held = position is not None and bool(position.size)
-            if held or symbol in ordered or symbol in rates:
-                self.holders.setdefault(symbol, {})[account.stream_id] = account
-            elif symbol in self.holders:
-                self.holders[symbol].pop(account.stream_id, None)
-        account.rates = rates
+            if (
+                (position is not None and position.size)
+                or symbol in account.ordered_symbols()
+                or symbol in rates
+            ):
+                if symbol not in holders:
+                    holders[symbol] = {}
+                holders[symbol][stream_id] = account
+            elif symbol in holders:
+                holders[symbol].pop(stream_id, None)
 
     def _rates_of(self, account: Account) -> tuple[str, ...]:
         """Return the symbols whose marks convert what the account has or has ordered."""
         home = account.currency
         needed = dict.fromkeys((*account.cash, *account.settles))
-        if account.has_open_orders:
-            for order in account.open_orders():
-                needed[instrument_for(account, order.symbol, self.instruments).settle] = None
-        return tuple(f"{currency}{home}" for currency in needed if currency != home)
+        for symbol in sorted(account.ordered_symbols()):
+            needed[instrument_for(account, symbol, self.instruments).settle] = None
+        if len(needed) == 1 and home in needed:
+            return ()
+        return tuple(sorted(f"{currency}{home}" for currency in needed if currency != home))
 
     def mark_price(self, account: Account, symbol: str) -> Decimal | None:
         """Return a symbol's current mark, in the account's units."""
@@ -154,6 +161,14 @@ class Books:
             )
         return account.valuation
 
+    def equity(self, account: Account) -> Decimal | None:
+        """Return the account's equity at the current marks, None where it does not compute."""
+        if account.valuation is not None:
+            return account.valuation.equity
+        rates = partial(self.rate, account)
+        cash = refreshed(account, self.marks, rates, self.instruments)
+        return None if cash is None else add_wide(cash, account.worths.equity)
+
     def revalue(self, account: Account, symbols: Iterable[str]) -> tuple[Level, ...]:
         """Value the account anew, move its peak, return the warning levels it crossed upwards.
 
@@ -162,13 +177,22 @@ class Books:
             symbols: whose worth may have changed; a rate means every position.
         """
         account.valuation = None
+        worths = account.worths
         for symbol in symbols:
-            account.worths.stale[symbol] = None
-            if is_rate(account, symbol):
-                account.worths.stale.update(dict.fromkeys(account.worths.values))
-                account.worths.stale.update(account.worths.failed)
+            worths.stale[symbol] = None
+            if symbol in account.rates:
+                worths.expire()
+        equity = self.equity(account)
+        if equity is None:
+            return ()
+        account.peak_equity = peak_after_equity(account.peak_equity, equity)
+        if (
+            not account.warned
+            and account.leverage_limit is None
+            and is_far_from_warning(equity, worths.maintenance)
+        ):
+            return ()
         valuation = self.valuation(account)
-        account.peak_equity = peak_after_equity(account.peak_equity, valuation.equity)
         crossed, account.warned = crossings(valuation, account.warned, account.leverage_limit)
         return crossed
 

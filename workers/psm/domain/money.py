@@ -30,6 +30,7 @@ _EXACT = Context(100, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [*_ERRORS, Inexact
 _QUOTIENT = Context(34, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED = Context(400, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED_QUANTUM = Decimal((0, (1,), -PUBLISHED_DECIMALS))
+_LONGEST_FRACTION = PUBLISHED_DECIMALS + 1  # with the point
 
 add = _EXACT.add
 subtract = _EXACT.subtract
@@ -76,12 +77,20 @@ def exact_text(value: Decimal) -> str:
 def published_text(value: Decimal) -> str:
     """Return the canonical text of `value` with at most 18 decimals, half-even."""
     text = str(value)
-    if "E" in text or (len(text) - text.find(".") - 1 > PUBLISHED_DECIMALS and "." in text):
+    if "E" in text:
         exponent = value.as_tuple().exponent
         assert isinstance(exponent, int)
-        if exponent < -PUBLISHED_DECIMALS:
-            value = value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED)
-        return canonical_decimal(value)
-    if "." in text and text[-1] == "0":
-        text = text.rstrip("0").rstrip(".")
+        return _rounded_text(value) if exponent < -PUBLISHED_DECIMALS else canonical_decimal(value)
+    point = text.find(".")
+    if point < 0:
+        return "0" if text == "-0" else text
+    if len(text) - point > _LONGEST_FRACTION:
+        return _rounded_text(value)
+    if text[-1] != "0":
+        return text
+    text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def _rounded_text(value: Decimal) -> str:
+    return canonical_decimal(value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED))

@@ -16,6 +16,7 @@ import msgspec
 from psm.contracts.events import InstrumentKind, MarginTier
 from psm.contracts.updates import Change
 from psm.domain.money import ONE, ZERO, absolute, add, multiply, negate, quotient, subtract
+from psm.domain.tiers import Tier, known_tiers
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,6 +40,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def full_notional(self) -> bool:
         """Cash moves by the whole notional (spot, equity); derivatives move only PnL."""
         return self.kind in ("spot", "equity")
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The margin tiers from notional 0 on, made continuous."""
+        return known_tiers(self.symbol, self.margin_tiers)
 
 
 def undefined_instrument(symbol: str, settle: str) -> Instrument:
@@ -199,6 +205,17 @@ def _pnl(position: Position, value: Decimal, cost: Decimal) -> Decimal:
     long = position.size > 0
     gain = subtract(value, cost) if long != position.instrument.inverse else subtract(cost, value)
     return multiply(gain, position.instrument.multiplier)
+
+
+def value_at(position: Position, price: Decimal) -> tuple[Decimal, Decimal]:
+    """Return (notional, unrealized PnL) of an open position at `price`, in the settle currency."""
+    instrument, size, cost = position.instrument, position.size, position.cost
+    short, inverse = size.is_signed(), instrument.inverse
+    value = quotient(absolute(size), price) if inverse else multiply(absolute(size), price)
+    gain = subtract(cost, value) if short != inverse else subtract(value, cost)
+    if instrument.multiplier == 1:
+        return value, gain
+    return multiply(value, instrument.multiplier), multiply(gain, instrument.multiplier)
 
 
 def unrealized_pnl(position: Position, price: Decimal) -> Decimal:

@@ -162,6 +162,7 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     account.as_of = snapshot.log_sequence
     if account.ledger_hash().hex() != snapshot.ledger_hash:
         raise ContractError("bad_snapshot", f"the ledger hash of {account.stream_id} differs")
+    account.forget_texts()  # many accounts stay idle after a start
     return account, snapshot
 
 

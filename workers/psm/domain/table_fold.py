@@ -22,7 +22,8 @@ from psm.domain.outcomes import Folded, History, NeedHistory, Outcome, UnknownRu
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
 from psm.domain.sequence import history_wanted
-from psm.domain.valuation import Mark, is_rate
+from psm.domain.valuation import is_rate
+from psm.domain.worths import Mark
 
 
 def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:

@@ -27,15 +27,9 @@ from psm.domain.money import (
     subtract_wide,
 )
 from psm.domain.positions import Position, entry_price
-from psm.domain.valuation import (
-    PositionValue,
-    Valuation,
-    drawdown,
-    maintenance_margin,
-    order_margin,
-    state_hash,
-    tiers_of,
-)
+from psm.domain.tiers import maintenance_margin
+from psm.domain.valuation import Valuation, drawdown, state_hash
+from psm.domain.worths import PositionValue
 from psm.workers.past.history import POSITION_SUMS, History, ledger_value, read_histories
 from psm.workers.past.moves import event_nodes
 from psm.workers.past.nodes import Node, leaf, sum_of
@@ -317,16 +311,14 @@ class _Names:
     def _margin_maintenance(self) -> Node:
         def part(position: Position, value: PositionValue) -> Node:
             notional = self._position(position, "notional")
-            tiers = position.instrument.margin_tiers
-            floor, _, rate, amount = next(
-                tier for tier in reversed(tiers_of(tiers)) if tier[0] <= value.notional
-            )
+            tiers = position.instrument.tiers
+            tier = next(tier for tier in reversed(tiers) if tier.floor <= value.notional)
             assert maintenance_margin(value.notional, tiers) == value.margin_maintenance
             return _computed(
                 f"positions.{position.symbol}.margin_maintenance",
                 value.margin_maintenance,
-                f"notional x rate - amount of the tier from {exact_text(floor)} on",
-                f"{notional.value} x {exact_text(rate)} - {exact_text(amount)}",
+                f"notional x rate - amount of the tier from {exact_text(tier.floor)} on",
+                f"{notional.value} x {exact_text(tier.rate)} - {exact_text(tier.amount)}",
                 (notional,),
             )
 
@@ -334,15 +326,8 @@ class _Names:
         return self._sum_over_positions("margin_maintenance", value, "the sum over positions", part)
 
     def _order_margin(self) -> Node:
-        value, _ = order_margin(
-            self._account,
-            self._account.worths,
-            self._books.marks,
-            self._rate,
-            self._books.instruments,
-        )
         rule = "what open orders reserve: per symbol the worse side beyond the position's margin"
-        return leaf("order_margin", value if self._account.has_open_orders else ZERO, rule)
+        return leaf("order_margin", self._valuation.ordered, rule)
 
     def _margin_available(self) -> Node:
         parts = (self._equity(), self._margin_initial(), self._order_margin())
@@ -352,13 +337,13 @@ class _Names:
         return _computed("margin_available", value, rule, text, parts)
 
     def _withdrawable(self) -> Node:
-        worths = self._account.worths
+        figures = self._account.worths.figures()
         held = self._cash_total()
         cash = reduce(add_wide, (Decimal(node.value or "0") for node in held), ZERO)
         parts = (
             sum_of("cash", cash, "all cash in the account currency", held),
-            leaf("unrealized losses", min(ZERO, worths.gain), "min(0, unrealized of derivatives)"),
-            leaf("locked", worths.locked, "margin of positions not covered by their own value"),
+            leaf("unrealized losses", min(ZERO, figures.gain), "min(0, unrealized of derivatives)"),
+            leaf("locked", figures.locked, "margin of positions not covered by their own value"),
             self._order_margin(),
         )
         rule = "max(0, cash + unrealized losses - locked - order_margin)"

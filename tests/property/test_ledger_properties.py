@@ -27,10 +27,10 @@ from tests.support.market import GOLD, INSTRUMENTS, KINDS, WEIGHTS, Market
 
 from psm.domain.account import Account
 from psm.domain.books import Books, restore_tables
+from psm.domain.liquidation import liquidation_price
 from psm.domain.money import negate
 from psm.domain.positions import Position, entry_price
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
-from psm.domain.liquidation import liquidation_price
 from psm.domain.valuation import state_hash
 
 seeds = st.integers(0, 2**32)

@@ -13,7 +13,7 @@ from psm.contracts.updates import Change
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.liquidation import liquidation_price
-from psm.domain.money import ZERO, absolute, figure_sum, negate, published_text
+from psm.domain.money import absolute, figure_sum, negate, published_text
 from psm.domain.orders import Order, average_price
 from psm.domain.positions import Position, break_even_price, entry_price
 from psm.domain.valuation import Valuation, drawdown, state_hash

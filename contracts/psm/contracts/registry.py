@@ -68,6 +68,20 @@ def account_codec_for(envelope: Envelope, rules: int | None = None) -> PayloadCo
     Raises:
         UnknownEventError: reason `unknown_event_type` or `unknown_schema_version`.
     """
+    key = (envelope.event_type, envelope.schema_version, rules)
+    found = _account_codecs.get(key)
+    if found is None:
+        found = _account_codec_for(envelope, rules)
+        if len(_account_codecs) < _REMEMBERED_MAX:
+            _account_codecs[key] = found
+    return found
+
+
+_account_codecs: dict[tuple[str, str, int | None], PayloadCodec] = {}
+_REMEMBERED_MAX = 4096
+
+
+def _account_codec_for(envelope: Envelope, rules: int | None) -> PayloadCodec:
     if envelope.event_type not in _ACCOUNT_TYPES:
         raise UnknownEventError(
             "unknown_event_type",

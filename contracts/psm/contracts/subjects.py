@@ -21,6 +21,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_\-+=:@!~,;]")
 _ENCODED = re.compile(r"%([0-9A-F]{2})")
 
 
+@lru_cache(maxsize=65536)
 def is_stream_id(text: str) -> bool:
     """Return whether `text` may name a stream."""
     return STREAM_ID.fullmatch(text) is not None

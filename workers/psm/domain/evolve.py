@@ -56,7 +56,9 @@ def evolve(account: Account, event: AccountEvent, setting: Setting) -> Effect:
         ArithmeticError: the event does not compute exactly.
     """
     home = account.currency or opening_currency(event, setting.instruments)
-    effect = _HANDLERS[type(event)](account, event, msgspec.structs.replace(setting, home=home))
+    if setting.home != home:
+        setting = msgspec.structs.replace(setting, home=home)
+    effect = _HANDLERS[type(event)](account, event, setting)
     if account.currency is None and effect.currency is None:
         effect = msgspec.structs.replace(effect, currency=home)
     return effect

@@ -148,6 +148,7 @@ class Account:
         warned: margin levels crossed and not yet armed again.
         unpublished: symbols whose mark changed since their last publication.
         margin_published: margin figures as last published.
+        margin_unwritten: what they would be made from, where nobody wanted the last publication.
         as_of: log sequence that the loaded snapshot includes; lower messages are skipped.
         last_log_sequence: of the last message on this stream's subject, whatever its outcome.
         valuation: as of now; None until it is needed.
@@ -174,6 +175,7 @@ class Account:
         "leverage_limit",
         "leverages",
         "margin_published",
+        "margin_unwritten",
         "operators",
         "orders",
         "parked",
@@ -216,6 +218,7 @@ class Account:
         self.warned: tuple[Level, ...] = ()
         self.unpublished: dict[str, None] = {}
         self.margin_published: tuple[str | None, ...] | None = None
+        self.margin_unwritten: Valuation | None = None
         self.as_of = 0
         self.last_log_sequence = 0
         self.valuation: Valuation | None = None

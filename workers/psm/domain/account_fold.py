@@ -515,6 +515,7 @@ class AccountFold:
             stream_id=self.stream_id,
             sequence_number=envelope.sequence_number if envelope else None,
             updates=self.emitter.updates,
+            hashes=self.emitter.hashes,
         )
 
 
@@ -579,6 +580,7 @@ def find_places(current: AccountFold) -> list[Place]:
     if current.message.log_sequence not in rules:
         history[current.message.log_sequence] = current.message
     books = Books(partitions=current.books.partitions)
+    books.publishing = "nothing"
     places: list[Place] = []
     for log_sequence in sorted({**history, **rules}):
         if log_sequence in history:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import partial
+from typing import Literal
 
 import msgspec
 
@@ -29,12 +30,18 @@ RULES_VERSION = 1
 VALUATION_INTERVAL_NS = 1_000_000_000
 
 
+Publishing = Literal["updates", "hashes", "nothing"]
+"""What a fold answers beside the outcome: updates, only the hashes in them, or nothing."""
+
+
 class Books:
     """Everything the fold knows and changes.
 
     Attributes:
         partitions: number of virtual partitions of the log.
         partition: the one these books serve, or None for all of them.
+        publishing: what the fold makes for those who listen. State, throttle and warning levels
+            are the same whatever it is, so it may change from one message to the next.
         valuation_interval_ns: how often changed valuations are published.
         accounts: by stream id.
         marks: current mark by symbol.
@@ -59,6 +66,7 @@ class Books:
     ) -> None:
         self.partitions = partitions
         self.partition = partition
+        self.publishing: Publishing = "updates"
         self.valuation_interval_ns = valuation_interval_ns
         self.accounts: dict[str, Account] = {}
         self.marks: dict[str, Mark] = {}

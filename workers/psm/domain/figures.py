@@ -111,6 +111,15 @@ def margin_figures(valuation: Valuation, leverage_limit: Decimal | None) -> dict
     }
 
 
+def published_margin(account: Account) -> tuple[str | None, ...] | None:
+    """Return the margin figures as last published; None before the first time."""
+    if account.margin_unwritten is not None:
+        figures = margin_figures(account.margin_unwritten, account.leverage_limit)
+        account.margin_published = tuple(figures.values())
+        account.margin_unwritten = None
+    return account.margin_published
+
+
 def position_figures(books: Books, account: Account, position: Position) -> dict[str, Any]:
     """Return a position's own figures; null where it is flat or does not compute."""
     figures = position_update(books, account, position, "marked")

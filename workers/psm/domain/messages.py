@@ -48,3 +48,18 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def subject(self) -> str:
         """The durable subject, `psm.<kind>.<verb>.<partition>.<stream_id>`."""
         return subjects.update(self.kind, self.partition, self.stream_id)
+
+
+class StateHashes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The hashes that one `StateUpdated` carries, where nobody wants the update itself.
+
+    Attributes:
+        stream_id: the account.
+        sequence_number: its version.
+        ledger_hash, state_hash: as of that update.
+    """
+
+    stream_id: str
+    sequence_number: int
+    ledger_hash: bytes
+    state_hash: bytes

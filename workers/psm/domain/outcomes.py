@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from psm.contracts.errors import ConfigError
-from psm.domain.messages import LogMessage, Update
+from psm.domain.messages import LogMessage, StateHashes, Update
 
 
 class Outcome(StrEnum):
@@ -27,13 +27,17 @@ class Outcome(StrEnum):
 
 
 class Folded(msgspec.Struct, frozen=True, kw_only=True):
-    """A message's outcome and the updates it caused, in order."""
+    """A message's outcome and the updates it caused, in order.
+
+    `hashes` are those of its `StateUpdated`, where the books publish hashes instead of updates.
+    """
 
     outcome: Outcome
     reason: str | None = None
     stream_id: str
     sequence_number: int | None = None
     updates: list[Update]
+    hashes: Sequence[StateHashes] = ()
 
 
 class NeedHistory(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,13 +22,14 @@ from psm.domain.figures import (
     margin_figures,
     order_figures,
     position_update,
+    published_margin,
     state_document,
     state_figures,
 )
-from psm.domain.messages import LogMessage, Update
+from psm.domain.messages import LogMessage, StateHashes, Update
 from psm.domain.orders import Order
 from psm.domain.positions import Step
-from psm.domain.valuation import Valuation
+from psm.domain.valuation import Valuation, state_hash
 
 __all__ = ["Emitter", "log_time", "margin_figures", "order_figures", "state_document", "update_id"]
 
@@ -75,6 +76,8 @@ class Emitter:
         self._correlation: str | UnsetType = UNSET
         self._event_log_sequence: int | UnsetType = UNSET
         self.updates: list[Update] = []
+        self.hashes: list[StateHashes] = []
+        self._silent = books.publishing != "updates"
 
     def caused_by(self, envelope: Envelope | None, event_log_sequence: int | None = None) -> None:
         """Name the event whose effect is emitted next, and where it stood if that was earlier."""
@@ -96,6 +99,9 @@ class Emitter:
         """Publish an account fully: orders, positions, margin, warnings, refusal, state."""
         books = self._books
         valuation = books.valuation(account)
+        if self._silent:
+            self._note(account, valuation)
+            return
         head = self._head(account, valuation, flags)
         for order in sorted(orders, key=_order_id) if len(orders) > 1 else orders:
             self._put(account, head, "OrderUpdated", order_figures(order))
@@ -104,7 +110,7 @@ class Emitter:
             self._put(account, head, "PositionUpdated", fields)
         margin = margin_figures(valuation, account.leverage_limit)
         published = tuple(margin.values())
-        if published != account.margin_published:
+        if published != published_margin(account):
             account.margin_published = published
             self._put(account, head, "MarginUpdated", margin)
         for level in crossed:
@@ -112,13 +118,31 @@ class Emitter:
         if refusal is not None:
             self.refusal(account.stream_id, account, "refused", *refusal)
         self._put(account, head, "StateUpdated", state_figures(account, valuation, margin))
+        self._told(account)
+
+    def _note(self, account: Account, valuation: Valuation) -> None:
+        """Leave what a publication leaves, for the next one, without writing anything."""
+        account.margin_unwritten = valuation
+        if self._books.publishing == "hashes":
+            ledger_hash = account.ledger_hash()
+            self.hashes.append(
+                StateHashes(
+                    stream_id=account.stream_id,
+                    sequence_number=account.version,
+                    ledger_hash=ledger_hash,
+                    state_hash=state_hash(account, ledger_hash, valuation),
+                )
+            )
+        self._told(account)
+
+    def _told(self, account: Account) -> None:
         if account.unpublished:
             account.unpublished = {}
-            books.unpublished.pop(account.stream_id, None)
+            self._books.unpublished.pop(account.stream_id, None)
 
     def warnings(self, account: Account, crossed: Sequence[Level]) -> None:
         """Publish one `MarginWarning` per level crossed upwards, ascending."""
-        if not crossed:
+        if not crossed or self._silent:
             return
         valuation = self._books.valuation(account)
         head = self._head(account, valuation, ())
@@ -135,6 +159,8 @@ class Emitter:
         error: ContractError,
     ) -> None:
         """Publish an event that changed nothing, and why."""
+        if self._silent:
+            return
         hashed = account.event_hash if account else None
         payload = updates.EventRefused(
             account_id=stream_id,
@@ -156,6 +182,8 @@ class Emitter:
 
     def blocked(self, account: Account, reason: str, detail: str) -> None:
         """Publish that a stream waits."""
+        if self._silent:
+            return
         payload = updates.StreamBlocked(
             **self._common(account, self._books.valuation(account), ()),
             reason=reason,
@@ -166,6 +194,8 @@ class Emitter:
 
     def resumed(self, account: Account, first: int) -> None:
         """Publish that a stream goes on; `first` is the number that released it."""
+        if self._silent:
+            return
         payload = updates.StreamResumed(
             **self._common(account, self._books.valuation(account), ()),
             from_sequence=first,

@@ -20,6 +20,7 @@ from psm.contracts.errors import ContractError
 from psm.contracts.updates import Level
 from psm.domain.account import Account, Blocked, Parked, TotalName
 from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
+from psm.domain.figures import published_margin
 from psm.domain.orders import Order
 from psm.domain.positions import Position
 from psm.domain.windows import IdentityWindow, KeyWindow
@@ -123,7 +124,7 @@ def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> by
         peak_equity=account.peak_equity,
         warned=account.warned,
         unpublished=sorted(account.unpublished),
-        margin_published=account.margin_published,
+        margin_published=published_margin(account),
         last_log_sequence=account.last_log_sequence,
     )
     return _encoded(snapshot)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import msgspec
-
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope
@@ -17,7 +15,7 @@ from psm.contracts.updates import Level
 from psm.domain.account import Account
 from psm.domain.account_fold import AccountFold
 from psm.domain.books import RULES_VERSION, Books
-from psm.domain.messages import LogMessage, Update
+from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
@@ -163,7 +161,7 @@ def fold_control(
     books: Books, message: LogMessage, token: str, history: History | None
 ) -> Folded | NeedHistory:
     """Take an operator's message to every partition; unknown rules stop the worker."""
-    released: list[Update] = []
+    released: list[Emitter] = []
     emitter = Emitter(books, message, "event")
     envelope, error, outcome = _read_table_event(
         message,
@@ -192,12 +190,15 @@ def fold_control(
     elif error is None:
         outcome = Outcome.STALE
     result = _table_result(books, emitter, token, envelope, error, outcome)
-    return msgspec.structs.replace(result, updates=[*result.updates, *released])
+    for other in released:
+        emitter.updates += other.updates
+        emitter.hashes += other.hashes
+    return result
 
 
 def _enable_rules(
     books: Books, message: LogMessage, version: int, cause: Envelope, history: History
-) -> list[Update] | NeedHistory:
+) -> list[Emitter] | NeedHistory:
     """Judge by other rules from here on; release each stream that an unknown event blocked.
 
     Streams go on in ascending order, each as if it were retried by itself.
@@ -219,14 +220,14 @@ def _enable_rules(
             assert wanted is not None
             return wanted
     books.rules_enabled.append((message.log_sequence, version))
-    updates: list[Update] = []
+    released: list[Emitter] = []
     for account in waiting:
         end = f".{account.stream_id}"
         own = {place: m for place, m in history.items() if m.subject.endswith(end)}
         fold = AccountFold(books, message, account.stream_id, own)
         fold.resume(cause)
-        updates.extend(fold.emitter.updates)
-    return updates
+        released.append(fold.emitter)
+    return released
 
 
 def _read_table_event(
@@ -294,4 +295,5 @@ def _table_result(
         stream_id=token,
         sequence_number=envelope.sequence_number if envelope else None,
         updates=emitter.updates,
+        hashes=emitter.hashes,
     )

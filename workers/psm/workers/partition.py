@@ -262,6 +262,7 @@ class Partition:
     async def _take(self, message: LogMessage) -> None:
         """Fold one message and queue its updates."""
         replaying = message.log_sequence <= self._replay_to
+        self._books.publishing = "nothing" if replaying else "updates"
         seen = self._last_seen(message)
         result = await self._fold(message)
         if result.outcome is Outcome.PARKED:

@@ -149,7 +149,7 @@ def valuate(
         free=add_wide(cash, min(ZERO, figures.gain)),
         locked=figures.locked,
         leverage_limit=account.leverage_limit,
-        told=(*worths.flags(), *_cash_flags(account, rates)),
+        told=tuple(sorted(dict.fromkeys((*worths.flags(), *_cash_flags(account, rates))))),
     )
 
 

@@ -52,7 +52,18 @@ _CLASSES = bytes(
     else ord("a")
     for byte in range(256)
 )  # fmt: skip
-_NOT_PLAIN = (b"!", b"0" * (MAX_DIGITS + 1), b"0e", b"0 ", b". ", b'" ', b'".', b'"-.', b'0."')
+_NOT_PLAIN = (
+    b"!",
+    b"0" * (MAX_DIGITS + 1),
+    b"0e",
+    b"0 ",
+    b". ",
+    b'" ',
+    b'".',
+    b'"-.',
+    b'0."',
+    b".e",
+)
 _INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
 
 

@@ -191,8 +191,8 @@ def fold_control(
         outcome = Outcome.STALE
     result = _table_result(books, emitter, token, envelope, error, outcome)
     for other in released:
-        emitter.updates += other.updates
-        emitter.hashes += other.hashes
+        emitter.updates.extend(other.updates)
+        emitter.hashes.extend(other.hashes)
     return result
 
 

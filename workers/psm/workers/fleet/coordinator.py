@@ -144,6 +144,8 @@ class Fleet:
             self._contested |= entry.member is None and entry.revision > self._revision
             self._wake.set()
         elif self._learn(entry):
+            if self._told is not None and not self._contested:
+                self._act()  # at once: the turn may be waiting for a slow broker
             self._wake.set()
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:

@@ -231,7 +231,7 @@ class Replay:
         touched = {s: self._books[n] for n in concerned for s in self._books[n].dirty}
         hashes = {s: _hashes(books, s) for s, books in sorted(touched.items())}
         updates = [update for result in results for update in result.updates]
-        own = (None, None, None)
+        own: tuple[str | None, str | None, str | None] = (None, None, None)
         if subject.startswith("trades."):
             own = _hashes(self._books[concerned[0]], subject.partition(".")[2])
         states = None

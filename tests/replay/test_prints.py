@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from scripts.mutation import mutators
-from scripts.mutation.__main__ import FOLDER, PRINTS, ROOT, golden_logs, name_of
+from scripts.mutation.__main__ import FOLDER, PRINTS, golden_logs, name_of
 from scripts.mutation.runner import PRINT_LENGTH, fingerprint, replayed
 
 from psm.workers.validation_source import spool_file
@@ -63,18 +61,3 @@ def test_mutators_change_what_they_should(source: str, texts: list[str]) -> None
     assert sorted(mutant.text for mutant in found) == sorted(texts)
     for mutant in found:
         assert mutators.mutated(source, mutant) != source
-
-
-def test_mutation_test_runs() -> None:
-    """A small sample, in processes of its own, finds mutants and kills most of them."""
-    command = [sys.executable, "-m", "scripts.mutation", "--module", "money", "--sample", "6"]
-    done = subprocess.run(
-        [*command, "--seed", "3", "--jobs", "1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "A sample of 6 of the " in done.stdout
-    assert "6 of 6" in done.stderr

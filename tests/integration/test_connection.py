@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import nats.errors
 import pytest
@@ -12,9 +15,11 @@ from nats.aio.client import Client
 from tests.support.tcp_proxy import TcpProxy, proxied
 from tests.support.workbench import until
 
-from psm.adapters.jetstream import connect, connection
+from psm.adapters.embedded import EmbeddedNats
+from psm.adapters.jetstream import ConnectionCounters, connect, connection
 
 FLOOD = b"x" * 500_000
+OPEN_FILES = Path("/proc/self/fd")
 
 
 @pytest.fixture
@@ -52,3 +57,21 @@ async def test_closes_although_the_socket_is_full(proxy: TcpProxy) -> None:
     client = await flooded(proxy)
     await asyncio.wait_for(client.close(), 20)
     assert client.is_closed
+
+
+async def test_attempts_that_fail_leave_no_socket_open(
+    nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen broker accepts connections and greets nobody: each attempt is closed."""
+    monkeypatch.setattr(connection, "PING_INTERVAL_S", 1)
+    counters = ConnectionCounters()
+    client = await connect(nats_server.url, name="test", counters=counters)
+    os.kill(nats_server.pid, signal.SIGSTOP)
+    try:
+        await until(lambda: counters.errors >= 2, "two attempts failed")
+        left = len(list(OPEN_FILES.iterdir()))
+        await until(lambda: counters.errors >= 4, "two more attempts failed")
+        assert len(list(OPEN_FILES.iterdir())) <= left
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
+        await client.close()

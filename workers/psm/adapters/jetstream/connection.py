@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 
 from psm.contracts.errors import ConfigError, TransientError
 
@@ -145,6 +145,11 @@ class _PromptClient(Client):
         # Nobody waits for what is still buffered: requests time out and are sent again.
         self._abort_in(0)
         await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # One whose greeting did not come in time is forgotten by nats-py, open.
+        self._abort_in(0)
+        await super()._connect_to_server(s)
 
     def _abort_in(self, seconds: float) -> None:
         """End the present connection then, if it did not end by itself."""

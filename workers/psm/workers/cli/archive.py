@@ -20,7 +20,11 @@ from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings
 
-app = App(name="archive", help="Archive every event in PostgreSQL, for ever.")
+app = App(
+    name="archive",
+    help="Archive every event in PostgreSQL, for ever. "
+    "Without a command it runs until SIGINT or SIGTERM; any number may run.",
+)
 
 _LAG_COLUMNS = (
     "js_stream", "checkpoint", "last_sequence", "lag_events", "lag_s", "retention_used",

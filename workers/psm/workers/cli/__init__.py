@@ -32,7 +32,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("demo", f"{_HERE}.demo:demo", _RUN, "The same with a live feed, and a table to watch."),
     ("worker", f"{_HERE}.worker:worker", _RUN, "Fold the log of some partitions."),
     ("projector", f"{_HERE}.projector:projector", _RUN, "Write the views in PostgreSQL."),
-    ("archive", f"{_HERE}.archive:app", _RUN, "Archive every event in PostgreSQL, for ever."),
+    ("archive", f"{_HERE}.archive:app", _RUN, "Run the event archive; or ask how it is."),
     ("serve", f"{_HERE}.serve:serve", _RUN, "Answer reads over HTTP and NATS."),
     ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
     ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),

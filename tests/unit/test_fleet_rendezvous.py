@@ -21,7 +21,7 @@ def test_every_partition_has_one_owner_and_shares_are_even(partitions: int, memb
     """Shares differ by one at most."""
     owners = shares(range(partitions), names(members))
     assert sorted(owners) == list(range(partitions))
-    load = Counter({name: 0 for name in names(members)})
+    load = Counter(dict.fromkeys(names(members), 0))
     load.update(owners.values())
     assert max(load.values()) - min(load.values()) <= 1
 

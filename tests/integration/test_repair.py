@@ -90,6 +90,7 @@ async def test_new_rules_release_streams_from_the_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One message resumes several streams; a restart in front of it changes nothing."""
+    monkeypatch.setattr(registry, "_account_codecs", {})  # what it found before
     monkeypatch.setitem(registry._FROM_RULES, (NEW, 1), 2)
     monkeypatch.setattr(table_fold, "RULES_VERSION", 2)
     streams = ["a", "b", "c"]

@@ -121,6 +121,7 @@ def test_new_rules_make_up_for_what_they_did_not_know(seed: int, dice: int, kind
     rng = random.Random(dice)
     sent = Market(seed=seed, length=100).author().sent
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "_account_codecs", {})  # what it found before
         patched.setitem(registry._FROM_RULES, (kind, 1), 2)
         patched.setattr(table_fold, "RULES_VERSION", 2)
         place = rng.randint(1, len(sent))

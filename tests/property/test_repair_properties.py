@@ -45,8 +45,12 @@ def refused(sent: Sent) -> Sent:
 
 
 def own_places(sent: list[Sent]) -> list[int]:
-    """Return where the first stream's events are, without its opening."""
-    return [place for place, one in enumerate(sent) if one.subject == SUBJECT][2:]
+    """Return where the first stream's events come first, without its opening."""
+    places: dict[bytes, int] = {}
+    for place, one in enumerate(sent):
+        if one.subject == SUBJECT:
+            places.setdefault(one.data, place)
+    return list(places.values())[2:]
 
 
 def ledgers(log: Log) -> dict[tuple[str, int], str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,11 +22,11 @@ from psm.contracts.subjects import is_stream_id
 from psm.domain.publish import log_time as at_log_time
 from psm.workers.account_replay import HASHES, Selection, Step, replay_account
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output, Steps
+from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
 from psm.workers.past.places import log_shape
-from psm.workers.replays.approval import check_approval
 from psm.workers.replays.bundle import reproduce
-from psm.workers.replays.record import Run, default_actor, recorded
+from psm.workers.replays.record import Run
 from psm.workers.replays.recorded import (
     Recorded,
     Republisher,
@@ -87,11 +86,9 @@ def replay(
     to_subject: Annotated[
         str | None, Parameter(help="Publish what is played back on replay.<run_id>.>")
     ] = None,
-    reason: Annotated[str | None, Parameter(help="Why; required in production.")] = None,
-    actor: Annotated[str | None, Parameter(help="Who; default PSM_ACTOR or the user.")] = None,
-    approval: Annotated[
-        str | None, Parameter(help="A second person's token; see `psm ops approve`.")
-    ] = None,
+    reason: Reason = None,
+    actor: Actor = None,
+    approval: Approval = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Fold the log again and show states and hashes, or play back recorded subjects.
@@ -111,7 +108,7 @@ def replay(
     if file is not None:
         return _file(file, output)
     settings = load_settings()
-    who = _Who(settings, actor or default_actor(), reason, approval)
+    who = Replayer(settings, actor, reason, approval)
     first, last = _numbers(sequence)
     if account is not None:
         selection = Selection(first=first, last=last, since=since, until=until, log_time=log_time)
@@ -128,47 +125,12 @@ def replay(
     return asyncio.run(_recorded(settings, who, played, to_subject, output))
 
 
-class _Who:
-    """Who replays, and whether that must be and is allowed."""
-
-    def __init__(
-        self, settings: Settings, actor: str, reason: str | None, approval: str | None
-    ) -> None:
-        production = settings.env == "production"
-        if production and not (reason or "").strip():
-            raise ConfigError("a replay of production needs --reason; it is recorded in OPS")
-        self.actor, self.reason = actor, reason
-        self.approved_by: str | None = None
-        approvers = settings.replay_approvers_file
-        if production and approvers is not None and approval is None:
-            raise ConfigError(
-                "a replay of production needs a second person's --approval; see `psm ops approve`"
-            )
-        if approvers is not None and approval is not None:
-            self.approved_by = check_approval(
-                approval, Path(approvers), actor=actor, reason=reason or ""
-            )
-
-    @asynccontextmanager
-    async def run(self, nc: Client, what: Mapping[str, Any]) -> AsyncIterator[Run]:
-        """Record the replay if it has a reason, and make side effects impossible inside."""
-        if self.reason is None:
-            with ReplayMode(process=True):
-                yield Run("unrecorded")
-            return
-        async with recorded(
-            nc, what, actor=self.actor, reason=self.reason, approved_by=self.approved_by
-        ) as run:
-            with ReplayMode(process=True):
-                yield run
-
-
 # --- one account ------------------------------------------------------------------------------
 
 
 def _account(
     settings: Settings,
-    who: _Who,
+    who: Replayer,
     account: str,
     selection: Selection,
     output: Output,
@@ -206,7 +168,7 @@ def _account(
 
 async def _with_log(
     settings: Settings,
-    who: _Who,
+    who: Replayer,
     what: Mapping[str, Any],
     fold: Callable[[Client, Run], Awaitable[list[Step]]],
 ) -> list[Step]:
@@ -244,7 +206,7 @@ def _row(step: Step) -> dict[str, Any]:
 # --- everything -------------------------------------------------------------------------------
 
 
-async def _whole(settings: Settings, who: _Who, asked: Range, output: Output) -> int:
+async def _whole(settings: Settings, who: Replayer, asked: Range, output: Output) -> int:
     nc = await connect(name="psm-replay", **settings.nats_options())
     try:
         await check(nc, settings)
@@ -296,7 +258,7 @@ def _file(path: Path, output: Output) -> int:
 
 
 async def _recorded(
-    settings: Settings, who: _Who, played: Mapping[str, Any], target: str | None, output: Output
+    settings: Settings, who: Replayer, played: Mapping[str, Any], target: str | None, output: Output
 ) -> int:
     nc = await connect(name="psm-replay", **settings.nats_options())
     clock = SimulatedClock(played["speed"])

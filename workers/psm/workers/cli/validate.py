@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from nats.aio.client import Client
 
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import is_stream_id
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
 from psm.workers.fold_lines import DEFAULT_PARTITIONS
 from psm.workers.replay import last_log_sequence
@@ -58,6 +61,9 @@ def validate(
         int, Parameter(help="Of the log in a file; the live log says it itself.")
     ] = DEFAULT_PARTITIONS,
     valuation_interval_ms: Annotated[int, Parameter(help="Likewise.")] = 1000,
+    reason: Reason = None,
+    actor: Actor = None,
+    approval: Approval = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Replay the log twice and compare the hashes after every event; exit 1 if any differs.
@@ -70,28 +76,63 @@ def validate(
     selection = _selection(account, sequence)
     if partitions < 1 or valuation_interval_ms < 1:
         raise ConfigError("--partitions and --valuation-interval-ms must be 1 or more")
+    if not file:
+        settings = load_settings()
+        who = Replayer(settings, actor, reason, approval)
+        return asyncio.run(_live(settings, who, selection, python, output))
     good = True
-    for path in file or (None,):
+    for path in file:
         with tempfile.NamedTemporaryFile(prefix="psm-validate-") as spool:
-            published = None
-            if path is None:
-                settings = load_settings()
-                partitions = settings.partitions
-                valuation_interval_ms = settings.valuation_interval_ms
-                count, published = asyncio.run(_spooled(settings, spool.file, selection, output))
-            else:
-                count = spool_file(path, spool.file, partitions=partitions)
-            log = Log(
-                spool=spool.name,
-                partitions=partitions,
-                valuation_interval_ns=valuation_interval_ms * 1_000_000,
-            )
-            pair = surroundings(log, python)
-            with output.progress("replaying twice", count) as bar:
-                verdict = run_both(log, pair, selection, published, bar.advance)
-        _show(str(path) if path else "live log", pair, verdict, output)
-        good = good and verdict.divergence is None
+            count = spool_file(path, spool.file, partitions=partitions)
+            log = _log(spool.name, partitions, valuation_interval_ms)
+            verdict = _compare(str(path), log, python, selection, None, count, output)
+            good = good and verdict.divergence is None
     return 0 if good else _PROBLEM
+
+
+async def _live(
+    settings: Settings, who: Replayer, selection: Selection, python: str | None, output: Output
+) -> int:
+    """Validate the live log; a replay of it like any other."""
+    nc = await connect(name="psm-validate", **settings.nats_options())
+    try:
+        await check(nc, settings)
+        with tempfile.NamedTemporaryFile(prefix="psm-validate-") as spool:
+            async with who.run(nc, {"validate": True, **msgspec.to_builtins(selection)}) as run:
+                count, published = await _spooled(nc, settings, spool.file, selection, output)
+                log = _log(spool.name, settings.partitions, settings.valuation_interval_ms)
+                verdict = await asyncio.to_thread(
+                    _compare, "live log", log, python, selection, published, count, output
+                )
+                run.result_hash = hashlib.sha256(msgspec.json.encode(verdict)).hexdigest()
+    finally:
+        await nc.close()
+    return 0 if verdict.divergence is None else _PROBLEM
+
+
+def _log(spool: str, partitions: int, valuation_interval_ms: int) -> Log:
+    return Log(
+        spool=spool,
+        partitions=partitions,
+        valuation_interval_ns=valuation_interval_ms * 1_000_000,
+    )
+
+
+def _compare(
+    source: str,
+    log: Log,
+    python: str | None,
+    selection: Selection,
+    published: Published | None,
+    count: int,
+    output: Output,
+) -> Verdict:
+    """Replay twice, print the verdict, return it."""
+    pair = surroundings(log, python)
+    with output.progress("replaying twice", count) as bar:
+        verdict = run_both(log, pair, selection, published, bar.advance)
+    _show(source, pair, verdict, output)
+    return verdict
 
 
 def _selection(account: str | None, sequence: tuple[int, int] | None) -> Selection:
@@ -104,34 +145,29 @@ def _selection(account: str | None, sequence: tuple[int, int] | None) -> Selecti
 
 
 async def _spooled(
-    settings: Settings, spool: IO[bytes], selection: Selection, output: Output
+    nc: Client, settings: Settings, spool: IO[bytes], selection: Selection, output: Output
 ) -> tuple[int, Published]:
     """Spool the live log, and read what was published of it."""
-    nc = await connect(name="psm-validate", **settings.nats_options())
-    try:
-        await check(nc, settings)
-        last = await last_log_sequence(nc)
-        if selection.account is None and selection.last is not None:
-            last = min(last, selection.last)
-        with output.progress("reading the log", last) as bar:
-            reached = 0
+    last = await last_log_sequence(nc)
+    if selection.account is None and selection.last is not None:
+        last = min(last, selection.last)
+    with output.progress("reading the log", last) as bar:
+        reached = 0
 
-            def progress(position: int, _: int) -> None:
-                nonlocal reached
-                bar.advance(position - reached)
-                reached = position
+        def progress(position: int, _: int) -> None:
+            nonlocal reached
+            bar.advance(position - reached)
+            reached = position
 
-            count = await spool_log(
-                nc,
-                spool,
-                last,
-                partitions=settings.partitions,
-                account=selection.account,
-                reached=progress,
-            )
-        return count, await read_published(nc, selection.account, last)
-    finally:
-        await nc.close()
+        count = await spool_log(
+            nc,
+            spool,
+            last,
+            partitions=settings.partitions,
+            account=selection.account,
+            reached=progress,
+        )
+    return count, await read_published(nc, selection.account, last)
 
 
 def _show(

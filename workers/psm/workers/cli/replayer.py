@@ -1,0 +1,56 @@
+"""Who replays, why, and with whose consent: asked of every command that replays the live log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from nats.aio.client import Client
+
+from psm.contracts.errors import ConfigError
+from psm.contracts.replay import ReplayMode
+from psm.workers.config import Settings
+from psm.workers.replays.approval import check_approval
+from psm.workers.replays.record import Run, default_actor, recorded
+
+Reason = Annotated[str | None, Parameter(help="Why; required in production.")]
+Actor = Annotated[str | None, Parameter(help="Who; default PSM_ACTOR or the user.")]
+Approval = Annotated[str | None, Parameter(help="A second person's token; see `psm ops approve`.")]
+
+
+class Replayer:
+    """Who replays, and whether that must be and is allowed."""
+
+    def __init__(
+        self, settings: Settings, actor: str | None, reason: str | None, approval: str | None
+    ) -> None:
+        production = settings.env == "production"
+        if production and not (reason or "").strip():
+            raise ConfigError("a replay of production needs --reason; it is recorded in OPS")
+        self.actor, self.reason = actor or default_actor(), reason
+        self.approved_by: str | None = None
+        approvers = settings.replay_approvers_file
+        if production and approvers is not None and approval is None:
+            raise ConfigError(
+                "a replay of production needs a second person's --approval; see `psm ops approve`"
+            )
+        if approvers is not None and approval is not None:
+            self.approved_by = check_approval(
+                approval, Path(approvers), actor=self.actor, reason=reason or ""
+            )
+
+    @asynccontextmanager
+    async def run(self, nc: Client, what: Mapping[str, Any]) -> AsyncIterator[Run]:
+        """Record the replay if it has a reason, and make side effects impossible inside."""
+        if self.reason is None:
+            with ReplayMode(process=True):
+                yield Run("unrecorded")
+            return
+        async with recorded(
+            nc, what, actor=self.actor, reason=self.reason, approved_by=self.approved_by
+        ) as run:
+            with ReplayMode(process=True):
+                yield run

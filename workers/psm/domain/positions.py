@@ -9,6 +9,7 @@ exactly. Fees never enter the entry price. Inverse contracts average harmonicall
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -47,6 +48,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return known_tiers(self.symbol, self.margin_tiers)
 
 
+@lru_cache(maxsize=4096)
 def undefined_instrument(symbol: str, settle: str) -> Instrument:
     """Return what stands in for an instrument nobody defined yet."""
     return Instrument(

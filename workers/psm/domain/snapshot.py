@@ -11,7 +11,9 @@ positions in tiered instruments would exceed.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -21,8 +23,9 @@ from psm.contracts.updates import Level
 from psm.domain.account import Account, Blocked, Parked, TotalName
 from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
 from psm.domain.figures import published_margin
+from psm.domain.money import ZERO
 from psm.domain.orders import Order
-from psm.domain.positions import Position
+from psm.domain.positions import Instrument, Position
 from psm.domain.windows import IdentityWindow, KeyWindow
 
 SNAPSHOT_FORM = 1
@@ -138,14 +141,14 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     """
     snapshot = _decode(_snapshots, data)
     account = Account(snapshot.stream_id)
-    account.currency = snapshot.currency
+    account.currency = _currency(snapshot.currency)
     account.leverage_limit = snapshot.leverage_limit
     account.version = snapshot.version
     account.event_hash = snapshot.event_hash
     account.chain_hash = snapshot.chain_hash
     account.cash = snapshot.cash
-    account.totals = {(currency, name): value for currency, name, value in snapshot.totals}
-    account.restore(snapshot.positions, snapshot.orders, snapshot.ended)
+    account.totals = {_total_key(of, name): _shared(value) for of, name, value in snapshot.totals}
+    account.restore(map(_lean, snapshot.positions), snapshot.orders, snapshot.ended)
     account.leverages = snapshot.leverages
     account.refused = snapshot.refused
     account.splits = snapshot.splits
@@ -165,6 +168,44 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
         raise ContractError("bad_snapshot", f"the ledger hash of {account.stream_id} differs")
     account.forget_texts()  # many accounts stay idle after a start
     return account, snapshot
+
+
+def _lean(position: Position) -> Position:
+    """Return the same position; what many accounts have alike, they share."""
+    return Position(
+        instrument=_shared_instrument(_encoder.encode(position.instrument)),
+        size=_shared(position.size),
+        cost=_shared(position.cost),
+        last_fill=position.last_fill,
+        realized_pnl=_shared(position.realized_pnl),
+        fees=_shared(position.fees),
+        funding=_shared(position.funding),
+        cycle=position.cycle,
+        cycle_realized_pnl=_shared(position.cycle_realized_pnl),
+        cycle_fees=_shared(position.cycle_fees),
+        cycle_funding=_shared(position.cycle_funding),
+    )
+
+
+def _shared(value: Decimal) -> Decimal:
+    """Return the one zero for a plain zero, `value` itself for all else."""
+    return ZERO if not value and value.compare_total(ZERO) == 0 else value
+
+
+@lru_cache(maxsize=4096)
+def _currency(name: str | None) -> str | None:
+    return name
+
+
+@lru_cache(maxsize=4096)
+def _total_key(currency: str, name: TotalName) -> tuple[str, TotalName]:
+    return currency, name
+
+
+# By its bytes: instruments that are equal may still write their numbers differently.
+_shared_instrument: Callable[[bytes], Instrument] = lru_cache(maxsize=4096)(
+    msgspec.json.Decoder(Instrument).decode
+)
 
 
 def dump_checkpoint(books: Books, log_sequence: int, message_hash: bytes | None) -> bytes:

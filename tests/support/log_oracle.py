@@ -59,7 +59,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return [e["payload"] for e in envelopes if e["event_type"] == event_type]
 
 
-class _Expected(msgspec.Struct):
+class Expected(msgspec.Struct):
+    """What the offline fold says; updates, books by partition, messages by log sequence."""
+
     updates: dict[int, list[tuple[str, bytes]]]
     outcomes: dict[str, int]
     books: dict[int, Books]
@@ -81,12 +83,12 @@ async def judge(nc: Client, settings: Settings, *, timeout_s: float = 20.0) -> V
         if found >= wanted or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.05)
-    return _check(stored, expected)
+    return check(stored, expected)
 
 
-async def _refold(nc: Client, settings: Settings) -> _Expected:
+async def _refold(nc: Client, settings: Settings) -> Expected:
     last = await last_log_sequence(nc)
-    result = _Expected({}, defaultdict(int), {}, {})
+    result = Expected({}, defaultdict(int), {}, {})
     for partition in range(settings.partitions):
         books = Books(
             partitions=settings.partitions,
@@ -107,7 +109,8 @@ async def _read_all(nc: Client) -> list[StoredMessage]:
     return [m async for batch in read_range(nc, "PSM", ["psm.>"], 1, _END) for m in batch]
 
 
-def _check(stored: list[StoredMessage], expected: _Expected) -> Verdict:
+def check(stored: list[StoredMessage], expected: Expected) -> Verdict:
+    """Compare all messages of PSM with what is expected."""
     updates: dict[int, list[tuple[str, bytes]]] = {p: [] for p in expected.updates}
     cursors: dict[int, list[Cursor]] = {p: [] for p in expected.updates}
     at: dict[int, int] = defaultdict(int)

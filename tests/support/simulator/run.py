@@ -1,0 +1,97 @@
+"""One run of the simulator, from its seed to a verdict."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import msgspec
+from tests.support.simulator import oracles
+from tests.support.simulator.clocks import Clocks, simulated
+from tests.support.simulator.faults import Fault, Swarm
+from tests.support.simulator.loop import SimulatedLoop
+from tests.support.simulator.world import World
+
+from psm.adapters.logs import configure
+from psm.workers import partition as partition_module
+
+STEPS_MAX = 3_000_000
+_UPDATES_PER_COMMIT = (2, 5, 999)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one seed did.
+
+    Attributes:
+        trace: checksum of every step; the same seed has the same.
+        virtual_s: how long it took by the simulated clock.
+        outcomes: of the messages of the log.
+    """
+
+    seed: int
+    trace: int
+    steps: int
+    virtual_s: float
+    events: int
+    updates: int
+    commits: int
+    parts: int
+    fired: Counter[Fault]
+    outcomes: Counter[str]
+
+
+class BugFoundError(AssertionError):
+    """A seed after which something is not as it must be."""
+
+
+def run_seed(seed: int) -> Report:
+    """Run one seed and check everything.
+
+    Raises:
+        BugFoundError: with the seed and what is wrong.
+    """
+    swarm = Swarm(seed)
+    loop = SimulatedLoop(random.Random(f"turns/{seed}"), STEPS_MAX)
+    clocks = Clocks(loop)
+    configure(os.environ.get("PSM_SIMULATE_LOG", "fatal"))
+    before = partition_module.UPDATES_PER_COMMIT
+    with simulated(clocks, seed):
+        world = World(loop, swarm, clocks)
+        partition_module.UPDATES_PER_COMMIT = swarm.dice.choice(_UPDATES_PER_COMMIT)
+        try:
+            loop.run_until_complete(world.run())
+            return _checked(seed, world)
+        except Exception as error:
+            found = "; ".join([*world.defects, *loop.complaints][:3])
+            what = f"{type(error).__name__}: {error}"
+            raise BugFoundError(f"seed {seed}: {what}{'; ' if found else ''}{found}") from error
+        finally:
+            partition_module.UPDATES_PER_COMMIT = before
+            trace, steps, now = loop.trace, loop.steps, loop.time()
+            loop.dispose()
+            loop.trace, loop.steps, loop._now = trace, steps, now
+
+
+def _checked(seed: int, world: World) -> Report:
+    log = world.log()
+    stored = list(world.broker.streams["PSM"].stored.values())
+    folds = {p: oracles.refold(log, world.size, p) for p in range(world.size.partitions)}
+    oracles.check_log(log, world.acked)
+    oracles.check_updates(log, stored, folds)
+    oracles.check_views(world.database.tables, folds)
+    assert not world.defects, f"a process failed: {world.defects}"
+    assert not world.loop.complaints, f"nobody took an exception: {world.loop.complaints}"
+    cursors = [m.data for m in stored if m.subject.startswith("psm.cursor.")]
+    return Report(
+        seed=seed,
+        trace=world.loop.trace,
+        steps=world.loop.steps,
+        virtual_s=round(world.loop.time(), 1),
+        events=len(log),
+        updates=len(stored) - len(cursors),
+        commits=len(cursors),
+        parts=sum(b'"part":0' not in data for data in cursors),
+        fired=world.swarm.fired,
+        outcomes=sum((done.outcomes for done in folds.values()), Counter()),
+    )

@@ -1,0 +1,390 @@
+"""A whole PSM in one simulated world: producers, workers of a fleet, projectors, two servers.
+
+Everything but the servers, the links and the clocks is the real code. A run has three acts: faults
+rain while producers write; then they stop, and everything must come to rest in time; then a new
+worker alone must go on from what the others saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from tests.support import feed
+from tests.support.events import Sent, deposit
+from tests.support.simulator.broker import MemoryBroker
+from tests.support.simulator.client import MemoryClient
+from tests.support.simulator.clocks import Clocks
+from tests.support.simulator.database import MemoryDatabase, MemoryPool
+from tests.support.simulator.faults import ProcessFault, Swarm
+from tests.support.simulator.loop import SimulatedLoop
+from tests.support.simulator.oracles import refold
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import ApiError
+from psm.adapters.jetstream.batch import publish_expected
+from psm.contracts import subjects
+from psm.contracts.errors import ConfigError, TransientError
+from psm.domain.messages import LogMessage
+from psm.projections.current_state import CURRENT_STATE
+from psm.workers.cursor import load_cursor
+from psm.workers.fleet import Fleet, Member, NatsMembers, NatsProber
+from psm.workers.guard import PostgresHeads
+from psm.workers.log_store import log_message
+from psm.workers.partition import PartitionSettings
+from psm.workers.projector import Projector
+from psm.workers.worker import Worker
+
+SETTLE_S = 150.0
+"""Virtual seconds within which everything must be committed and shown once the faults stop.
+
+A partition may rest for 30 s where it was fenced again and again, and be left alone for as long
+by one that is not believed to be gone; a key ends after 10 s, a follower pauses up to 7 s.
+"""
+
+_METRICS = telemetry.quiet().metrics
+_WORKERS_MAX = 4
+_CLOCKS_S = 3600.0
+_NEXT_S = 0.05
+_START_ERRORS = (TransientError, ConfigError, nats.errors.Error)  # exits; is started again
+
+
+class Size(msgspec.Struct, frozen=True):
+    """Settings of the log."""
+
+    partitions: int
+    replicas: int = 1
+    valuation_interval_ms: int = 200
+
+
+class Heads(PostgresHeads):
+    """The real reads of the heads, on a pool that is there already."""
+
+    def __init__(self, pool: MemoryPool) -> None:
+        super().__init__("")
+        self._pool = cast("postgres.Pool", pool)
+
+
+class World:
+    """One seed's world.
+
+    Attributes:
+        acked: log sequence -> SHA-256 of the bytes whose acknowledgement named it.
+        defects: what a process failed with that it must never fail with.
+    """
+
+    def __init__(self, loop: SimulatedLoop, swarm: Swarm, clocks: Clocks) -> None:
+        dice = swarm.dice
+        self.loop = loop
+        self.swarm = swarm
+        self.clocks = clocks
+        self.size = Size(dice.randint(1, 4))
+        self.broker = MemoryBroker(loop, swarm, self.size)
+        self.database = MemoryDatabase(loop, swarm)
+        self.acked: dict[int, str] = {}
+        self.defects: list[str] = []
+        self.tuning = PartitionSettings(
+            partitions=self.size.partitions,
+            valuation_interval_ns=self.size.valuation_interval_ms * 1_000_000,
+            batch_messages=dice.choice([1, 3, 10, 300]),
+            snapshot_interval_s=dice.choice([0.0, 0.5, 3.0, 60.0]),
+            snapshot_events=dice.choice([1, 5, 100]),
+            quiet_messages=dice.choice([1, 10, 10_000]),
+            quiet_s=dice.choice([0.5, 5.0]),
+        )
+        self._started = 0
+        self._clients: dict[str, MemoryClient] = {}
+        self._pools: dict[str, MemoryPool] = {}
+        self._workers: dict[str, Worker | None] = {}
+        self._fleets: dict[str, Fleet] = {}
+        self._projectors: list[str] = []
+        self._writers: dict[str, asyncio.Task[None]] = {}
+        loop.on_death(self._died)
+
+    # --- the run --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Play all three acts."""
+        dice = self.swarm.dice
+        seed = dice.randrange(2**32)
+        accounts = dice.randint(1, 8)
+        coming = feed.traffic(
+            seed, accounts=accounts, events=dice.randint(20, 120), mark_every=dice.randint(2, 8)
+        )
+        for _ in range(dice.randint(1, 3)):
+            self.start_worker()
+        for _ in range(dice.randint(1, 2)):
+            self.start_projector()
+        pause_s = dice.choice([0.01, 0.1, 0.3])
+        shares = dice.randint(1, 3)
+        for share in range(shares):
+            self.start_writer(f"writer{share}", coming[share::shares], pause_s)
+        await self._rain(dice.uniform(5.0, 25.0))
+        await self.rest("after the faults")
+        self.finish_writers()
+        for name in list(self._workers):
+            self.loop.kill(name)
+        self.start_worker()
+        self.start_writer("last", self._one_more(accounts), 0.01)
+        await self.rest("with one new worker")
+        self.finish_writers()
+
+    async def _rain(self, seconds: float) -> None:
+        """Do harm for a while."""
+        dice, until = self.swarm.dice, self.loop.time() + seconds
+        harm = cast("dict[ProcessFault, Callable[[], bool]]", self._harm())
+        every_s = dice.choice([0.2, 1.0, 4.0])
+        while self.loop.time() < until:
+            await asyncio.sleep(dice.uniform(0, 2) * every_s)
+            if self.swarm.actions:
+                fault = dice.choice(self.swarm.actions)
+                if fault in harm and harm[fault]():
+                    self.swarm.fired[fault] += 1
+            if not self._workers and dice.random() < 0.5:
+                self.start_worker()
+            if not self._projectors and dice.random() < 0.5:
+                self.start_projector()
+
+    def _one_more(self, accounts: int) -> list[Sent]:
+        """Return the next event of every account: its update tells the whole state."""
+        versions = {
+            stream: account.version
+            for number in range(self.size.partitions)
+            for stream, account in refold(self.log(), self.size, number).books.accounts.items()
+        }
+        names = [feed.account(number) for number in range(accounts)]
+        return [deposit(versions.get(n, 0) + 1, "1", stream=n, salt="last") for n in names]
+
+    def log(self) -> list[LogMessage]:
+        """Return everything in the log."""
+        return [log_message(message) for message in self.broker.streams["TRADES"].stored.values()]
+
+    async def rest(self, when: str) -> None:
+        """Stop all faults and wait until everything written is committed and shown."""
+        self.swarm.calm = True
+        self.loop.spare()
+        self.broker.away = self.database.away = False
+        if not self._workers:
+            self.start_worker()
+        if not self._projectors:
+            self.start_projector()
+        deadline = self.loop.time() + SETTLE_S
+        while (missing := self._missing()) is not None:
+            if self.loop.time() > deadline:
+                raise AssertionError(f"no progress {when}: {missing}")
+            await asyncio.sleep(_NEXT_S)
+
+    def _missing(self) -> str | None:
+        """Return what has yet to happen before the world is at rest."""
+        for name, task in self._writers.items():
+            if not task.done():
+                return f"{name} waits for acknowledgements"
+        log, updates = self.broker.streams["TRADES"], self.broker.streams["PSM"]
+        for number in range(self.size.partitions):
+            last = max(
+                (m.sequence for f in subjects.partition_filters(number) if (m := log.last_of(f))),
+                default=0,
+            )
+            stored = updates.last_of(subjects.cursor(number))
+            cursor = load_cursor(stored.data) if stored else None
+            if last and (cursor is None or cursor.log_sequence < last or cursor.part):
+                return f"partition {number} is committed to {cursor}, its log ends at {last}"
+            shown = self.database.checkpoints.get((CURRENT_STATE.name, number))
+            if stored and (shown is None or shown["stream_sequence"] < stored.sequence):
+                return f"partition {number} is shown up to {shown}, committed at {stored.sequence}"
+        return None
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def start_worker(self) -> bool:
+        """Start one more worker."""
+        if len(self._workers) >= _WORKERS_MAX:
+            return False
+        name = self._name("worker")
+        pool = self._pools[name] = MemoryPool(self.database)
+        client = self._client(name)
+        self._workers[name] = None  # it can be killed from its first moment on
+        self.loop.spawn(name, self._watched(name, self._work(name, client, pool)))
+        return True
+
+    async def _work(self, name: str, client: MemoryClient, pool: MemoryPool) -> None:
+        """What `psm worker` does."""
+        nc = cast("Client", client)
+        worker = Worker(nc, (), self.tuning, _METRICS, Heads(pool), steps_down=True)
+        me = Member(id=name, host=name, pid=1, version="0", started_at="2000-01-01T00:00:00Z")
+        store, prober = NatsMembers(nc), NatsProber(nc, time.monotonic)
+        fleet = Fleet(
+            me, self.size.partitions, store, prober, worker, _METRICS, clock=time.monotonic
+        )
+        self._workers[name], self._fleets[name] = worker, fleet
+        worker.on_change(fleet.wake)
+        client_listens = (prober.listen(me.id), store.listen(fleet.hear))
+        try:
+            for listening in client_listens:
+                await listening
+        except _START_ERRORS:
+            for listening in client_listens:
+                listening.close()
+            self.loop.call_soon(self.loop.kill, name)  # its supervisor starts another one
+            return
+        running = asyncio.create_task(worker.run())
+        try:
+            await fleet.run()
+        finally:
+            worker.stop()
+            if worker.holdings():
+                running.cancel()
+            await asyncio.wait([running])
+        self.defects += [f"{name}, partition {n}: {why}" for n, why in worker.failed.items()]
+
+    def start_projector(self) -> bool:
+        """Start one more projector of all partitions."""
+        if len(self._projectors) >= 2:
+            return False
+        name = self._name("projector")
+        pool = self._pools[name] = MemoryPool(self.database)
+        views = Projector(
+            cast("Client", self._client(name)),
+            cast("postgres.Pool", pool),
+            (CURRENT_STATE,),
+            range(self.size.partitions),
+            _METRICS,
+        )
+        self._projectors.append(name)
+        self.loop.spawn(name, self._watched(name, views.run()))
+        return True
+
+    def start_writer(self, name: str, messages: Sequence[Sent], pause_s: float) -> None:
+        """Start a producer that sends each message until it is acknowledged."""
+        client = self._client(name)
+        writing = self._write(client, messages, pause_s)
+        self._writers[name] = self.loop.spawn(name, self._watched(name, writing))
+
+    async def _write(self, client: MemoryClient, messages: Sequence[Sent], pause_s: float) -> None:
+        for message in messages:
+            while True:
+                try:
+                    ack = await publish_expected(
+                        cast("Client", client),
+                        "TRADES",
+                        message.subject,
+                        message.data,
+                        expected=None,
+                        timeout_s=1.0,
+                    )
+                except (TransientError, ApiError):
+                    await asyncio.sleep(0.1)
+                else:
+                    self.acked[ack.sequence] = hashlib.sha256(message.data).hexdigest()
+                    break
+            await asyncio.sleep(pause_s)
+
+    def finish_writers(self) -> None:
+        """Forget producers that are done."""
+        for task in self._writers.values():
+            task.result()
+        self._writers.clear()
+
+    async def _watched(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a process; if it ends by itself, it is gone as a process that exits."""
+        try:
+            await coroutine
+        except Exception as error:
+            self.defects.append(f"{name}: {type(error).__name__}: {error}")
+            raise
+        if name not in self._writers:
+            self.loop.call_soon(self.loop.kill, name)
+
+    def _name(self, kind: str) -> str:
+        self._started += 1
+        name = f"{kind}{self._started}"
+        self.clocks.monotonic_s[name] = self.swarm.dice.uniform(0, 1e6)
+        self.clocks.wall_s[name] = self.swarm.dice.choice([0.0, -_CLOCKS_S, _CLOCKS_S])
+        return name
+
+    def _client(self, name: str) -> MemoryClient:
+        client = self._clients[name] = MemoryClient(self.broker, name)
+        return client
+
+    def _died(self, name: str) -> None:
+        """A process was killed: the kernel closes its connections."""
+        client = self._clients.pop(name, None)
+        if client is not None:
+            client.close()
+        pool = self._pools.pop(name, None)
+        if pool is not None:
+            pool.close()
+        worker = self._workers.pop(name, None)
+        if worker is not None:
+            self.defects += [f"{name}, partition {n}: {why}" for n, why in worker.failed.items()]
+        self._fleets.pop(name, None)
+        if name in self._projectors:
+            self._projectors.remove(name)
+
+    # --- harm -----------------------------------------------------------------------------------
+
+    def _harm(self) -> dict[ProcessFault, Callable[[], bool]]:
+        return {
+            "worker_killed": lambda: self._kill(list(self._workers)),
+            "projector_killed": lambda: self._kill(list(self._projectors)),
+            "worker_frozen": lambda: self._freeze(list(self._workers)),
+            "projector_frozen": lambda: self._freeze(list(self._projectors)),
+            "worker_joined": self.start_worker,
+            "worker_left": self._leave,
+            "connection_cut": self._cut,
+            "consumer_deleted": self.broker.delete_some_consumer,
+            "broker_away": lambda: self._away(self.broker),
+            "database_away": lambda: self._away(self.database),
+            "clock_jumped": self._jump,
+            "broker_clock_jumped": self._jump_broker,
+        }
+
+    def _kill(self, names: list[str]) -> bool:
+        if not names:
+            return False
+        steps = int(10 ** self.swarm.dice.uniform(0, 3))
+        self.loop.kill_after(self.swarm.dice.choice(names), steps)
+        return True
+
+    def _freeze(self, names: list[str]) -> bool:
+        if not names:
+            return False
+        dice = self.swarm.dice
+        self.loop.freeze(dice.choice(names), dice.choice([0.3, 2.0, 15.0]) * dice.uniform(0.5, 1))
+        return True
+
+    def _leave(self) -> bool:
+        if not self._fleets:
+            return False
+        self._fleets[self.swarm.dice.choice(list(self._fleets))].leave()
+        return True
+
+    def _cut(self) -> bool:
+        dice = self.swarm.dice
+        name = dice.choice(list(self._clients))
+        self._clients[name].cut(dice.choice([0.05, 1.0, 12.0]) * dice.uniform(0.5, 1))
+        return True
+
+    def _away(self, server: MemoryBroker | MemoryDatabase) -> bool:
+        def back() -> None:
+            server.away = False
+
+        server.away = True
+        seconds = self.swarm.dice.choice([0.2, 3.0, 8.0]) * self.swarm.dice.uniform(0.5, 1)
+        self.loop.call_later(seconds, back)
+        return True
+
+    def _jump(self) -> bool:
+        dice = self.swarm.dice
+        self.clocks.wall_s[dice.choice(list(self._clients))] += dice.uniform(-1, 1) * _CLOCKS_S
+        return True
+
+    def _jump_broker(self) -> bool:
+        self.broker.offset_s += self.swarm.dice.uniform(-0.2, 1) * _CLOCKS_S
+        return True

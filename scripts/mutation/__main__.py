@@ -114,7 +114,7 @@ def spool(path: Path, folder: Path) -> str:
     target = folder / f"{name_of(path)}.spool"
     code = (
         "import sys; from pathlib import Path;"
-        "from psm.workers.validation_source import spool_file;"
+        "from psm.workers.validation.source import spool_file;"
         "spool_file(Path(sys.argv[1]), open(sys.argv[2], 'wb'), partitions=16)"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(target)], check=True)  # noqa: S603

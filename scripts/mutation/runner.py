@@ -67,7 +67,7 @@ def fingerprint(found: Any) -> str:
 
 def replayed(golden_spool: str) -> Iterator[Any]:
     """Yield what each message of a spooled log gives; the domain is imported now, not before."""
-    from psm.workers.validation_run import Replay, Run
+    from psm.workers.validation.run import Replay, Run
 
     run = Run(
         spool=golden_spool,

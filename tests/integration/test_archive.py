@@ -18,8 +18,8 @@ from tests.support.running import psm, started
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import FencedError
 from psm.projections.archive import Batch, write
-from psm.workers.archive_lag import RETENTION_ALERT
-from psm.workers.archiver import readiness
+from psm.workers.archive.archiver import readiness
+from psm.workers.archive.lag import RETENTION_ALERT
 from psm.workers.cli import main
 from psm.workers.settings import Settings
 

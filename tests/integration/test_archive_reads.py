@@ -21,7 +21,7 @@ from tests.support.log import empty_log
 from tests.support.running import psm, run, started
 
 from psm.adapters import postgres
-from psm.workers import archive_documents as documents
+from psm.workers.archive import documents
 from psm.workers.audit.causes import dangling_notes
 from psm.workers.cli import main
 

@@ -11,7 +11,7 @@ from tests.support.twins import FaultyLog
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.domain.publish import state_document
-from psm.workers.account_replay import Selection, replay_account
+from psm.workers.past.account_replay import Selection, replay_account
 
 
 @pytest.fixture

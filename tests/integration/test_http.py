@@ -20,14 +20,14 @@ from psm.adapters.jetstream import connect, get
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.archive_reads import ArchiveReads
+from psm.workers.api.health import ServiceHealth
+from psm.workers.api.http import Service, build_app
+from psm.workers.api.nats_reads import start_nats_reads
+from psm.workers.api.past_http import Past
+from psm.workers.api.reads import Reads
+from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.serve import _Server, listen
-from psm.workers.health import ServiceHealth
-from psm.workers.http import Service, build_app
-from psm.workers.nats_reads import start_nats_reads
 from psm.workers.past.places import log_shape
-from psm.workers.past_http import Past
-from psm.workers.reads import Reads
 from psm.workers.settings import Settings
 
 JSON = {"Content-Type": "application/json"}

@@ -24,7 +24,7 @@ from psm.contracts.events import MarkPriceUpdated
 from psm.contracts.factory import EventFactory
 from psm.contracts.publisher import Publisher
 from psm.workers.marks import Marks
-from psm.workers.parts import free_port, parts_of
+from psm.workers.up.parts import free_port, parts_of
 
 WAIT_S = 30.0
 

@@ -22,7 +22,7 @@ from psm.contracts.updates import (
     StateUpdated,
 )
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.documents import (
+from psm.workers.api.documents import (
     MarginDocument,
     OrderFigures,
     OrdersDocument,
@@ -31,7 +31,7 @@ from psm.workers.documents import (
     StateDocument,
     Versions,
 )
-from psm.workers.reads import (
+from psm.workers.api.reads import (
     MalformedAccountError,
     NotReachedError,
     Reads,

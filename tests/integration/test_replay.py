@@ -13,7 +13,7 @@ from psm.adapters.jetstream import stream_info
 from psm.contracts.subjects import partition_of
 from psm.domain.books import Books
 from psm.domain.outcomes import NeedHistory
-from psm.workers.account_replay import Selection, replay_account
+from psm.workers.past.account_replay import Selection, replay_account
 from psm.workers.replay import (
     last_log_sequence,
     read_history,

@@ -20,7 +20,7 @@ import nats
 import pytest
 
 from psm.contracts.errors import ConfigError
-from psm.workers.parts import require_free
+from psm.workers.up.parts import require_free
 
 READY_S = 120
 PSM = [sys.executable, "-m", "psm.workers.cli"]

@@ -10,7 +10,7 @@ from scripts.mutation import mutators
 from scripts.mutation.__main__ import FOLDER, PRINTS, golden_logs, name_of
 from scripts.mutation.runner import PRINT_LENGTH, fingerprint, replayed
 
-from psm.workers.validation_source import spool_file
+from psm.workers.validation.source import spool_file
 
 RECORDED = json.loads(PRINTS.read_text("utf-8"))
 LOGS = golden_logs(FOLDER)

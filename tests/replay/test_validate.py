@@ -12,8 +12,8 @@ from tests.support.golden import FOLDER
 from tests.support.running import psm
 
 from psm.workers.cli import main
-from psm.workers.validation_published import Published
-from psm.workers.validation_run import Advance, Print
+from psm.workers.validation.published import Published
+from psm.workers.validation.run import Advance, Print
 
 LINEAR = FOLDER / "linear.jsonl"
 LOGS = [*sorted(FOLDER.glob("*.jsonl.gz")), LINEAR]

@@ -16,8 +16,8 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import read_range, stream_info
-from psm.workers.archive_source import RECORDED
-from psm.workers.archiver import Archiver
+from psm.workers.archive.archiver import Archiver
+from psm.workers.archive.source import RECORDED
 
 STREAMS = ("TRADES", *RECORDED)
 SETTLE_S = 60.0

@@ -36,8 +36,8 @@ from psm.adapters.jetstream import StoredMessage, connect, last_for, read_range
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import decode_untyped
 from psm.contracts.errors import TransientError
-from psm.workers.parts import free_port
 from psm.workers.settings import Settings
+from psm.workers.up.parts import free_port
 
 PARTITIONS = 4
 SETTLE_S = 60.0

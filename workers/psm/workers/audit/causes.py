@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from psm.adapters import postgres
-from psm.workers.archive_reads import ArchiveReads
+from psm.workers.archive.reads import ArchiveReads
 
 _SHOWN = 10
 

@@ -13,9 +13,9 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect
-from psm.workers.archive_lag import RETENTION_ALERT, ArchiveLag, archive_lag
-from psm.workers.archive_reads import ArchiveReads
-from psm.workers.archiver import Archiver, readiness
+from psm.workers.archive.archiver import Archiver, readiness
+from psm.workers.archive.lag import RETENTION_ALERT, ArchiveLag, archive_lag
+from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings

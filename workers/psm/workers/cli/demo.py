@@ -25,7 +25,7 @@ from psm.adapters.jetstream import connect
 from psm.contracts.errors import ConfigError
 from psm.workers.config import load_settings
 from psm.workers.demo.board import Board
-from psm.workers.supervisor import Addresses, Plan, Supervisor
+from psm.workers.up.supervisor import Addresses, Plan, Supervisor
 
 FEED = Path(__file__).parents[1] / "demo" / "feed.py"
 ACCOUNTS_MAX = 200

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
-from psm.workers.archive_reads import (
+from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ArchiveReads,
@@ -23,9 +23,9 @@ from psm.workers.archive_reads import (
     Page,
     UnknownCorrelationError,
 )
+from psm.workers.archive.words import tree
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
-from psm.workers.event_words import tree
 
 _COLUMNS = (
     "archive_sequence", "timestamp", "event_type", "stream_id", "sequence_number",

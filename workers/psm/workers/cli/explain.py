@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from psm.workers import explanation
+from psm.workers.archive import decision as explanation
 from psm.workers.cli.events import as_read, reading
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.past import At, AtSequence, LogTime, show_figure

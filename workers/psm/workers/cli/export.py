@@ -13,10 +13,10 @@ from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import is_stream_id
+from psm.workers.api.reads import ACCOUNT_ID_RULE
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
 from psm.workers.past.places import log_shape
-from psm.workers.reads import ACCOUNT_ID_RULE
 from psm.workers.replays.bundle import Manifest, export_bundle, manifest_of
 
 log = App(name="log", help="The log itself.")

@@ -16,6 +16,7 @@ from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.codec import is_timestamp
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import is_stream_id
+from psm.workers.api.reads import ACCOUNT_ID_RULE, ReadName
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 from psm.workers.past.difference import differences
@@ -24,7 +25,6 @@ from psm.workers.past.nodes import Node
 from psm.workers.past.places import LogShape, log_shape, read_ledger
 from psm.workers.past.state import When, past_state
 from psm.workers.past.verify import verify as verify_ledger
-from psm.workers.reads import ACCOUNT_ID_RULE, ReadName
 
 if TYPE_CHECKING:
     from rich.tree import Tree

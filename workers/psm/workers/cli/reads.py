@@ -11,10 +11,10 @@ from cyclopts import Parameter
 
 from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
+from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.past import Account, At, AtSequence, LogTime, past_document
 from psm.workers.config import load_settings
-from psm.workers.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
 
 _POSITION_COLUMNS = (
     "symbol",

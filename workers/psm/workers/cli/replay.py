@@ -20,10 +20,10 @@ from psm.contracts.errors import ConfigError, ContractError
 from psm.contracts.replay import ReplayMode
 from psm.contracts.subjects import is_stream_id
 from psm.domain.publish import log_time as at_log_time
-from psm.workers.account_replay import HASHES, Selection, Step, replay_account
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output, Steps
 from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
+from psm.workers.past.account_replay import HASHES, Selection, Step, replay_account
 from psm.workers.past.places import log_shape
 from psm.workers.replays.bundle import reproduce
 from psm.workers.replays.record import Run

@@ -16,15 +16,15 @@ from psm.adapters import telemetry
 from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import PROJECTIONS
-from psm.workers.archive_reads import ArchiveReads
+from psm.workers.api.health import ServiceHealth
+from psm.workers.api.http import Service, build_app
+from psm.workers.api.nats_reads import start_nats_reads
+from psm.workers.api.past_http import Past
+from psm.workers.api.reads import Reads
+from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings
-from psm.workers.health import ServiceHealth
-from psm.workers.http import Service, build_app
-from psm.workers.nats_reads import start_nats_reads
 from psm.workers.past.places import log_shape
-from psm.workers.past_http import Past
-from psm.workers.reads import Reads
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _DRAIN_S = 10

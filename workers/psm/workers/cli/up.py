@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from psm.adapters import telemetry
 from psm.workers.config import load_settings
-from psm.workers.supervisor import Plan, Supervisor
+from psm.workers.up.supervisor import Plan, Supervisor
 
 
 def default_data_dir() -> Path:

@@ -21,18 +21,18 @@ from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
 from psm.workers.fold_lines import DEFAULT_PARTITIONS
 from psm.workers.replay import last_log_sequence
-from psm.workers.validation import (
+from psm.workers.validation.gate import (
     Log,
     Selection,
     Surroundings,
     Verdict,
     surroundings,
 )
-from psm.workers.validation import (
+from psm.workers.validation.gate import (
     validate as run_both,
 )
-from psm.workers.validation_published import Published, read_published
-from psm.workers.validation_source import spool_file, spool_log
+from psm.workers.validation.published import Published, read_published
+from psm.workers.validation.source import spool_file, spool_log
 
 _PROBLEM = 1
 

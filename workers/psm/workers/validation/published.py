@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import read_range, stream_info
 from psm.adapters.jetstream.messages import StoredMessage
 from psm.workers.log_store import PSM
-from psm.workers.validation_run import Advance, Print, advance_of
+from psm.workers.validation.run import Advance, Print, advance_of
 
 
 class Wrong(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from psm.adapters import logs
 from psm.adapters.embedded import Child, EmbeddedNats, EmbeddedPostgres, EmbeddedServers
 from psm.adapters.logs import get_logger
 from psm.contracts.errors import ConfigError, PSMError, TransientError
-from psm.workers.parts import Part, free_port, is_ready, parts_of, require_free
+from psm.workers.up.parts import Part, free_port, is_ready, parts_of, require_free
 
 _PREPARE_S = 120.0
 _READY_S = 120.0

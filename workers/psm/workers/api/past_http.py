@@ -13,11 +13,11 @@ from starlette.responses import Response, StreamingResponse
 
 from psm.contracts.codec import is_timestamp
 from psm.contracts.subjects import is_stream_id
-from psm.workers.account_replay import Selection, Step, replay_account
+from psm.workers.api.reads import ACCOUNT_ID_RULE, Answer, MalformedAccountError, ReadName
+from psm.workers.past.account_replay import Selection, Step, replay_account
 from psm.workers.past.places import LogShape
 from psm.workers.past.state import When, past_state
 from psm.workers.past.verify import verify
-from psm.workers.reads import ACCOUNT_ID_RULE, Answer, MalformedAccountError, ReadName
 
 NDJSON = "application/x-ndjson"
 FOLDS_AT_ONCE = 2

@@ -20,15 +20,13 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.publisher import Publisher
-from psm.workers.archive_http import UNKNOWN, archive_routes, unknown_event
-from psm.workers.archive_reads import ArchiveReads
-from psm.workers.health import ServiceHealth
-from psm.workers.ingest import append_event
-from psm.workers.openapi import openapi
-from psm.workers.past.places import NoSuchPlaceError, UnknownStreamError
-from psm.workers.past_http import ParameterError, Past, integer, when_of
-from psm.workers.problems import problem
-from psm.workers.reads import (
+from psm.workers.api.archive_http import UNKNOWN, archive_routes, unknown_event
+from psm.workers.api.health import ServiceHealth
+from psm.workers.api.ingest import append_event
+from psm.workers.api.openapi import openapi
+from psm.workers.api.past_http import ParameterError, Past, integer, when_of
+from psm.workers.api.problems import problem
+from psm.workers.api.reads import (
     READS,
     WAIT_DEFAULT_S,
     WAIT_MAX_S,
@@ -38,6 +36,8 @@ from psm.workers.reads import (
     Reads,
     UnknownAccountError,
 )
+from psm.workers.archive.reads import ArchiveReads
+from psm.workers.past.places import NoSuchPlaceError, UnknownStreamError
 
 PREFIXES = ("/psm", "/api/psm")
 _JSON = "application/json"

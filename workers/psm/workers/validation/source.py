@@ -19,7 +19,7 @@ from psm.contracts import subjects
 from psm.contracts.errors import ConfigError
 from psm.workers.fold_lines import LineFolder
 from psm.workers.log_store import TRADES, log_message
-from psm.workers.validation_run import spooled
+from psm.workers.validation.run import spooled
 
 Reached = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence)."""

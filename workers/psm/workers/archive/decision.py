@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from psm.workers.event_words import clock, content, moment, outcome, trade, tree, words
+from psm.workers.archive.words import clock, content, moment, outcome, trade, tree, words
 
 Document = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from nats.micro.service import EndpointConfig, Service
 
 from psm.adapters.logs import get_logger
 from psm.contracts.errors import PSMError
-from psm.workers.reads import (
+from psm.workers.api.reads import (
     READS,
     MalformedAccountError,
     ReadName,

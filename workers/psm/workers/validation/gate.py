@@ -1,6 +1,6 @@
 """The determinism gate: two replays in unlike surroundings must give the same hashes.
 
-Both runs are processes of their own (`validation_run`) over the same spooled log. Their
+Both runs are processes of their own (`run`) over the same spooled log. Their
 fingerprints are compared message by message, and each event's hashes with the `StateUpdated` that
 the live system published for it.
 """
@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from psm.contracts.errors import ConfigError
-from psm.workers.validation_published import Published
-from psm.workers.validation_run import Failed, Print, Run
+from psm.workers.validation.published import Published
+from psm.workers.validation.run import Failed, Print, Run
 
 Progress = Callable[[int], None]
 """Told how many messages were compared."""
@@ -218,7 +218,7 @@ def _running(
         precision=one.precision,
         detail=detail,
     )
-    command = [one.python, "-m", "psm.workers.validation_run", msgspec.json.encode(run).decode()]
+    command = [one.python, "-m", "psm.workers.validation.run", msgspec.json.encode(run).decode()]
     try:
         process = subprocess.Popen(  # noqa: S603 - the interpreter the operator named
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one.environment()

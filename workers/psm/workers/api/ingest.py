@@ -12,7 +12,7 @@ from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
 from psm.contracts.numbering import OPERATOR_EVENTS
 from psm.contracts.publisher import Appended, Publisher
-from psm.workers.problems import contract_problem, problem
+from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({"RulesEnabled", *OPERATOR_EVENTS})
 _RETRY = {"Retry-After": "1"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from psm.workers.archive_documents import Causation, Correlation, EventPage, Explanation, WholeEvent
-from psm.workers.archive_reads import LIMIT_DEFAULT, LIMIT_MAX
+from psm.workers.archive.documents import Causation, Correlation, EventPage, Explanation, WholeEvent
+from psm.workers.archive.reads import LIMIT_DEFAULT, LIMIT_MAX
 
 STRUCTS = (EventPage, WholeEvent, Causation, Explanation, Correlation)
 

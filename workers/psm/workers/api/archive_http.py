@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from psm.workers.archive_reads import (
+from psm.workers.api.past_http import ParameterError, integer
+from psm.workers.api.problems import problem
+from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ArchiveReads,
@@ -18,8 +20,6 @@ from psm.workers.archive_reads import (
     UnknownCorrelationError,
     UnknownEventError,
 )
-from psm.workers.past_http import ParameterError, integer
-from psm.workers.problems import problem
 
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}

@@ -9,19 +9,19 @@ import msgspec
 
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
-from psm.workers.account_replay import Step
-from psm.workers.documents import (
+from psm.workers.api.documents import (
     MarginDocument,
     OrdersDocument,
     PositionsDocument,
     StateDocument,
 )
-from psm.workers.health import HealthReport
-from psm.workers.openapi_archive import STRUCTS, archive_paths
+from psm.workers.api.health import HealthReport
+from psm.workers.api.openapi_archive import STRUCTS, archive_paths
+from psm.workers.api.past_http import NDJSON
+from psm.workers.api.problems import MEDIA_TYPE, TITLES, Problem
+from psm.workers.api.reads import WAIT_DEFAULT_S, WAIT_MAX_S
+from psm.workers.past.account_replay import Step
 from psm.workers.past.verify import Verification
-from psm.workers.past_http import NDJSON
-from psm.workers.problems import MEDIA_TYPE, TITLES, Problem
-from psm.workers.reads import WAIT_DEFAULT_S, WAIT_MAX_S
 
 _DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "state": (StateDocument, "The whole account: balances, margin, positions and hashes."),

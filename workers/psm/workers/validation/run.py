@@ -1,6 +1,6 @@
 """One run of the determinism gate: fold a spooled log and print what every message gave.
 
-Runs in a process of its own, `python -m psm.workers.validation_run`, without any connection: its
+Runs in a process of its own, `python -m psm.workers.validation.run`, without any connection: its
 hash seed, time zone, locale and interpreter are set by whoever starts it. Everything else that must
 not matter is an argument: batch size, number of partitions, how often accounts go through a
 snapshot, the thread's decimal context.

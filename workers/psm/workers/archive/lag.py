@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from psm.adapters import postgres
 from psm.adapters.jetstream import StreamInfo, next_for, stream_info
 from psm.projections import archive
-from psm.workers.archive_source import SOURCES
+from psm.workers.archive.source import SOURCES
 
 RETENTION_ALERT = 0.25
 """From this share of a stream's retention on, being behind is an error."""

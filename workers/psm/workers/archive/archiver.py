@@ -31,9 +31,9 @@ from psm.contracts.errors import (
 from psm.projections import archive
 from psm.projections.archive import ArchiveCheckpoint, Batch, Chained, Refusal
 from psm.projections.archive_rows import Recorded, row
-from psm.workers.archive_lag import RETENTION_ALERT
-from psm.workers.archive_source import SOURCES, Source, SourceStatus
-from psm.workers.archive_verdicts import Verdict, verdict
+from psm.workers.archive.lag import RETENTION_ALERT
+from psm.workers.archive.source import SOURCES, Source, SourceStatus
+from psm.workers.archive.verdicts import Verdict, verdict
 from psm.workers.faults import crash_point
 
 _RECHECK_S = 5.0

@@ -1,0 +1,1 @@
+"""The event archive: written message by message, read with causes and explanations."""

@@ -1,0 +1,1 @@
+"""The determinism gate: the same log folded twice, and against what was published."""

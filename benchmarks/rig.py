@@ -1,0 +1,141 @@
+"""A broker of the benchmark's own with the streams of PSM, filled, and one worker's partition."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import nats
+from nats.aio.client import Client
+
+from psm.adapters import telemetry
+from psm.adapters.embedded import EmbeddedNats
+from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams_apply import apply
+from psm.contracts.codec import encode
+from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.settings import Settings
+
+_FILL = 500
+_WAIT_S = 60.0
+_IDS = uuid.UUID("0e7a1a52-6f43-4f0c-9a52-6a1a3b1de001")
+_METRICS = telemetry.quiet().metrics
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message to publish."""
+
+    subject: str
+    data: bytes
+
+
+class Rig:
+    """The broker.
+
+    Attributes:
+        nc: PSM's own connection.
+        bare: a plain connection of nats-py, for baselines.
+    """
+
+    def __init__(self, nc: Client, bare: Client, settings: Settings) -> None:
+        self.nc = nc
+        self.bare = bare
+        self.settings = settings
+
+    async def fill(self, messages: Iterable[Message]) -> int:
+        """Publish to the log; return its last sequence."""
+        js = self.bare.jetstream(publish_async_max_pending=_FILL)
+        last = None
+        for message in messages:
+            last = await js.publish_async(message.subject, message.data)
+        await js.publish_async_completed()
+        return (await last).seq if last else 0
+
+    async def anew(self, *streams: str) -> None:
+        """Make streams empty, as if they had never been written."""
+        js = self.bare.jetstream()
+        for stream in streams:
+            await js.delete_stream(stream)
+        await apply(self.nc, self.settings)
+
+    def partition(self) -> Partition:
+        """Return partition 0, with the settings of production."""
+        fresh = PartitionSettings(partitions=self.settings.partitions)
+        log, store = JetStreamLog(self.nc, 0), JetStreamSnapshots(self.nc, 0)
+        return Partition(0, log, store, fresh, _METRICS)
+
+
+@asynccontextmanager
+async def rig(partitions: int = 1) -> AsyncIterator[Rig]:
+    """Start a broker that syncs every write to disk, make the streams, give the rig."""
+    with tempfile.TemporaryDirectory(prefix="psm-bench-") as folder:
+        async with EmbeddedNats(Path(folder)) as server:
+            settings = Settings(nats_url=server.url, partitions=partitions)
+            nc = await connect(server.url, name="benchmark")
+            bare = await nats.connect(server.url)
+            try:
+                await apply(nc, settings)
+                yield Rig(nc, bare, settings)
+            finally:
+                await bare.close()
+                await nc.close()
+
+
+@asynccontextmanager
+async def running(partition: Partition) -> AsyncIterator[None]:
+    """Run a partition; stop it cleanly at the end."""
+    task = asyncio.create_task(partition.run())
+    try:
+        yield
+        partition.stop()
+        await task
+    finally:
+        task.cancel()
+
+
+async def until(found: Callable[[], object], what: str) -> None:
+    """Wait until `found` returns something true.
+
+    Raises:
+        TimeoutError: it did not in a minute.
+    """
+    deadline = time.perf_counter() + _WAIT_S
+    while not found():
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"not within {_WAIT_S:g} s: {what}")
+        await asyncio.sleep(0.002)
+
+
+def fills(events: int, accounts: int, *, first: int = 1) -> list[Message]:
+    """Return trades, the accounts in turn; each makes one position, margin and state update."""
+    return [
+        fill(f"acc_{place % accounts}", place // accounts + first, "BTC-PERP")
+        for place in range(events)
+    ]
+
+
+def fill(account: str, number: int, symbol: str) -> Message:
+    """Return the n-th event of an account: a trade that changes its position."""
+    body = {
+        "event_id": str(uuid.uuid5(_IDS, f"{account}/{number}")),
+        "event_type": "TradeExecuted",
+        "stream_id": account,
+        "sequence_number": number,
+        "timestamp": "2025-12-12T10:30:00Z",
+        "schema_version": "1.0.0",
+        "payload": {
+            "symbol": symbol,
+            "side": "sell" if number % 3 == 0 else "buy",
+            "quantity": "0.5",
+            "price": f"{42000 + number % 50}.5",
+            "commission": "2.10",
+        },
+    }
+    return Message(f"trades.{account}", encode(body))

@@ -21,7 +21,7 @@ from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import connect, last_values
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.subjects import partition_of
-from psm.workers import partition as partition_module
+from psm.workers import checkpoints
 from psm.workers.fleet import Entry, Holding, Member, NatsMembers, NatsProber, this_member
 from psm.workers.fleet.ports import Answer
 from psm.workers.fleet.report import report_of
@@ -243,7 +243,7 @@ async def test_many_changed_accounts_are_saved_before_the_drain(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told to stop, it saves most while it still folds: what comes meanwhile is committed too."""
-    monkeypatch.setattr(partition_module, "_DRAIN_ACCOUNTS", 10)
+    monkeypatch.setattr(checkpoints, "DRAIN_ACCOUNTS", 10)
     names = [name for name in map(feed.account, range(400)) if _in_first(name)][:60]
     store = FaultySnapshots(bench.nc, 0)
     partition = bench.partition(0, store=store)
@@ -253,7 +253,7 @@ async def test_many_changed_accounts_are_saved_before_the_drain(
         await until(lambda: partition.stats.position >= last, "all is folded")
         store.gate.clear()
         partition.stop()
-        await until(lambda: partition._saving, "it saves")
+        await until(lambda: partition._checkpoints.saving, "it saves")
         late = await bench.publish(deposit(2, stream=name) for name in names[:5])
         await until(lambda: partition.stats.position >= late, "it still folds")
         assert not task.done()

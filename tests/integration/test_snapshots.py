@@ -23,6 +23,7 @@ from psm.domain.books import Books
 from psm.domain.publish import state_document
 from psm.workers.recovery import Recovery
 from psm.workers.replay import refold_partition
+from psm.workers.residents import Census
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def recovered(bench: Bench) -> Books:
         partition=0,
         valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
     )
-    await Recovery(bench.log(), bench.snapshots(), 0).run(books)
+    await Recovery(bench.log(), bench.snapshots(), 0, Census()).run(books)
     return books
 
 

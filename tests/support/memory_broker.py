@@ -184,6 +184,11 @@ class MemorySnapshots:
         await self._faults.pause()
         return [versions[-1] for _, versions in sorted(self._broker.saved.items())]
 
+    async def newest(self, subject: str) -> Saved | None:
+        await self._faults.pause()
+        versions = self._broker.saved.get(subject)
+        return versions[-1] if versions else None
+
     async def older(self, subject: str, before: int) -> Saved | None:
         versions = [s for s in self._broker.saved[subject] if s.sequence < before]
         return versions[-1] if versions else None

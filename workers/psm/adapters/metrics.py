@@ -63,6 +63,13 @@ class Metrics:
         self._snapshots = meter.create_counter(
             "psm.snapshots.written", description="Account snapshots and checkpoints, by kind."
         )
+        self._accounts = meter.create_gauge(
+            "psm.accounts.in_memory", description="Accounts a partition has in memory."
+        )
+        self._accounts_moved = meter.create_counter(
+            "psm.accounts.moved",
+            description="Idle accounts evicted from memory, and returned from their snapshots.",
+        )
         self._recovery = meter.create_gauge(
             "psm.recovery.duration", unit="s", description="How long the last recovery took."
         )
@@ -168,6 +175,18 @@ class Metrics:
             self._snapshots.add(accounts, {"partition": partition, "kind": "account"})
         if checkpoints:
             self._snapshots.add(checkpoints, {"partition": partition, "kind": "checkpoint"})
+
+    def accounts_in_memory(self, partition: int, accounts: int) -> None:
+        """Set how many accounts a partition has in memory."""
+        self._accounts.set(accounts, _partition(partition))
+
+    def accounts_evicted(self, partition: int, count: int) -> None:
+        """Count idle accounts that were dropped from memory."""
+        self._accounts_moved.add(count, {"partition": partition, "way": "evicted"})
+
+    def accounts_returned(self, partition: int, count: int) -> None:
+        """Count accounts that came back from their snapshots."""
+        self._accounts_moved.add(count, {"partition": partition, "way": "returned"})
 
     def recovered(self, partition: int, *, seconds: float) -> None:
         """Set how long a partition took from nothing to its first new message."""

@@ -25,7 +25,7 @@ from psm.projections.heads import ChainHead, LogHead
 from psm.workers import damage
 from psm.workers.damage import WHAT_NEXT, Damage
 from psm.workers.log_store import PSM, TRADES
-from psm.workers.recovery import Recovered, Recovery
+from psm.workers.recovery import ChainEnd, Recovered, Recovery
 
 PATIENCE_S = 2.0
 """How long the start of a partition waits for PostgreSQL."""
@@ -112,6 +112,7 @@ class Guard:
         self._metrics = metrics
         self._store = store
         self._pending: dict[str, ChainHead] = {}
+        self._evicted: dict[str, ChainEnd] = {}
 
     async def recover(self, recovery: Recovery, books: Books) -> Recovered:
         """Run the recovery; raise `LogDamagedError` with the first damaged event named."""
@@ -136,9 +137,10 @@ class Guard:
             LogDamagedError: the log gives a stream another history than it had.
         """
         pending, self._pending = self._pending, {}
+        evicted, self._evicted = self._evicted, {}
         try:
             for stream_id, head in pending.items():
-                account = books.accounts.get(stream_id)
+                account = books.accounts.get(stream_id) or evicted.get(stream_id)
                 version = account.version if account else 0
                 if account is None or version < head.sequence_number:
                     raise self._refused(
@@ -169,11 +171,14 @@ class Guard:
             await self._compare_log(known.newest, recovered)
         books = recovered.books
         for stream_id, head in known.chains.items():
-            account = books.accounts.get(stream_id)
+            evicted = recovered.evicted.get(stream_id)
+            account = books.accounts.get(stream_id) or evicted
             if account is not None and account.as_of >= head.log_sequence:
                 self._compare_chain(head, account)
             else:  # its last events are in the tail that is folded next, or nowhere
                 self._pending[stream_id] = head
+                if evicted is not None:
+                    self._evicted[stream_id] = evicted
         compared = "agreed" if known.newest is not None else "none"
         self._metrics.heads_checked(self._partition, compared)
 
@@ -193,7 +198,7 @@ class Guard:
                 f"the first behind its sequence {info.last_sequence}"
             )
 
-    def _compare_chain(self, head: ChainHead, account: Account) -> None:
+    def _compare_chain(self, head: ChainHead, account: Account | ChainEnd) -> None:
         # Ahead of its head is normal: the projector reads what this worker's predecessor committed.
         # An operator's event moves the chain and not the number, hence both.
         if account.version > head.sequence_number or account.last_log_sequence > head.log_sequence:

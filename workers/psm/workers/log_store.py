@@ -220,6 +220,10 @@ class JetStreamSnapshots:
         )
         return [await self._whole(message) for message in stored]
 
+    async def newest(self, subject: str) -> Saved | None:
+        stored = await _patiently(self._nc, SNAPSHOTS, subject)
+        return await self._whole(stored) if stored else None
+
     async def older(self, subject: str, before: int) -> Saved | None:
         found: StoredMessage | None = None
         position = 1

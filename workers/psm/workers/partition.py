@@ -16,20 +16,20 @@ import structlog
 
 from psm.adapters.metrics import Metrics
 from psm.adapters.tracing import child_span
-from psm.contracts import subjects
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage, Update
 from psm.domain.outcomes import Folded, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.sequence import is_rejected
-from psm.domain.snapshot import dump_account, dump_checkpoint
+from psm.workers.checkpoints import Checkpoints
 from psm.workers.cursor import Cursor, digest_of
 from psm.workers.faults import crash_point
 from psm.workers.guard import Guard
 from psm.workers.history import fold_with_history
 from psm.workers.ports import Commit, EventLog, SnapshotStore
 from psm.workers.recovery import Recovery
+from psm.workers.residents import ACCOUNTS_IN_MEMORY, Census, Residents
 
 UPDATES_PER_COMMIT = 999
 """The broker takes 1 000 messages in one atomic batch; the cursor is one of them."""
@@ -39,9 +39,6 @@ _WATCH_EVERY_S = 1.0
 SILENCE_S = 5.0
 """A partition that hears nothing of its log's leader for so long is not live, whatever it holds."""
 
-_SNAPSHOT_WRITES = 16
-_DRAIN_ACCOUNTS = 4 * _SNAPSHOT_WRITES  # saved in a moment, while nobody folds
-_LAST_SAVES = 3  # tries to get below that, once told to stop
 _STOP_WAIT_S = 0.02
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +57,7 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
             many that changed no account a checkpoint is written.
         quiet_s: a cursor is committed this long after the last one if messages came.
         idle_s: a cursor is committed this long after the last one, before it ages out.
+        accounts_in_memory: of a worker; beyond it, idle accounts wait in their snapshots.
     """
 
     partitions: int
@@ -71,6 +69,7 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     quiet_messages: int = 10_000
     quiet_s: float = 60.0
     idle_s: float = 86_400.0
+    accounts_in_memory: int = ACCOUNTS_IN_MEMORY
 
 
 class PartitionStats:
@@ -81,6 +80,7 @@ class PartitionStats:
         position: log sequence of the last message folded.
         last_known: of the partition's last message, as the leader told a second ago.
         last_time_ns: log time of the last message folded.
+        accounts: in memory.
         answered_at: when a leader last answered a read or acknowledged a commit, monotonic.
         committing_since: when the commit in flight was sent, None without one.
     """
@@ -123,6 +123,7 @@ class Partition:
         settings: PartitionSettings,
         metrics: Metrics,
         guard: Guard | None = None,
+        census: Census | None = None,
     ) -> None:
         self.partition = partition
         self.stats = PartitionStats()
@@ -131,6 +132,7 @@ class Partition:
         self._outcomes: Counter[str] = Counter()
         self._event_log = log
         self._store = store
+        self._census = census or Census(settings.accounts_in_memory)
         self._settings = settings
         self._stopping = asyncio.Event()
         self._log = _log.bind(partition=partition)
@@ -149,15 +151,16 @@ class Partition:
         self._traceparents: dict[int, str] = {}
         self._quiet_messages = 0
         self._cut = False
-        self._last_saves = 0
-        self._unsaved = 0  # messages folded since the last checkpoint
         self._committing: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
         self._fetching: asyncio.Future[list[LogMessage]] | None = None
         self._watching: asyncio.Task[int | None] | None = None
-        self._saved: dict[str, int] = {}
-        now = time.monotonic()
-        self._committed_at = self._checkpoint_at = self._watched_at = now
+        self._checkpoints = Checkpoints(
+            partition, store, self._books, settings, metrics, self.stats
+        )
+        self._residents = Residents(
+            partition, store, self._books, self._census, metrics, self._checkpoints.saved
+        )
+        self._committed_at = self._watched_at = time.monotonic()
 
     def stop(self) -> None:
         """Ask the loop to drain, commit, snapshot and return."""
@@ -181,6 +184,7 @@ class Partition:
             while not self._may_end():
                 messages = await self._fetch()
                 crash_point("worker.after_fetch")
+                await self._residents.bring_back(messages)
                 for message in messages:
                     await self._take(message)
                 await self._after_batch()
@@ -192,21 +196,12 @@ class Partition:
             await self._abandon()
 
     def _may_end(self) -> bool:
-        """Return whether it was told to stop, and the drain will be short.
-
-        Nobody folds between the drain and the next owner's start, so most of what changed is
-        saved while the loop still runs.
-        """
+        """Return whether it was told to stop, and the drain will be short."""
         if not self._stopping.is_set():
             return False
-        if (
-            self._cut
-            or not self.stats.live
-            or self._inside_input
-            or self._last_saves >= _LAST_SAVES
-        ):
+        if self._cut or not self.stats.live or self._inside_input:
             return True
-        return self._saving is None and len(self._books.dirty) <= _DRAIN_ACCOUNTS
+        return self._checkpoints.few_changed()
 
     async def _fetch(self) -> list[LogMessage]:
         """Return the next messages; none, at once, when told to stop and the drain is short."""
@@ -225,13 +220,14 @@ class Partition:
 
     async def _recover(self) -> None:
         started = time.monotonic()
-        recovery = Recovery(self._event_log, self._store, self.partition)
+        recovery = Recovery(self._event_log, self._store, self.partition, self._census)
         if self._guard is None:
             recovered = await recovery.run(self._books)
         else:
             recovered = await self._guard.recover(recovery, self._books)
         cursor, self._cursor_sequence = recovered.cursor, recovered.cursor_sequence
-        self._saved = recovered.saved
+        self._checkpoints.saved.update(recovered.saved)
+        self._residents.have_no_snapshot(recovered.unreadable)
         self._replay_to = self._submitted = cursor.log_sequence
         self._replay_hash = cursor.event_hash or ""
         self._recovered_part = (cursor.part, cursor.digest)
@@ -246,6 +242,7 @@ class Partition:
             log_sequence=self._books.position,
             cursor=self._replay_to,
             accounts=len(self._books.accounts),
+            evicted=len(recovered.evicted),
             seconds=round(time.monotonic() - started, 3),
         )
         self._check_live()
@@ -267,7 +264,7 @@ class Partition:
         result = await self._fold(message)
         if result.outcome is Outcome.PARKED:
             await self._check_hidden(message, seen)
-        self._unsaved += 1
+        self._checkpoints.unsaved += 1
         hashed = event_hash(message.data).hex()
         if replaying:
             self._check_replayed(message, hashed)
@@ -430,11 +427,13 @@ class Partition:
         idle = self._folded[0] and now - self._committed_at >= self._settings.idle_s
         if self._updates or quiet or (idle and self.stats.live):
             await self._flush()
-        if self._saving is not None and self._saving.done():
-            task, self._saving = self._saving, None
-            await task
-        if self.stats.live and self._saving is None and self._checkpoint_due(now):
+        await self._checkpoints.settle()
+        if not self.stats.live:
+            return
+        if self._folded[0] and self._checkpoints.due(now, stopping=self._stopping.is_set()):
             await self._start_checkpoint()
+        if not self._checkpoints.saving:
+            self._residents.sweep(now)
 
     @property
     def _inside_input(self) -> bool:
@@ -480,78 +479,12 @@ class Partition:
         age_s = time.time() - self.stats.last_time_ns / 1e9 if behind else 0.0
         self.stats.accounts = len(self._books.accounts)
         self._metrics.consumer_lag(self.partition, events=behind, seconds=age_s)
-
-    def _checkpoint_due(self, now: float) -> bool:
-        if self._folded[0] == 0:
-            return False
-        if self._stopping.is_set():
-            self._last_saves += 1
-            return len(self._books.dirty) > _DRAIN_ACCOUNTS
-        since = now - self._checkpoint_at
-        interval = self._settings.snapshot_interval_s
-        if since >= interval:
-            # Marks that concern no account are read again too: they move the start as well.
-            return bool(self._books.dirty) or self._unsaved >= self._settings.quiet_messages
-        most = max(self._books.applied.values(), default=0)
-        return most >= self._settings.snapshot_events and since >= interval / 12
+        self._metrics.accounts_in_memory(self.partition, self.stats.accounts)
 
     async def _start_checkpoint(self) -> None:
-        """Freeze all that is dirty at this commit boundary; write it once the commit is stored.
-
-        Every dirty account is saved as of the same position, so that position is where recovery
-        may start, and the tables belong to it.
-        """
         await self._flush()
-        log_sequence, hashed = self._folded
-        message_hash = bytes.fromhex(hashed)
-        books = self._books
-        frozen = [
-            (
-                subjects.snapshot(self.partition, stream_id),
-                dump_account(books.accounts[stream_id], log_sequence, message_hash),
-            )
-            for stream_id in sorted(books.dirty)
-        ]
-        checkpoint = dump_checkpoint(books, log_sequence, message_hash)
-        books.dirty, books.applied = {}, {}
-        self._unsaved = 0
-        self._checkpoint_at = time.monotonic()
-        acknowledged = self._committing
-        assert acknowledged is not None
-        self._saving = asyncio.create_task(
-            self._save(acknowledged, frozen, checkpoint, log_sequence)
-        )
-
-    async def _save(
-        self,
-        acknowledged: asyncio.Task[None],
-        frozen: list[tuple[str, bytes]],
-        checkpoint: bytes,
-        log_sequence: int,
-    ) -> None:
-        await asyncio.wait([acknowledged])
-        if acknowledged.cancelled() or acknowledged.exception() is not None:
-            return  # the loop learns of it by itself; nothing of this state may be kept
-        crash_point("worker.before_snapshot")
-        started = time.monotonic()
-        for start in range(0, len(frozen), _SNAPSHOT_WRITES):
-            group = frozen[start : start + _SNAPSHOT_WRITES]
-            await asyncio.gather(*(self._write(subject, data) for subject, data in group))
-            crash_point("worker.after_snapshot")
-        crash_point("worker.before_checkpoint")
-        await self._write(subjects.checkpoint(self.partition), checkpoint)
-        crash_point("worker.after_checkpoint")
-        self.stats.checkpoints += 1
-        self._metrics.snapshots_written(self.partition, accounts=len(frozen), checkpoints=1)
-        self._log.info(
-            "snapshot.written",
-            accounts=len(frozen),
-            log_sequence=log_sequence,
-            seconds=round(time.monotonic() - started, 3),
-        )
-
-    async def _write(self, subject: str, data: bytes) -> None:
-        self._saved[subject] = await self._store.write(subject, data, self._saved.get(subject, 0))
+        assert self._committing is not None
+        self._checkpoints.start(self._committing, *self._folded)
 
     async def _drain(self) -> None:
         """Leave nothing folded and uncommitted, nothing committed and unsaved."""
@@ -560,17 +493,16 @@ class Partition:
         if self._updates or self._folded[0] > self._submitted:
             await self._flush()
         await self._settle()
-        if self._saving is not None:
-            await self._saving
-        if (self._books.dirty or self._unsaved) and self._folded[0]:
+        await self._checkpoints.finish()
+        if (self._books.dirty or self._checkpoints.unsaved) and self._folded[0]:
             await self._start_checkpoint()
-            assert self._saving is not None
-            await self._saving
+            await self._checkpoints.finish()
             await self._settle()
         self._log.info("partition.released", log_sequence=self._folded[0])
 
     async def _abandon(self) -> None:
-        own = (self._committing, self._saving, self._watching)
+        self._residents.leave()
+        own = (self._committing, self._watching, *self._checkpoints.tasks())
         tasks: list[asyncio.Task[Any]] = [task for task in own if task is not None]
         for task in tasks:
             task.cancel()

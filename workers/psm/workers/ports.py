@@ -87,6 +87,9 @@ class SnapshotStore(Protocol):
     async def latest(self) -> list[Saved]:
         """Return the newest snapshot of every account and the newest checkpoint."""
 
+    async def newest(self, subject: str) -> Saved | None:
+        """Return the newest version of `subject`, from the leader; waits while it is away."""
+
     async def older(self, subject: str, before: int) -> Saved | None:
         """Return the version of `subject` that precedes the one at sequence `before`."""
 

@@ -6,6 +6,8 @@ of the message at their position. Absent or different means that the log lost or
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import structlog
 
@@ -14,11 +16,25 @@ from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ContractError, LogDamagedError
 from psm.domain.account import Account
 from psm.domain.books import Books, restore_tables
+from psm.domain.idle import is_idle
 from psm.domain.snapshot import Checkpoint, load_account, load_checkpoint
 from psm.workers.cursor import Cursor
 from psm.workers.ports import CommittedCursor, EventLog, Saved, SnapshotStore
+from psm.workers.residents import Census
+
+_TURN = 100
+"""After so many snapshots others may run: a worker must show that it lives while it recovers."""
 
 _log = structlog.get_logger(__name__)
+
+
+class ChainEnd(msgspec.Struct, frozen=True, gc=False):
+    """Where the hash chain of an account that is not in memory stands."""
+
+    as_of: int
+    last_log_sequence: int
+    version: int
+    chain_hash: bytes
 
 
 class Recovered(msgspec.Struct, kw_only=True):
@@ -29,19 +45,24 @@ class Recovered(msgspec.Struct, kw_only=True):
         cursor: how far updates are committed.
         cursor_sequence: what the next commit must expect.
         saved: last sequence by snapshot subject, which its next version must expect.
+        evicted: idle accounts for which there was no room; their snapshots were checked.
+        unreadable: streams of which no snapshot can be read: they are folded from their beginning.
     """
 
     books: Books
     cursor: Cursor
     cursor_sequence: int
     saved: dict[str, int]
+    evicted: dict[str, ChainEnd]
+    unreadable: list[str]
 
 
 class Recovery:
     """Reads back one partition."""
 
-    def __init__(self, log: EventLog, store: SnapshotStore, partition: int) -> None:
+    def __init__(self, log: EventLog, store: SnapshotStore, partition: int, census: Census) -> None:
         self._log = log
+        self._census = census
         self._store = store
         self._partition = partition
         self._verified: dict[int, str] = {}
@@ -61,26 +82,59 @@ class Recovery:
         if limit:
             await self._verify(limit, committed.cursor.event_hash, "the commit cursor")
         subject = subjects.checkpoint(self._partition)
-        floor, accounts = limit, []
-        for saved in latest:
-            if saved.subject == subject:
-                continue
-            account, at = await self._account(saved, limit)
-            floor = min(floor, at)
-            if account is not None:
-                accounts.append(account)
-        checkpoint = await self._checkpoint([s for s in latest if s.subject == subject], floor)
-        if checkpoint is not None:
-            restore_tables(books, checkpoint.tables)
-            books.position = checkpoint.log_sequence
-        for account in accounts:
-            books.restore(account)
-        return Recovered(
+        checkpoints = [saved for saved in latest if saved.subject == subject]
+        recovered = Recovered(
             books=books,
             cursor=committed.cursor,
             cursor_sequence=committed.sequence,
             saved={saved.subject: saved.sequence for saved in latest},
+            evicted={},
+            unreadable=[],
         )
+        latest = [saved for saved in latest if saved.subject != subject]
+        latest.reverse()
+        floor, accounts = limit, await self._accounts(latest, recovered)
+        for _, at in accounts:
+            floor = floor if at is None else min(floor, at)
+        if recovered.unreadable:
+            floor = 0
+        checkpoint = await self._checkpoint(checkpoints, floor)
+        if checkpoint is not None:
+            restore_tables(books, checkpoint.tables)
+            books.position = checkpoint.log_sequence
+        for account, _ in accounts:
+            books.restore(account)
+        return recovered
+
+    async def _accounts(
+        self, latest: list[Saved], recovered: Recovered
+    ) -> list[tuple[Account, int | None]]:
+        """Return (account, highest position a checkpoint may have for it) of those to keep.
+
+        Args:
+            latest: newest snapshots; taken away one by one, so that their bytes make room.
+            recovered: gets what is not kept.
+        """
+        limit = recovered.cursor.log_sequence
+        accounts: list[tuple[Account, int | None]] = []
+        while latest:
+            if len(latest) % _TURN == 0:
+                await asyncio.sleep(0)
+            saved = latest.pop()
+            account, at = await self._account(saved, limit)
+            stream_id = saved.subject.rpartition(".")[2]
+            if account is None:
+                recovered.unreadable.append(stream_id)
+                continue
+            if at is not None:
+                # What was fallen back to has to be saved anew before it may be evicted.
+                recovered.books.touch(account, account.as_of)
+            elif self._census.excess >= 0 and is_idle(account):
+                recovered.evicted[stream_id] = _chain_end(account)
+                continue
+            accounts.append((account, at))
+            self._census.count(self._partition, len(accounts))
+        return accounts
 
     async def _cursor(self) -> CommittedCursor:
         committed = await self._log.cursor()
@@ -93,8 +147,8 @@ class Recovery:
             )
         return CommittedCursor(cursor=Cursor(log_sequence=0), sequence=0)
 
-    async def _account(self, saved: Saved, limit: int) -> tuple[Account | None, int]:
-        """Return (account, lowest position a checkpoint may have for it).
+    async def _account(self, saved: Saved, limit: int) -> tuple[Account | None, int | None]:
+        """Return (account, highest position a checkpoint may have for it, None without a bound).
 
         A good newest snapshot puts no bound on the checkpoint; a bad one lowers it to the next
         older version, at last to the beginning.
@@ -110,7 +164,7 @@ class Recovery:
                     await self._verify(
                         snapshot.log_sequence, snapshot.message_hash, version.subject
                     )
-                    return account, limit if version is saved else snapshot.log_sequence
+                    return account, None if version is saved else snapshot.log_sequence
                 reason = f"it is ahead of the commit cursor at {limit}"
             _log.error(
                 "snapshot.refused",
@@ -161,3 +215,7 @@ class Recovery:
                 f"partition {self._partition}: the message at log sequence {log_sequence} is not "
                 f"the one {what} was made from: the log was changed"
             )
+
+
+def _chain_end(account: Account) -> ChainEnd:
+    return ChainEnd(account.as_of, account.last_log_sequence, account.version, account.chain_hash)

@@ -110,6 +110,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=1_000_000),
         _about("worker", "... or after this many of its events, whichever comes first."),
     ] = 100
+    accounts_in_memory: Annotated[
+        int,
+        Meta(ge=0, le=10_000_000),
+        _about(
+            "worker",
+            "Accounts a worker keeps in memory; beyond it those without position, order or trouble "
+            "wait in their snapshots.",
+        ),
+    ] = 200_000
     heads_check: Annotated[
         bool,
         _about(

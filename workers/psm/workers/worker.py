@@ -18,6 +18,7 @@ from psm.workers.guard import Guard, HeadStore
 from psm.workers.keeper import BackOff, Keeper
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
 from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.residents import Census
 
 _DRAIN_S = 20.0
 _log = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ class Worker:
         self._nc = nc
         self._partitions = tuple(partitions)
         self._settings = settings
+        self._census = Census(settings.accounts_in_memory)
         self._metrics = metrics
         self._heads = heads
         self._steps_down = steps_down
@@ -170,6 +172,7 @@ class Worker:
             self._settings,
             self._metrics,
             Guard(self._nc, number, self._metrics, self._heads),
+            self._census,
         )
 
 

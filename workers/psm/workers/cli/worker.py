@@ -90,4 +90,5 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         batch_wait_s=settings.batch_wait_ms / 1000,
         snapshot_interval_s=settings.snapshot_interval_s,
         snapshot_events=settings.snapshot_events,
+        accounts_in_memory=settings.accounts_in_memory,
     )

@@ -25,7 +25,8 @@ from psm.projections.heads import ChainHead, LogHead
 from psm.workers import damage
 from psm.workers.damage import WHAT_NEXT, Damage
 from psm.workers.log_store import PSM, TRADES
-from psm.workers.recovery import ChainEnd, Recovered, Recovery
+from psm.workers.recover.signoff import signed_off
+from psm.workers.recovery import CursorLostError, ChainEnd, Recovered, Recovery
 
 PATIENCE_S = 2.0
 """How long the start of a partition waits for PostgreSQL."""
@@ -122,7 +123,7 @@ class Guard:
             hole = await damage.first_hole(self._nc) if self._store is not None else None
             if hole is not None:
                 raise self._refused(f"the log lost messages, the first is log sequence {hole}")
-            recovered = await recovery.run(books)
+            recovered = await self._run(recovery, books, known)
             if known is not None:
                 await self._compare(known, recovered)
         except LogDamagedError as error:
@@ -152,6 +153,21 @@ class Guard:
             self._metrics.heads_checked(self._partition, "damaged")
             raise LogDamagedError(f"{error}; {WHAT_NEXT}") from error
 
+    async def _run(self, recovery: Recovery, books: Books, known: Heads | None) -> Recovered:
+        try:
+            return await recovery.run(books)
+        except CursorLostError:
+            if not await self._signed_off(known):
+                raise
+        return await recovery.run(books, anew=True)
+
+    async def _signed_off(self, known: Heads | None) -> bool:
+        """Whether somebody signed off that this partition publishes again what PSM lost."""
+        run_id = await signed_off(self._nc, self._partition, known.newest if known else None)
+        if run_id is not None:
+            _log.warning("partition.refilling", partition=self._partition, signed_off_by=run_id)
+        return run_id is not None
+
     async def _read(self) -> Heads | None:
         if self._store is None:
             return None
@@ -167,22 +183,31 @@ class Guard:
         return None
 
     async def _compare(self, known: Heads, recovered: Recovered) -> None:
+        lost = None
         if known.newest is not None:
-            await self._compare_log(known.newest, recovered)
+            lost = await self._compare_log(known.newest, recovered)
+        if lost is not None and not await self._signed_off(known):
+            raise lost
         books = recovered.books
         for stream_id, head in known.chains.items():
             evicted = recovered.evicted.get(stream_id)
             account = books.accounts.get(stream_id) or evicted
             if account is not None and account.as_of >= head.log_sequence:
                 self._compare_chain(head, account)
-            else:  # its last events are in the tail that is folded next, or nowhere
+            elif lost is None:  # its last events are in the tail that is folded next, or nowhere
                 self._pending[stream_id] = head
                 if evicted is not None:
                     self._evicted[stream_id] = evicted
+        # Where a loss was signed off, the others were compared then, by a fold of the whole log.
         compared = "agreed" if known.newest is not None else "none"
         self._metrics.heads_checked(self._partition, compared)
 
-    async def _compare_log(self, newest: LogHead, recovered: Recovered) -> None:
+    async def _compare_log(self, newest: LogHead, recovered: Recovered) -> LogDamagedError | None:
+        """Compare with the newest head; return what is wrong if only PSM lost something.
+
+        Raises:
+            LogDamagedError: the log itself is not as it was.
+        """
         found = await damage.log_hash(self._nc, newest.log_sequence)
         if found != newest.event_hash:
             what = "is missing" if found is None else "has other bytes"
@@ -191,12 +216,13 @@ class Guard:
             )
         if recovered.cursor.log_sequence < newest.log_sequence:
             info = await stream_info(self._nc, PSM)
-            raise self._refused(
+            return self._refused(
                 f"updates up to log sequence {newest.log_sequence} were committed and read by the "
                 f"projector at PSM sequence {newest.stream_sequence}, the commit cursor stands at "
                 f"log sequence {recovered.cursor.log_sequence}: PSM lost acknowledged updates, "
                 f"the first behind its sequence {info.last_sequence}"
             )
+        return None
 
     def _compare_chain(self, head: ChainHead, account: Account | ChainEnd) -> None:
         # Ahead of its head is normal: the projector reads what this worker's predecessor committed.

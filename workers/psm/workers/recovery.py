@@ -57,6 +57,10 @@ class Recovered(msgspec.Struct, kw_only=True):
     unreadable: list[str]
 
 
+class CursorLostError(LogDamagedError):
+    """The commit cursor is gone although there was one: the partition may publish twice."""
+
+
 class Recovery:
     """Reads back one partition."""
 
@@ -67,17 +71,22 @@ class Recovery:
         self._partition = partition
         self._verified: dict[int, str] = {}
 
-    async def run(self, books: Books) -> Recovered:
+    async def run(self, books: Books, *, anew: bool = False) -> Recovered:
         """Fill empty `books` and return where to go on.
 
+        Args:
+            books: empty.
+            anew: whether a lost cursor was signed off; then it begins at the beginning.
+
         Raises:
+            CursorLostError: updates or snapshots exist, and no cursor.
             LogDamagedError: the log lost or changed what was committed; the text names the point.
             TransientError: the broker does not answer.
         """
         # Snapshots first, the cursor last: what was read before it cannot be ahead of it unless
         # the updates were lost.
         latest = await self._store.latest()
-        committed = await self._cursor()
+        committed = await self._cursor(anew=anew)
         limit = committed.cursor.log_sequence
         if limit:
             await self._verify(limit, committed.cursor.event_hash, "the commit cursor")
@@ -136,12 +145,12 @@ class Recovery:
             self._census.count(self._partition, len(accounts))
         return accounts
 
-    async def _cursor(self) -> CommittedCursor:
+    async def _cursor(self, *, anew: bool) -> CommittedCursor:
         committed = await self._log.cursor()
         if committed is not None:
             return committed
-        if await self._log.ever_committed():
-            raise LogDamagedError(
+        if not anew and await self._log.ever_committed():
+            raise CursorLostError(
                 f"partition {self._partition}: the commit cursor is gone although updates or "
                 "snapshots exist; PSM lost acknowledged messages. Restore the stream PSM"
             )

@@ -227,8 +227,8 @@ class Account:
         self._open_orders: dict[str, Order] = {}
         self._ordered: dict[str, dict[str, Order]] = {}  # the same, by symbol
         self.worths = Worths(())
-        self._cash_texts: Texts = {}
-        self._totals_texts: Texts = {}
+        self._cash_texts: Texts[str] = {}
+        self._totals_texts: Texts[tuple[str, TotalName]] = {}
         self._changed: dict[str, None] = {_ACCOUNT: None}
         self._part_digests: dict[str, bytes] = {}
         self._digests: list[bytes] = []

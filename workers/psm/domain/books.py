@@ -13,7 +13,7 @@ from psm.contracts.subjects import partition_of
 from psm.contracts.updates import Level
 from psm.domain.account import Account
 from psm.domain.money import ONE, add_wide
-from psm.domain.positions import Instrument
+from psm.domain.positions import Instrument, Position
 from psm.domain.valuation import (
     Valuation,
     crossings,
@@ -55,6 +55,7 @@ class Books:
         unpublished: accounts with valuation changes not yet published.
         dirty: account -> first log sequence since its last snapshot that changed anything of it.
         applied: account -> events that took a place since its last snapshot.
+        written: texts of positions that no mark changes, by account and symbol; a bounded memory.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Books:
         self.unpublished: dict[str, Account] = {}
         self.dirty: dict[str, int] = {}
         self.applied: dict[str, int] = {}
+        self.written: dict[tuple[str, str], tuple[Position, tuple[str | None, ...]]] = {}
 
     @property
     def rules(self) -> int:
@@ -186,6 +188,7 @@ class Books:
         """
         account.valuation = None
         worths = account.worths
+        worths.cash = None
         for symbol in symbols:
             worths.stale[symbol] = None
             if symbol in account.rates:

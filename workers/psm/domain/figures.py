@@ -132,7 +132,7 @@ def position_update(
 ) -> dict[str, Any]:
     """Return the fields of `PositionUpdated` that are not common to every update."""
     value = _value_of(books, account, position)
-    size, entry, break_even, realized, net, fees, funding, cycle = _own_texts(position)
+    size, entry, break_even, realized, net, fees, funding, cycle = _own_texts(books, account, position)
     missing = None if position.size else "0"
     liquidation = None
     if value is not None:
@@ -159,8 +159,23 @@ def position_update(
     }
 
 
-def _own_texts(position: Position) -> tuple[str | None, ...]:
-    """Return the texts that no mark changes."""
+_WRITTEN_MAX = 16_384
+
+
+def _own_texts(books: Books, account: Account, position: Position) -> tuple[str | None, ...]:
+    """Return the texts that no mark changes; those written last are remembered."""
+    key = (account.stream_id, position.instrument.symbol)
+    known = books.written.get(key)
+    if known is not None and known[0] is position:
+        return known[1]
+    texts = _written(position)
+    if len(books.written) >= _WRITTEN_MAX:
+        books.written.clear()
+    books.written[key] = (position, texts)
+    return texts
+
+
+def _written(position: Position) -> tuple[str | None, ...]:
     net = figure_sum(position.realized_pnl, negate(position.fees), position.funding)
     return (
         published_text(absolute(position.size)),

@@ -39,7 +39,7 @@ def liquidation_price(
     rate = ONE if settle == account.currency else rates(settle)
     # An undefined instrument may have become a spot one since the position opened.
     convertible = position.instrument.kind == "spot" or not position.instrument.defined
-    if rate is None or (convertible and is_rate(account, position.symbol)):
+    if rate is None or (account.rates and convertible and is_rate(account, position.symbol)):
         return None
     try:
         own = multiply(value.margin_maintenance, rate)

@@ -69,9 +69,8 @@ def figure_sum(*values: Decimal) -> Decimal:
     return result
 
 
-def exact_text(value: Decimal) -> str:
-    """Return the canonical text of `value` at full precision; what the hashes are taken over."""
-    return canonical_decimal(value)
+exact_text = canonical_decimal
+"""The canonical text of a decimal at full precision; what the hashes are taken over."""
 
 
 def published_text(value: Decimal) -> str:

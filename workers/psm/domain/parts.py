@@ -6,9 +6,9 @@ out by hand, because every event changes a part or two and hashes them again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from psm.contracts.codec import canonical_bytes, json_name, json_text
 from psm.domain.money import exact_text
@@ -16,48 +16,57 @@ from psm.domain.orders import Order
 from psm.domain.positions import Position
 
 if TYPE_CHECKING:  # an account keeps the digests of its parts
-    from psm.domain.account import Account, Parked
+    from psm.domain.account import Account, Parked, TotalName
 
 
-Texts = dict[str, tuple[Decimal, str]]
-"""Amount and JSON entry by name, ascending."""
+_Key = TypeVar("_Key", str, "tuple[str, TotalName]")
+Texts = dict[_Key, tuple[Decimal, str]]
+"""Amount and JSON entry by key, ascending by name."""
 
 
-def account_part(account: Account, cash: Texts, totals: Texts) -> bytes:
+def account_part(
+    account: Account, cash: Texts[str], totals: Texts[tuple[str, TotalName]]
+) -> bytes:
     """Return the account's own part.
 
     Args:
         account: whose amounts, settings, status and version are in it.
         cash: texts of the amounts as of the last call, by currency; changed in place.
-        totals: likewise, by `<currency>.<name>`.
+        totals: likewise, by currency and name.
     """
     limit, currency = account.leverage_limit, account.currency
     leverages = "{}"
     if account.leverages:
         texts = {symbol: exact_text(value) for symbol, value in account.leverages.items()}
         leverages = canonical_bytes(texts).decode()
-    named = {f"{of}.{name}": amount for (of, name), amount in account.totals.items()}
     return (
-        f'{{"cash":{_amounts(account.cash, cash)}'
+        f'{{"cash":{_amounts(account.cash, cash, str)}'
         f',"currency":{"null" if currency is None else json_name(currency)}'
         f',"leverage_limit":{_text(limit)}'
         f',"leverages":{leverages}'
         f',"status":"{account.status}"'
-        f',"totals":{_amounts(named, totals)}'
+        f',"totals":{_amounts(account.totals, totals, _total_name)}'
         f',"version":{account.version}}}'
     ).encode()
 
 
-def _amounts(amounts: Mapping[str, Decimal], texts: Texts) -> str:
+def _amounts(
+    amounts: Mapping[_Key, Decimal], texts: Texts[_Key], name_of: Callable[[_Key], str]
+) -> str:
     """Return amounts by name as JSON; only what changed is written anew."""
     if len(texts) != len(amounts):
         texts.clear()
-        for name in sorted(amounts):
-            texts[name] = (amounts[name], _entry(name, amounts[name]))
-    for name, amount in amounts.items():
-        if texts[name][0] is not amount:
-            texts[name] = (amount, _entry(name, amount))
+        for key in sorted(amounts, key=name_of):
+            texts[key] = (amounts[key], _entry(name_of(key), amounts[key]))
+    for key, amount in amounts.items():
+        if texts[key][0] is not amount:
+            texts[key] = (amount, _entry(name_of(key), amount))
     return f"{{{','.join([entry for _, entry in texts.values()])}}}"
+
+
+def _total_name(key: tuple[str, TotalName]) -> str:
+    currency, name = key
+    return f"{currency}.{name}"
 
 
 def _entry(name: str, amount: Decimal) -> str:

@@ -168,10 +168,12 @@ def refreshed(
         worths.refresh(account, marks, rates, instruments)
     if worths.failed:
         return None
-    try:
-        return _cash(account, rates)
-    except ArithmeticError:
-        return None
+    if worths.cash is None:
+        try:
+            worths.cash = _cash(account, rates)
+        except ArithmeticError:
+            return None
+    return worths.cash
 
 
 def _cash(account: Account, rates: Rates) -> Decimal:

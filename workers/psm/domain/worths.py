@@ -91,6 +91,7 @@ class Worths:
 
     Attributes:
         values: of the open positions, by symbol.
+        cash: all of it in the account currency, as of the last revaluation; None: not known.
         equity: sum of what positions add to equity.
         maintenance: sum of maintenance margins.
         ordered: sum of what open orders reserve beyond the positions' own margin.
@@ -111,7 +112,9 @@ class Worths:
         "_symbols",
         "_undefined",
         "_unrated",
+        "_unwritten",
         "_worths",
+        "cash",
         "equity",
         "failed",
         "maintenance",
@@ -122,6 +125,7 @@ class Worths:
 
     def __init__(self, symbols: Iterable[str]) -> None:
         self.values: dict[str, PositionValue] = {}
+        self.cash: Decimal | None = None
         self.equity = self.maintenance = self.ordered = ZERO
         self.stale: dict[str, None] = dict.fromkeys(symbols)
         self.failed: dict[str, None] = {}
@@ -133,6 +137,7 @@ class Worths:
         self._undefined = self._unrated = 0
         self._symbols: list[str] = []
         self._marks_json: dict[str, str] = {}
+        self._unwritten: dict[str, None] = {}  # symbols whose entry in it is old
 
     def expire(self) -> None:
         """Forget every worth: a rate changed."""
@@ -190,12 +195,15 @@ class Worths:
     def marks_json(self) -> str:
         """Return the marks used as canonical JSON: symbol -> [price, source]."""
         texts = self._marks_json
-        if len(texts) != len(self._worths):
-            for symbol, worth in self._worths.items():
-                if symbol not in texts:
-                    value = worth.value
+        if self._unwritten:
+            for symbol in self._unwritten:
+                value = self.values.get(symbol)
+                if value is None:
+                    texts.pop(symbol, None)
+                else:
                     price = exact_text(value.price)
                     texts[symbol] = f'{json_name(symbol)}:["{price}","{value.source}"]'
+            self._unwritten = {}
         return ",".join([texts[symbol] for symbol in self._symbols])
 
     def _put(self, symbol: str, worth: Worth | None) -> None:
@@ -205,7 +213,7 @@ class Worths:
             return
         if symbol not in self._summed:
             self._summed[symbol] = before
-        self._marks_json.pop(symbol, None)
+        self._unwritten[symbol] = None
         if before is not None:
             self.equity = subtract_wide(self.equity, before.equity)
             if before.maintenance:

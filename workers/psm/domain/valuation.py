@@ -275,6 +275,8 @@ def is_far_from_warning(equity: Decimal, maintenance: Decimal) -> bool:
 
     Spares the division; a third leaves room for its rounding.
     """
+    if not maintenance:
+        return equity > 0
     return add_wide(add_wide(maintenance, maintenance), maintenance) < equity
 
 

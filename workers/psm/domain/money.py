@@ -36,6 +36,7 @@ add = _EXACT.add
 subtract = _EXACT.subtract
 multiply = _EXACT.multiply
 quotient = _QUOTIENT.divide
+_round = _PUBLISHED.quantize
 add_wide = _PUBLISHED.add
 subtract_wide = _PUBLISHED.subtract
 """Sums of many exact products, without a limit that a legal input could reach."""
@@ -76,20 +77,25 @@ exact_text = canonical_decimal
 def published_text(value: Decimal) -> str:
     """Return the canonical text of `value` with at most 18 decimals, half-even."""
     text = str(value)
-    if "E" in text:
-        exponent = value.as_tuple().exponent
-        assert isinstance(exponent, int)
-        return _rounded_text(value) if exponent < -PUBLISHED_DECIMALS else canonical_decimal(value)
     point = text.find(".")
+    if "E" in text:
+        return _text_of_extreme(value)
     if point < 0:
         return "0" if text == "-0" else text
     if len(text) - point > _LONGEST_FRACTION:
-        return _rounded_text(value)
+        text = str(_round(value, _PUBLISHED_QUANTUM))
+        if "E" in text:
+            return _text_of_extreme(value)
     if text[-1] != "0":
         return text
     text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
-def _rounded_text(value: Decimal) -> str:
-    return canonical_decimal(value.quantize(_PUBLISHED_QUANTUM, context=_PUBLISHED))
+def _text_of_extreme(value: Decimal) -> str:
+    """Return the same for a number that Python writes with an exponent: very great or small."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent < -PUBLISHED_DECIMALS:
+        value = _round(value, _PUBLISHED_QUANTUM)
+    return canonical_decimal(value)

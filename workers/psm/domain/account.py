@@ -240,6 +240,11 @@ class Account:
             return "blocked"
         return "gap" if self.parked else "open"
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing of the stream waits: neither behind a gap nor behind a block."""
+        return not self.parked and self.blocked is None
+
     def total(self, name: TotalName) -> Decimal:
         """Return a lifetime total in the account currency."""
         return self.totals.get((self.currency or "", name), ZERO)

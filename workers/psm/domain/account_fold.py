@@ -161,6 +161,10 @@ class AccountFold:
         except UnknownEventError as unknown:
             self._block(entry, unknown)
             return self._folded(Outcome.BLOCKED, unknown.reason, entry.envelope)
+        if (existing is None or existing.undisturbed) and not is_correction(entry):
+            account = existing or self.books.open(self.stream_id)
+            outcome, reason = self._take(account, entry, codec)
+            return self._folded(outcome, reason, entry.envelope)
         if existing is not None and self.history is None:
             wanted = history_wanted(
                 existing,

@@ -6,8 +6,10 @@ import argparse
 import json
 import platform
 import sys
+from typing import get_args
 
 from benchmarks import fold
+from psm.domain.books import Publishing
 
 
 def main() -> int:
@@ -16,12 +18,25 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--events", type=int, default=40_000, help="measured events per run")
     options = parser.parse_args()
-    few = fold.measure(events=options.events, accounts=20, positions=10)
-    many = fold.measure(events=options.events, accounts=2, positions=1_000)
+    rows = [
+        fold.measure(
+            events=options.events,
+            accounts=accounts,
+            positions=positions,
+            publishing=publishing,
+            shared=shared,
+        )
+        for accounts, positions, shared in ((20, 10, False), (20, 10, True), (2, 1_000, True))
+        for publishing in get_args(Publishing)
+    ]
+    few, many = (
+        next(r for r in rows if r["publishing"] == "hashes" and r["positions_per_account"] == n)
+        for n in (10, 1_000)
+    )
     ratio = many["microseconds_per_event"] / few["microseconds_per_event"]
     figures = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "fold": [few, many],
+        "fold": rows,
         "ratio": round(ratio, 2),
         "snapshot": fold.snapshot_bytes(),
         "profile": fold.profile(events=options.events // 4, accounts=20, positions=10),
@@ -36,12 +51,16 @@ def main() -> int:
 
 
 def _table(figures: dict) -> str:  # type: ignore[type-arg]
-    lines = [f"{'positions':>10} {'events/s':>10} {'us/event':>9} {'baseline/s':>11}"]
-    lines += [
-        f"{row['positions_per_account']:>10} {row['events_per_s']:>10} "
-        f"{row['microseconds_per_event']:>9} {row['baseline_events_per_s']:>11}"
-        for row in figures["fold"]
-    ]
+    columns = {
+        "publishing": "publishing",
+        "positions": "positions_per_account",
+        "a mark values": "accounts_per_mark",
+        "events/s": "events_per_s",
+        "us/event": "microseconds_per_event",
+        "baseline/s": "baseline_events_per_s",
+    }
+    lines = ["  ".join(f"{name:>13}" for name in columns)]
+    lines += ["  ".join(f"{row[name]:>13}" for name in columns.values()) for row in figures["fold"]]
     lines.append(f"ratio {figures['ratio']} (at most {fold.RATIO_MAX})")
     lines += [
         f"snapshot, {row['windows']}: {row['bytes_per_account']} bytes an account"

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.logs import PARTITIONS, MixedLog
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
-from psm.domain.books import Books
+from psm.domain.books import Books, Publishing
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.snapshot import dump_account
@@ -20,10 +20,21 @@ TARGET_EVENTS_PER_S = 60_000
 RATIO_MAX = 20
 
 
-def measure(*, events: int, accounts: int, positions: int) -> dict[str, Any]:
-    """Return fold and baseline in events per second; state after the log as a fingerprint."""
-    log = MixedLog(events=events, accounts=accounts, positions=positions)
-    books = _warm(log)
+def measure(
+    *, events: int, accounts: int, positions: int, publishing: Publishing, shared: bool = True
+) -> dict[str, Any]:
+    """Return fold and baseline in events per second; state after the log as a fingerprint.
+
+    Args:
+        events: measured.
+        accounts: that the log has.
+        positions: open, per account.
+        publishing: `updates` writes every update out as live; `hashes` computes all four hashes
+            after every event; `nothing` only keeps the books, as recovery does.
+        shared: whether all accounts hold the same symbols, so that each mark values all of them.
+    """
+    log = MixedLog(events=events, accounts=accounts, positions=positions, shared=shared)
+    books = _warm(log, publishing)
     started = time.process_time()
     for message in log.measured:
         fold(books, message)
@@ -32,6 +43,8 @@ def measure(*, events: int, accounts: int, positions: int) -> dict[str, Any]:
     return {
         "accounts": accounts,
         "positions_per_account": positions,
+        "accounts_per_mark": accounts if shared else 1,
+        "publishing": publishing,
         "events": events,
         "events_per_s": round(events / folded_s),
         "microseconds_per_event": round(folded_s / events * 1e6, 2),
@@ -43,7 +56,7 @@ def measure(*, events: int, accounts: int, positions: int) -> dict[str, Any]:
 def profile(*, events: int, accounts: int, positions: int, top: int = 10) -> list[dict[str, Any]]:
     """Return where the time goes: the functions with the most time of their own."""
     log = MixedLog(events=events, accounts=accounts, positions=positions)
-    books = _warm(log)
+    books = _warm(log, "hashes")
     profiler = cProfile.Profile()
     profiler.enable()
     for message in log.measured:
@@ -67,7 +80,7 @@ def snapshot_bytes() -> list[dict[str, Any]]:
     found = []
     for name, events in (("empty windows", 0), ("full windows", 8_000)):
         log = MixedLog(events=events, accounts=10, positions=10)
-        books = _warm(log)
+        books = _warm(log, "nothing")
         for message in log.measured:
             fold(books, message)
         sizes = [len(dump_account(a, 1, b"\0" * 32)) for a in books.accounts.values()]
@@ -75,8 +88,9 @@ def snapshot_bytes() -> list[dict[str, Any]]:
     return found
 
 
-def _warm(log: MixedLog) -> Books:
+def _warm(log: MixedLog, publishing: Publishing) -> Books:
     books = Books(partitions=PARTITIONS)
+    books.publishing = publishing
     for message in log.warm:
         fold(books, message)
     return books

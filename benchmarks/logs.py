@@ -15,18 +15,28 @@ MILLISECOND = 1_000_000
 
 
 class MixedLog:
-    """Opening deposits and positions (`warm`), then the measured mix (`measured`)."""
+    """Opening deposits and positions (`warm`), then the measured mix (`measured`).
 
-    def __init__(self, *, events: int, accounts: int, positions: int, seed: int = 7) -> None:
+    Six in ten are fills, one in ten is a mark; the rest are orders, funding, deposits and fees.
+    With `shared` symbols every account holds every symbol, so each mark values all accounts;
+    without, each account has its own, and a mark values one.
+    """
+
+    def __init__(
+        self, *, events: int, accounts: int, positions: int, shared: bool = True, seed: int = 7
+    ) -> None:
         self._rng = random.Random(seed)
         self._numbers: dict[str, int] = {}
         self._orders: list[tuple[str, str, str]] = []
         self._written: list[LogMessage] = []
         self._accounts = [f"a{n}" for n in range(accounts)]
-        self._symbols = [f"S{n}" for n in range(positions)]
+        self._symbols = {
+            account: [f"{'' if shared else account}S{n}" for n in range(positions)]
+            for account in self._accounts
+        }
         for account in self._accounts:
             self._event(account, "CashDeposited", amount="1000000")
-            for symbol in self._symbols:
+            for symbol in self._symbols[account]:
                 fill = {"side": "buy", "quantity": "1.5", "price": "100.25"}
                 self._event(account, "TradeExecuted", symbol=symbol, **fill)
         warm = len(self._written)
@@ -56,7 +66,8 @@ class MixedLog:
 
     def _mixed(self) -> None:
         rng = self._rng
-        account, symbol = rng.choice(self._accounts), rng.choice(self._symbols)
+        account = rng.choice(self._accounts)
+        symbol = rng.choice(self._symbols[account])
         price, draw = f"{100 + rng.randrange(200) / 100:.2f}", rng.random()
         side, quantity = rng.choice(["buy", "sell"]), str(rng.randrange(1, 9) / 10)
         if draw < 0.6:

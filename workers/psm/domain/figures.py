@@ -132,7 +132,9 @@ def position_update(
 ) -> dict[str, Any]:
     """Return the fields of `PositionUpdated` that are not common to every update."""
     value = _value_of(books, account, position)
-    size, entry, break_even, realized, net, fees, funding, cycle = _own_texts(books, account, position)
+    size, entry, break_even, realized, net, fees, funding, cycle = _own_texts(
+        books, account, position
+    )
     missing = None if position.size else "0"
     liquidation = None
     if value is not None:

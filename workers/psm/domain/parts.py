@@ -24,9 +24,7 @@ Texts = dict[_Key, tuple[Decimal, str]]
 """Amount and JSON entry by key, ascending by name."""
 
 
-def account_part(
-    account: Account, cash: Texts[str], totals: Texts[tuple[str, TotalName]]
-) -> bytes:
+def account_part(account: Account, cash: Texts[str], totals: Texts[tuple[str, TotalName]]) -> bytes:
     """Return the account's own part.
 
     Args:

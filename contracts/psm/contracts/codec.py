@@ -42,28 +42,17 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _SUSPECT = re.compile(
     rb'[_\\\x80-\xff+]|[\d.]\s+"|"\s+[\d.-]|"-?\.|\d\.["eE]|[0-9]{20}|[eE]-?[0-9]{5}'
 )
-# A faster look, that may only err by suspecting too much: one byte stands for each class of bytes.
+# A faster look, that may only err by suspecting too much: one letter stands for a class of bytes.
 _CLASSES = bytes(
-    ord("!") if byte >= 0x80 or chr(byte) in "_\\+"
+    ord("!") if byte >= 0x80 or chr(byte) in "\\+"
     else ord("0") if chr(byte) in "0123456789"
     else ord("e") if chr(byte) in "eE"
     else ord(" ") if chr(byte).isspace()
-    else byte if chr(byte) in '."-'
+    else byte if chr(byte) in '_."-'
     else ord("a")
     for byte in range(256)
 )  # fmt: skip
-_NOT_PLAIN = (
-    b"!",
-    b"0" * (MAX_DIGITS + 1),
-    b"0e",
-    b"0 ",
-    b". ",
-    b'" ',
-    b'".',
-    b'"-.',
-    b'0."',
-    b".e",
-)
+_TWENTY, _NINETEEN = "0" * 20, "0" * 19
 _INVALID = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -371,7 +360,8 @@ class PayloadCodec:
             payload = self._decoder.decode(raw)
         except _INVALID:
             raise self._explain(raw) from None
-        if not self._nested and _is_plain(raw):
+        looks = _SUSPICIOUS if self._nested else _look(raw)
+        if looks == _PLAIN:
             for name, sign in self._numbers:
                 value = getattr(payload, name)
                 if value is not None and not _has_sign(value, sign):
@@ -381,7 +371,7 @@ class PayloadCodec:
             value = getattr(payload, name)
             if value is not None and not _in_range(value, sign):
                 raise self._explain(raw)
-        if self._nested or _SUSPECT.search(raw) is not None:
+        if looks == _SUSPICIOUS and (self._nested or _SUSPECT.search(raw) is not None):
             self._check_fields(raw)
         return payload
 
@@ -561,16 +551,38 @@ def _in_range(value: Decimal, sign: str) -> bool:
     return sign == "any" or value >= 0
 
 
-def _is_plain(raw: bytes) -> bool:
-    """Return whether every number in `raw` surely is digits with at most one point in between.
+_PLAIN, _IN_DOUBT, _SUSPICIOUS = range(3)
 
-    And at most 18 digits on each side of it: then only finiteness and sign are left to check.
+
+def _look(raw: bytes) -> int:
+    """Return what the numbers in `raw` may be, by the classes of its bytes.
+
+    `_PLAIN`: surely digits with at most one point in between and at most 18 on each side of it,
+    so only finiteness and sign are left to check. `_IN_DOUBT`: maybe with an exponent or too
+    long, but surely nothing that `_SUSPECT` looks for. `_SUSPICIOUS`: anything else.
     """
-    classes = raw.translate(_CLASSES)
-    for mark in _NOT_PLAIN:  # noqa: SIM110 - a generator takes longer than the whole search
-        if mark in classes:
-            return False
-    return True
+    seen = raw.translate(_CLASSES).decode("ascii")
+    if (
+        "!" in seen
+        or '" ' in seen
+        or '".' in seen
+        or '0."' in seen
+        or "0 " in seen
+        or ". " in seen
+        or '"-.' in seen
+        or "0.e" in seen
+        or _TWENTY in seen
+        or "e00000" in seen
+        or "e-00000" in seen
+        or ("_" in seen and _has_odd_underscore(seen))
+    ):
+        return _SUSPICIOUS
+    return _IN_DOUBT if "0e0" in seen or "0e-0" in seen or _NINETEEN in seen else _PLAIN
+
+
+def _has_odd_underscore(seen: str) -> bool:
+    """Return whether any stands elsewhere than behind a letter, as in a name."""
+    return any(pair in seen for pair in ("0_", "._", "-_", '"_', "__", " _", "!_"))
 
 
 def _has_sign(value: Decimal, sign: str) -> bool:

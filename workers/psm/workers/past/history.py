@@ -72,6 +72,7 @@ async def read_histories(
 ) -> dict[str, History]:
     """Fold a stream without marks up to log sequence `last` and note what moved each figure."""
     books = shape.books()
+    books.publishing = "nothing"
     places: dict[int, list[Place]] = {}
     for place in ledger.places:
         places.setdefault(place.folded_at, []).append(place)

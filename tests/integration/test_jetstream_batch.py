@@ -67,6 +67,38 @@ async def test_batch_is_stored_as_one_range(nc: Client) -> None:
     assert [m.header("Nats-Batch-Sequence") for m in stored if m] == ["2", "3", "4"]
 
 
+async def test_headers_of_a_producer_cannot_break_a_batch(nc: Client) -> None:
+    """Line ends in a header become blanks, and bytes that are no UTF-8 travel on."""
+    trace = {"traceparent": "00-a\r\nNats-Batch-Commit: 1\n\udcff"}
+    messages = batch(2)
+    messages[1] = Outgoing(messages[1].subject, b"traced", trace)
+    ack = await publish_atomic(nc, "PSM", messages, expected=0, batch_id="b1")
+    assert (ack.first, ack.last) == (1, 3)
+    stored = await get(nc, "PSM", 2)
+    assert stored is not None
+    assert stored.header("traceparent") == "00-a  Nats-Batch-Commit: 1 \udcff"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Outgoing("_psm.position.updated.3.a b", b""),
+        Outgoing("", b""),
+        Outgoing("_psm.position.updated.3.a", b"", {"a:b": "c"}),
+        Outgoing("_psm.position.updated.3.a", bytes(2_000_000)),
+    ],
+    ids=["blank", "no-subject", "header", "size"],
+)
+async def test_batch_with_a_message_that_cannot_be_sent_leaves_nothing(
+    nc: Client, wrong: Outgoing
+) -> None:
+    """The batch is refused before anything of it is sent, and the connection goes on."""
+    with pytest.raises(TransientError):
+        await publish_atomic(nc, "PSM", [*batch(1), wrong, *batch(1)[1:]], expected=0, batch_id="b")
+    ack = await publish_atomic(nc, "PSM", batch(1), expected=0, batch_id="c")
+    assert (ack.first, ack.last) == (1, 2)
+
+
 async def test_stale_expectation_stores_nothing(nc: Client) -> None:
     """The check is made against the stored subject; a refused batch leaves no message."""
     first = await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")

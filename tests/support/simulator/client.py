@@ -14,6 +14,8 @@ import nats.errors
 from tests.support.simulator.broker import Delivery, MemoryBroker
 from tests.support.simulator.loop import context_of
 
+from psm.adapters.jetstream.messages import parse_headers
+
 _Callback = Callable[["MemoryMsg"], Awaitable[None]]
 _SEND_AGAIN_S = 2.0
 
@@ -58,6 +60,7 @@ class MemoryClient:
         self.is_connected = True
         self.is_closed = False
         self.stats = {"reconnects": 0}
+        self.max_payload = 1_000_000
         self._broker = broker
         self._loop = broker.loop
         self._swarm = broker.swarm
@@ -105,6 +108,15 @@ class MemoryClient:
     ) -> None:
         """Send a message; while there is no connection it is kept for later."""
         self._send(subject, data, reply, headers or {})
+
+    async def _send_command(self, frames: bytes) -> None:
+        """Send messages that are framed already; the swarm meets each of them by itself."""
+        while frames:
+            line, _, rest = frames.partition(b"\r\n")
+            _, subject, head, total = line.decode().split(" ")
+            headers = parse_headers(rest[: int(head)]) or {}
+            self._send(subject, rest[int(head) : int(total)], "", headers)
+            frames = rest[int(total) + 2 :]
 
     async def subscribe(self, subject: str, cb: _Callback, **_: int) -> MemorySubscription:
         """Call `cb` with whatever arrives on a subject."""

@@ -16,13 +16,12 @@ from nats.aio.client import Client
 from psm.adapters.jetstream.api import REQUEST_TIMEOUT_S, ask, decoded
 from psm.adapters.jetstream.errors import UnknownOutcomeError
 from psm.adapters.jetstream.messages import Outgoing
+from psm.adapters.jetstream.wire import BATCH_ID, BATCH_SEQUENCE, send_batch
 from psm.contracts.errors import TransientError
 from psm.contracts.replay import require_live
 
 MAX_BATCH_MESSAGES = 1000
 MAX_BATCH_ID = 64
-BATCH_ID = "Nats-Batch-Id"
-BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
 EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_STREAM = "Nats-Expected-Stream"
@@ -88,11 +87,7 @@ async def publish_atomic(
         raise TransientError("not connected to NATS: the batch was not sent")
     *body, last = rest
     try:
-        headers = _batch_headers(batch_id, 1, first.headers) | guard
-        await nc.publish(first.subject, first.data, headers=headers)
-        for number, message in enumerate(body, start=2):
-            headers = _batch_headers(batch_id, number, message.headers)
-            await nc.publish(message.subject, message.data, headers=headers)
+        await send_batch(nc, (first, *body), batch_id, guard)
     except nats.errors.Error as error:
         # Without its commit message a batch is never stored; the broker drops it after 10 s.
         raise TransientError(f"batch {batch_id} was not sent: {error}") from error

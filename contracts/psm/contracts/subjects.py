@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+STREAM_ID_RULE = "1 to 64 letters, digits, _ or -"
 
 _FILTERS_MAX = 100
 _FNV_OFFSET = 0x811C9DC5

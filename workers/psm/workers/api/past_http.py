@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from psm.contracts.codec import is_timestamp
-from psm.contracts.subjects import is_stream_id
-from psm.workers.api.reads import ACCOUNT_ID_RULE, Answer, MalformedAccountError, ReadName
+from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
+from psm.workers.api.reads import Answer, MalformedAccountError, ReadName
 from psm.workers.past.account_replay import Selection, Step, replay_account
 from psm.workers.past.places import LogShape
 from psm.workers.past.state import When, past_state
@@ -149,7 +149,7 @@ async def _lines(first: Step | None, rest: AsyncIterator[Step]) -> AsyncIterator
 
 def _check(account_id: str) -> None:
     if not is_stream_id(account_id):
-        raise MalformedAccountError(f"an account id is {ACCOUNT_ID_RULE}")
+        raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}")
 
 
 def _is_hex(text: str) -> bool:

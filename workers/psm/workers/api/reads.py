@@ -13,14 +13,13 @@ import msgspec
 
 from psm.adapters import postgres
 from psm.contracts.errors import PSMError
-from psm.contracts.subjects import is_stream_id
+from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.projections.sql import load
 
 WAIT_DEFAULT_S = 5.0
 WAIT_MAX_S = 30.0
 _POLL_FIRST_S = 0.01
 _POLL_MAX_S = 0.1
-ACCOUNT_ID_RULE = "1 to 64 letters, digits, _ or -"
 
 ReadName = Literal["state", "positions", "margin", "orders"]
 READS: tuple[ReadName, ...] = ("state", "positions", "margin", "orders")
@@ -96,7 +95,7 @@ class Reads:
             TransientError: PostgreSQL is away.
         """
         if not is_stream_id(account_id):
-            raise MalformedAccountError(f"an account id is {ACCOUNT_ID_RULE}")
+            raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}")
         if min_sequence is not None:
             await self._wait(account_id, min_sequence, min(timeout_s, WAIT_MAX_S))
         async with postgres.acquired(self._pool) as connection:

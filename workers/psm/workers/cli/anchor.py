@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
-from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect
 from psm.contracts.errors import ConfigError
 from psm.workers.anchors import keys
 from psm.workers.anchors.create import Anchorer
@@ -21,6 +17,7 @@ from psm.workers.anchors.prove import find_event, message_at, prove
 from psm.workers.anchors.store import FileAnchors
 from psm.workers.anchors.verify import Report, read_anchors, verify
 from psm.workers.anchors.watch import Pace, watch
+from psm.workers.cli.access import broker
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import load_settings
@@ -61,8 +58,8 @@ def create(
 
     async def run() -> int:
         with store.writing():
-            async with _log("psm-anchor") as nc:
-                with _progress(output, "reading the log") as reached:
+            async with broker(load_settings(), "psm-anchor") as nc:
+                with output.following("reading the log") as reached:
                     anchor = await Anchorer(nc, store, private).extend(
                         dry_run=dry_run, reached=reached
                     )
@@ -81,8 +78,8 @@ def verify_(*, anchors: Anchors, public_key: PublicKeys, output: Output = DEFAUL
     store, ring = FileAnchors(anchors), _ring(public_key)
 
     async def run() -> Report:
-        async with _log("psm-anchor") as nc:
-            with _progress(output, "reading the log") as reached:
+        async with broker(load_settings(), "psm-anchor") as nc:
+            with output.following("reading the log") as reached:
                 return await verify(nc, store, ring, reached)
 
     report = asyncio.run(run())
@@ -124,7 +121,7 @@ def prove_(
         raise ConfigError(f"{anchors} holds no anchor; see psm anchor create")
 
     async def run() -> dict[str, Any]:
-        async with _log("psm-anchor") as nc:
+        async with broker(load_settings(), "psm-anchor") as nc:
             message = (
                 await message_at(nc, int(event)) if event.isdigit() else await find_event(nc, event)
             )
@@ -179,26 +176,3 @@ def watch_(
 
 def _ring(paths: tuple[Path, ...]) -> keys.Keyring:
     return keys.Keyring(keys.load_public(path) for path in paths)
-
-
-@asynccontextmanager
-async def _log(name: str) -> AsyncIterator[Client]:
-    nc = await connect(name=name, **load_settings().nats_options())
-    try:
-        yield nc
-    finally:
-        await nc.close()
-
-
-@contextmanager
-def _progress(output: Output, label: str) -> Iterator[Callable[[int, int], None]]:
-    with output.progress(label) as bar:
-        before = 0
-
-        def reached(position: int, last: int) -> None:
-            nonlocal before
-            bar.total(last)
-            bar.advance(position - before)
-            before = position
-
-        yield reached

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
-from nats.aio.client import Client
 
-from psm.adapters import postgres, telemetry
-from psm.adapters.jetstream import connect
+from psm.adapters import telemetry
 from psm.workers.archive.archiver import Archiver, readiness
 from psm.workers.archive.lag import RETENTION_ALERT, ArchiveLag, archive_lag
 from psm.workers.archive.reads import ArchiveReads
+from psm.workers.cli.access import broker, database
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import Settings, load_settings
@@ -87,7 +84,7 @@ def dangling(
     settings = load_settings()
 
     async def read() -> list[dict[str, object]]:
-        async with _pool(settings) as pool:
+        async with database(settings) as pool:
             return await ArchiveReads(pool).dangling(limit)
 
     found = asyncio.run(read())
@@ -118,29 +115,10 @@ async def run(settings: Settings) -> int:
 
 
 async def _status(settings: Settings) -> list[ArchiveLag]:
-    async with _servers(settings) as (nc, pool):
+    async with broker(settings, "psm-cli") as nc, database(settings) as pool:
         return await archive_lag(nc, pool)
 
 
 async def _incidents(settings: Settings, limit: int) -> list[dict[str, object]]:
-    async with _pool(settings) as pool:
+    async with database(settings) as pool:
         return await ArchiveReads(pool).incidents(limit)
-
-
-@contextlib.asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[postgres.Pool]:
-    pool = await postgres.open_pool(settings.require_postgres_dsn(), name="psm-cli", size_max=1)
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-@contextlib.asynccontextmanager
-async def _servers(settings: Settings) -> AsyncIterator[tuple[Client, postgres.Pool]]:
-    nc = await connect(name="psm-cli", **settings.nats_options())
-    try:
-        async with _pool(settings) as pool:
-            yield nc, pool
-    finally:
-        await nc.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,13 +12,13 @@ import msgspec
 from cyclopts import App, Parameter
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect, stream_info
-from psm.adapters.jetstream.streams_apply import check
+from psm.adapters.jetstream import stream_info
 from psm.contracts import codec
 from psm.contracts.drafts import draft_of
 from psm.contracts.errors import ConfigError, ContractError
 from psm.contracts.publisher import Publisher
-from psm.contracts.subjects import is_stream_id, partition_of
+from psm.contracts.subjects import partition_of
+from psm.workers.cli.access import check_account, checked_log
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 from psm.workers.quarantine import Case, Effects, Stopped, outcome_of, stopped_streams
@@ -157,7 +155,7 @@ def _operate(
     settings = load_settings()
 
     async def run() -> dict[str, Any]:
-        async with _connected(settings) as nc:
+        async with checked_log(settings, "psm-dlq") as nc:
             case = await _case(nc, settings, account, output)
             body = _event(event_type, account, {**payload(case), "actor": who, "reason": reason})
             document = {"account_id": account, "event_type": event_type}
@@ -217,12 +215,12 @@ def _event(event_type: str, account: str, payload: dict[str, Any]) -> dict[str, 
 
 
 async def _list(settings: Settings) -> list[Stopped]:
-    async with _connected(settings) as nc:
+    async with checked_log(settings, "psm-dlq") as nc:
         return await stopped_streams(nc)
 
 
 async def _show(settings: Settings, account: str, output: Output) -> int:
-    async with _connected(settings) as nc:
+    async with checked_log(settings, "psm-dlq") as nc:
         case = await _case(nc, settings, account, output)
         document = await case.describe()
     blocking = document["blocking"]
@@ -255,19 +253,10 @@ def _advice(account: str, blocking: bool) -> str:
 
 
 async def _case(nc: Client, settings: Settings, account: str, output: Output) -> Case:
-    if not is_stream_id(account):
-        raise ConfigError(f"{account!r} is no account id: 1 to 64 letters, digits, _ or -")
+    check_account(account)
     case = Case(nc, account, settings.partitions)
-    with output.progress(f"folding {account}") as bar:
-        reached = 0
-
-        def progress(position: int, last: int) -> None:
-            nonlocal reached
-            bar.total(last)
-            bar.advance(position - reached)
-            reached = position
-
-        await case.read(progress)
+    with output.following(f"folding {account}") as reached:
+        await case.read(reached)
     return case
 
 
@@ -280,13 +269,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError) as error:
         raise ConfigError("nobody is logged in here: say who decides with --actor") from error
-
-
-@asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[Client]:
-    nc = await connect(name="psm-dlq", **settings.nats_options())
-    try:
-        await check(nc, settings)
-        yield nc
-    finally:
-        await nc.close()

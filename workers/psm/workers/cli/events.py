@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
 from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
@@ -24,6 +23,7 @@ from psm.workers.archive.reads import (
     UnknownCorrelationError,
 )
 from psm.workers.archive.words import tree
+from psm.workers.cli.access import database
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
 
@@ -155,11 +155,8 @@ def as_read(body: bytes) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[ArchiveReads]:
     """Give the archive's reads for one command."""
-    pool = await postgres.open_pool(settings.require_postgres_dsn(), name="psm-cli", size_max=1)
-    try:
+    async with database(settings) as pool:
         yield ArchiveReads(pool)
-    finally:
-        await pool.close()
 
 
 def _interval(text: str) -> timedelta:

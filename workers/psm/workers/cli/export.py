@@ -9,11 +9,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from psm.adapters.jetstream import connect
-from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import is_stream_id
-from psm.workers.api.reads import ACCOUNT_ID_RULE
+from psm.workers.cli.access import check_account, checked_log
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
 from psm.workers.past.places import log_shape
@@ -36,8 +33,8 @@ def export(
 
     Its lines are read by `psm fold` too. The manifest beside it has the hash of every account.
     """
-    if account is not None and not is_stream_id(account):
-        raise ConfigError(f"{account!r} is no account id: {ACCOUNT_ID_RULE}")
+    if account is not None:
+        check_account(account)
     if last is not None and last < 1:
         raise ConfigError("--last must be a log sequence, 1 or more")
     if to.exists():
@@ -54,20 +51,8 @@ log.command(export)
 async def _export(
     settings: Settings, account: str | None, path: Path, last: int | None, output: Output
 ) -> Manifest:
-    nc = await connect(name="psm-export", **settings.nats_options())
-    try:
-        await check(nc, settings)
-        with output.progress(f"exporting to {path.name}") as bar:
-            reached = 0
-
-            def progress(position: int, end: int) -> None:
-                nonlocal reached
-                bar.total(end)
-                bar.advance(position - reached)
-                reached = position
-
+    async with checked_log(settings, "psm-export") as nc:
+        with output.following(f"exporting to {path.name}") as reached:
             return await export_bundle(
-                nc, log_shape(settings), path, account=account, last=last, progress=progress
+                nc, log_shape(settings), path, account=account, last=last, progress=reached
             )
-    finally:
-        await nc.close()

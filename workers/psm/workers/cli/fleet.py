@@ -10,8 +10,8 @@ import msgspec
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect
 from psm.contracts.errors import TransientError
+from psm.workers.cli.access import broker
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import Settings, load_settings
 from psm.workers.fleet.report import FleetReport, MemberRow, PartitionRow, fleet_report
@@ -39,8 +39,7 @@ def fleet(
 
 
 async def _run(settings: Settings, output: Output, *, watch: bool) -> int:
-    nc = await connect(name="psm-fleet", **settings.nats_options())
-    try:
+    async with broker(settings, "psm-fleet") as nc:
         report = await _show(nc, output)
         while watch:
             await asyncio.sleep(_WATCH_S)
@@ -50,8 +49,6 @@ async def _run(settings: Settings, output: Output, *, watch: bool) -> int:
                 report = await _show(nc, output)
             except TransientError as error:  # it may be a restart of the broker that one watches
                 output.note(str(error))
-    finally:
-        await nc.close()
     return _EXIT_UNOWNED if report.unowned else 0
 
 

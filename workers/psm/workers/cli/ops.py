@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from psm.adapters.jetstream import connect
 from psm.contracts.errors import ConfigError
+from psm.workers.cli.access import broker
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 from psm.workers.replays import approval
@@ -69,8 +69,5 @@ def approve(
 
 
 async def _records() -> list[Stored]:
-    nc = await connect(name="psm-ops", **load_settings().nats_options())
-    try:
+    async with broker(load_settings(), "psm-ops") as nc:
         return await read_records(nc)
-    finally:
-        await nc.close()

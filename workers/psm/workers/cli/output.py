@@ -7,7 +7,7 @@ A command takes `*, output: Output = DEFAULT_OUTPUT` and gains `-o table|json|js
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDE = 10_000
+
+Reached = Callable[[int, int], None]
+"""Called with the position that a reader has reached, and with the last one that it will."""
 
 
 class Steps(Protocol):
@@ -107,6 +110,20 @@ class Output:
         )
         with bars.Progress(*columns, console=self.console(sys.stderr), transient=True) as bar:
             yield _Bar(bar, bar.add_task(label, total=total, rate=""))
+
+    @contextmanager
+    def following(self, label: str) -> Iterator[Reached]:
+        """Show how far a reader is; the block gets a function to call with position and end."""
+        with self.progress(label) as bar:
+            before = 0
+
+            def reached(position: int, last: int) -> None:
+                nonlocal before
+                bar.total(last)
+                bar.advance(position - before)
+                before = position
+
+            yield reached
 
     def _json(self, value: Any, *, indent: bool) -> None:
         data = msgspec.json.encode(value)

@@ -11,12 +11,10 @@ import msgspec
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect
-from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.codec import is_timestamp
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import is_stream_id
-from psm.workers.api.reads import ACCOUNT_ID_RULE, ReadName
+from psm.workers.api.reads import ReadName
+from psm.workers.cli.access import check_account, checked_log
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 from psm.workers.past.difference import differences
@@ -175,16 +173,11 @@ def _moment(text: str, last: int, *, log_time: bool) -> When:
 
 def _from_log(account: str, ask: Callable[[Client, LogShape], Awaitable[T]]) -> T:
     """Connect, check that the log is as the settings say, ask."""
-    if not is_stream_id(account):
-        raise ConfigError(f"{account!r} is no account id: {ACCOUNT_ID_RULE}")
+    check_account(account)
     settings = load_settings()
 
     async def asked() -> T:
-        nc = await connect(name="psm-cli", **settings.nats_options())
-        try:
-            await check(nc, settings)
+        async with checked_log(settings, "psm-cli") as nc:
             return await ask(nc, log_shape(settings))
-        finally:
-            await nc.close()
 
     return asyncio.run(asked())

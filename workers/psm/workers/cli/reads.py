@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
 from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
+from psm.workers.cli.access import database
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.past import Account, At, AtSequence, LogTime, past_document
 from psm.workers.config import load_settings
@@ -58,10 +58,7 @@ def state(
 
     Now from the views; with --at-sequence or --at as it was, folded again from the log.
     """
-    if at_sequence is not None or at is not None:
-        document = past_document("state", account, at_sequence, at, log_time=log_time)
-    else:
-        document = _read("state", account, min_sequence)
+    document = _document("state", account, min_sequence, at_sequence, at, log_time=log_time)
     if output.format != "table":
         output.document(document)
         return
@@ -83,10 +80,7 @@ def positions(
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show the positions of an account, now or as they were."""
-    if at_sequence is not None or at is not None:
-        document = past_document("positions", account, at_sequence, at, log_time=log_time)
-    else:
-        document = _read("positions", account, min_sequence)
+    document = _document("positions", account, min_sequence, at_sequence, at, log_time=log_time)
     if output.format == "table":
         _print_positions(document["positions"], output)
     else:
@@ -104,10 +98,7 @@ def orders(
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show the orders of an account, now or as they were; of those that ended the last 256."""
-    if at_sequence is not None or at is not None:
-        document = past_document("orders", account, at_sequence, at, log_time=log_time)
-    else:
-        document = _read("orders", account, min_sequence)
+    document = _document("orders", account, min_sequence, at_sequence, at, log_time=log_time)
     if output.format != "table":
         output.document(document)
     elif document["orders"]:
@@ -117,18 +108,29 @@ def orders(
         output.note("no orders")
 
 
+def _document(
+    name: ReadName,
+    account: str,
+    min_sequence: int | None,
+    at_sequence: int | None,
+    at: str | None,
+    *,
+    log_time: bool,
+) -> dict[str, Any]:
+    """Return a document of now, from the views, or of the past, from the log."""
+    if at_sequence is not None or at is not None:
+        return past_document(name, account, at_sequence, at, log_time=log_time)
+    return _read(name, account, min_sequence)
+
+
 def _read(name: ReadName, account: str, min_sequence: int | None) -> dict[str, Any]:
     settings = load_settings()
-    dsn = settings.require_postgres_dsn()
 
     async def read() -> bytes:
-        pool = await postgres.open_pool(dsn, name="psm-cli", size_max=1)
-        try:
+        async with database(settings) as pool:
             answer = await Reads(pool).get(
                 name, account, min_sequence=min_sequence, timeout_s=WAIT_MAX_S
             )
-        finally:
-            await pool.close()
         return answer.body
 
     try:

@@ -13,14 +13,12 @@ import msgspec
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect
-from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.codec import decode_untyped, is_timestamp
 from psm.contracts.errors import ConfigError, ContractError
 from psm.contracts.replay import ReplayMode
-from psm.contracts.subjects import is_stream_id
 from psm.domain.publish import log_time as at_log_time
-from psm.workers.cli.output import DEFAULT_OUTPUT, Output, Steps
+from psm.workers.cli.access import broker, check_account, checked_log
+from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
 from psm.workers.past.account_replay import HASHES, Selection, Step, replay_account
@@ -137,12 +135,11 @@ def _account(
     *,
     from_snapshot: bool,
 ) -> int:
-    if not is_stream_id(account):
-        raise ConfigError(f"{account!r} is no account id: 1 to 64 letters, digits, _ or -")
+    check_account(account)
     what = {"account": account, **msgspec.to_builtins(selection), "from_snapshot": from_snapshot}
 
     async def fold(nc: Client, run: Run) -> list[Step]:
-        with output.progress(f"replaying {account}") as bar:
+        with output.following(f"replaying {account}") as reached:
             steps = [
                 step
                 async for step in replay_account(
@@ -152,7 +149,7 @@ def _account(
                     valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
                     selection=selection,
                     from_snapshot=from_snapshot,
-                    progress=_progress(bar),
+                    progress=reached,
                 )
             ]
         run.result_hash = hashlib.sha256(msgspec.json.encode(steps)).hexdigest()
@@ -172,13 +169,8 @@ async def _with_log(
     what: Mapping[str, Any],
     fold: Callable[[Client, Run], Awaitable[list[Step]]],
 ) -> list[Step]:
-    nc = await connect(name="psm-replay", **settings.nats_options())
-    try:
-        await check(nc, settings)
-        async with who.run(nc, what) as run:
-            return await fold(nc, run)
-    finally:
-        await nc.close()
+    async with checked_log(settings, "psm-replay") as nc, who.run(nc, what) as run:
+        return await fold(nc, run)
 
 
 def _print(steps: list[Step], output: Output) -> None:
@@ -207,19 +199,15 @@ def _row(step: Step) -> dict[str, Any]:
 
 
 async def _whole(settings: Settings, who: Replayer, asked: Range, output: Output) -> int:
-    nc = await connect(name="psm-replay", **settings.nats_options())
-    try:
-        await check(nc, settings)
+    async with checked_log(settings, "psm-replay") as nc:
         log = LogReplay(nc, log_shape(settings))
         async with who.run(nc, {"all": True, **msgspec.to_builtins(asked)}) as run:
-            with output.progress("replaying the log") as bar:
-                async for step in log.steps(asked, _progress(bar)):
+            with output.following("replaying the log") as reached:
+                async for step in log.steps(asked, reached):
                     if output.format == "jsonl":
                         output.document(msgspec.to_builtins(step))
             heads = {name: msgspec.to_builtins(head) for name, head in log.heads().items()}
             run.result_hash = log.result_hash()
-    finally:
-        await nc.close()
     rate = round(log.folded / log.seconds) if log.seconds else None
     summary = {
         "messages": log.folded,
@@ -240,8 +228,8 @@ async def _whole(settings: Settings, who: Replayer, asked: Range, output: Output
 
 
 def _file(path: Path, output: Output) -> int:
-    with output.progress(f"replaying {path.name}") as bar, ReplayMode(process=True):
-        found = reproduce(path, _progress(bar))
+    with output.following(f"replaying {path.name}") as reached, ReplayMode(process=True):
+        found = reproduce(path, reached)
     heads = {name: msgspec.to_builtins(head) for name, head in found.heads.items()}
     summary = {"messages": found.messages, "accounts": len(heads), "differing": found.differing}
     if output.format == "table":
@@ -260,23 +248,20 @@ def _file(path: Path, output: Output) -> int:
 async def _recorded(
     settings: Settings, who: Replayer, played: Mapping[str, Any], target: str | None, output: Output
 ) -> int:
-    nc = await connect(name="psm-replay", **settings.nats_options())
     clock = SimulatedClock(played["speed"])
-    try:
-        async with who.run(nc, {**played, "to_subject": target}) as run:
-            messages = recorded_messages(
-                nc, played["subjects"], since=played["from"], until=played["to"]
-            )
-            if target is None:
-                rate, run.result_hash = await play(messages, clock, _Shown(output).deliver)
-            else:
-                prefix = target_prefix(target, run.run_id)
-                output.note(f"publishing on {prefix}.>, the end on {prefix}.end")
-                shadow = Republisher(nc, prefix, run.run_id)
-                rate, run.result_hash = await play(messages, clock, shadow.deliver)
-                await shadow.end(run.result_hash)
-    finally:
-        await nc.close()
+    what = {**played, "to_subject": target}
+    async with broker(settings, "psm-replay") as nc, who.run(nc, what) as run:
+        messages = recorded_messages(
+            nc, played["subjects"], since=played["from"], until=played["to"]
+        )
+        if target is None:
+            rate, run.result_hash = await play(messages, clock, _Shown(output).deliver)
+        else:
+            prefix = target_prefix(target, run.run_id)
+            output.note(f"publishing on {prefix}.>, the end on {prefix}.end")
+            shadow = Republisher(nc, prefix, run.run_id)
+            rate, run.result_hash = await play(messages, clock, shadow.deliver)
+            await shadow.end(run.result_hash)
     summary = {
         "messages": rate.messages,
         "simulated_seconds": round(rate.simulated_s, 3),
@@ -338,15 +323,3 @@ def _numbers(sequence: tuple[int, int] | None) -> tuple[int, int | None]:
     if first < 1 or (last is not None and last < first):
         raise ConfigError(f"--sequence {first} {last}: expected two numbers from 1, ascending")
     return first, last
-
-
-def _progress(bar: Steps) -> Callable[[int, int], None]:
-    reached = 0
-
-    def progress(position: int, last: int) -> None:
-        nonlocal reached
-        bar.total(last)
-        bar.advance(position - reached)
-        reached = position
-
-    return progress

@@ -12,10 +12,8 @@ import msgspec
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import connect
-from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import is_stream_id
+from psm.workers.cli.access import check_account, checked_log
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.replayer import Actor, Approval, Reason, Replayer
 from psm.workers.config import Settings, load_settings
@@ -94,9 +92,7 @@ async def _live(
     settings: Settings, who: Replayer, selection: Selection, python: str | None, output: Output
 ) -> int:
     """Validate the live log; a replay of it like any other."""
-    nc = await connect(name="psm-validate", **settings.nats_options())
-    try:
-        await check(nc, settings)
+    async with checked_log(settings, "psm-validate") as nc:
         with tempfile.NamedTemporaryFile(prefix="psm-validate-") as spool:
             async with who.run(nc, {"validate": True, **msgspec.to_builtins(selection)}) as run:
                 count, published = await _spooled(nc, settings, spool.file, selection, output)
@@ -105,8 +101,6 @@ async def _live(
                     _compare, "live log", log, python, selection, published, count, output
                 )
                 run.result_hash = hashlib.sha256(msgspec.json.encode(verdict)).hexdigest()
-    finally:
-        await nc.close()
     return 0 if verdict.divergence is None else _PROBLEM
 
 
@@ -136,8 +130,8 @@ def _compare(
 
 
 def _selection(account: str | None, sequence: tuple[int, int] | None) -> Selection:
-    if account is not None and not is_stream_id(account):
-        raise ConfigError(f"{account!r} is no account id: 1 to 64 letters, digits, _ or -")
+    if account is not None:
+        check_account(account)
     first, last = sequence or (1, None)
     if first < 1 or (last is not None and last < first):
         raise ConfigError(f"--sequence {first} {last}: expected two numbers from 1, ascending")
@@ -151,21 +145,14 @@ async def _spooled(
     last = await last_log_sequence(nc)
     if selection.account is None and selection.last is not None:
         last = min(last, selection.last)
-    with output.progress("reading the log", last) as bar:
-        reached = 0
-
-        def progress(position: int, _: int) -> None:
-            nonlocal reached
-            bar.advance(position - reached)
-            reached = position
-
+    with output.following("reading the log") as reached:
         count = await spool_log(
             nc,
             spool,
             last,
             partitions=settings.partitions,
             account=selection.account,
-            reached=progress,
+            reached=reached,
         )
     return count, await read_published(nc, selection.account, last)
 

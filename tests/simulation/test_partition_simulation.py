@@ -10,6 +10,7 @@ import os
 from collections import Counter
 
 import pytest
+from opentelemetry.metrics import NoOpMeter
 from tests.support import feed
 from tests.support.memory_broker import (
     CrashError,
@@ -19,14 +20,15 @@ from tests.support.memory_broker import (
     MemorySnapshots,
 )
 
-from psm.adapters import telemetry
 from psm.adapters.logs import configure
+from psm.adapters.metrics import Metrics
 from psm.contracts.errors import FencedError
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.outcomes import NeedHistory
 from psm.workers import partition as partition_module
 from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.residents import BadSnapshotError
 
 SEEDS = range(int(os.environ.get("PSM_TEST_SEEDS", "150")))
 TURNS_MAX = 200_000
@@ -35,13 +37,28 @@ FAULTS = {
     "crash_after_commit",
     "crash_before_snapshot",
     "crash_after_snapshot",
+    "evicted",
     "fenced",
     "garbage",
     "killed",
     "part",
+    "returned",
 }
-_METRICS = telemetry.quiet().metrics
 _fired: Counter[str] = Counter()
+
+
+class CountedMoves(Metrics):
+    """Metrics that also count which accounts went and came back."""
+
+    def __init__(self, fired: Counter[str]) -> None:
+        super().__init__(NoOpMeter("test"))
+        self._fired = fired
+
+    def accounts_evicted(self, partition: int, count: int) -> None:
+        self._fired["evicted"] += count
+
+    def accounts_returned(self, partition: int, count: int) -> None:
+        self._fired["returned"] += count
 
 
 class Simulation:
@@ -60,7 +77,9 @@ class Simulation:
             snapshot_interval_s=dice.choice([0.0, 0.0, 3600.0]),
             quiet_messages=dice.choice([1, 5, 1000]),
             quiet_s=3600.0,
+            accounts_in_memory=dice.choice([0, 2, 200_000]),
         )
+        self.metrics = CountedMoves(self.faults.fired)
         self.owners: dict[asyncio.Task[None], Partition] = {}
 
     async def run(self) -> None:
@@ -87,7 +106,7 @@ class Simulation:
     def start(self) -> None:
         """Start one more owner."""
         partition = Partition(
-            0, MemoryLog(self.broker), MemorySnapshots(self.broker), self.settings, _METRICS
+            0, MemoryLog(self.broker), MemorySnapshots(self.broker), self.settings, self.metrics
         )
         self.owners[asyncio.create_task(partition.run())] = partition
 
@@ -102,7 +121,8 @@ class Simulation:
         for task in [task for task in self.owners if task.done()]:
             del self.owners[task]
             error = task.exception()
-            if error is not None and not isinstance(error, FencedError | CrashError):
+            allowed = FencedError | CrashError | BadSnapshotError
+            if error is not None and not isinstance(error, allowed):
                 raise error
 
     async def finish(self) -> None:

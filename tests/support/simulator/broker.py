@@ -18,6 +18,7 @@ from tests.support.simulator.loop import SimulatedLoop, context_of
 from tests.support.simulator.streams import (
     COMMIT,
     EXPECTED,
+    GARBAGE,
     IN_FLIGHT,
     NO_MESSAGE,
     NS,
@@ -65,6 +66,7 @@ class MemoryBroker:
         streams: by name.
         away: it answers nothing of JetStream: no leader.
         offset_s: what its calendar is off by; may jump.
+        history: what was stored, of all streams, in the order in which it was.
     """
 
     def __init__(self, loop: SimulatedLoop, swarm: Swarm, settings: LogSettings) -> None:
@@ -72,6 +74,7 @@ class MemoryBroker:
         self.swarm = swarm
         self.offset_s = 0.0
         self.away = False
+        self.history: list[StoredMessage] = []
         self.context = context_of(BROKER)
         self.streams = make_streams(settings, self._now_ns)
         self._links: dict[str, Link] = {}
@@ -112,10 +115,11 @@ class MemoryBroker:
             answer: Answer | None = error(400, IN_FLIGHT, "last sequence by subject mismatch")
         else:
             if stream.name == SNAPSHOTS and self.swarm.happens("garbage_snapshot"):
-                data = b"garbage"
+                data = GARBAGE
             before = stream.last
             answer = stream.publish(subject, data, headers)
             if stream.last > before:
+                self.history += [stream.stored[n] for n in range(before + 1, stream.last + 1)]
                 self._feed(stream)
         if reply and answer is not None:
             self._answer(link, reply, answer)

@@ -66,6 +66,7 @@ class MemoryDatabase:
         log_heads: by partition, ascending.
         away: it takes no connection and answers none.
         commits: how many transactions were committed.
+        shown: every (partition, stream sequence) that a checkpoint ever had.
     """
 
     def __init__(self, loop: SimulatedLoop, swarm: Swarm) -> None:
@@ -77,6 +78,7 @@ class MemoryDatabase:
         self.log_heads: dict[int, list[Row]] = {}
         self.away = False
         self.commits = 0
+        self.shown: set[tuple[int, int]] = set()
         self._locked: dict[tuple[Any, ...], _Session] = {}
         self._queue: deque[tuple[_Session, str, tuple[Any, ...], Callable[[Any], None]]] = deque()
 
@@ -162,7 +164,12 @@ class MemoryDatabase:
             return "UPDATE 0"
         names = ("partition", "stream_sequence", "event_hash", "log_sequence")
         row = {**dict(zip(names, args[1:5], strict=True)), "updated_at": _AT}
-        session.staged.append(lambda: self.checkpoints.__setitem__(args[:2], row))
+
+        def move() -> None:
+            self.checkpoints[args[:2]] = row
+            self.shown.add((row["partition"], row["stream_sequence"]))
+
+        session.staged.append(move)
         return "UPDATE 1"
 
     def _write(self, name: str, table: str, row: Row) -> None:

@@ -7,43 +7,61 @@ it meanwhile is compared.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from tests.support import log_oracle
+from tests.support.simulator.streams import EXPECTED, GARBAGE
 
 from psm.adapters.jetstream import StoredMessage
 from psm.adapters.jetstream.streams import LogSettings
 from psm.contracts import subjects
 from psm.contracts.codec import decode_untyped
+from psm.contracts.envelope import event_hash
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
 from psm.domain.outcomes import NeedHistory
+from psm.domain.snapshot import dump_account, load_account, load_checkpoint
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.projection import ReadUpdate
+from psm.workers.cursor import load_cursor
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class Refold(msgspec.Struct):
-    """One partition, folded from its first message."""
+    """One partition, folded from its first message; snapshots by stream and log sequence."""
 
     books: Books
     updates: list[Update]
     outcomes: Counter[str]
+    snapshots: dict[tuple[str, int], bytes]
 
 
-def refold(log: Sequence[LogMessage], settings: LogSettings, partition: int) -> Refold:
-    """Fold all of a partition."""
+def refold(
+    log: Sequence[LogMessage],
+    settings: LogSettings,
+    partition: int,
+    wanted: Mapping[str, Collection[int]] | None = None,
+) -> Refold:
+    """Fold all of a partition.
+
+    Args:
+        log: all of it.
+        settings: of the log.
+        partition: number.
+        wanted: log sequences at which the snapshots of a stream are wanted.
+    """
+    at = sorted((place, stream) for stream, places in (wanted or {}).items() for place in places)
     books = Books(
         partitions=settings.partitions,
         partition=partition,
         valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
     )
-    done = Refold(books, [], Counter())
+    done = Refold(books, [], Counter(), {})
     for message in log:
         if message.subject.split(".")[0] == "trades" and _partition(message) != partition:
             continue
@@ -57,6 +75,12 @@ def refold(log: Sequence[LogMessage], settings: LogSettings, partition: int) -> 
             result = fold(books, message, history)
         done.updates += result.updates
         done.outcomes[result.outcome] += 1
+        while at and at[0][0] <= message.log_sequence:
+            place, stream = at.pop(0)
+            if place == message.log_sequence and stream in books.accounts:
+                hashed = event_hash(message.data)
+                data = dump_account(books.accounts[stream], place, hashed)
+                done.snapshots[stream, place] = data
     return done
 
 
@@ -99,6 +123,65 @@ def check_chains(stored: list[StoredMessage]) -> None:
             found = state["chain_hash"]
             assert found == linked.hexdigest(), f"{stream}: the chain breaks at {message.sequence}"
         heads[stream] = state["chain_hash"]
+
+
+def snapshots_of(history: Sequence[StoredMessage]) -> dict[str, set[int]]:
+    """Return the log sequences of the snapshots that were stored, by stream."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for message in history:
+        if _is_snapshot(message) and not _is_checkpoint(message):
+            _, snapshot = load_account(message.data)
+            found[message.subject.split(".")[2]].add(snapshot.log_sequence)
+    return found
+
+
+def check_snapshots(history: Sequence[StoredMessage], folds: Mapping[int, Refold]) -> None:
+    """What is saved was committed before, follows its predecessor, and is what the log says."""
+    committed: dict[int, set[int]] = defaultdict(set)
+    last: dict[str, int] = {}
+    for message in history:
+        kind, _, rest = message.subject.partition(".")
+        if message.subject.startswith("psm.cursor."):
+            cursor = load_cursor(message.data)
+            if cursor.part == 0:
+                committed[int(rest.split(".")[1])].add(cursor.log_sequence)
+        if kind != "snapshots":
+            continue
+        where = f"{message.subject} at {message.sequence}"
+        expected, before = message.header(EXPECTED), last.get(message.subject, 0)
+        assert expected == str(before), f"{where} expects {expected}, its predecessor is {before}"
+        last[message.subject] = message.sequence
+        if not _is_snapshot(message):
+            continue
+        partition = int(message.subject.split(".")[1])
+        if _is_checkpoint(message):
+            place = load_checkpoint(message.data).log_sequence
+        else:
+            _, snapshot = load_account(message.data)
+            place, stream = snapshot.log_sequence, message.subject.split(".")[2]
+            made = folds[partition].snapshots[stream, place]
+            assert message.data == made, f"{where}: not the state as of log sequence {place}"
+        assert place in committed[partition], f"{where}: log sequence {place} was not committed"
+
+
+def _is_snapshot(message: StoredMessage) -> bool:
+    return message.subject.startswith("snapshots.") and message.data != GARBAGE
+
+
+def _is_checkpoint(message: StoredMessage) -> bool:
+    return message.subject.count(".") == 1
+
+
+def check_shown(stored: list[StoredMessage], shown: set[tuple[int, int]]) -> None:
+    """No reader ever saw half an input: checkpoints stood where an input ends, nowhere else."""
+    ends: set[tuple[int, int]] = set()
+    for message in stored:
+        if message.subject.startswith("psm.cursor."):
+            cursor = load_cursor(message.data)
+            if cursor.part == 0:
+                partition = int(message.subject.rpartition(".")[2])
+                ends.add((partition, message.sequence + cursor.updates))
+    assert shown <= ends, f"checkpoints within an input: {sorted(shown - ends)[:5]}"
 
 
 def check_views(tables: Mapping[str, Rows], folds: Mapping[int, Refold]) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections import Counter
+from typing import Any
 
 import msgspec
+import structlog
 from tests.support.simulator import oracles
 from tests.support.simulator.clocks import Clocks, simulated
 from tests.support.simulator.faults import Fault, Swarm
-from tests.support.simulator.loop import SimulatedLoop
+from tests.support.simulator.loop import PROCESS, SimulatedLoop
 from tests.support.simulator.world import World
 
 from psm.adapters.logs import configure
+from psm.contracts import subjects
 from psm.workers import partition as partition_module
 
 STEPS_MAX = 3_000_000
@@ -54,7 +58,7 @@ def run_seed(seed: int) -> Report:
     swarm = Swarm(seed)
     loop = SimulatedLoop(random.Random(f"turns/{seed}"), STEPS_MAX)
     clocks = Clocks(loop)
-    configure(os.environ.get("PSM_SIMULATE_LOG", "fatal"))
+    _log_nothing()
     before = partition_module.UPDATES_PER_COMMIT
     with simulated(clocks, seed):
         world = World(loop, swarm, clocks)
@@ -73,12 +77,43 @@ def run_seed(seed: int) -> Report:
             loop.trace, loop.steps, loop._now = trace, steps, now
 
 
+def _log_nothing() -> None:
+    """Keep what the processes log to themselves; `PSM_SIMULATE_LOG=info` shows it.
+
+    Each line then says when, by the simulated clock, and which process.
+    """
+    level = os.environ.get("PSM_SIMULATE_LOG")
+    configure(level or "critical")
+    if level is None:
+        structlog.configure(processors=[_drop])
+    else:
+        structlog.configure(processors=[_stamp, *structlog.get_config()["processors"]])
+
+
+def _drop(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
+
+
+def _stamp(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**event, "at_s": round(asyncio.get_running_loop().time(), 3), "process": PROCESS.get()}
+
+
 def _checked(seed: int, world: World) -> Report:
+    def own(stream: str) -> int:
+        return subjects.partition_of(stream, world.size.partitions)
+
     log = world.log()
     stored = list(world.broker.streams["PSM"].stored.values())
-    folds = {p: oracles.refold(log, world.size, p) for p in range(world.size.partitions)}
+    history = world.broker.history
+    saved = oracles.snapshots_of(history)
+    folds = {
+        p: oracles.refold(log, world.size, p, {s: at for s, at in saved.items() if own(s) == p})
+        for p in range(world.size.partitions)
+    }
     oracles.check_log(log, world.acked)
     oracles.check_updates(log, stored, folds)
+    oracles.check_snapshots(history, folds)
+    oracles.check_shown(stored, world.database.shown)
     oracles.check_views(world.database.tables, folds)
     assert not world.defects, f"a process failed: {world.defects}"
     assert not world.loop.complaints, f"nobody took an exception: {world.loop.complaints}"

@@ -20,6 +20,8 @@ COMMIT = "Nats-Batch-Commit"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _BATCH_ID, _BATCH_SEQUENCE = "Nats-Batch-Id", "Nats-Batch-Sequence"
 _BATCH_S = 10.0
+GARBAGE = b"garbage"
+"""What the swarm stores in place of a snapshot."""
 
 Headers = Mapping[str, str]
 Answer = dict[str, Any]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -23,7 +23,7 @@ from tests.support.simulator.client import MemoryClient
 from tests.support.simulator.clocks import Clocks
 from tests.support.simulator.database import MemoryDatabase, MemoryPool
 from tests.support.simulator.faults import ProcessFault, Swarm
-from tests.support.simulator.loop import SimulatedLoop
+from tests.support.simulator.loop import SimulatedLoop, context_of
 from tests.support.simulator.oracles import refold
 
 from psm.adapters import postgres, telemetry
@@ -51,6 +51,8 @@ by one that is not believed to be gone; a key ends after 10 s, a follower pauses
 _METRICS = telemetry.quiet().metrics
 _WORKERS_MAX = 4
 _CLOCKS_S = 3600.0
+_FLAT = "flat_"
+_FLATS = 5
 _NEXT_S = 0.05
 _START_ERRORS = (TransientError, ConfigError, nats.errors.Error)  # exits; is started again
 
@@ -97,6 +99,7 @@ class World:
             snapshot_events=dice.choice([1, 5, 100]),
             quiet_messages=dice.choice([1, 10, 10_000]),
             quiet_s=dice.choice([0.5, 5.0]),
+            accounts_in_memory=dice.choice([0, 2, 200_000]),
         )
         self._started = 0
         self._clients: dict[str, MemoryClient] = {}
@@ -114,9 +117,7 @@ class World:
         dice = self.swarm.dice
         seed = dice.randrange(2**32)
         accounts = dice.randint(1, 8)
-        coming = feed.traffic(
-            seed, accounts=accounts, events=dice.randint(20, 120), mark_every=dice.randint(2, 8)
-        )
+        coming = self._traffic(seed, accounts)
         for _ in range(dice.randint(1, 3)):
             self.start_worker()
         for _ in range(dice.randint(1, 2)):
@@ -151,6 +152,18 @@ class World:
             if not self._projectors and dice.random() < 0.5:
                 self.start_projector()
 
+    def _traffic(self, seed: int, accounts: int) -> list[Sent]:
+        """Return what the producers write; some accounts never have a position."""
+        dice = self.swarm.dice
+        sent = feed.traffic(
+            seed, accounts=accounts, events=dice.randint(20, 120), mark_every=dice.randint(2, 8)
+        )
+        for number in range(dice.randint(0, 30)):
+            stream, turn = f"{_FLAT}{number % _FLATS}", number // _FLATS
+            place = (turn * _FLATS + number % _FLATS + 1) * len(sent) // 31
+            sent.insert(place, deposit(turn + 1, str(number + 1), stream=stream))
+        return sent
+
     def _one_more(self, accounts: int) -> list[Sent]:
         """Return the next event of every account: its update tells the whole state."""
         versions = {
@@ -159,6 +172,7 @@ class World:
             for stream, account in refold(self.log(), self.size, number).books.accounts.items()
         }
         names = [feed.account(number) for number in range(accounts)]
+        names += [f"{_FLAT}{number}" for number in range(_FLATS)]
         return [deposit(versions.get(n, 0) + 1, "1", stream=n, salt="last") for n in names]
 
     def log(self) -> list[LogMessage]:
@@ -170,12 +184,14 @@ class World:
         self.swarm.calm = True
         self.loop.spare()
         self.broker.away = self.database.away = False
-        if not self._workers:
-            self.start_worker()
-        if not self._projectors:
-            self.start_projector()
         deadline = self.loop.time() + SETTLE_S
         while (missing := self._missing()) is not None:
+            if not self._workers:
+                self.start_worker()
+            if not self._projectors:
+                self.start_projector()
+            for name, worker in self._workers.items():
+                assert worker is None or not worker.failed, f"{name} stopped: {worker.failed}"
             if self.loop.time() > deadline:
                 raise AssertionError(f"no progress {when}: {missing}")
             await asyncio.sleep(_NEXT_S)
@@ -210,7 +226,7 @@ class World:
         pool = self._pools[name] = MemoryPool(self.database)
         client = self._client(name)
         self._workers[name] = None  # it can be killed from its first moment on
-        self.loop.spawn(name, self._watched(name, self._work(name, client, pool)))
+        self.loop.spawn(name, self._watched(name, lambda: self._work(name, client, pool)))
         return True
 
     async def _work(self, name: str, client: MemoryClient, pool: MemoryPool) -> None:
@@ -224,14 +240,10 @@ class World:
         )
         self._workers[name], self._fleets[name] = worker, fleet
         worker.on_change(fleet.wake)
-        client_listens = (prober.listen(me.id), store.listen(fleet.hear))
         try:
-            for listening in client_listens:
-                await listening
+            await prober.listen(me.id)
+            await store.listen(fleet.hear)
         except _START_ERRORS:
-            for listening in client_listens:
-                listening.close()
-            self.loop.call_soon(self.loop.kill, name)  # its supervisor starts another one
             return
         running = asyncio.create_task(worker.run())
         try:
@@ -257,14 +269,14 @@ class World:
             _METRICS,
         )
         self._projectors.append(name)
-        self.loop.spawn(name, self._watched(name, views.run()))
+        self.loop.spawn(name, self._watched(name, views.run))
         return True
 
     def start_writer(self, name: str, messages: Sequence[Sent], pause_s: float) -> None:
         """Start a producer that sends each message until it is acknowledged."""
         client = self._client(name)
-        writing = self._write(client, messages, pause_s)
-        self._writers[name] = self.loop.spawn(name, self._watched(name, writing))
+        writing = self._watched(name, lambda: self._write(client, messages, pause_s))
+        self._writers[name] = self.loop.spawn(name, writing)
 
     async def _write(self, client: MemoryClient, messages: Sequence[Sent], pause_s: float) -> None:
         for message in messages:
@@ -291,10 +303,10 @@ class World:
             task.result()
         self._writers.clear()
 
-    async def _watched(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _watched(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a process; if it ends by itself, it is gone as a process that exits."""
         try:
-            await coroutine
+            await run()
         except Exception as error:
             self.defects.append(f"{name}: {type(error).__name__}: {error}")
             raise
@@ -362,7 +374,8 @@ class World:
     def _leave(self) -> bool:
         if not self._fleets:
             return False
-        self._fleets[self.swarm.dice.choice(list(self._fleets))].leave()
+        name = self.swarm.dice.choice(list(self._fleets))
+        self.loop.call_soon(self._fleets[name].leave, context=context_of(name))  # SIGTERM
         return True
 
     def _cut(self) -> bool:

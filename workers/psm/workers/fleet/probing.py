@@ -55,7 +55,7 @@ class Watch:
         """Probe the neighbours and the suspects that are not being probed already."""
         others = view.others()
         suspects = view.suspects & others.keys()
-        for member in {*neighbours(self._me, others), *suspects}:
+        for member in sorted({*neighbours(self._me, others), *suspects}):
             if member not in self._running:
                 task = asyncio.create_task(self._ask(member, member in suspects))
                 self._running[member] = task

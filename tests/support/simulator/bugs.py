@@ -1,0 +1,262 @@
+"""Deliberate bugs: each breaks one promise of PSM, and some seed must notice.
+
+A simulator that finds none of these would find nothing else either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from psm.adapters import postgres
+from psm.adapters.jetstream import StoredMessage, pull
+from psm.adapters.jetstream.pull import PullConsumer
+from psm.contracts.errors import FencedError, TransientError
+from psm.domain.messages import LogMessage, Update
+from psm.projections import checkpoints
+from psm.workers import committed, log_store
+from psm.workers.checkpoints import Checkpoints
+from psm.workers.committed import Assembler, Ready
+from psm.workers.cursor import Cursor
+from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition import Partition
+from psm.workers.ports import Commit, CommittedCursor
+from psm.workers.projector import Follower
+from psm.workers.recovery import Recovery
+
+from tests.support.simulator.loop import PROCESS
+
+Patch = tuple[Any, str, Any]
+
+
+def commit_without_expected_sequence() -> list[Patch]:
+    """The batch's first message expects nothing: two owners may both commit."""
+    real = log_store.publish_atomic
+
+    async def publish_atomic(*args: Any, **options: Any) -> Any:
+        return await real(*args, **{**options, "expected": None})
+
+    return [(log_store, "publish_atomic", publish_atomic)]
+
+
+def fencing_ignored() -> list[Patch]:
+    """A worker whose cursor was moved by another goes on behind that."""
+    real = JetStreamLog.commit
+
+    async def commit(self: JetStreamLog, commit: Commit, expected: int) -> int:
+        while True:
+            try:
+                return await real(self, commit, expected)
+            except FencedError:
+                found = await self.cursor()
+                expected = found.sequence if found else 0
+
+    return [(JetStreamLog, "commit", commit)]
+
+
+def unknown_outcome_repeated() -> list[Patch]:
+    """A commit without an answer is sent again behind whatever is there, not looked for."""
+    real = log_store.publish_atomic
+
+    async def publish_atomic(nc: Any, stream: str, messages: Any, **options: Any) -> Any:
+        try:
+            return await real(nc, stream, messages, **options)
+        except TransientError:
+            return await real(nc, stream, messages, **{**options, "expected": None})
+
+    return [(log_store, "publish_atomic", publish_atomic)]
+
+
+def unknown_outcome_believed() -> list[Patch]:
+    """A commit without an answer is taken as stored."""
+    real = JetStreamLog._committed
+
+    async def _committed(self: JetStreamLog, batch_id: str, expected: int) -> int | None:
+        return await real(self, batch_id, expected) or expected
+
+    return [(JetStreamLog, "_committed", _committed)]
+
+
+def snapshot_before_commit() -> list[Patch]:
+    """Snapshots do not wait until their commit is acknowledged."""
+    real = Checkpoints._save
+
+    async def _save(self: Checkpoints, acknowledged: Any, *rest: Any) -> None:
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        await real(self, done, *rest)
+
+    return [(Checkpoints, "_save", _save)]
+
+
+def snapshots_unchecked() -> list[Patch]:
+    """Snapshots are written whoever wrote the last version."""
+    real = log_store.publish_expected
+
+    async def publish_expected(*args: Any, **options: Any) -> Any:
+        return await real(*args, **{**options, "expected": None})
+
+    return [(log_store, "publish_expected", publish_expected)]
+
+
+def snapshot_forgotten() -> list[Patch]:
+    """Of the accounts that a checkpoint covers, the last one is not saved."""
+    real = Checkpoints._save
+
+    async def _save(self: Checkpoints, acknowledged: Any, frozen: Any, *rest: Any) -> None:
+        await real(self, acknowledged, frozen[:-1], *rest)
+
+    return [(Checkpoints, "_save", _save)]
+
+
+def checkpoint_before_rows() -> list[Patch]:
+    """The projector's checkpoint is committed first, its rows in a transaction of their own."""
+    real = checkpoints.advance
+
+    async def _commit(self: Follower, ready: Ready) -> None:
+        updates = [u for u in ready.updates if u.kind in self._projection.kinds]
+        async with postgres.transaction(self._pool) as connection:
+            name, before = self._projection.name, self._checkpoint
+            await real(connection, name, ready.checkpoint, expected=before)
+        self._checkpoint = ready.checkpoint
+        async with postgres.transaction(self._pool) as connection:
+            await self._projection.apply(connection, updates)
+
+    return [(Follower, "_commit", _commit)]
+
+
+def projection_outcome_believed() -> list[Patch]:
+    """A transaction whose commit got no answer is taken as committed."""
+    real = Follower._commit
+
+    async def _commit(self: Follower, ready: Ready) -> None:
+        try:
+            await real(self, ready)
+        except TransientError:
+            self._checkpoint = ready.checkpoint
+
+    return [(Follower, "_commit", _commit)]
+
+
+def half_inputs_shown() -> list[Patch]:
+    """The projector commits in the middle of an input that was committed in parts."""
+    real = committed.load_cursor
+
+    def load_cursor(data: bytes) -> Cursor:
+        return msgspec.structs.replace(real(data), part=0)
+
+    return [(committed, "load_cursor", load_cursor)]
+
+
+def cursor_not_read_again() -> list[Patch]:
+    """A worker that takes a partition over again goes on from the cursor it knew."""
+    real = Recovery._cursor
+    known: dict[tuple[str, int], CommittedCursor] = {}
+
+    async def _cursor(self: Recovery) -> CommittedCursor:
+        key = PROCESS.get(), self._partition
+        if key not in known:
+            known[key] = await real(self)
+        return known[key]
+
+    return [(Recovery, "_cursor", _cursor)]
+
+
+def part_not_skipped() -> list[Patch]:
+    """What an earlier owner committed of the next input is committed again."""
+
+    def _committed_part(self: Partition, message: LogMessage, updates: list[Update]) -> int:
+        self._recovered_part = (0, None)
+        return 0
+
+    return [(Partition, "_committed_part", _committed_part)]
+
+
+def recovery_publishes() -> list[Patch]:
+    """What is folded again up to the cursor is published again."""
+    real = Partition._recover
+
+    async def _recover(self: Partition) -> None:
+        await real(self)
+        self._replay_to = self._books.position
+        self._check_live()
+
+    return [(Partition, "_recover", _recover)]
+
+
+def gap_not_noticed() -> list[Patch]:
+    """The reader does not compare the consumer's own numbers."""
+    real = PullConsumer.take
+
+    def take(self: PullConsumer, limit: int) -> list[StoredMessage]:
+        for message in self._arrived:
+            self._taken = int(message.reply.split(".")[6]) - 1
+            return real(self, 1)
+        return real(self, limit)
+
+    return [(PullConsumer, "take", take), (pull, "MISSED_HEARTBEATS", 10**6)]
+
+
+def garbage_saved_twice() -> list[Patch]:
+    """A snapshot that cannot be read is taken as none: its account begins anew."""
+    real = JetStreamSnapshots.latest
+
+    async def latest(self: JetStreamSnapshots) -> Any:
+        return [saved for saved in await real(self) if saved.data != b"garbage"]
+
+    return [(JetStreamSnapshots, "latest", latest)]
+
+
+def batches_cut_short() -> list[Patch]:
+    """The projector does not count a batch's messages."""
+
+    def _take(self: Assembler, message: StoredMessage) -> Cursor:
+        if message.subject == self._cursor_subject:
+            self._cursor = committed.load_cursor(message.data)
+        else:
+            self._updates.append(committed.read_update(message))
+        assert self._cursor is not None
+        return self._cursor
+
+    return [(Assembler, "_take", _take)]
+
+
+BUGS: dict[str, Callable[[], list[Patch]]] = {
+    bug.__name__: bug
+    for bug in (
+        commit_without_expected_sequence,
+        fencing_ignored,
+        unknown_outcome_repeated,
+        unknown_outcome_believed,
+        snapshot_before_commit,
+        snapshots_unchecked,
+        snapshot_forgotten,
+        checkpoint_before_rows,
+        projection_outcome_believed,
+        half_inputs_shown,
+        cursor_not_read_again,
+        part_not_skipped,
+        recovery_publishes,
+        gap_not_noticed,
+        garbage_saved_twice,
+        batches_cut_short,
+    )
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Put a bug into the code."""
+    patches = BUGS[name]()
+    before = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in patches]
+    for owner, attribute, value in patches:
+        setattr(owner, attribute, value)
+    try:
+        yield
+    finally:
+        for owner, attribute, value in before:
+            setattr(owner, attribute, value)

@@ -56,9 +56,19 @@ def load_cursor(data: bytes) -> Cursor:
         raise InvariantError("a message on psm.cursor.* is no cursor") from error
 
 
+class Digest:
+    """SHA-256 over the subjects and bytes of updates that come bit by bit."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+
+    def add(self, updates: Sequence[Update]) -> str:
+        """Take more updates; return the digest over all so far, hex."""
+        for update in updates:
+            self._sha.update(update.subject.encode() + b"\n" + update.data + b"\n")
+        return self._sha.hexdigest()
+
+
 def digest_of(updates: Sequence[Update]) -> str:
     """Return SHA-256 over the updates' subjects and bytes, hex."""
-    digest = hashlib.sha256()
-    for update in updates:
-        digest.update(update.subject.encode() + b"\n" + update.data + b"\n")
-    return digest.hexdigest()
+    return Digest().add(updates)

@@ -23,7 +23,7 @@ from psm.domain.messages import LogMessage, Update
 from psm.domain.outcomes import Folded, NeedHistory, Outcome, UnknownRulesError
 from psm.domain.sequence import is_rejected
 from psm.workers.checkpoints import Checkpoints
-from psm.workers.cursor import Cursor, digest_of
+from psm.workers.cursor import Cursor, Digest, digest_of
 from psm.workers.faults import crash_point
 from psm.workers.guard import Guard
 from psm.workers.history import fold_with_history
@@ -338,10 +338,12 @@ class Partition:
             return
         # Only a single input with more updates than a batch takes is committed in parts.
         before, before_hash = self._folded
+        so_far = Digest()
+        so_far.add(updates[:done])
         while len(updates) - done > UPDATES_PER_COMMIT:
             chunk = updates[done : done + UPDATES_PER_COMMIT]
             done += len(chunk)
-            digest = digest_of(updates[:done])
+            digest = so_far.add(chunk)
             await self._submit(
                 Cursor(
                     log_sequence=before, part=done, digest=digest, event_hash=before_hash or None
@@ -433,7 +435,7 @@ class Partition:
         if self._folded[0] and self._checkpoints.due(now, stopping=self._stopping.is_set()):
             await self._start_checkpoint()
         if not self._checkpoints.saving:
-            self._residents.sweep(now)
+            self._residents.sweep(now, self.stats.checkpoints)
 
     @property
     def _inside_input(self) -> bool:

@@ -26,7 +26,7 @@ ACCOUNTS_IN_MEMORY = 200_000
 
 _READS = 16  # at once
 _LOOKS = 2_000  # at accounts between two batches: under a millisecond
-_ROUND_EVERY_S = 5.0
+_ROUND_EVERY_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +76,7 @@ class Residents:
         self._unreadable: dict[str, None] = {}
         self._round: deque[str] = deque()
         self._round_at = float("-inf")
+        self._round_saved = -1
 
     def have_no_snapshot(self, stream_ids: Iterable[str]) -> None:
         """Treat these as new, although something was saved: no version of it can be read."""
@@ -104,11 +105,15 @@ class Residents:
                 self._books.restore(account)
         self._metrics.accounts_returned(self._partition, len(names))
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float, checkpoints: int) -> None:
         """Evict idle accounts while there are too many in memory, oldest comers first.
 
         To be called between batches, while no snapshot is being written: what is not dirty then
-        is as it was saved.
+        is as it was saved. A checkpoint begins a new round through all accounts.
+
+        Args:
+            now: monotonic.
+            checkpoints: how many were written.
         """
         accounts, dirty = self._books.accounts, self._books.dirty
         self._count()
@@ -117,9 +122,9 @@ class Residents:
             self._round.clear()
             return
         if not self._round:
-            if now - self._round_at < _ROUND_EVERY_S:
+            if checkpoints == self._round_saved and now - self._round_at < _ROUND_EVERY_S:
                 return
-            self._round_at = now
+            self._round_at, self._round_saved = now, checkpoints
             self._round.extend(accounts)
         evicted = 0
         for _ in range(min(_LOOKS, len(self._round))):
@@ -134,6 +139,12 @@ class Residents:
         if evicted:
             self._count()
             self._metrics.accounts_evicted(self._partition, evicted)
+            _log.info(
+                "accounts.evicted",
+                partition=self._partition,
+                evicted=evicted,
+                accounts=len(accounts),
+            )
 
     def leave(self) -> None:
         """Give the room back: the partition ends."""

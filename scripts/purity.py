@@ -80,10 +80,6 @@ WHOLE = (
 EXCEPTIONS = {
     ("codec.py", "use of set"): "asks for a common member; nothing iterates",
     ("upcasters.py", "use of float"): "asserts that there is none",
-    (
-        "numbering.py",
-        "popitem() depends on insertion order, which is not a defined one",
-    ): "a producer's bounded cache; the fold takes constants only from there",
 }
 """Findings that are none, by module and text, and why."""
 

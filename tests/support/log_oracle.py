@@ -17,7 +17,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage, read_range
 from psm.contracts.codec import decode_untyped
-from psm.contracts.numbering import OPERATOR_EVENTS
+from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.workers.cursor import Cursor, load_cursor

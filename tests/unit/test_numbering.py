@@ -8,7 +8,8 @@ import pytest
 from tests.support.log import deposit
 
 from psm.contracts.errors import ConflictError
-from psm.contracts.numbering import AHEAD_MAX, REMEMBERED, RisingNumbers, StreamNumbers
+from psm.contracts.numbering import REMEMBERED, RisingNumbers, StreamNumbers
+from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
 
 
 class Subject:
@@ -65,7 +66,7 @@ def test_events_in_order_take_places(numbers: StreamNumbers, subject: Subject) -
         json.dumps(deposit("other", 2)).encode(),
         json.dumps(deposit("acc")).encode(),
         json.dumps(deposit("acc", 0)).encode(),
-        json.dumps(deposit("acc", 2 + AHEAD_MAX)).encode(),
+        json.dumps(deposit("acc", 2 + SEQUENCE_AHEAD_MAX)).encode(),
     ],
 )
 def test_junk_takes_no_place(numbers: StreamNumbers, subject: Subject, junk: bytes) -> None:
@@ -121,7 +122,7 @@ def test_parked_number_and_id_are_taken(numbers: StreamNumbers, subject: Subject
 
 def test_gap_too_wide_is_refused(numbers: StreamNumbers, subject: Subject) -> None:
     """A number that the fold would reject is not assigned."""
-    subject.put(deposit("acc", AHEAD_MAX))
+    subject.put(deposit("acc", SEQUENCE_AHEAD_MAX))
     with pytest.raises(ConflictError, match="number 1 is missing"):
         numbers.next_number()
 

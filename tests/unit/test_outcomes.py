@@ -24,9 +24,9 @@ from tests.support.events import (
 
 from psm.contracts.codec import MAX_DEPTH, MAX_DIGITS, decode_envelope
 from psm.contracts.envelope import MAX_BODY_BYTES, chain_next, chain_start, event_hash
+from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
 from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import Outcome
-from psm.domain.sequence import SEQUENCE_AHEAD_MAX
 from psm.domain.windows import WINDOW
 
 EVENTS: dict[str, tuple[Callable[..., Sent], Callable[..., Sent]]] = {

@@ -15,7 +15,7 @@ import msgspec
 from psm.contracts import codec, registry, upcasters
 from psm.contracts.envelope import MAX_BODY_BYTES, Envelope
 from psm.contracts.errors import ContractError
-from psm.contracts.numbering import OPERATOR_EVENTS
+from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.contracts.subjects import is_stream_id
 
 NUMBER = "sequence_number"

@@ -16,13 +16,15 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ConflictError, ContractError
 from psm.contracts.events import SequenceVoided
+from psm.contracts.sequencing import (
+    OPERATOR_EVENTS,
+    SEQUENCE_AHEAD_MAX,
+    SEQUENCE_VOIDED,
+    VOID_MAX,
+)
 
 REMEMBERED = 256
 """Places whose event ids are remembered, the same number as in an account's state."""
-AHEAD_MAX = 100_000
-VOID_MAX = 10_000
-SEQUENCE_VOIDED = "SequenceVoided"
-OPERATOR_EVENTS = frozenset({"EventDismissed", SEQUENCE_VOIDED, "StreamRetried"})
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +127,7 @@ class StreamNumbers(RisingNumbers):
             ConflictError: it would be too far behind a gap; the fold would reject it.
         """
         number = max(self.parked, default=self.last) + 1
-        if number > self.last + AHEAD_MAX:
+        if number > self.last + SEQUENCE_AHEAD_MAX:
             raise ConflictError(
                 f"number {self.last + 1} is missing and {number - 1} is parked: "
                 "close the gap before anything is appended"
@@ -167,7 +169,7 @@ class StreamNumbers(RisingNumbers):
         if envelope.event_type in OPERATOR_EVENTS:
             return self._operator(envelope, place)
         number = place.number
-        if number is None or number > self.last + AHEAD_MAX:
+        if number is None or number > self.last + SEQUENCE_AHEAD_MAX:
             return False
         known = self._places.get(place.event_id)
         if known is not None and (known.number or 0) <= self.last - REMEMBERED:

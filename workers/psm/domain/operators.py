@@ -13,7 +13,7 @@ from psm.contracts import registry
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import EventDismissed, OperatorEvent, SequenceVoided, StreamRetried
-from psm.contracts.numbering import VOID_MAX
+from psm.contracts.sequencing import VOID_MAX
 from psm.domain.account import Account, Blocked
 
 

@@ -7,14 +7,13 @@ import msgspec
 from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError
-from psm.contracts.numbering import OPERATOR_EVENTS
+from psm.contracts.sequencing import OPERATOR_EVENTS, SEQUENCE_AHEAD_MAX
 from psm.contracts.subjects import is_stream_id
 from psm.domain.account import GAP_OVERFLOW, Account, Parked
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import NeedHistory, Outcome
 from psm.domain.windows import VOIDED, same_hash
 
-SEQUENCE_AHEAD_MAX = 100_000
 NO_NUMBER = 0
 """Stands for the number of an operator event: it takes no place among the numbers."""
 _CORRECTIONS = ("TradeBusted", "TradeAmended")

@@ -21,7 +21,7 @@ import msgspec
 
 from psm.contracts import codec, subjects, upcasters
 from psm.contracts.errors import ContractError, PSMError
-from psm.contracts.numbering import OPERATOR_EVENTS
+from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.account import Account
 from psm.domain.books import VALUATION_INTERVAL_NS, Books
 from psm.domain.fold import fold

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from psm.contracts.codec import decode_untyped
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
-from psm.contracts.numbering import OPERATOR_EVENTS
 from psm.contracts.publisher import Appended, Publisher
+from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({"RulesEnabled", *OPERATOR_EVENTS})

@@ -26,7 +26,7 @@ from psm.workers import damage
 from psm.workers.damage import WHAT_NEXT, Damage
 from psm.workers.log_store import PSM, TRADES
 from psm.workers.recover.signoff import signed_off
-from psm.workers.recovery import CursorLostError, ChainEnd, Recovered, Recovery
+from psm.workers.recovery import ChainEnd, CursorLostError, Recovered, Recovery
 
 PATIENCE_S = 2.0
 """How long the start of a partition waits for PostgreSQL."""

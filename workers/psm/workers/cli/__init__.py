@@ -60,6 +60,7 @@ COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
     ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
     ("dlq", f"{_HERE}.dlq:app", _OPERATE, "Streams that stopped, and letting them go on."),
     ("audit", f"{_HERE}.audit:audit", _OPERATE, "Is the log whole, and does everything agree?"),
+    ("recover", f"{_HERE}.recover:app", _OPERATE, "Ways on after a loss, audited."),
     ("anchor", f"{_HERE}.anchor:app", _OPERATE, "Signed roots of the log, outside its reach."),
     ("views", f"{_HERE}.views:app", _OPERATE, "Lag of the views, and rebuilding them."),
     ("migrate", f"{_HERE}.migrate:app", _OPERATE, "Bring the database schema up to date."),

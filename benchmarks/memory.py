@@ -12,6 +12,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -160,6 +161,7 @@ async def _work(url: str) -> dict[str, Any]:
             "recovery_cpu_s": round(cpu, 2),
             "marks_s": round(marked, 2),
             "full_collection_s": round(time.monotonic() - started, 2),
+            "peak_mb": round(_peak_bytes() / 1e6),
             "base": base,
             "recovered": recovered,
             "valued": valued,
@@ -180,6 +182,10 @@ async def _until(running: asyncio.Task[None], found: Any) -> None:
 def _resident_bytes() -> int:
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> int:

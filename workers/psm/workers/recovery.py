@@ -7,6 +7,9 @@ of the message at their position. Absent or different means that the log lost or
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import structlog
@@ -102,7 +105,8 @@ class Recovery:
         )
         latest = [saved for saved in latest if saved.subject != subject]
         latest.reverse()
-        floor, accounts = limit, await self._accounts(latest, recovered)
+        with _no_collections():
+            floor, accounts = limit, await self._accounts(latest, recovered)
         for _, at in accounts:
             floor = floor if at is None else min(floor, at)
         if recovered.unreadable:
@@ -228,3 +232,15 @@ class Recovery:
 
 def _chain_end(account: Account) -> ChainEnd:
     return ChainEnd(account.as_of, account.last_log_sequence, account.version, account.chain_hash)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Leave the garbage collector off: it would search the growing accounts again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

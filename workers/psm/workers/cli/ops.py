@@ -17,7 +17,7 @@ from psm.workers.config import load_settings
 from psm.workers.replays import approval
 from psm.workers.replays.record import Stored, default_actor, read_records
 
-app = App(name="ops", help="The record of replays, and approvals of them.")
+app = App(name="ops", help="Show the record of replays, and approve them.")
 
 _COLUMNS = (
     "sequence", "at", "kind", "run_id", "actor", "approved_by", "reason", "what", "outcome",

@@ -49,8 +49,8 @@ class _Summary(msgspec.Struct):
 def publish(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    dry_run: bool = False,
-    fail_fast: bool = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    fail_fast: Annotated[bool, Parameter(negative="")] = False,
     validate: Annotated[bool, Parameter(negative="--no-validate")] = True,
     allow_gaps: Annotated[bool, Parameter(negative="")] = False,
     output: Output = DEFAULT_OUTPUT,
@@ -59,11 +59,11 @@ def publish(
 
     Args:
         file: JSON lines; `-` reads standard input.
-        dry_run: only check the lines.
-        fail_fast: stop at the first bad line.
-        validate: refuse payloads that the fold would refuse for their form.
-        allow_gaps: let a line bring a number that is not the next one.
-        output: how to print.
+        dry_run: Only check the lines.
+        fail_fast: Stop at the first bad line.
+        validate: Refuse payloads that the fold would refuse for their form.
+        allow_gaps: Let a line bring a number that is not the next one.
+        output: How to print.
     """
     job = _Job(output, fail_fast=fail_fast, validate=validate)
     with _opened(file) as lines, output.progress("publish") as steps:

@@ -63,7 +63,9 @@ def replay(
     ] = None,
     sequence: Annotated[
         tuple[int, int] | None,
-        Parameter(help="First and last to show: of an account its numbers, else the log's."),
+        Parameter(
+            help="First and last to show: of an account its numbers, else the log's.", negative=""
+        ),
     ] = None,
     since: Annotated[
         str | None, Parameter(name="--from", help="Begin with the first not earlier than this.")
@@ -72,7 +74,8 @@ def replay(
         str | None, Parameter(name="--to", help="End before the first later than this time.")
     ] = None,
     log_time: Annotated[
-        bool, Parameter(help="Times are the log's (what was known then), not the events'.")
+        bool,
+        Parameter(help="Times are the log's (what was known then), not the events'.", negative=""),
     ] = False,
     from_snapshot: Annotated[
         bool,

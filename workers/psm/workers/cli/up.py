@@ -48,7 +48,7 @@ def up(
         Parameter(help="Also sample marketdata.ticker.* into marks; default PSM_MARKS."),
     ] = None,
 ) -> int:
-    """Run servers, workers, projector and API until SIGINT or SIGTERM; ingest is on.
+    """Run servers, workers, projector, archive and API until a signal; ingest is on.
 
     Prints one JSON line on stdout when everything is ready. Logs go to stderr.
     """

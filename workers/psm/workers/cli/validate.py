@@ -43,7 +43,9 @@ def validate(
     *,
     file: Annotated[
         tuple[Path, ...],
-        Parameter(help="Exported JSON lines instead of the live log, .gz too; repeatable."),
+        Parameter(
+            help="Exported JSON lines instead of the live log, .gz too; repeatable.", negative=""
+        ),
     ] = (),
     sequence: Annotated[
         tuple[int, int] | None,

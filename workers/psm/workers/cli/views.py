@@ -21,7 +21,7 @@ from psm.workers.config import Settings, load_settings
 from psm.workers.rebuild import Rebuild, Report
 from psm.workers.view_lag import PartitionLag, view_lag
 
-app = App(name="views", help="Lag of the views, and rebuilding them.")
+app = App(name="views", help="Show the lag of the views, and rebuild them.")
 
 _COLUMNS = (
     "projection", "partition", "checkpoint", "last_sequence", "log_sequence", "lag_events", "lag_s",

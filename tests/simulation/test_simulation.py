@@ -6,6 +6,7 @@ A failure names its seed: `make simulate FIRST=17 SEEDS=1` takes the very same t
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,13 +19,17 @@ from tests.support.simulator.run import BugFoundError, Report, run_seed
 
 SEEDS = int(os.environ.get("PSM_TEST_WORLDS", "60"))
 BUG_SEEDS = 40
+KNOWN = {"snapshot_before_commit": 34, "fencing_ignored": 9, "part_not_skipped": 9}
+"""Seeds that noticed a bug, where the first ones do not; only to be quick."""
+
+_BROKEN = re.compile(r"\b(Type|Name|Attribute|Value|Index)Error\b")
 _fired: Counter[Fault] = Counter()
 _seen: Counter[str] = Counter()
 
 
 @pytest.mark.parametrize("seed", sorted({*regressions(), *range(SEEDS)}))
 def test_every_effect_is_there_once_whatever_breaks(seed: int) -> None:
-    """Faults of links, servers, clocks and processes change nothing that anybody sees in the end."""
+    """Faults of links, servers, clocks and processes change nothing in what is published."""
     report = run_seed(seed)
     assert report.updates
     _note(report)
@@ -60,11 +65,13 @@ def test_the_same_seed_is_the_same_run() -> None:
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_noticed(bug: str) -> None:
-    """Each promise that is broken on purpose makes some seed fail."""
+    """Each promise that is broken on purpose makes some seed fail, and not for a bad patch."""
     with planted(bug):
-        for seed in range(BUG_SEEDS):
+        for seed in (KNOWN.get(bug, 0), *range(BUG_SEEDS)):
             try:
                 run_seed(seed)
-            except BugFoundError:
+            except BugFoundError as error:
+                if _BROKEN.search(str(error)):
+                    raise
                 return
     pytest.fail(f"{BUG_SEEDS} seeds did not notice: {BUGS[bug].__doc__}")

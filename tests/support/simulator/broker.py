@@ -5,6 +5,7 @@ It runs in a process of its own and knows of clients only what comes over their 
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from tests.support.events import START
 from tests.support.simulator.faults import Swarm
-from tests.support.simulator.loop import SimulatedLoop, context_of
+from tests.support.simulator.loop import context_of
 from tests.support.simulator.streams import (
     COMMIT,
     EXPECTED,
@@ -69,7 +70,9 @@ class MemoryBroker:
         history: what was stored, of all streams, in the order in which it was.
     """
 
-    def __init__(self, loop: SimulatedLoop, swarm: Swarm, settings: LogSettings) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, swarm: Swarm, settings: LogSettings
+    ) -> None:
         self.loop = loop
         self.swarm = swarm
         self.offset_s = 0.0
@@ -110,7 +113,7 @@ class MemoryBroker:
             return
         if self.away:
             return
-        guarded = EXPECTED in headers and reply or COMMIT in headers
+        guarded = (EXPECTED in headers and reply) or COMMIT in headers
         if guarded and self.swarm.happens("write_in_flight"):
             answer: Answer | None = error(400, IN_FLIGHT, "last sequence by subject mismatch")
         else:
@@ -154,6 +157,8 @@ class MemoryBroker:
                 self._pull(link, stream, name, body, reply)
             case ["CONSUMER", "DELETE", stream, name]:
                 self.delete_consumer(stream, name)
+                if reply:
+                    self._answer(link, reply, {"success": True})
             case _:
                 raise NotImplementedError(operation)
 
@@ -258,9 +263,7 @@ class _Consumer:
         self._lags_until = 0.0
         if config["deliver_policy"] == "last_per_subject":
             self._behind()
-            found = {
-                m.sequence for p in self._patterns for m in stream.last_each(p, self._visible)
-            }
+            found = {m.sequence for p in self._patterns for m in stream.last_each(p, self._visible)}
             self._backlog.extend(sorted(found))
             self._next = self._visible + 1
         self._beat()

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from tests.support.simulator.loop import PROCESS
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import StoredMessage, pull
+from psm.adapters.jetstream import StoredMessage, batch, pull
 from psm.adapters.jetstream.pull import PullConsumer
 from psm.contracts.errors import FencedError, TransientError
 from psm.domain.messages import LogMessage, Update
 from psm.projections import checkpoints
-from psm.workers import committed, log_store
+from psm.workers import committed, cursor, log_store
 from psm.workers.checkpoints import Checkpoints
 from psm.workers.committed import Assembler, Ready
 from psm.workers.cursor import Cursor
@@ -28,14 +29,12 @@ from psm.workers.ports import Commit, CommittedCursor
 from psm.workers.projector import Follower
 from psm.workers.recovery import Recovery
 
-from tests.support.simulator.loop import PROCESS
-
 Patch = tuple[Any, str, Any]
 
 
 def commit_without_expected_sequence() -> list[Patch]:
     """The batch's first message expects nothing: two owners may both commit."""
-    real = log_store.publish_atomic
+    real = batch.publish_atomic
 
     async def publish_atomic(*args: Any, **options: Any) -> Any:
         return await real(*args, **{**options, "expected": None})
@@ -60,7 +59,7 @@ def fencing_ignored() -> list[Patch]:
 
 def unknown_outcome_repeated() -> list[Patch]:
     """A commit without an answer is sent again behind whatever is there, not looked for."""
-    real = log_store.publish_atomic
+    real = batch.publish_atomic
 
     async def publish_atomic(nc: Any, stream: str, messages: Any, **options: Any) -> Any:
         try:
@@ -86,16 +85,14 @@ def snapshot_before_commit() -> list[Patch]:
     real = Checkpoints._save
 
     async def _save(self: Checkpoints, acknowledged: Any, *rest: Any) -> None:
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        await real(self, done, *rest)
+        await real(self, asyncio.create_task(asyncio.sleep(0)), *rest)
 
     return [(Checkpoints, "_save", _save)]
 
 
 def snapshots_unchecked() -> list[Patch]:
     """Snapshots are written whoever wrote the last version."""
-    real = log_store.publish_expected
+    real = batch.publish_expected
 
     async def publish_expected(*args: Any, **options: Any) -> Any:
         return await real(*args, **{**options, "expected": None})
@@ -144,7 +141,7 @@ def projection_outcome_believed() -> list[Patch]:
 
 def half_inputs_shown() -> list[Patch]:
     """The projector commits in the middle of an input that was committed in parts."""
-    real = committed.load_cursor
+    real = cursor.load_cursor
 
     def load_cursor(data: bytes) -> Cursor:
         return msgspec.structs.replace(real(data), part=0)
@@ -157,10 +154,10 @@ def cursor_not_read_again() -> list[Patch]:
     real = Recovery._cursor
     known: dict[tuple[str, int], CommittedCursor] = {}
 
-    async def _cursor(self: Recovery) -> CommittedCursor:
+    async def _cursor(self: Recovery, **options: bool) -> CommittedCursor:
         key = PROCESS.get(), self._partition
         if key not in known:
-            known[key] = await real(self)
+            known[key] = await real(self, **options)
         return known[key]
 
     return [(Recovery, "_cursor", _cursor)]
@@ -216,7 +213,7 @@ def batches_cut_short() -> list[Patch]:
 
     def _take(self: Assembler, message: StoredMessage) -> Cursor:
         if message.subject == self._cursor_subject:
-            self._cursor = committed.load_cursor(message.data)
+            self._cursor = cursor.load_cursor(message.data)
         else:
             self._updates.append(committed.read_update(message))
         assert self._cursor is not None

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
 import msgspec
 from tests.support.simulator.faults import Swarm
-from tests.support.simulator.loop import PROCESS, SimulatedLoop, context_of
+from tests.support.simulator.loop import PROCESS, context_of
 
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.sql import load
@@ -69,7 +70,7 @@ class MemoryDatabase:
         shown: every (partition, stream sequence) that a checkpoint ever had.
     """
 
-    def __init__(self, loop: SimulatedLoop, swarm: Swarm) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, swarm: Swarm) -> None:
         self.loop = loop
         self.swarm = swarm
         self.context = context_of(DATABASE)
@@ -133,7 +134,7 @@ class MemoryDatabase:
         if query in _WRITES:
             name, table = _WRITES[query]
             for row in msgspec.json.decode(args[0]):
-                session.staged.append(lambda row=row: self._write(name, table, row))
+                session.staged.append(partial(self._write, name, table, row))
             return "INSERT 0"
         if query in (_CHECKPOINTS["create"], _CHECKPOINTS["advance"]):
             return self._move(session, query, args)

@@ -67,8 +67,12 @@ class Swarm:
         rate = self._rates.get(fault)
         if rate is None or self.calm or self.dice.random() >= rate:
             return False
-        self.fired[fault] += 1
+        self.count(fault)
         return True
+
+    def count(self, fault: Fault) -> None:
+        """Note that a fault has happened."""
+        self.fired[fault] += 1
 
     def latency(self) -> float:
         """Return how long a message is on its way, in seconds."""

@@ -17,9 +17,10 @@ import sys
 import zlib
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 WORLD = "world"
 PROCESS: contextvars.ContextVar[str] = contextvars.ContextVar("process", default=WORLD)
@@ -51,7 +52,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._numbers = 0
         self._frozen: dict[str, float] = {}
         self._dead: set[str] = set()
-        self._doomed: dict[str, int] = {}
+        self._doomed: dict[str, tuple[int, Callable[[], None]]] = {}
         self._buried: list[asyncio.Handle] = []  # a dead process must not be cleaned up
         self._tasks: defaultdict[str, dict[asyncio.Task[Any], None]] = defaultdict(dict)
         self._on_death: Callable[[str], None] = lambda _: None
@@ -72,9 +73,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._buried += self._ready.pop(process, ())
         self._on_death(process)
 
-    def kill_after(self, process: str, steps: int) -> None:
-        """Kill a process once it has made so many more steps."""
-        self._doomed[process] = steps
+    def kill_after(self, process: str, steps: int, told: Callable[[], None]) -> None:
+        """Kill a process once it has made so many more steps, and call `told` then."""
+        self._doomed[process] = steps, told
 
     def freeze(self, process: str, seconds: float) -> None:
         """Let a process make no step for a while."""
@@ -102,8 +103,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def call_soon(
         self,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         context = context if context is not None else contextvars.copy_context()
@@ -114,8 +115,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_later(
         self,
         delay: float,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
@@ -123,8 +124,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         context = context if context is not None else contextvars.copy_context()
@@ -191,9 +192,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 task.cancel()
             deadline = self._now + 1.0
             self.call_at(deadline, lambda: None)
-            self._run(lambda until=deadline: self._now >= until or not any(self._tasks.values()))
+            self._run(self._until(deadline))
         self._ready.clear()
         self._timers.clear()
+
+    def _until(self, deadline: float) -> Callable[[], bool]:
+        return lambda: self._now >= deadline or not any(self._tasks.values())
 
     def _run(self, ended: Callable[[], bool]) -> None:
         hooks = sys.get_asyncgen_hooks()
@@ -233,10 +237,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             runnable = self._runnable()
         process = runnable[0] if len(runnable) == 1 else self._dice.choice(runnable)
         if process in self._doomed:
-            self._doomed[process] -= 1
-            if self._doomed[process] <= 0:
+            left, told = self._doomed[process]
+            if left <= 1:
                 self.kill(process)
+                told()
                 return
+            self._doomed[process] = left - 1, told
         self.trace = zlib.crc32(f"{process}{self._now!r}".encode(), self.trace)
         handle = self._ready[process].popleft()
         if not handle.cancelled():

@@ -68,9 +68,9 @@ def refold(
         history: dict[int, LogMessage] = {}
         result = fold(books, message)
         while isinstance(result, NeedHistory):
-            wanted = subjects.stored_trades(result.stream_id, settings.partitions)
+            subject = subjects.stored_trades(result.stream_id, settings.partitions)
             for one in log[result.from_log_sequence - 1 : result.to_log_sequence]:
-                if one.subject == wanted:
+                if one.subject == subject:
                     history[one.log_sequence] = one
             result = fold(books, message, history)
         done.updates += result.updates

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import nats.errors
@@ -139,14 +139,14 @@ class World:
     async def _rain(self, seconds: float) -> None:
         """Do harm for a while."""
         dice, until = self.swarm.dice, self.loop.time() + seconds
-        harm = cast("dict[ProcessFault, Callable[[], bool]]", self._harm())
+        harm = self._harm()
         every_s = dice.choice([0.2, 1.0, 4.0])
         while self.loop.time() < until:
             await asyncio.sleep(dice.uniform(0, 2) * every_s)
             if self.swarm.actions:
                 fault = dice.choice(self.swarm.actions)
                 if fault in harm and harm[fault]():
-                    self.swarm.fired[fault] += 1
+                    self.swarm.count(fault)
             if not self._workers and dice.random() < 0.5:
                 self.start_worker()
             if not self._projectors and dice.random() < 0.5:
@@ -343,8 +343,8 @@ class World:
 
     def _harm(self) -> dict[ProcessFault, Callable[[], bool]]:
         return {
-            "worker_killed": lambda: self._kill(list(self._workers)),
-            "projector_killed": lambda: self._kill(list(self._projectors)),
+            "worker_killed": lambda: self._kill("worker_killed", list(self._workers)),
+            "projector_killed": lambda: self._kill("projector_killed", list(self._projectors)),
             "worker_frozen": lambda: self._freeze(list(self._workers)),
             "projector_frozen": lambda: self._freeze(list(self._projectors)),
             "worker_joined": self.start_worker,
@@ -357,12 +357,12 @@ class World:
             "broker_clock_jumped": self._jump_broker,
         }
 
-    def _kill(self, names: list[str]) -> bool:
+    def _kill(self, fault: ProcessFault, names: list[str]) -> bool:
         if not names:
             return False
-        steps = int(10 ** self.swarm.dice.uniform(0, 3))
-        self.loop.kill_after(self.swarm.dice.choice(names), steps)
-        return True
+        name, steps = self.swarm.dice.choice(names), int(10 ** self.swarm.dice.uniform(0, 3))
+        self.loop.kill_after(name, steps, lambda: self.swarm.count(fault))
+        return False  # it has not happened yet
 
     def _freeze(self, names: list[str]) -> bool:
         if not names:

@@ -23,6 +23,7 @@ from psm.adapters import telemetry
 from psm.adapters.jetstream import connect, read_range, stream_info
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.streams import FLEET
+from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
 from psm.workers.fleet.members import Holding, Member
 from psm.workers.guard import Guard, PostgresHeads
@@ -265,7 +266,8 @@ async def test_log_lost_its_tail(scene: Scene) -> None:
         assert all(finding["sequence"] > cut for finding in report["findings"])
         # Where updates must be what the log folds to, PSM is made anew.
         await call(bench.nc, f"STREAM.DELETE.{PSM}")
-        scene.recover("updates", *REASON)
+        await apply(bench.nc, bench.settings)  # as `psm up` would: an empty one
+        assert json.loads(scene.recover("updates", *REASON).stdout)["replaces_empty"]
         scene.recover("partition", "all", *REASON)
         await scene.whole(bench)
 

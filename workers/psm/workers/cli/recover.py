@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams import FLEET
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
@@ -76,7 +77,7 @@ def updates(
 ) -> None:
     """Create a lost stream PSM, behind every message of the old one that PostgreSQL knows.
 
-    Then run `psm recover partition all`. Nothing is removed: where PSM exists, this refuses.
+    Then run `psm recover partition all`. A PSM that holds messages is never removed; this refuses.
     """
     settings = load_settings()
     who = _who(settings, actor, reason, approval, dry_run=dry_run)
@@ -157,7 +158,8 @@ async def _partition(
 
 async def _updates(settings: Settings, who: Replayer | None, output: Output) -> None:
     async with _servers(settings) as (nc, pool):
-        plan: UpdatesPlan = await updates_recovery.plan(nc, pool)
+        await check(nc, settings, [TRADES, FLEET])
+        plan: UpdatesPlan = await updates_recovery.plan(nc, pool, settings)
         output.document(msgspec.structs.asdict(plan))
         if who is None:
             output.note("nothing was created (--dry-run)")
@@ -172,7 +174,7 @@ async def _updates(settings: Settings, who: Replayer | None, output: Output) -> 
 
 async def _log(settings: Settings, who: Replayer | None, output: Output) -> int:
     async with _servers(settings) as (nc, pool):
-        await check(nc, settings, [TRADES])
+        await check(nc, settings, [TRADES, FLEET])
         plan: LogPlan = await log_recovery.plan(nc, pool, settings)
         output.document(msgspec.structs.asdict(plan))
         if plan.lost:

@@ -16,6 +16,7 @@ from psm.adapters.jetstream.streams import desired
 from psm.contracts.errors import ConfigError
 from psm.projections import remembered
 from psm.workers.log_store import PSM
+from psm.workers.recover.holders import require_unheld
 from psm.workers.settings import Settings
 
 
@@ -25,31 +26,31 @@ class UpdatesPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         known: last sequence of the old PSM that PostgreSQL knows.
         first_sequence: of the new one.
+        replaces_empty: whether a PSM that never held a message is removed first, such as
+            `psm streams apply` creates it.
     """
 
     known: int
     first_sequence: int
+    replaces_empty: bool
 
 
-async def plan(nc: Client, pool: postgres.Pool) -> UpdatesPlan:
+async def plan(nc: Client, pool: postgres.Pool, settings: Settings) -> UpdatesPlan:
     """Return where the new stream begins.
 
     Raises:
-        ConfigError: PSM exists; nothing here removes it.
+        ConfigError: PSM holds messages, which nothing here removes; or a worker runs.
     """
-    try:
-        info = await stream_info(nc, PSM)
-    except StreamNotFoundError:
-        pass
-    else:
+    await require_unheld(nc, range(settings.partitions))
+    last = await _last_sequence(nc)
+    if last:
         raise ConfigError(
-            f"PSM exists, with messages {info.first_sequence} to {info.last_sequence}. If it is to "
-            "be made anew, stop the workers, save it and remove it with `nats stream rm PSM`, then "
-            "run this again"
+            f"PSM exists, its last sequence is {last}. If it is to be made anew, stop the "
+            "workers, save it and remove it with `nats stream rm PSM`, then run this again"
         )
     async with postgres.acquired(pool) as connection:
         known = await remembered.psm_end(connection)
-    return UpdatesPlan(known=known, first_sequence=known + 1)
+    return UpdatesPlan(known=known, first_sequence=known + 1, replaces_empty=last == 0)
 
 
 async def create(nc: Client, settings: Settings, wanted: UpdatesPlan) -> None:
@@ -58,5 +59,15 @@ async def create(nc: Client, settings: Settings, wanted: UpdatesPlan) -> None:
     Raises:
         ApiError: the broker refused.
     """
+    if wanted.replaces_empty:
+        await call(nc, f"STREAM.DELETE.{PSM}")
     (config,) = [config for config in desired(settings) if config["name"] == PSM]
     await call(nc, f"STREAM.CREATE.{PSM}", {**config, "first_seq": wanted.first_sequence})
+
+
+async def _last_sequence(nc: Client) -> int | None:
+    """Return the last sequence that PSM ever gave; None if there is no such stream."""
+    try:
+        return (await stream_info(nc, PSM)).last_sequence
+    except StreamNotFoundError:
+        return None

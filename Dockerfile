@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image, one command each: worker, projector, serve, streams apply, migrate up.
+# One image, one command each: worker, projector, archive, serve, marks, streams apply, migrate up.
 
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

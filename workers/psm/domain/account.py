@@ -17,7 +17,7 @@ import msgspec
 from psm.contracts import registry
 from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.updates import Level, Status
-from psm.domain.money import ONE, ZERO, add
+from psm.domain.money import ONE, ZERO, add, published_text
 from psm.domain.orders import TERMINAL_KEPT, Order
 from psm.domain.parts import Texts, account_part, order_part, parked_part, position_part
 from psm.domain.positions import Position, Step
@@ -161,6 +161,7 @@ class Account:
         "_open_orders",
         "_ordered",
         "_part_digests",
+        "_published",
         "_totals_texts",
         "as_of",
         "blocked",
@@ -231,6 +232,7 @@ class Account:
         self._totals_texts: Texts[tuple[str, TotalName]] = {}
         self._changed: dict[str, None] = {_ACCOUNT: None}
         self._part_digests: dict[str, bytes] = {}
+        self._published: dict[TotalName, tuple[Decimal, str]] = {}
         self._digests: list[bytes] = []
 
     @property
@@ -248,6 +250,16 @@ class Account:
     def total(self, name: TotalName) -> Decimal:
         """Return a lifetime total in the account currency."""
         return self.totals.get((self.currency or "", name), ZERO)
+
+    def total_text(self, name: TotalName) -> str:
+        """Return a lifetime total as it is published; written anew only when it changed."""
+        total = self.total(name)
+        known = self._published.get(name)
+        if known is not None and known[0] is total:
+            return known[1]
+        text = published_text(total)
+        self._published[name] = (total, text)
+        return text
 
     def open_positions(self) -> list[Position]:
         """Return the positions that are not flat, ascending by symbol."""

@@ -42,7 +42,9 @@ def liquidation_price(
     if rate is None or (account.rates and convertible and is_rate(account, position.symbol)):
         return None
     try:
-        own = multiply(value.margin_maintenance, rate)
+        own = value.margin_maintenance
+        if rate is not ONE:
+            own = multiply(own, rate)
         others = subtract_wide(valuation.margin_maintenance, own)
         slack = quotient(subtract_wide(valuation.equity, others), rate)
         return _solve(position, value, slack)

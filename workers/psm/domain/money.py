@@ -76,12 +76,14 @@ exact_text = canonical_decimal
 
 def published_text(value: Decimal) -> str:
     """Return the canonical text of `value` with at most 18 decimals, half-even."""
+    if not value:
+        return "0"
     text = str(value)
     point = text.find(".")
     if "E" in text:
         return _text_of_extreme(value)
     if point < 0:
-        return "0" if text == "-0" else text
+        return text
     if len(text) - point > _LONGEST_FRACTION:
         text = str(_round(value, _PUBLISHED_QUANTUM))
         if "E" in text:

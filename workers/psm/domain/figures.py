@@ -131,7 +131,8 @@ def position_update(
     books: Books, account: Account, position: Position, change: Change
 ) -> dict[str, Any]:
     """Return the fields of `PositionUpdated` that are not common to every update."""
-    value = _value_of(books, account, position)
+    valuation = books.valuation(account)
+    value = _value_of(books, account, position, valuation)
     size, entry, break_even, realized, net, fees, funding, cycle = _own_texts(
         books, account, position
     )
@@ -139,7 +140,7 @@ def position_update(
     liquidation = None
     if value is not None:
         rates = partial(books.rate, account)
-        liquidation = liquidation_price(account, position, books.valuation(account), rates)
+        liquidation = liquidation_price(account, position, valuation, rates)
     return {
         "symbol": position.instrument.symbol,
         "change": change,
@@ -191,12 +192,14 @@ def _written(position: Position) -> tuple[str | None, ...]:
     )
 
 
-def _value_of(books: Books, account: Account, position: Position) -> PositionValue | None:
+def _value_of(
+    books: Books, account: Account, position: Position, valuation: Valuation
+) -> PositionValue | None:
     """Return the value of an open position, also where the account as a whole does not compute."""
     if not position.size:
         return None
     symbol = position.instrument.symbol
-    value = books.valuation(account).positions.get(symbol)
+    value = valuation.positions.get(symbol)
     if value is not None:
         return value
     try:

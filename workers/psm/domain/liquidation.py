@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from psm.domain.account import Account
 
 
+_MINUS_ONE = negate(ONE)
+
+
 def liquidation_price(
     account: Account, position: Position, valuation: Valuation, rates: Rates
 ) -> Decimal | None:
@@ -60,16 +63,16 @@ def _solve(position: Position, value: PositionValue, slack: Decimal) -> Decimal 
     """
     instrument = position.instrument
     units = multiply(absolute(position.size), instrument.multiplier)
-    side = ONE if (position.size > 0) != instrument.inverse else negate(ONE)
-    fixed = subtract(slack, multiply(side, value.notional))
+    if (position.size > 0) != instrument.inverse:
+        side, fixed = ONE, subtract(slack, value.notional)
+    else:
+        side, fixed = _MINUS_ONE, add(slack, value.notional)
     for tier in instrument.tiers:
         denominator = multiply(units, subtract(tier.rate, side))
         if not denominator:
             continue
         level = quotient(add(fixed, tier.amount), denominator)
-        if level <= 0:
-            continue
         at = multiply(units, level)
-        if at >= tier.floor and (tier.ceiling is None or at < tier.ceiling):
+        if level > 0 and at >= tier.floor and (tier.ceiling is None or at < tier.ceiling):
             return quotient(ONE, level) if instrument.inverse else level
     return None

@@ -21,7 +21,7 @@ from psm.domain.valuation import (
     peak_after_flow,
 )
 from psm.domain.valuation import valuate as valuate_account
-from psm.domain.worths import Mark
+from psm.domain.worth import Mark
 
 D = Decimal
 

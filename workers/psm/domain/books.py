@@ -22,7 +22,7 @@ from psm.domain.valuation import (
     refreshed,
     valuate,
 )
-from psm.domain.worths import Mark, instrument_for, mark_for
+from psm.domain.worth import Mark, instrument_for, mark_for
 
 RULES_VERSION = 1
 """The newest rules this code knows; rules 1 hold from the start of every log."""

@@ -17,7 +17,7 @@ from psm.domain.money import absolute, figure_sum, negate, published_text
 from psm.domain.orders import Order, average_price
 from psm.domain.positions import Position, break_even_price, entry_price
 from psm.domain.valuation import Valuation, drawdown, state_hash
-from psm.domain.worths import PositionValue, position_value, price_of
+from psm.domain.worth import PositionValue, position_value, price_of
 
 
 def state_document(books: Books, account: Account) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from psm.domain.money import (
 )
 from psm.domain.positions import Position
 from psm.domain.valuation import Valuation, is_rate
-from psm.domain.worths import PositionValue, Rates
+from psm.domain.worth import PositionValue, Rates
 
 if TYPE_CHECKING:
     from psm.domain.account import Account

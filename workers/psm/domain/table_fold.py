@@ -21,7 +21,7 @@ from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
 from psm.domain.sequence import history_wanted
 from psm.domain.valuation import is_rate
-from psm.domain.worths import Mark
+from psm.domain.worth import Mark
 
 
 def fold_mark(books: Books, message: LogMessage, token: str) -> Folded:

@@ -27,7 +27,7 @@ from psm.domain.money import (
     subtract_wide,
 )
 from psm.domain.positions import Instrument
-from psm.domain.worths import Mark, PositionValue, Rates
+from psm.domain.worth import Mark, PositionValue, Rates
 
 if TYPE_CHECKING:  # an account keeps its valuation
     from psm.domain.account import Account

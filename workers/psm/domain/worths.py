@@ -7,80 +7,20 @@ everything anew, in any order: a mark costs the same for an account with 10 and 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from psm.contracts.codec import json_name
-from psm.domain.money import (
-    ONE,
-    ZERO,
-    absolute,
-    add,
-    add_wide,
-    exact_text,
-    multiply,
-    negate,
-    quotient,
-    subtract,
-    subtract_wide,
-)
-from psm.domain.orders import Order, leaves
-from psm.domain.positions import Instrument, Position, notional_of, undefined_instrument, value_at
-from psm.domain.tiers import maintenance_margin
+from psm.domain.money import ZERO, add_wide, exact_text, subtract_wide
+from psm.domain.positions import Instrument
+from psm.domain.reserves import Reserve, reserve_of
+from psm.domain.worth import Mark, PositionValue, Rates, Worth, worth_of
 
 if TYPE_CHECKING:  # an account keeps its worths
     from psm.domain.account import Account
-
-Source = Literal["mark", "fill"]
-Rates = Callable[[str], Decimal | None]
-"""Currency -> value of one unit in the account currency; None where no rate is known."""
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The current mark of a symbol and the number that must rise."""
-
-    price: Decimal
-    sequence_number: int
-
-
-class PositionValue(msgspec.Struct, frozen=True, gc=False):
-    """One open position at a price, in its settle currency."""
-
-    price: Decimal
-    source: Source
-    notional: Decimal
-    unrealized: Decimal
-    margin_initial: Decimal
-    margin_maintenance: Decimal
-
-
-class Worth(msgspec.Struct, frozen=True, gc=False):
-    """What one position adds to the account's figures, in the account currency.
-
-    Attributes:
-        equity: unrealized PnL; of what is fully paid, the whole value.
-        paid: whether it is fully paid (spot, equity): then its value secures itself, so only what
-            that does not cover may not leave: all of it and the margin for a short.
-    """
-
-    value: PositionValue
-    gross: Decimal
-    net: Decimal
-    unrealized: Decimal
-    equity: Decimal
-    initial: Decimal
-    maintenance: Decimal
-    paid: bool
-    rated: bool
-    defined: bool
-
-    @property
-    def locked(self) -> Decimal:
-        """Cash that may not leave because of it."""
-        return max(ZERO, subtract_wide(self.initial, self.net)) if self.paid else self.initial
 
 
 class Worths:
@@ -166,7 +106,8 @@ class Worths:
             if account.has_open_orders or self._reserves:
                 reserve = None
                 try:
-                    reserve = self._reserve(account, symbol, marks, rates, instruments)
+                    held = self.values.get(symbol)
+                    reserve = reserve_of(account, symbol, held, marks, rates, instruments)
                 except ArithmeticError:
                     self.failed[symbol] = None
                 self._put_reserve(symbol, reserve)
@@ -266,41 +207,6 @@ class Worths:
             self.ordered = add_wide(self.ordered, reserve.amount)
             self._unrated += not reserve.rated
 
-    def _reserve(
-        self,
-        account: Account,
-        symbol: str,
-        marks: Mapping[str, Mark],
-        rates: Rates,
-        instruments: Mapping[str, Instrument],
-    ) -> Reserve | None:
-        """Return what a symbol's open orders reserve: the worse side, beyond the position's own."""
-        orders = account.open_orders_of(symbol)
-        if not orders:
-            return None
-        instrument = instrument_for(account, symbol, instruments)
-        sides = _sides(account, instrument, orders, marks)
-        if sides is None:
-            return None
-        buys, sells = sides
-        held, position = self.values.get(symbol), account.positions.get(symbol)
-        size = held.notional if held else ZERO
-        signed = negate(size) if position is not None and position.size < 0 else size
-        worst = max(absolute(add(signed, buys)), absolute(subtract(signed, sells)), size)
-        extra = quotient(subtract(worst, size), account.leverage_of(symbol))
-        settle = instrument.settle
-        rate = ONE if settle == account.currency else rates(settle)
-        if rate is None:
-            return Reserve(ZERO, rated=False)
-        return Reserve(extra if rate is ONE else multiply(extra, rate), rated=True)
-
-
-class Reserve(msgspec.Struct, frozen=True, gc=False):
-    """What the open orders of a symbol reserve, in the account currency; 0 without a rate."""
-
-    amount: Decimal
-    rated: bool
-
 
 class Figures(msgspec.Struct, frozen=True, gc=False):
     """Sums over positions in the account currency.
@@ -316,103 +222,3 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     initial: Decimal
     gain: Decimal
     locked: Decimal
-
-
-def worth_of(account: Account, position: Position, mark: Mark | None, rates: Rates) -> Worth:
-    """Return what an open position adds to the account; nothing where its rate is unknown."""
-    instrument = position.instrument
-    price, source = price_of(account, position, mark)
-    value = position_value(position, price, source, account.leverage_of(instrument.symbol))
-    rate = ONE if instrument.settle == account.currency else rates(instrument.settle)
-    if rate is ONE:
-        gross, unrealized = value.notional, value.unrealized
-        initial, maintenance = value.margin_initial, value.margin_maintenance
-    elif rate is None:
-        gross = unrealized = initial = maintenance = ZERO
-    else:
-        gross, unrealized = multiply(value.notional, rate), multiply(value.unrealized, rate)
-        initial = multiply(value.margin_initial, rate)
-        maintenance = multiply(value.margin_maintenance, rate)
-    net = gross if position.size > 0 else negate(gross)
-    paid = instrument.full_notional
-    return Worth(
-        value,
-        gross,
-        net,
-        unrealized,
-        net if paid else unrealized,
-        initial,
-        maintenance,
-        paid,
-        rate is not None,
-        instrument.defined,
-    )
-
-
-def price_of(account: Account, position: Position, mark: Mark | None) -> tuple[Decimal, Source]:
-    """Return the price of a position: its mark, or its own last fill until one exists."""
-    if mark is None:
-        return position.last_fill, "fill"
-    return mark_for(account, position.instrument.symbol, mark), "mark"
-
-
-def mark_for(account: Account, symbol: str, mark: Mark) -> Decimal:
-    """Return a mark in the account's units: one that is older than a split is divided."""
-    if account.splits:
-        split = account.splits.get(symbol)
-        if split is not None and split[0] == mark.sequence_number:
-            return quotient(mark.price, split[1])
-    return mark.price
-
-
-def instrument_for(
-    account: Account, symbol: str, instruments: Mapping[str, Instrument]
-) -> Instrument:
-    """Return what a symbol is for the account: as its open position has it, or as defined."""
-    position = account.positions.get(symbol)
-    if position is not None and position.size:
-        return position.instrument
-    return instruments.get(symbol) or undefined_instrument(symbol, account.currency or "")
-
-
-def position_value(
-    position: Position, price: Decimal, source: Source, leverage: Decimal
-) -> PositionValue:
-    """Return the value of an open position at a price, in its settle currency."""
-    value, unrealized = value_at(position, price)
-    instrument = position.instrument
-    return PositionValue(
-        price,
-        source,
-        value,
-        unrealized,
-        value if leverage is ONE or leverage == 1 else quotient(value, leverage),
-        maintenance_margin(value, instrument.tiers) if instrument.margin_tiers else ZERO,
-    )
-
-
-def _sides(
-    account: Account, instrument: Instrument, orders: list[Order], marks: Mapping[str, Mark]
-) -> tuple[Decimal, Decimal] | None:
-    """Return the notional of open buys and sells; None where no order reserves anything."""
-    buys = sells = ZERO
-    found = False
-    for order in orders:
-        price = order.price or order.stop_price or _price_for(account, order.symbol, marks)
-        if order.reduce_only or price is None:
-            continue
-        found = True
-        value = notional_of(instrument, leaves(order), price)
-        if order.side == "buy":
-            buys = add(buys, value)
-        else:
-            sells = add(sells, value)
-    return (buys, sells) if found else None
-
-
-def _price_for(account: Account, symbol: str, marks: Mapping[str, Mark]) -> Decimal | None:
-    mark = marks.get(symbol)
-    if mark is not None:
-        return mark_for(account, symbol, mark)
-    position = account.positions.get(symbol)
-    return None if position is None else position.last_fill

@@ -29,7 +29,7 @@ from psm.domain.money import (
 from psm.domain.positions import Position, entry_price
 from psm.domain.tiers import maintenance_margin
 from psm.domain.valuation import Valuation, drawdown, state_hash
-from psm.domain.worths import PositionValue
+from psm.domain.worth import PositionValue
 from psm.workers.past.history import POSITION_SUMS, History, ledger_value, read_histories
 from psm.workers.past.moves import event_nodes
 from psm.workers.past.nodes import Node, leaf, sum_of

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+SEEDS ?= 200
+FIRST ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
@@ -16,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check properties chaos mutation validate bench locks clean
+	schemas-check properties chaos simulate mutation validate bench locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,9 @@ properties: $(STAMP)  ## Run the property tests with many more examples
 
 chaos: $(STAMP)  ## Inject faults into real processes, the long form; see docs/faults.md
 	PSM_TEST_CHAOS=long $(BIN)/pytest $(PYTEST_ARGS) -m chaos
+
+simulate: $(STAMP)  ## Run the simulator on many seeds; SEEDS=1000 FIRST=0 ARGS="--jobs 2"
+	$(BIN)/python -m tests.support.simulator --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 mutation: $(STAMP)  ## Change the fold, see whether the golden hashes notice; ARGS="--sample 200"
 	$(BIN)/python -m scripts.mutation $(ARGS)

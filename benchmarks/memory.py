@@ -1,8 +1,8 @@
 """`python -m benchmarks.memory`: what accounts cost in memory, and how long they take to come back.
 
-One worker process with one partition takes over accounts with two open positions each, from their
-snapshots on a real broker; then a mark moves all of them. "Full windows" are 256 remembered events
-and 256 business keys an account. Shared machines: state the load beside the figures.
+One worker process takes over accounts with two open positions each, from their snapshots on a real
+broker; then a mark of each symbol moves all of them. "Full windows" are 256 remembered events and
+256 business keys an account. Shared machines: state the load beside the figures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from benchmarks.logs import MixedLog
+from benchmarks.logs import PARTITIONS, MixedLog
 from psm.adapters import telemetry
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import connect
@@ -36,9 +36,10 @@ from psm.domain.snapshot import dump_account
 from psm.domain.windows import WINDOW, IdentityWindow, KeyWindow
 from psm.workers.cursor import Cursor
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.partition import PartitionSettings
 from psm.workers.ports import Commit
 from psm.workers.settings import Settings
+from psm.workers.worker import Worker
 
 MEGABYTES_MAX = 1_200
 SECONDS_MAX = 20.0
@@ -81,14 +82,16 @@ async def _fill(url: str, accounts: int, *, full: bool) -> None:
     """Make a log of one message, committed, and the snapshots of accounts as of it."""
     nc = await connect(url, name="filler")
     try:
-        await apply(nc, Settings(nats_url=url, partitions=1))
+        await apply(nc, Settings(nats_url=url, partitions=PARTITIONS))
         await nc.jetstream().publish("marks.S0", _mark("S0", 1, "100"))
-        log, store = JetStreamLog(nc, 0), JetStreamSnapshots(nc, 0)
-        message = await log.message_at(1)
+        store = JetStreamSnapshots(nc, 0)  # writes to any partition's subjects
+        message = await JetStreamLog(nc, 0).message_at(1)
         assert message is not None
         hashed = event_hash(message.data)
         cursor = Cursor(log_sequence=1, event_hash=hashed.hex())
-        await log.commit(Commit(cursor=cursor, updates=(), traceparents={}), 0)
+        for number in range(PARTITIONS):
+            commit = Commit(cursor=cursor, updates=(), traceparents={})
+            await JetStreamLog(nc, number).commit(commit, 0)
         for first in range(0, accounts, _GROUP):
             dumped = _dumped(first, min(_GROUP, accounts - first), hashed, full=full)
             for start in range(0, len(dumped), _AT_ONCE):
@@ -99,18 +102,19 @@ async def _fill(url: str, accounts: int, *, full: bool) -> None:
 
 
 def _dumped(first: int, count: int, hashed: bytes, *, full: bool) -> list[tuple[str, bytes]]:
-    books = Books(partitions=1)
+    books = Books(partitions=PARTITIONS)
     books.publishing = "nothing"
     for message in MixedLog(events=0, accounts=count, positions=len(_SYMBOLS)).warm:
         fold(books, message)
     dumped = []
-    for number, account in enumerate(books.accounts.values(), first):
-        account.stream_id = f"a{number}"
+    for name, account in enumerate(books.accounts.values(), first):
+        account.stream_id = f"a{name}"
         if full:
             _fill_windows(account)
         account.last_log_sequence = 1
         data = dump_account(account, 1, hashed)
-        dumped.append((subjects.snapshot(0, account.stream_id), data))
+        number = subjects.partition_of(account.stream_id, PARTITIONS)
+        dumped.append((subjects.snapshot(number, account.stream_id), data))
     return dumped
 
 
@@ -135,23 +139,23 @@ def _mark(symbol: str, number: int, price: str) -> bytes:
 
 
 async def _work(url: str) -> dict[str, Any]:
-    """Take the partition over, take a mark of each symbol; return seconds and bytes."""
+    """Take all partitions over, take a mark of each symbol; return seconds and bytes."""
     configure("error")
     metrics = telemetry.quiet().metrics
     nc = await connect(url, name="worker")
     base, started = _resident_bytes(), time.monotonic()
-    settings = PartitionSettings(partitions=1, snapshot_interval_s=3600.0)
-    partition = Partition(0, JetStreamLog(nc, 0), JetStreamSnapshots(nc, 0), settings, metrics)
-    running = asyncio.create_task(partition.run())
+    settings = PartitionSettings(partitions=PARTITIONS, snapshot_interval_s=3600.0)
+    worker = Worker(nc, range(PARTITIONS), settings, metrics)
+    running = asyncio.create_task(worker.run())
     try:
-        await _until(running, lambda: partition.stats.live)
+        await _until(running, lambda: worker.readiness()[0])
         seconds, cpu = time.monotonic() - started, time.process_time()
         recovered = _resident_bytes()
         for symbol in _SYMBOLS:
             await nc.jetstream().publish(f"marks.{symbol}", _mark(symbol, 2, "101.5"), timeout=60)
         started = time.monotonic()
         last = 1 + len(_SYMBOLS)
-        await _until(running, lambda: partition.stats.position >= last)
+        await _until(running, lambda: all(h.position >= last for h in worker.holdings().values()))
         marked = time.monotonic() - started
         valued = _resident_bytes()
         started = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from psm.adapters.allocator import give_back
 from psm.adapters.metrics import Metrics
 from psm.adapters.tracing import child_span
 from psm.contracts.envelope import event_hash
@@ -40,6 +41,7 @@ SILENCE_S = 5.0
 """A partition that hears nothing of its log's leader for so long is not live, whatever it holds."""
 
 _STOP_WAIT_S = 0.02
+_MANY = 2_000  # updates of one input, or snapshots: their bytes are worth giving back
 _log = structlog.get_logger(__name__)
 
 
@@ -206,17 +208,20 @@ class Partition:
     async def _fetch(self) -> list[LogMessage]:
         """Return the next messages; none, at once, when told to stop and the drain is short."""
         wait_s = _STOP_WAIT_S if self._stopping.is_set() else _FETCH_WAIT_S
-        fetching = self._event_log.fetch(
-            self._settings.batch_messages, wait_s, self._settings.batch_wait_s
-        )
-        self._fetching = asyncio.ensure_future(fetching)
+        most = self._settings.batch_messages
+        self._fetching = asyncio.ensure_future(self._event_log.fetch(most, wait_s, 0.0))
         try:
-            return await self._fetching
+            messages = await self._fetching
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._cut or (task is not None and task.cancelling()):
                 raise
             return []
+        if self._committing is not None and 0 < len(messages) < most:
+            # What is folded now is committed after that one anyway, so it may become more.
+            await asyncio.wait([self._committing], timeout=self._settings.batch_wait_s)
+            messages += await self._event_log.fetch(most - len(messages), 0.0, 0.0)
+        return messages
 
     async def _recover(self) -> None:
         started = time.monotonic()
@@ -226,6 +231,8 @@ class Partition:
         else:
             recovered = await self._guard.recover(recovery, self._books)
         cursor, self._cursor_sequence = recovered.cursor, recovered.cursor_sequence
+        if len(recovered.saved) >= _MANY:
+            give_back()
         self._checkpoints.saved.update(recovered.saved)
         self._residents.have_no_snapshot(recovered.unreadable)
         self._replay_to = self._submitted = cursor.log_sequence
@@ -352,7 +359,11 @@ class Partition:
             )
         self._updates = updates[done:]
         self._folded = (message.log_sequence, hashed)
+        many = len(updates) >= _MANY
+        updates.clear()
         await self._flush()
+        if many:
+            give_back()
 
     def _committed_part(self, message: LogMessage, updates: list[Update]) -> int:
         """Return how many of the input's updates an earlier owner committed; they must be the same.

@@ -1,76 +1,95 @@
-"""`python -m benchmarks [--json] [--events N]`: measures, prints a table or JSON."""
+"""Measures PSM beside bare forms of the same work: `make bench ARGS=...`."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
-import platform
+import logging
 import sys
-from typing import get_args
+import time
+from collections.abc import Awaitable, Callable
 
-from benchmarks import fold
-from psm.domain.books import Publishing
+import structlog
+
+from benchmarks import (
+    accounts,
+    archive,
+    commit,
+    fold,
+    latency,
+    projection,
+    recovery,
+    replay,
+    scaling,
+    views,
+)
+from benchmarks.figures import FULL, SMOKE, Figure, Size, as_json, environment, table
+
+Benchmark = Callable[[Size], Awaitable[list[Figure]]]
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "fold": fold.figures,
+    "accounts": accounts.measure,
+    "commit": commit.measure,
+    "replay": replay.measure,
+    "latency": latency.measure,
+    "projection": projection.measure,
+    "views": views.measure,
+    "scaling": scaling.measure,
+    "recovery": recovery.measure,
+    "archive": archive.figures,
+}
 
 
 def main() -> int:
-    """Run every benchmark; return 1 where a target is missed."""
+    """Run the benchmarks that were asked for; return 1 where a target is missed."""
+    options = _options()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    if options.profile:
+        sys.stdout.write(fold.profile_text(events=10_000))
+        return 0
+    size = SMOKE if options.smoke else FULL
+    before = environment()
+    figures: list[Figure] = []
+    seconds: dict[str, float] = {}
+    for name in options.only or BENCHMARKS:
+        started = time.perf_counter()
+        figures += asyncio.run(_run(BENCHMARKS[name], size))
+        seconds[name] = round(time.perf_counter() - started, 1)
+        sys.stderr.write(f"{name}: {seconds[name]} s\n")
+    if options.json:
+        found = {
+            "environment": before,
+            "smoke": options.smoke,
+            "seconds": seconds,
+            "figures": [as_json(figure) for figure in figures],
+        }
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        lines = [f"{name}: {text}" for name, text in before.items()]
+        sys.stdout.write("\n".join(lines) + "\n\n" + table(figures))
+    missed = any(figure.met is False for figure in figures)
+    return 1 if missed and not options.smoke else 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--events", type=int, default=40_000, help="measured events per run")
-    options = parser.parse_args()
-    rows = [
-        fold.measure(
-            events=options.events,
-            accounts=accounts,
-            positions=positions,
-            publishing=publishing,
-            shared=shared,
-        )
-        for accounts, positions, shared in ((20, 10, False), (20, 10, True), (2, 1_000, True))
-        for publishing in get_args(Publishing)
-    ]
-    few, many = (
-        next(r for r in rows if r["publishing"] == "hashes" and r["positions_per_account"] == n)
-        for n in (10, 1_000)
+    parser.add_argument(
+        "--only", action="append", choices=BENCHMARKS, help="one benchmark; may be given again"
     )
-    ratio = many["microseconds_per_event"] / few["microseconds_per_event"]
-    figures = {
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "fold": rows,
-        "ratio": round(ratio, 2),
-        "snapshot": fold.snapshot_bytes(),
-        "profile": fold.profile(events=options.events // 4, accounts=20, positions=10),
-        "targets": {
-            "events_per_s": fold.TARGET_EVENTS_PER_S,
-            "ratio_max": fold.RATIO_MAX,
-        },
-    }
-    met = few["events_per_s"] >= fold.TARGET_EVENTS_PER_S and ratio <= fold.RATIO_MAX
-    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if options.json else _table(figures))
-    return 0 if met else 1
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny sizes: shows that it runs, not how fast"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="show where the fold spends its time instead"
+    )
+    return parser.parse_args()
 
 
-def _table(figures: dict) -> str:  # type: ignore[type-arg]
-    columns = {
-        "publishing": "publishing",
-        "positions": "positions_per_account",
-        "a mark values": "accounts_per_mark",
-        "events/s": "events_per_s",
-        "us/event": "microseconds_per_event",
-        "baseline/s": "baseline_events_per_s",
-    }
-    lines = ["  ".join(f"{name:>13}" for name in columns)]
-    lines += ["  ".join(f"{row[name]:>13}" for name in columns.values()) for row in figures["fold"]]
-    lines.append(f"ratio {figures['ratio']} (at most {fold.RATIO_MAX})")
-    lines += [
-        f"snapshot, {row['windows']}: {row['bytes_per_account']} bytes an account"
-        for row in figures["snapshot"]
-    ]
-    lines.append("most time of their own:")
-    lines += [
-        f"{row['share']:>7.1%} {row['calls']:>9} {row['function']}" for row in figures["profile"]
-    ]
-    return "\n".join(lines) + "\n"
+async def _run(benchmark: Benchmark, size: Size) -> list[Figure]:
+    return await benchmark(size)
 
 
 if __name__ == "__main__":

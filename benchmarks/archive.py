@@ -20,6 +20,7 @@ from pathlib import Path
 import asyncpg
 from nats.aio.client import Client
 
+from benchmarks.figures import Figure, Size
 from psm.adapters.embedded import EmbeddedServers
 from psm.adapters.jetstream import connect, stream_info
 from psm.adapters.jetstream.streams_apply import apply
@@ -39,6 +40,19 @@ def main() -> int:
     figures = asyncio.run(measure(options.events))
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0 if figures["events_per_s"] >= TARGET_EVENTS_PER_S else 1
+
+
+async def figures(size: Size) -> list[Figure]:
+    """Return the rate of one backlog."""
+    found = await measure(size.of(100_000, least=2_000))
+    return [
+        Figure(
+            name="archive, a backlog of 500 accounts",
+            unit="events/s",
+            value=found["events_per_s"],
+            target=TARGET_EVENTS_PER_S,
+        ),
+    ]
 
 
 async def measure(events: int) -> dict[str, float]:

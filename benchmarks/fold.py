@@ -5,9 +5,11 @@ from __future__ import annotations
 import cProfile
 import hashlib
 import pstats
+import statistics
 import time
-from typing import Any
+from typing import Any, get_args
 
+from benchmarks.figures import Figure, Size, beside
 from benchmarks.logs import PARTITIONS, MixedLog
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
@@ -53,6 +55,57 @@ def measure(
     }
 
 
+async def figures(size: Size) -> list[Figure]:
+    """Return the fold's rates beside merely decoding, its cost with many positions, snapshots."""
+    events = size.of(10_000)
+    found = []
+    cost: dict[Publishing, float] = {}
+    for publishing in get_args(Publishing):
+        rows = [
+            measure(events=events, accounts=20, positions=10, publishing=publishing)
+            for _ in range(min(3, size.rounds))
+        ]
+        cost[publishing] = statistics.median(row["microseconds_per_event"] for row in rows)
+        found.append(
+            beside(
+                f"fold with {publishing}" if publishing != "nothing" else "fold only",
+                "events/s",
+                [row["events_per_s"] for row in rows],
+                [row["baseline_events_per_s"] for row in rows],
+            )
+        )
+    many = measure(events=events, accounts=2, positions=size.of(1_000), publishing="hashes")
+    sizes = snapshot_bytes(events=size.of(8_000))
+    return [
+        *found,
+        Figure(
+            name="fold with hashes, alone",
+            unit="events/s",
+            value=1e6 / cost["hashes"],
+            target=TARGET_EVENTS_PER_S,
+        ),
+        beside(
+            f"fold, {many['positions_per_account']:,} positions",
+            "us/event",
+            [many["microseconds_per_event"]],
+            [cost["hashes"]],
+            target=RATIO_MAX,
+            better="at most",
+        ),
+        *(
+            Figure(name=f"snapshot, {row['windows']}", unit="bytes", value=row["bytes_per_account"])
+            for row in sizes
+        ),
+    ]
+
+
+def profile_text(*, events: int) -> str:
+    """Return the same as lines to read."""
+    rows = profile(events=events, accounts=20, positions=10)
+    lines = [f"{row['share']:>7.1%} {row['calls']:>9} {row['function']}" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
 def profile(*, events: int, accounts: int, positions: int, top: int = 10) -> list[dict[str, Any]]:
     """Return where the time goes: the functions with the most time of their own."""
     log = MixedLog(events=events, accounts=accounts, positions=positions)
@@ -75,11 +128,11 @@ def profile(*, events: int, accounts: int, positions: int, top: int = 10) -> lis
     ]
 
 
-def snapshot_bytes() -> list[dict[str, Any]]:
+def snapshot_bytes(*, events: int = 8_000) -> list[dict[str, Any]]:
     """Return bytes per account of a snapshot, with empty and with full windows."""
     found = []
-    for name, events in (("empty windows", 0), ("full windows", 8_000)):
-        log = MixedLog(events=events, accounts=10, positions=10)
+    for name, length in (("empty windows", 0), ("full windows", events)):
+        log = MixedLog(events=length, accounts=10, positions=10)
         books = _warm(log, "nothing")
         for message in log.measured:
             fold(books, message)

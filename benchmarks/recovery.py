@@ -16,7 +16,8 @@ async def measure(size: Size) -> list[Figure]:
     figures = []
     async with rig() as broker:
         stored = 0
-        for length in (size.of(full) for full in LENGTHS):
+        for place, full in enumerate(LENGTHS, start=1):
+            length = size.of(full, least=_ACCOUNTS * place)
             rounds = [1 + n // _ACCOUNTS for n in (stored, length)]
             events = _ACCOUNTS * (rounds[1] - rounds[0])
             await broker.fill(fills(events, _ACCOUNTS, first=rounds[0]))

@@ -21,6 +21,7 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
 from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.projector import Follower
 from psm.workers.settings import Settings
 
 _FILL = 500
@@ -48,6 +49,12 @@ class Rig:
         self.nc = nc
         self.bare = bare
         self.settings = settings
+
+    @property
+    def environment(self) -> dict[str, object]:
+        """Return the settings of a process on this broker."""
+        partitions = self.settings.partitions
+        return {"NATS_URL": self.settings.nats_url, "PSM_PARTITIONS": partitions}
 
     async def fill(self, messages: Iterable[Message]) -> int:
         """Publish to the log; return its last sequence."""
@@ -89,15 +96,17 @@ async def rig(partitions: int = 1) -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def running(partition: Partition) -> AsyncIterator[None]:
-    """Run a partition; stop it cleanly at the end."""
-    task = asyncio.create_task(partition.run())
+async def running(runner: Partition | Follower) -> AsyncIterator[None]:
+    """Run a partition, stopped cleanly at the end, or a follower of the projector."""
+    task = asyncio.create_task(runner.run())
     try:
         yield
-        partition.stop()
-        await task
+        if isinstance(runner, Partition):
+            runner.stop()
+            await task
     finally:
         task.cancel()
+        await asyncio.wait([task])
 
 
 async def until(found: Callable[[], object], what: str) -> None:

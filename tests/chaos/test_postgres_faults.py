@@ -17,8 +17,9 @@ import asyncpg
 import pytest
 from tests.support.chaos_load import Load
 from tests.support.chaos_report import LONG, Row
-from tests.support.chaos_stage import Process, Stage, rows_written, staged
+from tests.support.chaos_stage import Process, Stage, staged
 from tests.support.tcp_proxy import Direction, TcpProxy, proxied
+from tests.support.views import rows_written
 
 from psm.adapters.embedded import EmbeddedPostgres
 from psm.projections.migrate import migrate

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import asyncpg
 import pytest
 from tests.support.psm_stream import Account, OneWorker, mark, read
+from tests.support.running import psm_here
 
 from psm.projections import migrate
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.cli import main
 
 
 @pytest.fixture
@@ -37,22 +36,17 @@ async def worker(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> OneWorke
     return worker
 
 
-async def psm(*arguments: str) -> int:
-    """Run a command as a terminal would: in a loop of its own."""
-    return await asyncio.to_thread(main, arguments)
-
-
 async def test_state_equals_the_account(
     worker: OneWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The JSON is the document of the domain, figure by figure."""
-    assert await psm("state", "acc_001", "-o", "json") == 0
+    assert await psm_here("state", "acc_001", "-o", "json") == 0
     document = json.loads(capsys.readouterr().out)
     expected = worker.document("acc_001")
     for name in ("cash", "equity", "realized_pnl", "fees", "ledger_hash", "state_hash"):
         assert document[name] == expected[name]
     assert document["positions"]["BTC-PERP"]["size"] == "0.5"
-    assert await psm("positions", "acc_001", "-o", "jsonl") == 0
+    assert await psm_here("positions", "acc_001", "-o", "jsonl") == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["positions"] == document["positions"]
 
@@ -61,33 +55,33 @@ async def test_tables_show_money_and_positions(
     worker: OneWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A person sees the figures and the hashes whole."""
-    assert await psm("state", "acc_001") == 0
+    assert await psm_here("state", "acc_001") == 0
     shown = capsys.readouterr().out
     assert worker.document("acc_001")["state_hash"] in shown
     assert "BTC-PERP" in shown
     assert "42500" in shown
-    assert await psm("positions", "acc_empty") == 0
+    assert await psm_here("positions", "acc_empty") == 0
     assert "no positions" in capsys.readouterr().err
 
 
 async def test_orders_are_shown(worker: OneWorker, capsys: pytest.CaptureFixture[str]) -> None:
     """Each order with what is filled of it; an account without one says so."""
-    assert await psm("orders", "acc_001", "-o", "json") == 0
+    assert await psm_here("orders", "acc_001", "-o", "json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["orders"]["o-1"]["status"] == "submitted"
     assert document["sequence_number"] == 3
-    assert await psm("orders", "acc_001") == 0
+    assert await psm_here("orders", "acc_001") == 0
     assert "o-1" in capsys.readouterr().out
-    assert await psm("orders", "acc_empty") == 0
+    assert await psm_here("orders", "acc_empty") == 0
     assert "no orders" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("worker")
 async def test_unknown_account_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
     """An account nobody knows is exit 1, an id that cannot exist is exit 2."""
-    assert await psm("state", "acc_404") == 1
+    assert await psm_here("state", "acc_404") == 1
     assert "acc_404" in capsys.readouterr().err
-    assert await psm("positions", "acc 404") == 2
+    assert await psm_here("positions", "acc 404") == 2
     assert "acc 404" in capsys.readouterr().err
 
 
@@ -96,7 +90,7 @@ async def test_missing_schema_names_the_next_command(
 ) -> None:
     """Reading before migrating says what to run."""
     monkeypatch.setenv("POSTGRES_DSN", empty_postgres_dsn)
-    assert await psm("state", "acc_001") == 2
+    assert await psm_here("state", "acc_001") == 2
     assert "psm migrate up" in capsys.readouterr().err
 
 
@@ -105,7 +99,7 @@ async def test_missing_database_is_said_without_the_password(
 ) -> None:
     """A database that does not answer is exit 2, and its password stays unsaid."""
     monkeypatch.setenv("POSTGRES_DSN", "postgresql://psm:hunter2@127.0.0.1:1/psm")
-    assert await psm("state", "acc_001") == 2
+    assert await psm_here("state", "acc_001") == 2
     told = capsys.readouterr().err
     assert "PostgreSQL" in told
     assert "hunter2" not in told

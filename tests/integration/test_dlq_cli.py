@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from tests.support.domain import given
 from tests.support.events import deposit, trade, unknown
+from tests.support.running import psm
 from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.subjects import partition_of
@@ -26,28 +25,19 @@ async def bench(nats_url: str) -> AsyncIterator[Bench]:
         yield opened
 
 
-async def psm(bench: Bench, *arguments: str) -> subprocess.CompletedProcess[str]:
+async def psm_dlq(bench: Bench, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `psm dlq` while the worker goes on."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PSM_")}
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "psm.workers.cli", "dlq", *arguments],
-        env={
-            **kept,
-            "NATS_URL": bench.settings.nats_url,
-            "PSM_PARTITIONS": str(PARTITIONS),
-            "LOGNAME": "ann",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {
+        "NATS_URL": bench.settings.nats_url,
+        "PSM_PARTITIONS": str(PARTITIONS),
+        "LOGNAME": "ann",
+    }
+    return await asyncio.to_thread(psm, "dlq", *arguments, environment=environment, check=False)
 
 
 async def told(bench: Bench, *arguments: str, code: int = 0) -> Any:
     """Return what the command answers as JSON."""
-    run = await psm(bench, *arguments, "-o", "json")
+    run = await psm_dlq(bench, *arguments, "-o", "json")
     assert run.returncode == code, run.stdout + run.stderr
     return json.loads(run.stdout)
 
@@ -91,7 +81,9 @@ async def test_voiding_numbers_that_never_come(bench: Bench) -> None:
         assert (shown["missing"], shown["parked"], shown["parked_last"]) == ([2, 3], 2, 7)
         done = await told(bench, "void", "acc_001", "--reason", "lost", "--actor", "bob")
         assert (done["sequence_number"], done["status"]) == (4, "gap")
-        far = await psm(bench, "void", "acc_001", "--reason", "lost", "--from", "6", "--to", "6")
+        far = await psm_dlq(
+            bench, "void", "acc_001", "--reason", "lost", "--from", "6", "--to", "6"
+        )
         assert far.returncode == 1
         assert "void_invalid: the first number missing is 5, not 6" in far.stderr
         done = await told(bench, "void", "acc_001", "--reason", "lost")
@@ -119,7 +111,7 @@ async def test_what_cannot_be_done_is_said(
 ) -> None:
     """Nothing is published, and the answer says what is wrong."""
     last = await bench.publish(deposit(1))
-    run = await psm(bench, *arguments)
+    run = await psm_dlq(bench, *arguments)
     assert run.returncode == code, run.stderr
     assert text in run.stderr
     assert await bench.publish(deposit(2)) == last + 1
@@ -128,6 +120,6 @@ async def test_what_cannot_be_done_is_said(
 async def test_nobody_folds_the_event(bench: Bench) -> None:
     """Without a worker the event is in the log, and the operator learns not to send another."""
     await bench.publish(deposit(1), unknown(2))
-    run = await psm(bench, "dismiss", "acc_001", "--reason", "x", "--timeout", "0.2")
+    run = await psm_dlq(bench, "dismiss", "acc_001", "--reason", "x", "--timeout", "0.2")
     assert run.returncode == 2
     assert "the event is in the log, at log sequence 3, but no worker committed it" in run.stderr

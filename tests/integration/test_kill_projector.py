@@ -11,14 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 from nats.aio.client import Client
 from tests.support import events
 from tests.support.events import Sent
 from tests.support.feed import SYMBOLS, traffic
 from tests.support.log import LogSize, empty_log
 from tests.support.running import READY_S, Running, started
-from tests.support.views import assert_views_equal_fold
+from tests.support.views import assert_views_equal_fold, rows_written
 
 from psm.workers.faults import CRASH_POINTS
 
@@ -128,16 +127,6 @@ async def assert_caught_up(
         views = await assert_views_equal_fold(load.nc, dsn, PARTITIONS)
         assert projector.stop() == 0
     assert any(row["cycle"] > 2 for row in views["positions_view"].values()), "too small a load"
-
-
-async def rows_written(dsn: str) -> int:
-    """Return a number that grows with every transaction of a projector."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        query = "SELECT coalesce(sum(stream_sequence), 0)::bigint FROM projection_checkpoints"
-        return int(await connection.fetchval(query))
-    finally:
-        await connection.close()
 
 
 async def progress(dsn: str, before: int, projector: Running) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,8 +10,7 @@ import pytest
 from tests.integration.test_http import Api, serving
 from tests.support.events import deposit, mark, trade
 from tests.support.feed import publish
-
-from psm.workers.cli import main
+from tests.support.running import psm_here
 
 
 @pytest.fixture
@@ -33,11 +31,6 @@ async def api(
             ],
         )
         yield api
-
-
-async def psm(*arguments: str) -> int:
-    """Run a command as a terminal would: in a loop of its own."""
-    return await asyncio.to_thread(main, arguments)
 
 
 async def test_documents_are_told_as_they_were(api: Api) -> None:
@@ -98,21 +91,21 @@ async def test_replay_is_streamed_line_by_line(api: Api) -> None:
 
 
 async def test_commands_tell_the_same(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await psm("state", "acc_001", "--at-sequence", "2", "-o", "json") == 0
+    assert await psm_here("state", "acc_001", "--at-sequence", "2", "-o", "json") == 0
     state = json.loads(capsys.readouterr().out)
     assert state == (await api.client.get("/psm/state/acc_001?at_sequence=2")).json()
-    assert await psm("positions", "acc_001", "--at", "2025-12-01T11:30:00Z") == 0
+    assert await psm_here("positions", "acc_001", "--at", "2025-12-01T11:30:00Z") == 0
     assert "0.5" in capsys.readouterr().out
     own = ("--ledger-hash", state["ledger_hash"])
-    assert await psm("verify", "acc_001", "--sequence", "2", *own) == 0
-    assert await psm("verify", "acc_001", "--sequence", "3", *own) == 1
+    assert await psm_here("verify", "acc_001", "--sequence", "2", *own) == 0
+    assert await psm_here("verify", "acc_001", "--sequence", "3", *own) == 1
     capsys.readouterr()
-    assert await psm("state", "acc_001", "--at-sequence", "9") == 1
+    assert await psm_here("state", "acc_001", "--at-sequence", "9") == 1
     assert capsys.readouterr().err == "psm: acc_001 has no event 9: its last one is 3\n"
 
 
 async def test_diff_names_every_field(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await psm("diff", "acc_001", "2", "3", "-o", "json") == 0
+    assert await psm_here("diff", "acc_001", "2", "3", "-o", "json") == 0
     found = {row["field"]: row for row in json.loads(capsys.readouterr().out)}
     cash = {"field": "cash.USDT", "before": "1000", "after": "1005", "change": "5"}
     assert found["cash.USDT"] == cash
@@ -120,20 +113,20 @@ async def test_diff_names_every_field(api: Api, capsys: pytest.CaptureFixture[st
     assert (size["before"], size["after"], size["change"]) == ("0.5", "0.2", "-0.3")
     assert found["positions.BTC-PERP.side"]["change"] is None
     assert "deposits" not in found, "what stays the same is not shown"
-    assert await psm("diff", "acc_001", "3", "-o", "json") == 0
+    assert await psm_here("diff", "acc_001", "3", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out) == []
-    assert await psm("diff", "acc_001", "soon") == 2
+    assert await psm_here("diff", "acc_001", "soon") == 2
 
 
 async def test_explain_prints_the_tree(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await psm("explain", "acc_001", "cash.USDT") == 0
+    assert await psm_here("explain", "acc_001", "cash.USDT") == 0
     shown = capsys.readouterr().out
     assert "cash.USDT = 1005 = 1000 + 5" in shown
     assert "event 3 TradeExecuted = 5 = (0.5 x 110 - 50)" in shown
-    assert await psm("explain", "acc_001", "cash.USDT", "--events", "1") == 0
+    assert await psm_here("explain", "acc_001", "cash.USDT", "--events", "1") == 0
     assert "... 1 earlier; see -o json" in capsys.readouterr().out
-    assert await psm("explain", "acc_001", "equity", "--at-sequence", "2", "-o", "json") == 0
+    assert await psm_here("explain", "acc_001", "equity", "--at-sequence", "2", "-o", "json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["published"], found["sequence_number"]) == ("1000", 2)
-    assert await psm("explain", "acc_001", "luck") == 2
+    assert await psm_here("explain", "acc_001", "luck") == 2
     assert "luck cannot be explained; choose equity" in capsys.readouterr().err

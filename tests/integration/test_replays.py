@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from nats.aio.msg import Msg
 from tests.support.events import deposit, instrument, mark, raw, trade
+from tests.support.running import psm_here
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream import get, publish_expected
 from psm.contracts.errors import ConfigError, LogDamagedError, ReplayModeError
 from psm.contracts.replay import ReplayMode
-from psm.workers.cli import main
 from psm.workers.past.from_snapshot import books_from_snapshot
 from psm.workers.past.places import log_shape
 from psm.workers.replays import approval
@@ -57,11 +57,6 @@ async def bench(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield opened
 
 
-async def psm(*arguments: str) -> int:
-    """Run a command as a terminal would: in a loop of its own."""
-    return await asyncio.to_thread(main, arguments)
-
-
 def printed(capsys: pytest.CaptureFixture[str]) -> Any:
     """Return the JSON document that a command printed."""
     return json.loads(capsys.readouterr().out)
@@ -78,7 +73,7 @@ async def test_whole_log_gives_the_hashes_that_were_published(
     async with bench.worker():
         verdict = await bench.judge()
     capsys.readouterr()  # the worker's log
-    assert await psm("replay", "--all", "-o", "json") == 0
+    assert await psm_here("replay", "--all", "-o", "json") == 0
     found = printed(capsys)
     assert found["messages"] == len(STORY)
     assert found["outcomes"] == {"applied": 6, "parked": 1, "rejected": 3}
@@ -87,7 +82,7 @@ async def test_whole_log_gives_the_hashes_that_were_published(
     for account, head in found["accounts"].items():
         for name in ("sequence_number", "chain_hash", "ledger_hash"):
             assert head[name] == last[account][name]
-    assert await psm("replay", "--all", "-o", "json") == 0
+    assert await psm_here("replay", "--all", "-o", "json") == 0
     assert printed(capsys)["result_hash"] == found["result_hash"]
 
 
@@ -95,7 +90,7 @@ async def test_range_of_the_log_is_shown_message_by_message(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await bench.publish(*STORY)
-    assert await psm("replay", "--all", "--sequence", "3", "5", "-o", "jsonl") == 0
+    assert await psm_here("replay", "--all", "--sequence", "3", "5", "-o", "jsonl") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("log_sequence") for line in lines] == [3, 4, 5, None]
     assert lines[0]["ledger_hash"]
@@ -113,15 +108,15 @@ async def test_bundle_reproduces_the_hashes_without_a_server(
     """Junk and bytes that are no text go through it unchanged."""
     await bench.publish(*STORY)
     path = tmp_path / name
-    assert await psm("export", "--to", str(path), "-o", "json") == 0
+    assert await psm_here("export", "--to", str(path), "-o", "json") == 0
     assert printed(capsys)["messages"] == len(STORY)
-    assert await psm("replay", "--all", "-o", "json") == 0
+    assert await psm_here("replay", "--all", "-o", "json") == 0
     live = printed(capsys)["accounts"]
     monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:1")  # nothing is there
-    assert await psm("replay", "--file", str(path), "-o", "json") == 0
+    assert await psm_here("replay", "--file", str(path), "-o", "json") == 0
     found = printed(capsys)
     assert (found["heads"], found["differing"]) == (live, [])
-    assert await psm("export", "--to", str(path)) == 2
+    assert await psm_here("export", "--to", str(path)) == 2
     assert "exists; choose another name" in capsys.readouterr().err
 
 
@@ -130,13 +125,13 @@ async def test_bundle_of_one_account_has_what_decides_its_state(
 ) -> None:
     await bench.publish(*STORY, mark(1, "5", symbol="OTHER"))
     path = tmp_path / "one.jsonl"
-    assert await psm("log", "export", "acc_001", "--to", str(path)) == 0
+    assert await psm_here("log", "export", "acc_001", "--to", str(path)) == 0
     text = path.read_text()
     assert "marks.BTC-PERP" in text
     assert "OTHER" not in text
     assert "acc_002" not in text
     capsys.readouterr()
-    assert await psm("fold", str(path), "--partitions", "4", "--final") == 0
+    assert await psm_here("fold", str(path), "--partitions", "4", "--final") == 0
     (state,) = map(json.loads, capsys.readouterr().out.splitlines())
     head = json.loads(manifest_of(path).read_text())["heads"]["acc_001"]
     assert state["state_hash"] == head["state_hash"]
@@ -148,27 +143,27 @@ async def test_bundle_that_was_changed_is_refused(
     """Lines against the manifest, and the manifest's hashes against the fold."""
     await bench.publish(*STORY)
     path = tmp_path / "log.jsonl"
-    assert await psm("export", "--to", str(path)) == 0
+    assert await psm_here("export", "--to", str(path)) == 0
     lines, manifest = path.read_bytes(), json.loads(manifest_of(path).read_text())
     path.write_bytes(b"".join(lines.splitlines(keepends=True)[:-1]))
-    assert await psm("replay", "--file", str(path)) == 2
+    assert await psm_here("replay", "--file", str(path)) == 2
     assert "is not the file its manifest describes" in capsys.readouterr().err
     path.write_bytes(lines)
     manifest["heads"]["acc_001"]["ledger_hash"] = "0" * 64
     manifest_of(path).write_text(json.dumps(manifest))
-    assert await psm("replay", "--file", str(path)) == 1
+    assert await psm_here("replay", "--file", str(path)) == 1
     assert "acc_001: the fold gives another result" in capsys.readouterr().err
     manifest["format"] = 9
     manifest_of(path).write_text(json.dumps(manifest))
-    assert await psm("replay", "--file", str(path)) == 2
+    assert await psm_here("replay", "--file", str(path)) == 2
     assert "this version reads" in capsys.readouterr().err
 
 
 async def test_compressed_bundle_is_the_same_bytes_twice(bench: Bench, tmp_path: Path) -> None:
     await bench.publish(*STORY)
     first, second = tmp_path / "a.gz", tmp_path / "b.gz"
-    assert await psm("export", "--to", str(first)) == 0
-    assert await psm("export", "--to", str(second)) == 0
+    assert await psm_here("export", "--to", str(first)) == 0
+    assert await psm_here("export", "--to", str(second)) == 0
     assert first.read_bytes() == second.read_bytes()
     assert gzip.decompress(first.read_bytes()).count(b"\n") == len(STORY)
 
@@ -189,7 +184,9 @@ async def test_replay_from_a_snapshot_ends_the_same(
     assert books.accounts["acc_001"].version == 8
     capsys.readouterr()  # the worker's log
     for extra in ((), ("--from-snapshot",)):
-        assert await psm("replay", "acc_001", "--sequence", "9", "10", "-o", "json", *extra) == 0
+        assert (
+            await psm_here("replay", "acc_001", "--sequence", "9", "10", "-o", "json", *extra) == 0
+        )
     without, with_snapshot = (json.loads(t) for t in _documents(capsys.readouterr().out))
     assert with_snapshot == without
     shape = log_shape(bench.settings)
@@ -223,15 +220,15 @@ async def test_recording_is_played_back_in_the_order_of_its_times(
     await record(bench, 5)
     await bench.publish(deposit(1))
     arguments = ("replay", "--subjects", "marketdata.>, signals.>,trades.acc_001", "-o", "jsonl")
-    assert await psm(*arguments) == 0
+    assert await psm_here(*arguments) == 0
     out = capsys.readouterr()
     lines = [json.loads(line) for line in out.out.splitlines()]
     assert [line["data"].get("n") for line in lines] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, None]
     assert [line["js_stream"] for line in lines[:3]] == ["MARKETDATA", "SIGNALS", "MARKETDATA"]
     assert "achieved_speed=" in out.err
-    assert await psm(*arguments) == 0
+    assert await psm_here(*arguments) == 0
     assert capsys.readouterr().out == out.out
-    assert await psm("replay", "--subjects", "weather.>") == 2
+    assert await psm_here("replay", "--subjects", "weather.>") == 2
     assert "nothing records this" in capsys.readouterr().err
 
 
@@ -240,11 +237,13 @@ async def test_clock_runs_as_fast_as_it_is_told(
 ) -> None:
     """The achieved rate is measured, and never faster than asked for."""
     await record(bench, 10)
-    assert await psm("replay", "--subjects", "marketdata.>", "--speed", "1", "-o", "table") == 0
+    assert (
+        await psm_here("replay", "--subjects", "marketdata.>", "--speed", "1", "-o", "table") == 0
+    )
     summary = capsys.readouterr().out
     achieved = next(line.split()[-1] for line in summary.splitlines() if "achieved" in line)
     assert 0 < float(achieved) <= 1.01
-    assert await psm("replay", "--subjects", "marketdata.>", "--speed", "5000") == 2
+    assert await psm_here("replay", "--subjects", "marketdata.>", "--speed", "5000") == 2
 
 
 async def test_shadow_strategies_consume_a_replay_in_parallel(
@@ -261,7 +260,7 @@ async def test_shadow_strategies_consume_a_replay_in_parallel(
         await bench.nc.subscribe("replay.run7.>", cb=take)
     await bench.nc.flush()
     arguments = ("--subjects", "signals.>", "--to-subject", "replay.run7.>", "-o", "json")
-    assert await psm("replay", *arguments) == 0
+    assert await psm_here("replay", *arguments) == 0
     summary = printed(capsys)
     await until(lambda: all(len(shadow) == 21 for shadow in shadows), "all have the end")
     for shadow in shadows:
@@ -271,7 +270,7 @@ async def test_shadow_strategies_consume_a_replay_in_parallel(
         end = json.loads(shadow[-1].data)
         assert (end["messages"], end["sha256"]) == (20, summary["result_hash"])
     for wrong in ("orders.x", "replay.", "replay.*.>"):
-        assert await psm("replay", "--subjects", "signals.>", "--to-subject", wrong) == 2
+        assert await psm_here("replay", "--subjects", "signals.>", "--to-subject", wrong) == 2
 
 
 # --- the record --------------------------------------------------------------------------------
@@ -283,13 +282,13 @@ async def test_replay_of_production_is_recorded(
     """Who, why, what, which code, which result; without a reason it does not run."""
     await bench.publish(*STORY)
     monkeypatch.setenv("PSM_ENV", "production")
-    assert await psm("replay", "acc_001") == 2
+    assert await psm_here("replay", "acc_001") == 2
     assert "needs --reason" in capsys.readouterr().err
     reason = ("--reason", "quarterly review", "--actor", "alice")
-    assert await psm("replay", "acc_001", *reason) == 0
-    assert await psm("replay", "--all", *reason) == 0
+    assert await psm_here("replay", "acc_001", *reason) == 0
+    assert await psm_here("replay", "--all", *reason) == 0
     capsys.readouterr()
-    assert await psm("ops", "list", "-o", "json") == 0
+    assert await psm_here("ops", "list", "-o", "json") == 0
     begun, ended, _, whole = printed(capsys)
     assert (begun["kind"], ended["kind"]) == ("begun", "ended")
     assert begun["run_id"] == ended["run_id"]
@@ -298,7 +297,7 @@ async def test_replay_of_production_is_recorded(
     assert ended["outcome"] == "completed"
     assert len(ended["result_hash"]) == 64
     assert whole["result_hash"] != ended["result_hash"]
-    assert await psm("ops", "verify", "-o", "json") == 0
+    assert await psm_here("ops", "verify", "-o", "json") == 0
     assert printed(capsys)["records"] == 4
 
 
@@ -333,7 +332,7 @@ async def test_forged_record_is_found(bench: Bench, capsys: pytest.CaptureFixtur
     forged = json.loads((await _data(bench, stored.sequence)).decode())
     forged["actor"] = "nobody"
     await bench.nc.jetstream().publish(SUBJECT, json.dumps(forged).encode())
-    assert await psm("ops", "verify") == 1
+    assert await psm_here("ops", "verify") == 1
     assert "record 3 does not follow the one before it" in capsys.readouterr().err
 
 
@@ -380,15 +379,15 @@ async def test_second_person_must_approve_where_that_is_set(
     monkeypatch.setenv("PSM_ENV", "production")
     monkeypatch.setenv("PSM_REPLAY_APPROVERS_FILE", str(people / "approvers.json"))
     asked = ("replay", "acc_001", "--reason", "why not", "--actor", "alice")
-    assert await psm(*asked) == 2
+    assert await psm_here(*asked) == 2
     assert "needs a second person's --approval" in capsys.readouterr().err
     consent = ("--actor", "alice", "--reason", "why not", "--approver", "bob")
-    assert await psm("ops", "approve", *consent, "--key", str(people / "bob.pem")) == 0
+    assert await psm_here("ops", "approve", *consent, "--key", str(people / "bob.pem")) == 0
     token = capsys.readouterr().out.strip()
-    assert await psm(*asked, "--approval", token) == 0
+    assert await psm_here(*asked, "--approval", token) == 0
     records = await read_records(bench.nc)
     assert {s.record.approved_by for s in records} == {"bob"}
-    assert await psm("replay", "acc_001", "--reason", "other", "--approval", token) == 2
+    assert await psm_here("replay", "acc_001", "--reason", "other", "--approval", token) == 2
 
 
 @pytest.mark.parametrize(

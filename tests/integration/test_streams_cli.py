@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 from pathlib import Path
+
+from tests.support.running import psm
 
 ALL = {
     "TRADES",
@@ -24,44 +24,38 @@ ALL = {
 TRADES = "TRADES"
 
 
-def psm(url: str, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+def psm_at(
+    url: str, *arguments: str, stdin: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator does."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PSM_")}
-    return subprocess.run(
-        [sys.executable, "-m", "psm.workers.cli", *arguments],
-        env={**kept, "NATS_URL": url, "PSM_PARTITIONS": "4", **env},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {"NATS_URL": url, "PSM_PARTITIONS": "4", **env}
+    return psm(*arguments, stdin=stdin, environment=environment, check=False)
 
 
 def test_cli_streams(nats_url: str) -> None:
     """apply, check and status tell the same story, with exit codes to build on."""
-    missing = psm(nats_url, "streams", "check")
+    missing = psm_at(nats_url, "streams", "check")
     assert missing.returncode == 2
     assert "TRADES: the stream does not exist" in missing.stderr
-    plan = psm(nats_url, "streams", "apply", "--dry-run", "-o", "json")
+    plan = psm_at(nats_url, "streams", "apply", "--dry-run", "-o", "json")
     assert plan.returncode == 0, plan.stderr
     assert {row["action"] for row in json.loads(plan.stdout)} == {"create"}
-    assert psm(nats_url, "streams", "apply").returncode == 0
-    assert psm(nats_url, "streams", "check").returncode == 0
-    again = psm(nats_url, "streams", "apply", "-o", "json")
+    assert psm_at(nats_url, "streams", "apply").returncode == 0
+    assert psm_at(nats_url, "streams", "check").returncode == 0
+    again = psm_at(nats_url, "streams", "apply", "-o", "json")
     assert (again.returncode, json.loads(again.stdout)) == (0, [])
-    status = psm(nats_url, "streams", "status", "-o", "json")
+    status = psm_at(nats_url, "streams", "status", "-o", "json")
     rows = {row["stream"]: row for row in json.loads(status.stdout)}
     assert set(rows) == ALL
     assert rows[TRADES]["verdict"] == "ok"
-    wrong = psm(nats_url, "streams", "apply", PSM_PARTITIONS="8")
+    wrong = psm_at(nats_url, "streams", "apply", PSM_PARTITIONS="8")
     assert wrong.returncode == 2
     assert "new generation" in wrong.stderr
 
 
 def test_cli_publish(nats_url: str) -> None:
     """Lines of every form enter; a bad one is named by its number and does not stop the rest."""
-    assert psm(nats_url, "streams", "apply").returncode == 0
+    assert psm_at(nats_url, "streams", "apply").returncode == 0
     event = {
         "event_id": "7f0c2a34-3f5e-4f27-9d5e-000000000001",
         "event_type": "CashDeposited",
@@ -84,16 +78,16 @@ def test_cli_publish(nats_url: str) -> None:
     recorded = {"subject": "signals.strategy.s1.BTC", "data": {**event, "payload": {}}}
     lines = [event, draft, {"broken": True}, recorded, {"subject": "trades.acc", "data": event}]
     text = "\n".join(map(json.dumps, lines)) + "\n\nnot json\n"
-    done = psm(nats_url, "publish", "-", "-o", "json", stdin=text)
+    done = psm_at(nats_url, "publish", "-", "-o", "json", stdin=text)
     assert done.returncode == 1, done.stderr
     summary = json.loads(done.stdout)
     assert summary == {"appended": 2, "recorded": 1, "duplicates": 1, "failed": 2}
     assert "line 3:" in done.stderr
     assert "line 7:" in done.stderr
-    plan = psm(nats_url, "publish", "-", "--dry-run", "-o", "json", stdin=text)
+    plan = psm_at(nats_url, "publish", "-", "--dry-run", "-o", "json", stdin=text)
     assert plan.returncode == 1
     assert json.loads(plan.stdout)["failed"] == 2
-    first = psm(nats_url, "publish", "-", "--fail-fast", stdin="not json\n" + json.dumps(event))
+    first = psm_at(nats_url, "publish", "-", "--fail-fast", stdin="not json\n" + json.dumps(event))
     assert first.returncode == 1
     assert "line 1:" in first.stderr
     assert "failed" in first.stdout
@@ -101,7 +95,7 @@ def test_cli_publish(nats_url: str) -> None:
 
 def test_cli_publish_many(nats_url: str, tmp_path: Path) -> None:
     """A long file of several accounts keeps each account's order; twice is once."""
-    assert psm(nats_url, "streams", "apply").returncode == 0
+    assert psm_at(nats_url, "streams", "apply").returncode == 0
     events = [
         {
             "event_id": str(uuid.uuid4()),
@@ -117,9 +111,9 @@ def test_cli_publish_many(nats_url: str, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(map(json.dumps, events)))
     for expected in ("appended", "duplicates"):
-        done = psm(nats_url, "publish", str(file), "-o", "json")
+        done = psm_at(nats_url, "publish", str(file), "-o", "json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)[expected] == 1500
-    missing = psm(nats_url, "publish", "nothing.jsonl")
+    missing = psm_at(nats_url, "publish", "nothing.jsonl")
     assert missing.returncode == 2
     assert "cannot read nothing.jsonl" in missing.stderr

@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from nats.aio.client import Client
 from tests.support import log_oracle
 from tests.support.chaos_load import OWN, Load
@@ -255,13 +254,3 @@ async def staged(
     finally:
         await asyncio.to_thread(stage.close)
         await nc.close()
-
-
-async def rows_written(dsn: str) -> int:
-    """Return a number that grows with every transaction of a projector."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        query = "SELECT coalesce(sum(stream_sequence), 0)::bigint FROM projection_checkpoints"
-        return int(await connection.fetchval(query))
-    finally:
-        await connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from psm.workers.cli import main
 
 PSM = [sys.executable, "-m", "psm.workers.cli"]
 READY_S = 60.0
@@ -130,6 +133,11 @@ def psm(
 ) -> subprocess.CompletedProcess[str]:
     """Run a `psm` command to its end."""
     return run([*PSM, *arguments], stdin=stdin, environment=environment, check=check)
+
+
+async def psm_here(*arguments: str) -> int:
+    """Run a `psm` command in this process, in a loop of its own; return its exit code."""
+    return await asyncio.to_thread(main, arguments)
 
 
 def run(

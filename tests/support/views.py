@@ -166,3 +166,13 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Decimal):
         return format(value, "f")
     return json.loads(value) if name == "cash" else value
+
+
+async def rows_written(dsn: str) -> int:
+    """Return a number that grows with every transaction of a projector."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        query = "SELECT coalesce(sum(stream_sequence), 0)::bigint FROM projection_checkpoints"
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()

@@ -100,9 +100,7 @@ async def _batches(broker: Rig) -> list[Batch]:
         if ready is not None:
             batches.append(
                 {
-                    view.table: [
-                        row for rows in view.reduce(ready.updates).values() for row in rows
-                    ]
+                    view.table: list(chain(*view.reduce(ready.updates).values()))
                     for view in _PROJECTION.views
                 }
             )

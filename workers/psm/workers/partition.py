@@ -51,7 +51,7 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         partitions: of the log.
         batch_messages: folded into one commit at most.
-        batch_wait_s: how long a commit waits for more messages.
+        batch_wait_s: how long more messages are waited for while a commit is on its way.
         snapshot_interval_s: changed accounts are saved this often ...
         snapshot_events: ... or after this many events of one account, but not more often than
             a twelfth of the interval.
@@ -188,7 +188,11 @@ class Partition:
                 crash_point("worker.after_fetch")
                 await self._residents.bring_back(messages)
                 for message in messages:
-                    await self._take(message)
+                    if self._is_large(message):
+                        async with self._census.one_large:
+                            await self._take(message)
+                    else:
+                        await self._take(message)
                 await self._after_batch()
             await self._drain()
         except UnknownRulesError:
@@ -285,6 +289,14 @@ class Partition:
         await self._queue(message, hashed, result.updates)
         self.stats.position = message.log_sequence
         self.stats.last_time_ns = message.time
+
+    def _is_large(self, message: LogMessage) -> bool:
+        """Return whether it may move so many accounts that their updates take much memory."""
+        if not message.subject.startswith("marks.") or message.log_sequence <= self._replay_to:
+            return False
+        books = self._books
+        holders = books.holders.get(message.subject.rpartition(".")[2], {})
+        return len(holders) + len(books.unpublished) > UPDATES_PER_COMMIT
 
     def _last_seen(self, message: LogMessage) -> int:
         """Return where the message's stream was seen last; 0 if never."""

@@ -1,7 +1,8 @@
 """`python -m scripts.mutation`: change the domain, see whether the golden hashes notice.
 
 `--record` writes the golden fingerprints of logs that have none. `--sample N --seed S` runs N of
-the mutants; `--report FILE` writes the page.
+the mutants and `--fates FILE` keeps what became of them; `--report FILE` writes the page, with
+`--of FATES ...` of runs before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 from scripts.mutation import mutators, runner
+from scripts.mutation.equivalent import stale
 from scripts.mutation.report import page
 from scripts.mutation.runner import Fate, Golden, Runner
 
@@ -51,51 +53,94 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="write the page here")
     parser.add_argument("--fates", type=Path, help="write every mutant's fate here, as JSON lines")
     parser.add_argument("--again", type=Path, help="fates of before: run only what lived there")
+    parser.add_argument("--note", default="", help="what to say about the runs on the page")
+    parser.add_argument("--of", type=Path, nargs="+", help="fates of before: run nothing")
     arguments = parser.parse_args()
+    sources = {path.name: path.read_text("utf-8") for path in sorted(DOMAIN.glob("*.py"))}
+    everything = [
+        mutant
+        for module, source in sources.items()
+        if arguments.module in module
+        for mutant in mutators.mutants(module, source)
+    ]
+    if arguments.of:
+        runs = [(path.stem, read_fates(path, everything)) for path in arguments.of]
+        return told(runs, everything, arguments)
+    chosen, seed = everything, arguments.seed if arguments.sample else None
+    if arguments.sample:
+        chosen = random.Random(seed).sample(chosen, arguments.sample)  # noqa: S311
     with tempfile.TemporaryDirectory(prefix="psm-mutation-") as folder:
         if arguments.record:
             return record(Path(folder))
         started = time.monotonic()
-        run = Runner(DOMAIN, list(recorded(Path(folder))))
-        chosen = [
-            mutant
-            for module, source in run.sources.items()
-            if arguments.module in module
-            for mutant in mutators.mutants(module, source)
-        ]
-        total = len(chosen)
-        if arguments.sample:
-            chosen = sorted(random.Random(arguments.seed).sample(chosen, arguments.sample))  # noqa: S311
+        run = Runner(sources, list(recorded(Path(folder))), arguments.jobs)
         if arguments.again:
-            fates = again(run, chosen, arguments.again, arguments.jobs)
+            before = read_fates(arguments.again, everything)
+            lived = [fate.mutant for fate in before if not fate.killed]
+            killed = [fate for fate in before if fate.killed]  # logs are only added
+            fates = sorted([*killed, *progress(run, lived, arguments.jobs, None)], key=_by_mutant)
         else:
-            fates = list(progress(run, chosen, arguments.jobs))
+            fates = list(progress(run, chosen, arguments.jobs, arguments.fates))
+        fates = run.labelled(fates)
     if arguments.fates:
         arguments.fates.write_bytes(b"".join(msgspec.json.encode(f) + b"\n" for f in fates))
-    text, share = page(fates, total, arguments.seed if arguments.sample else None)
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    name = "all" if seed is None else f"seed {seed}"
+    return told([(name, fates)], everything, arguments)
+
+
+def told(
+    runs: list[tuple[str, list[Fate]]],
+    everything: list[mutators.Mutant],
+    arguments: argparse.Namespace,
+) -> int:
+    """Print the page, write it where it is wanted; return 1 where the target is missed."""
+    commit = subprocess.run(  # noqa: S603
+        ["git", "log", "-1", "--format=%h", "--", str(DOMAIN)],  # noqa: S607
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    for name in stale(everything):
+        print(f"judged equivalent, but no longer there: {name}", file=sys.stderr)
+    text, share = page(runs, len(everything), commit, arguments.note)
     if arguments.report:
         arguments.report.write_text(text, "utf-8")
     print(text)
-    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     return int(share < arguments.target)
 
 
-def again(run: Runner, chosen: list[mutators.Mutant], before: Path, jobs: int) -> list[Fate]:
-    """Run what lived before; what was killed then is killed now, as logs are only added."""
-    fates = [msgspec.json.decode(line, type=Fate) for line in before.read_bytes().splitlines()]
-    known = {mutant.name: mutant for mutant in chosen}
-    lived = [known[f.mutant.name] for f in fates if not f.killed and f.mutant.name in known]
-    return [*(fate for fate in fates if fate.killed), *progress(run, lived, jobs)]
+def read_fates(path: Path, everything: list[mutators.Mutant]) -> list[Fate]:
+    """Return the fates of a run before, of mutants that are still there."""
+    known = {(m.module, m.place, m.variant, m.text): m for m in everything}
+    found = []
+    for line in path.read_bytes().splitlines():
+        fate = msgspec.json.decode(line, type=Fate)
+        was = fate.mutant
+        mutant = known.get((was.module, was.place, was.variant, was.text))
+        if mutant is None:
+            raise SystemExit(f"the domain changed since {path}: no longer there: {was.name}")
+        found.append(msgspec.structs.replace(fate, mutant=mutant))
+    return found
 
 
-def progress(run: Runner, chosen: list[mutators.Mutant], jobs: int) -> Iterator[Fate]:
-    """Run the mutants, some at once, in order; say on stderr how far it is."""
+def _by_mutant(fate: Fate) -> mutators.Mutant:
+    return fate.mutant
+
+
+def progress(
+    run: Runner, chosen: list[mutators.Mutant], jobs: int, keep: Path | None
+) -> Iterator[Fate]:
+    """Run the mutants, some at once, in order; say on stderr how far it is, and keep each fate."""
     killed = 0
     with ThreadPoolExecutor(jobs) as pool:
         for number, fate in enumerate(pool.map(run.run, chosen), 1):
             killed += fate.killed
+            if not fate.killed:
+                print(f"{fate.how}: {fate.mutant.name}", file=sys.stderr)
             if number % 20 == 0 or number == len(chosen):
                 print(f"{number} of {len(chosen)}, {killed} killed", file=sys.stderr, flush=True)
+            if keep is not None:
+                with keep.open("ab") as file:
+                    file.write(msgspec.json.encode(fate) + b"\n")
             yield fate
 
 
@@ -126,10 +171,12 @@ def record(folder: Path) -> int:
     known = json.loads(PRINTS.read_text("utf-8")) if PRINTS.exists() else {}
     for path in golden_logs(FOLDER):
         name = name_of(path)
-        if name not in known:
-            found = list(runner.replayed(spool(path, folder)))
-            known[name] = "".join(map(runner.fingerprint, found))
-            print(f"{name}: {len(found)} messages")
+        before = known.get(name, "")
+        found = list(runner.replayed(spool(path, folder)))
+        known[name] = "".join(map(runner.fingerprint, found))
+        print(f"{name}: {len(found)} fingerprints, of them {len(before) // 8} before")
+        if not known[name].startswith(before):
+            raise SystemExit(f"{name} changed")
     PRINTS.write_text(json.dumps(dict(sorted(known.items())), indent=0) + "\n", "utf-8")
     return 0
 

@@ -51,6 +51,7 @@ class Mutant(msgspec.Struct, frozen=True, order=True):
         kind: what sort of change.
         scope: function or class around it.
         text: `before -> after`.
+        code: the line, without what surrounds it.
     """
 
     module: str
@@ -60,6 +61,7 @@ class Mutant(msgspec.Struct, frozen=True, order=True):
     kind: str
     scope: str
     text: str
+    code: str = ""
 
     @property
     def name(self) -> str:
@@ -72,6 +74,7 @@ def mutants(module: str, source: str) -> list[Mutant]:
     tree = ast.parse(source)
     passive = _passive(tree)
     scopes = _scopes(tree)
+    lines = source.splitlines()
     found = []
     for place, node in enumerate(ast.walk(tree)):
         if id(node) in passive:
@@ -80,7 +83,8 @@ def mutants(module: str, source: str) -> list[Mutant]:
             text = f"{_short(node)} -> {_short(changed)}"
             scope = scopes.get(id(node), "module")
             line = getattr(node, "lineno", 0)
-            found.append(Mutant(module, line, place, variant, kind, scope, text))
+            code = lines[line - 1].strip()
+            found.append(Mutant(module, line, place, variant, kind, scope, text, code))
     return sorted(found)
 
 
@@ -180,13 +184,16 @@ def _passive_parts(node: ast.AST) -> Iterator[ast.AST]:  # noqa: C901 - a case a
     match node:
         case ast.Expr(value=ast.Constant()):
             yield node
+        case ast.Delete(targets=[ast.Name(), *_]):  # of an argument that is not used
+            yield node
         case ast.AnnAssign(annotation=annotation, value=value):
             yield annotation
             if isinstance(value, ast.Subscript):  # an alias of types
                 yield value
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if (
-            name == "__slots__" or isinstance(value, ast.Subscript)
-        ):
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in (
+            "__slots__",
+            "__all__",
+        ) or isinstance(value, ast.Subscript):
             yield value
         case ast.arg(annotation=ast.expr() as annotation):
             yield annotation

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -16,6 +17,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,8 @@ CPU_S = 60
 MEMORY_BYTES = 3 * 1024**3
 SNAPSHOT_EVERY = 25
 PRINT_LENGTH = 8
+READ_ONCE = ("equity", "future", "inverse_perp", "linear_perp", "spot")
+"""Long logs of one kind of instrument each; `everything` has all kinds, and is read twice."""
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +70,9 @@ def fingerprint(found: Any) -> str:
 
 
 def replayed(golden_spool: str) -> Iterator[Any]:
-    """Yield what each message of a spooled log gives; the domain is imported now, not before."""
+    """Yield what a spooled log gives, read twice; the domain is imported now, not before."""
+    from scripts.mutation.handovers import handed_over
+
     from psm.workers.validation.run import Replay, Run
 
     run = Run(
@@ -76,32 +82,45 @@ def replayed(golden_spool: str) -> Iterator[Any]:
         snapshot_every=SNAPSHOT_EVERY,
     )
     yield from Replay(run).prints()
+    if Path(golden_spool).stem not in READ_ONCE:
+        yield from handed_over(golden_spool)
 
 
 class Runner:
-    """Knows the sources, the golden logs, and which of them reaches which line."""
+    """Knows the sources and the golden logs, short ones first."""
 
-    def __init__(self, folder: Path, logs: Sequence[Golden]) -> None:
+    def __init__(self, sources: Mapping[str, str], logs: Sequence[Golden], jobs: int) -> None:
         assert not any(name.startswith("psm.domain") for name in sys.modules), "fork before import"
-        self._logs = logs
-        self.sources = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.py"))}
-        self._lines: dict[str, list[str]] = {}
-        for log in logs:
-            for place in _in_child(lambda log=log: _reached(log)):
-                self._lines.setdefault(place, []).append(log.name)
+        importlib.import_module("psm.contracts.registry")  # once: no mutant is in there
+        self._logs = sorted(logs, key=lambda log: len(log.prints))
+        self._sources = sources
+        self._jobs = jobs
 
     def run(self, mutant: Mutant) -> Fate:
         """Return what becomes of a mutant."""
-        first = self._lines.get(f"{mutant.module}:{mutant.line}")
-        if not first:
-            return Fate(mutant=mutant, how="unreached")
-        logs = sorted(self._logs, key=lambda log: log.name not in first)
-        source = mutated(self.sources[mutant.module], mutant)
+        source = mutated(self._sources[mutant.module], mutant)
         name = f"psm.domain.{mutant.module.removesuffix('.py')}"
-        answer = _in_child(lambda: _noticed(name, source, logs))
+        answer = _in_child(lambda: _noticed(name, source, self._logs))
         if answer is None:
             return Fate(mutant=mutant, how="time")
         return Fate(mutant=mutant, **answer)
+
+    def labelled(self, fates: Sequence[Fate]) -> list[Fate]:
+        """Return the fates; survivors in lines that no golden log reaches say so."""
+        if all(fate.killed for fate in fates):
+            return list(fates)
+        with ThreadPoolExecutor(self._jobs) as pool:
+            lines = pool.map(lambda log: _in_child(lambda: _reached(log)), self._logs)
+        reached = {place for places in lines for place in places}
+
+        def label(fate: Fate) -> Fate:
+            # Of a statement over several lines the interpreter may name the second one.
+            at = [f"{fate.mutant.module}:{fate.mutant.line + more}" for more in (0, 1)]
+            if fate.killed or any(place in reached for place in at):
+                return fate
+            return msgspec.structs.replace(fate, how="unreached")
+
+        return [label(fate) for fate in fates]
 
 
 def _noticed(name: str, source: str, logs: Sequence[Golden]) -> Mapping[str, Any]:

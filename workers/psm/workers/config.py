@@ -26,7 +26,7 @@ from psm.workers.settings import About, Settings, about
 __all__ = ["KNOWN_ELSEWHERE", "Settings", "about", "load_settings", "settings_with_sources"]
 
 CONFIG_FILE = "PSM_CONFIG_FILE"
-KNOWN_ELSEWHERE = frozenset({CONFIG_FILE, "PSM_CRASH_POINT", "PSM_REPLAY_MODE"})
+KNOWN_ELSEWHERE = frozenset({CONFIG_FILE, "PSM_ACTOR", "PSM_CRASH_POINT", "PSM_REPLAY_MODE"})
 """Variables that PSM reads, but that are no setting."""
 
 _TEST_PREFIX = "PSM_TEST_"

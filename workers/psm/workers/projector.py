@@ -277,7 +277,9 @@ async def check_against_log(nc: Client, checkpoint: Checkpoint | None, partition
         TransientError: NATS is away.
     """
     info = await stream_info(nc, STREAM)
-    position = checkpoint.stream_sequence if checkpoint else 0
+    # A stream that was made anew begins behind the old one (`psm recover updates`).
+    begin = int(info.config.get("first_seq") or 1)
+    position = checkpoint.stream_sequence if checkpoint else begin - 1
     if position < info.first_sequence - (0 if checkpoint else 1):
         raise BehindRetentionError(
             f"partition {partition}: the view is at {position}, the stream PSM begins at "

@@ -159,7 +159,7 @@ async def _partition(
 async def _updates(settings: Settings, who: Replayer | None, output: Output) -> None:
     async with _servers(settings) as (nc, pool):
         await check(nc, settings, [TRADES, FLEET])
-        plan: UpdatesPlan = await updates_recovery.plan(nc, pool, settings)
+        plan: UpdatesPlan = await updates_recovery.plan(nc, pool)
         output.document(msgspec.structs.asdict(plan))
         if who is None:
             output.note("nothing was created (--dry-run)")

@@ -70,7 +70,6 @@ async def plan(nc: Client, pool: postgres.Pool, settings: Settings) -> LogPlan:
         LogDamagedError: the log cannot be appended to, or archive and log differ.
         TransientError: a server is away, or somebody publishes.
     """
-    await require_unheld(nc, range(settings.partitions))
     hole = await damage.first_hole(nc)
     if hole is not None:
         raise LogDamagedError(
@@ -83,7 +82,9 @@ async def plan(nc: Client, pool: postgres.Pool, settings: Settings) -> LogPlan:
     await _require_quiet(nc, end)
     async with postgres.acquired(pool) as connection:
         count, last = await remembered.archived_behind(connection, end)
-    known = await _known(nc, pool, settings)
+    known, behind = await _known(nc, pool, settings, end)
+    # One that runs since before the loss has folded what is lost.
+    await require_unheld(nc, behind)
     if count and last - end != count:
         raise LogDamagedError(
             f"the archive has {count} messages between log sequences {end + 1} and {last}, not "
@@ -204,18 +205,28 @@ async def _compare(nc: Client, pool: postgres.Pool, first: int, last: int) -> in
     return count
 
 
-async def _known(nc: Client, pool: postgres.Pool, settings: Settings) -> Mapping[int, str]:
-    """Return log sequence -> SHA-256 of what commit cursors and heads say of the log."""
+async def _known(
+    nc: Client, pool: postgres.Pool, settings: Settings, end: int
+) -> tuple[dict[int, str], set[int]]:
+    """Return what commit cursors and heads say of the log: log sequence -> SHA-256.
+
+    And the partitions that know something behind its end.
+    """
     known: dict[int, str] = {}
+    behind: set[int] = set()
     for partition in range(settings.partitions):
+        own: dict[int, str] = {}
         async with postgres.acquired(pool) as connection:
             for head in await heads.log_heads(connection, partition):
-                known[head.log_sequence] = head.event_hash
+                own[head.log_sequence] = head.event_hash
         stored = await last_for(nc, PSM, subjects.cursor(partition))
         cursor = load_cursor(stored.data) if stored else None
         if cursor is not None and cursor.event_hash is not None:
-            known[cursor.log_sequence] = cursor.event_hash
-    return known
+            own[cursor.log_sequence] = cursor.event_hash
+        if max(own, default=0) > end:
+            behind.add(partition)
+        known |= own
+    return known, behind
 
 
 async def _require_agreeing(pool: postgres.Pool, known: Mapping[int, str], end: int) -> None:

@@ -67,10 +67,10 @@ async def plan(
         LogDamagedError: more is wrong than lost updates.
         TransientError: a server is away.
     """
-    await require_unheld(nc, partitions)
     plans = [await _look(nc, pool, partition) for partition in partitions]
     lost = tuple(one.partition for one in plans if one.sign_off is not None)
     if lost:
+        await require_unheld(nc, lost)
         await _require_continuable(nc, pool, lost)
         await _require_whole(nc, pool, settings, lost, progress)
     return plans

@@ -13,10 +13,9 @@ from psm.adapters import postgres
 from psm.adapters.jetstream import StreamNotFoundError, stream_info
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.streams import desired
-from psm.contracts.errors import ConfigError
+from psm.contracts.errors import ConfigError, ConflictError
 from psm.projections import remembered
 from psm.workers.log_store import PSM
-from psm.workers.recover.holders import require_unheld
 from psm.workers.settings import Settings
 
 
@@ -35,13 +34,14 @@ class UpdatesPlan(msgspec.Struct, frozen=True, kw_only=True):
     replaces_empty: bool
 
 
-async def plan(nc: Client, pool: postgres.Pool, settings: Settings) -> UpdatesPlan:
+async def plan(nc: Client, pool: postgres.Pool) -> UpdatesPlan:
     """Return where the new stream begins.
 
+    Workers may run: where PSM is missing or empty, they have committed nothing to it.
+
     Raises:
-        ConfigError: PSM holds messages, which nothing here removes; or a worker runs.
+        ConfigError: PSM held messages, and nothing here removes it.
     """
-    await require_unheld(nc, range(settings.partitions))
     last = await _last_sequence(nc)
     if last:
         raise ConfigError(
@@ -57,8 +57,11 @@ async def create(nc: Client, settings: Settings, wanted: UpdatesPlan) -> None:
     """Create the stream.
 
     Raises:
+        ConflictError: somebody wrote to PSM meanwhile.
         ApiError: the broker refused.
     """
+    if await _last_sequence(nc) != (0 if wanted.replaces_empty else None):
+        raise ConflictError("PSM is no longer as it was a moment ago; nothing was created")
     if wanted.replaces_empty:
         await call(nc, f"STREAM.DELETE.{PSM}")
     (config,) = [config for config in desired(settings) if config["name"] == PSM]

@@ -81,13 +81,17 @@ def unknown_outcome_believed() -> list[Patch]:
 
 
 def snapshot_before_commit() -> list[Patch]:
-    """Snapshots do not wait until their commit is acknowledged."""
-    real = Checkpoints._save
+    """Snapshots do not wait until their commit is acknowledged, which takes a moment."""
+    real, real_commit = Checkpoints._save, JetStreamLog.commit
+
+    async def commit(self: JetStreamLog, commit: Commit, expected: int) -> int:
+        await asyncio.sleep(0.05)
+        return await real_commit(self, commit, expected)
 
     async def _save(self: Checkpoints, acknowledged: Any, *rest: Any) -> None:
         await real(self, asyncio.create_task(asyncio.sleep(0)), *rest)
 
-    return [(Checkpoints, "_save", _save)]
+    return [(Checkpoints, "_save", _save), (JetStreamLog, "commit", commit)]
 
 
 def snapshots_unchecked() -> list[Patch]:

@@ -59,7 +59,7 @@ class Swarm:
 
     def _rate(self, fault: Fault) -> float:
         if fault in LINK:
-            return 10 ** self.dice.uniform(-3, -1.2)
+            return 10 ** self.dice.uniform(-3.3, -1.7)
         return 10 ** self.dice.uniform(-2, -0.7)
 
     def happens(self, fault: Fault) -> bool:

@@ -254,6 +254,8 @@ class Account:
     def total_text(self, name: TotalName) -> str:
         """Return a lifetime total as it is published; written anew only when it changed."""
         total = self.total(name)
+        if not total:
+            return "0"
         known = self._published.get(name)
         if known is not None and known[0] is total:
             return known[1]
@@ -446,8 +448,8 @@ class Account:
         return _sha256(b"".join(sorted([*self._digests, own]))).digest()
 
     def forget_texts(self) -> None:
-        """Free what only speeds up the next hash."""
-        self._cash_texts, self._totals_texts = {}, {}
+        """Free what only speeds up the next hash and the next update."""
+        self._cash_texts, self._totals_texts, self._published = {}, {}, {}
 
     def _digest_anew(self, key: str) -> None:
         """Keep the sorted list of part digests: a change costs the same however many there are."""

@@ -103,13 +103,12 @@ class Checkpoints:
         """
         message_hash = bytes.fromhex(hashed)
         books = self._books
-        frozen = [
-            (
-                subjects.snapshot(self._partition, stream_id),
-                dump_account(books.accounts[stream_id], log_sequence, message_hash),
-            )
-            for stream_id in sorted(books.dirty)
-        ]
+        frozen = []
+        for stream_id in sorted(books.dirty):
+            account = books.accounts[stream_id]
+            dumped = dump_account(account, log_sequence, message_hash)
+            account.forget_texts()  # whoever is not idle makes them anew, once a checkpoint
+            frozen.append((subjects.snapshot(self._partition, stream_id), dumped))
         checkpoint = dump_checkpoint(books, log_sequence, message_hash)
         books.dirty, books.applied = {}, {}
         self.unsaved = 0

@@ -35,9 +35,15 @@ class BadSnapshotError(TransientError):
 
 
 class Census:
-    """How many accounts the partitions of one worker have in memory."""
+    """What the partitions of one worker have in memory together.
+
+    Attributes:
+        one_large: whoever folds a mark with very many holders keeps others from doing so until
+            its updates are sent: a mark comes to all partitions at the same moment.
+    """
 
     def __init__(self, limit: int = ACCOUNTS_IN_MEMORY) -> None:
+        self.one_large = asyncio.Lock()
         self._limit = limit
         self._counts: dict[int, int] = {}
         self._total = 0

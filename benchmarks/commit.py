@@ -19,7 +19,7 @@ TARGET = 0.8
 
 async def measure(size: Size) -> list[Figure]:
     """Fold a log of trades and commit it; publish what was committed again, barely."""
-    events = size.of(20_000)
+    events = size.of(8_000)
     measured: list[float] = []
     bare: list[float] = []
     async with rig() as broker:

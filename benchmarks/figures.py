@@ -23,7 +23,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     scale: float = 1.0
-    rounds: int = 5
+    rounds: int = 3
 
     def of(self, full: int, least: int = 20) -> int:
         """Return a full number at this size."""

@@ -42,7 +42,7 @@ Batch = dict[str, list[Row]]
 
 async def measure(size: Size) -> list[Figure]:
     """Project a stream of updates of many accounts; write the same rows barely."""
-    events = size.of(6_000)
+    events = size.of(3_000)
     measured: list[float] = []
     bare: list[float] = []
     async with rig() as broker, _database() as dsn:

@@ -7,7 +7,7 @@ import time
 from benchmarks.figures import Figure, Size
 from benchmarks.rig import Rig, fills, rig, running, until
 
-LENGTHS = (5_000, 20_000)
+LENGTHS = (2_000, 10_000)
 _ACCOUNTS = 200
 
 

@@ -16,7 +16,7 @@ TARGET = 0.35
 
 async def measure(size: Size) -> list[Figure]:
     """Read a log of trades and fold it; read it again only."""
-    events = size.of(20_000)
+    events = size.of(8_000)
     measured: list[float] = []
     bare: list[float] = []
     async with rig() as broker:

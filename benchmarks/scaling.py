@@ -19,7 +19,7 @@ _DEADLINE_S = 90.0
 
 async def measure(size: Size) -> list[Figure]:
     """Give each number of workers the same log, new to them."""
-    events = size.of(12_000, least=200)
+    events = size.of(8_000, least=200)
     figures: list[Figure] = []
     async with rig(_PARTITIONS) as broker:
         await broker.fill(fills(events, accounts=100))

@@ -20,7 +20,7 @@ from psm.projections.migrate import migrate
 EVENTS_PER_S = 1000
 P99_MAX_MS = 200.0
 _ACCOUNTS = 200
-_SECONDS = 15
+_SECONDS = 10
 _PROBE_PAUSE_S = 0.03
 _POLL_S = 0.002
 _SEEN = "SELECT 1 FROM balances_view WHERE account_id = 'probe' AND sequence_number >= $1"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from tests.support.simulator import run
 from tests.support.simulator.loop import PROCESS
 
 from psm.adapters import postgres
@@ -168,13 +169,13 @@ def cursor_not_read_again() -> list[Patch]:
 
 
 def part_not_skipped() -> list[Patch]:
-    """What an earlier owner committed of the next input is committed again."""
+    """What an earlier owner committed of the next input is committed again; parts are usual."""
 
     def _committed_part(self: Partition, message: LogMessage, updates: list[Update]) -> int:
         self._recovered_part = (0, None)
         return 0
 
-    return [(Partition, "_committed_part", _committed_part)]
+    return [(Partition, "_committed_part", _committed_part), (run, "_UPDATES_PER_COMMIT", (2,))]
 
 
 def recovery_publishes() -> list[Patch]:

@@ -118,7 +118,8 @@ async def append(
         await _append_one(nc, message)
         digest.update(bytes.fromhex(message.event_hash))
         reached(1)
-    await _compare(nc, pool, wanted.log_ends + 1, wanted.archive_ends)
+    for start in range(wanted.log_ends + 1, wanted.archive_ends + 1, _COMPARED):
+        await _compare(nc, pool, start, min(wanted.archive_ends, start + _COMPARED - 1))
     return digest.hexdigest()
 
 

@@ -18,9 +18,38 @@ _UNSORTED = "(f'{currency}{home}' for currency in needed if currency != home)"
 _TOTALS = "totals=[(currency, name, v) for (currency, name), v in sorted(account.totals.items())],"
 _SORTED = "sorted(orders, key=_order_id) if {}len(orders) > 1 else orders"
 
+_IN_ORDER = "for order in sorted(orders, key=_order_id) if len(orders) > 1 else orders:"
+_ALREADY = "only a split changes several orders, and gives them in this order"
+
+_ASKED = "existing is not None and self.history is not None"
+_FULL = "if len(_known) >= _KNOWN_MAX:"
+_MEMORY = "bounds a memory only: what is forgotten is computed again"
+
 EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
+    ("account.py", "Account.open_orders_of"): {
+        (
+            "return [] if found is None else [order for _, order in sorted(found.items())]",
+            "sorted(found.items()) -> found.items()",
+        ): "what they reserve is summed up exactly, in any order",
+    },
+    ("account.py", "Account.total_text"): {
+        ("if known is not None and known[0] is total:", "0 -> 1"): _TEXTS,
+    },
+    ("account.py", "Account.void"): {
+        (
+            "self._changed[_ACCOUNT] = None",
+            "self._changed[_ACCOUNT] = None -> pass",
+        ): "the release marked it already, and takes no hash in between",
+    },
+    ("account_fold.py", "AccountFold._park"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
     ("account_fold.py", "AccountFold._chain"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
-    ("account_fold.py", "AccountFold._next_in_order"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
+    ("account_fold.py", "AccountFold._next_in_order"): {
+        (_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED,
+        (
+            f"if {_ASKED}:",
+            f"{_ASKED} -> {_ASKED.replace(' and ', ' or ')}",
+        ): "where no history is wanted nothing waits: the check has nothing to look at",
+    },
     ("account_fold.py", "AccountFold._void"): {
         (
             "return Outcome.APPLIED, None",
@@ -28,6 +57,10 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
         ): "nobody reads what settles an operator's event returns",
     },
     ("books.py", "Books._rates_of"): {
+        (
+            "for symbol in sorted(account.ordered_symbols()):",
+            "sorted(account.ordered_symbols()) -> account.ordered_symbols()",
+        ): "the currencies found are sorted in the end",
         (
             _RATES,
             f"sorted({_UNSORTED}) -> {_UNSORTED}",
@@ -39,6 +72,12 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
             "'_Key' -> '_Keyy'",
         ): "a type's name",
     },
+    ("corrections.py", "Corrector.effect"): {
+        (
+            "self._check_position(symbol, was.position)",
+            "self._check_position(symbol, was.position) -> pass",
+        ): "checks the fold against itself, as an assertion does: no log can make it fail",
+    },
     ("corrections.py", "Corrector._setting"): {
         (
             "if instrument is None or self._defined_at.get(symbol, 0) > log_sequence:",
@@ -48,6 +87,10 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
     ("figures.py", "_own_texts"): {
         ("if known is not None and known[0] is position:", "0 -> 1"): _TEXTS,
         (
+            "books.written[key] = (position, texts)",
+            "books.written[key] = (position, texts) -> pass",
+        ): _TEXTS,
+        (
             "if len(books.written) >= _WRITTEN_MAX:",
             "len(books.written) >= _WRITTEN_MAX -> len(books.written) < _WRITTEN_MAX",
         ): _TEXTS,
@@ -56,6 +99,15 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
             "len(books.written) >= _WRITTEN_MAX -> len(books.written) > _WRITTEN_MAX",
         ): _TEXTS,
     },
+    ("money.py", "module"): {
+        (
+            "_LONGEST_FRACTION = PUBLISHED_DECIMALS + 1  # with the point",
+            "PUBLISHED_DECIMALS + 1 -> PUBLISHED_DECIMALS - 1",
+        ): "rounds to 18 decimals what has no more: the same text, made more slowly",
+    },
+    ("worths.py", "Worths.marks_json"): {
+        ("self._unwritten = {}", "self._unwritten = {} -> pass"): _TEXTS,
+    },
     ("positions.py", "fill"): {
         (
             "closed = _reduce(position, negate(position.size), price, closing_fee)",
@@ -63,10 +115,26 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
         ): "the whole position is closed: only the magnitude counts",
     },
     ("publish.py", "Emitter.account"): {
+        (_IN_ORDER, f"{_SORTED.format('')} -> {_SORTED.format('not ')}"): _ALREADY,
+        (_IN_ORDER, "len(orders) > 1 -> len(orders) >= 1"): _ALREADY,
+        (_IN_ORDER, "len(orders) > 1 -> len(orders) <= 1"): _ALREADY,
+        (_IN_ORDER, "1 -> 2"): _ALREADY,
+        (_IN_ORDER, "sorted(orders, key=_order_id) -> orders"): _ALREADY,
+    },
+    ("publish.py", "_moved"): {
         (
-            "for order in sorted(orders, key=_order_id) if len(orders) > 1 else orders:",
-            f"{_SORTED.format('')} -> {_SORTED.format('not ')}",
-        ): "only a split changes several orders, and gives them in this order",
+            "return sorted(steps, key=_symbol) if len(steps) > 1 else steps",
+            "len(steps) > 1 -> len(steps) <= 1",
+        ): "several steps are those of one symbol",
+    },
+    ("sequence.py", "history_wanted"): {
+        ("end = max(positions, default=0)", "0 -> 1"): "without positions nothing is wanted",
+    },
+    ("table_fold.py", "fold_mark"): {
+        (
+            'event = cast("MarkPriceUpdated", _payload_of(envelope, token))',
+            "'MarkPriceUpdated' -> 'MarkPriceUpdatedd'",
+        ): "a type's name",
     },
     ("sequence.py", "RejectedError.__init__"): {
         (
@@ -89,7 +157,16 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
         ): _ORDER,
     },
     ("tiers.py", "known_tiers"): {
-        ("_known.clear()", "_known.clear() -> pass"): "bounds a memory only",
+        ("_known[symbol] = (tiers, found)", "_known[symbol] = (tiers, found) -> pass"): _MEMORY,
+        ("_known.clear()", "_known.clear() -> pass"): _MEMORY,
+        (_FULL, "len(_known) >= _KNOWN_MAX -> len(_known) > _KNOWN_MAX"): _MEMORY,
+        (_FULL, "len(_known) >= _KNOWN_MAX -> len(_known) < _KNOWN_MAX"): _MEMORY,
+    },
+    ("valuation.py", "_cash"): {
+        (
+            "cash = add_wide(cash, amount if rate is ONE else multiply(amount, rate))",
+            "ONE -> ZERO",
+        ): "spares a multiplication by one",
     },
     ("valuation.py", "Valuation"): {
         ("ordered: Decimal = ZERO", "ZERO -> ONE"): _FAILED,

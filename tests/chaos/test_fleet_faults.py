@@ -18,6 +18,7 @@ from tests.support.chaos_load import Load
 from tests.support.chaos_report import LONG, Row
 from tests.support.chaos_stage import PARTITIONS, Process, Stage, staged
 from tests.support.nats_cluster import NatsCluster
+from tests.support.workbench import until
 
 from psm.adapters.jetstream.streams import MEMBER_TTL_S
 
@@ -159,8 +160,8 @@ async def test_storm_of_joins_and_leaves(nats_url: str, tmp_path: Path, row: Row
         scene.join()
         await scene.settled()
         leaving: list[asyncio.Task[None]] = []
-        since, until = time.time_ns(), time.monotonic() + STORM_S
-        while time.monotonic() < until:
+        since, end = time.time_ns(), time.monotonic() + STORM_S
+        while time.monotonic() < end:
             what = dice.choice(("join", "join", "leave", "kill"))
             if what == "join" and len(scene.workers) < MOST_WORKERS:
                 scene.join()
@@ -214,11 +215,18 @@ async def test_two_workers_forced_onto_the_same_partitions(
     """Both insist; the cursor lets one commit at a time, and the other steps down."""
     async with at_work(nats_url, tmp_path, row.seeded(45)) as scene:
         every = ("--partitions", f"0-{PARTITIONS - 1}")
-        first, second = scene.join(*every), scene.join(*every)
-        await asyncio.gather(first.until_ready(), second.until_ready())
+        first = scene.join(*every)
+        await first.until_ready()
+        second = scene.join(*every)
+
+        def meetings() -> int:
+            return fleet_watch.fenced(first) + fleet_watch.fenced(second)
+
+        # Not until both are ready: of two that insist, one is always stepping down.
+        await until(meetings, "one was fenced", timeout_s=60.0)
         await scene.load.more(200)
         await scene.stage.judge(scene.load)
-        count = fleet_watch.fenced(first) + fleet_watch.fenced(second)
+        count = meetings()
         assert count > 0
     row.fire("fenced", count)
 

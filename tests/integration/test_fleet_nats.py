@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -168,6 +169,19 @@ async def test_worker_that_cannot_be_probed_does_not_start(tmp_path: Path) -> No
 # --- processes ----------------------------------------------------------------------------------
 
 
+async def shown_live(bench: Bench, members: int) -> dict[str, Any]:
+    """Ask until every partition is told to be live; members tell it a moment after it is so."""
+    deadline = time.monotonic() + 20
+    while True:
+        code, out, _ = await asyncio.to_thread(fleet, bench, "-o", "json")
+        shown: dict[str, Any] = json.loads(out)
+        states = [row["state"] for row in shown["partitions"]]
+        if code == 0 and states == ["live"] * PARTITIONS and len(shown["members"]) == members:
+            return shown
+        assert time.monotonic() < deadline, shown
+        await asyncio.sleep(0.2)
+
+
 async def test_fleet_is_shown_and_hands_over(bench: Bench, tmp_path: Path) -> None:
     """Two workers share, one leaves, the other has it all; `psm fleet` says so each time."""
     code, _, said = await asyncio.to_thread(fleet, bench)
@@ -179,10 +193,7 @@ async def test_fleet_is_shown_and_hands_over(bench: Bench, tmp_path: Path) -> No
         async with start(bench, tmp_path) as second:
             await second.ready(PARTITIONS // 2)
             await bench.judge()
-            await asyncio.sleep(1.5)  # until both have told it
-            code, out, _ = await asyncio.to_thread(fleet, bench, "-o", "json")
-            shown = json.loads(out)
-            assert code == 0
+            shown = await shown_live(bench, members=2)
             assert [member["partitions"] for member in shown["members"]] == [2, 2]
             assert {row["state"] for row in shown["partitions"]} == {"live"}
             assert len({row["owner"] for row in shown["partitions"]}) == 2
@@ -191,6 +202,7 @@ async def test_fleet_is_shown_and_hands_over(bench: Bench, tmp_path: Path) -> No
             second.terminate()
             assert await second.ended() == 0
         await first.logged("partition.recovered", PARTITIONS + PARTITIONS // 2)
+        await shown_live(bench, members=1)
         code, out, _ = await asyncio.to_thread(fleet, bench)
         assert code == 0
         assert out.count("live") >= PARTITIONS

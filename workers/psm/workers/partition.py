@@ -276,9 +276,8 @@ class Partition:
         if result.outcome is Outcome.PARKED:
             await self._check_hidden(message, seen)
         self._checkpoints.unsaved += 1
-        hashed = event_hash(message.data).hex()
         if replaying:
-            self._check_replayed(message, hashed)
+            self._check_replayed(message)
             return
         if not self.stats.live:
             # The cursor names a message of this partition, so it must have come before any later.
@@ -286,7 +285,7 @@ class Partition:
                 f"partition {self.partition}: log sequence {self._replay_to} was not delivered"
             )
         self._outcomes[result.outcome] += 1
-        await self._queue(message, hashed, result.updates)
+        await self._queue(message, event_hash(message.data).hex(), result.updates)
         self.stats.position = message.log_sequence
         self.stats.last_time_ns = message.time
 
@@ -313,10 +312,10 @@ class Partition:
             wanted.stream_id, wanted.from_log_sequence, wanted.to_log_sequence
         )
 
-    def _check_replayed(self, message: LogMessage, hashed: str) -> None:
+    def _check_replayed(self, message: LogMessage) -> None:
         self.stats.position = message.log_sequence
         if message.log_sequence == self._replay_to:
-            if hashed != self._replay_hash:
+            if event_hash(message.data).hex() != self._replay_hash:
                 raise LogDamagedError(
                     f"partition {self.partition}: the message at log sequence "
                     f"{message.log_sequence} has other bytes than when it was committed"

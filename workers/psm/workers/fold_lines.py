@@ -8,27 +8,30 @@ bytes exactly as a log stored them: nothing is put into those.
 
 from __future__ import annotations
 
+import gzip
 import re
 import uuid
 from base64 import b64decode
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from psm.contracts import codec, subjects, upcasters
-from psm.contracts.errors import ContractError, PSMError
+from psm.contracts.errors import ConfigError, ContractError, PSMError
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.account import Account
 from psm.domain.books import VALUATION_INTERVAL_NS, Books
-from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory, Outcome
 from psm.domain.publish import NAMESPACE, state_document
 from psm.domain.valuation import state_hash
+from psm.workers.history import fold_from_memory
 
 _TOLD = ("log_sequence", "event_log_sequence", "cause", "flags")
 DEFAULT_PARTITIONS = 16
@@ -274,11 +277,7 @@ class LineFolder:
     # --- folding ------------------------------------------------------------------------------
 
     def _fold(self, message: LogMessage) -> Folded:
-        result = fold(self.books, message)
-        history: dict[int, LogMessage] = {}
-        while isinstance(result, NeedHistory):  # new rules may release several streams
-            history.update(self._read_back(result))
-            result = fold(self.books, message, history)
+        result = fold_from_memory(self.books, message, self._read_back)
         if message.subject.startswith("trades."):
             self._streams.setdefault(result.stream_id, []).append(message)
         return result
@@ -350,6 +349,24 @@ def fold_lines(
         else:
             if result is not None:
                 yield result
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """Open a file of lines, unpacking it where its name ends in .gz.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield unpacked
+            else:
+                yield file
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def nanoseconds(text: str) -> int:

@@ -26,7 +26,7 @@ from psm.contracts.errors import ConfigError
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.valuation import state_hash
-from psm.workers.fold_lines import LineError, LineFolder
+from psm.workers.fold_lines import LineError, LineFolder, opened
 from psm.workers.log_store import TRADES
 from psm.workers.past.places import LogShape, read_ledger
 from psm.workers.replay import Progress, last_log_sequence
@@ -149,7 +149,7 @@ def reproduce(path: Path, progress: Progress | None = None) -> Reproduction:
     manifest = read_manifest(path)
     folder = _folder(manifest.partitions, manifest.valuation_interval_ms)
     digest, count = hashlib.sha256(), 0
-    with _reading(path) as lines:
+    with opened(path) as lines:
         for line in lines:
             digest.update(line)
             try:
@@ -215,9 +215,11 @@ def _heads(books: Books) -> dict[str, Head]:
 
 
 def _folder(partitions: int, valuation_interval_ms: int) -> LineFolder:
-    return LineFolder(
+    folder = LineFolder(
         partitions=partitions, valuation_interval_ns=valuation_interval_ms * 1_000_000
     )
+    folder.books.publishing = "nothing"  # only the heads at the end count
+    return folder
 
 
 def _line(message: StoredMessage) -> bytes:
@@ -244,16 +246,3 @@ def _writing(path: Path) -> Iterator[IO[bytes]]:
         raise ConfigError(f"{path} exists; choose another name or remove it") from error
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with path.open("rb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=file) as packed:
-                    yield cast("IO[bytes]", packed)
-            else:
-                yield file
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error

@@ -63,6 +63,7 @@ class LogReplay:
         self.seconds = 0.0
         self._nc = nc
         self._books: Books = shape.books()
+        self._books.publishing = "nothing"  # outcomes and hashes are all that is shown
 
     async def steps(
         self, selection: Range, progress: Progress | None = None

@@ -23,14 +23,14 @@ import msgspec
 from psm.contracts import subjects
 from psm.contracts.codec import decode_untyped
 from psm.contracts.envelope import event_hash
-from psm.contracts.errors import InvariantError, PSMError
+from psm.contracts.errors import PSMError
 from psm.domain.books import Books, restore_tables
-from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
 from psm.domain.outcomes import Folded, NeedHistory
 from psm.domain.publish import state_document
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
 from psm.domain.valuation import state_hash
+from psm.workers.history import fold_from_memory
 
 _LENGTH = 4
 
@@ -213,17 +213,14 @@ class Replay:
         return print_
 
     def _fold(self, books: Books, message: LogMessage) -> Folded:
-        result = fold(books, message)
-        if isinstance(result, NeedHistory):
-            subject = message.subject
-            history = {
+        def read(wanted: NeedHistory) -> dict[int, LogMessage]:
+            subject = subjects.stored_trades(wanted.stream_id, self._run.partitions)
+            return {
                 m.log_sequence: msgspec.structs.replace(m, subject=subject)
-                for m in self._spool.history(result)
+                for m in self._spool.history(wanted)
             }
-            result = fold(books, message, history)
-        if isinstance(result, NeedHistory):
-            raise InvariantError("history was asked for twice")
-        return result
+
+        return fold_from_memory(books, message, read)
 
     def _print(
         self, message: LogMessage, subject: str, results: list[Folded], concerned: range

@@ -6,9 +6,7 @@ connection.
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -16,8 +14,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import read_range
 from psm.contracts import subjects
-from psm.contracts.errors import ConfigError
-from psm.workers.fold_lines import LineFolder
+from psm.workers.fold_lines import LineFolder, opened
 from psm.workers.log_store import TRADES, log_message
 from psm.workers.validation.run import spooled
 
@@ -34,7 +31,7 @@ def spool_file(path: Path, spool: IO[bytes], *, partitions: int) -> int:
     """
     reader = LineFolder(partitions=partitions)
     count = 0
-    with _opened(path) as lines:
+    with opened(path) as lines:
         for line in lines:
             message = reader.read(line)
             if message is not None:
@@ -64,16 +61,3 @@ async def spool_log(
             reached(batch[-1].sequence, last)
     spool.flush()
     return count
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Iterator[bytes]]:
-    try:
-        with path.open("rb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield iter(unpacked)
-            else:
-                yield iter(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error

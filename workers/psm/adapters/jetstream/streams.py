@@ -29,7 +29,8 @@ MEMBER_TTL_S = 10
 NANOS = 1_000_000_000
 _DAY = 24 * 60 * 60 * NANOS
 _UNLIMITED = -1
-_RECORDED = {"MARKETDATA": 7, "SIGNALS": 30, "ORDERS": 30, "FILLS": 30, "RISK": 30}
+RECORDED = {"MARKETDATA": 7, "SIGNALS": 30, "ORDERS": 30, "FILLS": 30, "RISK": 30}
+"""Streams of what other services publish, below their name in small letters -> days kept."""
 
 
 class LogSettings(Protocol):
@@ -54,7 +55,7 @@ def desired(settings: LogSettings) -> list[dict[str, Any]]:
         _log(settings),
         _updates(settings),
         _snapshots(settings),
-        *(_recorded(settings, name, days) for name, days in _RECORDED.items()),
+        *(_recorded(settings, name, days) for name, days in RECORDED.items()),
         _operations(settings),
         _fleet(settings),
     ]

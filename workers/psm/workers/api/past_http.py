@@ -17,12 +17,11 @@ from psm.workers.api.reads import Answer, MalformedAccountError, ReadName
 from psm.workers.past.account_replay import Selection, Step, replay_account
 from psm.workers.past.places import LogShape
 from psm.workers.past.state import When, past_state
-from psm.workers.past.verify import verify
+from psm.workers.past.verify import is_hash, verify
 
 NDJSON = "application/x-ndjson"
 FOLDS_AT_ONCE = 2
 _SEQUENCE_MAX = 2**63 - 1
-_SHA256_HEX = 64
 
 
 class ParameterError(ValueError):
@@ -62,7 +61,7 @@ class Past:
         given = request.query_params.get("ledger_hash", "")
         if number is None:
             raise ParameterError("sequence is missing: the number of the event to compare after")
-        if len(given) != _SHA256_HEX or not _is_hex(given):
+        if not is_hash(given):
             raise ParameterError("ledger_hash must be the 64 hex digits of a SHA-256")
         async with self._turn:
             answer = await verify(self._nc, self._shape, account_id, number, given)
@@ -150,7 +149,3 @@ async def _lines(first: Step | None, rest: AsyncIterator[Step]) -> AsyncIterator
 def _check(account_id: str) -> None:
     if not is_stream_id(account_id):
         raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}")
-
-
-def _is_hex(text: str) -> bool:
-    return all(digit in "0123456789abcdefABCDEF" for digit in text)

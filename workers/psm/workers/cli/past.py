@@ -22,6 +22,7 @@ from psm.workers.past.explanation import explain_field
 from psm.workers.past.nodes import Node
 from psm.workers.past.places import LogShape, log_shape, read_ledger
 from psm.workers.past.state import When, past_state
+from psm.workers.past.verify import is_hash
 from psm.workers.past.verify import verify as verify_ledger
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def verify(
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Prove that the log still gives the ledger hash that you kept; exit 1 if it does not."""
-    if len(ledger_hash) != 64 or not set(ledger_hash) <= set("0123456789abcdefABCDEF"):
+    if not is_hash(ledger_hash):
         raise ConfigError("--ledger-hash must be the 64 hex digits of a SHA-256")
     answer = _from_log(
         account, lambda nc, shape: verify_ledger(nc, shape, account, sequence, ledger_hash)

@@ -12,10 +12,10 @@ from cyclopts import App, Parameter
 from nats.aio.client import Client
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams import FLEET
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
+from psm.workers.cli.access import broker
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.process import chosen_partitions
 from psm.workers.cli.replayer import Actor, Approval, Replayer
@@ -27,7 +27,6 @@ from psm.workers.recover import updates as updates_recovery
 from psm.workers.recover.log import LogPlan
 from psm.workers.recover.partition import PartitionPlan
 from psm.workers.recover.updates import UpdatesPlan
-from psm.workers.replays.record import recorded
 
 app = App(
     name="recover",
@@ -141,13 +140,7 @@ async def _partition(
             output.note(f"{len(signs)} partitions; nothing was signed off (--dry-run)")
             return
         for sign in signs:
-            async with recorded(
-                nc,
-                msgspec.to_builtins(sign),
-                actor=who.actor,
-                reason=who.reason or "",
-                approved_by=who.approved_by,
-            ):
+            async with who.recorded(nc, msgspec.to_builtins(sign)):
                 await partition_recovery.require_unchanged(nc, pool, sign)
         output.note(
             f"{len(signs)} partitions are signed off. Now start the workers (one that shows "
@@ -165,9 +158,7 @@ async def _updates(settings: Settings, who: Replayer | None, output: Output) -> 
             output.note("nothing was created (--dry-run)")
             return
         what = {"kind": "recover updates", **msgspec.to_builtins(plan)}
-        async with recorded(
-            nc, what, actor=who.actor, reason=who.reason or "", approved_by=who.approved_by
-        ):
+        async with who.recorded(nc, what):
             await updates_recovery.create(nc, settings, plan)
         output.note(f"{PSM} begins at {plan.first_sequence}; now run `psm recover partition all`")
 
@@ -196,9 +187,7 @@ async def _append(
     nc: Client, pool: postgres.Pool, plan: LogPlan, who: Replayer, output: Output
 ) -> None:
     what = {"kind": "recover log", "source": "archive", **msgspec.to_builtins(plan)}
-    async with recorded(
-        nc, what, actor=who.actor, reason=who.reason or "", approved_by=who.approved_by
-    ) as run:
+    async with who.recorded(nc, what) as run:
         with output.progress("append", plan.messages) as bar:
             run.result_hash = await log_recovery.append(nc, pool, plan, bar.advance)
     output.note(
@@ -214,8 +203,7 @@ def _row(plan: PartitionPlan) -> dict[str, object]:
 
 @asynccontextmanager
 async def _servers(settings: Settings) -> AsyncIterator[tuple[Client, postgres.Pool]]:
-    nc = await connect(name="psm-recover", **settings.nats_options())
-    try:
+    async with broker(settings, "psm-recover") as nc:
         pool = await postgres.open_pool(
             settings.require_postgres_dsn(),
             name="psm-recover",
@@ -226,5 +214,3 @@ async def _servers(settings: Settings) -> AsyncIterator[tuple[Client, postgres.P
             yield nc, pool
         finally:
             pool.terminate()
-    finally:
-        await nc.close()

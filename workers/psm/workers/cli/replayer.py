@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,8 +49,12 @@ class Replayer:
             with ReplayMode(process=True):
                 yield Run("unrecorded")
             return
-        async with recorded(
-            nc, what, actor=self.actor, reason=self.reason, approved_by=self.approved_by
-        ) as run:
+        async with self.recorded(nc, what) as run:
             with ReplayMode(process=True):
                 yield run
+
+    def recorded(self, nc: Client, what: Mapping[str, Any]) -> AbstractAsyncContextManager[Run]:
+        """Record what is done in the block, in this person's name."""
+        return recorded(
+            nc, what, actor=self.actor, reason=self.reason or "", approved_by=self.approved_by
+        )

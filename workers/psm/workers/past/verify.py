@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import structlog
 from nats.aio.client import Client
@@ -9,6 +11,7 @@ from nats.aio.client import Client
 from psm.workers.past.places import LogShape, read_ledger
 
 _log = structlog.get_logger(__name__)
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,11 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     given: str
     ledger_hash: str
     chain_hash: str
+
+
+def is_hash(text: str) -> bool:
+    """Return whether a text can be a hash: the 64 hex digits of a SHA-256, in either case."""
+    return _HASH.fullmatch(text) is not None
 
 
 async def verify(

@@ -31,6 +31,7 @@ from psm.adapters.jetstream import (
     stream_info,
 )
 from psm.adapters.jetstream.streams import OPS
+from psm.contracts import envelope
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
 from psm.domain.books import RULES_VERSION
 
@@ -97,7 +98,7 @@ class Run:
 
 def chain_next(previous: str, data: bytes) -> str:
     """Return the chain hash behind a record."""
-    return hashlib.sha256(bytes.fromhex(previous) + hashlib.sha256(data).digest()).hexdigest()
+    return envelope.chain_next(bytes.fromhex(previous), envelope.event_hash(data)).hex()
 
 
 def default_actor() -> str:

@@ -16,22 +16,18 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
+from psm.adapters.jetstream.streams import PSM, RECORDED, TRADES
 from psm.contracts.errors import ConfigError
 from psm.domain.publish import log_time
 from psm.workers.times import is_later
 
 STREAM_OF = {
-    "trades": "TRADES",
-    "marks": "TRADES",
-    "instruments": "TRADES",
-    "control": "TRADES",
-    "psm": "PSM",
-    "marketdata": "MARKETDATA",
-    "signals": "SIGNALS",
-    "orders": "ORDERS",
-    "fills": "FILLS",
-    "risk": "RISK",
+    **dict.fromkeys(("trades", "marks", "instruments", "control"), TRADES),
+    "psm": PSM,
+    **{name.lower(): name for name in RECORDED},
 }
+"""First token of a subject -> the stream that keeps it."""
+
 TARGET_HEAD = "replay."
 _FLUSH_EVERY = 200
 _LATE_S = 0.001

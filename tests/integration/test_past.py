@@ -7,7 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.support.events import deposit, fee, mark, trade
+from tests.support.events import (
+    deposit,
+    dismissed,
+    fee,
+    mark,
+    retried,
+    trade,
+    unknown,
+    voided,
+)
 from tests.support.market import Market
 from tests.support.views import Views, views_of
 from tests.support.workbench import Bench, open_bench
@@ -15,6 +24,7 @@ from tests.support.workbench import Bench, open_bench
 from psm.contracts.codec import decode_untyped
 from psm.workers.past.places import LogShape, NoSuchPlaceError, UnknownStreamError, read_ledger
 from psm.workers.past.state import PastState, When, past_state
+from psm.workers.past.verify import verify
 
 PARTITIONS = 2
 TERMINAL = ("filled", "cancelled", "rejected", "expired")
@@ -116,6 +126,32 @@ async def test_number_that_a_gap_released_has_a_state_of_its_own(bench: Bench) -
         assert past.state["cash"] == {"USDT": cash}
         if number > 1:
             assert_same(past, views_at(updates, number))
+
+
+async def test_repairs_do_not_shift_the_numbers(bench: Bench) -> None:
+    """A void fills many numbers with one place; a retry in vain takes no number at all."""
+    repairs = (unknown(2), deposit(3, "10"), retried(), dismissed(2), voided(4, 6))
+    await bench.publish(deposit(1, "100"), *repairs, trade(7, "buy", "1", "20"), deposit(8, "1"))
+    updates = await published(bench, "acc_001")
+    ledger = await read_ledger(bench.nc, shape(bench), "acc_001")
+    assert [place.sequence_number for place in ledger.places] == [1, 1, 2, 3, 6, 7, 8]
+    assert [place.event_type for place in ledger.places[:2]] == ["CashDeposited", "StreamRetried"]
+    assert ledger.last_number == 8
+    expected = {1: (1, "100"), 2: (2, "100"), 3: (3, "110"), 4: (6, "110"), 6: (6, "110")}
+    for number, (stands_at, cash) in {**expected, 7: (7, "110"), 8: (8, "111")}.items():
+        when = When(sequence=number)
+        past = await past_state(bench.nc, shape(bench), "acc_001", when, ledger=ledger)
+        assert (past.state["sequence_number"], past.state["cash"]["USDT"]) == (stands_at, cash)
+        if number > 1:
+            assert_same(past, views_at(updates, stands_at))
+    with pytest.raises(NoSuchPlaceError, match="its last one is 8"):
+        ledger.place(9)
+    for place in ledger.places:
+        kept = place.state["ledger_hash"]
+        number = place.sequence_number
+        assert (await verify(bench.nc, shape(bench), "acc_001", number, kept)).agrees
+    other = ledger.place(8).state["ledger_hash"]
+    assert not (await verify(bench.nc, shape(bench), "acc_001", 7, other)).agrees
 
 
 async def test_time_selects_by_the_events_or_by_the_log(bench: Bench) -> None:

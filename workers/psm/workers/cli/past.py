@@ -64,7 +64,7 @@ def diff(
         ledger = await read_ledger(nc, shape, account)
         states = []
         for text in (before, after):
-            when = _moment(text, len(ledger.places), log_time=log_time)
+            when = _moment(text, ledger.last_number, log_time=log_time)
             states.append((await past_state(nc, shape, account, when, ledger=ledger)).state)
         return [msgspec.to_builtins(found) for found in differences(*states)]
 

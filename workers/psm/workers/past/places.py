@@ -6,6 +6,7 @@ time this takes depends on the account, not on the length of the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 import msgspec
@@ -56,7 +57,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """One number of the stream.
 
     Attributes:
-        sequence_number: the place.
+        sequence_number: the place; the last one of those that `SequenceVoided` filled together.
         event_id: of the event that took it, or of the operator's that voided it.
         log_sequence: of the message that carries the event.
         folded_at: log sequence of the message that was folded; later where the event waited.
@@ -84,7 +85,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         stream_id: whose.
-        places: by ascending sequence number; the numbers from 1 without a hole.
+        places: by ascending sequence number. Numbers that were voided together have one place, and
+            an operator's event that took no number, such as one that was refused, has a place
+            beside that of the number it came behind.
         symbols: whose marks its valuation ever depended on, rates included; ascending.
         last: log sequence up to which the log was read.
     """
@@ -94,17 +97,42 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...]
     last: int
 
-    def place(self, number: int) -> Place:
-        """Return a place.
+    @property
+    def last_number(self) -> int:
+        """The number that the stream has come to."""
+        return self.places[-1].sequence_number
+
+    def places_of(self, number: int) -> list[Place]:
+        """Return the places after which the stream stood at a number; those of its void's end.
 
         Raises:
             NoSuchPlaceError: the stream has not come that far.
         """
-        if not 1 <= number <= len(self.places):
+        if not 1 <= number <= self.last_number:
             raise NoSuchPlaceError(
-                f"{self.stream_id} has no event {number}: its last one is {len(self.places)}"
+                f"{self.stream_id} has no event {number}: its last one is {self.last_number}"
             )
-        return self.places[number - 1]
+        first = bisect_left(self.places, number, key=_number)
+        end = bisect_right(self.places, self.places[first].sequence_number, lo=first, key=_number)
+        return self.places[first:end]
+
+    def place(self, number: int) -> Place:
+        """Return the last place of a number: all that was known before the next number.
+
+        Raises:
+            NoSuchPlaceError: the stream has not come that far.
+        """
+        return self.places_of(number)[-1]
+
+    def following(self, place: Place) -> Place | None:
+        """Return the place behind one of these places."""
+        index = bisect_left(self.places, place.sequence_number, key=_number)
+        following = self.places.index(place, index) + 1
+        return self.places[following] if following < len(self.places) else None
+
+
+def _number(place: Place) -> int:
+    return place.sequence_number
 
 
 async def read_ledger(

@@ -140,8 +140,8 @@ async def past_books(
 
 
 def _is_released_with_next(ledger: Ledger, place: Place) -> bool:
-    following = ledger.places[place.sequence_number : place.sequence_number + 1]
-    return bool(following) and following[0].folded_at == place.folded_at
+    following = ledger.following(place)
+    return following is not None and following.folded_at == place.folded_at
 
 
 async def _books_at(
@@ -152,12 +152,12 @@ async def _books_at(
     when: When,
     progress: Progress | None,
 ) -> tuple[Books, Replayed]:
-    following = ledger.places[place.sequence_number : place.sequence_number + 1]
+    following = ledger.following(place)
     end, until = ledger.last, when.at
     if when.sequence is not None:
         end, until = place.folded_at, None
     elif following and not when.log_time:
-        end, until = following[0].folded_at - 1, None
+        end, until = following.folded_at - 1, None
     books = shape.books()
     return books, await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
 
@@ -234,7 +234,7 @@ def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:
     for update in folded.result.updates:
         if update.kind == "state.updated":
             payload: dict[str, Any] = decode_untyped(update.data)["payload"]
-            if payload["sequence_number"] == place.sequence_number:
+            if payload["chain_hash"] == place.state["chain_hash"]:
                 return payload
     raise InvariantError(f"log sequence {place.folded_at}: nothing announced its place")
 
@@ -257,7 +257,7 @@ def _between(before: PastState, released: Replayed) -> PastState:
             margin = figures
         elif update.kind == "state.updated":
             state.update(payload)
-            if payload["sequence_number"] == before.place.sequence_number:
+            if payload["chain_hash"] == before.place.state["chain_hash"]:
                 break
     state["orders"] = {name: o for name, o in orders.items() if o["status"] not in TERMINAL}
     return PastState(place=before.place, state=state, margin=margin, orders=orders)

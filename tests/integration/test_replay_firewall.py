@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 from nats.aio.client import Client
+from tests.support.broker import compose_broker, connect_as
 from tests.support.log import LogSize, deposit
 from tests.support.servers import server_folder
 
 from psm.adapters import postgres
-from psm.adapters.embedded.nats import _binary
-from psm.adapters.jetstream import ConnectionCounters, OrderedReader, connect, get, stream_info
+from psm.adapters.jetstream import ConnectionCounters, OrderedReader, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import TransientError
 from psm.contracts.publisher import Publisher
 from psm.contracts.replay import ReplayMode
 
-CONFIG = Path(__file__).parents[2] / "deploy" / "nats.conf"
 STREAMS = ("TRADES", "PSM", "SNAPSHOTS", "MARKETDATA", "SIGNALS", "ORDERS", "FILLS", "RISK")
 FORBIDDEN = (
     "trades.acc",
@@ -52,32 +49,10 @@ FORBIDDEN = (
 
 @pytest.fixture
 async def broker() -> AsyncIterator[str]:
-    """The broker of compose.yaml, its data elsewhere and without monitoring."""
+    """The broker of compose.yaml."""
     with server_folder("nats") as folder:
-        text = CONFIG.read_text().replace("/data", str(folder / "data"))
-        config = folder / "nats.conf"
-        config.write_text(text.replace('http: "0.0.0.0:8222"', ""))
-        ports = folder / "ports"
-        ports.mkdir()
-        process = subprocess.Popen(
-            [_binary(), "-c", config, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", ports],
-            env={**os.environ, "NATS_PASSWORD": "all", "NATS_REPLAY_PASSWORD": "none"},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield await _address(ports)
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
-
-
-async def _address(ports: Path) -> str:
-    for _ in range(400):
-        for file in ports.glob("*.ports"):
-            if file.stat().st_size:
-                return str(json.loads(file.read_text())["nats"][0])
-        await asyncio.sleep(0.05)
-    raise AssertionError("the server did not start")
+        async with compose_broker(folder) as url:
+            yield url
 
 
 async def sizes(nc: Client) -> dict[str, tuple[int, int]]:
@@ -99,16 +74,9 @@ async def _refused(counters: ConnectionCounters, count: int, subject: str) -> No
 
 async def test_replay_user_reads_everything_and_publishes_nothing(broker: str) -> None:
     """Every write that would have an effect is refused by the broker; the streams stay."""
-    owner = await connect(broker, name="owner", user="psm", password="all")
+    owner = await connect_as("admin", broker)
     counters = ConnectionCounters()
-    replay = await connect(
-        broker,
-        name="replay",
-        user="replay",
-        password="none",
-        inbox_prefix="_INBOX.replay",
-        counters=counters,
-    )
+    replay = await connect_as("replay", broker, counters)
     try:
         await apply(owner, LogSize())
         await Publisher(owner).append(deposit("acc"))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import nats
 import pytest
 import yaml
 from tests.k8s.tools import ROOT
+from tests.support.broker import DEPLOY, compose_broker, connect_as
 
+from psm.adapters.jetstream.roles import ROLES, render_config, render_table, role
+from psm.projections.roles import LOGINS, login_of
 from psm.workers.cli import build
 from psm.workers.config import load_settings
 
@@ -55,7 +54,9 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
         "projector",
         "archive",
         "api",
+        "operator",
     }
+    assert services["operator"]["profiles"] == ["tools"]  # not started, but run when asked
     assert services["nats"]["image"].startswith("nats:2.15")
     assert services["postgres"]["image"].startswith("postgres:18")
     # PostgreSQL 18 images keep their data one level higher than older ones.
@@ -86,7 +87,8 @@ def test_processes_wait_for_what_they_need(services: dict[str, dict[str, Any]]) 
             assert condition == {"condition": wanted}, name
             assert one_shot or "healthcheck" in services[needed]
     assert set(services["projector"]["depends_on"]) == {"streams", "migrate"}
-    assert set(services["worker-a"]["depends_on"]) == {"streams"}
+    # A worker compares the log with the heads in PostgreSQL.
+    assert set(services["worker-a"]["depends_on"]) == {"streams", "migrate"}
 
 
 def test_health_checks_ask_the_right_port(services: dict[str, dict[str, Any]]) -> None:
@@ -116,39 +118,54 @@ def test_passwords_can_be_replaced() -> None:
     """Every password is a variable with a development default."""
     text = (ROOT / "compose.yaml").read_text()
     assert "psm-dev" in text
-    assert re.sub(r"\$\{(NATS|POSTGRES)_PASSWORD:-psm-dev\}", "", text).count("psm-dev") == 0
+    settings = text[text.index("\nname:") :]
+    assert "psm-dev" not in re.sub(
+        r"\$\{(NATS|POSTGRES)_([A-Z]+_)?PASSWORD:-psm-dev\}", "", settings
+    )
 
 
 async def test_broker_configuration_works(tmp_path: Path) -> None:
     """The real server takes nats.conf: syncs always, wants the password, hides the entrance."""
-    server = Path(sys.executable).with_name("nats-server")
-    text = (ROOT / "deploy" / "nats.conf").read_text()
-    assert "sync_interval: always" in text
-    config = tmp_path / "nats.conf"
-    config.write_text(
-        text.replace("/data", str(tmp_path / "data")).replace('http: "0.0.0.0:8222"', "")
-    )
-    ports = tmp_path / "ports"
-    ports.mkdir()
-    process = subprocess.Popen(
-        [server, "-c", config, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", ports],
-        env={**os.environ, "NATS_PASSWORD": "secret-1", "NATS_REPLAY_PASSWORD": "secret-2"},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = await _url(ports)
+    assert "sync_interval: always" in (DEPLOY / "nats.conf").read_text()
+    async with compose_broker(tmp_path) as url:
         assert b"Authorization Violation" in await _without_password(url)
-        client = await nats.connect(url, user="psm", password="secret-1")
-        everything = await client.subscribe(">")
-        await client.publish("_psm.position.updated.1.acc_001", b"early")
-        await client.publish("psm.position.updated", b"committed")
-        assert (await everything.next_msg(timeout=5)).data == b"committed"
+        client = await connect_as("admin", url)
         account = await client.jetstream().account_info()
         assert account.limits is not None
         await client.close()
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+
+
+def test_users_of_the_broker_are_those_of_the_code() -> None:
+    """nats-users.conf and the table in the documentation are what `psm config` prints today."""
+    assert (DEPLOY / "nats-users.conf").read_text() == render_config()
+    assert render_table() in (ROOT / "docs" / "security.md").read_text()
+
+
+def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) -> None:
+    """NATS knows the user and the inbox; nobody but the migration has the owner's password."""
+    users = {}
+    for name, service in ours(services).items():
+        env = service["environment"]
+        users[name] = (env.get("PSM_NATS_USER"), urlsplit(env.get("POSTGRES_DSN", "")).username)
+        if "NATS_URL" in env:
+            user = role(env["PSM_NATS_USER"])
+            assert env["PSM_NATS_INBOX_PREFIX"] == user.inbox_prefix
+            assert user.password_variable in services["nats"]["environment"]
+    assert users == {
+        "streams": ("streams", None),
+        "migrate": (None, "psm"),
+        "worker-a": ("worker", "psm_worker"),
+        "worker-b": ("worker", "psm_worker"),
+        "projector": ("projector", "psm_projector"),
+        "archive": ("archiver", "psm_archiver"),
+        "api": ("ingest", "psm_api"),
+        "operator": ("operator", "psm_operator"),
+    }
+    given = services["migrate"]["environment"]
+    for part in LOGINS:
+        login = login_of(part, given[f"POSTGRES_{part.upper()}_DSN"])
+        assert login.user == f"psm_{part}"
+    assert set(services["nats"]["environment"]) == {one.password_variable for one in ROLES}
 
 
 async def _without_password(url: str) -> bytes:
@@ -159,15 +176,6 @@ async def _without_password(url: str) -> bytes:
     writer.close()
     await writer.wait_closed()
     return answer
-
-
-async def _url(folder: Path) -> str:
-    for _ in range(200):
-        for file in folder.glob("*.ports"):
-            if file.stat().st_size:
-                return str(json.loads(file.read_text())["nats"][0])
-        await asyncio.sleep(0.05)
-    raise AssertionError("the server did not start")
 
 
 def test_image_runs_without_root() -> None:

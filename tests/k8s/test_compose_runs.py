@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,11 +15,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import nats
 import pytest
 import yaml
+from nats.aio.client import Client
 from tests.k8s.tools import ROOT
+from tests.support.broker import compose_broker
+
+from psm.adapters.jetstream.roles import ROLES, role
 
 PASSWORD = "psm-dev"
 STARTED = ("worker-a", "worker-b", "projector", "archive", "api")
@@ -37,27 +43,42 @@ class Rehearsal:
     """Runs compose's services as processes; hosts become loopback ports."""
 
     def __init__(self, nats_url: str, postgres_dsn: str) -> None:
-        text = (ROOT / "compose.yaml").read_text().replace("${NATS_PASSWORD:-psm-dev}", PASSWORD)
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "compose.yaml").read_text())
         self.services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
         self._ports = {name: str(_free_port()) for name in STARTED}
-        self._addresses = {"NATS_URL": nats_url, "POSTGRES_DSN": postgres_dsn}
+        self._nats_url, self._owner_dsn = nats_url, postgres_dsn
 
     def env(self, name: str) -> dict[str, str]:
         env = {k: str(v) for k, v in self.services[name]["environment"].items()}
-        env |= {k: v for k, v in self._addresses.items() if k in env}
+        env |= {k: self._there(v) for k, v in env.items() if k.endswith("_DSN")}
+        env |= {"NATS_URL": self._nats_url} if "NATS_URL" in env else {}
         env |= {k: "127.0.0.1" for k in env if k.endswith("_HOST")}
         env |= {k: self._ports[name] for k in env if k.endswith("_PORT")}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSM_", "POSTGRES_"))}
         return clean | env
 
-    def command(self, name: str) -> list[str]:
-        return [sys.executable, "-m", "psm.workers.cli", *self.services[name]["command"]]
+    def _there(self, dsn: str) -> str:
+        """The address with the server of the test; the owner's password is that server's, too."""
+        server, user = urlsplit(self._owner_dsn), urlsplit(dsn)
+        if user.username == "psm":
+            return self._owner_dsn
+        where = f"{user.username}:{user.password}@{server.hostname}:{server.port}"
+        return urlunsplit(server._replace(netloc=where))
 
-    def once(self, name: str) -> None:
+    def command(self, name: str, *other: str) -> list[str]:
+        arguments = other or self.services[name]["command"]
+        return [sys.executable, "-m", "psm.workers.cli", *arguments]
+
+    def once(self, name: str, *other: str) -> str:
         done = subprocess.run(
-            self.command(name), env=self.env(name), capture_output=True, check=False, timeout=60
+            self.command(name, *other),
+            env=self.env(name),
+            capture_output=True,
+            check=False,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
 
     @contextmanager
     def running(self, name: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -91,20 +112,11 @@ class Rehearsal:
 
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[str]:
-    """A server with deploy/nats.conf, its data elsewhere and no monitoring port."""
-    text = (ROOT / "deploy" / "nats.conf").read_text().replace("/data", str(tmp_path / "data"))
-    config = tmp_path / "nats.conf"
-    config.write_text(text.replace('http: "0.0.0.0:8222"', ""))
-    port = _free_port()
-    server = Path(sys.executable).with_name("nats-server")
-    process = subprocess.Popen(
-        [server, "-c", config, "-a", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "NATS_PASSWORD": PASSWORD, "NATS_REPLAY_PASSWORD": PASSWORD},
-        stderr=subprocess.DEVNULL,
-    )
-    yield f"nats://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(timeout=10)
+    """The broker of compose, every password the default one."""
+    (tmp_path / "nats").mkdir()
+    passwords = {one.password_variable: PASSWORD for one in ROLES}
+    async with compose_broker(tmp_path / "nats", passwords) as url:
+        yield url
 
 
 async def test_services_of_compose_book_an_event(
@@ -114,18 +126,32 @@ async def test_services_of_compose_book_an_event(
     rehearsal = Rehearsal(broker, empty_postgres_dsn)
     rehearsal.once("streams")
     rehearsal.once("migrate")
+    rehearsal.once("migrate")  # as at every start
     with ExitStack() as stack:
         for name in STARTED:
             stack.enter_context(rehearsal.running(name, tmp_path / f"{name}.log"))
         await asyncio.gather(*map(rehearsal.healthy, STARTED))
-        client = await nats.connect(broker, user="psm", password=PASSWORD)
-        updates = await client.subscribe("psm.position.updated")
-        await client.jetstream().publish("trades.acc_001", json.dumps(EVENT).encode())
+        reader = await _client(broker, "reader")
+        updates = await reader.subscribe("psm.position.updated")
+        await reader.flush()
+        publisher = await _client(broker, "publisher")
+        await publisher.jetstream().publish("trades.acc_001", json.dumps(EVENT).encode())
         update = json.loads((await updates.next_msg(timeout=10)).data)
-        await client.close()
+        await publisher.close()
+        await reader.close()
         state = await asyncio.to_thread(rehearsal.get, "/psm/state/acc_001?min_sequence=1")
+        fleet = await asyncio.to_thread(rehearsal.once, "operator", "fleet", "-o", "json")
     assert update["payload"]["size"] == state["positions"]["BTC-PERP"]["size"] == "0.5"
     assert update["payload"]["chain_hash"] == state["chain_hash"]
+    assert json.loads(fleet)
+    for name in STARTED:
+        assert "nats.permission_refused" not in (tmp_path / f"{name}.log").read_text()
+
+
+async def _client(url: str, user: str) -> Client:
+    return await nats.connect(
+        url, user=user, password=PASSWORD, inbox_prefix=role(user).inbox_prefix
+    )
 
 
 def _free_port() -> int:

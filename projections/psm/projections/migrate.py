@@ -98,7 +98,7 @@ async def migrate(
         TransientError: PostgreSQL is away, or another migrator holds the lock too long.
     """
     wanted = packaged() if migrations is None else migrations
-    async with _connection(dsn) as connection:
+    async with connected(dsn) as connection:
         if dry_run:
             return _pending(wanted, await _applied(connection))
         async with _turn(connection):
@@ -110,14 +110,6 @@ async def migrate(
             return names
 
 
-def roles_sql() -> str:
-    """Return the statements that make the roles of the event archive; the schema's owner runs them.
-
-    No migration does: the right to create roles is the cluster's, not the database's.
-    """
-    return (files(__package__) / "roles.sql").read_text("utf-8")
-
-
 async def status(
     dsn: str, *, migrations: Sequence[Migration] | None = None
 ) -> list[MigrationStatus]:
@@ -127,7 +119,7 @@ async def status(
         TransientError: PostgreSQL is away.
     """
     wanted = {m.name: m for m in (packaged() if migrations is None else migrations)}
-    async with _connection(dsn) as connection:
+    async with connected(dsn) as connection:
         applied = await _applied(connection)
     result = []
     for name in sorted(wanted.keys() | applied.keys()):
@@ -195,7 +187,13 @@ async def _turn(connection: Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[Connection]:
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """Yield a connection; its errors are ours.
+
+    Raises:
+        ConfigError: PostgreSQL refuses us.
+        TransientError: it is away.
+    """
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:

@@ -1,20 +1,43 @@
--- Roles for the event archive, to be run by the owner of the schema after `psm migrate up`:
+-- Roles of the database, one per kind of access, to be run by the owner of the schema after the
+-- migrations. `psm migrate up --roles` does it and makes logins, too; by hand:
 --
 --   psm migrate roles | psql "$POSTGRES_DSN"
---   GRANT psm_archive_writer TO archiver;    -- the login role of `psm archive`
---   GRANT psm_archive_reader TO auditor;     -- login roles of `psm serve`, `psm explain`, people
+--   GRANT psm_views_writer TO projector;     -- the login role of `psm projector`
+--   GRANT psm_archive_writer TO archiver;    -- of `psm archive`
+--   GRANT psm_heads_reader TO worker;        -- of `psm worker`
+--   GRANT psm_views_reader, psm_archive_reader TO api;    -- of `psm serve`, of people
 --
 -- Nobody but the owner may change or delete an archived event, and the triggers refuse even that.
+-- Nobody but the owner may make, alter or drop anything; `psm views rebuild` does, and needs it.
 DO $$
+DECLARE
+    name text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'psm_archive_writer') THEN
-        CREATE ROLE psm_archive_writer NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'psm_archive_reader') THEN
-        CREATE ROLE psm_archive_reader NOLOGIN;
-    END IF;
+    FOREACH name IN ARRAY ARRAY[
+        'psm_views_writer', 'psm_views_reader', 'psm_heads_reader',
+        'psm_archive_writer', 'psm_archive_reader'
+    ] LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- roles are the cluster's: another database's owner was faster
+        END;
+    END LOOP;
 END
 $$;
+
+REVOKE ALL ON balances_view, positions_view, margin_view, orders_view, projection_checkpoints,
+    chain_heads, log_heads
+    FROM PUBLIC, psm_views_writer, psm_views_reader, psm_heads_reader;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON balances_view, positions_view, margin_view, orders_view
+    TO psm_views_writer;
+GRANT SELECT, INSERT, UPDATE ON projection_checkpoints, chain_heads, log_heads TO psm_views_writer;
+GRANT SELECT ON balances_view, positions_view, margin_view, orders_view, projection_checkpoints
+    TO psm_views_reader;
+GRANT SELECT ON chain_heads, log_heads TO psm_heads_reader;
 
 REVOKE ALL ON events, event_chain, event_refusals, event_keys, archive_incidents,
     archive_checkpoints, archive_head, archived_events

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from cyclopts import App
+from cyclopts import App, Parameter
 
+from psm.adapters.jetstream import roles
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import settings_with_sources
 from psm.workers.settings import About, about, written
@@ -88,6 +89,20 @@ def docs() -> None:
 def schema() -> None:
     """Print the JSON Schema of the settings by variable, as the Helm chart uses it."""
     print(msgspec.json.format(msgspec.json.encode(settings_schema()), indent=2).decode())
+
+
+@app.command
+def nats_users(
+    *,
+    table: Annotated[
+        bool, Parameter(name="--table", negative="", help="As a Markdown table, to read.")
+    ] = False,
+) -> None:
+    """Print the NATS users of PSM and what each may do, to be included by a server's nats.conf.
+
+    Their passwords are variables of the server's environment, such as NATS_WORKER_PASSWORD.
+    """
+    print(roles.render_table() if table else roles.render_config(), end="")
 
 
 def settings_schema() -> dict[str, Any]:

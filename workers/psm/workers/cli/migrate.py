@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 
+from psm.contracts.errors import ConfigError
 from psm.projections import migrate
+from psm.projections.roles import LOGINS, Login, apply_roles, login_of, roles_sql
 from psm.workers.cli.output import DEFAULT_OUTPUT, Output
 from psm.workers.config import load_settings
 
@@ -22,15 +26,30 @@ def up(
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative="", help="Only say what would be applied.")
     ] = False,
+    roles: Annotated[
+        bool, Parameter(name="--roles", negative="", help="Make the roles and logins, too.")
+    ] = False,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Apply the migrations that are missing; safe to run any number of times, also at once."""
+    """Apply the migrations that are missing; safe to run any number of times, also at once.
+
+    With --roles every part of PSM gets a role that may do what it must (see `psm migrate roles`).
+    A login is made, or given its password, for each of POSTGRES_WORKER_DSN, POSTGRES_PROJECTOR_DSN,
+    POSTGRES_ARCHIVER_DSN, POSTGRES_API_DSN and POSTGRES_OPERATOR_DSN that is set, as a variable or
+    as a file named by the variable with _FILE: the very address that the part will use.
+    """
     dsn = load_settings().require_postgres_dsn()
+    logins = _logins() if roles else {}
     names = asyncio.run(migrate.migrate(dsn, dry_run=dry_run))
     state = "pending" if dry_run else "applied"
     output.rows(({"migration": name, "state": state} for name in names), ("migration", "state"))
     if not names:
         output.note("the schema is up to date")
+    if roles:
+        if not dry_run:
+            asyncio.run(apply_roles(dsn, logins))
+        made = ", ".join(f"{login.user} ({part})" for part, login in logins.items())
+        output.note(f"roles {'to be made' if dry_run else 'made'}; logins: {made or 'none given'}")
     return 0
 
 
@@ -45,5 +64,21 @@ def status(*, output: Output = DEFAULT_OUTPUT) -> int:
 
 @app.command
 def roles() -> None:
-    """Print the SQL that makes roles which may add to the event archive, or read it."""
-    sys.stdout.write(migrate.roles_sql())
+    """Print the SQL that makes the roles: who may write or read the views and the archive."""
+    sys.stdout.write(roles_sql())
+
+
+def _logins() -> dict[str, Login]:
+    """Return the logins that the environment asks for, by part."""
+    found: dict[str, Login] = {}
+    for part in LOGINS:
+        variable = f"POSTGRES_{part.upper()}_DSN"
+        dsn = os.environ.get(variable, "")
+        if file := os.environ.get(f"{variable}_FILE"):
+            try:
+                dsn = Path(file).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{variable}_FILE: {file} cannot be read") from error
+        if dsn:
+            found[part] = login_of(part, dsn)
+    return found

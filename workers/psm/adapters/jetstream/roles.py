@@ -1,0 +1,285 @@
+"""Who may do what on the broker: one NATS user per part of PSM and per kind of client.
+
+This table is the only one. `psm config nats-users` renders it for a NATS server, as
+deploy/nats-users.conf, and for docs/security.md; the chart and compose.yaml name its users.
+
+Every user has an inbox prefix of its own, so that nobody reads another one's answers. Whoever may
+make consumers could let the broker deliver stored messages to any core subscriber: permissions do
+not see a push consumer's subject. So clients that are not PSM's have none of that; they read single
+messages, and consumers that an operator made.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from psm.adapters.jetstream.streams import FLEET, OPS, PSM, RECORDED, SNAPSHOTS, TRADES
+
+_API = "$JS.API"
+_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET)
+_UPDATES = ("psm.>",)
+_READ_REQUESTS = ("psm.get.>",)
+_ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """One NATS user.
+
+    Attributes:
+        name: of the user; its inbox prefix is `_INBOX.<name>`, and the configuration takes its
+            password from the variable `NATS_<NAME>_PASSWORD`.
+        about: what it is for.
+        publish: subjects beside the JetStream API.
+        subscribe: subjects beside its inbox.
+        unheard: subjects that `subscribe` would match, and must not.
+        scans: streams it reads with consumers that it makes, and by single messages.
+        gets: streams it reads by single messages only.
+        follows: streams of which it reads consumers that somebody else made.
+        makes: streams it may create and strengthen.
+        api: more operations of the JetStream API, below `$JS.API`.
+        answers: whether it may answer requests.
+    """
+
+    name: str
+    about: str
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
+    scans: tuple[str, ...] = ()
+    gets: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    api: tuple[str, ...] = ()
+    answers: bool = False
+
+    @property
+    def inbox_prefix(self) -> str:
+        """Prefix of the subjects at which it gets answers."""
+        return f"_INBOX.{self.name}"
+
+    @property
+    def password_variable(self) -> str:
+        """Environment variable of the broker that holds its password."""
+        return f"NATS_{self.name.upper()}_PASSWORD"
+
+    def may_publish(self) -> list[str]:
+        """Return every subject it may publish to, the JetStream API's included."""
+        operations = [
+            *(f"STREAM.INFO.{stream}" for stream in self.scans),
+            *(f"STREAM.MSG.GET.{stream}" for stream in (*self.scans, *self.gets)),
+            *(f"DIRECT.GET.{stream}{more}" for stream in self.gets for more in ("", ".>")),
+            *(
+                f"CONSUMER.{operation}.{stream}.*"
+                for stream in self.scans
+                for operation in ("CREATE", "MSG.NEXT", "DELETE")
+            ),
+            *(
+                f"CONSUMER.{operation}.{stream}.*"
+                for stream in self.follows
+                for operation in ("INFO", "MSG.NEXT")
+            ),
+            *(f"STREAM.{verb}.{name}" for name in self.makes for verb in ("CREATE", "UPDATE")),
+            *self.api,
+        ]
+        acknowledgements = [f"$JS.ACK.{stream}.>" for stream in self.follows]
+        return [*self.publish, *(f"{_API}.{name}" for name in operations), *acknowledgements]
+
+    def may_subscribe(self) -> list[str]:
+        """Return every subject it may subscribe to, its inbox included."""
+        return [f"{self.inbox_prefix}.>", *self.subscribe]
+
+
+_SERVE = Role(
+    name="api",
+    about="`psm serve`: reads over HTTP and NATS, the past",
+    subscribe=("psm.get.*", "$SRV.>"),
+    scans=(TRADES, PSM, SNAPSHOTS),
+    answers=True,
+)
+
+ROLES: tuple[Role, ...] = (
+    Role(
+        name="worker",
+        about="`psm worker`: folds the log, commits updates, saves snapshots",
+        publish=("_psm.>", "snapshots.>", "$KV.psm-fleet.*", "_psmfleet.>"),
+        subscribe=("_psmfleet.>",),
+        scans=(TRADES, PSM, SNAPSHOTS, OPS),
+        api=("STREAM.INFO.*", f"DIRECT.GET.{FLEET}"),
+        answers=True,
+    ),
+    Role(
+        name="projector",
+        about="`psm projector`: reads updates into the views",
+        scans=(PSM,),
+    ),
+    Role(
+        name="archiver",
+        about="`psm archive`: reads the log and the recorded streams into the archive",
+        scans=(TRADES, *RECORDED, PSM),
+    ),
+    Role(
+        name="marks",
+        about="`psm marks`: samples ticks into marks",
+        publish=("marks.*",),
+        scans=("MARKETDATA", TRADES),
+        api=("STREAM.INFO.*", f"DIRECT.GET.{TRADES}"),
+    ),
+    _SERVE,
+    Role(
+        name="ingest",
+        about="`psm serve --ingest`: the same, and `POST /psm/events`",
+        publish=("trades.*", "marks.*", "instruments.*"),
+        subscribe=_SERVE.subscribe,
+        scans=_SERVE.scans,
+        api=(f"DIRECT.GET.{TRADES}",),
+        answers=True,
+    ),
+    Role(
+        name="streams",
+        about="`psm streams apply`: creates and strengthens the streams",
+        makes=_EVERY_STREAM,
+        api=("STREAM.INFO.*",),
+    ),
+    Role(
+        name="operator",
+        about="people: `fleet`, `dlq`, `audit`, `replay`, `views`, `recover partition` and the "
+        "other commands, the `nats` command line; consumers for readers",
+        publish=("trades.*", "control.*", "ops.*", "replay.>", "psm.get.*", "$SYS.REQ.USER.INFO"),
+        subscribe=_UPDATES,
+        unheard=_READ_REQUESTS,
+        api=(
+            "INFO",
+            "STREAM.NAMES",
+            "STREAM.LIST",
+            "STREAM.INFO.*",
+            "STREAM.MSG.GET.*",
+            "DIRECT.GET.>",
+            "CONSUMER.>",
+            f"STREAM.LEADER.STEPDOWN.{TRADES}",
+            f"STREAM.LEADER.STEPDOWN.{PSM}",
+        ),
+    ),
+    Role(
+        name="admin",
+        about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
+        publish=("trades.*", "marks.*", "instruments.*", "control.*", "ops.*", "psm.get.*"),
+        api=(">",),
+    ),
+    Role(
+        name="replay",
+        about="replays and explanations: reads every stream, publishes into none but the record "
+        "of replays and where shadow strategies listen",
+        publish=("psm.get.*", "ops.replay", "replay.>"),
+        api=(
+            "INFO",
+            "STREAM.NAMES",
+            "STREAM.LIST",
+            "STREAM.INFO.*",
+            "STREAM.MSG.GET.*",
+            "DIRECT.GET.>",
+            "CONSUMER.CREATE.>",
+            "CONSUMER.INFO.>",
+            "CONSUMER.MSG.NEXT.>",
+            "CONSUMER.DELETE.>",
+        ),
+    ),
+    Role(
+        name="publisher",
+        about="trading services: events of accounts",
+        publish=("trades.*",),
+        gets=(TRADES,),
+    ),
+    Role(
+        name="market",
+        about="the market data service: ticks, marks, instruments",
+        publish=("marketdata.>", "marks.*", "instruments.*"),
+        gets=(TRADES,),
+    ),
+    Role(
+        name="service",
+        about="strategies, risk, execution: record what they see and decide, and hear each other",
+        publish=("signals.>", "risk.>", "orders.>", "fills.>", "psm.get.*"),
+        subscribe=("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", *_UPDATES),
+        unheard=_READ_REQUESTS,
+        gets=(PSM,),
+    ),
+    Role(
+        name="reader",
+        about="risk engines and dashboards: hear updates, read back what they missed",
+        publish=("psm.get.*",),
+        subscribe=_UPDATES,
+        unheard=_READ_REQUESTS,
+        gets=(PSM,),
+        follows=(PSM,),
+    ),
+)
+
+
+def role(name: str) -> Role:
+    """Return the role of this name; raises `KeyError` if there is none."""
+    return {one.name: one for one in ROLES}[name]
+
+
+def render_config() -> str:
+    """Return the users as configuration of a NATS server."""
+    lines = [
+        "# Made by `psm config nats-users`; edit workers/psm/adapters/jetstream/roles.py instead.",
+        "# Passwords come from the environment. docs/security.md has the same as a table.",
+        "authorization {",
+        "  users: [",
+    ]
+    for one in ROLES:
+        lines += [
+            "    {",
+            f"      user: {one.name}",
+            f"      password: ${one.password_variable}",
+            "      permissions: {",
+            "        publish: [",
+            *(f'          "{subject}"' for subject in one.may_publish()),
+            "        ]",
+            f"        subscribe: {{ allow: [{_quoted(one.may_subscribe())}]{_denied(one)} }}",
+            *([_ANSWERS] if one.answers else []),
+            "      }",
+            "    }",
+        ]
+    return "\n".join([*lines, "  ]", "}"]) + "\n"
+
+
+def render_table() -> str:
+    """Return the users as a Markdown table."""
+    lines = [
+        "| user | for | publishes | subscribes | reads | JetStream API |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in ROLES:
+        heard = _marked(one.subscribe)
+        if one.unheard:
+            heard += f", never {_marked(one.unheard)}"
+        reads = [
+            _marked(one.scans),
+            *([f"single messages of {_marked(one.gets)}"] if one.gets else []),
+            *([f"consumers it was given of {_marked(one.follows)}"] if one.follows else []),
+        ]
+        makes = "creates and updates the streams of PSM" if one.makes else ""
+        cells = (
+            f"`{one.name}`",
+            one.about,
+            _marked(one.publish) + ("; answers requests" if one.answers else ""),
+            heard,
+            ", ".join(filter(None, reads)),
+            ", ".join(filter(None, (makes, _marked(one.api)))),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _marked(texts: tuple[str, ...]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)
+
+
+def _quoted(subjects: list[str]) -> str:
+    return ", ".join(f'"{subject}"' for subject in subjects)
+
+
+def _denied(one: Role) -> str:
+    return f", deny: [{_quoted(list(one.unheard))}]" if one.unheard else ""

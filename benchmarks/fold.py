@@ -10,6 +10,7 @@ import time
 from typing import Any, get_args
 
 from benchmarks.figures import Figure, Size, beside
+from benchmarks.least import least_us
 from benchmarks.logs import PARTITIONS, MixedLog
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
@@ -74,10 +75,23 @@ async def figures(size: Size) -> list[Figure]:
                 [row["baseline_events_per_s"] for row in rows],
             )
         )
+    log = MixedLog(events=events, accounts=20, positions=10, shared=False)
+    alone = [
+        measure(events=events, accounts=20, positions=10, publishing="hashes", shared=False)
+        for _ in range(min(3, size.rounds))
+    ]
+    least = [1e6 / least_us(log, _warm(log, "hashes")) for _ in alone]
     many = measure(events=events, accounts=2, positions=size.of(1_000), publishing="hashes")
     sizes = snapshot_bytes(events=size.of(8_000))
     return [
         *found,
+        beside(
+            "fold with hashes, a mark values one account",
+            "events/s",
+            [row["events_per_s"] for row in alone],
+            least,
+        ),
+        Figure(name="its decimals, texts and hashes alone", unit="events/s", value=max(least)),
         Figure(
             name="fold with hashes, alone",
             unit="events/s",

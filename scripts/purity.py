@@ -19,6 +19,7 @@ CONTRACTS = ROOT / "contracts" / "psm" / "contracts"
 
 ALLOWED_IMPORTS = (
     "__future__",
+    "abc",
     "bisect",
     "collections.abc",
     "datetime",

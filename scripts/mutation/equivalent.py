@@ -41,16 +41,16 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
             "self._changed[_ACCOUNT] = None -> pass",
         ): "the release marked it already, and takes no hash in between",
     },
-    ("account_fold.py", "AccountFold._park"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
-    ("account_fold.py", "AccountFold._chain"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
-    ("account_fold.py", "AccountFold._next_in_order"): {
+    ("stream_fold.py", "StreamFold._park"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
+    ("stream_fold.py", "StreamFold._chain"): {(_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED},
+    ("stream_fold.py", "StreamFold._next_in_order"): {
         (_TOUCH, f"{_TOUCH} -> pass"): _TOUCHED,
         (
             f"if {_ASKED}:",
             f"{_ASKED} -> {_ASKED.replace(' and ', ' or ')}",
         ): "where no history is wanted nothing waits: the check has nothing to look at",
     },
-    ("account_fold.py", "AccountFold._void"): {
+    ("stream_fold.py", "StreamFold._void"): {
         (
             "return Outcome.APPLIED, None",
             "return (Outcome.APPLIED, None) -> return None",

@@ -1,6 +1,6 @@
 """What an operator's event does to a stream that waits or is blocked.
 
-Decides only; `account_fold` performs. Operator events have no number. They are known by their
+Decides only; `stream_fold` performs. Operator events have no number. They are known by their
 `event_id` among themselves, and the hash of each enters the chain once, in front of what it
 releases, also when it changed nothing: what an operator tried is part of the record.
 """

@@ -202,6 +202,10 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         raise ConfigError(f"PostgreSQL refused the connection: {type(error).__name__}") from error
     try:
         yield connection
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            f"{error.args[0]}: POSTGRES_DSN must name the owner of the schema here"
+        ) from error
     except (OSError, asyncpg.PostgresConnectionError) as error:
         raise TransientError("the connection to PostgreSQL was lost") from error
     finally:

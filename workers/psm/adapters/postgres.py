@@ -53,7 +53,6 @@ _AWAY = (
 _CONFIG = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
     asyncpg.ClientConfigurationError,
 )
 
@@ -117,6 +116,11 @@ def translated(what: str) -> Iterator[None]:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         raise ConfigError(f"{what}: the schema is not up to date; run `psm migrate up`") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            f"{what}: {error.args[0]}; the user in POSTGRES_DSN is not meant for this, see "
+            "docs/security.md"
+        ) from error
     except _CONFIG as error:
         raise ConfigError(f"{what}: {_kind(error)}; check POSTGRES_DSN") from error
     except _AWAY as error:

@@ -1,0 +1,549 @@
+"""Every part of PSM does its whole job as a user of its own, and no user can do more.
+
+Real NATS with compose's users, a real PostgreSQL whose owner is no superuser, real processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats
+import pytest
+from msgspec import Struct
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
+from tests.support.archiving import fetch
+from tests.support.broker import compose_broker, connect_as, password_of, settings_of
+from tests.support.log import deposit
+from tests.support.running import Running, psm, request, started
+from tests.support.servers import database_dsn, server_folder
+
+from psm.adapters.embedded import EmbeddedPostgres
+from psm.adapters.jetstream import direct_get, get
+from psm.adapters.jetstream.roles import ROLES
+from psm.contracts.publisher import Publisher
+from psm.projections.roles import LOGINS
+from psm.workers.fleet.report import fleet_report
+from psm.workers.up.parts import Part, free_port, is_ready, parts_of
+
+SETTLE_S = 30.0
+# Everything is saved at once and evicted at once, so that each kind of read happens.
+SETTINGS = {
+    "PSM_PARTITIONS": "4",
+    "PSM_SNAPSHOT_EVENTS": "1",
+    "PSM_SNAPSHOT_INTERVAL_S": "1",
+    "PSM_ACCOUNTS_IN_MEMORY": "0",
+    "PSM_MARKS_INTERVAL_MS": "100",
+    "PSM_LOG_FORMAT": "json",
+}
+USERS = {
+    "worker": ("worker", "worker"),
+    "projector": ("projector", "projector"),
+    "archive": ("archiver", "archiver"),
+    "marks": ("marks", "api"),
+    "serve": ("ingest", "api"),
+}
+"""Command -> its user at NATS, and its login at PostgreSQL (marks uses none)."""
+INSTRUMENT = {
+    "symbol": "BTC-PERP",
+    "kind": "linear_perp",
+    "base": "BTC",
+    "quote": "USDT",
+    "settle": "USDT",
+}
+TABLES = (
+    "balances_view",
+    "positions_view",
+    "margin_view",
+    "orders_view",
+    "projection_checkpoints",
+    "chain_heads",
+    "log_heads",
+)
+ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
+
+
+class Servers(Struct, frozen=True):
+    """Addresses: of the broker, of the owner's database."""
+
+    nats_url: str
+    owner_dsn: str
+
+    def dsn(self, part: str) -> str:
+        """The database as the login of a part sees it."""
+        return self.owner_dsn.replace("house:house@", f"psm_{part}:secret-{part}@")
+
+    def environment(self, user: str, login: str) -> dict[str, str]:
+        dsn = self.owner_dsn if login == "owner" else self.dsn(login)
+        given = {"NATS_URL": self.nats_url, "POSTGRES_DSN": dsn}
+        return {**SETTINGS, **settings_of(user), **given}
+
+
+@pytest.fixture
+async def database(postgres_server: EmbeddedPostgres) -> str:
+    """An empty database; its owner may make roles, and is no superuser."""
+    superuser = await asyncpg.connect(postgres_server.dsn)
+    await superuser.execute("CREATE ROLE house LOGIN CREATEROLE PASSWORD 'house'")
+    await superuser.execute("CREATE DATABASE books OWNER house")
+    await superuser.close()
+    where = postgres_server.dsn.rpartition("@")[2]
+    return database_dsn(f"postgresql://house:house@{where}", "books")
+
+
+@pytest.fixture
+async def servers(database: str) -> AsyncIterator[Servers]:
+    """Broker and database, both made ready by the commands and users meant for that."""
+    with server_folder("nats") as folder:
+        async with compose_broker(folder) as url:
+            there = Servers(url, database)
+            logins = {f"POSTGRES_{part.upper()}_DSN": there.dsn(part) for part in LOGINS}
+            environment = {**SETTINGS, **settings_of("streams"), "NATS_URL": url}
+            psm("streams", "apply", environment=environment)
+            psm("migrate", "up", "--roles", environment={"POSTGRES_DSN": database, **logins})
+            yield there
+
+
+@contextmanager
+def running(servers: Servers, part: Part, folder: Path) -> Iterator[Running]:
+    """One part as its users; nothing it asked for may have been refused."""
+    environment = servers.environment(*USERS[part.command[0]])
+    with started(folder, *part.command, environment=environment | dict(part.environment)) as one:
+        yield one
+        if one.process.poll() is None:
+            one.process.terminate()
+        assert one.process.wait(SETTLE_S) in {0, -9}, one.log.read_text()
+    log = one.log.read_text()
+    assert "permission" not in log.lower(), log
+
+
+async def becomes(found: Callable[[], Awaitable[Any]], wanted: Callable[[Any], object]) -> Any:
+    """Ask again until the answer is as wanted; return it."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        answer = await found()
+        if wanted(answer):
+            return answer
+        assert time.monotonic() < deadline, answer
+        await asyncio.sleep(0.1)
+
+
+async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_path: Path) -> None:
+    """Fold, commit, snapshots, recovery, views, archive, marks, reads, appends, commands."""
+    parts = {part.command[0]: part for part in parts_of(1, free_port(), marks=True)}
+    url = f"http://127.0.0.1:{parts['serve'].health_port}"
+    with ExitStack() as stack:
+        workers = [stack.enter_context(running(servers, parts["worker"], tmp_path))]
+        for name in ("projector", "archive", "marks", "serve"):
+            stack.enter_context(running(servers, parts[name], tmp_path))
+        await ready(parts)
+        await clients_do_their_work(servers, url)
+
+        # The next worker recovers from what this one saved, and compares it with the heads.
+        workers[0].process.kill()
+        workers[0].process.wait()
+        workers.append(stack.enter_context(running(servers, parts["worker"], tmp_path)))
+        await becomes(lambda: unowned(servers), lambda none: none == [])
+        await ready(parts)
+        code, _ = await asyncio.to_thread(append, url, fill("acc_1", "sell", "1"))
+        assert code == 201
+        await becomes(lambda: size_of(servers, "acc_1"), lambda size: size == "1")
+        await people_do_their_work(servers)
+    assert "partition.recovered" in workers[1].log.read_text()
+
+
+async def ready(parts: dict[str, Part]) -> None:
+    """Wait until every part says that it is ready."""
+    for part in parts.values():
+        await becomes(partial(is_ready, part.health_port), bool)
+
+
+async def clients_do_their_work(servers: Servers, url: str) -> None:
+    """What services publish arrives, readers hear updates and can read back."""
+    market, publisher, service, reader, operator = [
+        await connect_as(user, servers.nats_url)
+        for user in ("market", "publisher", "service", "reader", "operator")
+    ]
+    heard: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.subject)
+
+    await reader.subscribe("psm.>", cb=hear)
+    await service.subscribe("marketdata.>", cb=hear)
+    await asyncio.gather(reader.flush(), service.flush())
+    await Publisher(market).append(event("InstrumentDefined", "BTC-PERP", INSTRUMENT))
+    tick = json.dumps({"symbol": "BTC-PERP", "price": "42500"}).encode()
+    await market.jetstream().publish("marketdata.ticker.BTC-PERP", tick)
+    await service.jetstream().publish("signals.strategy.s.BTC-PERP", b'{"event_type":"signal"}')
+    await Publisher(publisher).append(deposit("acc_1"))
+    await Publisher(publisher).append(fill("acc_1", "buy", "2"))
+    assert (await asyncio.to_thread(append, url, deposit("acc_2")))[0] == 201
+
+    # Marked by `psm marks`, projected, read over NATS by the reader.
+    async def position() -> dict[str, Any]:
+        answer = await reader.request("psm.get.positions", b"acc_1", timeout=5)
+        return dict(json.loads(answer.data or b"{}").get("positions", {}).get("BTC-PERP", {}))
+
+    await becomes(position, lambda found: found.get("mark_price") == "42500")
+    code, _ = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?at_sequence=1")
+    assert code == 200
+    assert {"psm.position.updated", "marketdata.ticker.BTC-PERP"} <= set(heard)
+    assert not [subject for subject in heard if subject.startswith("psm.get.")]
+
+    # Back from the log: single messages, and a consumer that an operator made.
+    assert await get(reader, "PSM", 1) == await direct_get(reader, "PSM", 1)
+    config = ConsumerConfig(durable_name="risk", filter_subject="psm.position.updated.*.*")
+    await operator.jetstream().add_consumer("PSM", config)
+    following = await reader.jetstream().pull_subscribe_bind("risk", "PSM")
+    (update,) = await following.fetch(1, timeout=5)
+    await update.ack_sync()
+    for client in (market, publisher, service, reader, operator):
+        await client.close()
+
+
+async def people_do_their_work(servers: Servers) -> None:
+    """The commands of an operator and of who replays, each to its usual end."""
+
+    async def run(user: str, login: str, *arguments: str) -> str:
+        environment = servers.environment(user, login)
+        done = await asyncio.to_thread(psm, *arguments, environment=environment)
+        assert "permission" not in done.stderr.lower(), f"{arguments}: {done.stderr}"
+        return done.stdout
+
+    await becomes(
+        lambda: fetch(servers.dsn("operator"), "SELECT 1 FROM events WHERE js_stream = 'SIGNALS'"),
+        lambda rows: len(rows) == 1,
+    )
+    looks = (
+        ("fleet",),
+        ("streams", "status"),
+        ("dlq", "list"),
+        ("views", "status"),
+        ("archive", "status"),
+        ("explain", "acc_1", "cash.USDT"),
+        ("ops", "list"),
+        ("audit", "--no-views"),
+        ("recover", "partition", "0", "--dry-run", "--reason", "test"),
+    )
+    await asyncio.gather(*(run("operator", "operator", *look) for look in looks))
+    lines = json.dumps(deposit("acc_3"))
+    environment = servers.environment("operator", "operator")
+    await asyncio.to_thread(psm, "publish", "-", stdin=lines, environment=environment)
+    await becomes(lambda: size_of(servers, "acc_3"), lambda size: size is None)
+    await run("operator", "owner", "audit")  # it makes views anew, to compare
+    await run("operator", "owner", "views", "rebuild")
+    await run("replay", "operator", "replay", "--all", "--reason", "test")
+
+
+def event(event_type: str, stream_id: str, payload: dict[str, Any]) -> dict[str, Any]:
+    return deposit(stream_id, event_type=event_type, payload=payload)
+
+
+def fill(account: str, side: str, quantity: str) -> dict[str, Any]:
+    payload = {"symbol": "BTC-PERP", "side": side, "quantity": quantity, "price": "42000"}
+    return event("TradeExecuted", account, payload)
+
+
+def append(url: str, content: dict[str, Any]) -> tuple[int, Any]:
+    return request(f"{url}/psm/events", json.dumps(content).encode())
+
+
+async def size_of(servers: Servers, account: str) -> str | None:
+    query = "SELECT size::text FROM positions_view WHERE account_id = $1"
+    rows = await fetch(servers.dsn("api"), query, account)
+    return rows[0][0] if rows else None
+
+
+async def unowned(servers: Servers) -> list[int]:
+    """The partitions that nobody runs."""
+    nc = await connect_as("operator", servers.nats_url)
+    try:
+        return (await fleet_report(nc)).unowned
+    finally:
+        await nc.close()
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+READING = (
+    "$JS.API.STREAM.INFO.{0}",
+    "$JS.API.STREAM.MSG.GET.{0}",
+    "$JS.API.CONSUMER.CREATE.{0}.psm-1",
+    "$JS.API.CONSUMER.MSG.NEXT.{0}.psm-1",
+    "$JS.API.CONSUMER.DELETE.{0}.psm-1",
+)
+DESTROYING = tuple(
+    f"$JS.API.STREAM.{verb}.{name}"
+    for name in ("TRADES", "PSM", "SNAPSHOTS", "OPS", "RISK", "KV_psm-fleet")
+    for verb in ("DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT")
+)
+CHANGING = ("$JS.API.STREAM.CREATE.TRADES", "$JS.API.STREAM.UPDATE.TRADES")
+STREAMS = ("TRADES", "PSM", "SNAPSHOTS", "OPS", "MARKETDATA", "RISK")
+"""Streams whose reading is tried."""
+WRITING = (
+    "trades.acc_1",
+    "marks.BTC",
+    "instruments.BTC",
+    "control.rules",
+    "_psm.position.updated.0.acc_1",
+    "psm.position.updated",
+    "psm.position.updated.0.acc_1",
+    "snapshots.0.acc_1",
+    "$KV.psm-fleet.member",
+    "_psmfleet.news",
+    "ops.replay",
+    "replay.1.trades.acc_1",
+    "marketdata.ticker.BTC",
+    "signals.strategy.s.BTC",
+    "risk.decision.acc_1",
+    "orders.command.acc_1",
+    "fills.internal.1",
+    "psm.get.state",
+    "_INBOX.reader.1",
+    "_INBOX.worker.1",
+    "$JS.ACK.PSM.risk.1.1.1.1.1",
+    "$JS.API.STREAM.CREATE.OTHER",
+    "$JS.API.DIRECT.GET.TRADES",
+    "$JS.API.DIRECT.GET.PSM.psm.cursor.0",
+    "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
+    "$SYS.REQ.SERVER.PING",
+)
+TRIED = (
+    *WRITING,
+    *CHANGING,
+    *DESTROYING,
+    *(subject.format(stream) for stream in STREAMS for subject in READING),
+)
+
+
+def _reads(*streams: str) -> set[str]:
+    return {subject.format(stream) for stream in streams for subject in READING}
+
+
+def _infos() -> set[str]:
+    return {READING[0].format(stream) for stream in STREAMS}
+
+
+_ALL_READS = _reads(*STREAMS)
+_GETS = {"$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
+_LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
+_PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
+_RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
+MAY_PUBLISH: dict[str, set[str]] = {
+    "worker": {
+        "_psm.position.updated.0.acc_1",
+        "snapshots.0.acc_1",
+        "$KV.psm-fleet.member",
+        "_psmfleet.news",
+        *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
+        *_infos(),
+    },
+    "projector": _reads("PSM"),
+    "archiver": _reads("TRADES", "PSM", "MARKETDATA", "RISK"),
+    "marks": {"marks.BTC", "$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "MARKETDATA"), *_infos()},
+    "api": _reads("TRADES", "PSM", "SNAPSHOTS"),
+    "ingest": {
+        "trades.acc_1",
+        "marks.BTC",
+        "instruments.BTC",
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "PSM", "SNAPSHOTS"),
+    },
+    "streams": {*CHANGING, *_infos()},
+    "operator": {
+        "trades.acc_1",
+        "control.rules",
+        "ops.replay",
+        "replay.1.trades.acc_1",
+        "psm.get.state",
+        "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
+        *_GETS,
+        *_ALL_READS,
+    },
+    "admin": {
+        "trades.acc_1",
+        "marks.BTC",
+        "instruments.BTC",
+        "control.rules",
+        "ops.replay",
+        "psm.get.state",
+        *(subject for subject in TRIED if subject.startswith("$JS.API.")),
+    },
+    "replay": {"ops.replay", "replay.1.trades.acc_1", "psm.get.state", *_GETS, *_ALL_READS},
+    "publisher": {"trades.acc_1", *_LOG_GETS},
+    "market": {"marketdata.ticker.BTC", "marks.BTC", "instruments.BTC", *_LOG_GETS},
+    "service": {*_RECORDED, "fills.internal.1", "psm.get.state", *_PSM_GETS},
+    "reader": {
+        "psm.get.state",
+        *_PSM_GETS,
+        "$JS.ACK.PSM.risk.1.1.1.1.1",
+        "$JS.API.CONSUMER.MSG.NEXT.PSM.psm-1",
+    },
+}
+HEARING = (
+    "trades.*",
+    "psm.position.updated",
+    "psm.get.state",
+    "_psm.>",
+    "_psmfleet.>",
+    "$KV.psm-fleet.>",
+    "snapshots.>",
+    "ops.*",
+    "signals.>",
+    "marketdata.>",
+    "_INBOX.>",
+    "_INBOX.publisher.>",
+    "_INBOX.worker.>",
+    "$JS.API.>",
+    "$JS.EVENT.>",
+    ">",
+)
+MAY_HEAR: dict[str, set[str]] = {
+    "worker": {"_psmfleet.>", "_INBOX.worker.>"},
+    "api": {"psm.get.state"},
+    "ingest": {"psm.get.state"},
+    "operator": {"psm.position.updated"},
+    "publisher": {"_INBOX.publisher.>"},
+    "service": {"psm.position.updated", "signals.>", "marketdata.>"},
+    "reader": {"psm.position.updated"},
+}
+
+
+async def test_every_other_act_is_refused(tmp_path: Path) -> None:
+    """Each user tries each act; exactly what it may do is not refused by the broker."""
+    assert set(MAY_PUBLISH) == {one.name for one in ROLES}
+    assert set().union(*MAY_PUBLISH.values()) <= set(TRIED)
+    async with compose_broker(tmp_path) as url:
+        for user, expected in MAY_PUBLISH.items():
+            refused = await refusals(url, user)
+            assert set(TRIED) - refused["publish"] == expected, user
+            assert set(HEARING) - refused["subscription"] == MAY_HEAR.get(user, set()), user
+
+
+async def refusals(url: str, user: str) -> dict[str, set[str]]:
+    """Return what the broker refuses a user, of all that is tried here."""
+    refused: dict[str, set[str]] = {"publish": set(), "subscription": set()}
+    ended = asyncio.Event()
+
+    async def on_error(error: Exception) -> None:
+        found = re.search(
+            r"permissions violation for (publish|subscription) to \"([^\"]+)\"", str(error)
+        )
+        assert found, error
+        refused[found[1]].add(found[2])
+        if found[2] == "the.end":
+            ended.set()
+
+    nc = await nats.connect(
+        url, user=user, password=password_of(user), error_cb=on_error, allow_reconnect=False
+    )
+    # The client tells of errors in small letters.
+    names = {subject.lower(): subject for subject in (*TRIED, *HEARING)}
+    try:
+        for subject in HEARING:
+            await nc.subscribe(subject)
+        for subject in (*TRIED, "the.end"):
+            await nc.publish(subject, b"{}")
+        async with asyncio.timeout(10):
+            await ended.wait()
+    finally:
+        await nc.close()
+    return {kind: {names.get(one, one) for one in found} for kind, found in refused.items()}
+
+
+async def test_answers_go_to_their_asker_only(tmp_path: Path) -> None:
+    """Who may answer can answer a request once, and publish to no inbox otherwise."""
+    async with compose_broker(tmp_path) as url:
+        reader, api = [await connect_as(user, url) for user in ("reader", "api")]
+        stolen = []
+
+        async def answer(message: Msg) -> None:
+            await message.respond(b"first")
+            await message.respond(b"second")
+            await api.publish(f"{message.reply}.more", b"third")
+
+        async def steal(message: Msg) -> None:
+            stolen.append(message)
+
+        await api.subscribe("psm.get.state", cb=answer)
+        await reader.subscribe("psm.>", cb=steal)
+        await asyncio.gather(api.flush(), reader.flush())
+        inbox = reader.new_inbox()
+        answers = await reader.subscribe(f"{inbox}.>")
+        exact = await reader.subscribe(inbox)
+        await reader.publish("psm.get.state", b"acc_1", reply=inbox)
+        assert (await exact.next_msg(timeout=5)).data == b"first"
+        await api.flush()
+        await reader.flush()
+        assert (exact.pending_msgs, answers.pending_msgs) == (0, 0)
+        assert stolen == []  # a reader hears updates, not what others ask
+        await asyncio.gather(reader.close(), api.close())
+
+
+async def test_database_refuses_what_is_not_a_parts_business(servers: Servers) -> None:
+    """Nobody but the owner alters anything; readers write nothing, writers only their own."""
+    written = {"projector": set(TABLES), "archiver": {*ARCHIVE, "archive_checkpoints"}}
+    for part in LOGINS:
+        connection = await asyncpg.connect(servers.dsn(part))
+        rows = await connection.fetch(
+            "SELECT c.relname, has_table_privilege(c.oid, 'INSERT') AS adds,"
+            " has_table_privilege(c.oid, 'SELECT') AS reads,"
+            " has_table_privilege(c.oid, 'TRUNCATE, TRIGGER, REFERENCES, MAINTAIN') AS alters"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'v', 'm', 'p')"
+        )
+        assert {row["relname"] for row in rows} >= {*TABLES, *ARCHIVE, "schema_migrations"}
+        assert {row["relname"] for row in rows if row["adds"]} == written.get(part, set())
+        assert not [row for row in rows if row["alters"]]
+        for statement in (
+            "CREATE TABLE other (x int)",
+            "CREATE SCHEMA psm_shadow",
+            "DROP TABLE balances_view",
+            "ALTER TABLE events DISABLE TRIGGER immutable",
+            "TRUNCATE log_heads",
+            "DELETE FROM log_heads",
+            "UPDATE events SET raw = ''",
+            "INSERT INTO schema_migrations VALUES ('x', 'x')",
+            "CREATE ROLE other",
+            "GRANT psm_views_writer TO psm_api",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+        unread = {row["relname"] for row in rows if not row["reads"]}
+        if part == "operator":  # a table that a migration adds needs its grants, too
+            assert unread == {"schema_migrations"}, "grant these in projections/roles.sql"
+        if part != "projector":
+            for table in TABLES:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(f"DELETE FROM {table}")
+        await connection.close()
+
+
+async def test_logins_follow_their_addresses(servers: Servers) -> None:
+    """A new password holds after the next run, and an owner is no login of a part."""
+    changed = servers.dsn("api").replace("secret-api", "other'secret$")
+    quoted = changed.replace("other'secret$", "other%27secret%24")
+    environment = {"POSTGRES_DSN": servers.owner_dsn, "POSTGRES_API_DSN": quoted}
+    done = psm("migrate", "up", "--roles", environment=environment)
+    assert "other" not in done.stdout + done.stderr
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(servers.dsn("api"))
+    await (await asyncpg.connect(quoted)).close()
+
+    environment["POSTGRES_API_DSN"] = servers.owner_dsn
+    done = psm("migrate", "up", "--roles", environment=environment, check=False)
+    assert done.returncode == 2
+    assert "owner's own" in done.stderr
+    environment = {"POSTGRES_DSN": servers.dsn("projector")}
+    done = psm("migrate", "up", "--roles", environment=environment, check=False)
+    assert done.returncode == 2
+    assert "owner of the schema" in done.stderr

@@ -10,8 +10,8 @@ import os
 from collections import Counter
 
 import pytest
-from opentelemetry.metrics import NoOpMeter
 from tests.support import feed
+from tests.support.counted import CountedMoves
 from tests.support.memory_broker import (
     CrashError,
     Faults,
@@ -21,7 +21,6 @@ from tests.support.memory_broker import (
 )
 
 from psm.adapters.logs import configure
-from psm.adapters.metrics import Metrics
 from psm.contracts.errors import FencedError
 from psm.domain.books import Books
 from psm.domain.fold import fold
@@ -45,20 +44,6 @@ FAULTS = {
     "returned",
 }
 _fired: Counter[str] = Counter()
-
-
-class CountedMoves(Metrics):
-    """Metrics that also count which accounts went and came back."""
-
-    def __init__(self, fired: Counter[str]) -> None:
-        super().__init__(NoOpMeter("test"))
-        self._fired = fired
-
-    def accounts_evicted(self, partition: int, count: int) -> None:
-        self._fired["evicted"] += count
-
-    def accounts_returned(self, partition: int, count: int) -> None:
-        self._fired["returned"] += count
 
 
 class Simulation:

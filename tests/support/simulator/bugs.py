@@ -18,9 +18,14 @@ from psm.adapters import postgres
 from psm.adapters.jetstream import StoredMessage, batch, pull
 from psm.adapters.jetstream.pull import PullConsumer
 from psm.contracts.errors import FencedError, TransientError
+from psm.contracts.registry import UnknownEventError, codec_for
+from psm.domain.account import Account
+from psm.domain.account_fold import AccountFold
 from psm.domain.messages import LogMessage, Update
+from psm.domain.outcomes import NeedHistory
+from psm.domain.snapshot import AccountSnapshot, dump_account, load_account
 from psm.projections import checkpoints
-from psm.workers import committed, cursor, log_store
+from psm.workers import committed, cursor, log_store, recovery, residents
 from psm.workers.checkpoints import Checkpoints
 from psm.workers.committed import Assembler, Ready
 from psm.workers.cursor import Cursor
@@ -29,6 +34,7 @@ from psm.workers.partition import Partition
 from psm.workers.ports import Commit, CommittedCursor
 from psm.workers.projector import Follower
 from psm.workers.recovery import Recovery
+from psm.workers.residents import Residents
 
 Patch = tuple[Any, str, Any]
 
@@ -227,6 +233,60 @@ def batches_cut_short() -> list[Patch]:
     return [(Assembler, "_take", _take)]
 
 
+def stale_snapshot_returns() -> list[Patch]:
+    """An evicted account comes back from the snapshot that a worker read first."""
+    real = Residents._read
+    known: dict[tuple[str, str], bytes] = {}
+
+    async def _read(self: Residents, stream_id: str) -> Account:
+        account = await real(self, stream_id)
+        key = PROCESS.get(), stream_id
+        return load_account(known.setdefault(key, dump_account(account, account.as_of, b"")))[0]
+
+    return [(Residents, "_read", _read)]
+
+
+def history_begins_at_recovery() -> list[Patch]:
+    """A bust or a release sees of its stream only what this owner has read itself."""
+    real_recover, real_history = Partition._recover, Partition._read_history
+    begins: dict[int, int] = {}
+
+    async def _recover(self: Partition) -> None:
+        await real_recover(self)
+        begins[id(self)] = self._books.position
+
+    async def _read_history(self: Partition, wanted: NeedHistory) -> dict[int, LogMessage]:
+        found = await real_history(self, wanted)
+        return {at: message for at, message in found.items() if at > begins[id(self)]}
+
+    return [(Partition, "_recover", _recover), (Partition, "_read_history", _read_history)]
+
+
+def operators_forgotten() -> list[Patch]:
+    """Which operator events were taken is not saved: one that is repeated counts again."""
+
+    def load(data: bytes) -> tuple[Account, AccountSnapshot]:
+        account, snapshot = load_account(data)
+        account.operators = None
+        return account, snapshot
+
+    return [(residents, "load_account", load), (recovery, "load_account", load)]
+
+
+def dismissed_event_applied() -> list[Patch]:
+    """An event that an operator dismissed counts after all, where newer rules know its type."""
+    real = AccountFold._dismiss
+
+    def _dismiss(self: AccountFold, account: Account, entry: Any, event: Any) -> Any:
+        try:
+            codec = codec_for(entry.envelope)
+        except UnknownEventError:
+            return real(self, account, entry, event)
+        return self._take(account, entry, codec, entry.log_sequence)
+
+    return [(AccountFold, "_dismiss", _dismiss)]
+
+
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -246,6 +306,10 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         gap_not_noticed,
         garbage_saved_twice,
         batches_cut_short,
+        stale_snapshot_returns,
+        history_begins_at_recovery,
+        operators_forgotten,
+        dismissed_event_applied,
     )
 }
 

@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 from tests.support import log_oracle
 from tests.support.simulator.streams import EXPECTED, GARBAGE
+from tests.support.simulator.traffic import type_of
 
 from psm.adapters.jetstream import StoredMessage
 from psm.adapters.jetstream.streams import LogSettings
 from psm.contracts import subjects
 from psm.contracts.codec import decode_untyped
 from psm.contracts.envelope import event_hash
+from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, Update
@@ -33,7 +35,10 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class Refold(msgspec.Struct):
-    """One partition, folded from its first message; snapshots by stream and log sequence."""
+    """One partition, folded from its first message; snapshots by stream and log sequence.
+
+    `outcomes` are counted alone and, as `<event type> <outcome>`, by type.
+    """
 
     books: Books
     updates: list[Update]
@@ -75,6 +80,7 @@ def refold(
             result = fold(books, message, history)
         done.updates += result.updates
         done.outcomes[result.outcome] += 1
+        done.outcomes[f"{type_of(message.data)} {result.outcome}"] += 1
         while at and at[0][0] <= message.log_sequence:
             place, stream = at.pop(0)
             if place == message.log_sequence and stream in books.accounts:
@@ -106,23 +112,33 @@ def check_updates(
         messages={m.log_sequence: m for m in log},
     )
     log_oracle.check(stored, expected)
-    check_chains(stored)
+    check_chains(stored, log)
 
 
-def check_chains(stored: list[StoredMessage]) -> None:
-    """Each link of a published chain follows from the one before and the event's own hash."""
+def check_chains(stored: list[StoredMessage], log: Sequence[LogMessage]) -> None:
+    """Each link of a published chain follows from the one before and the event's own hash.
+
+    An operator's event is a link of its own, in front of the first event that it releases.
+    """
     heads: dict[str, str] = {}
+    operators = {m.log_sequence: m.data for m in log if type_of(m.data) in OPERATOR_EVENTS}
     for message in stored:
         if not message.subject.startswith("psm.state.updated."):
             continue
         state = decode_untyped(message.data)["payload"]
         stream = state["account_id"]
-        before = heads.get(stream) or hashlib.sha256(f"psm:{stream}".encode()).hexdigest()
+        head = heads.get(stream) or hashlib.sha256(f"psm:{stream}".encode()).hexdigest()
         if state["cause"] == "event" and state["event_hash"] is not None:
-            linked = hashlib.sha256(bytes.fromhex(before) + bytes.fromhex(state["event_hash"]))
-            found = state["chain_hash"]
-            assert found == linked.hexdigest(), f"{stream}: the chain breaks at {message.sequence}"
+            operator = operators.pop(state["log_sequence"], None)
+            if operator is not None and event_hash(operator).hex() != state["event_hash"]:
+                head = _linked(head, event_hash(operator).hex())
+            head = _linked(head, state["event_hash"])
+            assert state["chain_hash"] == head, f"{stream}: the chain breaks at {message.sequence}"
         heads[stream] = state["chain_hash"]
+
+
+def _linked(head: str, hashed: str) -> str:
+    return hashlib.sha256(bytes.fromhex(head) + bytes.fromhex(hashed)).hexdigest()
 
 
 def snapshots_of(history: Sequence[StoredMessage]) -> dict[str, set[int]]:

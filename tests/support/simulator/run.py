@@ -14,6 +14,8 @@ from tests.support.simulator import oracles
 from tests.support.simulator.clocks import Clocks, simulated
 from tests.support.simulator.faults import Fault, Swarm
 from tests.support.simulator.loop import PROCESS, SimulatedLoop
+from tests.support.simulator.traffic import small_limits
+from tests.support.simulator.twin import check_twins
 from tests.support.simulator.world import World
 
 from psm.adapters.logs import configure
@@ -30,7 +32,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         trace: checksum of every step; the same seed has the same.
         virtual_s: how long it took by the simulated clock.
-        outcomes: of the messages of the log.
+        outcomes: of the messages of the log, alone and by event type; accounts evicted, returned.
     """
 
     seed: int
@@ -65,8 +67,9 @@ def run_seed(seed: int) -> Report:
         world = World(loop, swarm, clocks)
         partition_module.UPDATES_PER_COMMIT = swarm.dice.choice(_UPDATES_PER_COMMIT)
         try:
-            loop.run_until_complete(world.run())
-            return _checked(seed, world)
+            with small_limits(swarm.dice.choice):
+                loop.run_until_complete(world.run())
+                return _checked(seed, world)
         except Exception as error:
             found = "; ".join([*world.defects, *loop.complaints][:3])
             what = f"{type(error).__name__}: {error}"
@@ -115,6 +118,9 @@ def _checked(seed: int, world: World) -> Report:
     oracles.check_snapshots(history, folds)
     oracles.check_shown(stored, world.database.shown)
     oracles.check_views(world.database.tables, folds)
+    interval_ns = world.size.valuation_interval_ms * 1_000_000
+    for done in folds.values():
+        check_twins(log, done.books, done.updates, interval_ns)
     assert not world.defects, f"a process failed: {world.defects}"
     assert not world.loop.complaints, f"nobody took an exception: {world.loop.complaints}"
     cursors = [m.data for m in stored if m.subject.startswith("psm.cursor.")]
@@ -128,5 +134,5 @@ def _checked(seed: int, world: World) -> Report:
         commits=len(cursors),
         parts=sum(b'"part":0' not in data for data in cursors),
         fired=world.swarm.fired,
-        outcomes=sum((done.outcomes for done in folds.values()), Counter()),
+        outcomes=sum((done.outcomes for done in folds.values()), world.moved),
     )

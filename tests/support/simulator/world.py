@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
@@ -17,6 +18,7 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 from tests.support import feed
+from tests.support.counted import CountedMoves
 from tests.support.events import Sent, deposit
 from tests.support.simulator.broker import MemoryBroker
 from tests.support.simulator.client import MemoryClient
@@ -24,13 +26,16 @@ from tests.support.simulator.clocks import Clocks
 from tests.support.simulator.database import MemoryDatabase, MemoryPool
 from tests.support.simulator.faults import ProcessFault, Swarm
 from tests.support.simulator.loop import SimulatedLoop, context_of
+from tests.support.simulator.operators import Operators
 from tests.support.simulator.oracles import refold
+from tests.support.simulator.traffic import FLATS, flat, traffic
 
-from psm.adapters import postgres, telemetry
+from psm.adapters import postgres
 from psm.adapters.jetstream import ApiError
 from psm.adapters.jetstream.batch import publish_expected
 from psm.contracts import subjects
 from psm.contracts.errors import ConfigError, TransientError
+from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.cursor import load_cursor
@@ -48,11 +53,9 @@ A partition may rest for 30 s where it was fenced again and again, and be left a
 by one that is not believed to be gone; a key ends after 10 s, a follower pauses up to 7 s.
 """
 
-_METRICS = telemetry.quiet().metrics
 _WORKERS_MAX = 4
 _CLOCKS_S = 3600.0
-_FLAT = "flat_"
-_FLATS = 5
+_REPAIRS_MAX = 100
 _NEXT_S = 0.05
 _START_ERRORS = (TransientError, ConfigError, nats.errors.Error)  # exits; is started again
 
@@ -79,6 +82,7 @@ class World:
     Attributes:
         acked: log sequence -> SHA-256 of the bytes whose acknowledgement named it.
         defects: what a process failed with that it must never fail with.
+        moved: how many accounts were evicted and returned.
     """
 
     def __init__(self, loop: SimulatedLoop, swarm: Swarm, clocks: Clocks) -> None:
@@ -91,6 +95,12 @@ class World:
         self.database = MemoryDatabase(loop, swarm)
         self.acked: dict[int, str] = {}
         self.defects: list[str] = []
+        self.moved: Counter[str] = Counter()
+        self.metrics = CountedMoves(self.moved)
+        self._accounts = dice.randint(1, 8)
+        # Written before the rules of the simulated log are in place: the author folds, too.
+        self._coming = traffic(dice, dice.randrange(2**32), self._accounts)
+        self._operators = Operators(dice)
         self.tuning = PartitionSettings(
             partitions=self.size.partitions,
             valuation_interval_ns=self.size.valuation_interval_ms * 1_000_000,
@@ -115,9 +125,6 @@ class World:
     async def run(self) -> None:
         """Play all three acts."""
         dice = self.swarm.dice
-        seed = dice.randrange(2**32)
-        accounts = dice.randint(1, 8)
-        coming = self._traffic(seed, accounts)
         for _ in range(dice.randint(1, 3)):
             self.start_worker()
         for _ in range(dice.randint(1, 2)):
@@ -125,16 +132,29 @@ class World:
         pause_s = dice.choice([0.01, 0.1, 0.3])
         shares = dice.randint(1, 3)
         for share in range(shares):
-            self.start_writer(f"writer{share}", coming[share::shares], pause_s)
+            self.start_writer(f"writer{share}", self._coming[share::shares], pause_s)
+        self.start_operator(dice.randint(0, 12), dice.choice([0.1, 1.0, 3.0]))
         await self._rain(dice.uniform(5.0, 25.0))
         await self.rest("after the faults")
         self.finish_writers()
         for name in list(self._workers):
             self.loop.kill(name)
         self.start_worker()
-        self.start_writer("last", self._one_more(accounts), 0.01)
+        await self._repair()
+        self.start_writer("last", self._one_more(), 0.01)
         await self.rest("with one new worker")
         self.finish_writers()
+
+    async def _repair(self) -> None:
+        """Let operators repair every stream that still waits."""
+        for _ in range(_REPAIRS_MAX):
+            repairs = self._operators.repairs(self._books())
+            self.start_writer("repairs", repairs, 0.01)
+            await self.rest("with repairs")
+            self.finish_writers()
+            if not repairs:
+                return
+        raise AssertionError("streams that were repaired again and again still wait")
 
     async def _rain(self, seconds: float) -> None:
         """Do harm for a while."""
@@ -152,28 +172,21 @@ class World:
             if not self._projectors and dice.random() < 0.5:
                 self.start_projector()
 
-    def _traffic(self, seed: int, accounts: int) -> list[Sent]:
-        """Return what the producers write; some accounts never have a position."""
-        dice = self.swarm.dice
-        sent = feed.traffic(
-            seed, accounts=accounts, events=dice.randint(20, 120), mark_every=dice.randint(2, 8)
-        )
-        for number in range(dice.randint(0, 30)):
-            stream, turn = f"{_FLAT}{number % _FLATS}", number // _FLATS
-            place = (turn * _FLATS + number % _FLATS + 1) * len(sent) // 31
-            sent.insert(place, deposit(turn + 1, str(number + 1), stream=stream))
-        return sent
-
-    def _one_more(self, accounts: int) -> list[Sent]:
+    def _one_more(self) -> list[Sent]:
         """Return the next event of every account: its update tells the whole state."""
         versions = {
             stream: account.version
-            for number in range(self.size.partitions)
-            for stream, account in refold(self.log(), self.size, number).books.accounts.items()
+            for books in self._books()
+            for stream, account in books.accounts.items()
         }
-        names = [feed.account(number) for number in range(accounts)]
-        names += [f"{_FLAT}{number}" for number in range(_FLATS)]
+        names = [feed.account(number) for number in range(self._accounts)]
+        names += map(flat, range(FLATS))
         return [deposit(versions.get(n, 0) + 1, "1", stream=n, salt="last") for n in names]
+
+    def _books(self) -> list[Books]:
+        """Return what the log says by now."""
+        log = self.log()
+        return [refold(log, self.size, number).books for number in range(self.size.partitions)]
 
     def log(self) -> list[LogMessage]:
         """Return everything in the log."""
@@ -232,11 +245,11 @@ class World:
     async def _work(self, name: str, client: MemoryClient, pool: MemoryPool) -> None:
         """What `psm worker` does."""
         nc = cast("Client", client)
-        worker = Worker(nc, (), self.tuning, _METRICS, Heads(pool), steps_down=True)
+        worker = Worker(nc, (), self.tuning, self.metrics, Heads(pool), steps_down=True)
         me = Member(id=name, host=name, pid=1, version="0", started_at="2000-01-01T00:00:00Z")
         store, prober = NatsMembers(nc), NatsProber(nc, time.monotonic)
         fleet = Fleet(
-            me, self.size.partitions, store, prober, worker, _METRICS, clock=time.monotonic
+            me, self.size.partitions, store, prober, worker, self.metrics, clock=time.monotonic
         )
         self._workers[name], self._fleets[name] = worker, fleet
         worker.on_change(fleet.wake)
@@ -266,7 +279,7 @@ class World:
             cast("postgres.Pool", pool),
             (CURRENT_STATE,),
             range(self.size.partitions),
-            _METRICS,
+            self.metrics,
         )
         self._projectors.append(name)
         self.loop.spawn(name, self._watched(name, views.run))
@@ -280,22 +293,35 @@ class World:
 
     async def _write(self, client: MemoryClient, messages: Sequence[Sent], pause_s: float) -> None:
         for message in messages:
-            while True:
-                try:
-                    ack = await publish_expected(
-                        cast("Client", client),
-                        "TRADES",
-                        message.subject,
-                        message.data,
-                        expected=None,
-                        timeout_s=1.0,
-                    )
-                except (TransientError, ApiError):
-                    await asyncio.sleep(0.1)
-                else:
-                    self.acked[ack.sequence] = hashlib.sha256(message.data).hexdigest()
-                    break
+            await self._publish(client, message)
             await asyncio.sleep(pause_s)
+
+    async def _publish(self, client: MemoryClient, message: Sent) -> None:
+        """Send a message until it is acknowledged; one whose answer was lost is stored twice."""
+        nc = cast("Client", client)
+        while True:
+            try:
+                ack = await publish_expected(
+                    nc, "TRADES", message.subject, message.data, expected=None, timeout_s=1.0
+                )
+            except (TransientError, ApiError):
+                await asyncio.sleep(0.1)
+            else:
+                self.acked[ack.sequence] = hashlib.sha256(message.data).hexdigest()
+                return
+
+    def start_operator(self, turns: int, every_s: float) -> None:
+        """Start somebody who looks at the streams now and then, and says something."""
+        client = self._client("operator")
+        operating = self._watched("operator", lambda: self._operate(client, turns, every_s))
+        self._writers["operator"] = self.loop.spawn("operator", operating)
+
+    async def _operate(self, client: MemoryClient, turns: int, every_s: float) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(self.swarm.dice.uniform(0, 2) * every_s)
+            message = self._operators.attempt(self._books())
+            if message is not None:
+                await self._publish(client, message)
 
     def finish_writers(self) -> None:
         """Forget producers that are done."""

@@ -18,9 +18,9 @@ from unittest.mock import patch
 import msgspec
 
 from psm.contracts import registry
-from psm.contracts.codec import PayloadCodec
 from psm.contracts.errors import PSMError
 from psm.contracts.events import InterestAccrued, Payload, TradeBusted
+from psm.contracts.payload_codec import PayloadCodec
 from psm.domain import table_fold
 from psm.domain.books import Books, Publishing, restore_tables
 from psm.domain.figures import state_document

@@ -14,9 +14,9 @@ from tests.support.events import Sent
 from tests.support.strategies import Story, disturbed, stories
 
 from psm.contracts import codec, events, subjects
-from psm.contracts.codec import PayloadCodec
 from psm.contracts.envelope import Envelope
 from psm.contracts.events import MarginTier, Payload
+from psm.contracts.payload_codec import PayloadCodec
 from psm.domain.books import Books, restore_tables
 from psm.domain.messages import Update
 from psm.domain.outcomes import Outcome

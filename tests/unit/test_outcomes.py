@@ -22,8 +22,9 @@ from tests.support.events import (
     withdrawal,
 )
 
-from psm.contracts.codec import MAX_DEPTH, MAX_DIGITS, decode_envelope
+from psm.contracts.codec import MAX_DEPTH, decode_envelope
 from psm.contracts.envelope import MAX_BODY_BYTES, chain_next, chain_start, event_hash
+from psm.contracts.payload_codec import MAX_DIGITS
 from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
 from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import Outcome

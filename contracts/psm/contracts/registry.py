@@ -12,10 +12,10 @@ import msgspec
 
 from psm.contracts import events, updates
 from psm.contracts.audit_events import AUDIT_EVENTS
-from psm.contracts.codec import OpenPayloadCodec, PayloadCodec
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import Payload
+from psm.contracts.payload_codec import OpenPayloadCodec, PayloadCodec
 
 SCHEMA_VERSION = "1.0.0"
 _VERSIONS: dict[str, str] = {}

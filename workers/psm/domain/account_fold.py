@@ -6,9 +6,9 @@ from decimal import Decimal
 from functools import partial
 from typing import cast
 
-from psm.contracts.codec import PayloadCodec
 from psm.contracts.errors import ContractError
 from psm.contracts.events import AccountEvent, Payload, TradeAmended, TradeBusted
+from psm.contracts.payload_codec import PayloadCodec
 from psm.domain.account import Account, Effect
 from psm.domain.corrections import Corrector, Place
 from psm.domain.evolve import evolve

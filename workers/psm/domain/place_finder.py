@@ -6,9 +6,9 @@ from typing import cast
 
 import msgspec
 
-from psm.contracts.codec import PayloadCodec
 from psm.contracts.errors import ContractError
 from psm.contracts.events import AccountEvent, EventDismissed
+from psm.contracts.payload_codec import PayloadCodec
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.corrections import Place

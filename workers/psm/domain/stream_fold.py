@@ -14,10 +14,11 @@ from functools import partial
 import msgspec
 
 from psm.contracts import registry
-from psm.contracts.codec import PayloadCodec, decode_envelope
+from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError, InvariantError
 from psm.contracts.events import EventDismissed, SequenceVoided
+from psm.contracts.payload_codec import PayloadCodec
 from psm.contracts.registry import UnknownEventError
 from psm.domain import operators
 from psm.domain.account import GAP_OVERFLOW, PARKED_MAX, Account, Blocked, Parked

@@ -25,9 +25,10 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import OrderedReader, StoredMessage, last_per_subject, stream_info
 from psm.adapters.metrics import Metrics
 from psm.contracts import codec
-from psm.contracts.codec import PayloadCodec, canonical_decimal, is_timestamp
+from psm.contracts.codec import canonical_decimal, is_timestamp
 from psm.contracts.errors import ConflictError, ContractError, TransientError
 from psm.contracts.events import MarkPriceUpdated
+from psm.contracts.payload_codec import PayloadCodec
 from psm.contracts.publisher import Publisher
 from psm.contracts.subjects import decode_token
 

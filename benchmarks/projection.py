@@ -20,11 +20,11 @@ from benchmarks.figures import Figure, Size, beside
 from benchmarks.rig import Rig, fills, rig, running, until
 from psm.adapters import postgres, telemetry
 from psm.adapters.embedded import EmbeddedPostgres
-from psm.adapters.jetstream import OrderedReader, stream_info
+from psm.adapters.jetstream import stream_info
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.migrate import migrate
 from psm.projections.projection import Projection, Row
-from psm.workers.committed import Assembler, psm_filters
+from psm.workers.committed import Assembler, CommittedReader
 from psm.workers.projector import BATCH_MESSAGES, FETCH_WAIT_S, LINGER_S, Follower
 
 TARGET = 0.5
@@ -92,12 +92,13 @@ async def _project(broker: Rig, pool: postgres.Pool) -> float:
 async def _batches(broker: Rig) -> list[Batch]:
     """Return the rows as the projector groups them."""
     last = (await stream_info(broker.nc, "PSM")).last_sequence
-    reader = OrderedReader(broker.nc, "PSM", psm_filters(0), 1)
+    reader, position = CommittedReader(broker.nc, 0, 1), 0
     assembler, batches = Assembler(0), []
-    while reader.position < last:
+    while position < last:
         messages = await reader.fetch(BATCH_MESSAGES, FETCH_WAIT_S, linger_s=LINGER_S)
         ready = assembler.feed(messages)
         if ready is not None:
+            position = ready.checkpoint.stream_sequence
             batches.append(
                 {
                     view.table: list(chain(*view.reduce(ready.updates).values()))

@@ -18,7 +18,7 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import OrderedReader, StoredMessage, get, stream_info
+from psm.adapters.jetstream import StoredMessage, get, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.tracing import child_span
@@ -33,11 +33,11 @@ from psm.contracts.errors import (
 from psm.projections import checkpoints, heads
 from psm.projections.checkpoints import Checkpoint
 from psm.projections.projection import Projection
-from psm.workers.committed import Assembler, Ready, psm_filters
+from psm.workers.committed import Assembler, CommittedReader, Ready
 from psm.workers.faults import crash_point
 
 STREAM = "PSM"
-BATCH_MESSAGES = 5000
+BATCH_MESSAGES = 2000
 # Long enough that sixteen busy partitions share transactions, short enough to read one's writes.
 LINGER_S = 0.02
 FETCH_WAIT_S = 1.0
@@ -139,12 +139,8 @@ class Follower:
             )
         await check_against_log(self._nc, self._checkpoint, self._partition)
         position = self._checkpoint.stream_sequence if self._checkpoint else 0
-        reader = OrderedReader(
-            self._nc,
-            STREAM,
-            psm_filters(self._partition),
-            position + 1,
-            on_reset=self._metrics.reader_reset,
+        reader = CommittedReader(
+            self._nc, self._partition, position + 1, on_reset=self._metrics.reader_reset
         )
         assembler = Assembler(self._partition)
         self._log.info("projection.started", stream_sequence=position)
@@ -157,7 +153,7 @@ class Follower:
                 if ready is not None:
                     await self._commit(ready)
                     self._failures = 0
-                self._measure(messages, (reader.pending or 0) + assembler.waiting)
+                self._measure(messages, reader.pending + assembler.waiting)
         finally:
             await reader.close()
 

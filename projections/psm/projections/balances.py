@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from psm.contracts.updates import StateUpdated, StreamBlocked, StreamResumed
-from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
+from psm.projections.projection import ReadUpdate, Row, decode, decoder, row, write
 from psm.projections.sql import Connection, load
 
-_STATE = msgspec.json.Decoder(Decoded[StateUpdated])
-_BLOCKED = msgspec.json.Decoder(Decoded[StreamBlocked])
-_RESUMED = msgspec.json.Decoder(Decoded[StreamResumed])
+_STATE = decoder(StateUpdated)
+_BLOCKED = decoder(StreamBlocked)
+_RESUMED = decoder(StreamResumed)
 _GAP = "sequence_gap"
 _BLOCK_FIELDS = ("reason", "expected_sequence", "detail", "from_sequence", "to_sequence")
 

@@ -12,10 +12,10 @@ from datetime import datetime
 import msgspec
 
 from psm.contracts.updates import StateUpdated
-from psm.projections.projection import Decoded, ReadUpdate, Row, decode, write
+from psm.projections.projection import ReadUpdate, Row, decode, decoder, write
 from psm.projections.sql import Connection, load
 
-_STATE = msgspec.json.Decoder(Decoded[StateUpdated])
+_STATE = decoder(StateUpdated)
 
 
 class ChainHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):

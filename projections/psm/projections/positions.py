@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from psm.contracts.updates import PositionUpdated
-from psm.projections.projection import Decoded, ReadUpdate, Row, decode, row, write
+from psm.projections.projection import ReadUpdate, Row, decode, decoder, row, write
 from psm.projections.sql import Connection, load
 
-_POSITION = msgspec.json.Decoder(Decoded[PositionUpdated])
+_POSITION = decoder(PositionUpdated)
 
 
 class PositionsView:

@@ -11,8 +11,8 @@ from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream.pull import PullConsumer
 from psm.contracts.errors import InvariantError
-from psm.domain.account import PARKED_MAX
 from psm.domain.messages import LogMessage
+from psm.domain.waiting import PARKED_MAX
 from psm.workers import worker as worker_module
 from psm.workers.partition import HiddenMessageError
 

@@ -32,7 +32,7 @@ from tests.support.events import (
 from tests.support.golden import FOLDER
 from tests.support.make_golden import written
 
-from psm.domain.account import PARKED_MAX
+from psm.domain.waiting import PARKED_MAX
 
 PATH = FOLDER / "written" / "rare.jsonl.gz"
 

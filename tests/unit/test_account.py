@@ -11,8 +11,10 @@ import pytest
 from tests.support.domain import given
 from tests.support.events import deposit, fee, funding, mark, opened, trade, withdrawal
 
-from psm.domain.account import Account, Blocked, Effect, Parked
+from psm.domain.account import Account
+from psm.domain.effect import Effect
 from psm.domain.money import ZERO
+from psm.domain.waiting import Blocked, Parked
 
 
 def parked(n: int) -> Parked:

@@ -25,8 +25,8 @@ from tests.support.events import (
 
 from psm.contracts import codec
 from psm.contracts.subjects import stored_trades
-from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import UnknownRulesError
+from psm.domain.waiting import PARKED_MAX
 from psm.workers.cli import main
 from psm.workers.fold_lines import LineError, LineFolder, LineResult, fold_lines, nanoseconds
 

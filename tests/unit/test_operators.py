@@ -24,9 +24,9 @@ from psm.contracts import registry
 from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.envelope import chain_next, event_hash
 from psm.domain import table_fold
-from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import Outcome, UnknownRulesError
 from psm.domain.snapshot import dump_account, load_account
+from psm.domain.waiting import PARKED_MAX
 from psm.domain.windows import WINDOW
 
 NEW = "InterestAccrued"

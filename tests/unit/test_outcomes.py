@@ -26,8 +26,8 @@ from psm.contracts.codec import MAX_DEPTH, decode_envelope
 from psm.contracts.envelope import MAX_BODY_BYTES, chain_next, chain_start, event_hash
 from psm.contracts.payload_codec import MAX_DIGITS
 from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
-from psm.domain.account import PARKED_MAX
 from psm.domain.outcomes import Outcome
+from psm.domain.waiting import PARKED_MAX
 from psm.domain.windows import WINDOW
 
 EVENTS: dict[str, tuple[Callable[..., Sent], Callable[..., Sent]]] = {

@@ -8,10 +8,10 @@ from tests.support.events import SECOND, START, Sent, deposit, raw, rules, trade
 
 from psm.contracts.errors import InvariantError
 from psm.contracts.subjects import stored_trades
-from psm.domain.account import PARKED_MAX
 from psm.domain.fold import fold
 from psm.domain.outcomes import NeedHistory, Outcome, UnknownRulesError
 from psm.domain.snapshot import dump_account
+from psm.domain.waiting import PARKED_MAX
 
 
 def ledger_of(*sent: Sent) -> dict[str, str]:

@@ -23,9 +23,9 @@ from tests.support.events import (
 
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ContractError
-from psm.domain.account import PARKED_MAX
 from psm.domain.books import Books, restore_tables
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
+from psm.domain.waiting import PARKED_MAX
 
 TIER = [{"notional_floor": "0", "maintenance_rate": "0.3"}]
 STORY: list[Sent] = [

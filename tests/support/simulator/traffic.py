@@ -19,13 +19,13 @@ from tests.support.events import Sent, changed, deposit, event, rules, trade, wi
 from tests.support.market import KINDS, Market
 
 from psm.contracts import registry
-from psm.domain import account, stream_fold, table_fold, windows
+from psm.domain import stream_fold, table_fold, waiting, windows
 
 FLATS = 5
 NEW_TYPE = "FeeCharged"
 """Stands for an event type that only rules 2 know."""
 
-_PARKED_MAX = (3, account.PARKED_MAX)
+_PARKED_MAX = (3, waiting.PARKED_MAX)
 _WINDOW = (4, windows.WINDOW)
 _TROUBLE = (0.0, 0.0, 0.01, 0.03)
 _SYMBOL = feed.SYMBOLS[0]

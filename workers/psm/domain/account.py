@@ -10,121 +10,23 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal
 
-import msgspec
-
-from psm.contracts import registry
 from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.updates import Level, Status
+from psm.domain.effect import Effect, TotalName
 from psm.domain.money import ONE, ZERO, add, published_text
 from psm.domain.orders import TERMINAL_KEPT, Order
 from psm.domain.parts import Texts, account_part, order_part, parked_part, position_part
-from psm.domain.positions import Position, Step
+from psm.domain.positions import Position
 from psm.domain.valuation import Valuation
+from psm.domain.waiting import Blocked, Parked
 from psm.domain.windows import IdentityWindow, KeyWindow
 from psm.domain.worths import Worths
 
-PARKED_MAX = 1000
-GAP_OVERFLOW = "gap_overflow"
 _ACCOUNT = ""
 """Key of the account's own part; positions are `p<symbol>`, orders `o<order id>`."""
 
 _sha256 = hashlib.sha256
-
-TotalName = Literal[
-    "realized_pnl",
-    "fees",
-    "funding",
-    "deposits",
-    "withdrawals",
-    "transfers",
-    "adjustments",
-    "interest",
-    "dividends",
-]
-
-
-class Parked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event that waits for the numbers before it; its bytes stay in the log.
-
-    `correction`: a bust or an amendment, whose release needs the whole stream.
-    """
-
-    identity: bytes
-    event_hash: bytes
-    log_sequence: int
-    correction: bool = False
-
-
-class Blocked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Why a stream stopped, and where its held messages begin.
-
-    Attributes:
-        reason: stable code.
-        log_sequence: of the message that blocks.
-        event_hash: of that message; it is read back when the stream goes on.
-        event_type: of that message, and its major schema version: do the rules know it by now?
-        held_from: log sequence of the first held message, None before there is one.
-        corrections: whether a bust or an amendment is held: its release needs the whole stream.
-        came_at: (log sequence, version): held messages below that position came when the stream
-            had that version; the others at its version now. A number is judged by its own time.
-    """
-
-    reason: str
-    log_sequence: int
-    event_hash: bytes
-    event_type: str
-    major: int
-    held_from: int | None = None
-    corrections: bool = False
-    came_at: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def is_next(self) -> bool:
-        """Whether the message that blocks is the next in order: it may be retried or dismissed."""
-        return self.reason != GAP_OVERFLOW
-
-    def known_by(self, rules: int) -> bool:
-        """Return whether these rules know the message that blocks, so that it may go on."""
-        return self.is_next and registry.is_account_event(self.event_type, self.major, rules)
-
-    def version_at(self, log_sequence: int, version: int) -> int:
-        """Return the stream's version when the held message at `log_sequence` came."""
-        for before, then in self.came_at:
-            if log_sequence < before:
-                return then
-        return version
-
-
-class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """What one event changes, fully computed.
-
-    Attributes:
-        currency: the account currency, where the event opens the account.
-        leverage_limit: likewise.
-        cash: (currency, signed amount) entries.
-        totals: (currency, name, amount) entries.
-        steps: positions after the event; two for a flip.
-        flow: external flow as (currency, amount), in above zero.
-        leverage: (symbol, or empty for the account; new leverage).
-        orders: orders after the event.
-        split: (symbol, ratio) where the current mark is of units that no longer exist.
-        flags: opinions about this event.
-        key: business key to remember.
-    """
-
-    currency: str | None = None
-    leverage_limit: Decimal | None = None
-    cash: tuple[tuple[str, Decimal], ...] = ()
-    totals: tuple[tuple[str, TotalName, Decimal], ...] = ()
-    steps: tuple[Step, ...] = ()
-    flow: tuple[str, Decimal] | None = None
-    leverage: tuple[str, Decimal] | None = None
-    orders: tuple[Order, ...] = ()
-    split: tuple[str, Decimal] | None = None
-    flags: tuple[str, ...] = ()
-    key: bytes | None = None
 
 
 class Account:

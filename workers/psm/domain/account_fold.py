@@ -9,8 +9,9 @@ from typing import cast
 from psm.contracts.errors import ContractError
 from psm.contracts.events import AccountEvent, Payload, TradeAmended, TradeBusted
 from psm.contracts.payload_codec import PayloadCodec
-from psm.domain.account import Account, Effect
+from psm.domain.account import Account
 from psm.domain.corrections import Corrector, Place
+from psm.domain.effect import Effect
 from psm.domain.evolve import evolve
 from psm.domain.money import ONE, ZERO, multiply, scaled
 from psm.domain.orders import Order

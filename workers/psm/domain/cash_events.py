@@ -20,7 +20,8 @@ from psm.contracts.events import (
     TransferredIn,
     TransferredOut,
 )
-from psm.domain.account import Account, Effect, TotalName
+from psm.domain.account import Account
+from psm.domain.effect import Effect, TotalName
 from psm.domain.money import ZERO, absolute, add, multiply, negate
 from psm.domain.positions import Position, Step, notional
 from psm.domain.setting import Setting, instrument_of, new_key

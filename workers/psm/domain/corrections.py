@@ -19,7 +19,8 @@ from psm.contracts.envelope import chain_next, chain_start
 from psm.contracts.errors import ContractError, InvariantError
 from psm.contracts.events import AccountEvent, TradeAmended, TradeBusted, TradeExecuted
 from psm.domain import orders
-from psm.domain.account import Account, Effect, TotalName
+from psm.domain.account import Account
+from psm.domain.effect import Effect, TotalName
 from psm.domain.evolve import evolve
 from psm.domain.money import ZERO, subtract
 from psm.domain.positions import Instrument, Position, Step

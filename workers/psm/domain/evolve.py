@@ -14,7 +14,8 @@ import msgspec
 from psm.contracts import events
 from psm.contracts.events import AccountEvent
 from psm.domain import cash_events, order_events, position_events, trade_events
-from psm.domain.account import Account, Effect
+from psm.domain.account import Account
+from psm.domain.effect import Effect
 from psm.domain.setting import Setting, opening_currency
 
 _HANDLERS: dict[type, Callable[[Account, Any, Setting], Effect]] = {

@@ -14,7 +14,8 @@ from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import EventDismissed, OperatorEvent, SequenceVoided, StreamRetried
 from psm.contracts.sequencing import VOID_MAX
-from psm.domain.account import Account, Blocked
+from psm.domain.account import Account
+from psm.domain.waiting import Blocked
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):

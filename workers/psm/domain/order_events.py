@@ -12,7 +12,8 @@ from psm.contracts.events import (
 )
 from psm.contracts.updates import OrderStatus
 from psm.domain import orders
-from psm.domain.account import Account, Effect
+from psm.domain.account import Account
+from psm.domain.effect import Effect
 from psm.domain.setting import Setting
 
 

@@ -16,7 +16,9 @@ from psm.domain.orders import Order
 from psm.domain.positions import Position
 
 if TYPE_CHECKING:  # an account keeps the digests of its parts
-    from psm.domain.account import Account, Parked, TotalName
+    from psm.domain.account import Account
+    from psm.domain.effect import TotalName
+    from psm.domain.waiting import Parked
 
 
 _Key = TypeVar("_Key", str, "tuple[str, TotalName]")

@@ -9,7 +9,8 @@ import msgspec
 from psm.contracts.errors import ContractError
 from psm.contracts.events import PositionAdjusted, PositionSettled, Side, SplitApplied
 from psm.domain import orders
-from psm.domain.account import Account, Effect
+from psm.domain.account import Account
+from psm.domain.effect import Effect
 from psm.domain.money import (
     ZERO,
     absolute,

@@ -9,9 +9,10 @@ from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ContractError
 from psm.contracts.sequencing import OPERATOR_EVENTS, SEQUENCE_AHEAD_MAX
 from psm.contracts.subjects import is_stream_id
-from psm.domain.account import GAP_OVERFLOW, Account, Parked
+from psm.domain.account import Account
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import NeedHistory, Outcome
+from psm.domain.waiting import GAP_OVERFLOW, Parked
 from psm.domain.windows import VOIDED, same_hash
 
 NO_NUMBER = 0

@@ -20,12 +20,14 @@ import msgspec
 
 from psm.contracts.errors import ContractError
 from psm.contracts.updates import Level
-from psm.domain.account import Account, Blocked, Parked, TotalName
+from psm.domain.account import Account
 from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
+from psm.domain.effect import TotalName
 from psm.domain.figures import published_margin
 from psm.domain.money import ZERO
 from psm.domain.orders import Order
 from psm.domain.positions import Instrument, Position
+from psm.domain.waiting import Blocked, Parked
 from psm.domain.windows import IdentityWindow, KeyWindow
 
 SNAPSHOT_FORM = 1

@@ -21,7 +21,7 @@ from psm.contracts.events import EventDismissed, SequenceVoided
 from psm.contracts.payload_codec import PayloadCodec
 from psm.contracts.registry import UnknownEventError
 from psm.domain import operators
-from psm.domain.account import GAP_OVERFLOW, PARKED_MAX, Account, Blocked, Parked
+from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, History, NeedHistory, Outcome
@@ -37,6 +37,7 @@ from psm.domain.sequence import (
     read,
     run_after,
 )
+from psm.domain.waiting import GAP_OVERFLOW, PARKED_MAX, Blocked, Parked
 from psm.domain.windows import same_hash
 
 Taken = tuple[Outcome, str | None]

@@ -8,7 +8,8 @@ import msgspec
 
 from psm.contracts.events import TradeExecuted
 from psm.domain import orders
-from psm.domain.account import Account, Effect, TotalName
+from psm.domain.account import Account
+from psm.domain.effect import Effect, TotalName
 from psm.domain.money import ZERO, absolute, add, multiply, negate, quotient, subtract
 from psm.domain.positions import Instrument, Position, Step, fill, notional_cash
 from psm.domain.setting import Setting, current_instrument, new_key, position_for

@@ -10,7 +10,8 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.contracts.codec import decode_untyped
-from psm.domain.account import Account, TotalName
+from psm.domain.account import Account
+from psm.domain.effect import TotalName
 from psm.domain.money import ZERO, subtract_wide
 from psm.domain.positions import Position
 from psm.workers.past.places import Ledger, LogShape, Place

@@ -106,6 +106,8 @@ async def servers(database: str) -> AsyncIterator[Servers]:
         async with compose_broker(folder) as url:
             there = Servers(url, database)
             logins = {f"POSTGRES_{part.upper()}_DSN": there.dsn(part) for part in LOGINS}
+            (folder / "api.dsn").write_text(logins.pop("POSTGRES_API_DSN") + "\n")
+            logins["POSTGRES_API_DSN_FILE"] = str(folder / "api.dsn")
             environment = {**SETTINGS, **settings_of("streams"), "NATS_URL": url}
             psm("streams", "apply", environment=environment)
             psm("migrate", "up", "--roles", environment={"POSTGRES_DSN": database, **logins})

@@ -14,6 +14,8 @@ from prometheus_client.exposition import generate_latest
 from tests.k8s.tools import CHART, helm, pod_specs, render
 
 from psm.adapters import telemetry
+from psm.adapters.jetstream.roles import role
+from psm.projections.roles import LOGINS
 from psm.workers.cli import build
 from psm.workers.cli.config import settings_schema
 from psm.workers.config import load_settings
@@ -28,7 +30,7 @@ EVERYTHING = (
             "imagePullSecrets": [{"name": "registry"}],
             "nats": {
                 "url": "tls://nats.nats:4222",
-                "auth": {"existingSecret": "psm-nats", "passwordKey": "pw", "user": "psm"},
+                "auth": {"existingSecret": "psm-nats", "passwordKey": "pw"},
                 "tls": {"existingSecret": "psm-tls", "certKey": "tls.crt", "keyKey": "tls.key"},
             },
             "settings": {"PSM_SNAPSHOT_EVENTS": 1_000_000, "PSM_OTLP_ENDPOINT": "http://otel:4318"},
@@ -42,10 +44,18 @@ EVERYTHING = (
         }
     ),
 )
+ONE_USER = (
+    "--set",
+    "nats.auth.userPerPart=false,nats.auth.existingSecret=psm-nats",
+    "--set",
+    "nats.auth.user=psm,nats.auth.passwordKey=pw",
+    "--set",
+    "postgres.loginPerPart=false,postgres.key=address",
+)
 VARIANTS = pytest.mark.parametrize(
     "arguments",
-    [(), EVERYTHING, ("--set", "jobs.enabled=false,networkPolicy.enabled=false")],
-    ids=["default", "everything", "least"],
+    [(), EVERYTHING, ONE_USER, ("--set", "jobs.enabled=false,networkPolicy.enabled=false")],
+    ids=["default", "everything", "one user", "least"],
 )
 
 
@@ -199,6 +209,71 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
     }
 
 
+def test_each_part_is_a_user_of_its_own() -> None:
+    """Its user, its inbox and its login; of the secrets a pod mounts its own keys only."""
+    found = {}
+    for name, pod in pod_specs(render(*EVERYTHING)).items():
+        env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        keys = {
+            item["key"]
+            for volume in pod["volumes"]
+            if volume["name"] in {"nats-auth", "postgres"}
+            for item in volume["secret"]["items"]
+        }
+        user = env.get("PSM_NATS_USER")
+        found[name.removeprefix("psm-")] = (user, keys)
+        if user is not None:
+            assert env["PSM_NATS_INBOX_PREFIX"] == role(user).inbox_prefix
+            assert env["PSM_NATS_PASSWORD_FILE"] == f"/etc/psm/nats-auth/{user}.pw"
+            assert f"{user}.pw" in keys
+        named = {Path(value).name for key, value in env.items() if key.endswith("_DSN_FILE")}
+        assert named == {key for key in keys if key.endswith(".dsn")}
+    # `operator` is no pod: it may have a login that people make.
+    logins = {f"{part}.dsn" for part in LOGINS if part != "operator"}
+    assert found == {
+        "worker": ("worker", {"worker.pw", "worker.dsn"}),
+        "projector": ("projector", {"projector.pw", "projector.dsn"}),
+        "archive": ("archiver", {"archiver.pw", "archiver.dsn"}),
+        "marks": ("marks", {"marks.pw"}),
+        "api": ("ingest", {"ingest.pw", "api.dsn"}),
+        "streams": ("streams", {"streams.pw"}),
+        "migrate": (None, {"owner.dsn", *logins}),
+    }
+    (reads,) = pod_specs(render(*EVERYTHING, "--set", "api.ingest=false"))["psm-api"]["containers"]
+    assert {"name": "PSM_NATS_USER", "value": "api"} in reads["env"]
+    (migrate,) = pod_specs(render())["psm-migrate"]["containers"]
+    assert migrate["args"] == ["migrate", "up", "--roles"]
+
+
+def test_one_user_for_all_is_possible() -> None:
+    """Where somebody else decides who may do what: one key of each secret, for every pod."""
+    for pod in pod_specs(render(*ONE_USER)).values():
+        env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        assert env.get("PSM_NATS_USER", "psm") == "psm"
+        assert "PSM_NATS_INBOX_PREFIX" not in env
+        assert env.get("PSM_NATS_PASSWORD_FILE", "/etc/psm/nats-auth/pw") == (
+            "/etc/psm/nats-auth/pw"
+        )
+        assert env.get("POSTGRES_DSN_FILE", "/etc/psm/postgres/address") == (
+            "/etc/psm/postgres/address"
+        )
+    (migrate,) = pod_specs(render(*ONE_USER))["psm-migrate"]["containers"]
+    assert migrate["args"] == ["migrate", "up"]
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"),
+    [("credsKey", "PSM_NATS_CREDS_FILE"), ("nkeySeedKey", "PSM_NATS_NKEY_SEED_FILE")],
+)
+def test_credentials_are_one_file_per_user(key: str, variable: str) -> None:
+    """With JWTs and nkeys likewise."""
+    auth = f"nats.auth.existingSecret=psm-nats,nats.auth.{key}=secret"
+    (container,) = pod_specs(render("--set", auth))["psm-worker"]["containers"]
+    env = {item["name"]: item["value"] for item in container["env"]}
+    assert env[variable] == "/etc/psm/nats-auth/worker.secret"
+    assert "PSM_NATS_USER" not in env
+
+
 def test_overrides_arrive() -> None:
     """What an operator sets is what the containers get, large numbers unharmed."""
     pods = pod_specs(render(*EVERYTHING))
@@ -207,7 +282,7 @@ def test_overrides_arrive() -> None:
     assert container["image"] == "portfolio-state-manager@sha256:" + "0" * 64
     assert env["PSM_SNAPSHOT_EVENTS"] == "1000000"
     assert env["PSM_INGEST"] == "true"
-    assert env["PSM_NATS_PASSWORD_FILE"] == "/etc/psm/nats-auth/pw"
+    assert env["PSM_NATS_PASSWORD_FILE"] == "/etc/psm/nats-auth/ingest.pw"
     assert env["PSM_NATS_CERT_FILE"] == "/etc/psm/nats-tls/tls.crt"
     (container,) = pod_specs(render("--set-string", "image.tag=1.2.3"))["psm-worker"]["containers"]
     assert container["image"] == "portfolio-state-manager:1.2.3"
@@ -225,9 +300,18 @@ def test_overrides_arrive() -> None:
         ((*POSTGRES, "--set", "nats.url=nats://u:p@h"), "url"),
         ((*POSTGRES, "--set", "api.replicas=0"), "replicas"),
         (
-            (*POSTGRES, "--set", "nats.auth.existingSecret=s,nats.auth.passwordKey=k"),
-            "nats.auth.user",
+            (*POSTGRES, *ONE_USER, "--set", "nats.auth.user="),
+            "nats.auth.passwordKey needs nats.auth.user",
         ),
+        (
+            (*POSTGRES, *ONE_USER, "--set", "nats.auth.userPerPart=true"),
+            "nats.auth.user names one user",
+        ),
+        (
+            (*POSTGRES, "--set", "nats.auth.existingSecret=s,nats.auth.tokenKey=k"),
+            "a token is no user",
+        ),
+        ((*POSTGRES, "--set", "nats.auth.existingSecret=s"), "needs credsKey"),
     ],
 )
 def test_wrong_values_are_refused(arguments: tuple[str, ...], complaint: str) -> None:

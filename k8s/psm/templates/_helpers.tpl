@@ -31,6 +31,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* A part is given as `nats` and `postgres`: its user at each, or nothing where it uses neither.
+     The name of a key in the secret of all users. */}}
+{{- define "psm.natsKey" -}}
+{{- if .root.Values.nats.auth.userPerPart }}{{ printf "%s.%s" .nats .key }}{{ else }}{{ .key }}{{ end -}}
+{{- end -}}
+
+{{- define "psm.postgresKey" -}}
+{{- with .root.Values.postgres -}}
+{{- if .loginPerPart }}{{ printf "%s.%s" $.postgres .key }}{{ else }}{{ .key }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The one key by which a part says who it is, as its kind and its name in the secret. */}}
+{{- define "psm.natsIdentity" -}}
+{{- $root := .root }}{{ $nats := .nats -}}
+{{- range $kind := list "credsKey" "nkeySeedKey" "tokenKey" "passwordKey" -}}
+{{- with get $root.Values.nats.auth $kind }}
+- {kind: {{ $kind }}, key: {{ include "psm.natsKey" (dict "root" $root "nats" $nats "key" .) | quote }}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What every pod has. Service links are off: Kubernetes would add PSM_..._PORT variables,
      and an unknown PSM_* is an error. */}}
 {{- define "psm.pod" -}}
@@ -62,9 +84,15 @@ volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
   {{- if .nats }}
-  {{- with .root.Values.nats.auth.existingSecret }}
+  {{- if .root.Values.nats.auth.existingSecret }}
   - name: nats-auth
-    secret: {secretName: {{ . }}, defaultMode: 0440}
+    secret:
+      secretName: {{ .root.Values.nats.auth.existingSecret }}
+      defaultMode: 0440
+      items:  # of this user only
+        {{- range include "psm.natsIdentity" . | fromYamlArray }}
+        - {key: {{ .key | quote }}, path: {{ .key | quote }}}
+        {{- end }}
   {{- end }}
   {{- with .root.Values.nats.tls.existingSecret }}
   - name: nats-tls
@@ -76,6 +104,13 @@ volumes:
     secret:
       secretName: {{ required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" .root.Values.postgres.existingSecret }}
       defaultMode: 0440
+      items:
+        {{- $key := include "psm.postgresKey" . }}
+        - {key: {{ $key | quote }}, path: {{ $key | quote }}}
+        {{- range .logins }}
+        {{- $key := include "psm.postgresKey" (dict "root" $.root "postgres" .) }}
+        - {key: {{ $key | quote }}, path: {{ $key | quote }}}
+        {{- end }}
   {{- end }}
 {{- end -}}
 
@@ -108,21 +143,36 @@ env:
   {{- end }}
   {{- if .nats }}
   - {name: NATS_URL, value: {{ .root.Values.nats.url | quote }}}
-  {{- with .root.Values.nats.auth }}
-  {{- if .existingSecret }}
-  {{- if .credsKey }}
-  - {name: PSM_NATS_CREDS_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .credsKey | quote }}}
+  {{- $auth := .root.Values.nats.auth }}
+  {{- if $auth.existingSecret }}
+  {{- if and $auth.userPerPart $auth.user }}
+  {{- fail "nats.auth.user names one user for all parts: set nats.auth.userPerPart=false, or leave it out" }}
   {{- end }}
-  {{- if .nkeySeedKey }}
-  - {name: PSM_NATS_NKEY_SEED_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .nkeySeedKey | quote }}}
+  {{- if and $auth.userPerPart $auth.tokenKey }}
+  {{- fail "nats.auth.tokenKey: a token is no user; set nats.auth.userPerPart=false" }}
   {{- end }}
-  {{- if .tokenKey }}
-  - {name: PSM_NATS_TOKEN_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .tokenKey | quote }}}
+  {{- $identity := include "psm.natsIdentity" . | fromYamlArray }}
+  {{- if not $identity }}
+  {{- fail "nats.auth.existingSecret needs credsKey, nkeySeedKey, tokenKey or passwordKey beside it" }}
   {{- end }}
-  {{- if .passwordKey }}
-  - {name: PSM_NATS_USER, value: {{ required "nats.auth.passwordKey needs nats.auth.user" .user | quote }}}
-  - {name: PSM_NATS_PASSWORD_FILE, value: {{ printf "/etc/psm/nats-auth/%s" .passwordKey | quote }}}
+  {{- range $identity }}
+  {{- $file := printf "/etc/psm/nats-auth/%s" .key | quote }}
+  {{- if eq .kind "credsKey" }}
+  - {name: PSM_NATS_CREDS_FILE, value: {{ $file }}}
+  {{- else if eq .kind "nkeySeedKey" }}
+  - {name: PSM_NATS_NKEY_SEED_FILE, value: {{ $file }}}
+  {{- else if eq .kind "tokenKey" }}
+  - {name: PSM_NATS_TOKEN_FILE, value: {{ $file }}}
+  {{- else if $auth.userPerPart }}
+  - {name: PSM_NATS_USER, value: {{ $.nats | quote }}}
+  - {name: PSM_NATS_PASSWORD_FILE, value: {{ $file }}}
+  {{- else }}
+  - {name: PSM_NATS_USER, value: {{ required "nats.auth.passwordKey needs nats.auth.user" $auth.user | quote }}}
+  - {name: PSM_NATS_PASSWORD_FILE, value: {{ $file }}}
   {{- end }}
+  {{- end }}
+  {{- if $auth.userPerPart }}
+  - {name: PSM_NATS_INBOX_PREFIX, value: {{ printf "_INBOX.%s" .nats | quote }}}
   {{- end }}
   {{- end }}
   {{- with .root.Values.nats.tls }}
@@ -136,7 +186,11 @@ env:
   {{- end }}
   {{- end }}
   {{- if .postgres }}
-  - {name: POSTGRES_DSN_FILE, value: {{ printf "/etc/psm/postgres/%s" (default .root.Values.postgres.key .postgresKey) | quote }}}
+  - {name: POSTGRES_DSN_FILE, value: {{ include "psm.postgresKey" . | printf "/etc/psm/postgres/%s" | quote }}}
+  {{- range .logins }}
+  - name: POSTGRES_{{ upper . }}_DSN_FILE
+    value: {{ include "psm.postgresKey" (dict "root" $.root "postgres" .) | printf "/etc/psm/postgres/%s" | quote }}
+  {{- end }}
   {{- end }}
 {{- end -}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from decimal import Decimal
 
 import pytest
 from tests.support.domain import Log, given
@@ -74,6 +75,17 @@ def test_snapshot_bootstrap(place: int) -> None:
     for stream, account in full.books.accounts.items():
         again = copy.books.accounts[stream]
         assert dump_account(again, 0, b"") == dump_account(account, 0, b"")
+
+
+def test_snapshot_does_not_tell_how_often_its_owner_started() -> None:
+    """Equity that had many decimals once leaves no zeros in the peak: the bytes are the same."""
+    inverse = instrument(1, kind="inverse_perp", quote="USD", settle="BTC")
+    story = [inverse, opened(1, currency="BTC"), deposit(2, "10"), trade(3, "buy", "1", "2")]
+    full = given(*story, mark(1, "3"), mark(2, "4"))
+    copy = restored(given(*story, mark(1, "3")))
+    copy.when(mark(2, "4"))
+    assert full.account().peak_equity == Decimal("10.25")
+    assert dump_account(copy.account(), 6, b"") == dump_account(full.account(), 6, b"")
 
 
 def test_snapshot_of_an_overflow_releases_what_it_holds() -> None:

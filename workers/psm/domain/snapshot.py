@@ -24,7 +24,7 @@ from psm.domain.account import Account
 from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
 from psm.domain.effect import TotalName
 from psm.domain.figures import published_margin
-from psm.domain.money import ZERO
+from psm.domain.money import ZERO, exact_text
 from psm.domain.orders import Order
 from psm.domain.positions import Instrument, Position
 from psm.domain.waiting import Blocked, Parked
@@ -126,13 +126,21 @@ def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> by
         operator_ids=bytes(operators.ids) if operators else b"",
         operator_hashes=bytes(operators.hashes) if operators else b"",
         keys=bytes(account.keys.packed),
-        peak_equity=account.peak_equity,
+        peak_equity=_plain(account.peak_equity),
         warned=account.warned,
         unpublished=sorted(account.unpublished),
         margin_published=published_margin(account),
         last_log_sequence=account.last_log_sequence,
     )
     return _encoded(snapshot)
+
+
+def _plain(value: Decimal | None) -> Decimal | None:
+    """Return a figure without the zeros that its way of computing left behind the point.
+
+    A sum that is kept up to date has more of them than one that is computed anew after a start.
+    """
+    return None if value is None else Decimal(exact_text(value))
 
 
 def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:

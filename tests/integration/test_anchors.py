@@ -25,7 +25,7 @@ from tests.support.workbench import Bench, open_bench
 
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.adapters.jetstream.streams_apply import apply
-from psm.workers.anchors import keys
+from psm.workers import keys
 from psm.workers.anchors.anchor import public_subject
 from psm.workers.cli import main
 

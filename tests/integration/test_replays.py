@@ -12,13 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 from nats.aio.msg import Msg
 from tests.support.events import deposit, instrument, mark, raw, trade
 from tests.support.running import psm_here
@@ -27,6 +20,7 @@ from tests.support.workbench import Bench, open_bench, until
 from psm.adapters.jetstream import get, publish_expected
 from psm.contracts.errors import ConfigError, LogDamagedError, ReplayModeError
 from psm.contracts.replay import ReplayMode
+from psm.workers import keys
 from psm.workers.past.from_snapshot import books_from_snapshot
 from psm.workers.past.places import log_shape
 from psm.workers.replays import approval
@@ -361,13 +355,9 @@ async def test_nothing_can_be_written_while_a_replay_runs(bench: Bench) -> None:
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
     """Return a folder with Bob's key, a stranger's, and the list of approvers: Bob."""
-    for name in ("bob", "stranger"):
-        key = Ed25519PrivateKey.generate()
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (tmp_path / f"{name}.pem").write_bytes(private)
-        if name == "bob":
-            public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-            (tmp_path / "approvers.json").write_text(json.dumps({"bob": public.decode()}))
+    public, _ = keys.generate(tmp_path / "bob.pem")
+    keys.generate(tmp_path / "stranger.pem")
+    (tmp_path / "approvers.json").write_text(json.dumps({"bob": public.read_text()}))
     return tmp_path
 
 
@@ -406,6 +396,30 @@ def test_approval_of_something_else_is_refused(
     later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     fields = {"approver": "bob", "actor": "alice", "reason": "r", "expires_at": later, **given}
     token = approval.approve(people / f"{signer}.pem", **fields)
+    with pytest.raises(ConfigError, match=said):
+        approval.check_approval(token, people / "approvers.json", actor="alice", reason="r")
+
+
+def test_key_that_others_may_read_is_refused(people: Path) -> None:
+    """Who can read it can approve in Bob's name."""
+    (people / "bob.pem").chmod(0o640)
+    with pytest.raises(ConfigError, match=r"may be read by others \(mode 0640\); run chmod 600"):
+        approval.approve(
+            people / "bob.pem", approver="bob", actor="alice", reason="r", expires_at="2030-01-01"
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "must be JSON, name -> public key in PEM"),
+        ('{"bob": "nothing"}', "approvers.json: bob holds no public key in PEM form"),
+    ],
+)
+def test_list_of_approvers_says_what_is_wrong_with_it(people: Path, text: str, said: str) -> None:
+    fields = {"approver": "bob", "actor": "alice", "reason": "r", "expires_at": "2030-01-01"}
+    token = approval.approve(people / "bob.pem", **fields)
+    (people / "approvers.json").write_text(text)
     with pytest.raises(ConfigError, match=said):
         approval.check_approval(token, people / "approvers.json", actor="alice", reason="r")
 

@@ -15,7 +15,7 @@ from psm.contracts.codec import canonical_bytes
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ContractError
 from psm.contracts.merkle import leaf_hash
-from psm.workers.anchors.keys import Keyring, key_id
+from psm.workers.keys import Keyring, key_id
 
 VERSION = 1
 _DOMAIN = b"psm-anchor\n"

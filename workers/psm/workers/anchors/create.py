@@ -13,8 +13,8 @@ from psm.contracts.errors import LogDamagedError
 from psm.contracts.merkle import HASH_BYTES, Frontier
 from psm.domain.publish import log_time
 from psm.workers.anchors.anchor import Anchor, digest_of, leaf_of, read_anchor
-from psm.workers.anchors.keys import Keyring, key_id
 from psm.workers.anchors.store import AnchorStore
+from psm.workers.keys import Keyring, key_id
 from psm.workers.log_store import TRADES
 
 Reached = Callable[[int, int], None]

@@ -14,8 +14,8 @@ from psm.contracts.errors import ContractError
 from psm.contracts.merkle import HASH_BYTES, Frontier
 from psm.workers.anchors.anchor import Anchor, digest_of, leaf_of, public_subject, read_anchor
 from psm.workers.anchors.differences import Difference, differences
-from psm.workers.anchors.keys import Keyring
 from psm.workers.anchors.store import AnchorStore
+from psm.workers.keys import Keyring
 from psm.workers.log_store import TRADES
 
 FINDINGS_MAX = 20

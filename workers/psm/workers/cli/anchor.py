@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from psm.contracts.errors import ConfigError
-from psm.workers.anchors import keys
+from psm.workers import keys
 from psm.workers.anchors.create import Anchorer
 from psm.workers.anchors.prove import find_event, message_at, prove
 from psm.workers.anchors.store import FileAnchors

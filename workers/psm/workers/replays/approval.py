@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from psm.contracts.errors import ConfigError
+from psm.workers.keys import load_private, parse_public, read_file
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +43,7 @@ def approve(key_file: Path, *, approver: str, actor: str, reason: str, expires_a
     """
     if approver == actor:
         raise ConfigError("a second person must approve: approver and actor are the same")
-    try:
-        key = load_pem_private_key(key_file.read_bytes(), None)
-    except OSError as error:
-        raise ConfigError(f"cannot read {key_file}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{key_file} is no private key in PEM: {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{key_file} is no Ed25519 key")
+    key = load_private(key_file)
     consent = Consent(
         approver=approver, actor=actor, reason_sha256=_hashed(reason), expires_at=expires_at
     )
@@ -91,16 +84,10 @@ def check_approval(
 
 def _approvers(path: Path) -> dict[str, Ed25519PublicKey]:
     try:
-        named = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-        keys = {name: load_pem_public_key(pem.encode()) for name, pem in named.items()}
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, msgspec.MsgspecError) as error:
+        named = msgspec.json.decode(read_file(path), type=dict[str, str])
+    except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} must be JSON, name -> public key in PEM: {error}") from error
-    found = {name: key for name, key in keys.items() if isinstance(key, Ed25519PublicKey)}
-    if len(found) < len(keys):
-        raise ConfigError(f"{path}: every key must be an Ed25519 key")
-    return found
+    return {name: parse_public(pem.encode(), f"{path}: {name}") for name, pem in named.items()}
 
 
 def _hashed(reason: str) -> str:

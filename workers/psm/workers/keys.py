@@ -1,4 +1,4 @@
-"""Ed25519 keys of anchors, from files: the private one is for its owner's eyes only."""
+"""Ed25519 keys of anchors and approvals, from files: a private one is for its owner's eyes only."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def load_private(path: Path) -> Ed25519PrivateKey:
     Raises:
         ConfigError: it is absent, readable by others, or no Ed25519 key.
     """
-    data = _read(path)
+    data = read_file(path)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ConfigError(f"{path} may be read by others (mode {mode:04o}); run chmod 600 {path}")
@@ -96,16 +96,26 @@ def load_public(path: Path) -> Ed25519PublicKey:
     Raises:
         ConfigError: it is absent or no Ed25519 key.
     """
+    return parse_public(read_file(path), str(path))
+
+
+def parse_public(pem: bytes, where: str) -> Ed25519PublicKey:
+    """Return a public key in PEM form; `where` it stands is for the error.
+
+    Raises:
+        ConfigError: it is no Ed25519 key.
+    """
     try:
-        key = serialization.load_pem_public_key(_read(path))
+        key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path} holds no public key in PEM form") from error
+        raise ConfigError(f"{where} holds no public key in PEM form") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path} holds no Ed25519 key")
+        raise ConfigError(f"{where} holds no Ed25519 key")
     return key
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes; raises `ConfigError` where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -20,6 +20,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client, Srv
 
+from psm.adapters.jetstream.direct import DirectParser
 from psm.contracts.errors import ConfigError, TransientError
 
 # A broker that is frozen, or a line that died without a word, is given up after three of these.
@@ -134,6 +135,10 @@ class _PromptClient(Client):
     end. A frozen broker takes nothing: with more buffered than the socket holds, the client would
     neither reconnect nor close until the broker wakes up.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = DirectParser(self)
 
     async def close(self) -> None:
         """Close; what cannot be sent in `CLOSE_S` is lost."""

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, call
+from psm.adapters.jetstream.direct import DirectParser
 from psm.adapters.jetstream.messages import DESCRIPTION, STATUS, StoredMessage
 from psm.contracts.errors import TransientError
 
@@ -32,6 +33,7 @@ HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 2
 INACTIVE_THRESHOLD_S = 60.0
 NANOS = 1_000_000_000
+_Arrived = tuple[str, str, dict[str, str] | None, bytes]  # subject, reply, headers, body
 # Where the numbers start in `$JS.ACK.<stream>.<consumer>.<n>.<sseq>.<cseq>.<ts>.<pending>` and
 # in the long form, which has domain and account before and a token behind.
 _SHORT_ACK = 9
@@ -87,7 +89,9 @@ class PullConsumer:
         )
         self._reconnects = nc.stats["reconnects"]
         self._subscription: Subscription | None = None
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[_Arrived] = deque()
+        parser = getattr(nc, "_ps", None)
+        self._parser = parser if isinstance(parser, DirectParser) else None
         self._wake = asyncio.Event()
         self._silence_s = 0.0
         self._silence_max_s = heartbeat_s * (MISSED_HEARTBEATS + 0.5)
@@ -133,6 +137,8 @@ class PullConsumer:
             self._subscription = await nc.subscribe(
                 self._inbox, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
             )
+            if self._parser is not None:
+                self._parser.attach(self._subscription, self)
             await self._pull()
         except nats.errors.Error as error:
             raise ConsumerLostError("connection") from error
@@ -152,8 +158,8 @@ class PullConsumer:
         arrived = self._arrived
         taken: list[StoredMessage] = []
         for _ in range(min(limit, len(arrived))):
-            message = arrived[0]
-            tokens = message.reply.split(".")
+            subject, reply, headers, data = arrived[0]
+            tokens = reply.split(".")
             base = _SHORT_BASE if len(tokens) == _SHORT_ACK else _LONG_BASE
             if int(tokens[base + 1]) != self._taken + 1:
                 self._lost = "gap"
@@ -164,11 +170,11 @@ class PullConsumer:
             self.pending = int(tokens[base + 3])
             taken.append(
                 StoredMessage(
-                    subject=message.subject,
+                    subject=subject,
                     sequence=int(tokens[base]),
                     time_ns=int(tokens[base + 2]),
-                    data=message.data,
-                    headers=message.headers or None,
+                    data=data,
+                    headers=headers,
                 )
             )
         if self._lost == "gap" and not taken:
@@ -225,6 +231,8 @@ class PullConsumer:
         """Stop listening and delete the consumer; what cannot be reached is left to time out."""
         subscription, self._subscription = self._subscription, None
         self._arrived.clear()
+        if self._parser is not None and subscription is not None:
+            self._parser.detach(subscription)
         if self._nc.is_closed:
             return
         with contextlib.suppress(nats.errors.Error):
@@ -239,15 +247,23 @@ class PullConsumer:
         subject = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._nc.publish(subject, self._pull_body, reply=self._inbox)
 
+    def receive(
+        self, subject: str, reply: str, headers: dict[str, str] | None, data: bytes
+    ) -> None:
+        """Keep a message of the stream until it is taken."""
+        self._arrived.append((subject, reply, headers, data))
+        self._received += 1
+        self._credit -= 1
+        self._silence_s = 0.0
+        self._wake.set()
+
     async def _on_message(self, message: Msg) -> None:
         if message.subject == self._inbox:
             self._on_status(message.headers or {})
+            self._silence_s = 0.0
+            self._wake.set()
         else:
-            self._arrived.append(message)
-            self._received += 1
-            self._credit -= 1
-        self._silence_s = 0.0
-        self._wake.set()
+            self.receive(message.subject, message.reply, message.headers or None, message.data)
 
     def _on_status(self, headers: Mapping[str, str]) -> None:
         status = headers.get(STATUS)

@@ -317,6 +317,7 @@ WRITING = (
     "$JS.API.DIRECT.GET.TRADES",
     "$JS.API.DIRECT.GET.PSM.psm.cursor.0",
     "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
+    "$SRV.PING",
     "$SYS.REQ.SERVER.PING",
 )
 TRIED = (
@@ -352,13 +353,13 @@ MAY_PUBLISH: dict[str, set[str]] = {
     "projector": _reads("PSM"),
     "archiver": _reads("TRADES", "PSM", "MARKETDATA", "RISK"),
     "marks": {"marks.BTC", "$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "MARKETDATA"), *_infos()},
-    "api": _reads("TRADES", "PSM", "SNAPSHOTS"),
+    "api": _reads("TRADES", "PSM"),
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
         "instruments.BTC",
         "$JS.API.DIRECT.GET.TRADES",
-        *_reads("TRADES", "PSM", "SNAPSHOTS"),
+        *_reads("TRADES", "PSM"),
     },
     "streams": {*CHANGING, *_infos()},
     "operator": {
@@ -367,6 +368,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "ops.replay",
         "replay.1.trades.acc_1",
         "psm.get.state",
+        "$SRV.PING",
         "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
         *_GETS,
         *_ALL_READS,

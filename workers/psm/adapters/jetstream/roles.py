@@ -93,7 +93,7 @@ _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
     subscribe=("psm.get.*", "$SRV.>"),
-    scans=(TRADES, PSM, SNAPSHOTS),
+    scans=(TRADES, PSM),
     answers=True,
 )
 
@@ -144,7 +144,15 @@ ROLES: tuple[Role, ...] = (
         name="operator",
         about="people: `fleet`, `dlq`, `audit`, `replay`, `views`, `recover partition` and the "
         "other commands, the `nats` command line; consumers for readers",
-        publish=("trades.*", "control.*", "ops.*", "replay.>", "psm.get.*", "$SYS.REQ.USER.INFO"),
+        publish=(
+            "trades.*",
+            "control.*",
+            "ops.*",
+            "replay.>",
+            "psm.get.*",
+            "$SRV.>",
+            "$SYS.REQ.USER.INFO",
+        ),
         subscribe=_UPDATES,
         unheard=_READ_REQUESTS,
         api=(

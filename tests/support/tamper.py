@@ -58,6 +58,13 @@ def put_back(folder: Path, copy: Path, *streams: str) -> None:
         shutil.copytree(copy / stream, place)
 
 
+def replace_messages(source: Path, folder: Path, stream: str) -> None:
+    """Replace what a stopped server stored of a stream by what another server stored of it."""
+    place = store(folder, stream) / "msgs"
+    shutil.rmtree(place)
+    shutil.copytree(store(source, stream) / "msgs", place)
+
+
 def _blocks(folder: Path, stream: str) -> list[Path]:
     blocks = (store(folder, stream) / "msgs").glob("*.blk")
     return sorted(blocks, key=lambda block: int(block.stem))

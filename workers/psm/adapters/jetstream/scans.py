@@ -10,9 +10,12 @@ from psm.adapters.jetstream.errors import UnknownOutcomeError
 from psm.adapters.jetstream.messages import StoredMessage
 from psm.adapters.jetstream.pull import ConsumerLostError, PullConsumer, by_last_per_subject
 from psm.adapters.jetstream.reader import BATCH, OrderedReader
+from psm.adapters.jetstream.reads import next_for
+from psm.contracts.errors import TransientError
 
 _ATTEMPTS = 5
 _SILENCE_S = 10.0
+_ASK_AFTER_S = 2.0
 
 
 async def last_per_subject(
@@ -50,17 +53,29 @@ async def read_range(
     Lists of up to `batch`, in order. It ends when a message beyond the range shows up or when
     nothing matching is left, so it never waits for what is not yet published.
 
+    A consumer on a damaged replica skips what it cannot read, and still counts it as pending. So
+    when it falls silent the leader is asked whether there is more, and another consumer tried.
+
     Raises:
         TransientError: the broker showed neither a message nor the end for `silence_s`.
     """
     reader = OrderedReader(nc, stream, filter_subjects, start_sequence, batch=batch)
+    silent_s = 0.0
     try:
         while reader.position < end_sequence:
             messages = await reader.fetch(batch, 0.0)
             if not messages and not reader.caught_up():
-                messages = await reader.fetch(batch, silence_s)
+                wait_s = min(_ASK_AFTER_S, silence_s)
+                messages = await reader.fetch(batch, wait_s)
+                silent_s = 0.0 if messages else silent_s + wait_s
             if not messages and not reader.caught_up():
-                raise UnknownOutcomeError(f"{stream}: nothing to read behind {reader.position}")
+                behind = reader.position + 1
+                if not await _is_more(nc, stream, filter_subjects, behind, end_sequence):
+                    return
+                if silent_s >= silence_s:
+                    raise UnknownOutcomeError(f"{stream}: nothing to read behind {behind - 1}")
+                await reader.reset("silence")
+                continue
             within = [message for message in messages if message.sequence <= end_sequence]
             if within:
                 yield within
@@ -68,6 +83,20 @@ async def read_range(
                 return
     finally:
         await reader.close()
+
+
+async def _is_more(
+    nc: Client, stream: str, filter_subjects: Sequence[str], first: int, last: int
+) -> bool:
+    """Return whether the leader has a matching message in a range; True if it does not say."""
+    for subject in filter_subjects:
+        try:
+            found = await next_for(nc, stream, subject, first)
+        except TransientError:
+            return True
+        if found is not None and found.sequence <= last:
+            return True
+    return False
 
 
 async def _last_per_subject(

@@ -114,6 +114,12 @@ class Findings:
             self._kept.append(advice)
         self._counts[finding.code] += count
 
+    def take(self, other: Findings) -> None:
+        """Take all findings of another collection."""
+        for finding in other._kept:
+            self.add(finding, 0)
+        self._counts += other._counts
+
     def counts(self) -> dict[str, int]:
         """Return how many there are, by code."""
         return dict(sorted(self._counts.items()))

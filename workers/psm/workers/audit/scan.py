@@ -22,6 +22,7 @@ class Tally(msgspec.Struct, kw_only=True):
     """What a scan saw.
 
     Attributes:
+        first: sequence it began with.
         messages, events: all, and those on `trades.*`.
         shared: (count, sum of sequences) of what every partition reads.
         own: the same of each partition's own events.
@@ -29,6 +30,7 @@ class Tally(msgspec.Struct, kw_only=True):
         missing: sequences that are gone.
     """
 
+    first: int = 1
     messages: int = 0
     events: int = 0
     shared: tuple[int, int] = (0, 0)
@@ -68,6 +70,7 @@ class Scan:
 
     async def run(self, first: int, last: int) -> Tally:
         """Read from `first` to `last`, both included, and note what is not right."""
+        self._tally.first = first
         digest = hashlib.sha256()
         async for batch in read_every(
             self._nc, self._stream, first, last, from_leader=self._from_leader

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from psm.adapters.jetstream.direct import DirectParser
+from psm.adapters.jetstream.direct import DirectParser, parse_lines
 
 INBOX = "_INBOX.reader"
 LOG, OTHER = 5, 9
@@ -162,3 +162,20 @@ async def test_nonsense_ends_the_connection() -> None:
         await parser.parse(b"MSG trades.0.acc 5 r many\r\n")
     with pytest.raises(ProtocolError):
         await attached(Connection()).parse(b"NONSENSE\r\n")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [b"Nats-Batch-Id: 1", b"A:", b":b", b"a b: c", b" a : b ", b"\xff: x", b""]
+            ),
+            st.binary(max_size=12),
+        ),
+        max_size=6,
+    )
+)
+def test_header_lines_are_read_as_nats_py_does(lines: list[bytes]) -> None:
+    """Names remembered from other messages change nothing in what a block says."""
+    block = b"\r\n".join(lines)
+    assert parse_lines(block) == Client._parse_header_lines(block)

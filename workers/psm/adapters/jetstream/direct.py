@@ -7,6 +7,7 @@ the reader. Whatever else arrives is parsed by nats-py, one complete operation a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from nats.aio.client import Client
@@ -104,9 +105,7 @@ class DirectParser(Parser):
                 block = data[body : body + int(fields[-2])]
                 body += len(block)
                 # Behind the line with the protocol's version.
-                headers = Client._parse_header_lines(  # noqa: SLF001 - as nats-py reads them
-                    block[block.find(_LINE_END) + CRLF_SIZE :]
-                )
+                headers = parse_lines(block[block.find(_LINE_END) + CRLF_SIZE :])
             reply = fields[3].decode() if len(fields) == _FIELDS[fields[0]][1] else ""
             found[1].receive(fields[1].decode(), reply, headers or None, data[body:end])
             count += 1
@@ -115,6 +114,22 @@ class DirectParser(Parser):
         self.nc.stats["in_msgs"] += count
         self.nc.stats["in_bytes"] += received
         return at
+
+
+def parse_lines(block: bytes) -> dict[str, str]:
+    """Return the headers in `block` as nats-py reads them, each name looked at only once."""
+    headers: dict[str, str] = {}
+    for line in block.split(_LINE_END):
+        name, colon, value = line.partition(b":")
+        if colon and (known := _header_name(name)) is not None:
+            headers[known] = value.strip().decode("utf-8", "replace")
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _header_name(name: bytes) -> str | None:
+    """Return a name as text; None where nats-py leaves the line out."""
+    return next(iter(Client._parse_header_lines(name + b":")), None)  # noqa: SLF001 - its rule
 
 
 def _end_of_operation(data: bytes, at: int) -> int:

@@ -36,7 +36,7 @@ from psm.domain.snapshot import dump_account
 from psm.domain.windows import WINDOW, IdentityWindow, KeyWindow
 from psm.workers.cursor import Cursor
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import PartitionSettings
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.ports import Commit
 from psm.workers.settings import Settings
 from psm.workers.worker import Worker

@@ -20,7 +20,8 @@ from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.partition import Partition
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.projector import Follower
 from psm.workers.settings import Settings
 

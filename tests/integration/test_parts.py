@@ -14,8 +14,8 @@ from tests.support.workbench import Bench, open_bench, until
 from psm.adapters.jetstream import Outgoing, publish_atomic
 from psm.contracts import subjects
 from psm.contracts.errors import InvariantError
+from psm.workers.commits import UPDATES_PER_COMMIT
 from psm.workers.cursor import dump_cursor
-from psm.workers.partition import UPDATES_PER_COMMIT
 
 HOLDERS = 400
 UPDATES = 3 * HOLDERS  # position, margin and state of each holder, by one mark

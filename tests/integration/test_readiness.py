@@ -12,7 +12,7 @@ from tests.support.workbench import open_bench, until
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.contracts.errors import TransientError
-from psm.workers import partition, pulse
+from psm.workers import partition_settings, pulse
 from psm.workers.pulse import Pulse
 
 PARTITIONS = 2
@@ -22,7 +22,7 @@ async def test_worker_whose_broker_is_frozen_is_not_ready(
     nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection is open, the partitions have folded everything, and nobody answers."""
-    monkeypatch.setattr(partition, "SILENCE_S", 1.5)
+    monkeypatch.setattr(partition_settings, "SILENCE_S", 1.5)
     async with (
         open_bench(nats_server.url, partitions=PARTITIONS) as bench,
         bench.worker() as worker,

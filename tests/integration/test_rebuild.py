@@ -20,7 +20,7 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import ConfigError, LogDamagedError
 from psm.projections import shadow
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.partition import PartitionSettings
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.projector import Projector
 from psm.workers.rebuild import Rebuild, Report
 from psm.workers.settings import Settings

@@ -25,8 +25,9 @@ from psm.contracts.errors import FencedError
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.outcomes import NeedHistory
-from psm.workers import partition as partition_module
-from psm.workers.partition import Partition, PartitionSettings
+from psm.workers import commits
+from psm.workers.partition import Partition
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.residents import BadSnapshotError
 
 SEEDS = range(int(os.environ.get("PSM_TEST_SEEDS", "150")))
@@ -157,7 +158,7 @@ async def test_every_update_is_published_once_whoever_dies(
 ) -> None:
     """Crashes, kills, stops, two owners, bad snapshots: PSM is what the log says."""
     configure("error")
-    monkeypatch.setattr(partition_module, "UPDATES_PER_COMMIT", 5)
+    monkeypatch.setattr(commits, "UPDATES_PER_COMMIT", 5)
     simulation = Simulation(seed)
     await simulation.run()
     simulation.check()

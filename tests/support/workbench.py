@@ -21,7 +21,8 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.workers import partition as partition_module
 from psm.workers.cursor import Cursor, load_cursor
 from psm.workers.log_store import JetStreamSnapshots
-from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.partition import Partition
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.ports import EventLog, SnapshotStore
 from psm.workers.settings import Settings
 from psm.workers.worker import Worker

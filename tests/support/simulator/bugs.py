@@ -27,6 +27,7 @@ from psm.domain.snapshot import AccountSnapshot, dump_account, load_account
 from psm.projections import checkpoints
 from psm.workers import committed, cursor, log_store, recovery, residents
 from psm.workers.checkpoints import Checkpoints
+from psm.workers.commits import Commits
 from psm.workers.committed import Assembler, Ready
 from psm.workers.cursor import Cursor
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
@@ -177,11 +178,11 @@ def cursor_not_read_again() -> list[Patch]:
 def part_not_skipped() -> list[Patch]:
     """What an earlier owner committed of the next input is committed again; parts are usual."""
 
-    def _committed_part(self: Partition, message: LogMessage, updates: list[Update]) -> int:
+    def _committed_part(self: Commits, message: LogMessage, updates: list[Update]) -> int:
         self._recovered_part = (0, None)
         return 0
 
-    return [(Partition, "_committed_part", _committed_part), (run, "_UPDATES_PER_COMMIT", (2,))]
+    return [(Commits, "_committed_part", _committed_part), (run, "_UPDATES_PER_COMMIT", (2,))]
 
 
 def recovery_publishes() -> list[Patch]:
@@ -201,8 +202,8 @@ def gap_not_noticed() -> list[Patch]:
     real = PullConsumer.take
 
     def take(self: PullConsumer, limit: int) -> list[StoredMessage]:
-        for message in self._arrived:
-            self._taken = int(message.reply.split(".")[6]) - 1
+        for _, reply, *_ in self._arrived:
+            self._taken = int(reply.split(".")[6]) - 1
             return real(self, 1)
         return real(self, limit)
 

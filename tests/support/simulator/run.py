@@ -20,7 +20,7 @@ from tests.support.simulator.world import World
 
 from psm.adapters.logs import configure
 from psm.contracts import subjects
-from psm.workers import partition as partition_module
+from psm.workers import commits
 
 STEPS_MAX = 3_000_000
 _UPDATES_PER_COMMIT = (2, 5, 999)
@@ -62,10 +62,10 @@ def run_seed(seed: int) -> Report:
     loop = SimulatedLoop(random.Random(f"turns/{seed}"), STEPS_MAX)  # type: ignore[abstract]
     clocks = Clocks(loop)
     _log_nothing()
-    before = partition_module.UPDATES_PER_COMMIT
+    before = commits.UPDATES_PER_COMMIT
     with simulated(clocks, seed):
         world = World(loop, swarm, clocks)
-        partition_module.UPDATES_PER_COMMIT = swarm.dice.choice(_UPDATES_PER_COMMIT)
+        commits.UPDATES_PER_COMMIT = swarm.dice.choice(_UPDATES_PER_COMMIT)
         try:
             with small_limits(swarm.dice.choice):
                 loop.run_until_complete(world.run())
@@ -75,7 +75,7 @@ def run_seed(seed: int) -> Report:
             what = f"{type(error).__name__}: {error}"
             raise BugFoundError(f"seed {seed}: {what}{'; ' if found else ''}{found}") from error
         finally:
-            partition_module.UPDATES_PER_COMMIT = before
+            commits.UPDATES_PER_COMMIT = before
             trace, steps, now = loop.trace, loop.steps, loop.time()
             loop.dispose()
             loop.trace, loop.steps, loop._now = trace, steps, now

@@ -42,7 +42,7 @@ from psm.workers.cursor import load_cursor
 from psm.workers.fleet import Fleet, Member, NatsMembers, NatsProber
 from psm.workers.guard import PostgresHeads
 from psm.workers.log_store import log_message
-from psm.workers.partition import PartitionSettings
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.projector import Projector
 from psm.workers.worker import Worker
 

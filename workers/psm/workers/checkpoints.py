@@ -19,7 +19,7 @@ from psm.workers.faults import crash_point
 from psm.workers.ports import SnapshotStore
 
 if TYPE_CHECKING:  # the loop owns its checkpoints
-    from psm.workers.partition import PartitionSettings, PartitionStats
+    from psm.workers.partition_settings import PartitionSettings, PartitionStats
 
 _WRITES = 16  # at once
 DRAIN_ACCOUNTS = 4 * _WRITES

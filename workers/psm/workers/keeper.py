@@ -16,7 +16,8 @@ import structlog
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import FencedError, PSMError, TransientError
 from psm.workers.fleet.members import HoldingState
-from psm.workers.partition import Partition, PartitionStats
+from psm.workers.partition import Partition
+from psm.workers.partition_settings import PartitionStats
 
 _FIRST_S = 1.0
 _LAST_S = 30.0

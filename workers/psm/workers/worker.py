@@ -17,7 +17,8 @@ from psm.workers.fleet.members import Holding
 from psm.workers.guard import Guard, HeadStore
 from psm.workers.keeper import BackOff, Keeper
 from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import Partition, PartitionSettings
+from psm.workers.partition import Partition
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.residents import Census
 
 _DRAIN_S = 20.0

@@ -14,7 +14,7 @@ from psm.adapters.jetstream.streams_apply import check
 from psm.workers.cli.process import chosen_partitions, on_stop, process
 from psm.workers.config import Settings, load_settings
 from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
-from psm.workers.partition import PartitionSettings
+from psm.workers.partition_settings import PartitionSettings
 from psm.workers.worker import Worker
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +18,34 @@ import pytest
 from tests.integration.test_log_loss import PARTITIONS, World, clean
 from tests.support import archiving, tamper
 from tests.support.events import deposit
-from tests.support.running import psm
+from tests.support.running import psm, psm_here
 from tests.support.views import assert_views_equal_fold
 from tests.support.workbench import Bench, until
 
 from psm.adapters import telemetry
 from psm.adapters.jetstream import connect, read_range, stream_info
 from psm.adapters.jetstream.api import call
+from psm.adapters.jetstream.errors import StreamNotFoundError
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
+from psm.workers import keys
 from psm.workers.fleet.members import Holding, Member
 from psm.workers.guard import Guard, PostgresHeads
 from psm.workers.log_store import PSM, SNAPSHOTS, TRADES
 from psm.workers.partition import Partition
 from psm.workers.projector import check_against_log
+from psm.workers.replays.approval import Action, Consent
 from psm.workers.replays.record import read_records
 
 REASON = ("--reason", "disk of n1 lost", "--actor", "alice")
 
 
 class Scene(World):
-    """A world whose operator has `psm recover`."""
+    """A world whose operator has `psm recover`; `settings` are more of its environment."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        super().__init__(folder, dsn)
+        self.settings: dict[str, str] = {}
 
     def recover(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `psm recover -o json`; its exit code must be `code`."""
@@ -50,6 +59,7 @@ class Scene(World):
             "NATS_URL": self.server.url,
             "PSM_PARTITIONS": str(PARTITIONS),
             "POSTGRES_DSN": self.dsn,
+            **self.settings,
         }
 
     async def whole(self, bench: Bench) -> None:
@@ -177,6 +187,80 @@ async def test_psm_gone(scene: Scene) -> None:
             await archiving.at_least(scene.dsn, count, 2 * taken)
             differ = "SELECT count(DISTINCT (log_sequence, chain_hash)) FROM event_chain"
             assert await archiving.value(scene.dsn, differ) == taken
+
+
+class FourEyes(Scene):
+    """A scene in production: whoever recovers needs a token that Bob signed."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        super().__init__(folder, dsn)
+        self.key = folder / "bob.pem"
+        public, _ = keys.generate(self.key)
+        listed = folder / "approvers.json"
+        listed.write_text(json.dumps({"bob": public.read_text()}))
+        self.settings = {"PSM_ENV": "production", "PSM_REPLAY_APPROVERS_FILE": str(listed)}
+
+    def approved(self, action: Action, actor: str = "alice") -> tuple[str, ...]:
+        """Return `--approval` with what Bob's key signs: also what `psm ops approve` would not."""
+        consent = Consent(
+            approver="bob",
+            actor=actor,
+            reason_sha256=hashlib.sha256(REASON[1].encode()).hexdigest(),
+            expires_at=(datetime.now(UTC) + timedelta(minutes=5)).isoformat(),
+            action=action,
+        )
+        parts = (encode(consent), keys.load_private(self.key).sign(encode(consent)))
+        token = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+        return "--approval", token
+
+
+async def test_second_person_must_approve_in_production(
+    tmp_path: Path, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """No token, one's own, another's, one for another action: refused. Then it is recorded."""
+    scene = FourEyes(tmp_path, postgres_dsn)
+    try:
+        await scene.live(clean(19))
+        shutil.rmtree(tamper.store(scene.folder, PSM))
+        await scene.server.start()
+        for name, value in scene.environment.items():
+            monkeypatch.setenv(name, value)
+        for asked, said in [
+            ((), "recover-updates in production needs a second person's --approval"),
+            (scene.approved("replay"), "for replay, not for recover-updates"),
+            (scene.approved("recover-log"), "for recover-log, not for recover-updates"),
+            (scene.approved("recover-updates", "carol"), "for carol, not for alice"),
+            (("--actor", "bob", *scene.approved("recover-updates", "bob")), "a second person must"),
+        ]:
+            why = REASON[: 2 if "--actor" in asked else None]
+            assert await psm_here("recover", "updates", *why, *asked) == 2
+            assert said in capsys.readouterr().err
+        nc = await connect(scene.server.url, name="test")
+        try:
+            with pytest.raises(StreamNotFoundError):
+                await stream_info(nc, PSM)
+            assert await read_records(nc) == []
+            assert await psm_here("recover", "updates", "--dry-run") == 0  # anybody may look
+            signed = ("--approver", "bob", "--key", str(scene.key), "--action", "recover-updates")
+            capsys.readouterr()
+            assert await psm_here("ops", "approve", *REASON, *signed) == 0
+            token = ("--approval", capsys.readouterr().out.strip())
+            for command in (("partition", "all"), ("log", "--from-archive")):
+                assert await psm_here("recover", *command, *REASON, *token) == 2
+                said = f"for recover-updates, not for recover-{command[0]}"
+                assert said in capsys.readouterr().err
+            assert await psm_here("recover", "updates", *REASON, *token) == 0
+            assert (await stream_info(nc, PSM)).messages == 0
+            records = [stored.record for stored in await read_records(nc)]
+            assert [(r.kind, r.actor, r.approved_by) for r in records] == [
+                ("begun", "alice", "bob"),
+                ("ended", "alice", "bob"),
+            ]
+        finally:
+            await nc.close()
+    finally:
+        await scene.server.stop()
 
 
 async def test_killed_while_it_fills(scene: Scene) -> None:

@@ -385,16 +385,18 @@ async def test_second_person_must_approve_where_that_is_set(
     [
         ("bob", {"actor": "carol"}, "for carol, not for alice"),
         ("bob", {"reason": "fun"}, "for another reason"),
+        ("bob", {"action": "recover-log"}, "for recover-log, not for replay"),
         ("bob", {"approver": "dave"}, "dave may not approve"),
         ("stranger", {}, "was not signed by bob"),
         ("bob", {"expires_at": "2020-01-01T00:00:00Z"}, "expired"),
     ],
 )
 def test_approval_of_something_else_is_refused(
-    people: Path, signer: str, given: dict[str, str], said: str
+    people: Path, signer: str, given: dict[str, Any], said: str
 ) -> None:
     later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    fields = {"approver": "bob", "actor": "alice", "reason": "r", "expires_at": later, **given}
+    fields: dict[str, Any] = {"approver": "bob", "actor": "alice", "reason": "r"}
+    fields |= {"expires_at": later, **given}
     token = approval.approve(people / f"{signer}.pem", **fields)
     with pytest.raises(ConfigError, match=said):
         approval.check_approval(token, people / "approvers.json", actor="alice", reason="r")
@@ -417,7 +419,8 @@ def test_key_that_others_may_read_is_refused(people: Path) -> None:
     ],
 )
 def test_list_of_approvers_says_what_is_wrong_with_it(people: Path, text: str, said: str) -> None:
-    fields = {"approver": "bob", "actor": "alice", "reason": "r", "expires_at": "2030-01-01"}
+    fields: dict[str, Any] = {"approver": "bob", "actor": "alice", "reason": "r"}
+    fields["expires_at"] = "2030-01-01"
     token = approval.approve(people / "bob.pem", **fields)
     (people / "approvers.json").write_text(text)
     with pytest.raises(ConfigError, match=said):

@@ -17,7 +17,7 @@ from psm.workers.config import load_settings
 from psm.workers.replays import approval
 from psm.workers.replays.record import Stored, default_actor, read_records
 
-app = App(name="ops", help="Show the record of replays, and approve them.")
+app = App(name="ops", help="Show the record of replays and recoveries, and approve them.")
 
 _COLUMNS = (
     "sequence", "at", "kind", "run_id", "actor", "approved_by", "reason", "what", "outcome",
@@ -48,13 +48,16 @@ def verify(*, output: Output = DEFAULT_OUTPUT) -> None:
 @app.command
 def approve(
     *,
-    actor: Annotated[str, Parameter(help="Who may replay.")],
+    actor: Annotated[str, Parameter(help="Who may do it.")],
     reason: Annotated[str, Parameter(help="The reason, word by word as it will be given.")],
     key: Annotated[Path, Parameter(help="Your Ed25519 private key (PEM).")],
+    action: Annotated[
+        approval.Action, Parameter(help="What may be done; a validation is a replay, too.")
+    ] = "replay",
     approver: Annotated[str | None, Parameter(help="Your name; default PSM_ACTOR.")] = None,
     minutes: Annotated[int, Parameter(help="How long the approval holds.")] = 60,
 ) -> None:
-    """Print an approval token for one person, one reason and a limited time."""
+    """Print an approval token for one action of one person, one reason and a limited time."""
     if not 1 <= minutes <= 1440:
         raise ConfigError("--minutes must be 1 to 1440")
     expires = datetime.now(UTC) + timedelta(minutes=minutes)
@@ -63,6 +66,7 @@ def approve(
         approver=approver or default_actor(),
         actor=actor,
         reason=reason,
+        action=action,
         expires_at=expires.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
     print(token)

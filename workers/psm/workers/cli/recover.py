@@ -27,6 +27,7 @@ from psm.workers.recover import updates as updates_recovery
 from psm.workers.recover.log import LogPlan
 from psm.workers.recover.partition import PartitionPlan
 from psm.workers.recover.updates import UpdatesPlan
+from psm.workers.replays.approval import Action
 
 app = App(
     name="recover",
@@ -61,7 +62,7 @@ def partition(
     settings = load_settings()
     every = tuple(range(settings.partitions))
     chosen = every if partitions == "all" else chosen_partitions(partitions, settings, every)
-    who = _who(settings, actor, reason, approval, dry_run=dry_run)
+    who = _who(settings, "recover-partition", actor, reason, approval, dry_run=dry_run)
     asyncio.run(_partition(settings, chosen, who, output))
 
 
@@ -79,7 +80,7 @@ def updates(
     Then run `psm recover partition all`. A PSM that holds messages is never removed; this refuses.
     """
     settings = load_settings()
-    who = _who(settings, actor, reason, approval, dry_run=dry_run)
+    who = _who(settings, "recover-updates", actor, reason, approval, dry_run=dry_run)
     asyncio.run(_updates(settings, who, output))
 
 
@@ -102,12 +103,13 @@ def log(
     if not from_archive:
         raise ConfigError("say where from: psm recover log --from-archive")
     settings = load_settings()
-    who = _who(settings, actor, reason, approval, dry_run=dry_run)
+    who = _who(settings, "recover-log", actor, reason, approval, dry_run=dry_run)
     return asyncio.run(_log(settings, who, output))
 
 
 def _who(
     settings: Settings,
+    action: Action,
     actor: str | None,
     reason: str | None,
     approval: str | None,
@@ -119,7 +121,7 @@ def _who(
         return None
     if not (reason or "").strip():
         raise ConfigError("a recovery needs --reason; it is recorded in OPS. Or try --dry-run")
-    return Replayer(settings, actor, reason, approval)
+    return Replayer(settings, actor, reason, approval, action)
 
 
 async def _partition(

@@ -1,4 +1,4 @@
-"""Who replays, why, and with whose consent: asked of every command that replays the live log."""
+"""Who acts, why, and with whose consent: asked by all that replays the live log or recovers it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from psm.contracts.errors import ConfigError
 from psm.contracts.replay import ReplayMode
 from psm.workers.config import Settings
-from psm.workers.replays.approval import check_approval
+from psm.workers.replays.approval import Action, check_approval
 from psm.workers.replays.record import Run, default_actor, recorded
 
 Reason = Annotated[str | None, Parameter(help="Why; required in production.")]
@@ -22,24 +22,34 @@ Approval = Annotated[str | None, Parameter(help="A second person's token; see `p
 
 
 class Replayer:
-    """Who replays, and whether that must be and is allowed."""
+    """Who replays or recovers, and whether that must be and is allowed."""
 
     def __init__(
-        self, settings: Settings, actor: str | None, reason: str | None, approval: str | None
+        self,
+        settings: Settings,
+        actor: str | None,
+        reason: str | None,
+        approval: str | None,
+        action: Action = "replay",
     ) -> None:
         production = settings.env == "production"
         if production and not (reason or "").strip():
-            raise ConfigError("a replay of production needs --reason; it is recorded in OPS")
+            raise ConfigError(f"{action} in production needs --reason; it is recorded in OPS")
         self.actor, self.reason = actor or default_actor(), reason
         self.approved_by: str | None = None
         approvers = settings.replay_approvers_file
         if production and approvers is not None and approval is None:
             raise ConfigError(
-                "a replay of production needs a second person's --approval; see `psm ops approve`"
+                f"{action} in production needs a second person's --approval, made by "
+                f"`psm ops approve --action {action}`"
             )
         if approvers is not None and approval is not None:
             self.approved_by = check_approval(
-                approval, Path(approvers), actor=self.actor, reason=reason or ""
+                approval,
+                Path(approvers),
+                actor=self.actor,
+                reason=reason or "",
+                action=action,
             )
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Four eyes: a second person's signed consent to one replay, for one person, reason and time.
+"""Four eyes: a second person's signed consent to one action of one person, for a reason and a time.
 
 A token is the consent as JSON and its Ed25519 signature, both base64url, joined by a dot. Public
 keys of those who may approve are in a JSON file, name -> PEM.
@@ -10,6 +10,7 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -18,24 +19,37 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from psm.contracts.errors import ConfigError
 from psm.workers.keys import load_private, parse_public, read_file
 
+Action = Literal["replay", "recover-partition", "recover-updates", "recover-log"]
+"""What may be approved: replays and validations, and each way on after a loss by itself."""
+
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """What a second person consents to.
 
     Attributes:
         approver: who consents; never the actor.
-        actor: who may replay.
+        actor: who may do it.
         reason_sha256: of the reason that was given.
         expires_at: RFC 3339, UTC.
+        action: what may be done.
     """
 
     approver: str
     actor: str
     reason_sha256: str
     expires_at: str
+    action: Action = "replay"
 
 
-def approve(key_file: Path, *, approver: str, actor: str, reason: str, expires_at: str) -> str:
+def approve(
+    key_file: Path,
+    *,
+    approver: str,
+    actor: str,
+    reason: str,
+    expires_at: str,
+    action: Action = "replay",
+) -> str:
     """Return a token.
 
     Raises:
@@ -45,19 +59,29 @@ def approve(key_file: Path, *, approver: str, actor: str, reason: str, expires_a
         raise ConfigError("a second person must approve: approver and actor are the same")
     key = load_private(key_file)
     consent = Consent(
-        approver=approver, actor=actor, reason_sha256=_hashed(reason), expires_at=expires_at
+        approver=approver,
+        actor=actor,
+        reason_sha256=_hashed(reason),
+        expires_at=expires_at,
+        action=action,
     )
     data = msgspec.json.encode(consent)
     return f"{_encoded(data)}.{_encoded(key.sign(data))}"
 
 
 def check_approval(
-    token: str, approvers_file: Path, *, actor: str, reason: str, now: datetime | None = None
+    token: str,
+    approvers_file: Path,
+    *,
+    actor: str,
+    reason: str,
+    action: Action = "replay",
+    now: datetime | None = None,
 ) -> str:
     """Return who approved.
 
     Raises:
-        ConfigError: the token is not a consent to this replay; the text says why.
+        ConfigError: the token is not a consent to this action; the text says why.
     """
     try:
         data, signature = (_decoded(part) for part in token.split("."))
@@ -75,6 +99,8 @@ def check_approval(
         raise ConfigError("a second person must approve: approver and actor are the same")
     if consent.actor != actor:
         raise ConfigError(f"the approval is for {consent.actor}, not for {actor}")
+    if consent.action != action:
+        raise ConfigError(f"the approval is for {consent.action}, not for {action}")
     if consent.reason_sha256 != _hashed(reason):
         raise ConfigError("the approval is for another reason")
     if datetime.fromisoformat(consent.expires_at) <= (now or datetime.now(UTC)):

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -155,6 +156,8 @@ async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_
         workers.append(stack.enter_context(running(servers, parts["worker"], tmp_path)))
         await becomes(lambda: unowned(servers), lambda none: none == [])
         await ready(parts, tmp_path)
+        compared = await asyncio.to_thread(metrics_of, parts["worker"])
+        assert any('result="agreed"' in line for line in compared if "heads_checked" in line)
         code, _ = await asyncio.to_thread(append, url, fill("acc_1", "sell", "1"))
         assert code == 201
         await becomes(lambda: size_of(servers, "acc_1"), lambda size: size == "1")
@@ -254,6 +257,19 @@ async def people_do_their_work(servers: Servers) -> None:
     await run("replay", "operator", "replay", "--all", "--reason", "test")
 
 
+async def test_only_an_admin_makes_a_stream_anew(servers: Servers) -> None:
+    """`psm recover updates` replaces an empty PSM for the admin, and fails for an operator."""
+    command = ("recover", "updates", "--reason", "test")
+    operator = servers.environment("operator", "operator")
+    done = await asyncio.to_thread(psm, *command, environment=operator, check=False)
+    assert done.returncode != 0
+    assert "nats.permission_refused" in done.stderr
+    done = await asyncio.to_thread(
+        psm, *command, environment=servers.environment("admin", "operator")
+    )
+    assert "nats.permission_refused" not in done.stderr
+
+
 def event(event_type: str, stream_id: str, payload: dict[str, Any]) -> dict[str, Any]:
     return deposit(stream_id, event_type=event_type, payload=payload)
 
@@ -265,6 +281,11 @@ def fill(account: str, side: str, quantity: str) -> dict[str, Any]:
 
 def append(url: str, content: dict[str, Any]) -> tuple[int, Any]:
     return request(f"{url}/psm/events", json.dumps(content).encode())
+
+
+def metrics_of(part: Part) -> list[str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{part.health_port}/metrics") as answer:
+        return list(answer.read().decode().splitlines())
 
 
 async def size_of(servers: Servers, account: str) -> str | None:
@@ -325,7 +346,9 @@ WRITING = (
     "$JS.API.DIRECT.GET.TRADES",
     "$JS.API.DIRECT.GET.PSM.psm.cursor.0",
     "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
+    "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
     "$SRV.PING",
+    "$SYS.REQ.USER.INFO",
     "$SYS.REQ.SERVER.PING",
 )
 TRIED = (
@@ -377,6 +400,8 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "replay.1.trades.acc_1",
         "psm.get.state",
         "$SRV.PING",
+        "$SYS.REQ.USER.INFO",
+        "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
         "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
         *_GETS,
         *_ALL_READS,

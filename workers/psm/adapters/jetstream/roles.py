@@ -272,7 +272,7 @@ def render_table() -> str:
         cells = (
             f"`{one.name}`",
             one.about,
-            _marked(one.publish) + ("; answers requests" if one.answers else ""),
+            ", ".join(filter(None, (_marked(one.publish), one.answers and "answers to requests"))),
             heard,
             ", ".join(filter(None, reads)),
             ", ".join(filter(None, (makes, _marked(one.api)))),

@@ -159,6 +159,28 @@ async def test_unreadable_update_is_never_skipped(connection: asyncpg.Connection
         await apply(connection, [ReadUpdate(kind="state.updated", data=b'{"payload": {}}')])
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "detail"),
+    [
+        (b'"size":"1"', b'"size":"1e"', "InvalidTextRepresentation"),
+        (b'"side":"long"', b'"side":"both"', "cannot be read"),
+        (b'"cycle":1', b'"cycle":"1"', "cannot be read"),
+        (b'"cycle":1', b'"cycle":9223372036854775808', "NumericValueOutOfRange"),
+    ],
+)
+async def test_update_that_no_row_can_hold_is_never_skipped(
+    connection: asyncpg.Connection, right: bytes, wrong: bytes, detail: str
+) -> None:
+    """What PSM would not publish stops the projection, wherever it is noticed."""
+    updates = read(OneWorker().fold(*Account("acc_001").trade("buy", "1", "42000")))
+    position = next(update for update in updates if update.kind == "position.updated")
+    assert position.data.count(right) == 1
+    broken = ReadUpdate(kind=position.kind, data=position.data.replace(right, wrong))
+    with pytest.raises(InvariantError, match=detail):
+        await apply(connection, [broken])
+    assert await connection.fetch("SELECT * FROM positions_view") == []
+
+
 async def test_checkpoint_moves_only_from_where_it_is_believed(
     connection: asyncpg.Connection,
 ) -> None:

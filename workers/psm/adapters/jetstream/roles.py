@@ -269,10 +269,11 @@ def render_table() -> str:
             *([f"consumers it was given of {_marked(one.follows)}"] if one.follows else []),
         ]
         makes = "creates and updates the streams of PSM" if one.makes else ""
+        answers = "answers to requests" if one.answers else ""
         cells = (
             f"`{one.name}`",
             one.about,
-            ", ".join(filter(None, (_marked(one.publish), one.answers and "answers to requests"))),
+            ", ".join(filter(None, (_marked(one.publish), answers))),
             heard,
             ", ".join(filter(None, reads)),
             ", ".join(filter(None, (makes, _marked(one.api)))),

@@ -18,7 +18,7 @@ from psm.contracts import subjects
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory
-from psm.workers.history import fold_with_history
+from psm.workers.history import ReadHistory, fold_with_history
 from psm.workers.log_store import TRADES, log_message
 
 _BREATH = 100
@@ -47,8 +47,9 @@ async def refold_partition(
 ) -> AsyncIterator[list[Replayed]]:
     """Yield every message of a partition up to log sequence `last`, folded into empty `books`."""
     filters = subjects.partition_filters(partition)
+    read = partial(read_history, nc, books.partitions)
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
-        folded = [await _fold(nc, books, log_message(stored)) for stored in batch]
+        folded = [await _fold(books, log_message(stored), read) for stored in batch]
         if progress is not None and batch:
             progress(batch[-1].sequence, last)
         yield folded
@@ -80,12 +81,13 @@ async def refold_stream(
     """
     filters = subjects.stream_filters(stream_id, books.partitions, marks)
     folded = 0
+    read = partial(read_history, nc, books.partitions)
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
         for stored in batch:
             message = log_message(stored)
             if stop is not None and stop(message):
                 return
-            yield await _fold(nc, books, message)
+            yield await _fold(books, message, read)
             folded += 1
             if folded % _BREATH == 0:
                 await asyncio.sleep(0)  # others on this event loop, such as requests, go on
@@ -114,5 +116,5 @@ async def fold_message(nc: Client, books: Books, message: LogMessage) -> Folded:
     return await fold_with_history(books, message, partial(read_history, nc, books.partitions))
 
 
-async def _fold(nc: Client, books: Books, message: LogMessage) -> Replayed:
-    return Replayed(message=message, result=await fold_message(nc, books, message))
+async def _fold(books: Books, message: LogMessage, read: ReadHistory) -> Replayed:
+    return Replayed(message=message, result=await fold_with_history(books, message, read))

@@ -19,8 +19,13 @@ from psm.adapters.jetstream import Outgoing, get, publish_atomic, stream_info
 from psm.adapters.jetstream.api import call
 from psm.contracts import subjects
 from psm.contracts.errors import InvariantError, LogDamagedError
+from psm.domain.books import Books
+from psm.domain.messages import Update
 from psm.domain.outcomes import UnknownRulesError
 from psm.workers.cursor import Cursor, dump_cursor
+from psm.workers.ports import Commit, CommittedCursor
+from psm.workers.recovery import Recovery
+from psm.workers.residents import Census
 
 
 @pytest.fixture
@@ -296,3 +301,27 @@ async def test_what_a_mark_left_unpublished_survives_a_restart(nats_url: str) ->
         verdict = await bench.judge()
     by_mark = [p for p in verdict.payloads("StateUpdated") if p["cause"] == "mark"]
     assert by_mark[-1]["log_sequence"] == last, "the mark of another symbol opened the interval"
+
+
+class LateLog(FaultyLog):
+    """Another owner commits for the first time right after this one looked for the cursor."""
+
+    async def cursor(self) -> CommittedCursor | None:
+        found = await super().cursor()
+        if found is None and not self.commits:
+            update = Update(
+                kind="state.updated", stream_id="acc_001", partition=0, event_id="", data=b"{}",
+                log_sequence=1,
+            )  # fmt: skip
+            cursor = Cursor(log_sequence=0, updates=1)
+            await self.commit(Commit(cursor=cursor, updates=(update,), traceparents={}), 0)
+        return found
+
+
+async def test_first_commit_of_another_owner_is_no_loss(bench: Bench) -> None:
+    """A cursor that comes between two questions was not lost: recovery goes on behind it."""
+    log = LateLog(bench.nc, 0)
+    await bench.publish(deposit(1))
+    recovery = Recovery(log, bench.snapshots(), 0, Census())
+    recovered = await recovery.run(Books(partitions=1, partition=0))
+    assert (len(log.commits), recovered.cursor_sequence) == (1, 1)

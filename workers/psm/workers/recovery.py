@@ -151,14 +151,15 @@ class Recovery:
 
     async def _cursor(self, *, anew: bool) -> CommittedCursor:
         committed = await self._log.cursor()
-        if committed is not None:
-            return committed
-        if not anew and await self._log.ever_committed():
-            raise CursorLostError(
-                f"partition {self._partition}: the commit cursor is gone although updates or "
-                "snapshots exist; PSM lost acknowledged messages. Restore the stream PSM"
-            )
-        return CommittedCursor(cursor=Cursor(log_sequence=0), sequence=0)
+        if committed is None and not anew and await self._log.ever_committed():
+            # Another owner may have committed for the first time between the two questions.
+            committed = await self._log.cursor()
+            if committed is None:
+                raise CursorLostError(
+                    f"partition {self._partition}: the commit cursor is gone although updates or "
+                    "snapshots exist; PSM lost acknowledged messages. Restore the stream PSM"
+                )
+        return committed or CommittedCursor(cursor=Cursor(log_sequence=0), sequence=0)
 
     async def _account(self, saved: Saved, limit: int) -> tuple[Account | None, int | None]:
         """Return (account, highest position a checkpoint may have for it, None without a bound).

@@ -82,7 +82,15 @@ async def test_voiding_numbers_that_never_come(bench: Bench) -> None:
         done = await told(bench, "void", "acc_001", "--reason", "lost", "--actor", "bob")
         assert (done["sequence_number"], done["status"]) == (4, "gap")
         far = await psm_dlq(
-            bench, "void", "acc_001", "--reason", "lost", "--from", "6", "--to", "6"
+            bench,
+            "void",
+            "acc_001",
+            "--reason",
+            "lost",
+            "--from-sequence",
+            "6",
+            "--to-sequence",
+            "6",
         )
         assert far.returncode == 1
         assert "void_invalid: the first number missing is 5, not 6" in far.stderr

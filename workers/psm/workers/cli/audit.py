@@ -28,9 +28,9 @@ _STATEMENT_S = 3600.0
 
 def audit(
     *,
-    first: Annotated[int, Parameter(name="--from", help="First log sequence to look at.")] = 1,
-    last: Annotated[
-        int | None, Parameter(name="--to", help="Last log sequence; default the end of the log.")
+    from_sequence: Annotated[int, Parameter(help="First log sequence to look at.")] = 1,
+    to_sequence: Annotated[
+        int | None, Parameter(help="Last log sequence; default the end of the log.")
     ] = None,
     partitions: Annotated[
         str | None, Parameter(help="Partitions to fold again, such as 0-7,9; default all.")
@@ -56,8 +56,10 @@ def audit(
 
     Exit codes: 0 all agrees, 1 there are findings, 2 it could not be done.
     """
+    first, last = from_sequence, to_sequence
     if first < 1 or (last is not None and last < first):
-        raise ConfigError(f"--from {first} --to {last}: a range is ascending and begins at 1")
+        asked = f"--from-sequence {first} --to-sequence {last}"
+        raise ConfigError(f"{asked}: a range is ascending and begins at 1")
     if replica is not None and server is not None:
         raise ConfigError("--replica and --server exclude each other")
     settings = load_settings()

@@ -93,11 +93,14 @@ def void(
     *,
     reason: Reason,
     first: Annotated[
-        int | None, Parameter(name="--from", help="First number; the one missing by default.")
+        int | None,
+        Parameter(name="--from-sequence", help="First number; the one missing by default."),
     ] = None,
     last: Annotated[
         int | None,
-        Parameter(name="--to", help="Last number; by default the last before those that came."),
+        Parameter(
+            name="--to-sequence", help="Last number; by default the last before those that came."
+        ),
     ] = None,
     actor: Actor = None,
     dry_run: DryRun = False,

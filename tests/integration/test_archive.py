@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 from tests.support import archiving as arch
 from tests.support.archiving import archiving, event, fetch, publish, value
+from tests.support.events import deposit as deposited
+from tests.support.events import dismissed, unknown, voided
 from tests.support.log import deposit, empty_log
 from tests.support.running import psm, started
+from tests.support.workbench import open_bench
 
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import FencedError
@@ -233,6 +236,31 @@ async def test_a_key_applied_twice_is_an_incident(
     done = psm("archive", "incidents", environment={"POSTGRES_DSN": postgres_dsn}, check=False)
     assert done.returncode == 1
     assert "duplicate_fill" in done.stdout
+
+
+async def test_operators_event_was_applied_when_it_released_something(
+    nats_url: str, postgres_dsn: str
+) -> None:
+    """It takes no place of its own; what it did is seen by what was folded with it."""
+    async with open_bench(nats_url) as bench, archiving(bench.nc, postgres_dsn), bench.worker():
+        await bench.publish([deposited(1), unknown(2), deposited(3), dismissed(9)])
+        last = await bench.publish([dismissed(2), deposited(5), voided(4, 4), dismissed(2)])
+        await arch.archived(postgres_dsn, last)
+        await arch.at_least(postgres_dsn, "SELECT count(*) FROM event_chain", 6)
+    rows = await fetch(
+        postgres_dsn,
+        "SELECT event_type, outcome, refusal_reason FROM archived_events ORDER BY log_sequence",
+    )
+    assert [tuple(row) for row in rows] == [
+        ("CashDeposited", "applied", None),
+        ("MoonPhaseChanged", "refused", "dismissed"),
+        ("CashDeposited", "applied", None),
+        ("EventDismissed", "refused", "not_blocking"),
+        ("EventDismissed", "applied", None),
+        ("CashDeposited", "applied", None),
+        ("SequenceVoided", "applied", None),
+        ("EventDismissed", None, None),  # a repeat
+    ]
 
 
 async def test_what_expired_unread_is_said_and_recorded(nats_url: str, postgres_dsn: str) -> None:

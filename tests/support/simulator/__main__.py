@@ -16,6 +16,8 @@ from tests.support.simulator.bugs import BUGS, planted
 from tests.support.simulator.faults import FAULTS
 from tests.support.simulator.run import BugFoundError, Report, run_seed
 
+from psm.domain.outcomes import Outcome
+
 REGRESSIONS = Path(__file__).parents[2] / "simulation" / "regressions.txt"
 _EVERY_S = 5.0
 
@@ -79,6 +81,10 @@ def _tell(reports: list[Report], failed: dict[int, str], seconds: float) -> None
     print(f"events           {sum(report.events for report in reports)}")
     print(f"updates          {sum(report.updates for report in reports)}")
     print(f"commits          {sum(report.commits for report in reports)}")
+    seen = sum((report.outcomes for report in reports), Counter())
+    print(f"accounts         {seen['evicted']} evicted, {seen['returned']} returned")
+    for outcome in Outcome:
+        print(f"  {outcome:<14} {seen[outcome]}")
     print(f"simulated hours  {sum(report.virtual_s for report in reports) / 3600:.1f}")
     print(f"steps            {sum(report.steps for report in reports)}")
     print(f"seconds          {seconds:.1f}")

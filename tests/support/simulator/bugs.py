@@ -288,6 +288,19 @@ def dismissed_event_applied() -> list[Patch]:
     return [(AccountFold, "_dismiss", _dismiss)]
 
 
+def released_counts_more() -> list[Patch]:
+    """An event that waited raises the peak a little: the same wrong state, whoever folds it."""
+    real = AccountFold._take
+
+    def _take(self: AccountFold, account: Account, *args: Any) -> Any:
+        result = real(self, account, *args)
+        if len(args) > 2 and account.peak_equity is not None:
+            account.peak_equity += 1
+        return result
+
+    return [(AccountFold, "_take", _take)]
+
+
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -311,6 +324,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         history_begins_at_recovery,
         operators_forgotten,
         dismissed_event_applied,
+        released_counts_more,
     )
 }
 

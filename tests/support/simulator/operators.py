@@ -28,9 +28,9 @@ class Operators:
             return None
         stopped = [account for account in accounts if account.status != "open"]
         draw = dice.random()
-        if draw < 0.1 and self._said:
+        if draw < 0.25 and self._said:
             return dice.choice(self._said)
-        if draw < 0.2:
+        if draw < 0.45:
             sent = self._aimless(dice.choice(accounts))
         elif stopped:
             sent = self._repair(dice.choice(stopped), partly=dice.random() < 0.3)

@@ -133,7 +133,7 @@ class World:
         shares = dice.randint(1, 3)
         for share in range(shares):
             self.start_writer(f"writer{share}", self._coming[share::shares], pause_s)
-        self.start_operator(dice.randint(0, 12), dice.choice([0.1, 1.0, 3.0]))
+        self.start_operator(dice.randint(0, 20), dice.choice([0.1, 1.0, 2.0]))
         await self._rain(dice.uniform(5.0, 25.0))
         await self.rest("after the faults")
         self.finish_writers()

@@ -109,8 +109,9 @@ async def test_tail_of_an_account_that_was_not_loaded(bench: Bench) -> None:
     crashed = bench.partition()
     last = await bench.publish(later())
     async with bench.crashing(crashed):
-        await until(lambda: crashed._cursor_sequence > 0 and crashed.stats.position >= last, "all")
-        await until(lambda: crashed.stats.commits > 0 and not crashed._updates, "committed")
+        await until(lambda: crashed.stats.position >= last, "all is folded")
+        commits = crashed._commits
+        await until(lambda: crashed.stats.commits > 0 and not commits._updates, "committed")
     partition = evicting(bench)
     await bench.run_until(partition, await bench.publish(fee(3, "1", stream=IDLE[1])))
     await bench.judge()

@@ -274,6 +274,24 @@ async def test_read_range_is_bounded(nc: Client) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_read_range_merges_several_filters_in_order(nc: Client) -> None:
+    """Each filter is read by a consumer of its own; what is stored meanwhile is left out."""
+    await publish(nc, 1000)
+    several = [f"marketdata.ticker.s{number}" for number in range(6)]
+    found: list[StoredMessage] = []
+    async for batch in read_range(nc, STREAM, [*several, "marketdata.no"], 3, 10**9, batch=20):
+        if not found:
+            assert len(await consumers(nc)) == 7
+            await publish(nc, 50, start=1001)
+        found += batch
+    expected = [number for number in range(3, 1001) if number % 7 != 6]
+    assert [message.sequence for message in found] == expected
+    assert [int(message.data) for message in found] == expected
+    some = [m async for b in read_range(nc, STREAM, several[:2], 8, 15) for m in b]
+    assert [message.sequence for message in some] == [8, 14, 15]
+    assert [b async for b in read_range(nc, STREAM, several[:2], 10**6, 10**9)] == []
+
+
 async def _prepared(server: EmbeddedNats) -> Client:
     nc = await connect(server.url, name="test")
     config = {"name": STREAM, "subjects": FILTER, "storage": "file", "allow_direct": True}

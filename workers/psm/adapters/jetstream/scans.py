@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from nats.aio.client import Client
 
@@ -10,12 +11,13 @@ from psm.adapters.jetstream.errors import UnknownOutcomeError
 from psm.adapters.jetstream.messages import StoredMessage
 from psm.adapters.jetstream.pull import ConsumerLostError, PullConsumer, by_last_per_subject
 from psm.adapters.jetstream.reader import BATCH, OrderedReader
-from psm.adapters.jetstream.reads import next_for
+from psm.adapters.jetstream.reads import next_for, stream_info
 from psm.contracts.errors import TransientError
 
 _ATTEMPTS = 5
 _SILENCE_S = 10.0
 _ASK_AFTER_S = 2.0
+_CONSUMERS_MAX = 8
 
 
 async def last_per_subject(
@@ -50,14 +52,81 @@ async def read_range(
 ) -> AsyncIterator[list[StoredMessage]]:
     """Yield the matching messages from `start_sequence` to `end_sequence`, both included.
 
-    Lists of up to `batch`, in order. It ends when a message beyond the range shows up or when
-    nothing matching is left, so it never waits for what is not yet published.
+    Lists in order, of up to `batch` where there is one filter. It ends when a message beyond the
+    range shows up or when nothing matching is left, so it never waits for what is not yet
+    published.
 
-    A consumer on a damaged replica skips what it cannot read, and still counts it as pending. So
-    when it falls silent the leader is asked whether there is more, and another consumer tried.
+    Each filter has a consumer of its own, as long as there are few: for one with several filters
+    the broker goes through all subjects of a block to find the next message.
 
     Raises:
         TransientError: the broker showed neither a message nor the end for `silence_s`.
+    """
+    if not 1 < len(filter_subjects) <= _CONSUMERS_MAX:
+        parts = [tuple(filter_subjects)]
+    else:
+        # What is stored while this reads must not be seen by one consumer and missed by another.
+        end_sequence = min(end_sequence, (await stream_info(nc, stream)).last_sequence)
+        parts = [(subject,) for subject in filter_subjects]
+    readers = [
+        _read_range(nc, stream, part, start_sequence, end_sequence, batch, silence_s)
+        for part in parts
+    ]
+    merged = readers[0] if len(readers) == 1 else _merged(readers)
+    try:
+        async for messages in merged:
+            yield messages
+    finally:
+        for reader in readers:
+            await reader.aclose()
+
+
+async def _merged(
+    readers: Sequence[AsyncIterator[list[StoredMessage]]],
+) -> AsyncIterator[list[StoredMessage]]:
+    """Merge readers by sequence: what is handed out is below all that may still come."""
+    waiting: dict[int, list[StoredMessage]] = {}
+    reading = dict(enumerate(readers))
+    while reading or waiting:
+        for number, reader in list(reading.items()):
+            if number not in waiting:
+                messages = await anext(reader, None)
+                if messages is None:
+                    del reading[number]
+                else:
+                    waiting[number] = messages
+        if not waiting:
+            return
+        bound = min(messages[-1].sequence for messages in waiting.values())
+        ready: list[StoredMessage] = []
+        for number, messages in list(waiting.items()):
+            end = bisect_right(messages, bound, key=_sequence)
+            ready += messages[:end]
+            if end == len(messages):
+                del waiting[number]
+            else:
+                waiting[number] = messages[end:]
+        ready.sort(key=_sequence)
+        yield ready
+
+
+def _sequence(message: StoredMessage) -> int:
+    return message.sequence
+
+
+async def _read_range(
+    nc: Client,
+    stream: str,
+    filter_subjects: Sequence[str],
+    start_sequence: int,
+    end_sequence: int,
+    batch: int,
+    silence_s: float,
+) -> AsyncGenerator[list[StoredMessage], None]:
+    """Read a range by one consumer.
+
+    A consumer on a damaged replica skips what it cannot read, and still counts it as pending. So
+    when it falls silent the leader is asked whether there is more, and another consumer tried.
     """
     reader = OrderedReader(nc, stream, filter_subjects, start_sequence, batch=batch)
     silent_s = 0.0

@@ -13,6 +13,7 @@ from tests.support.events import (
     START,
     Sent,
     deposit,
+    event,
     funding,
     instrument,
     mark,
@@ -86,6 +87,30 @@ def test_snapshot_does_not_tell_how_often_its_owner_started() -> None:
     copy.when(mark(2, "4"))
     assert full.account().peak_equity == Decimal("10.25")
     assert dump_account(copy.account(), 6, b"") == dump_account(full.account(), 6, b"")
+
+
+def test_rate_that_is_defined_late_values_what_orders_reserve() -> None:
+    """The same whether the account was in memory then or comes from a snapshot made before."""
+    euro = {"base": "EUR", "quote": "USDT", "settle": "USDT"}
+    order = {"order_id": "o1", "symbol": "DAX", "side": "buy", "type": "limit"}
+    story = [
+        instrument(1, "DAX", base="DAX", quote="EUR", settle="EUR"),
+        deposit(1, "1000"),
+        event("OrderSubmitted", {**order, "quantity": "1", "price": "100"}, 2),
+        mark(1, "1.1", "EURUSDT", at=START),
+    ]
+    late = [
+        instrument(1, "EURUSDT", kind="spot", **euro),
+        mark(1, "5", "OTHER", at=START + 2 * SECOND),
+        mark(2, "1.1", "EURUSDT", at=START + 4 * SECOND),
+    ]
+    full = given(*story, *late)
+    copy = restored(given(*story))
+    copy.when(*late)
+    account = full.account()
+    assert full.books.valuation(account).ordered == Decimal(110)
+    assert copy.updates == [u for u in full.updates if u.log_sequence > len(story)]
+    assert copy.end() == full.end()
 
 
 def test_snapshot_of_an_overflow_releases_what_it_holds() -> None:

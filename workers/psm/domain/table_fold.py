@@ -20,7 +20,6 @@ from psm.domain.outcomes import Folded, History, NeedHistory, Outcome, UnknownRu
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
 from psm.domain.sequence import history_wanted
-from psm.domain.valuation import is_rate
 from psm.domain.worth import Mark
 
 
@@ -90,8 +89,11 @@ def _is_split(account: Account, symbol: str) -> bool:
 
 
 def _needs_definition(account: Account, symbol: str) -> bool:
-    """Whether a definition changes figures: as a rate, or of what an order reserves."""
-    return is_rate(account, symbol) or any(o.symbol == symbol for o in account.open_orders())
+    """Whether a definition changes figures: as a rate, or of what an order reserves.
+
+    The rates are those of ordered currencies, too, of which the account may have none yet.
+    """
+    return symbol in account.rates or symbol in account.ordered_symbols()
 
 
 def _due_for_publication(books: Books, message: LogMessage) -> dict[str, None]:

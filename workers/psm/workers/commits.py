@@ -35,6 +35,7 @@ class Commits:
 
     Attributes:
         in_flight: the commit that is not known to be acknowledged, or None.
+        queued: inputs whose updates wait for the next one.
         committed_at: when the last one was acknowledged, monotonic.
     """
 
@@ -47,6 +48,7 @@ class Commits:
         stats: PartitionStats,
     ) -> None:
         self.in_flight: asyncio.Task[None] | None = None
+        self.queued = 0
         self.committed_at = time.monotonic()
         self._partition = partition
         self._log = log
@@ -98,6 +100,14 @@ class Commits:
             return True
         return live and since >= settings.idle_s and self.anything_folded
 
+    def may_grow(self) -> bool:
+        """Return whether what is queued has to wait anyway, and more may join it.
+
+        It is sent when the commit in flight is acknowledged; what comes until then and is left for
+        the commit after it would wait for two.
+        """
+        return self.in_flight is not None and self.queued < self._settings.batch_messages
+
     @property
     def anything_folded(self) -> bool:
         """Whether there is an input that a cursor could name."""
@@ -114,6 +124,7 @@ class Commits:
             self._updates += updates
             self._last = message
             self._quiet_messages += 1
+            self.queued += bool(self._updates)
             return
         # Only a single input with more updates than a batch takes is committed in parts.
         before = self.folded
@@ -139,7 +150,7 @@ class Commits:
             The commit, once the one before it is acknowledged.
         """
         updates, self._updates = self._updates, []
-        self._quiet_messages = 0
+        self._quiet_messages = self.queued = 0
         return await self._submit(self.folded, updates)
 
     async def drain(self) -> None:

@@ -134,23 +134,23 @@ class Partition:
         return self._checkpoints.few_changed()
 
     async def _fetch(self) -> list[LogMessage]:
-        """Return the next messages; none, at once, when told to stop and the drain is short."""
-        wait_s = _STOP_WAIT_S if self._stopping.is_set() else _FETCH_WAIT_S
-        most = self._settings.batch_messages
-        self._fetching = asyncio.ensure_future(self._event_log.fetch(most, wait_s, 0.0))
-        try:
-            messages = await self._fetching
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._cut or (task is not None and task.cancelling()):
-                raise
-            return []
-        committing = self._commits.in_flight
-        if committing is not None and 0 < len(messages) < most:
-            # What is folded now is committed after that one anyway, so it may become more.
-            await asyncio.wait([committing], timeout=self._settings.batch_wait_s)
-            messages += await self._event_log.fetch(most - len(messages), 0.0, 0.0)
-        return messages
+        """Return the next messages.
+
+        None when there are none for a while, when a commit is acknowledged behind which updates
+        wait, and, at once, when told to stop and the drain is short.
+        """
+        if self._fetching is None:
+            wait_s = _STOP_WAIT_S if self._stopping.is_set() else _FETCH_WAIT_S
+            most = self._settings.batch_messages - self._commits.queued
+            self._fetching = asyncio.ensure_future(self._event_log.fetch(most, wait_s, 0.0))
+        waiting: list[asyncio.Future[Any]] = [self._fetching]
+        if self._commits.in_flight is not None and self._commits.queued:
+            waiting.append(self._commits.in_flight)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not self._fetching.done():
+            return []  # it goes on; what it brings is taken next time
+        fetching, self._fetching = self._fetching, None
+        return [] if self._cut and fetching.cancelled() else fetching.result()
 
     async def _recover(self) -> None:
         started = time.monotonic()
@@ -279,7 +279,7 @@ class Partition:
             self._outcomes.clear()
         if self._commits.inside_input:
             return
-        if self._commits.is_due(now, live=self.stats.live):
+        if self._commits.is_due(now, live=self.stats.live) and not self._commits.may_grow():
             await self._commits.flush()
         await self._checkpoints.settle()
         if not self.stats.live:
@@ -349,8 +349,8 @@ class Partition:
 
     async def _abandon(self) -> None:
         self._residents.leave()
-        own = (self._commits.in_flight, self._watching, *self._checkpoints.tasks())
-        tasks: list[asyncio.Task[Any]] = [task for task in own if task is not None]
+        own = (self._fetching, self._commits.in_flight, self._watching, *self._checkpoints.tasks())
+        tasks: list[asyncio.Future[Any]] = [task for task in own if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

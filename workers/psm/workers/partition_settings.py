@@ -18,7 +18,6 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         partitions: of the log.
         batch_messages: folded into one commit at most.
-        batch_wait_s: how long more messages are waited for while a commit is on its way.
         snapshot_interval_s: changed accounts are saved this often ...
         snapshot_events: ... or after this many events of one account, but not more often than
             a twelfth of the interval.
@@ -32,7 +31,6 @@ class PartitionSettings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     valuation_interval_ns: int = 1_000_000_000
     batch_messages: int = 300
-    batch_wait_s: float = 0.002
     snapshot_interval_s: float = 60.0
     snapshot_events: int = 100
     quiet_messages: int = 10_000

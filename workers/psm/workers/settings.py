@@ -97,11 +97,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     batch_messages: Annotated[
         int, Meta(ge=1, le=999), _about("worker", "Messages folded into one commit at most.")
     ] = 300
-    batch_wait_ms: Annotated[
-        int,
-        Meta(ge=0, le=1000),
-        _about("worker", "How long a commit waits for more messages."),
-    ] = 2
     snapshot_interval_s: Annotated[
         int, Meta(ge=1, le=86_400), _about("worker", "A changed account is saved this often.")
     ] = 60

@@ -87,7 +87,6 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         partitions=settings.partitions,
         valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
         batch_messages=settings.batch_messages,
-        batch_wait_s=settings.batch_wait_ms / 1000,
         snapshot_interval_s=settings.snapshot_interval_s,
         snapshot_events=settings.snapshot_events,
         accounts_in_memory=settings.accounts_in_memory,

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import (
     ApiConflictError,
-    OrderedReader,
+    CatchUpReader,
     Outgoing,
     StoredMessage,
     get,
@@ -69,7 +69,7 @@ class JetStreamLog:
         self._partition = partition
         self._filters = subjects.partition_filters(partition)
         self._cursor_subject = subjects.cursor(partition)
-        self._reader = OrderedReader(nc, TRADES, self._filters, on_reset=on_reset)
+        self._reader = CatchUpReader(nc, TRADES, self._filters, on_reset=on_reset)
 
     async def start_at(self, log_sequence: int) -> None:
         await self._reader.restart_at(log_sequence)

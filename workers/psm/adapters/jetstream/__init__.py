@@ -7,6 +7,7 @@ from psm.adapters.jetstream.batch import (
     publish_atomic,
     publish_expected,
 )
+from psm.adapters.jetstream.catch_up import CatchUpReader
 from psm.adapters.jetstream.connection import ConnectionCounters, connect
 from psm.adapters.jetstream.errors import (
     BATCH_DUPLICATE,
@@ -49,6 +50,7 @@ __all__ = [
     "ApiInvariantError",
     "ApiTransientError",
     "BatchAck",
+    "CatchUpReader",
     "ConnectionCounters",
     "OrderedReader",
     "Outgoing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from nats.aio.client import Client
 
@@ -49,7 +49,7 @@ async def read_range(
     *,
     batch: int = BATCH,
     silence_s: float = _SILENCE_S,
-) -> AsyncIterator[list[StoredMessage]]:
+) -> AsyncGenerator[list[StoredMessage], None]:
     """Yield the matching messages from `start_sequence` to `end_sequence`, both included.
 
     Lists in order, of up to `batch` where there is one filter. It ends when a message beyond the
@@ -77,13 +77,13 @@ async def read_range(
         async for messages in merged:
             yield messages
     finally:
-        for reader in readers:
-            await reader.aclose()
+        for generator in (merged, *readers):
+            await generator.aclose()
 
 
 async def _merged(
-    readers: Sequence[AsyncIterator[list[StoredMessage]]],
-) -> AsyncIterator[list[StoredMessage]]:
+    readers: Sequence[AsyncGenerator[list[StoredMessage], None]],
+) -> AsyncGenerator[list[StoredMessage], None]:
     """Merge readers by sequence: what is handed out is below all that may still come."""
     waiting: dict[int, list[StoredMessage]] = {}
     reading = dict(enumerate(readers))

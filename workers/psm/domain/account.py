@@ -42,6 +42,7 @@ class Account:
         leverages: by symbol; the empty symbol stands for the account.
         refused: places whose event changed nothing; corrections need to know them.
         rates: symbols whose marks convert its currencies, as the books indexed them.
+        unindexed: whether what that index follows from changed since.
         splits: symbol -> (number of the mark that is of old units, new units per old one).
         parked: events waiting for a gap to close, by sequence number.
         blocked: why the stream stopped, or None.
@@ -51,6 +52,7 @@ class Account:
         unpublished: symbols whose mark changed since their last publication.
         margin_published: margin figures as last published.
         margin_unwritten: what they would be made from, where nobody wanted the last publication.
+        margin_in_worths: whether they would be made from `worths` as those are now.
         as_of: log sequence that the loaded snapshot includes; lower messages are skipped.
         last_log_sequence: of the last message on this stream's subject, whatever its outcome.
         valuation: as of now; None until it is needed.
@@ -77,6 +79,7 @@ class Account:
         "last_log_sequence",
         "leverage_limit",
         "leverages",
+        "margin_in_worths",
         "margin_published",
         "margin_unwritten",
         "operators",
@@ -90,6 +93,7 @@ class Account:
         "splits",
         "stream_id",
         "totals",
+        "unindexed",
         "unpublished",
         "valuation",
         "version",
@@ -122,11 +126,13 @@ class Account:
         self.unpublished: dict[str, None] = {}
         self.margin_published: tuple[str | None, ...] | None = None
         self.margin_unwritten: Valuation | None = None
+        self.margin_in_worths = False
         self.as_of = 0
         self.last_log_sequence = 0
         self.valuation: Valuation | None = None
         self.settles: dict[str, int] = {}
         self.rates: tuple[str, ...] = ()
+        self.unindexed = True
         self._open_orders: dict[str, Order] = {}
         self._ordered: dict[str, dict[str, Order]] = {}  # the same, by symbol
         self.worths = Worths(())
@@ -210,9 +216,13 @@ class Account:
             key = (currency, name)
             before = totals[key] if key in totals else self.totals.get(key, ZERO)
             totals[key] = add(before, amount)
-        self.cash.update(cash)
+        for currency, amount in cash.items():
+            if currency not in self.cash:
+                self.unindexed = True
+            self.cash[currency] = amount
         self.totals.update(totals)
         if effect.currency is not None:
+            self.unindexed = True
             self.currency = effect.currency
             self.leverage_limit = effect.leverage_limit
         for step in effect.steps:
@@ -243,9 +253,14 @@ class Account:
     def _put_position(self, position: Position | None, symbol: str) -> None:
         """Replace a position; keep the counts and digests that follow from it."""
         before = self.positions.get(symbol)
+        self._changed[f"p{symbol}"] = None
+        if before is not None and position is not None and before.size and position.size:
+            if before.instrument is position.instrument:
+                self.positions[symbol] = position
+                return
+        self.unindexed = True
         if before is not None and before.size:
             self._count(before.instrument.settle, -1)
-        self._changed[f"p{symbol}"] = None
         if position is None:
             self.positions.pop(symbol, None)
             return
@@ -263,6 +278,7 @@ class Account:
 
     def _put_order(self, order: Order) -> None:
         """Keep an order; of the ended ones the last 256."""
+        self.unindexed = True
         order_id = order.order_id
         before = self.orders.get(order_id)
         was_open = self._open_orders.pop(order_id, None) is not None

@@ -21,7 +21,7 @@ from psm.domain.positions import Step
 from psm.domain.sequence import Entry
 from psm.domain.setting import Setting
 from psm.domain.stream_fold import StreamFold, Taken
-from psm.domain.valuation import peak_after_flow
+from psm.domain.valuation import keep_margin, peak_after_flow
 
 
 class AccountFold(StreamFold):
@@ -35,6 +35,8 @@ class AccountFold(StreamFold):
         """Apply or refuse the event that is next in order, and publish the account."""
         books = self.books
         self.emitter.caused_by(entry.envelope, released)
+        if account.margin_in_worths and books.publishing == "updates":
+            keep_margin(account)
         symbols: list[str] = []
         steps: tuple[Step, ...] = ()
         changed: tuple[Order, ...] = ()
@@ -58,7 +60,8 @@ class AccountFold(StreamFold):
                 self._split(account, *effect.split)
             symbols = [step.position.symbol for step in steps]
             symbols.extend(order.symbol for order in changed)
-            books.index(account, symbols)
+            if account.unindexed:
+                books.index(account, symbols)
             if effect.leverage is not None:
                 symbols.extend((*account.worths.values, *account.ordered_symbols()))
         if refusal is not None:

@@ -113,6 +113,7 @@ class Books:
         of its currencies. The index follows from the account alone, so that one restored from a
         snapshot is published at the same marks.
         """
+        account.unindexed = False
         rates = self._rates_of(account)
         stream_id, holders = account.stream_id, self.holders
         if rates != account.rates:

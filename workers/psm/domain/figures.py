@@ -16,7 +16,7 @@ from psm.domain.liquidation import liquidation_price
 from psm.domain.money import absolute, figure_sum, negate, published_text
 from psm.domain.orders import Order, average_price
 from psm.domain.positions import Position, break_even_price, entry_price
-from psm.domain.valuation import Valuation, drawdown, state_hash
+from psm.domain.valuation import Valuation, drawdown, keep_margin, state_hash
 from psm.domain.worth import PositionValue, position_value, price_of
 
 
@@ -113,6 +113,8 @@ def margin_figures(valuation: Valuation, leverage_limit: Decimal | None) -> dict
 
 def published_margin(account: Account) -> tuple[str | None, ...] | None:
     """Return the margin figures as last published; None before the first time."""
+    if account.margin_in_worths:
+        keep_margin(account)
     if account.margin_unwritten is not None:
         figures = margin_figures(account.margin_unwritten, account.leverage_limit)
         account.margin_published = tuple(figures.values())

@@ -29,7 +29,7 @@ from psm.domain.figures import (
 from psm.domain.messages import LogMessage, StateHashes, Update
 from psm.domain.orders import Order
 from psm.domain.positions import Step
-from psm.domain.valuation import Valuation, state_hash
+from psm.domain.valuation import FAILED, Valuation, state_hash
 
 __all__ = ["Emitter", "log_time", "margin_figures", "order_figures", "state_document", "update_id"]
 
@@ -98,10 +98,10 @@ class Emitter:
     ) -> None:
         """Publish an account fully: orders, positions, margin, warnings, refusal, state."""
         books = self._books
-        valuation = books.valuation(account)
         if self._silent:
-            self._note(account, valuation)
+            self._note(account)
             return
+        valuation = books.valuation(account)
         head = self._head(account, valuation, flags)
         for order in sorted(orders, key=_order_id) if len(orders) > 1 else orders:
             self._put(account, head, "OrderUpdated", order_figures(order))
@@ -120,10 +120,13 @@ class Emitter:
         self._put(account, head, "StateUpdated", state_figures(account, valuation, margin))
         self._told(account)
 
-    def _note(self, account: Account, valuation: Valuation) -> None:
+    def _note(self, account: Account) -> None:
         """Leave what a publication leaves, for the next one, without writing anything."""
-        account.margin_unwritten = valuation
-        if self._books.publishing == "hashes":
+        books = self._books
+        account.margin_in_worths = books.equity(account) is not None
+        account.margin_unwritten = None if account.margin_in_worths else FAILED
+        if books.publishing == "hashes":
+            valuation = books.valuation(account)
             ledger_hash = account.ledger_hash()
             self.hashes.append(
                 StateHashes(

@@ -20,6 +20,7 @@ from psm.domain.outcomes import Folded, History, NeedHistory, Outcome, UnknownRu
 from psm.domain.positions import Instrument
 from psm.domain.publish import Emitter
 from psm.domain.sequence import history_wanted
+from psm.domain.valuation import keep_margin
 from psm.domain.worth import Mark
 
 
@@ -71,6 +72,8 @@ def _revalue_holders(
         mark = books.marks.get(symbol)
         if split is not None and mark is not None and split[0] != mark.sequence_number:
             del account.splits[symbol]
+        if account.margin_in_worths:
+            keep_margin(account)
         levels = books.revalue(account, (symbol,))
         if levels:
             crossed[stream_id] = levels

@@ -32,6 +32,8 @@ def trade_executed(account: Account, event: TradeExecuted, setting: Setting) -> 
         changed = (order,)
         if order.reduce_only and _opened(booked.steps):
             flags.append("reduce_only_opened")
+    if key is None and not changed:
+        return booked
     return msgspec.structs.replace(booked, orders=changed, flags=tuple(flags), key=key)
 
 

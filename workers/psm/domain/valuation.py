@@ -135,6 +135,14 @@ def valuate(
     cash = refreshed(account, marks, rates, instruments)
     if cash is None:
         return FAILED
+    told = dict.fromkeys((*account.worths.flags(), *_cash_flags(account, rates)))
+    return _summed(account, cash, tuple(sorted(told)))
+
+
+FAILED = Valuation(positions={}, told=("valuation_failed",))
+
+
+def _summed(account: Account, cash: Decimal, told: tuple[str, ...]) -> Valuation:
     worths = account.worths
     figures = worths.figures()
     return Valuation(
@@ -149,11 +157,16 @@ def valuate(
         free=add_wide(cash, min(ZERO, figures.gain)),
         locked=figures.locked,
         leverage_limit=account.leverage_limit,
-        told=tuple(sorted(dict.fromkeys((*worths.flags(), *_cash_flags(account, rates))))),
+        told=told,
     )
 
 
-FAILED = Valuation(positions={}, told=("valuation_failed",))
+def keep_margin(account: Account) -> None:
+    """Keep what the margin figures of the last publication are made from: the worths move on."""
+    cash = account.worths.cash
+    assert cash is not None, "only what computes is left in the worths"
+    account.margin_unwritten = account.valuation or _summed(account, cash, ())
+    account.margin_in_worths = False
 
 
 def refreshed(

@@ -30,6 +30,7 @@ PROBE = "_psmfleet.probe"
 _KEYS = f"$KV.{FLEET_BUCKET}"
 _DELETED = {"KV-Operation": "DEL"}
 _TIMEOUT_S = 2.0
+_LISTEN_TRIES = 5
 _PROBE_TIMEOUT_S = 0.5
 _RECOVER_S = 3.0  # after our own reconnection: the others may still be on their way back
 _log = structlog.get_logger(__name__)
@@ -134,13 +135,18 @@ class NatsProber:
         subject = f"{PROBE}.{member_id}"
         await self._nc.subscribe(subject, cb=answer)
         await self._nc.flush()
-        try:
-            await self._nc.request(subject, b"", timeout=_TIMEOUT_S)
-        except nats.errors.Error as error:
-            raise ConfigError(
-                f"no answer on {subject}: the NATS user must be allowed to publish and subscribe "
-                "on _psmfleet.>"
-            ) from error
+        for left in reversed(range(_LISTEN_TRIES)):
+            try:
+                await self._nc.request(subject, b"", timeout=_TIMEOUT_S)
+            except nats.errors.Error as error:
+                # Where everything starts at once an answer may be late; nobody there is for good.
+                if left and isinstance(error, nats.errors.TimeoutError):
+                    continue
+                raise ConfigError(
+                    f"no answer on {subject}: the NATS user must be allowed to publish and "
+                    "subscribe on _psmfleet.>"
+                ) from error
+            return
 
     async def probe(self, member_id: str) -> Answer:
         if not self._sure():

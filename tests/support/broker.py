@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from psm.adapters.jetstream import ConnectionCounters, connect
 from psm.adapters.jetstream.roles import ROLES, role
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+START_S = 60.0
 
 
 def password_of(user: str) -> str:
@@ -62,7 +65,7 @@ async def compose_broker(
         yield await _address(ports, folder / "server.log")
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=START_S)
 
 
 async def connect_as(user: str, url: str, counters: ConnectionCounters | None = None) -> Client:
@@ -78,9 +81,10 @@ async def connect_as(user: str, url: str, counters: ConnectionCounters | None = 
 
 
 async def _address(ports: Path, log: Path) -> str:
-    for _ in range(400):
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
         for file in ports.glob("*.ports"):
-            if file.stat().st_size:
+            with contextlib.suppress(json.JSONDecodeError):  # it is being written
                 return str(json.loads(file.read_text())["nats"][0])
         await asyncio.sleep(0.05)
     raise AssertionError(f"the server did not start: {log.read_text()}")

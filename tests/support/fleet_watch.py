@@ -23,18 +23,23 @@ _END = 2**62
 
 
 async def members(nc: Client) -> list[Member]:
-    """Return the members that have a key."""
-    return [entry.member for entry in await NatsMembers(nc).entries() if entry.member is not None]
+    """Return the members that have a key, however long a busy machine takes to tell."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            entries = await NatsMembers(nc).entries()
+        except TransientError:
+            assert time.monotonic() < deadline, "nobody tells the members"
+            await asyncio.sleep(0.05)
+        else:
+            return [entry.member for entry in entries if entry.member is not None]
 
 
 async def settled(nc: Client, partitions: int, workers: int) -> list[Member]:
     """Wait until so many workers share all partitions, each live in exactly one place."""
     began = time.monotonic()
     while True:
-        try:
-            found = await members(nc)
-        except TransientError:  # a busy machine
-            found = []
+        found = await members(nc)
         held = sorted(
             holding.partition
             for member in found

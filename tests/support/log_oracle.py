@@ -68,7 +68,7 @@ class Expected(msgspec.Struct):
     messages: dict[int, LogMessage]
 
 
-async def judge(nc: Client, settings: Settings, *, timeout_s: float = 20.0) -> Verdict:
+async def judge(nc: Client, settings: Settings, *, timeout_s: float = 60.0) -> Verdict:
     """Wait until everything in the log has its updates in PSM, then check all of it.
 
     Raises:

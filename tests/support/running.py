@@ -20,9 +20,9 @@ from typing import Any
 from psm.workers.cli import main
 
 PSM = [sys.executable, "-m", "psm.workers.cli"]
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 60.0
-SETTLE_S = 30.0
+SETTLE_S = 60.0
 
 
 class Running:
@@ -146,7 +146,7 @@ def run(
     stdin: str | bytes = "",
     environment: Mapping[str, str] | None = None,
     check: bool = True,
-    timeout_s: float = 60,
+    timeout_s: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output is part of the failure if it fails."""
     done = subprocess.run(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from nats.aio.client import Client
@@ -27,8 +27,9 @@ from psm.workers.ports import EventLog, SnapshotStore
 from psm.workers.settings import Settings
 from psm.workers.worker import Worker
 
-WAIT_S = 20.0
+WAIT_S = 60.0  # a limit for what never comes, with room for a very slow machine
 _METRICS = telemetry.quiet().metrics
+T = TypeVar("T")
 
 
 class Bench:
@@ -169,3 +170,21 @@ async def until(found: Callable[[], object], what: str, timeout_s: float = WAIT_
     while not found():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
         await asyncio.sleep(0.01)
+
+
+async def until_answer(
+    ask: Callable[[], Awaitable[T]],
+    wanted: Callable[[T], object],
+    what: str,
+    timeout_s: float = WAIT_S,
+) -> T:
+    """Ask until the answer is as wanted; return it.
+
+    Raises:
+        AssertionError: it was not in time; it says what the last answer was.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not wanted(answer := await ask()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}: {answer!r}"
+        await asyncio.sleep(0.02)
+    return answer

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from tests.support.workbench import until
 
-START_S = 30.0
+START_S = 60.0
 
 
 class WorkerProcess:
@@ -80,7 +80,7 @@ class WorkerProcess:
         """Ask it to stop."""
         self._process.send_signal(signal.SIGTERM)
 
-    async def ended(self, timeout_s: float = 30.0) -> int:
+    async def ended(self, timeout_s: float = 60.0) -> int:
         """Wait for its end; return the exit code."""
         await until(lambda: self.returncode is not None, "the worker ends", timeout_s)
         code = self.returncode

@@ -254,13 +254,13 @@ class Account:
         """Replace a position; keep the counts and digests that follow from it."""
         before = self.positions.get(symbol)
         self._changed[f"p{symbol}"] = None
-        if before is not None and position is not None and before.size and position.size:
-            if before.instrument is position.instrument:
+        if before is not None and before.size:
+            same = position is not None and before.instrument is position.instrument
+            if same and position is not None and position.size:
                 self.positions[symbol] = position
                 return
-        self.unindexed = True
-        if before is not None and before.size:
             self._count(before.instrument.settle, -1)
+        self.unindexed = True
         if position is None:
             self.positions.pop(symbol, None)
             return

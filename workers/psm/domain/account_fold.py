@@ -59,7 +59,8 @@ class AccountFold(StreamFold):
             if effect.split is not None:
                 self._split(account, *effect.split)
             symbols = [step.position.symbol for step in steps]
-            symbols.extend(order.symbol for order in changed)
+            if changed:
+                symbols.extend(order.symbol for order in changed)
             if account.unindexed:
                 books.index(account, symbols)
             if effect.leverage is not None:

@@ -122,8 +122,10 @@ class Emitter:
 
     def _note(self, account: Account) -> None:
         """Leave what a publication leaves, for the next one, without writing anything."""
-        books = self._books
-        account.margin_in_worths = books.equity(account) is not None
+        books, worths = self._books, account.worths
+        if worths.cash is None or worths.stale:
+            books.equity(account)  # it was not valued since it was opened
+        account.margin_in_worths = worths.cash is not None and not worths.failed
         account.margin_unwritten = None if account.margin_in_worths else FAILED
         if books.publishing == "hashes":
             valuation = books.valuation(account)

@@ -97,6 +97,15 @@ def _entry(envelope: Envelope, number: int, message: LogMessage) -> Entry:
     )
 
 
+def is_plainly_next(account: Account, number: int, identity: bytes) -> bool:
+    """Return whether nothing waits and the event is new and next: `classify` in short."""
+    return (
+        number == account.version + 1
+        and account.undisturbed
+        and account.identities.hash_of(identity) is None
+    )
+
+
 def classify(
     account: Account, number: int, identity: bytes, hashed: bytes
 ) -> tuple[Outcome | None, str, str]:

@@ -34,6 +34,7 @@ from psm.domain.sequence import (
     entry_of,
     history_wanted,
     is_correction,
+    is_plainly_next,
     read,
     run_after,
 )
@@ -99,6 +100,8 @@ class StreamFold(ABC):
         return result
 
     def _judge(self, account: Account, entry: Entry) -> Folded | NeedHistory:
+        if is_plainly_next(account, entry.number, entry.identity):
+            return self._next_in_order(entry)
         outcome, reason, detail = classify(account, entry.number, entry.identity, entry.hashed)
         if outcome is None:
             return self._next_in_order(entry)

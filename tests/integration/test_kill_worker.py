@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark
-from tests.support.workbench import Bench, end, open_bench
+from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import stream_info
@@ -44,6 +44,11 @@ def start(bench: Bench, folder: Path, **settings: object) -> WorkerProcess:
     return WorkerProcess(bench.settings.nats_url, folder, **own)
 
 
+async def psm_end(bench: Bench) -> int:
+    """Return the last sequence of PSM."""
+    return (await stream_info(bench.nc, "PSM")).last_sequence
+
+
 @pytest.mark.timeout(300)
 async def test_killed_at_random_moments_under_load(bench: Bench, tmp_path: Path) -> None:
     """Ten kills while trades, gaps and marks flow: nothing is lost, doubled or different."""
@@ -57,13 +62,17 @@ async def test_killed_at_random_moments_under_load(bench: Bench, tmp_path: Path)
         try:
             async with start(bench, tmp_path) as worker:
                 await worker.logged("worker.started")
+                if turn % 2:  # at work, however slow the machine is; else at any moment
+                    await until_answer(
+                        lambda: psm_end(bench), lambda end: end > reached[-1], "it commits"
+                    )
                 await asyncio.sleep(dice.uniform(0.0, 0.6))
                 worker.kill()
                 assert await worker.ended() == -signal.SIGKILL
             await load
         finally:
             await end(load)
-        reached.append((await stream_info(bench.nc, "PSM")).last_sequence)
+        reached.append(await psm_end(bench))
     progress = sum(after > before for before, after in itertools.pairwise(reached))
     assert progress >= KILLS // 2, "most kills came before there was anything to lose"
     last = await bench.publish(messages[KILLS * share :])
@@ -84,15 +93,22 @@ async def test_killed_at_every_crash_point(
     messages = feed.traffic(21, accounts=12, events=120)
     half = len(messages) // 2
     await bench.publish(messages[:half])
-    load = asyncio.create_task(feed.press(bench.nc, messages[half:], pause_s=0.01))
+    load = None
     try:
         async with start(bench, tmp_path, PSM_CRASH_POINT=f"{point}:{nth}") as worker:
+            # From its start on: what is there before is one batch, and one pass of the point.
+            await until(
+                lambda: worker.returncode is not None or worker.events("worker.started"),
+                "it has started",
+            )
+            load = asyncio.create_task(feed.press(bench.nc, messages[half:], pause_s=0.02))
             assert await worker.ended() == -signal.SIGKILL, worker.text
             (reached,) = worker.events("crash_point.reached")
             assert reached["point"] == point
         await load
     finally:
-        await end(load)
+        if load is not None:
+            await end(load)
     async with start(bench, tmp_path) as worker:
         verdict = await bench.judge()
     assert verdict.outcomes["parked"] > 0

@@ -15,12 +15,14 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 from tests.support.psm_stream import Account, OneWorker, commit
+from tests.support.views import rows_written
+from tests.support.workbench import until_answer
 
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
 from psm.workers.settings import Settings
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -102,14 +104,14 @@ async def test_from_nothing_to_an_answer(
     serving = running(env, "http.started", "serve", "--port", "0")
     async with serving as line, running(env, "projector.started", "projector"):
         url = msgspec.json.decode(line)["url"]
-        async with httpx.AsyncClient(base_url=url) as client:
-            for _ in range(100):
-                answer = await client.get("/psm/state/acc_001")
-                if answer.status_code == 200:
-                    break
-                await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(base_url=url, timeout=WAIT_S) as client:
+            answer = await until_answer(
+                lambda: client.get("/psm/state/acc_001"), lambda a: a.status_code == 200, "a row"
+            )
             assert answer.json()["deposits"] == "5"
-            assert (await client.get("/health/ready")).json()["status"] == "ready"
+            await until_answer(
+                lambda: client.get("/health/ready"), lambda a: a.status_code == 200, "it is ready"
+            )
     code, out, _ = await psm(env, "views", "status", "-o", "json")
     assert msgspec.json.decode(out)[0]["lag_events"] == 0
 
@@ -143,11 +145,16 @@ async def test_killed_projector_neither_loses_nor_repeats(
     env = environment(nats_url, postgres_dsn)
     worker, account = OneWorker(), Account("acc_001")
     killed = await start(env | {"PSM_CRASH_POINT": f"{point}:2"}, "projector")
+    ended = asyncio.create_task(killed.communicate())
     for number in range(1, 11):
+        before = await rows_written(postgres_dsn)
         await commit(nc, 0, worker.fold(*account.deposit("1")), log_sequence=number)
-        await asyncio.sleep(0.2)
+        # One after the other: what is there at once is one transaction, and one pass.
+        async with asyncio.timeout(WAIT_S):
+            while not ended.done() and await rows_written(postgres_dsn) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
     async with asyncio.timeout(WAIT_S):
-        _, err = await killed.communicate()
+        _, err = await ended
     assert killed.returncode == -signal.SIGKILL
     assert b"crash_point.reached" in err
 
@@ -156,7 +163,7 @@ async def test_killed_projector_neither_loses_nor_repeats(
         url = msgspec.json.decode(line)["url"]
         async with httpx.AsyncClient(base_url=url) as client:
             answer = await client.get(
-                "/psm/state/acc_001", params={"min_sequence": 10, "timeout_s": 20}, timeout=30
+                "/psm/state/acc_001", params={"min_sequence": 10, "timeout_s": 30}, timeout=WAIT_S
             )
     body = answer.json()
     assert body["deposits"] == "10"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from tests.support.events import fee, trade, voided
-from tests.support.workbench import Bench, end, open_bench, until
+from tests.support.workbench import WAIT_S, Bench, end, open_bench
 
 from psm.adapters import postgres, telemetry
 from psm.contracts.errors import LogDamagedError
@@ -35,7 +35,7 @@ class Scene:
         projector = Projector(self.bench.nc, pool, [CURRENT_STATE], [0], self.metrics)
         task = asyncio.create_task(projector.run())
         query = "SELECT coalesce(sum(sequence_number), 0) FROM chain_heads"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while await pool.fetchval(query) != events:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await end(task)
@@ -74,7 +74,7 @@ async def scene(
             await bench.run_until(first, last)
         else:
             async with bench.crashing(first):
-                await until(lambda: first.stats.updates > EVENTS * 2, "all is committed")
+                await bench.judge()  # all is committed
         await scene.project(EVENTS)
         yield scene
 

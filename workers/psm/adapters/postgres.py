@@ -94,7 +94,13 @@ async def acquired(pool: Pool) -> AsyncIterator[Connection]:
     """
     with translated("PostgreSQL"):
         async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-            yield connection
+            try:
+                yield connection
+            except TimeoutError:
+                # Who does not answer a statement will not answer what tidies up after it either,
+                # and each of those would wait as long. PostgreSQL rolls back what loses its client.
+                connection.terminate()
+                raise
 
 
 @asynccontextmanager
@@ -105,8 +111,17 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         TransientError: PostgreSQL went away; if that was during the commit, the outcome is
             unknown until it is read back.
     """
-    async with acquired(pool) as connection, connection.transaction():
-        yield connection
+    async with acquired(pool) as connection:
+        begun = connection.transaction()
+        await begun.start()
+        try:
+            yield connection
+        except TimeoutError:
+            raise  # `acquired` gives the connection up
+        except BaseException:
+            await begun.rollback()
+            raise
+        await begun.commit()
 
 
 @contextmanager

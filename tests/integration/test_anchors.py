@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from tests.support import feed, servers
 from tests.support.events import deposit
-from tests.support.running import started
-from tests.support.workbench import Bench, open_bench
+from tests.support.running import READY_S, started
+from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.adapters.jetstream.streams_apply import apply
@@ -259,14 +259,12 @@ async def test_watch_anchors_at_its_pace_and_stops_at_damage(custody: Custody) -
     assert (await custody.psm("verify"))[1]["anchors"] == 3
     await custody.forge((await custody.messages())[:10])
     with started(custody.key.parent, *watch, environment=custody.environment) as running:
-        assert await asyncio.to_thread(running.process.wait, 30) == 1
+        assert await asyncio.to_thread(running.process.wait, READY_S) == 1
         assert "the log ends at log sequence 10" in running.log.read_text()
 
 
 async def until_anchors(custody: Custody, count: int) -> None:
     file = custody.anchors / "anchors.jsonl"
-    for _ in range(600):
-        if file.exists() and file.read_bytes().count(b"\n") >= count:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"no {count} anchors")
+    await until(
+        lambda: file.exists() and file.read_bytes().count(b"\n") >= count, f"{count} anchors"
+    )

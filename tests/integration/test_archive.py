@@ -16,7 +16,7 @@ from tests.support.events import deposit as deposited
 from tests.support.events import dismissed, unknown, voided
 from tests.support.log import deposit, empty_log
 from tests.support.running import psm, started
-from tests.support.workbench import open_bench
+from tests.support.workbench import open_bench, until
 
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import FencedError
@@ -28,6 +28,7 @@ from psm.workers.settings import Settings
 
 TABLES = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 # Junk of every kind: no JSON, no object, JSON that JSONB cannot hold, nonsense in every field.
+AGE_S = 16
 JUNK = (
     b"\xff\x00",
     b"",
@@ -90,8 +91,7 @@ async def test_every_stream_is_archived_as_it_was_stored(nats_url: str, postgres
         assert [tuple(r) for r in kinds] == [("body_not_storable", 1 + n) for n in stored_with_less]
         kept = "SELECT event_id FROM events WHERE js_stream = 'SIGNALS' AND js_sequence = 7"
         assert await value(postgres_dsn, kept) == "11111111-2222-4333-8444-555555555555"
-        ready, detail = readiness(archiver)
-        assert ready, detail
+        await until(lambda: readiness(archiver)[0], "every stream is archived in time")
 
 
 async def test_market_data_can_be_sampled(nats_url: str, postgres_dsn: str) -> None:
@@ -280,7 +280,7 @@ async def test_what_expired_unread_is_said_and_recorded(nats_url: str, postgres_
         assert (lag["checkpoint"], lag["lag_events"], lag["lost"]) == (1, 9, 7)
         async with archiving(nc, postgres_dsn) as archiver:
             await arch.archived(postgres_dsn, 3)
-            assert archiver.is_ready()
+            await until(archiver.is_ready, "every stream is archived")
     (row,) = await fetch(postgres_dsn, "SELECT * FROM archive_incidents")
     assert (row["kind"], row["js_stream"]) == ("behind_retention", "SIGNALS")
     assert (row["first_sequence"], row["last_sequence"]) == (2, 8)
@@ -297,21 +297,20 @@ async def test_being_late_for_the_retention_is_told(
     async with empty_log(nats_url) as nc:
         js = nc.jetstream()
         config = (await js.stream_info("SIGNALS")).config
-        await js.update_stream(config, max_age=12, duplicate_window=1)
+        await js.update_stream(config, max_age=AGE_S, duplicate_window=1)
         blocker = await asyncpg.connect(postgres_dsn)
         async with archiving(nc, postgres_dsn) as archiver:
             async with blocker.transaction():
                 await blocker.execute("SELECT FROM archive_head FOR UPDATE")
                 await publish(nc, "signals.strategy.s.X", event("signal_generated"))
-                await asyncio.sleep(12 * RETENTION_ALERT)
+                await asyncio.sleep(AGE_S * RETENTION_ALERT)
+                await until(lambda: not readiness(archiver)[0], "it is late")
+                assert readiness(archiver)[1]["late"]["SIGNALS"] >= RETENTION_ALERT
                 assert await asyncio.to_thread(main, ["archive", "status"]) == 1
-                ready, detail = readiness(archiver)
-                assert not ready
-                assert RETENTION_ALERT <= detail["late"]["SIGNALS"] < 1
             await blocker.close()
             await arch.archived(postgres_dsn, 1)
+            await until(lambda: readiness(archiver)[0], "it is in time again")
             assert await asyncio.to_thread(main, ["archive", "status"]) == 0
-            assert readiness(archiver)[0]
 
 
 async def test_another_log_is_not_archived_over_this_one(nats_url: str, postgres_dsn: str) -> None:
@@ -328,6 +327,8 @@ async def test_another_log_is_not_archived_over_this_one(nats_url: str, postgres
         async with archiving(nc, postgres_dsn) as archiver:
             await publish(nc, "signals.strategy.s.X", event("signal_generated"))
             await arch.archived(postgres_dsn, 4)
+            # Which stream is read first is chance.
+            await until(lambda: "TRADES" in readiness(archiver)[1]["waiting"], "it has stopped")
             ready, detail = readiness(archiver)
             assert not ready
             assert (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.client import Client
+from tests.support.workbench import WAIT_S
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import CatchUpReader, StoredMessage, connect
@@ -49,7 +51,7 @@ def expected(count: int, first: int = 1) -> list[int]:
 
 async def read(reader: CatchUpReader, count: int) -> list[StoredMessage]:
     found: list[StoredMessage] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while len(found) < count:
             found += await reader.fetch(300, 1.0)
     return found
@@ -74,7 +76,7 @@ async def test_what_is_stored_comes_in_order_and_then_what_follows(nc: Client) -
     assert [message.sequence for message in found] == expected(STORED) + later
     assert [int(message.data) + 1 for message in found[: -len(later)]] == expected(STORED)
     await reader.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S / 2):
         while await consumers(nc):  # noqa: ASYNC110 - the broker deletes in its own time
             await asyncio.sleep(0.02)
 
@@ -93,11 +95,14 @@ async def test_cancelled_fetch_loses_nothing(nc: Client) -> None:
     """A worker that is told to stop, or to drain, cuts its fetch short at any moment."""
     reader = CatchUpReader(nc, STREAM, FILTERS)
     found: list[StoredMessage] = []
+    began = time.monotonic()
+    await reader.fetch(1, WAIT_S)
+    whole_s = time.monotonic() - began  # here and now
     cut = 0
     for place in range(40):  # from the first question about the stream to the first messages
         await reader.restart_at(found[-1].sequence + 1 if found else 1)
         fetching = asyncio.ensure_future(reader.fetch(50, 1.0))
-        await asyncio.wait([fetching], timeout=place * 0.0004)
+        await asyncio.wait([fetching], timeout=whole_s * place / 20)
         cut += fetching.cancel()
         await asyncio.wait([fetching])
         if not fetching.cancelled():

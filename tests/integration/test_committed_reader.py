@@ -19,7 +19,7 @@ from psm.workers.committed import Assembler, CommittedReader
 from psm.workers.settings import Settings
 
 READ = 7
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from tests.support.tcp_proxy import TcpProxy, proxied
-from tests.support.workbench import until
+from tests.support.workbench import WAIT_S, until
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import ConnectionCounters, connect, connection
@@ -55,7 +55,7 @@ async def test_reconnects_although_the_old_socket_is_full(
 async def test_closes_although_the_socket_is_full(proxy: TcpProxy) -> None:
     """A process whose broker is frozen can still end."""
     client = await flooded(proxy)
-    await asyncio.wait_for(client.close(), 20)
+    await asyncio.wait_for(client.close(), WAIT_S)
     assert client.is_closed
 
 
@@ -71,7 +71,8 @@ async def test_attempts_that_fail_leave_no_socket_open(
         await until(lambda: counters.errors >= 2, "two attempts failed")
         left = len(list(OPEN_FILES.iterdir()))
         await until(lambda: counters.errors >= 4, "two more attempts failed")
-        assert len(list(OPEN_FILES.iterdir())) <= left
+        # One more may be at it right now.
+        await until(lambda: len(list(OPEN_FILES.iterdir())) <= left, "none is left open")
     finally:
         os.kill(nats_server.pid, signal.SIGCONT)
         await client.close()

@@ -10,7 +10,7 @@ import pytest
 from tests.support import feed
 from tests.support.events import deposit, trade
 from tests.support.twins import FaultySnapshots
-from tests.support.workbench import Bench, end, open_bench, until
+from tests.support.workbench import WAIT_S, Bench, end, open_bench, until
 
 from psm.adapters.jetstream import UnknownOutcomeError, connect, last_for, publish_expected
 from psm.adapters.jetstream import publish_atomic as publish_atomic_really
@@ -39,9 +39,11 @@ async def test_one_of_two_owners_commits_and_the_other_steps_down(bench: Bench) 
     try:
         await live(first, second)
         await bench.publish(deposit(1))
-        done, running = await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        first_done = asyncio.FIRST_COMPLETED
+        done, running = await asyncio.wait(tasks, timeout=WAIT_S, return_when=first_done)
         assert (len(done), len(running)) == (1, 1)
         assert isinstance(done.pop().exception(), FencedError)
+        await until(lambda: first.stats.commits + second.stats.commits, "the other one knows")
         assert first.stats.commits + second.stats.commits == 1
         await bench.publish(deposit(n) for n in range(2, 10))
         await bench.judge()
@@ -87,7 +89,7 @@ async def test_owner_that_slept_is_fenced_when_it_wakes(bench: Bench) -> None:
         await until(lambda: len(log.commits) == 2, "the other one went on")
         sleeper.held_back = None
         with pytest.raises(FencedError, match="partition 0: another worker committed"):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, WAIT_S)
         assert sleeper.commits == []
         assert not owner.done()
     assert (await bench.cursor()).log_sequence == last
@@ -103,7 +105,7 @@ async def test_snapshot_of_another_owner_fences(bench: Bench) -> None:
     await publish_expected(bench.nc, "SNAPSHOTS", subject, b"{}", expected=0)
     await bench.publish(deposit(1))
     with pytest.raises(FencedError, match=f"another worker wrote {subject}"):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, WAIT_S)
     last = await bench.publish(deposit(2))
     await bench.run_until(bench.partition(), last)
     await bench.judge()
@@ -118,7 +120,7 @@ async def test_checkpoint_of_another_owner_fences(bench: Bench) -> None:
     await publish_expected(bench.nc, "SNAPSHOTS", subject, b"{}", expected=0)
     await bench.publish(deposit(1))
     with pytest.raises(FencedError, match="another worker wrote snapshots"):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, WAIT_S)
     last = await bench.publish(deposit(2))
     await bench.run_until(bench.partition(), last)
     await bench.judge()
@@ -138,7 +140,7 @@ async def test_snapshots_wait_for_their_commit(bench: Bench) -> None:
     await bench.run_until(bench.partition(), last)
     log.gate.set()
     with pytest.raises(FencedError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, WAIT_S)
     assert store.written == []
 
 

@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tests.support.log import empty_log
+from tests.support.workbench import WAIT_S, until
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import (
@@ -161,8 +162,7 @@ async def test_updates_are_republished_after_the_commit(nc: Client) -> None:
     with pytest.raises(ApiConflictError):
         await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b2")
     await publish_atomic(nc, "PSM", batch(1), expected=1, batch_id="b3")
-    await nc.flush()
-    await asyncio.sleep(0.1)
+    await until(lambda: len(heard) >= 3, "they are heard")
     assert [message.subject for message in heard] == ["psm.position.updated"] * 3
     assert [(m.headers or {})["Nats-Subject"] for m in heard] == [
         "psm.position.updated.3.acc0",
@@ -307,7 +307,7 @@ async def test_frozen_server_is_an_unknown_outcome(nats_server: EmbeddedNats) ->
         finally:
             os.kill(nats_server.pid, signal.SIGCONT)
         # A read may overtake the batch: only a later write that is refused settles the question.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while (cursor := await last_for(nc, "PSM", "psm.cursor.3")) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert cursor.header("Psm-Batch-Id") == "a"
@@ -319,13 +319,13 @@ async def test_nothing_is_sent_without_a_connection(nats_server: EmbeddedNats) -
     """While the server is away a batch is not kept to be sent late."""
     async with empty_log(nats_server.url) as nc:
         await nats_server.kill()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while nc.is_connected:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.01)
         with pytest.raises(TransientError, match="not sent"):
             await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")
         await nats_server.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not nc.is_connected:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.05)
         assert (await stream_info(nc, "PSM")).messages == 0
@@ -350,7 +350,7 @@ async def test_permission_errors_are_counted(nats_url: str) -> None:
     nc = await connect(nats_url, name="test", counters=counters)
     await nc.subscribe("_psm.>")
     await nc.flush()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while not counters.permission_errors:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
     await nc.close()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.client import Client
 from tests.support.log import empty_log
+from tests.support.workbench import WAIT_S
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import (
@@ -45,7 +46,7 @@ async def publish(nc: Client, count: int, start: int = 1, size: int = 40) -> Non
 
 
 async def read(
-    reader: OrderedReader, count: int, limit: int = 500, timeout_s: float = 30
+    reader: OrderedReader, count: int, limit: int = 500, timeout_s: float = WAIT_S
 ) -> list[StoredMessage]:
     messages: list[StoredMessage] = []
     async with asyncio.timeout(timeout_s):
@@ -104,7 +105,7 @@ async def test_linger_collects_more(nc: Client) -> None:
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(slowly())
-    assert len(await reader.fetch(3, 5, linger_s=2)) == 3
+    assert len(await reader.fetch(3, WAIT_S, linger_s=WAIT_S)) == 3
     await task
     await reader.close()
 
@@ -158,10 +159,10 @@ async def test_slow_owner_loses_nothing(nc: Client) -> None:
 async def test_owner_silent_longer_than_heartbeats_is_not_reset(nc: Client) -> None:
     """Only the broker's silence counts: an owner that pauses keeps its consumer."""
     await publish(nc, 10)
-    reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.2)
+    reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.5)
     await read(reader, 10)
-    await asyncio.sleep(1.0)
-    time.sleep(1.0)
+    await asyncio.sleep(1.5)  # more than two heartbeats and a half
+    time.sleep(1.5)
     await publish(nc, 1, start=11)
     (message,) = await reader.fetch(5, 5)
     assert message.sequence == 11
@@ -189,7 +190,7 @@ async def test_lost_last_message_is_noticed_by_the_heartbeat(
 ) -> None:
     """A lost tail leaves no hole; the broker's count in the heartbeat reveals it."""
     await publish(nc, 10)
-    reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.2)
+    reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.5)
     messages = await read(reader, 10)
     consumer = reader._consumer
     assert consumer is not None
@@ -269,7 +270,7 @@ async def test_read_range_is_bounded(nc: Client) -> None:
     assert_contiguous(rest, 1000, first=990)
     assert [b async for b in read_range(nc, STREAM, ["marketdata.no"], 1, 10**9)] == []
     assert [b async for b in read_range(nc, STREAM, FILTER, 5, 4)] == []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S / 2):  # less than unused ones are kept
         while await consumers(nc):  # noqa: ASYNC110 - the broker deletes in its own time
             await asyncio.sleep(0.02)
 
@@ -310,7 +311,7 @@ async def test_reader_survives_a_killed_server(nats_server: EmbeddedNats) -> Non
         messages += found
     await asyncio.sleep(0.5)
     await nats_server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while not nc.is_connected:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.05)
     last = (await stream_info(nc, STREAM)).last_sequence
@@ -329,8 +330,9 @@ async def test_reader_notices_a_frozen_server(nats_server: EmbeddedNats) -> None
     reader = OrderedReader(nc, STREAM, FILTER, heartbeat_s=0.2)
     messages = await read(reader, 100)
     os.kill(nats_server.pid, signal.SIGSTOP)
-    for _ in range(12):
-        assert await reader.fetch(1, 0.05) == []
+    async with asyncio.timeout(WAIT_S):
+        while not reader.resets["heartbeat_missed"]:
+            assert await reader.fetch(1, 0.05) == []
     assert reader.resets["heartbeat_missed"] == 1
     os.kill(nats_server.pid, signal.SIGCONT)
     await publish(nc, 10, start=101)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from nats.aio.client import Client
 from tests.support.broker import compose_broker, connect_as
 from tests.support.log import LogSize, deposit
 from tests.support.servers import server_folder
+from tests.support.workbench import until
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import ConnectionCounters, OrderedReader, get, stream_info
@@ -65,10 +65,7 @@ async def sizes(nc: Client) -> dict[str, tuple[int, int]]:
 
 async def _refused(counters: ConnectionCounters, count: int, subject: str) -> None:
     """The broker's answer is there, the client's callback may need a moment."""
-    for _ in range(500):
-        if counters.permission_errors >= count:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: counters.permission_errors >= count, f"{subject} is refused")
     assert counters.permission_errors == count, subject
 
 

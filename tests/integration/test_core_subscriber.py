@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from examples import producer, risk_engine
 from examples.risk_engine import Positions
 from nats.aio.client import Client
 from tests.support.running import Running, psm_up, run
+from tests.support.workbench import until, until_answer
 
 ACCOUNTS = ("acc_a", "acc_b")
 SYMBOLS = ("BTC-PERP", "ETH-PERP")
@@ -64,7 +66,9 @@ async def test_lost_updates_show_at_the_next_one_and_are_read_again(
         for _ in range(5):
             await fill(nc, "acc_a", "BTC-PERP", "buy")
         await fill(nc, "acc_b", "ETH-PERP", "buy")
-        await published(running, "acc_b")
+        for account in ACCOUNTS:
+            await published(running, account)
+        await slow.flush()  # what was sent to it has arrived, and is lost
     for account in ACCOUNTS:
         await drained(positions)
         await fill(nc, account, "ETH-PERP", "sell")
@@ -83,6 +87,7 @@ async def test_a_loss_at_the_end_is_found_by_a_check(
         for _ in range(4):
             await fill(nc, "acc_a", "BTC-PERP", "sell")
         await published(running, "acc_a")
+        await slow.flush()  # what was sent to it has arrived, and is lost
     await drained(positions)
     assert positions.by_key["acc_a", "BTC-PERP"] != (await view(running, "acc_a"))["BTC-PERP"]
     await positions.check()
@@ -142,11 +147,10 @@ async def view(running: Running, account: str) -> dict[str, Any]:
 
 async def drained(positions: Positions) -> None:
     """Wait until the follower has taken everything that was not lost."""
-    for _ in range(500):
-        if not positions.subscription.pending_msgs and not positions.lock.locked():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it takes nothing any more")
+    await until(
+        lambda: not positions.subscription.pending_msgs and not positions.lock.locked(),
+        "it has taken everything",
+    )
 
 
 async def published(running: Running, account: str) -> None:
@@ -164,11 +168,11 @@ async def assert_same(running: Running, positions: Positions, *more: str) -> Non
     for account in (*ACCOUNTS, *more):
         await published(running, account)
         expected = await view(running, account)
-        for _ in range(500):
-            if known(positions, account, expected) == expected:
-                break
-            await asyncio.sleep(0.02)
-        assert known(positions, account, expected) == expected
+        await until_answer(
+            partial(asyncio.to_thread, known, positions, account, expected),
+            expected.__eq__,
+            f"{account} is the same",
+        )
 
 
 def known(positions: Positions, account: str, like: dict[str, Any]) -> dict[str, Any]:

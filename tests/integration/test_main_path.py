@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from tests.support import events
 from tests.support.running import Running, psm, psm_up, request
+from tests.support.workbench import until
 
 BUY, FUNDING, FLAT_SELL, FLAT_FUNDING = events.SAMPLES
 TOTALS = {
@@ -146,10 +147,7 @@ def assert_reads_agree(running: Running, state: dict[str, Any]) -> None:
 async def assert_stream_agrees(nc: Any, state: dict[str, Any], heard: list[Msg]) -> None:
     """The core subscriber heard exactly what the durable stream holds."""
     durable = await stored(nc, "psm.position.updated.*.acc_001")
-    for _ in range(100):
-        if len(heard) >= len(durable):
-            break
-        await asyncio.sleep(0.05)
+    await until(lambda: len(heard) >= len(durable), "it heard as many")
     assert [message.data for message in heard] == [message.data for message in durable]
     assert [int(message.headers["Nats-Sequence"]) for message in heard if message.headers] == [
         message.seq for message in durable

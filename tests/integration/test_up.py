@@ -41,7 +41,9 @@ class Up:
         self.addresses = json.loads(line)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{"]
+        written = self._log.read_text().splitlines(keepends=True)
+        # The last line may be in the middle of being written.
+        found = [json.loads(line) for line in written if line[:1] == "{" and line[-1] == "\n"]
         return [line for line in found if line["event"] == event]
 
     def pids(self) -> dict[str, int]:
@@ -53,7 +55,7 @@ class Up:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             try:
-                answer = httpx.get(url, params={"min_sequence": at_least}, timeout=10)
+                answer = httpx.get(url, params={"min_sequence": at_least}, timeout=30)
             except httpx.TransportError:
                 time.sleep(0.1)
                 continue
@@ -142,7 +144,7 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
             assert running.process.wait(60) == 0
             assert running.process.stdout is not None
             assert running.process.stdout.read() == ""
-            await_gone(list(pids.values()), 5)
+            await_gone(list(pids.values()), 30)
 
 
 def test_whatever_dies_comes_back(tmp_path: Path) -> None:
@@ -157,8 +159,10 @@ def test_whatever_dies_comes_back(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         asyncio.run(deposit(url, 2))
         assert running.state("acc_001", 2)["cash"] == {"USDT": "200"}
-        after = running.pids()
-        assert {name for name in before if before[name] == after[name]} == set()
+        deadline = time.monotonic() + READY_S  # not all of them were needed for that
+        while same := {name for name, pid in running.pids().items() if before[name] == pid}:
+            assert time.monotonic() < deadline, f"not started again: {same}"
+            time.sleep(0.1)
         exited = {line["child"] for line in running.lines("child.exited")}
         parts = {"worker-0", "projector", "archive", "serve"}
         assert exited == set(before) == {"nats", "postgres", *parts}
@@ -191,7 +195,7 @@ def test_signal_while_starting_is_a_clean_stop(tmp_path: Path) -> None:
             time.sleep(0.02)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(60) == 0
-        await_gone(list(running.pids().values()), 5)
+        await_gone(list(running.pids().values()), 30)
 
 
 def test_taken_http_port_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from opentelemetry.sdk.trace import TracerProvider
 from tests.support.log import LogSize, empty_log
 from tests.support.running import run
+from tests.support.workbench import WAIT_S
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import (
@@ -104,7 +105,7 @@ async def test_recording_waits_for_the_broker(nats_server: EmbeddedNats) -> None
         await asyncio.sleep(0.5)
         assert not waiting.done()
         await nats_server.start()
-        assert await asyncio.wait_for(waiting, 30) == 1
+        assert await asyncio.wait_for(waiting, WAIT_S) == 1
         assert (await stream_info(nc, "RISK")).messages == 1
     finally:
         await nc.close()

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from tests.support.events import Sent, deposit, event, fee, mark, trade, unknown
 from tests.support.twins import FaultySnapshots
-from tests.support.workbench import Bench, end, open_bench, until
+from tests.support.workbench import WAIT_S, Bench, end, open_bench, until
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters import postgres, telemetry
@@ -195,7 +195,7 @@ async def test_heads_of_accounts_that_were_not_loaded(
     connection = await asyncpg.connect(postgres_dsn)
     heads = PostgresHeads(postgres_dsn)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while await connection.fetchval(_KNOWN) != len(IDLE) + 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         if change is not None:

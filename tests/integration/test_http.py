@@ -14,6 +14,7 @@ import uvicorn
 from nats.aio.client import Client
 from openapi_spec_validator import validate
 from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, read
+from tests.support.workbench import WAIT_S, until_answer
 
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect, get
@@ -97,7 +98,7 @@ async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api
     server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with httpx.AsyncClient(base_url=base, timeout=WAIT_S) as client:
         yield Api(client, pool, nc)
     server.stop()
     await task
@@ -199,7 +200,9 @@ async def test_health_tells_the_truth(api: Api) -> None:
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert ready.json()["views"] == {"current_state": {"lag_events": 0, "lag_s": 0.0}}
     await api.pool.close()
-    await asyncio.sleep(1.1)
+    await until_answer(  # an answer may be as old as a second
+        lambda: api.client.get("/health/ready"), lambda a: a.status_code == 503, "it is not ready"
+    )
     for path in ("/health/ready", "/health"):
         response = await api.client.get(path)
         assert (response.status_code, response.json()["status"]) == (503, "not ready")

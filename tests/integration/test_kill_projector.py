@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,12 +132,11 @@ async def assert_caught_up(
 
 async def progress(dsn: str, before: int, projector: Running) -> None:
     """Wait until the projector has committed something: it is at work when it is killed."""
-    for _ in range(600):
-        if await rows_written(dsn) > before:
-            return
+    deadline = time.monotonic() + READY_S
+    while await rows_written(dsn) <= before:
         assert projector.process.poll() is None, projector.log.read_text()
+        assert time.monotonic() < deadline, projector.log.read_text()
         await asyncio.sleep(0.05)
-    raise AssertionError(projector.log.read_text())
 
 
 def points_reached(projector: Running) -> list[str]:

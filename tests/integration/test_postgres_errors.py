@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
 from psm.contracts.errors import TransientError
@@ -26,8 +26,13 @@ async def test_session_ended_while_its_owner_slept(
     """A process that slept inside a transaction starts over, whatever it does next."""
 
     async def sleep(connection: postgres.Connection) -> None:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
         await connection.execute(f"SET LOCAL {setting} = '50ms'")
-        await asyncio.sleep(0.3)
+        there = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1"
+        async with postgres.acquired(pool) as other:
+            await until_answer(
+                lambda: other.fetchval(there, pid), lambda count: count == 0, "it is ended"
+            )
 
     with pytest.raises(TransientError):
         await _transact(pool, sleep, statement)
@@ -69,7 +74,7 @@ async def test_terminated_in_the_middle_of_a_transaction(
     async def terminate(connection: postgres.Connection) -> None:
         pid = await connection.fetchval("SELECT pg_backend_pid()")
         async with postgres.acquired(administrator) as other:
-            query = "SELECT pg_terminate_backend($1, 5000)"
+            query = "SELECT pg_terminate_backend($1, 60000)"
             terminated.append(await other.fetchval(query, pid))
 
     try:

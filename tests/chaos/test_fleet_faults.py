@@ -76,7 +76,7 @@ class Scene:
 
 
 async def ended(worker: Process, *codes: int) -> None:
-    assert await asyncio.to_thread(worker.running.process.wait, 30) in codes, worker.log
+    assert await asyncio.to_thread(worker.running.process.wait, 60) in codes, worker.log
 
 
 @asynccontextmanager

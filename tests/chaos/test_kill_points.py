@@ -20,7 +20,7 @@ from psm.workers.faults import CRASH_POINTS
 pytestmark = [pytest.mark.chaos, pytest.mark.chaos_long, pytest.mark.timeout(300)]
 
 PASSES = (1, 5)
-READY_S = 60.0
+READY_S = 120.0
 COMMANDS = {"worker": "worker", "projector": "projector", "archiver": "archive"}
 """What runs the points whose name begins so."""
 

@@ -7,14 +7,14 @@ import time
 from nats.aio.client import Client
 
 from benchmarks.figures import Figure, Size, beside
-from benchmarks.rig import Rig, fills, rig, running, until
+from benchmarks.rig import Rig, fills, rig, running, until, update_count
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.workers.cursor import load_cursor
 
 Batches = list[list[StoredMessage]]
 
-UPDATES_PER_EVENT = 3
 TARGET = 0.8
+_ACCOUNTS = 100
 
 
 async def measure(size: Size) -> list[Figure]:
@@ -23,8 +23,8 @@ async def measure(size: Size) -> list[Figure]:
     measured: list[float] = []
     bare: list[float] = []
     async with rig() as broker:
-        await broker.fill(fills(events, accounts=100))
-        updates = events * UPDATES_PER_EVENT
+        await broker.fill(fills(events, accounts=_ACCOUNTS))
+        updates = update_count(events, _ACCOUNTS)
         for _ in range(size.rounds):
             await broker.anew("PSM", "SNAPSHOTS")
             measured.append(updates / await _worker(broker, updates))

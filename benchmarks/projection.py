@@ -46,7 +46,8 @@ async def measure(size: Size) -> list[Figure]:
     measured: list[float] = []
     bare: list[float] = []
     async with rig() as broker, _database() as dsn:
-        await broker.fill(fills(events, accounts=max(1, events // _EVENTS_PER_ACCOUNT)))
+        accounts = max(1, events // _EVENTS_PER_ACCOUNT)
+        await broker.fill(fills(events, accounts, funded=False))
         partition = broker.partition()
         async with running(partition):
             await until(lambda: partition.stats.updates >= events * 3, "everything is committed")

@@ -123,29 +123,50 @@ async def until(found: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.002)
 
 
-def fills(events: int, accounts: int, *, first: int = 1) -> list[Message]:
-    """Return trades, the accounts in turn; each makes one position, margin and state update."""
+def fills(events: int, accounts: int, *, first: int = 1, funded: bool = True) -> list[Message]:
+    """Return trades, the accounts in turn; each makes one position, margin and state update.
+
+    Where they are `funded`, number 1 of each is a deposit: an overdrawn account is beyond every warning level, which takes
+    a valuation at every event that the accounts of a trading house do not need.
+    """
     return [
-        fill(f"acc_{place % accounts}", place // accounts + first, "BTC-PERP")
+        deposit(f"acc_{place % accounts}")
+        if funded and place // accounts + first == 1
+        else fill(f"acc_{place % accounts}", place // accounts + first, "BTC-PERP")
         for place in range(events)
     ]
 
 
+def update_count(events: int, accounts: int) -> int:
+    """Return how many updates funded accounts' trades make: three a trade, margin and state of a deposit."""
+    return 3 * events - min(events, accounts)
+
+
+def deposit(account: str) -> Message:
+    """Return the first event of an account: enough cash for all that follows."""
+    return _message(account, 1, "CashDeposited", {"amount": "10000000"})
+
+
 def fill(account: str, number: int, symbol: str) -> Message:
     """Return the n-th event of an account: a trade that changes its position."""
+    payload = {
+        "symbol": symbol,
+        "side": "sell" if number % 3 == 0 else "buy",
+        "quantity": "0.5",
+        "price": f"{42000 + number % 50}.5",
+        "commission": "2.10",
+    }
+    return _message(account, number, "TradeExecuted", payload)
+
+
+def _message(account: str, number: int, event_type: str, payload: dict[str, str]) -> Message:
     body = {
         "event_id": str(uuid.uuid5(_IDS, f"{account}/{number}")),
-        "event_type": "TradeExecuted",
+        "event_type": event_type,
         "stream_id": account,
         "sequence_number": number,
         "timestamp": "2025-12-12T10:30:00Z",
         "schema_version": "1.0.0",
-        "payload": {
-            "symbol": symbol,
-            "side": "sell" if number % 3 == 0 else "buy",
-            "quantity": "0.5",
-            "price": f"{42000 + number % 50}.5",
-            "commission": "2.10",
-        },
+        "payload": payload,
     }
     return Message(f"trades.{account}", encode(body))

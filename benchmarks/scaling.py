@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 from benchmarks.figures import Figure, Size
 from benchmarks.processes import psm
-from benchmarks.rig import Rig, fills, rig
+from benchmarks.rig import Rig, fills, rig, update_count
 from psm.adapters.jetstream import stream_info
 
 WORKERS = (1, 2, 4)
 _PARTITIONS = 4
-_UPDATES_PER_EVENT = 3
+_ACCOUNTS = 100
 _DEADLINE_S = 90.0
 
 
@@ -22,7 +22,7 @@ async def measure(size: Size) -> list[Figure]:
     events = size.of(8_000, least=200)
     figures: list[Figure] = []
     async with rig(_PARTITIONS) as broker:
-        await broker.fill(fills(events, accounts=100))
+        await broker.fill(fills(events, _ACCOUNTS))
         for count in WORKERS:
             await broker.anew("PSM", "SNAPSHOTS")
             async with AsyncExitStack() as stack:
@@ -31,7 +31,7 @@ async def measure(size: Size) -> list[Figure]:
                     await stack.enter_async_context(
                         psm("worker", "--partitions", mine, **broker.environment)
                     )
-                rate = await _rate(broker, events * _UPDATES_PER_EVENT)
+                rate = await _rate(broker, update_count(events, _ACCOUNTS))
             figures.append(
                 Figure(
                     name=f"{count} workers" if count > 1 else "1 worker",

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,7 @@ from tests.support.broker import compose_broker
 from psm.adapters.jetstream.roles import ROLES, role
 
 PASSWORD = "psm-dev"
+HEALTHY_S = 120.0
 STARTED = ("worker-a", "worker-b", "projector", "archive", "api")
 EVENT = {
     "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
@@ -75,7 +77,7 @@ class Rehearsal:
             env=self.env(name),
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
@@ -88,13 +90,14 @@ class Rehearsal:
                 yield process
             finally:
                 process.send_signal(signal.SIGTERM)
-                code = process.wait(timeout=30)
+                code = process.wait(timeout=60)
         assert code == 0, f"{name} stopped with {code}: {log.read_text()}"
 
     async def healthy(self, name: str) -> None:
         port = "8004" if name == "api" else "9090"
         check = self.services[name]["healthcheck"]["test"][3].replace(port, self._ports[name])
-        for _ in range(100):
+        deadline = time.monotonic() + HEALTHY_S
+        while time.monotonic() < deadline:
             done = await asyncio.to_thread(
                 subprocess.run, [sys.executable, "-c", check], capture_output=True, check=False
             )
@@ -105,7 +108,7 @@ class Rehearsal:
 
     def get(self, path: str) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self._ports['api']}{path}"
-        with urllib.request.urlopen(url, timeout=15) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             document: dict[str, Any] = json.load(answer)
         return document
 
@@ -136,7 +139,7 @@ async def test_services_of_compose_book_an_event(
         await reader.flush()
         publisher = await _client(broker, "publisher")
         await publisher.jetstream().publish("trades.acc_001", json.dumps(EVENT).encode())
-        update = json.loads((await updates.next_msg(timeout=10)).data)
+        update = json.loads((await updates.next_msg(timeout=60)).data)
         await publisher.close()
         await reader.close()
         state = await asyncio.to_thread(rehearsal.get, "/psm/state/acc_001?min_sequence=1")

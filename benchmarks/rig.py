@@ -126,8 +126,8 @@ async def until(found: Callable[[], object], what: str) -> None:
 def fills(events: int, accounts: int, *, first: int = 1, funded: bool = True) -> list[Message]:
     """Return trades, the accounts in turn; each makes one position, margin and state update.
 
-    Where they are `funded`, number 1 of each is a deposit: an overdrawn account is beyond every warning level, which takes
-    a valuation at every event that the accounts of a trading house do not need.
+    Where they are `funded`, number 1 of each is a deposit: an overdrawn account is beyond every
+    warning level, which takes a valuation at every event that a trading house does not need.
     """
     return [
         deposit(f"acc_{place % accounts}")
@@ -138,7 +138,7 @@ def fills(events: int, accounts: int, *, first: int = 1, funded: bool = True) ->
 
 
 def update_count(events: int, accounts: int) -> int:
-    """Return how many updates funded accounts' trades make: three a trade, margin and state of a deposit."""
+    """Return how many updates those of funded accounts make: three a trade, two a deposit."""
     return 3 * events - min(events, accounts)
 
 

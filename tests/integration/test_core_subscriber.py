@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -170,7 +171,7 @@ async def assert_same(running: Running, positions: Positions, *more: str) -> Non
         expected = await view(running, account)
         await until_answer(
             partial(asyncio.to_thread, known, positions, account, expected),
-            expected.__eq__,
+            partial(operator.eq, expected),
             f"{account} is the same",
         )
 

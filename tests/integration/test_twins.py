@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import operator
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -394,7 +395,7 @@ async def test_a_probe_tells_who_is_gone(connected: Connect) -> None:
     await theirs.listen("them")
     # On a busy machine an answer may come too late to count.
     for member, wanted in (("them", Answer.ALIVE), ("nobody", Answer.GONE)):
-        await until_answer(partial(mine.probe, member), wanted.__eq__, wanted.name)
+        await until_answer(partial(mine.probe, member), partial(operator.is_, wanted), wanted.name)
 
 
 # --- the database -------------------------------------------------------------------------------

@@ -213,16 +213,13 @@ class MemoryConnection:
         """Return the first row."""
         return next(iter(await self.fetch(query, *args)), None)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        """Commit at the end, roll back on an error."""
+    def transaction(self) -> MemoryTransaction:
+        """Return a transaction that has not begun."""
+        return MemoryTransaction(self)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
         self._database.begin(self._session)
-        try:
-            yield
-        except BaseException:
-            self.abandon()
-            raise
-        await self._commit()
 
     def abandon(self) -> None:
         """Close from this side; the server notices a little later."""
@@ -249,7 +246,8 @@ class MemoryConnection:
                 self._lose(answer)
         return await answer
 
-    async def _commit(self) -> None:
+    async def commit(self) -> None:
+        """Commit what the session wrote; the answer may be lost."""
         database, swarm = self._database, self._database.swarm
         done = database.loop.create_future()
 
@@ -296,6 +294,25 @@ class MemoryConnection:
     def _later(self, delay: float, act: Callable[..., None], *args: Any) -> None:
         database = self._database
         database.loop.call_later(delay, act, *args, context=database.context)
+
+
+class MemoryTransaction:
+    """A transaction of a connection; asyncpg's methods as far as they are used."""
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        self._connection = connection
+
+    async def start(self) -> None:
+        """Begin."""
+        self._connection.begin()
+
+    async def rollback(self) -> None:
+        """Undo; this twin ends the connection with it."""
+        self._connection.abandon()
+
+    async def commit(self) -> None:
+        """Make it last."""
+        await self._connection.commit()
 
 
 class MemoryPool:

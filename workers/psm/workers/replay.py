@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import read_range, stream_info
 from psm.contracts import subjects
 from psm.domain.books import Books
+from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory
 from psm.workers.history import ReadHistory, fold_with_history
@@ -49,7 +50,13 @@ async def refold_partition(
     filters = subjects.partition_filters(partition)
     read = partial(read_history, nc, books.partitions)
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
-        folded = [await _fold(books, log_message(stored), read) for stored in batch]
+        folded = []
+        for stored in batch:
+            message = log_message(stored)
+            result = fold(books, message)
+            if isinstance(result, NeedHistory):  # hardly ever: nothing is awaited otherwise
+                result = await fold_with_history(books, message, read)
+            folded.append(Replayed(message=message, result=result))
         if progress is not None and batch:
             progress(batch[-1].sequence, last)
         yield folded

@@ -36,6 +36,9 @@ _TIMESTAMP_OF_ANY_MONTH = re.compile(  # every date it allows exists
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5}))?(\.(0|[1-9]\d{0,5}))?", re.ASCII)
 
 
+_NO_METADATA = msgspec.Raw(b"{}")
+
+
 class _Wire(msgspec.Struct, frozen=True, gc=False):
     """The envelope's fast path: what JSON must look like before its values are checked."""
 
@@ -50,7 +53,7 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    metadata: msgspec.Raw = _NO_METADATA
 
 
 _wire = msgspec.json.Decoder(_Wire)
@@ -178,7 +181,7 @@ def decode_envelope(data: bytes) -> Envelope:
         or not is_timestamp(wire.timestamp)
         or version is None
         or payload[:1] != b"{"
-        or bytes(wire.metadata)[:1] not in (b"{", b"n")
+        or (wire.metadata is not _NO_METADATA and bytes(wire.metadata)[:1] not in (b"{", b"n"))
     ):
         raise _explain_envelope(data)
     return Envelope(

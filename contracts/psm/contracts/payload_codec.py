@@ -74,7 +74,10 @@ class PayloadCodec:
         if looks == _PLAIN:
             for name, sign in self._numbers:
                 value = getattr(payload, name)
-                if value is not None and not _has_sign(value, sign):
+                if value is not None and not (
+                    value.is_finite()
+                    and ((value and not value.is_signed()) or _may_be(value, sign))
+                ):
                     raise self._explain(raw)
             return payload
         for name, sign in self._numbers:
@@ -274,20 +277,26 @@ def _look(raw: bytes) -> int:
     seen = raw.translate(_CLASSES).decode("ascii")
     if (
         "!" in seen
-        or '" ' in seen
         or '".' in seen
         or '0."' in seen
-        or "0 " in seen
-        or ". " in seen
         or '"-.' in seen
         or "0.e" in seen
-        or _TWENTY in seen
-        or "e00000" in seen
-        or "e-00000" in seen
+        or (" " in seen and ('" ' in seen or "0 " in seen or ". " in seen))
         or ("_" in seen and _has_odd_underscore(seen))
     ):
         return _SUSPICIOUS
-    return _IN_DOUBT if "0e0" in seen or "0e-0" in seen or _NINETEEN in seen else _PLAIN
+    if _NINETEEN in seen:
+        return _SUSPICIOUS if _TWENTY in seen or _has_long_exponent(seen) else _IN_DOUBT
+    if "e0" not in seen and "e-0" not in seen:
+        return _PLAIN
+    if _has_long_exponent(seen):
+        return _SUSPICIOUS
+    return _IN_DOUBT if "0e0" in seen or "0e-0" in seen else _PLAIN
+
+
+def _has_long_exponent(seen: str) -> bool:
+    """Return whether something may be an exponent of five digits."""
+    return "e00000" in seen or "e-00000" in seen
 
 
 def _has_odd_underscore(seen: str) -> bool:
@@ -295,12 +304,6 @@ def _has_odd_underscore(seen: str) -> bool:
     return any(pair in seen for pair in ("0_", "._", "-_", '"_', "__", " _", "!_"))
 
 
-def _has_sign(value: Decimal, sign: str) -> bool:
-    """Return whether `value` is a number with the right sign."""
-    if not value.is_finite():
-        return False
-    if sign == "any":
-        return True
-    if sign == "positive":
-        return bool(value) and not value.is_signed()
-    return not value or not value.is_signed()
+def _may_be(value: Decimal, sign: str) -> bool:
+    """Return whether a number that is not above zero has the right sign."""
+    return sign == "any" or (sign == "not_negative" and not value)

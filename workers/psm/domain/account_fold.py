@@ -23,6 +23,8 @@ from psm.domain.setting import Setting
 from psm.domain.stream_fold import StreamFold, Taken
 from psm.domain.valuation import keep_margin, peak_after_flow
 
+_CORRECTIONS = (TradeBusted, TradeAmended)
+
 
 class AccountFold(StreamFold):
     """Folds one message on `trades.*` into its account."""
@@ -85,7 +87,7 @@ class AccountFold(StreamFold):
     def _effect(self, account: Account, event: Payload) -> Effect:
         """Return what an event changes; a correction reads the whole stream again."""
         books = self.books
-        if isinstance(event, TradeBusted | TradeAmended):
+        if isinstance(event, _CORRECTIONS):
             if self._places is None:
                 self._places = find_places(self)
             places = [place for place in self._places if place.number <= account.version]

@@ -52,14 +52,10 @@ def whole_units(value: Decimal) -> Decimal:
     return value.to_integral_value(ROUND_DOWN, context=_EXACT)
 
 
-def negate(value: Decimal) -> Decimal:
-    """Return `-value`, exactly."""
-    return value.copy_negate()
-
-
-def absolute(value: Decimal) -> Decimal:
-    """Return the magnitude of `value`, exactly."""
-    return value.copy_abs()
+negate = Decimal.copy_negate
+"""Return `-value`, exactly."""
+absolute = Decimal.copy_abs
+"""Return the magnitude of `value`, exactly."""
 
 
 def figure_sum(*values: Decimal) -> Decimal:

@@ -69,7 +69,7 @@ def read(message: LogMessage, stream_id: str, version: int) -> Entry:
             )
     except ContractError as error:
         raise RejectedError(error, envelope) from None
-    return entry_of(envelope, message)
+    return _entry(envelope, envelope.sequence_number, message)
 
 
 def is_rejected(message: LogMessage, stream_id: str, version: int) -> bool:

@@ -9,7 +9,6 @@ import hashlib
 
 WINDOW = 256
 _SIZE = 16
-_LENGTH_MAX = WINDOW * _SIZE
 VOIDED = bytes(_SIZE)
 """Stands where the hash of a voided place's event would."""
 
@@ -33,7 +32,7 @@ class KeyWindow:
     def add(self, key: bytes) -> None:
         """Remember `key`, forgetting the oldest beyond the window."""
         self.packed += key
-        del self.packed[:-_LENGTH_MAX]
+        del self.packed[: -WINDOW * _SIZE]
 
 
 class IdentityWindow:
@@ -52,9 +51,9 @@ class IdentityWindow:
         """Remember the event that took the next place."""
         self.ids += identity
         self.hashes += event_hash[:_SIZE]
-        if len(self.ids) > _LENGTH_MAX:
-            del self.ids[:-_LENGTH_MAX]
-            del self.hashes[:-_LENGTH_MAX]
+        if len(self.ids) > WINDOW * _SIZE:
+            del self.ids[: -WINDOW * _SIZE]
+            del self.hashes[: -WINDOW * _SIZE]
 
     def add_voided(self, count: int, event_hash: bytes) -> None:
         """Remember places that an operator's event with this hash declared empty.

@@ -20,7 +20,8 @@ import nats
 import pytest
 
 from psm.contracts.errors import ConfigError
-from psm.workers.up.parts import require_free
+from psm.workers.up.parts import Part, require_free
+from psm.workers.up.supervisor import Plan, Supervisor
 
 READY_S = 120
 PSM = [sys.executable, "-m", "psm.workers.cli"]
@@ -205,6 +206,38 @@ def test_taken_http_port_is_named(tmp_path: Path) -> None:
         said = refusal(tmp_path, "--http-port", str(port))
     assert f"port {port}" in said
     assert "--http-port" in said
+
+
+@pytest.mark.parametrize("freed_at", [2, None], ids=["for a moment", "for good"])
+async def test_part_that_finds_its_port_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freed_at: int | None
+) -> None:
+    """What passes by the next start is no reason to give up; what does not is named."""
+    launches: list[str] = []
+    launch = Supervisor._launch
+    with socket.socket() as taken:
+
+        def watched(self: Supervisor, part: Part) -> None:
+            if part.name == "projector":
+                if not launches:
+                    taken.bind(("127.0.0.1", part.health_port))
+                    taken.listen()
+                launches.append(part.name)
+                if len(launches) == freed_at:
+                    taken.close()
+            launch(self, part)
+
+        monkeypatch.setattr(Supervisor, "_launch", watched)
+        supervisor = Supervisor(Plan(data_dir=tmp_path, sync=False))
+        try:
+            if freed_at is None:
+                with pytest.raises(ConfigError, match="psm projector cannot start"):
+                    await supervisor.start()
+            else:
+                await supervisor.start()
+        finally:
+            await supervisor.stop()
+    assert len(launches) == (freed_at or 3)
 
 
 def test_too_many_workers_are_refused(tmp_path: Path) -> None:

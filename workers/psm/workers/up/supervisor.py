@@ -32,6 +32,7 @@ _STOP_S = 30.0
 _BACK_OFF_MAX_S = 30.0
 _STEADY_S = 60.0
 _POLL_S = 0.05
+_STARTS_MAX = 3
 _EXIT_USAGE = 2
 _STOP_ORDER = ("marks", "serve", "archive", "projector", "worker")
 # Of another NATS or PostgreSQL than the embedded ones; also the ports that each part gets anew.
@@ -207,11 +208,16 @@ class Supervisor:
         )
 
     async def _await_ready(self, part: Part) -> None:
-        """Return when the part says it is ready; a wrong setting ends the wait at once."""
+        """Return when the part says it is ready; a wrong setting soon ends the wait.
+
+        Its exit code says environment, too: a server that was slow to answer is one more try away.
+        """
         deadline = time.monotonic() + _READY_S
+        refused = 0
         while time.monotonic() < deadline:
             child = self._children[part.name]
-            if child.returncode == _EXIT_USAGE:
+            refused += child.returncode == _EXIT_USAGE
+            if refused == _STARTS_MAX:
                 raise ConfigError(f"psm {' '.join(part.command)} cannot start{_said(child)}")
             if child.returncode is not None:
                 self._log.warning(logs.CHILD_EXITED, child=part.name, code=child.returncode)

@@ -11,14 +11,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from tests.support.chaos_load import Load
 from tests.support.chaos_report import LONG, Row
 from tests.support.chaos_stage import Process, Stage, staged
-from tests.support.tcp_proxy import Direction, TcpProxy, proxied
+from tests.support.tcp_proxy import Direction, TcpProxy, proxied, through
 from tests.support.views import rows_written
 
 from psm.adapters.embedded import EmbeddedPostgres
@@ -122,9 +121,7 @@ async def test_cut_in_the_middle_of_a_commit(
 ) -> None:
     """Whether a commit was done is unknown to the projector; it reads back and is right."""
     async with proxied(postgres_dsn) as proxy:
-        parts = urlsplit(postgres_dsn)
-        place = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
-        seen = urlunsplit(parts._replace(netloc=place))
+        seen = through(postgres_dsn, proxy)
         async with projecting(nats_url, tmp_path, postgres_dsn, row.seeded(42), seen_dsn=seen) as (
             stage,
             load,
@@ -244,9 +241,7 @@ async def test_half_open_connections(
 ) -> None:
     """PostgreSQL falls silent without closing: not ready within seconds, and it heals."""
     async with proxied(postgres_dsn) as proxy:
-        parts = urlsplit(postgres_dsn)
-        place = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
-        seen = urlunsplit(parts._replace(netloc=place))
+        seen = through(postgres_dsn, proxy)
         async with projecting(nats_url, tmp_path, postgres_dsn, row.seeded(45), seen_dsn=seen) as (
             stage,
             load,

@@ -22,10 +22,10 @@ ROW = re.compile(r"^ ?(acc_\d{3}) .*% +(\d+) ", re.MULTILINE)
 async def test_demo_shows_its_accounts_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """A kept folder is continued: every account's numbers have no gap over two runs."""
     folder = tmp_path / "data"
-    first = run_demo(tmp_path, "--data-dir", str(folder), "--seconds", "4", "--rate", "50")
+    first = run_demo(tmp_path, "--data-dir", str(folder), "--seconds", "8", "--rate", "50")
     second = run_demo(tmp_path, "--data-dir", str(folder), "--seconds", "2", "--rate", "50")
     assert sorted(first) == [f"acc_{number:03}" for number in range(1, 7)]
-    assert all(second[account] > first[account] > 0 for account in first)
+    assert all(second[account] > first[account] > 10 for account in first)
     with psm_up(tmp_path) as running:
         await assert_continuous(running, second)
 

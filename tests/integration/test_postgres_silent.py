@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from tests.support.tcp_proxy import TcpProxy, proxied
+from tests.support.tcp_proxy import TcpProxy, proxied, through
 
 from psm.adapters import postgres
 from psm.contracts.errors import TransientError
@@ -20,10 +19,8 @@ async def test_silence_in_a_transaction_costs_one_timeout(
 ) -> None:
     """Neither the rollback nor the return to the pool waits for an answer again."""
     async with proxied(empty_postgres_dsn) as proxy:
-        parts = urlsplit(empty_postgres_dsn)
-        place = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
         pool = await postgres.open_pool(
-            urlunsplit(parts._replace(netloc=place)), name="test", command_timeout_s=ANSWER_S
+            through(empty_postgres_dsn, proxy), name="test", command_timeout_s=ANSWER_S
         )
         try:
             began = time.monotonic()

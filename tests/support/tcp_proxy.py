@@ -15,7 +15,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 Direction = Literal["up", "down"]
 Change = Callable[[Direction, bytes], list[bytes]]
@@ -179,6 +179,13 @@ def _frame_end(buffer: bytes, start: int) -> int | None:
     if _WITH_BODY.match(line):
         end += int(line.rsplit(b" ", 1)[1]) + len(_END)
     return end if end <= len(buffer) else None
+
+
+def through(dsn: str, proxy: TcpProxy) -> str:
+    """Return the same address of a database, by way of a proxy."""
+    parts = urlsplit(dsn)
+    place = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
+    return urlunsplit(parts._replace(netloc=place))
 
 
 @asynccontextmanager

@@ -216,10 +216,9 @@ class Account:
             key = (currency, name)
             before = totals[key] if key in totals else self.totals.get(key, ZERO)
             totals[key] = add(before, amount)
-        for currency, amount in cash.items():
-            if currency not in self.cash:
-                self.unindexed = True
-            self.cash[currency] = amount
+        if not cash.keys() <= self.cash.keys():
+            self.unindexed = True
+        self.cash.update(cash)
         self.totals.update(totals)
         if effect.currency is not None:
             self.unindexed = True
@@ -254,13 +253,16 @@ class Account:
         """Replace a position; keep the counts and digests that follow from it."""
         before = self.positions.get(symbol)
         self._changed[f"p{symbol}"] = None
-        if before is not None and before.size:
-            same = position is not None and before.instrument is position.instrument
-            if same and position is not None and position.size:
-                self.positions[symbol] = position
-                return
-            self._count(before.instrument.settle, -1)
+        if (
+            (before is not None and before.size)
+            and (position is not None and position.size)
+            and before.instrument is position.instrument
+        ):
+            self.positions[symbol] = position  # still open, and still the same thing
+            return
         self.unindexed = True
+        if before is not None and before.size:
+            self._count(before.instrument.settle, -1)
         if position is None:
             self.positions.pop(symbol, None)
             return

@@ -7,10 +7,10 @@ from functools import partial
 from typing import cast
 
 from psm.contracts.errors import ContractError
-from psm.contracts.events import AccountEvent, Payload, TradeAmended, TradeBusted
+from psm.contracts.events import AccountEvent, Payload
 from psm.contracts.payload_codec import PayloadCodec
 from psm.domain.account import Account
-from psm.domain.corrections import Corrector, Place
+from psm.domain.corrections import Correction, Corrector, Place
 from psm.domain.effect import Effect
 from psm.domain.evolve import evolve
 from psm.domain.money import ONE, ZERO, multiply, scaled
@@ -22,8 +22,6 @@ from psm.domain.sequence import Entry
 from psm.domain.setting import Setting
 from psm.domain.stream_fold import StreamFold, Taken
 from psm.domain.valuation import keep_margin, peak_after_flow
-
-_CORRECTIONS = (TradeBusted, TradeAmended)
 
 
 class AccountFold(StreamFold):
@@ -37,7 +35,7 @@ class AccountFold(StreamFold):
         """Apply or refuse the event that is next in order, and publish the account."""
         books = self.books
         self.emitter.caused_by(entry.envelope, released)
-        if account.margin_in_worths and books.publishing == "updates":
+        if books.publishing == "updates":
             keep_margin(account)
         symbols: list[str] = []
         steps: tuple[Step, ...] = ()
@@ -87,7 +85,7 @@ class AccountFold(StreamFold):
     def _effect(self, account: Account, event: Payload) -> Effect:
         """Return what an event changes; a correction reads the whole stream again."""
         books = self.books
-        if isinstance(event, _CORRECTIONS):
+        if isinstance(event, Correction):
             if self._places is None:
                 self._places = find_places(self)
             places = [place for place in self._places if place.number <= account.version]

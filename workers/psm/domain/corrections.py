@@ -80,7 +80,7 @@ class Corrector:
         """
         corrected: dict[str, TradeExecuted | None] = {}
         for place in self._applied:
-            if isinstance(place.event, TradeBusted | TradeAmended):
+            if isinstance(place.event, Correction):
                 self._correct(corrected, place.event, place.number)
         before = dict(corrected)
         old = self._correct(corrected, correction, self._account.version + 1)
@@ -152,7 +152,7 @@ class Corrector:
         scratch.currency = self._account.currency
         for place in self._applied:
             event = place.event
-            if getattr(event, "symbol", None) != symbol or isinstance(event, _NOT_BOOKED):
+            if getattr(event, "symbol", None) != symbol or isinstance(event, Correction):
                 continue
             if isinstance(event, TradeExecuted):
                 event = corrected.get(place.event_id, event)
@@ -211,9 +211,6 @@ class Corrector:
             if event is not None:
                 order = orders.told_again(order, event, known.order_id)
         return (orders.gone(known) if order is None else order,)
-
-
-_NOT_BOOKED = (TradeBusted, TradeAmended)
 
 
 def _check_chain(account: Account, places: Sequence[Place]) -> None:

@@ -113,8 +113,7 @@ def margin_figures(valuation: Valuation, leverage_limit: Decimal | None) -> dict
 
 def published_margin(account: Account) -> tuple[str | None, ...] | None:
     """Return the margin figures as last published; None before the first time."""
-    if account.margin_in_worths:
-        keep_margin(account)
+    keep_margin(account)
     if account.margin_unwritten is not None:
         figures = margin_figures(account.margin_unwritten, account.leverage_limit)
         account.margin_published = tuple(figures.values())

@@ -72,8 +72,7 @@ def _revalue_holders(
         mark = books.marks.get(symbol)
         if split is not None and mark is not None and split[0] != mark.sequence_number:
             del account.splits[symbol]
-        if account.margin_in_worths:
-            keep_margin(account)
+        keep_margin(account)
         levels = books.revalue(account, (symbol,))
         if levels:
             crossed[stream_id] = levels

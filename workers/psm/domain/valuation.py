@@ -163,6 +163,8 @@ def _summed(account: Account, cash: Decimal, told: tuple[str, ...]) -> Valuation
 
 def keep_margin(account: Account) -> None:
     """Keep what the margin figures of the last publication are made from: the worths move on."""
+    if not account.margin_in_worths:
+        return
     cash = account.worths.cash
     assert cash is not None, "only what computes is left in the worths"
     account.margin_unwritten = account.valuation or _summed(account, cash, ())

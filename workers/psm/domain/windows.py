@@ -51,9 +51,8 @@ class IdentityWindow:
         """Remember the event that took the next place."""
         self.ids += identity
         self.hashes += event_hash[:_SIZE]
-        if len(self.ids) > WINDOW * _SIZE:
-            del self.ids[: -WINDOW * _SIZE]
-            del self.hashes[: -WINDOW * _SIZE]
+        del self.ids[: -WINDOW * _SIZE]
+        del self.hashes[: -WINDOW * _SIZE]
 
     def add_voided(self, count: int, event_hash: bytes) -> None:
         """Remember places that an operator's event with this hash declared empty.

@@ -16,10 +16,9 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import read_range, stream_info
 from psm.contracts import subjects
 from psm.domain.books import Books
-from psm.domain.fold import fold
 from psm.domain.messages import LogMessage
 from psm.domain.outcomes import Folded, NeedHistory
-from psm.workers.history import ReadHistory, fold_with_history
+from psm.workers.history import fold_with_history
 from psm.workers.log_store import TRADES, log_message
 
 _BREATH = 100
@@ -50,13 +49,10 @@ async def refold_partition(
     filters = subjects.partition_filters(partition)
     read = partial(read_history, nc, books.partitions)
     async for batch in read_range(nc, TRADES, filters, books.position + 1, last):
-        folded = []
-        for stored in batch:
-            message = log_message(stored)
-            result = fold(books, message)
-            if isinstance(result, NeedHistory):  # hardly ever: nothing is awaited otherwise
-                result = await fold_with_history(books, message, read)
-            folded.append(Replayed(message=message, result=result))
+        folded = [
+            Replayed(message=message, result=await fold_with_history(books, message, read))
+            for message in map(log_message, batch)
+        ]
         if progress is not None and batch:
             progress(batch[-1].sequence, last)
         yield folded
@@ -94,7 +90,8 @@ async def refold_stream(
             message = log_message(stored)
             if stop is not None and stop(message):
                 return
-            yield await _fold(books, message, read)
+            result = await fold_with_history(books, message, read)
+            yield Replayed(message=message, result=result)
             folded += 1
             if folded % _BREATH == 0:
                 await asyncio.sleep(0)  # others on this event loop, such as requests, go on
@@ -121,7 +118,3 @@ async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict
 async def fold_message(nc: Client, books: Books, message: LogMessage) -> Folded:
     """Fold one message; what it needs of the past is read from the log."""
     return await fold_with_history(books, message, partial(read_history, nc, books.partitions))
-
-
-async def _fold(books: Books, message: LogMessage, read: ReadHistory) -> Replayed:
-    return Replayed(message=message, result=await fold_with_history(books, message, read))

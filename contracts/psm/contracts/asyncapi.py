@@ -12,14 +12,16 @@ from typing import Any, get_args
 import msgspec
 
 from psm.contracts import deprecations, events, registry, updates
+from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER
 from psm.contracts.registry import kinds, version_of
+from psm.contracts.reports import AccountReported
 
-_READS = ("state", "positions", "margin", "orders")
-_UUID = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_READS = ("state", "positions", "margin", "orders", "reconciliation")
 _ABOUT = {
     "stream_id": "Account or portfolio: letters, digits, `_` and `-`, at most 64.",
     "partition": "Partition of the log that the account is in.",
     "symbol": "Symbol, percent-encoded where NATS forbids a character.",
+    "asset": "Asset, percent-encoded where NATS forbids a character.",
     "timeframe": "Length of a candle, such as `1m`.",
     "strategy_id": "Strategy, percent-encoded.",
     "account_id": "Account, percent-encoded.",
@@ -74,11 +76,19 @@ def document() -> dict[str, Any]:
 
 def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     """Address, event types, what PSM does there, and what it is for."""
-    log = [kind.__name__ for kind in get_args(events.AccountEvent | events.OperatorEvent)]
+    log = [kind.__name__ for kind in (*get_args(events.AccountEvent), AccountReported)]
+    repairs = [kind.__name__ for kind in get_args(events.OperatorEvent)]
     yield "trades.{stream_id}", log, "receive", "The account's events, numbered 1, 2, 3: the log."
+    repair = "repair.{partition}.{stream_id}"
+    yield repair, repairs, "receive", "Operators' events, which let a stream that stopped go on."
     yield "marks.{symbol}", ["MarkPriceUpdated"], "receive", "Mark prices; numbers need only rise."
     yield "instruments.{symbol}", ["InstrumentDefined"], "receive", "What a symbol is."
+    collateral = "How much of an asset secures margin."
+    yield "collateral.{asset}", ["CollateralDefined"], "receive", collateral
     yield "control.rules", ["RulesEnabled"], "receive", "From which point on which rules hold."
+    trimmed = ["LogTrimmed", "LogRestored"]
+    yield "control.log", trimmed, "receive", "Which messages the hot log has."
+    yield "control.region", ["RegionPromoted"], "receive", "Which region leads."
     for address, name in _RECORDED.items():
         yield address, [name], "receive", "Recorded for audit and replay; never folded."
     for kind, middle in updates.KINDS.items():
@@ -134,9 +144,32 @@ def _message(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
         "payload": {"allOf": [{"$ref": "#/components/schemas/Envelope"}, event]},
         "x-schema-version": version,
     }
+    if kind in updates.KINDS:
+        message["headers"] = _FEED_HEADERS
     return message | {
         f"x-{key}": value for key, value in deprecations.metadata(name, version).items()
     }
+
+
+_FEED_HEADERS = {
+    "type": "object",
+    "required": [POSITION_HEADER],
+    "properties": {
+        POSITION_HEADER: {
+            "type": "string",
+            "pattern": "^[0-9]+/[0-9]+/[0-9]+$",
+            "description": "`<log_sequence>/<n>/<N>`: n of the account's N updates of that input.",
+        },
+        PREVIOUS_HEADER: {
+            "type": "string",
+            "pattern": "^[0-9]+$",
+            "description": (
+                "Log sequence of the input that updated the account before, 0 for none; missing "
+                "where there is no account."
+            ),
+        },
+    },
+}
 
 
 def _plain_messages() -> dict[str, Any]:
@@ -163,7 +196,7 @@ def _plain_messages() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """Every payload's schema; what they share by reference stands beside them."""
-    found: dict[str, Any] = {"Envelope": _ENVELOPE}
+    found: dict[str, Any] = {}
     for path, schema in registry.schemas().items():
         for name, shared in schema.get("$defs", {}).items():
             found[name] = _linked(shared)
@@ -188,43 +221,3 @@ def _linked(schema: Any) -> Any:
 
 def _key(address: str) -> str:
     return address.replace("{", "").replace("}", "")
-
-
-_ENVELOPE: dict[str, Any] = {
-    "title": "Envelope",
-    "description": "What surrounds every payload. Unknown further fields are kept and hashed.",
-    "type": "object",
-    "required": ["event_id", "event_type", "timestamp", "schema_version", "payload"],
-    "properties": {
-        "event_id": {
-            "type": "string",
-            "pattern": _UUID,
-            "description": "Identity; a repeated event is byte-identical.",
-        },
-        "event_type": {"type": "string", "minLength": 1, "maxLength": 128},
-        "stream_id": {
-            "type": "string",
-            "description": "Account or portfolio, or encoded symbol; optional where recorded.",
-        },
-        "sequence_number": {
-            "type": "integer",
-            "minimum": 0,
-            "description": "Place in the stream from 1; 0 in an update of an account without any.",
-        },
-        "timestamp": {
-            "type": "string",
-            "format": "date-time",
-            "description": "UTC, up to microseconds; explains, never orders.",
-        },
-        "schema_version": {"type": "string", "pattern": r"^\d+(\.\d+){0,2}$"},
-        "payload": {"type": "object"},
-        "source_service": {"type": "string"},
-        "user_id": {"type": "string"},
-        "correlation_id": {"type": "string", "description": "Same trade or session."},
-        "causation_id": {"type": "string", "description": "The event that caused this one."},
-        "metadata": {
-            "type": "object",
-            "description": "Kept, hashed, never interpreted; `deprecated` is a notice.",
-        },
-    },
-}

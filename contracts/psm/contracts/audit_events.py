@@ -13,21 +13,20 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from psm.contracts.events import (
+from psm.contracts.fields import (
     Currency,
+    Identifier,
     Key,
     NotNegative,
-    OrderType,
+    Number,
     Payload,
     Positive,
-    Required,
-    Side,
     Signed,
     Symbol,
-    Text,
 )
+from psm.contracts.order_events import OrderType, Side
+from psm.contracts.personal import Explanation, FreeObject, FreeText
 
-JsonObject = Annotated[dict[str, Any], Meta(description="any JSON object")]
 Scalar = Annotated[
     Any,
     Meta(
@@ -41,7 +40,6 @@ Decision = Literal["approved", "rejected", "reduced"]
 OrderResultStatus = Literal[
     "submitted", "accepted", "partially_filled", "filled", "cancelled", "rejected", "expired"
 ]
-Number = Annotated[int, Meta(ge=1)]
 
 
 class MarketData(Payload, frozen=True, kw_only=True):
@@ -61,8 +59,8 @@ class MarketData(Payload, frozen=True, kw_only=True):
     high: Positive | None = None
     low: Positive | None = None
     exchange: Key | None = None
-    source: Text | None = None
-    data: JsonObject | None = None
+    source: FreeText | None = None
+    data: FreeObject | None = None
 
 
 class SignalGenerated(Payload, frozen=True, kw_only=True):
@@ -72,14 +70,14 @@ class SignalGenerated(Payload, frozen=True, kw_only=True):
     symbol: Symbol
     side: Side
     confidence: NotNegative
-    reason: Required
+    reason: Explanation
     price: Positive | None = None
     quantity: Positive | None = None
     account_id: Key | None = None
     timeframe: Timeframe | None = None
-    strategy_params: JsonObject | None = None
-    indicators: JsonObject | None = None
-    context: JsonObject | None = None
+    strategy_params: FreeObject | None = None
+    indicators: FreeObject | None = None
+    context: FreeObject | None = None
 
 
 class RiskCheck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -89,7 +87,7 @@ class RiskCheck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     passed: bool
     value: Scalar
     limit: Scalar | None = None
-    detail: Text | None = None
+    detail: FreeText | None = None
 
 
 class RiskDecision(Payload, frozen=True, kw_only=True):
@@ -101,24 +99,24 @@ class RiskDecision(Payload, frozen=True, kw_only=True):
 
     account_id: Key
     decision: Decision
-    reason: Required
+    reason: Explanation
     checks: tuple[RiskCheck, ...]
     symbol: Symbol | None = None
     side: Side | None = None
     quantity: Positive | None = None
     approved_quantity: NotNegative | None = None
     price: Positive | None = None
-    order_id: Key | None = None
+    order_id: Identifier | None = None
     strategy_id: Key | None = None
-    risk_state: JsonObject | None = None
-    context: JsonObject | None = None
+    risk_state: FreeObject | None = None
+    context: FreeObject | None = None
 
 
 class OrderRequest(Payload, frozen=True, kw_only=True):
     """An order as it was sent to execution."""
 
     account_id: Key
-    order_id: Key
+    order_id: Identifier
     symbol: Symbol
     side: Side
     type: OrderType
@@ -129,13 +127,13 @@ class OrderRequest(Payload, frozen=True, kw_only=True):
     reduce_only: bool = False
     strategy_id: Key | None = None
     exchange: Key | None = None
-    context: JsonObject | None = None
+    context: FreeObject | None = None
 
 
 class OrderResult(Payload, frozen=True, kw_only=True):
     """What the venue answered to an order."""
 
-    order_id: Key
+    order_id: Identifier
     status: OrderResultStatus
     account_id: Key | None = None
     symbol: Symbol | None = None
@@ -145,11 +143,11 @@ class OrderResult(Payload, frozen=True, kw_only=True):
     average_price: Positive | None = None
     commission: Signed | None = None
     commission_currency: Currency | None = None
-    fill_id: Key | None = None
+    fill_id: Identifier | None = None
     exchange: Key | None = None
-    exchange_order_id: Key | None = None
-    reason: Text | None = None
-    context: JsonObject | None = None
+    exchange_order_id: Identifier | None = None
+    reason: FreeText | None = None
+    context: FreeObject | None = None
 
 
 class PositionUpdate(Payload, frozen=True, kw_only=True):
@@ -159,44 +157,44 @@ class PositionUpdate(Payload, frozen=True, kw_only=True):
     """
 
     account_id: Key
-    order_id: Key
+    order_id: Identifier
     symbol: Symbol
     side: Literal["long", "short", "flat"]
     size: Signed
     entry_price: Positive | None = None
     mark_price: Positive | None = None
-    fill_id: Key | None = None
+    fill_id: Identifier | None = None
     fill_price: Positive | None = None
     fill_quantity: Positive | None = None
     commission: Signed | None = None
     realized_pnl: Signed | None = None
     unrealized_pnl: Signed | None = None
-    context: JsonObject | None = None
+    context: FreeObject | None = None
 
 
 class Alert(Payload, frozen=True, kw_only=True):
     """Something a person should know."""
 
     severity: Severity
-    message: Required
+    message: Explanation
     code: Key | None = None
     account_id: Key | None = None
     symbol: Symbol | None = None
     value: Scalar | None = None
     limit: Scalar | None = None
-    context: JsonObject | None = None
+    context: FreeObject | None = None
 
 
 class StateSnapshot(Payload, frozen=True, kw_only=True):
     """A whole state at one point, with the hashes that prove it."""
 
     account_id: Key
-    state: JsonObject
+    state: FreeObject
     sequence_number: Number | None = None
     log_sequence: Number | None = None
     ledger_hash: Key | None = None
     state_hash: Key | None = None
-    reason: Text | None = None
+    reason: FreeText | None = None
 
 
 AUDIT_EVENTS: dict[str, type[Payload]] = {

@@ -9,34 +9,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from psm.contracts import upcasters
+from psm.contracts import limits, subjects, upcasters
 from psm.contracts.envelope import MAX_BODY_BYTES, Envelope
 from psm.contracts.errors import ContractError
-from psm.contracts.subjects import is_stream_id
 
-MAX_DEPTH = 64
-MAX_SEQUENCE_NUMBER = 2**63 - 1
+MAX_DEPTH = limits.DEPTH
+MAX_SEQUENCE_NUMBER = limits.SEQUENCE_NUMBER
 INVALID_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises where bytes are not the JSON that was asked for."""
 
 _EVENT_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)", re.ASCII)
-_TIMESTAMP_OF_ANY_MONTH = re.compile(  # every date it allows exists
-    r"[1-9]\d{3}-(0[1-9]|1[0-2])-([01][1-9]|10|2[0-8])"
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
     r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|\+00:00)",
     re.ASCII,
 )
-_VERSION = re.compile(r"(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5}))?(\.(0|[1-9]\d{0,5}))?", re.ASCII)
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_PART = rf"(0|[1-9]\d{{0,{limits.VERSION_DIGITS - 1}}})"
+_VERSION = re.compile(rf"{_PART}(\.{_PART})?(\.{_PART})?", re.ASCII)
 
+# A surrogate that stands alone is an escape like any other to JSON, and no letter of any encoding:
+# parsers differ in what they make of it. It is read as NUL, which no field may hold that is read.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}(?:\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
+    rb"|u[dD][c-fC-F][0-9a-fA-F]{2}|.)",
+    re.DOTALL,
+)
+_ALONE = len(rb"\ud800")
+# So many digits are in no range that is allowed: they stay text, because converting them depends on
+# limits of the interpreter.
+_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (limits.NUMBER_BYTES + 1))
+_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
 
-_NO_METADATA = msgspec.Raw(b"{}")
+_Text = Annotated[str, msgspec.Meta(max_length=limits.ENVELOPE_TEXT_BYTES)]
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False):
@@ -49,11 +61,10 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
     schema_version: str
     payload: msgspec.Raw
     sequence_number: int | None = None
-    source_service: str | None = None
-    user_id: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    metadata: msgspec.Raw = _NO_METADATA
+    source_service: _Text | None = None
+    user_id: _Text | None = None
+    correlation_id: _Text | None = None
+    causation_id: _Text | None = None
 
 
 _wire = msgspec.json.Decoder(_Wire)
@@ -101,21 +112,62 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
+def encode_event(fields: Mapping[str, Any]) -> bytes:
+    """Return the body of an event that comes as values, as `encode` does.
+
+    Raises:
+        ContractError: something in it is no JSON: a set, text without UTF-8, endless nesting.
+    """
+    try:
+        return _encoder.encode(fields)
+    except (*INVALID_JSON, TypeError, OverflowError) as error:
+        raise ContractError("invalid_json", "the event cannot be written as JSON") from error
+
+
 def encode_fields(fields: Mapping[str, object]) -> bytes:
     """Return a JSON object with the fields in the order they stand in."""
     return _in_order.encode(fields)
 
 
 def decode_untyped(data: bytes | str) -> dict[str, Any]:
-    """Return the JSON object in `data`; numbers with a point or exponent stay their literal text.
+    """Return the JSON object in `data`.
+
+    Numbers with a point or exponent stay their literal text, and so do integers that are longer
+    than any number may be.
 
     Raises:
         ContractError: `data` is not a JSON object.
     """
     try:
-        return _untyped.decode(data)
+        return _untyped.decode(readable(data))
     except INVALID_JSON as error:
         raise ContractError("invalid_json", "the body is not a JSON object") from error
+
+
+def readable(data: bytes | str) -> bytes:
+    """Return JSON that every parser reads alike: no surrogates alone, no endless integers.
+
+    Raises:
+        UnicodeError: `data` is text that has no UTF-8.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    raw = _without_surrogates(raw)
+    if _MANY_DIGITS.search(raw) is None:
+        return raw
+    return _STRING_OR_NUMBER.sub(_quoted_if_endless, raw)
+
+
+def _quoted_if_endless(match: re.Match[bytes]) -> bytes:
+    text = match[0]
+    digits = text.removeprefix(b"-")
+    endless = len(text) > limits.NUMBER_BYTES and digits.isdigit() and digits[:1] != b"0"
+    return b'"%s"' % text if endless else text
+
+
+def _without_surrogates(raw: bytes) -> bytes:
+    if b"\\" not in raw or _SURROGATE.search(raw) is None:
+        return raw
+    return _ESCAPE.sub(lambda match: rb"\u0000" if len(match[0]) == _ALONE else match[0], raw)
 
 
 def with_fields(data: bytes, fields: Mapping[str, object]) -> bytes:
@@ -150,7 +202,7 @@ def raw_fields(data: bytes | str) -> dict[str, msgspec.Raw]:
         ContractError: `data` is not a JSON object.
     """
     try:
-        return _raw.decode(data)
+        return _raw.decode(_without_surrogates(data.encode() if isinstance(data, str) else data))
     except INVALID_JSON as error:
         raise ContractError("invalid_json", "the body is not a JSON object") from error
 
@@ -165,9 +217,10 @@ def decode_envelope(data: bytes) -> Envelope:
         ContractError: reason `invalid_json`, `missing_field`, `malformed_field` or, for an
             unnumbered flat draft, `sequence_missing`; `field` names the first offending field.
     """
-    _check_text(data)
+    check_text(data)
+    escaped = b"\\" in data
     try:
-        wire = _wire.decode(data)
+        wire = _wire.decode(_without_surrogates(data) if escaped else data)
     except INVALID_JSON:
         raise _explain_envelope(data) from None
     payload, number = bytes(wire.payload), wire.sequence_number
@@ -175,13 +228,13 @@ def decode_envelope(data: bytes) -> Envelope:
     if (
         _EVENT_ID.fullmatch(wire.event_id) is None
         or not wire.event_type
-        or len(wire.event_type) > 128
+        or len(wire.event_type) > limits.EVENT_TYPE_BYTES
         or not is_stream_token(wire.stream_id)
         or (number is not None and not 1 <= number <= MAX_SEQUENCE_NUMBER)
         or not is_timestamp(wire.timestamp)
         or version is None
         or payload[:1] != b"{"
-        or (wire.metadata is not _NO_METADATA and bytes(wire.metadata)[:1] not in (b"{", b"n"))
+        or ((escaped or not data.isascii()) and not _are_texts(wire))
     ):
         raise _explain_envelope(data)
     return Envelope(
@@ -199,29 +252,38 @@ def decode_envelope(data: bytes) -> Envelope:
     )
 
 
+def is_text(text: str, longest: int) -> bool:
+    """Return whether every stage can hold `text`: no NUL, at most `longest` bytes of UTF-8."""
+    return len(text) <= longest and "\0" not in text and len(text.encode()) <= longest
+
+
+def _are_texts(wire: _Wire) -> bool:
+    texts = (wire.source_service, wire.user_id, wire.correlation_id, wire.causation_id)
+    return is_text(wire.event_type, limits.EVENT_TYPE_BYTES) and all(
+        text is None or is_text(text, limits.ENVELOPE_TEXT_BYTES) for text in texts
+    )
+
+
 @lru_cache(maxsize=1024)
 def _checked_version(text: str) -> str | None:
     """Return a semantic version in full, None where it is none."""
     return normal_version(text) if _VERSION.fullmatch(text) else None
 
 
-@lru_cache(maxsize=65536)
-def is_stream_token(text: str) -> bool:
-    """Return whether `text` may be a `stream_id`: an account's, or an encoded symbol."""
-    return is_stream_id(text) or (0 < len(text) <= 256 and not set(text) & set(" .*>\t\r\n"))
+is_stream_token = subjects.is_token
+"""Whether a text may be a `stream_id`: an account's, or an encoded symbol."""
 
 
 def is_timestamp(text: str) -> bool:
     """Return whether `text` is an RFC 3339 time in UTC with at most microseconds."""
-    if _TIMESTAMP_OF_ANY_MONTH.fullmatch(text) is not None:
-        return True
-    if _TIMESTAMP.fullmatch(text) is None:
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
         return False
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
+    if text[8:10] <= "28":
+        return text[:4] != "0000"
+    year, month, day = int(match[1]), int(match[2]), int(match[3])
+    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return year > 0 and day <= _DAYS[month - 1] + leap
 
 
 def normal_version(text: str) -> str:
@@ -229,8 +291,12 @@ def normal_version(text: str) -> str:
     return text + ".0" * (2 - text.count("."))
 
 
-def _check_text(data: bytes) -> None:
-    """Refuse what different parsers or Python versions might judge differently."""
+def check_text(data: bytes) -> None:
+    """Refuse what different parsers or Python versions might judge differently.
+
+    Raises:
+        ContractError: `data` is too long, too deep or no UTF-8.
+    """
     if len(data) > MAX_BODY_BYTES:
         raise ContractError("invalid_json", f"the body is larger than {MAX_BODY_BYTES} bytes")
     if not data.isascii():
@@ -252,6 +318,20 @@ def _depth(data: bytes) -> int:
         elif match[0] in (b"}", b"]"):
             depth -= 1
     return deepest
+
+
+def require_fields(fields: Mapping[str, Any]) -> None:
+    """Raise if required fields of an envelope are missing or null, naming all of them at once.
+
+    Raises:
+        ContractError: `missing_field`; `field` is the first of them.
+    """
+    rules = _ENVELOPE_RULES.items()
+    missing = [name for name, (required, *_) in rules if required and fields.get(name) is None]
+    if missing:
+        *first, last = missing
+        named = f"{', '.join(first)} and {last} are" if first else f"{last} is"
+        raise ContractError("missing_field", f"{named} required", missing[0])
 
 
 def _explain_envelope(data: bytes) -> ContractError:
@@ -277,17 +357,23 @@ def _explain_envelope(data: bytes) -> ContractError:
     return ContractError("invalid_json", "the body is not a valid JSON envelope")
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _is_text(value: object, longest: int = limits.ENVELOPE_TEXT_BYTES) -> bool:
+    return isinstance(value, str) and is_text(value, longest)
 
+
+_TEXT_RULE = f"text of at most {limits.ENVELOPE_TEXT_BYTES} bytes, without NUL"
 
 _ENVELOPE_RULES: dict[str, tuple[bool, Any, str]] = {
     "event_id": (True, lambda v: _is_text(v) and _EVENT_ID.fullmatch(v), "a UUID"),
-    "event_type": (True, lambda v: _is_text(v) and 0 < len(v) <= 128, "1 to 128 characters"),
+    "event_type": (
+        True,
+        lambda v: _is_text(v, limits.EVENT_TYPE_BYTES) and v,
+        f"1 to {limits.EVENT_TYPE_BYTES} bytes, without NUL",
+    ),
     "stream_id": (
         True,
         lambda v: _is_text(v) and is_stream_token(v),
-        "1 to 64 letters, digits, _ or - (or an encoded symbol)",
+        f"{subjects.STREAM_ID_RULE} (or an encoded symbol)",
     ),
     "sequence_number": (
         False,
@@ -305,9 +391,8 @@ _ENVELOPE_RULES: dict[str, tuple[bool, Any, str]] = {
         "a semantic version such as 1.0.0",
     ),
     "payload": (True, lambda v: isinstance(v, dict), "an object"),
-    "source_service": (False, _is_text, "a string"),
-    "user_id": (False, _is_text, "a string"),
-    "correlation_id": (False, _is_text, "a string"),
-    "causation_id": (False, _is_text, "a string"),
-    "metadata": (False, lambda v: isinstance(v, dict), "an object"),
+    "source_service": (False, _is_text, _TEXT_RULE),
+    "user_id": (False, _is_text, _TEXT_RULE),
+    "correlation_id": (False, _is_text, _TEXT_RULE),
+    "causation_id": (False, _is_text, _TEXT_RULE),
 }

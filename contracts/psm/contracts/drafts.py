@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from psm.contracts import codec, registry, upcasters
+from psm.contracts.control_events import CONTROL_SUBJECTS
 from psm.contracts.envelope import MAX_BODY_BYTES, Envelope
 from psm.contracts.errors import ContractError
-from psm.contracts.sequencing import OPERATOR_EVENTS
-from psm.contracts.subjects import is_stream_id
+from psm.contracts.sequencing import ACCOUNT_REPORTED, NO_PLACE, OPERATOR_EVENTS, UNNUMBERED
+from psm.contracts.subjects import is_stream_id, repair, trades
+from psm.contracts.table_events import TABLE_SUBJECTS
 
 NUMBER = "sequence_number"
-_HEADS = {"MarkPriceUpdated": "marks", "InstrumentDefined": "instruments"}
-_RULES = "RulesEnabled"
 _LONGEST_NUMBER = 19
 
 Event = Mapping[str, Any] | bytes | Envelope
@@ -50,7 +50,13 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         return _inserted(self.body, number)
 
 
-def draft_of(event: Event, *, sequence_number: int | None = None, validate: bool = True) -> Draft:
+def draft_of(
+    event: Event,
+    *,
+    sequence_number: int | None = None,
+    validate: bool = True,
+    partitions: int | None = None,
+) -> Draft:
     """Return the draft of an event.
 
     A flat 0.x draft (no `payload`) becomes a 1.x event with the same `event_id`.
@@ -60,30 +66,20 @@ def draft_of(event: Event, *, sequence_number: int | None = None, validate: bool
         sequence_number: its number, where the event itself has none.
         validate: also check the payload, so that nothing enters that the fold would refuse
             for its form.
+        partitions: of the log; an operator's event needs them, because its subject has the
+            partition in it. None refuses such events `operators_only`.
 
     Raises:
         ContractError: it is not an event; `field` names what is wrong.
     """
-    body = _body(event)
-    fields = codec.decode_untyped(body)
-    if upcasters.is_flat(fields):
-        fields = upcasters.upcast_flat(fields)
-        body = codec.encode(fields)
-    if NUMBER in fields and fields[NUMBER] is None:
-        fields.pop(NUMBER)
-        body = codec.encode(fields)
-    given = fields.get(NUMBER, sequence_number)
-    if sequence_number is not None and given != sequence_number:
-        raise ContractError(
-            "malformed_field", f"{NUMBER} is {given} in the event, not {sequence_number}", NUMBER
-        )
-    if given is not None and NUMBER not in fields:
-        body = _inserted(body, given)
+    body = _numbered(_body(event), sequence_number)
     envelope = codec.decode_envelope(body)
-    numbered = envelope.event_type not in OPERATOR_EVENTS
+    numbered = envelope.event_type not in UNNUMBERED
+    if envelope.event_type == ACCOUNT_REPORTED and envelope.sequence_number is not None:
+        raise ContractError("malformed_field", NO_PLACE, NUMBER)
     if len(body) > MAX_BODY_BYTES - len(NUMBER) - _LONGEST_NUMBER - len('"":,'):
         raise ContractError("invalid_json", f"the body is larger than {MAX_BODY_BYTES} bytes")
-    subject = _subject(envelope)
+    subject = _subject(envelope, partitions)
     if validate:
         on_account = numbered and subject.startswith("trades.")
         find = registry.account_codec_for if on_account else registry.codec_for
@@ -97,6 +93,27 @@ def draft_of(event: Event, *, sequence_number: int | None = None, validate: bool
     )
 
 
+def _numbered(body: bytes, sequence_number: int | None) -> bytes:
+    """Return the body as a 1.x event, with the number if one is given for an event without."""
+    codec.check_text(body)
+    fields = codec.decode_untyped(body)
+    if upcasters.is_flat(fields):
+        fields = upcasters.upcast_flat(fields)
+        body = codec.encode(fields)
+    if NUMBER in fields and fields[NUMBER] is None:
+        fields.pop(NUMBER)
+        body = codec.encode(fields)
+    given = fields.get(NUMBER, sequence_number)
+    if sequence_number is not None and given != sequence_number:
+        raise ContractError(
+            "malformed_field", f"{NUMBER} is {given} in the event, not {sequence_number}", NUMBER
+        )
+    codec.require_fields(fields)
+    if given is not None and NUMBER not in fields:
+        return _inserted(body, given)
+    return body
+
+
 def _body(event: Event) -> bytes:
     if isinstance(event, bytes):
         return event
@@ -104,8 +121,9 @@ def _body(event: Event) -> bytes:
         fields = msgspec.structs.asdict(event)
         fields["payload"] = msgspec.Raw(event.payload)
         return codec.encode({name: value for name, value in fields.items() if value is not None})
+    body = codec.encode_event(event)  # first: what nests without end is no JSON
     _refuse_floats(event, "")
-    return codec.encode(event)
+    return body
 
 
 def _refuse_floats(value: object, path: str) -> None:
@@ -125,14 +143,23 @@ def _inserted(body: bytes, number: int) -> bytes:
     return b'{"%s":%d,%s' % (NUMBER.encode(), number, body.lstrip()[1:])
 
 
-def _subject(envelope: Envelope) -> str:
-    if envelope.event_type == _RULES:
-        return "control.rules"
-    head = _HEADS.get(envelope.event_type)
+def _subject(envelope: Envelope, partitions: int | None) -> str:
+    control = CONTROL_SUBJECTS.get(envelope.event_type)
+    if control is not None:
+        return control
+    head = TABLE_SUBJECTS.get(envelope.event_type)
     if head is not None:
         return f"{head}.{envelope.stream_id}"
     if not is_stream_id(envelope.stream_id):
         raise ContractError(
             "malformed_field", "stream_id must be 1 to 64 letters, digits, _ or -", "stream_id"
         )
-    return f"trades.{envelope.stream_id}"
+    if envelope.event_type not in OPERATOR_EVENTS:
+        return trades(envelope.stream_id)
+    if partitions is None:
+        raise ContractError(
+            "operators_only",
+            f"{envelope.event_type} is an operator's event: append it with `psm dlq`",
+            "event_type",
+        )
+    return repair(envelope.stream_id, partitions)

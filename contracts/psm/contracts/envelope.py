@@ -6,7 +6,9 @@ import hashlib
 
 import msgspec
 
-MAX_BODY_BYTES = 64 * 1024
+from psm.contracts import limits
+
+MAX_BODY_BYTES = limits.BODY_BYTES
 """A larger body is rejected; large payloads belong elsewhere."""
 
 
@@ -55,7 +57,7 @@ def event_hash(data: bytes) -> bytes:
 
 def chain_start(stream_id: str) -> bytes:
     """Return the chain hash of a stream before its first event."""
-    return hashlib.sha256(b"psm:" + stream_id.encode()).digest()
+    return hashlib.sha256(b"psm:" + stream_id.encode(errors="surrogateescape")).digest()
 
 
 def chain_next(chain: bytes, hashed: bytes) -> bytes:

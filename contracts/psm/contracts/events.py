@@ -1,48 +1,64 @@
 """The events of the log: one frozen struct per event type, current version, and their union.
 
 Money, prices and quantities are decimal strings; bare JSON numbers are read through their literal
-text. At most 18 digits stand before and 18 after the point. Unknown extra fields are ignored.
+text. At most 18 digits stand before and 18 after the point. Lengths of text are in bytes of UTF-8.
+Unknown extra fields are ignored, whatever they hold.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta
 
-_NUMBER = r"[0-9]{1,18}(\.[0-9]{1,18})?$"
-
-Signed = Annotated[
-    Decimal, Meta(extra={"sign": "any"}, extra_json_schema={"pattern": f"^-?{_NUMBER}"})
-]
-Positive = Annotated[
-    Decimal,
-    Meta(
-        description="more than zero",
-        extra={"sign": "positive"},
-        extra_json_schema={"pattern": f"^(?=.*[1-9]){_NUMBER}", "exclusiveMinimum": 0},
-    ),
-]
-NotNegative = Annotated[
-    Decimal,
-    Meta(
-        description="zero or more",
-        extra={"sign": "not_negative"},
-        extra_json_schema={"pattern": f"^{_NUMBER}", "minimum": 0},
-    ),
-]
-Symbol = Annotated[str, Meta(min_length=1, max_length=64, examples=["BTC-PERP"])]
-Currency = Annotated[str, Meta(min_length=1, max_length=32, examples=["USDT"])]
-Key = Annotated[str, Meta(min_length=1, max_length=128)]
-Text = Annotated[str, Meta(max_length=1024)]
-Required = Annotated[str, Meta(min_length=1, max_length=1024)]
-Actor = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-class Payload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Base of every payload."""
+from psm.contracts.control_events import LogRestored, LogTrimmed, RegionPromoted
+from psm.contracts.corporate_actions import DividendPaid, Merged, SpinOff, SymbolChanged
+from psm.contracts.fields import (
+    Currency,
+    Identifier,
+    Instant,
+    Key,
+    NotNegative,
+    Number,
+    Payload,
+    PositionSide,
+    Positive,
+    Price,
+    Rates,
+    Reference,
+    Signed,
+    Symbol,
+)
+from psm.contracts.holdings import (
+    AssetsExchanged,
+    BorrowChanged,
+    LossCovered,
+    PositionTransferredIn,
+    PositionTransferredOut,
+    ReturnOfCapital,
+    StockDividend,
+    TaxCharged,
+)
+from psm.contracts.margin_events import MarginModeChanged, MarginTransferred, PositionModeChanged
+from psm.contracts.order_events import (
+    OrderAccepted,
+    OrderCancelled,
+    OrderExpired,
+    OrderRejected,
+    OrderReplaced,
+    OrderSubmitted,
+)
+from psm.contracts.personal import Actor, Counterparty, Explanation, FreeText
+from psm.contracts.reports import AccountReported
+from psm.contracts.reversals import (
+    CashReversed,
+    EventReversed,
+    TradeAmended,
+    TradeBusted,
+    TransferReversed,
+)
+from psm.contracts.settlements import PositionSettled
+from psm.contracts.table_events import CollateralDefined, InstrumentDefined, MarkPriceUpdated
 
 
 class AccountOpened(Payload, frozen=True, kw_only=True):
@@ -54,11 +70,18 @@ class AccountOpened(Payload, frozen=True, kw_only=True):
 
 
 class CashDeposited(Payload, frozen=True, kw_only=True):
-    """Cash came in from outside."""
+    """Money or an asset came in from outside.
+
+    `cost`: what an asset cost in the account currency; without it, its value. Not with money of the
+    account currency.
+    """
 
     amount: Positive
     currency: Currency | None = None
-    reference: Key | None = None
+    cost: NotNegative | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class CashWithdrawn(Payload, frozen=True, kw_only=True):
@@ -66,7 +89,9 @@ class CashWithdrawn(Payload, frozen=True, kw_only=True):
 
     amount: Positive
     currency: Currency | None = None
-    reference: Key | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class TradeExecuted(Payload, frozen=True, kw_only=True):
@@ -75,14 +100,19 @@ class TradeExecuted(Payload, frozen=True, kw_only=True):
     symbol: Symbol
     side: Literal["buy", "sell"]
     quantity: Positive
-    price: Positive
+    price: Price
     commission: Signed | None = None
     commission_currency: Currency | None = None
-    order_id: Key | None = None
-    fill_id: Key | None = None
+    order_id: Identifier | None = None
+    fill_id: Identifier | None = None
     liquidity: Literal["maker", "taker"] | None = None
     execution: Literal["trade", "liquidation", "adl"] = "trade"
     liquidation_fee: Signed | None = None
+    strategy_id: Key | None = None
+    position_side: PositionSide | None = None
+    isolated_margin: Signed | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class FundingApplied(Payload, frozen=True, kw_only=True):
@@ -92,7 +122,11 @@ class FundingApplied(Payload, frozen=True, kw_only=True):
     funding_payment: Signed
     funding_rate: Signed | None = None
     currency: Currency | None = None
-    reference: Key | None = None
+    position_side: PositionSide | None = None
+    isolated_margin: Signed | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class FeeCharged(Payload, frozen=True, kw_only=True):
@@ -101,7 +135,21 @@ class FeeCharged(Payload, frozen=True, kw_only=True):
     amount: Signed
     currency: Currency | None = None
     symbol: Symbol | None = None
-    reason: Text | None = None
+    position_side: PositionSide | None = None
+    isolated_margin: Signed | None = None
+    reason: FreeText | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
+
+
+class PeakReset(Payload, frozen=True, kw_only=True):
+    """An operator restates the peak of net asset value per unit, such as after a wrong mark."""
+
+    peak_nav: Positive
+    max_drawdown: NotNegative
+    actor: Actor
+    reason: Explanation
 
 
 class LeverageChanged(Payload, frozen=True, kw_only=True):
@@ -109,33 +157,46 @@ class LeverageChanged(Payload, frozen=True, kw_only=True):
 
     leverage: Positive
     symbol: Symbol | None = None
+    position_side: PositionSide | None = None
+    isolated_margin: Signed | None = None
 
 
 class TransferredIn(Payload, frozen=True, kw_only=True):
-    """Cash came from another account of the house; paired by `transfer_id`."""
+    """Money or an asset came from another account of the house; paired by `transfer_id`.
+
+    `cost` as in `CashDeposited`.
+    """
 
     amount: Positive
-    transfer_id: Key
+    transfer_id: Identifier
     currency: Currency | None = None
-    counterparty: Key | None = None
+    cost: NotNegative | None = None
+    counterparty: Counterparty | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class TransferredOut(Payload, frozen=True, kw_only=True):
     """Cash went to another account of the house; paired by `transfer_id`."""
 
     amount: Positive
-    transfer_id: Key
+    transfer_id: Identifier
     currency: Currency | None = None
-    counterparty: Key | None = None
+    counterparty: Counterparty | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class CashAdjusted(Payload, frozen=True, kw_only=True):
     """A correction by a person, signed and reasoned."""
 
     amount: Signed
-    reason: Required
-    actor: Required
+    reason: Explanation
+    actor: Actor
     currency: Currency | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class InterestAccrued(Payload, frozen=True, kw_only=True):
@@ -143,159 +204,57 @@ class InterestAccrued(Payload, frozen=True, kw_only=True):
 
     amount: Signed
     currency: Currency | None = None
-
-
-class DividendPaid(Payload, frozen=True, kw_only=True):
-    """A cash dividend, received when positive; shorts pay."""
-
-    symbol: Symbol
-    amount: Signed
-    currency: Currency | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class PositionAdjusted(Payload, frozen=True, kw_only=True):
-    """A correction of a position by a person; no cash moves. `price`: cost of what is added."""
+    """A correction of what is held by a person; no cash moves. `price`: cost of what is added.
+
+    Zero for what came for nothing, such as an airdrop. Of a pair its base is meant, and `price` is
+    in its quote; of a bare asset it is in the account currency.
+    """
 
     symbol: Symbol
     quantity: Signed
-    price: Positive
-    reason: Required
-    actor: Required
-
-
-class PositionSettled(Payload, frozen=True, kw_only=True):
-    """The venue settled the position: closed at expiry, or its gain moved to cash (session)."""
-
-    symbol: Symbol
-    settlement_price: Positive
-    kind: Literal["expiry", "session"]
-    fee: Signed | None = None
+    price: Price
+    reason: Explanation
+    actor: Actor
+    position_side: PositionSide | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class SplitApplied(Payload, frozen=True, kw_only=True):
-    """A split, `ratio` new units per old one; with `cash_in_lieu` the fraction is paid out."""
+    """A split: `numerator` new units for `denominator` old ones, or exactly `ratio` for one.
+
+    `quantity_after` is the size that the venue shows; `cash_in_lieu` pays for the fraction that is
+    missing from it, signed from the account's view. `mark_adjusted`: the current mark is of new
+    units already.
+    """
 
     symbol: Symbol
-    ratio: Positive
+    numerator: Positive | None = None
+    denominator: Positive | None = None
+    ratio: Positive | None = None
+    quantity_after: NotNegative | None = None
     cash_in_lieu: Signed | None = None
-
-
-class TradeBusted(Payload, frozen=True, kw_only=True):
-    """A fill never happened. Named by `fill_id` or by the `event_id` of its trade."""
-
-    reason: Required
-    fill_id: Key | None = None
-    event_id: Key | None = None
-
-
-class TradeAmended(Payload, frozen=True, kw_only=True):
-    """A fill happened differently. What is left out stays as it was."""
-
-    reason: Required
-    fill_id: Key | None = None
-    event_id: Key | None = None
-    quantity: Positive | None = None
-    price: Positive | None = None
-    commission: Signed | None = None
-
-
-Side = Literal["buy", "sell"]
-OrderType = Literal["market", "limit", "stop", "stop_limit"]
-
-
-class OrderSubmitted(Payload, frozen=True, kw_only=True):
-    """An order left for the venue."""
-
-    order_id: Key
-    symbol: Symbol
-    side: Side
-    type: OrderType
-    quantity: Positive
-    price: Positive | None = None
-    stop_price: Positive | None = None
-    reduce_only: bool = False
-    time_in_force: Key | None = None
-
-
-class OrderAccepted(Payload, frozen=True, kw_only=True):
-    """The venue has the order."""
-
-    order_id: Key
-    reason: Text | None = None
-
-
-class OrderRejected(Payload, frozen=True, kw_only=True):
-    """The venue did not take the order."""
-
-    order_id: Key
-    reason: Text | None = None
-
-
-class OrderCancelled(Payload, frozen=True, kw_only=True):
-    """What is left of the order will not fill."""
-
-    order_id: Key
-    reason: Text | None = None
-
-
-class OrderExpired(Payload, frozen=True, kw_only=True):
-    """What is left of the order ran out of time."""
-
-    order_id: Key
-    reason: Text | None = None
-
-
-class OrderReplaced(Payload, frozen=True, kw_only=True):
-    """Quantity or price of the order changed."""
-
-    order_id: Key
-    quantity: Positive | None = None
-    price: Positive | None = None
-
-
-class MarkPriceUpdated(Payload, frozen=True, kw_only=True):
-    """A mark price, on `marks.<symbol>`."""
-
-    symbol: Symbol
-    price: Positive
-    index_price: Positive | None = None
-    source: Text | None = None
-
-
-InstrumentKind = Literal[
-    "linear_perp", "inverse_perp", "linear_future", "inverse_future", "spot", "equity"
-]
-
-
-class MarginTier(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Maintenance margin from `notional_floor` on. Source: exchange tier tables."""
-
-    notional_floor: NotNegative
-    maintenance_rate: NotNegative
-    maintenance_amount: NotNegative | None = None
-    max_leverage: Positive | None = None
-
-
-class InstrumentDefined(Payload, frozen=True, kw_only=True):
-    """What a symbol is, on `instruments.<symbol>`."""
-
-    symbol: Symbol
-    kind: InstrumentKind
-    base: Currency
-    quote: Currency
-    settle: Currency
-    multiplier: Positive = Decimal(1)
-    price_increment: Positive | None = None
-    quantity_increment: Positive | None = None
-    margin_tiers: tuple[MarginTier, ...] = ()
+    currency: Currency | None = None
+    mark_adjusted: bool = False
+    position_side: PositionSide | None = None
+    reference: Reference | None = None
+    rates: Rates | None = None
+    effective_at: Instant | None = None
 
 
 class RulesEnabled(Payload, frozen=True, kw_only=True):
     """From here on messages are judged by these rules, on `control.rules`."""
 
-    rules_version: Annotated[int, Meta(ge=1)]
+    rules_version: Number
     actor: Actor
-    reason: Required
+    reason: Explanation
 
 
 class EventDismissed(Payload, frozen=True, kw_only=True):
@@ -304,42 +263,60 @@ class EventDismissed(Payload, frozen=True, kw_only=True):
     `log_sequence` names that message; if another one blocks by then, nothing happens.
     """
 
-    log_sequence: Annotated[int, Meta(ge=1)]
+    log_sequence: Number
     actor: Actor
-    reason: Required
+    reason: Explanation
 
 
 class SequenceVoided(Payload, frozen=True, kw_only=True):
     """An operator declares numbers that will never come, `from` to `to`, both included."""
 
-    first: Annotated[int, Meta(ge=1)] = msgspec.field(name="from")
-    last: Annotated[int, Meta(ge=1)] = msgspec.field(name="to")
+    first: Number = msgspec.field(name="from")
+    last: Number = msgspec.field(name="to")
     actor: Actor
-    reason: Required
+    reason: Explanation
 
 
 class StreamRetried(Payload, frozen=True, kw_only=True):
     """An operator lets the message that blocks the stream be judged again."""
 
     actor: Actor
-    reason: Required
+    reason: Explanation
 
 
 AccountEvent = (
     AccountOpened
     | LeverageChanged
+    | PositionModeChanged
+    | MarginModeChanged
+    | MarginTransferred
+    | PeakReset
     | CashDeposited
     | CashWithdrawn
     | TransferredIn
     | TransferredOut
+    | TransferReversed
+    | PositionTransferredIn
+    | PositionTransferredOut
+    | CashReversed
     | CashAdjusted
     | InterestAccrued
     | TradeExecuted
     | TradeBusted
     | TradeAmended
+    | EventReversed
     | PositionAdjusted
     | PositionSettled
     | SplitApplied
+    | StockDividend
+    | SymbolChanged
+    | SpinOff
+    | Merged
+    | ReturnOfCapital
+    | TaxCharged
+    | LossCovered
+    | BorrowChanged
+    | AssetsExchanged
     | DividendPaid
     | FeeCharged
     | FundingApplied
@@ -353,6 +330,12 @@ AccountEvent = (
 """What may stand on `trades.<stream_id>` and has a number there."""
 
 OperatorEvent = EventDismissed | SequenceVoided | StreamRetried
-"""What repairs a stream: on `trades.<stream_id>`, without a number, known by its `event_id`."""
+"""What repairs a stream, on `repair.<partition>.<stream_id>`: no number, known by `event_id`."""
 
-Event = AccountEvent | OperatorEvent | MarkPriceUpdated | InstrumentDefined | RulesEnabled
+TableEvents = MarkPriceUpdated | InstrumentDefined | CollateralDefined
+"""What may stand on `marks.*`, `instruments.*` and `collateral.*`."""
+
+ControlEvent = RulesEnabled | LogTrimmed | LogRestored | RegionPromoted
+"""What may stand on `control.*`."""
+
+Event = AccountEvent | AccountReported | OperatorEvent | TableEvents | ControlEvent

@@ -49,7 +49,7 @@ class Side(StrEnum):
 
 
 class Severity(StrEnum):
-    """How urgent an alert is."""
+    """Urgency of an alert."""
 
     INFO = "info"
     WARNING = "warning"
@@ -404,7 +404,8 @@ class EventFactory:
             "metadata": {**self._metadata, **deprecations.metadata(event_type, version)},
             "payload": payload,
         }
-        body = codec.encode({name: value for name, value in envelope.items() if value is not None})
+        present = {name: value for name, value in envelope.items() if value is not None}
+        body = codec.encode_event(present)
         if len(body) > MAX_BODY_BYTES:
             raise ContractError("invalid_json", f"the body is larger than {MAX_BODY_BYTES} bytes")
         return NewEvent(**envelope, subject=None, body=body)

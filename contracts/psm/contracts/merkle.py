@@ -25,7 +25,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Frontier:
-    """The tree so far, as the roots of its perfect subtrees: enough to append and to tell the root.
+    """The tree so far, as the roots of its perfect subtrees: enough to append and to know the root.
 
     Attributes:
         size: number of leaves.
@@ -36,7 +36,7 @@ class Frontier:
         self._roots: list[bytes] = []
 
     def append(self, leaf: bytes) -> None:
-        """Add a leaf's hash behind the others; O(1) amortised."""
+        """Add a leaf's hash after the others; O(1) amortised."""
         self._roots.append(leaf)
         self.size += 1
         size = self.size

@@ -15,13 +15,15 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 import msgspec
 
-from psm.contracts.codec import INVALID_JSON, MAX_SEQUENCE_NUMBER, decode_untyped
+from psm.contracts import limits
+from psm.contracts.codec import INVALID_JSON, decode_untyped, is_text, readable
 from psm.contracts.errors import ContractError
-from psm.contracts.events import Payload
+from psm.contracts.fields import Payload
+from psm.contracts.personal import is_sealed
 
-MAX_DIGITS = 18
+MAX_DIGITS = limits.DIGITS
 
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
+_NUMBER = re.compile(rf"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{{1,{limits.EXPONENT_DIGITS}}})?")
 # `Decimal` also accepts "1_0", " 1", "+1", ".5", "5." and digits of other scripts. A body without
 # any of these marks cannot hold such a string; one that has them is looked at field by field. So is
 # one with many digits in a row: only the text shows how long a number was written.
@@ -57,8 +59,10 @@ class PayloadCodec:
         self.payload_type = payload_type
         self._decoder = msgspec.json.Decoder(payload_type)
         self._fields = _field_rules(payload_type)
-        self._numbers = [(rule.name, rule.sign) for rule in self._fields if rule.sign]
-        self._nested = any(rule.items is not None for rule in self._fields)
+        self._numbers = [(r.name, r.sign) for r in self._fields if r.sign and not r.nested]
+        self._personal = [(rule.name, rule.longest) for rule in self._fields if rule.personal]
+        self._nested = any(rule.items is not None or rule.within for rule in self._fields)
+        self._maps = [rule.name for rule in self._fields if rule.entry is not None]
 
     def decode(self, raw: bytes) -> Payload:
         """Return the payload in `raw`.
@@ -70,6 +74,14 @@ class PayloadCodec:
             payload = self._decoder.decode(raw)
         except INVALID_JSON:
             raise self._explain(raw) from None
+        for name, longest in self._personal:
+            text = getattr(payload, name)
+            if text is not None and len(text) > longest and not is_sealed(text):
+                raise self._explain(raw)
+        for name in self._maps:
+            if getattr(payload, name) is not None:
+                self._check_fields(raw)
+                return payload
         looks = _SUSPICIOUS if self._nested else _look(raw)
         if looks == _PLAIN:
             for name, sign in self._numbers:
@@ -114,15 +126,18 @@ class OpenPayloadCodec:
         """
         fields = decode_untyped(raw)
         # Judged in a form that still tells a number's text from a string.
-        _check_rules(self._fields, _literal.decode(raw), "payload")
+        _check_rules(self._fields, _literal.decode(readable(raw)), "payload")
         return fields
 
 
 class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What one payload field must be.
+    """Rule of one payload field.
 
     `nullable`: null means left out. `sign` is set for decimals, `choices` for literals, `items` for
-    lists of structs, `free` for what an open payload may hold in any form: `object` or `scalar`.
+    lists of structs, `entry` for maps with a rule for each value, `within` for a struct that may
+    stand in place of a number, `free` for what an open payload may hold in any form: `object` or
+    `scalar`. `longest` of a text is in bytes of UTF-8, or in characters where `unit` says so.
+    `personal`: a text that may be sealed instead, and longer then.
     """
 
     name: str
@@ -131,11 +146,20 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     sign: str = ""
     choices: tuple[str, ...] = ()
     items: tuple[_FieldRule, ...] | None = None
+    entry: _FieldRule | None = None
+    within: tuple[_FieldRule, ...] | None = None
     free: str = ""
     integer: bool = False
     boolean: bool = False
     shortest: int = 0
     longest: int = 0
+    unit: str = "bytes"
+    personal: bool = False
+
+    @property
+    def nested(self) -> bool:
+        """Whether other rules are in it."""
+        return not (self.items is None and self.entry is None and self.within is None)
 
 
 def _field_rules(struct: type[msgspec.Struct]) -> tuple[_FieldRule, ...]:
@@ -149,10 +173,12 @@ def _field_rules(struct: type[msgspec.Struct]) -> tuple[_FieldRule, ...]:
 
 
 def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
-    nullable = get_origin(hint) in (Union, UnionType)
-    rule = partial(_FieldRule, name=name, required=required, nullable=nullable)
-    if nullable:
-        (hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
+    hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    rule = partial(_FieldRule, name=name, required=required, nullable=NoneType in hints)
+    hint, *instead = (arg for arg in hints if arg is not NoneType)
+    if instead:  # a number, or an object in its place
+        number, other = (_rule_of(name, part, required=required) for part in (hint, *instead))
+        return msgspec.structs.replace(other, sign=number.sign, nullable=NoneType in hints)
     meta: list[msgspec.Meta] = []
     if get_origin(hint) is Annotated:
         hint, *meta = get_args(hint)
@@ -163,8 +189,15 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
         return rule(choices=get_args(hint))
     if get_origin(hint) is tuple:
         return rule(items=_field_rules(get_args(hint)[0]))
+    if get_origin(hint) is dict and get_args(hint)[1] is not Any:
+        key, value = (_rule_of(name, part, required=False) for part in get_args(hint))
+        most = next(m.max_length or 0 for m in meta)
+        value = msgspec.structs.replace(value, shortest=key.shortest, longest=key.longest)
+        return rule(entry=value, longest=most)
     if get_origin(hint) is dict:
         return rule(free="object")
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return rule(within=_field_rules(hint))
     if hint is Any:
         return rule(free="scalar")
     if hint is int:
@@ -172,9 +205,12 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
     if hint is bool:
         return rule(boolean=True)
     assert hint is str, f"no rule for {name}: {hint!r}"
+    extra = next((m.extra for m in meta if m.extra), {})
     return rule(
         shortest=max((m.min_length or 0 for m in meta), default=0),
-        longest=max((m.max_length or 0 for m in meta), default=0),
+        longest=extra.get("clear") or max((m.max_length or 0 for m in meta), default=0),
+        unit=extra.get("unit", "bytes"),
+        personal="clear" in extra,
     )
 
 
@@ -192,16 +228,32 @@ def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path:
 
 
 def _check_value(rule: _FieldRule, value: object, field: str) -> None:
-    if rule.items is None:
-        if not _is_scalar(rule, value):
-            _refuse(rule, field)
-        return
-    if not isinstance(value, list):
+    if rule.entry is not None and isinstance(value, dict):
+        _check_map(rule, rule.entry, value, field)
+    elif rule.within is not None and isinstance(value, dict):
+        _check_rules(rule.within, value, field)
+    elif rule.items is not None and isinstance(value, list):
+        for place, item in enumerate(value):
+            if not isinstance(item, dict):
+                _refuse(rule, f"{field}[{place}]")
+            _check_rules(rule.items, item, f"{field}[{place}]")
+    elif (rule.nested and not rule.sign) or not _is_scalar(rule, value):
         _refuse(rule, field)
-    for place, item in enumerate(value):
-        if not isinstance(item, dict):
-            _refuse(rule, f"{field}[{place}]")
-        _check_rules(rule.items, item, f"{field}[{place}]")
+
+
+def _check_map(rule: _FieldRule, entry: _FieldRule, value: dict[str, Any], field: str) -> None:
+    """Check the names and the values of a map; null may be a value of its own."""
+    if len(value) > rule.longest:
+        _refuse(rule, field)
+    for name, item in value.items():
+        if not name or not is_text(name, entry.longest):
+            expected = f"{entry.shortest} to {entry.longest} bytes, without NUL"
+            detail = f"each name in {rule.name} must be text of {expected}"
+            raise ContractError("invalid_payload", detail, field)
+        if item is None and not entry.nullable:
+            _refuse(entry, f"{field}.{name}")
+        if item is not None:
+            _check_value(entry, item, f"{field}.{name}")
 
 
 def _is_scalar(rule: _FieldRule, value: object) -> bool:
@@ -215,41 +267,63 @@ def _is_scalar(rule: _FieldRule, value: object) -> bool:
     if rule.boolean:
         return type(value) is bool
     if rule.integer:
-        return type(value) is int and 1 <= value <= MAX_SEQUENCE_NUMBER
-    if type(value) is not str:
-        return False
-    return rule.shortest <= len(value) <= (rule.longest or len(value))
+        return type(value) is int and 1 <= value <= limits.INTEGER
+    return type(value) is str and _is_text(rule, value)
+
+
+def _is_text(rule: _FieldRule, value: str) -> bool:
+    if rule.personal and is_sealed(value):
+        return True
+    if rule.unit == "characters":
+        return rule.shortest <= len(value) <= rule.longest and is_text(value, 4 * rule.longest)
+    return rule.shortest <= len(value) and is_text(value, rule.longest)
 
 
 def _refuse(rule: _FieldRule, field: str) -> NoReturn:
-    reason = "invalid_payload"
-    if rule.items is not None:
-        expected = "a list of objects"
-    elif rule.sign:
-        least = {"any": "", "positive": " above zero", "not_negative": " of zero or more"}
-        expected = (
-            f"a decimal{least[rule.sign]} with at most {MAX_DIGITS} digits before "
-            f"and {MAX_DIGITS} after the point"
-        )
-    elif rule.choices:
-        expected = " or ".join(rule.choices)
-        if rule.name == "side":
-            reason = "unknown_side"
-            expected += "; long and short belong to the flat 0.x draft"
-    elif rule.free:
-        expected = "an object" if rule.free == "object" else "text, a number, true or false"
-    elif rule.boolean:
-        expected = "true or false"
-    elif rule.integer:
-        expected = "an integer from 1"
-    else:
-        expected = f"text of {rule.shortest} to {rule.longest} characters"
+    reason, expected = "invalid_payload", _expected(rule)
+    if rule.choices and rule.name == "side":
+        reason = "unknown_side"
+        expected += "; long and short belong to the flat 0.x draft"
     raise ContractError(reason, f"{rule.name} must be {expected}", field)
+
+
+def _expected(rule: _FieldRule) -> str:
+    """Return in words what a field must be."""
+    if rule.sign:
+        return _expected_number(rule)
+    if rule.items is not None:
+        return "a list of objects"
+    if rule.entry is not None:
+        each = "a decimal or null" if rule.entry.nullable else "a decimal or an object"
+        return f"an object of at most {rule.longest} names, each with {each}"
+    if rule.within is not None:
+        return "an object"
+    if rule.choices:
+        return " or ".join(rule.choices)
+    if rule.free:
+        return "an object" if rule.free == "object" else "text, a number, true or false"
+    if rule.boolean:
+        return "true or false"
+    if rule.integer:
+        return "an integer from 1"
+    sealed = ", or sealed" if rule.personal else ""
+    return f"text of {rule.shortest} to {rule.longest} {rule.unit}, without NUL{sealed}"
+
+
+def _expected_number(rule: _FieldRule) -> str:
+    least = {"any": "", "positive": " above zero", "not_negative": " of zero or more"}
+    decimal = (
+        f"a decimal{least[rule.sign]} with at most {MAX_DIGITS} digits before "
+        f"and {MAX_DIGITS} after the point"
+    )
+    return f"{decimal}, or an object" if rule.nested else decimal
 
 
 def _is_number(value: object, sign: str) -> bool:
     text = str(value) if type(value) is int else value
-    if not isinstance(text, str) or len(text) > 64 or _NUMBER.fullmatch(text) is None:
+    if not isinstance(text, str) or len(text) > limits.NUMBER_BYTES:
+        return False
+    if _NUMBER.fullmatch(text) is None:
         return False
     return _in_range(Decimal(text), sign)
 
@@ -300,7 +374,7 @@ def _has_long_exponent(seen: str) -> bool:
 
 
 def _has_odd_underscore(seen: str) -> bool:
-    """Return whether any stands elsewhere than behind a letter, as in a name."""
+    """Return whether any stands elsewhere than after a letter, as in a name."""
     return any(pair in seen for pair in ("0_", "._", "-_", '"_', "__", " _", "!_"))
 
 

@@ -1,14 +1,18 @@
 """The port through which a producer appends events to the log.
 
 `append` is idempotent by `event_id` and assigns the next `sequence_number` where the event has
-none. Each append names the last message it knows on the subject, so the broker refuses it when
-somebody else was faster; then the publisher reads what came, finds its own event or a new number,
-and tries again. So nothing is lost, doubled or skipped, however many publishers share an account.
+none. What it numbers by is the head that the subject's owner gives (`psm.get.head`) and the
+messages after it; while no owner answers, what the log itself tells, and never that a subject
+without a message is a new one. Each append names the last message it knows on the subject, so the
+broker refuses it when another producer was faster; then the publisher reads what came, finds its
+own event or a new number, and tries again. So nothing is lost, doubled or skipped, however many
+publishers share an account.
 
 How far back a repeated `event_id` is found: `remember` events of the stream, by default the 256
-that the fold remembers too. A gap in the numbers
-is never filled: an assigned number comes after every number seen, because the missing event may
-only be late. The user of the connection needs `$JS.API.DIRECT.GET.TRADES` beside the subjects.
+that the fold remembers too. A gap in the numbers is never filled: an assigned number comes after
+every number seen, because the missing event may only be late. The user of the connection needs
+`$JS.API.DIRECT.GET.TRADES`, `$JS.API.STREAM.MSG.GET.TRADES` and `psm.get.head` besides the
+subjects.
 """
 
 from __future__ import annotations
@@ -25,15 +29,18 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 
-from psm.contracts import codec, log_client, recorded
+from psm.contracts import codec, recorded
 from psm.contracts.codec import decode_untyped
 from psm.contracts.drafts import NUMBER, Draft, Event, draft_of
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ConfigError, ConflictError, TransientError
-from psm.contracts.log_client import EXPECTED, LOG, AppendRefusedError
-from psm.contracts.numbering import REMEMBERED, Place, RisingNumbers
+from psm.contracts.heads import HEAD_SUBJECT
+from psm.contracts.producer import log_client
+from psm.contracts.producer.log_client import EXPECTED, AppendRefusedError
+from psm.contracts.producer.numbering import REMEMBERED, NumberedPlace
+from psm.contracts.producer.tail import MARK, Tail
 from psm.contracts.replay import require_live
-from psm.contracts.tail import MARK, Tail
+from psm.contracts.subjects import TRADES, check_subject, is_token
 
 try:
     from opentelemetry.propagate import inject
@@ -79,8 +86,10 @@ class Publisher:
         validate: bool = True,
         allow_gaps: bool = False,
         remember: int = REMEMBERED,
+        partitions: int | None = None,
         request_timeout_s: float = 5.0,
         give_up_s: float = 60.0,
+        assume_new: bool = False,
     ) -> None:
         """Nothing is sent or connected yet.
 
@@ -89,8 +98,11 @@ class Publisher:
             validate: refuse payloads that the fold would refuse for their form.
             allow_gaps: let an event bring a number that is not the next one.
             remember: how many events back a repeated `event_id` is found, per stream.
+            partitions: of the log, which an operator's event needs; None refuses such events.
             request_timeout_s: how long one request waits for its answer.
             give_up_s: how long an append is tried while the log is away.
+            assume_new: number a subject without a message from 1 although no owner answers. Only
+                for a log that is known to be whole, before its first worker runs.
         """
         self._nc = connection if isinstance(connection, Client) else None
         self._url = connection if isinstance(connection, str) else None
@@ -99,6 +111,8 @@ class Publisher:
         self._timeout_s = request_timeout_s
         self._give_up_s = give_up_s
         self._remember = remember
+        self._assume_new = assume_new
+        self._partitions = partitions
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._connecting = asyncio.Lock()
 
@@ -142,9 +156,14 @@ class Publisher:
             ConflictError: its number or its `event_id` belongs to another event.
             TransientError: the log did not answer for `give_up_s`. The event may be stored:
                 append the same event again.
-            ConfigError: the log will not take it until somebody acts.
+            ConfigError: the log will not take it until an operator acts.
         """
-        draft = draft_of(event, sequence_number=sequence_number, validate=self._validate)
+        draft = draft_of(
+            event,
+            sequence_number=sequence_number,
+            validate=self._validate,
+            partitions=self._partitions,
+        )
         require_live(f"append to {draft.subject}")
         nc = await self._connected()
         tail = self._tail(draft)
@@ -167,14 +186,16 @@ class Publisher:
             ReplayModeError: this is a replay.
             ContractError: the body is no event, or not one for this subject.
             TransientError: no answer for `give_up_s`; it may be recorded.
-            ConfigError: the stream will not take it until somebody acts.
+            ConfigError: the stream will not take it until an operator acts.
         """
         require_live(f"record on {subject}")
+        check_subject(subject)
         if self._validate:
             recorded.check(subject, body)
-        owner = decode_untyped(body).get("stream_id") or subject
+        owner = decode_untyped(body).get("stream_id")
+        named = isinstance(owner, str) and is_token(owner)
         nc = await self._connected()
-        sent = _headers(str(owner), body, headers or {})
+        sent = _headers(str(owner) if named else subject, body, headers or {})
 
         async def attempt() -> int:
             return (await log_client.append(nc, subject, body, sent, self._timeout_s))[0]
@@ -208,11 +229,11 @@ class Publisher:
         place = numbers.find(draft.envelope.event_id)
         if place is not None:
             return await self._found(nc, draft, place)
-        number = self._number(draft, numbers)
+        number = self._number(draft, tail)
         body = draft.with_number(number)
         headers = _headers(tail.stream_id, body, further)
-        headers[EXPECTED] = str(numbers.log_sequence)
-        headers["Nats-Expected-Stream"] = LOG
+        headers[EXPECTED] = str(tail.expected)
+        headers["Nats-Expected-Stream"] = TRADES
         if numbers.complete and number == numbers.last + 1:
             headers[MARK] = str(number)
         tail.current = False
@@ -221,19 +242,24 @@ class Publisher:
         )
         if not duplicate:
             # The expected sequence was right, so nothing lies between.
-            numbers.feed(sequence, body, tail.stream_id)
-            tail.current = True
+            tail.appended(sequence, draft.subject, body)
         return _appended(draft, number, sequence, event_hash(body), duplicate=duplicate)
 
-    def _number(self, draft: Draft, numbers: RisingNumbers) -> int | None:
+    def _number(self, draft: Draft, tail: Tail) -> int | None:
         if not draft.numbered:
             return None
+        numbers = tail.numbers
+        if not tail.certain and not (draft.number == 1 or (draft.number and self._allow_gaps)):
+            raise TransientError(
+                f"no owner of {draft.subject} answers on {HEAD_SUBJECT}, and the log does not say "
+                "where its numbers are: is a worker running?"
+            )
         if draft.number is None:
             return numbers.next_number()
         numbers.check(draft.number, allow_gap=self._allow_gaps)
         return draft.number
 
-    async def _found(self, nc: Client, draft: Draft, place: Place) -> Appended:
+    async def _found(self, nc: Client, draft: Draft, place: NumberedPlace) -> Appended:
         """The event id is in the log: is it the same event?"""
         if event_hash(draft.with_number(place.number)) != place.event_hash:
             entry = await log_client.at(nc, place.log_sequence, self._timeout_s)
@@ -249,7 +275,12 @@ class Publisher:
     def _tail(self, draft: Draft) -> Tail:
         tail = self._tails.get(draft.subject)
         if tail is None:
-            tail = Tail(draft.subject, draft.envelope.stream_id, self._remember)
+            tail = Tail(
+                draft.subject,
+                draft.envelope.stream_id,
+                self._remember,
+                assume_new=self._assume_new,
+            )
             self._tails[draft.subject] = tail
             if len(self._tails) > _TAILS_MAX:
                 # One that is in use would lose its lock; it is kept until it is idle.
@@ -273,7 +304,7 @@ class Publisher:
 
 
 def _same_event(draft: Draft, stored: bytes) -> bool:
-    """Whether two bodies are one event, apart from the number and the way it is written."""
+    """Return whether two bodies are one event, apart from the number and the way it is written."""
     mine, theirs = decode_untyped(draft.body), decode_untyped(stored)
     if draft.number is None:
         mine.pop(NUMBER, None)

@@ -49,7 +49,7 @@ def decode_audit(envelope: Envelope) -> dict[str, Any]:
 def subject_of(event_type: str, payload: Mapping[str, Any]) -> str | None:
     """Return the recorded subject of an audit event; None where it has none of its own.
 
-    A `state_snapshot` has none: whoever publishes one says where.
+    A `state_snapshot` has none: its publisher says where.
     """
     place = _PLACES.get(event_type)
     return place(payload) if place is not None else None
@@ -79,8 +79,8 @@ def check(subject: str, data: bytes) -> None:
         ContractError: the subject records nothing, the body is no event, its payload is not as
             its schema says, or it is an audit event of another subject.
     """
-    head = subject.partition(".")[0]
-    if head not in HEADS:
+    subjects.check_subject(subject)
+    if subjects.head_of(subject) not in HEADS:
         raise ContractError(
             "stream_mismatch", f"{subject} is not recorded; use {', '.join(sorted(HEADS))}"
         )

@@ -13,8 +13,9 @@ import msgspec
 from psm.contracts import events, updates
 from psm.contracts.audit_events import AUDIT_EVENTS
 from psm.contracts.envelope import Envelope
+from psm.contracts.envelope_schema import ENVELOPE
 from psm.contracts.errors import ContractError
-from psm.contracts.events import Payload
+from psm.contracts.fields import Payload
 from psm.contracts.payload_codec import OpenPayloadCodec, PayloadCodec
 
 SCHEMA_VERSION = "1.0.0"
@@ -81,6 +82,15 @@ _account_codecs: dict[tuple[str, str, int | None], PayloadCodec] = {}
 _REMEMBERED_MAX = 4096
 
 
+def report_codec_for(envelope: Envelope, rules: int | None = None) -> PayloadCodec:
+    """Return the codec of an `AccountReported`, which may come on `trades.*` without a number.
+
+    Raises:
+        UnknownEventError: reason `unknown_schema_version`.
+    """
+    return _known_by(rules, envelope, codec_for(envelope))
+
+
 def _account_codec_for(envelope: Envelope, rules: int | None) -> PayloadCodec:
     if envelope.event_type not in _ACCOUNT_TYPES:
         raise UnknownEventError(
@@ -88,7 +98,10 @@ def _account_codec_for(envelope: Envelope, rules: int | None) -> PayloadCodec:
             f"no event type {envelope.event_type} is known on trades.*",
             "event_type",
         )
-    codec = codec_for(envelope)
+    return _known_by(rules, envelope, codec_for(envelope))
+
+
+def _known_by(rules: int | None, envelope: Envelope, codec: PayloadCodec) -> PayloadCodec:
     if rules is not None and _FROM_RULES.get((envelope.event_type, envelope.major), 1) > rules:
         raise UnknownEventError(
             "unknown_event_type" if envelope.major == 1 else "unknown_schema_version",
@@ -136,9 +149,12 @@ def kinds() -> dict[str, type[msgspec.Struct]]:
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Return every current JSON Schema by its path, `<type>/<version>.json`."""
+    """Return every current JSON Schema by its path, `<type>/<version>.json`; `Envelope` is one."""
     return {
-        f"{name}/{version_of(name)}.json": _schema(name, kind) for name, kind in kinds().items()
+        f"Envelope/{SCHEMA_VERSION}.json": ENVELOPE,
+        **{
+            f"{name}/{version_of(name)}.json": _schema(name, kind) for name, kind in kinds().items()
+        },
     }
 
 
@@ -151,7 +167,20 @@ def _schema(name: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
         **{key: value for key, value in root.items() if key != "title"},
         **({"$defs": components} if components else {}),
     }
-    return cast("dict[str, Any]", _readable(schema))
+    return cast("dict[str, Any]", _lifted(_readable(schema)))
+
+
+def _lifted(schema: Any) -> Any:
+    """Return the schema with our marks beside the field, also where its text may be null."""
+    if isinstance(schema, list):
+        return [_lifted(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _lifted(value) for key, value in schema.items()}
+    for option in schema.get("anyOf", ()):
+        for mark in [key for key in option if key.startswith("x-psm-")]:
+            schema[mark] = option.pop(mark)
+    return schema
 
 
 def _readable(schema: Any) -> Any:

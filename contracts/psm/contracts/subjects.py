@@ -1,8 +1,10 @@
 """Names on the wire: subjects, tokens, partitions and stream ids.
 
 A producer publishes `trades.<stream_id>`; the broker stores it as
-`trades.<partition>.<stream_id>`. Updates are published to `_psm.<kind>.<verb>.<p>.<id>`,
-stored as `psm.<kind>.<verb>.<p>.<id>` and republished as `psm.<kind>.<verb>`.
+`trades.<partition>.<stream_id>`. Operators' tools publish `repair.<partition>.<stream_id>` and
+compute the partition themselves: who may repair is a right of its own. Updates are published to
+`_psm.<kind>.<verb>.<p>.<id>`, stored as `psm.<kind>.<verb>.<p>.<id>` and republished as
+`psm.<kind>.<verb>`.
 """
 
 from __future__ import annotations
@@ -11,8 +13,32 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-STREAM_ID_RULE = "1 to 64 letters, digits, _ or -"
+from psm.contracts import limits
+from psm.contracts.errors import ContractError
+
+TRADES, PSM, SNAPSHOTS, OPS = "TRADES", "PSM", "SNAPSHOTS", "OPS"
+MARKETDATA, SIGNALS, RISK = "MARKETDATA", "SIGNALS", "RISK"
+ORDERS, FILLS = "ORDERS", "FILLS"
+HEALTH = "HEALTH"
+"""Names of JetStream streams: the log, updates, snapshots, operations, what is recorded, health."""
+HEALTH_LOG = "health.log"
+"""Subject of the canary: a write beside the log that shows whether the broker takes any."""
+
+STREAM_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{limits.STREAM_ID_BYTES}}}")
+STREAM_ID_RULE = f"1 to {limits.STREAM_ID_BYTES} letters, digits, _ or -"
+TOKEN = re.compile(rf"[!-)+\-/-=?-~]{{1,{limits.TOKEN_BYTES}}}")  # all of ASCII but controls " .*>"
+TOKEN_RULE = f"1 to {limits.TOKEN_BYTES} printable ASCII characters, none of them blank . * >"
+
+OF_STREAMS = ("trades", "repair")
+"""First tokens of the subjects of the log that belong to one stream: events, and repairs."""
+REPAIRS = "repair."
+"""Begin of the subjects of operators' events."""
+OF_MARKET = ("marks", "instruments", "collateral")
+"""First tokens of those that are of a symbol or an asset."""
+OF_ALL = (*OF_MARKET, "control")
+"""First tokens of those that every partition reads."""
+LOG_HEADS = (*OF_STREAMS, *OF_ALL)
+"""First tokens of the subjects of the log."""
 
 _FILTERS_MAX = 100
 _FNV_OFFSET = 0x811C9DC5
@@ -23,9 +49,67 @@ _ENCODED = re.compile(r"%([0-9A-F]{2})")
 
 
 @lru_cache(maxsize=65536)
+def is_token(text: str) -> bool:
+    """Return whether `text` may be the free token of any subject: an account, an encoded symbol."""
+    return TOKEN.fullmatch(text) is not None
+
+
+def check_subject(subject: str) -> None:
+    """Make sure that a message can be published to a subject, and that a client can show it.
+
+    Raises:
+        ContractError: it has an empty token, one that is no token, or is too long.
+    """
+    if len(subject) > limits.SUBJECT_BYTES or not all(map(is_token, subject.split("."))):
+        raise ContractError(
+            "invalid_subject",
+            f"a subject is tokens of printable ASCII with a point between them, "
+            f"at most {limits.SUBJECT_BYTES} bytes",
+            "subject",
+        )
+
+
+def token_bytes(token: str) -> bytes:
+    """Return a token as it stood in the subject, also where that was no UTF-8."""
+    return token.encode(errors="surrogateescape")
+
+
+def printable(subject: str) -> str:
+    """Return a subject as text that can be stored and shown, whatever bytes it was made of."""
+    return token_bytes(subject).decode(errors="backslashreplace").replace("\0", "\\x00")
+
+
+@lru_cache(maxsize=65536)
 def is_stream_id(text: str) -> bool:
     """Return whether `text` may name a stream."""
     return STREAM_ID.fullmatch(text) is not None
+
+
+def head_of(subject: str) -> str:
+    """Return the first token of a subject."""
+    return subject.partition(".")[0]
+
+
+@lru_cache(maxsize=65536)
+def log_subject(subject: str) -> tuple[str, str]:
+    """Return (kind, token) of a subject of the log: `trades` and the stream, `marks` and a symbol.
+
+    `trades.7.acc_001` and `trades.acc_001` give the same; an operator's event gives `repair` and
+    the stream.
+    """
+    kind, _, rest = subject.partition(".")
+    return kind, rest.rpartition(".")[2]
+
+
+def published(stored: str) -> str:
+    """Return the subject a producer publishes to: without the partition the broker put in."""
+    head, _, rest = stored.partition(".")
+    return f"{head}.{rest.partition('.')[2]}" if head == "trades" else stored
+
+
+def last_token(subject: str) -> str:
+    """Return what a subject ends with: an account, an encoded symbol, a partition."""
+    return subject.rpartition(".")[2]
 
 
 @lru_cache(maxsize=65536)
@@ -53,11 +137,19 @@ def decode_token(token: str) -> str:
 
 @lru_cache(maxsize=262144)
 def partition_of(token: str, partitions: int) -> int:
-    """Return the partition the broker gives `token`: FNV-1a (32 bit) modulo `partitions`."""
+    """Return the partition the broker gives `token`: FNV-1a (32 bit) modulo `partitions`.
+
+    Bytes that are no UTF-8 stand in `token` as `surrogateescape` decodes them.
+    """
+    return fnv1a(token) % partitions
+
+
+def fnv1a(token: str) -> int:
+    """Return FNV-1a (32 bit) of a token's bytes, as the broker sees them."""
     value = _FNV_OFFSET
-    for byte in token.encode():
+    for byte in token_bytes(token):
         value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
-    return value % partitions
+    return value
 
 
 def trades(stream_id: str) -> str:
@@ -65,14 +157,38 @@ def trades(stream_id: str) -> str:
     return f"trades.{stream_id}"
 
 
+def stored(kind: str, stream_id: str, partitions: int) -> str:
+    """Return the subject under which the log keeps what is a stream's: `trades` or `repair`."""
+    return f"{kind}.{partition_of(stream_id, partitions)}.{stream_id}"
+
+
 def stored_trades(stream_id: str, partitions: int) -> str:
     """Return the subject under which the log keeps this account's events."""
-    return f"trades.{partition_of(stream_id, partitions)}.{stream_id}"
+    return stored("trades", stream_id, partitions)
+
+
+def repair(stream_id: str, partitions: int) -> str:
+    """Return the subject of operators' events about a stream: published and stored alike."""
+    return stored("repair", stream_id, partitions)
+
+
+def stream_subjects(stream_id: str, partitions: int) -> list[str]:
+    """Return the log subjects that belong to one stream, as stored: its events, its repairs."""
+    return [stored_trades(stream_id, partitions), repair(stream_id, partitions)]
+
+
+def either_of_stream(stream_id: str, partition: int) -> str:
+    """Return the one pattern that matches both, for requests that take a single subject.
+
+    Nothing else of the log has three tokens.
+    """
+    return f"*.{partition}.{stream_id}"
 
 
 def partition_filters(partition: int) -> list[str]:
     """Return the log subjects that one partition reads; they do not overlap."""
-    return [f"trades.{partition}.*", "marks.*", "instruments.*", "control.*"]
+    own = [f"{head}.{partition}.*" for head in OF_STREAMS]
+    return [*own, *(f"{head}.*" for head in OF_ALL)]
 
 
 def stream_filters(
@@ -89,12 +205,23 @@ def stream_filters(
     wanted = ["marks.*"]
     if marks is not None and len(marks) <= _FILTERS_MAX:
         wanted = [f"marks.{encode_token(symbol)}" for symbol in marks]
-    return [stored_trades(stream_id, partitions), *wanted, "instruments.*", "control.*"]
+    others = [f"{head}.*" for head in OF_ALL if head != "marks"]
+    return [*stream_subjects(stream_id, partitions), *wanted, *others]
 
 
 def update(kind: str, partition: int, stream_id: str) -> str:
     """Return the durable subject of an update; `kind` is such as `position.updated`."""
     return f"psm.{kind}.{partition}.{stream_id}"
+
+
+def update_place(durable: str) -> tuple[str, int, str]:
+    """Return (kind such as `position.updated`, partition, stream) of an update's subject.
+
+    Raises:
+        ValueError: it is no subject of an update.
+    """
+    _, noun, verb, partition, stream_id = durable.split(".", 4)
+    return f"{noun}.{verb}", int(partition), stream_id
 
 
 def cursor(partition: int) -> str:

@@ -6,13 +6,16 @@ The first step is the flat 0.x draft, an event without envelope, for `TradeExecu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from psm.contracts import limits
 from psm.contracts.errors import ContractError
 
 FLAT_EVENT_TYPES = ("TradeExecuted", "FundingApplied")
 _FLAT_ENVELOPE = ("event_id", "event_type", "timestamp", "account_id", "schema_version")
+_MAJOR = re.compile(rf"[0-9]{{1,{limits.VERSION_DIGITS}}}")
 _SIDES = {"long": "buy", "short": "sell", "buy": "buy", "sell": "sell"}
 
 
@@ -23,6 +26,7 @@ def is_flat(fields: Mapping[str, Any]) -> bool:
         and "stream_id" not in fields
         and "sequence_number" not in fields
         and "account_id" in fields
+        and isinstance(fields.get("event_type"), str)
         and fields.get("event_type") in FLAT_EVENT_TYPES
     )
 
@@ -39,7 +43,7 @@ def upcast_flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     payload = {k: _number_text(v) for k, v in fields.items() if k not in _FLAT_ENVELOPE}
     if fields["event_type"] == "TradeExecuted":
         side = payload.get("side")
-        if side not in _SIDES:
+        if not isinstance(side, str) or side not in _SIDES:
             raise ContractError("unknown_side", "side must be long or short", "side")
         payload["side"] = _SIDES[side]
     envelope = {k: fields[k] for k in ("event_id", "event_type", "timestamp") if k in fields}
@@ -74,7 +78,8 @@ def upcast(fields: Mapping[str, Any]) -> dict[str, Any]:
     event = dict(fields)
     while True:
         major = str(event.get("schema_version", "0")).partition(".")[0]
-        step = STEPS.get((str(event.get("event_type")), int(major) if major.isdecimal() else -1))
+        known = int(major) if _MAJOR.fullmatch(major) else -1
+        step = STEPS.get((str(event.get("event_type")), known))
         if step is None:
             return event
         event = step(event)

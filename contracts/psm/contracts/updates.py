@@ -1,4 +1,4 @@
-"""What PSM publishes on `psm.*`: one frozen struct per update payload, schema 1.0.0.
+"""The updates that PSM publishes on `psm.*`: one frozen struct per update payload, schema 1.0.0.
 
 Numbers are decimal strings in canonical form (no exponent, no trailing zeros, no `-0`), with at
 most 18 decimals. A figure that does not exist (the entry price of a flat position, a ratio to an
@@ -7,52 +7,56 @@ equity that is not positive) is null, never zero.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import Any, Literal, get_type_hints
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
+
+from psm.contracts.fields import InstrumentKind, MarginMode, PositionClass, PositionSide
+from psm.contracts.reconciliation import ReconciliationReported
+from psm.contracts.update_fields import Cause, Common, Decimal18, Hash, Status
 
 SCHEMA_VERSION = "1.0.0"
 
-Decimal18 = Annotated[
-    str, Meta(pattern=r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$", description="canonical decimal")
-]
-Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, hex")]
-Status = Literal["open", "gap", "blocked"]
 OrderStatus = Literal[
     "submitted", "accepted", "partially_filled", "filled", "cancelled", "rejected", "expired"
 ]
 Level = Literal["0.5", "0.8", "1.0", "leverage_limit"]
-Cause = Literal["event", "mark"]
 Change = Literal["opened", "increased", "reduced", "closed", "marked", "adjusted"]
 
 
-class Common(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields of every update.
+class AppliedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the event behind an update said; fields that it does not have are left out.
 
-    Attributes:
-        account_id: the stream.
-        sequence_number: version of the account after the cause; may repeat, 0 if none.
-        log_sequence: of the message whose folding produced the update.
-        event_log_sequence: of the original message, where it was parked or held before.
-        cause: `event` of the account's own stream, or a `mark`.
-        event_hash: SHA-256 of the account's last event, null before the first.
-        chain_hash: of the account after its last event.
-        flags: sorted codes; opinions about booked facts.
+    `fee` is a commission, `reference` the venue's name of a movement, `target` what a correction or
+    reversal names. Who said it, why, and to whom money went is in no update.
     """
 
-    account_id: str
-    sequence_number: int
-    log_sequence: int
-    event_log_sequence: int | UnsetType = UNSET
-    cause: Cause
-    event_hash: Hash | None
-    chain_hash: Hash
-    flags: tuple[str, ...]
+    event_type: str
+    symbol: str | UnsetType = UNSET
+    position_side: str | UnsetType = UNSET
+    side: str | UnsetType = UNSET
+    quantity: Decimal18 | UnsetType = UNSET
+    price: Decimal18 | UnsetType = UNSET
+    fee: Decimal18 | UnsetType = UNSET
+    order_id: str | UnsetType = UNSET
+    fill_id: str | UnsetType = UNSET
+    strategy_id: str | UnsetType = UNSET
+    amount: Decimal18 | UnsetType = UNSET
+    reference: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
 
 
-class StateUpdated(Common, frozen=True, kw_only=True):
-    """The whole account after an event or a mark."""
+class AccountFigures(Common, frozen=True, kw_only=True):
+    """The whole account after an event or a mark, as documents have it too.
+
+    `nav` is the net asset value of a unit, 1 where the epoch began; `drawdown` is 1 - nav over its
+    peak, and `max_drawdown` the deepest of the epoch, marks between two updates included. `flows`
+    are external ones at market value, `flows_cost` at cost: equity = `flows_cost` + what was
+    realized and is unrealized, funding, interest, dividends, adjustments and losses covered
+    - fees, liquidation fees and taxes - `unrated_cost`, the known cost of what has no rate.
+    """
 
     status: Status
     currency: str | None
@@ -62,9 +66,20 @@ class StateUpdated(Common, frozen=True, kw_only=True):
     realized_pnl: Decimal18
     realized_pnl_net: Decimal18
     fees: Decimal18
+    liquidation_fees: Decimal18
     funding: Decimal18
     deposits: Decimal18
     withdrawals: Decimal18
+    transfers: Decimal18
+    interest: Decimal18
+    dividends: Decimal18
+    adjustments: Decimal18
+    taxes: Decimal18
+    losses_covered: Decimal18
+    borrowed: dict[str, Decimal18]
+    flows: Decimal18
+    flows_cost: Decimal18
+    unrated_cost: Decimal18 | None
     exposure_gross: Decimal18 | None
     exposure_net: Decimal18 | None
     margin_initial: Decimal18 | None
@@ -75,36 +90,106 @@ class StateUpdated(Common, frozen=True, kw_only=True):
     leverage_limit: Decimal18 | None
     peak_equity: Decimal18 | None
     drawdown: Decimal18 | None
+    max_drawdown: Decimal18 | None
+    nav: Decimal18 | None
+    nav_epoch: int
     open_positions: int
     open_orders: int
     ledger_hash: Hash
     state_hash: Hash
 
 
+class AccountClosed(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's figures at the end of a minute of log time.
+
+    A minute without an entry ended as the one before it; of several entries the last one counts, as
+    an account that no mark concerns tells its close before the minute is over. All entries of a
+    minute are told once the commit cursor's `closed_through` is at or beyond its end.
+    """
+
+    bucket_end: str
+    equity: Decimal18 | None
+    nav: Decimal18 | None
+    flows: Decimal18
+    max_drawdown: Decimal18 | None
+
+
+class PositionClosed(msgspec.Struct, frozen=True, kw_only=True):
+    """An open position's figures at the end of a minute of log time, in its own currency."""
+
+    bucket_end: str
+    unrealized_pnl: Decimal18 | None
+    mark_price: Decimal18 | None
+
+
+class StateUpdated(AccountFigures, frozen=True, kw_only=True):
+    """The whole account after an event or a mark, and the event that was applied, where one was.
+
+    `closed` has the closes of minutes that ended since the last one, where the account had changed.
+    """
+
+    applied: AppliedEvent | UnsetType = UNSET
+    closed: tuple[AccountClosed, ...] | UnsetType = UNSET
+
+
 class PositionUpdated(Common, frozen=True, kw_only=True):
     """One position after an event or a mark; a flip publishes `closed`, then `opened`.
 
-    `realized_pnl`, `fees` and `funding` are lifetime values of the symbol; the figures of the
-    current cycle (flat to flat) carry `cycle` in their name.
+    It is known by `class`, `symbol` and `position_side`: `net`, or one of the two legs of hedge
+    mode. `side` is where its size lies: on the other side while a leg is closed too far.
+    `realized_pnl`, `fees` and `funding` are lifetime values of the position; the figures of the
+    current cycle (flat to flat) carry `cycle` in their name; `peak_size` is of the cycle too.
+    Money is in `currency`, the one that the instrument settles in; what ends in `_account` is in
+    the account currency, and what totals add, at the rate of when it was published. `cost` of a
+    share is in the account currency, `cost_quote` in its own; contracts have none.
+    `isolated_margin`, the wallet of its own, and `bankruptcy_price` are null in cross margin;
+    `liquidation_price` is that of its margin mode. `mark_log_sequence` and `mark_time` are of the
+    mark that values it. `cycle_mae` and `cycle_mfe` are the worst and the best that the cycle stood
+    at, realized and unrealized together, marks between two updates included. `closed` has its
+    closes of minutes that ended since its last update.
+
+    Of an asset `symbol` is its name, `size` the magnitude of its quantity, `cost`, `mark_price` and
+    `notional` are in the account currency; what only trades of contracts and shares have is null.
     """
 
+    class_: PositionClass = msgspec.field(name="class")
     symbol: str
+    position_side: PositionSide
     change: Change
+    kind: InstrumentKind | None
+    currency: str
+    multiplier: Decimal18
+    margin_mode: MarginMode | None
     side: Literal["long", "short", "flat"]
     size: Decimal18
+    peak_size: Decimal18 | None
     entry_price: Decimal18 | None
     break_even_price: Decimal18 | None
+    cost: Decimal18 | None
+    cost_quote: Decimal18 | None
     mark_price: Decimal18 | None
     mark_source: Literal["mark", "fill"] | None
+    mark_log_sequence: int | None
+    mark_time: str | None
     notional: Decimal18 | None
     unrealized_pnl: Decimal18 | None
-    realized_pnl: Decimal18
-    realized_pnl_net: Decimal18
-    fees: Decimal18
-    funding: Decimal18
-    cycle: int
-    cycle_realized_pnl: Decimal18
+    unrealized_pnl_account: Decimal18 | None
+    realized_pnl: Decimal18 | None
+    realized_pnl_account: Decimal18 | None
+    realized_pnl_net: Decimal18 | None
+    fees: Decimal18 | None
+    funding: Decimal18 | None
+    cycle: int | None
+    cycle_opened_at: str | None
+    cycle_realized_pnl: Decimal18 | None
+    cycle_fees: Decimal18 | None
+    cycle_funding: Decimal18 | None
+    cycle_mae: Decimal18 | None
+    cycle_mfe: Decimal18 | None
+    isolated_margin: Decimal18 | None
     liquidation_price: Decimal18 | None
+    bankruptcy_price: Decimal18 | None
+    closed: tuple[PositionClosed, ...] | UnsetType = UNSET
 
 
 class MarginUpdated(Common, frozen=True, kw_only=True):
@@ -120,9 +205,14 @@ class MarginUpdated(Common, frozen=True, kw_only=True):
 
 
 class MarginWarning(MarginUpdated, frozen=True, kw_only=True):
-    """An upward crossing of a warning level."""
+    """An upward crossing of a warning level: by the account, or by an isolated position.
+
+    Of an isolated position `equity` is its wallet with what is unrealized, and so are the others.
+    """
 
     level: Level
+    symbol: str | UnsetType = UNSET
+    position_side: PositionSide | UnsetType = UNSET
 
 
 class OrderUpdated(Common, frozen=True, kw_only=True):
@@ -130,9 +220,15 @@ class OrderUpdated(Common, frozen=True, kw_only=True):
 
     order_id: str
     symbol: str
+    position_side: PositionSide | None
     side: Literal["buy", "sell"]
     type: Literal["market", "limit", "stop", "stop_limit"]
     quantity: Decimal18
+    price: Decimal18 | None
+    stop_price: Decimal18 | None
+    reduce_only: bool
+    time_in_force: str | None
+    strategy_id: str | None
     filled_quantity: Decimal18
     average_price: Decimal18 | None
     status: OrderStatus
@@ -142,7 +238,8 @@ class EventRefused(msgspec.Struct, frozen=True, kw_only=True):
     """An incoming event that changed nothing, and why.
 
     `sequence_number`, `event_id` and `event_type` are those of the refused event, as far as it
-    could be read; the account's version is in the envelope.
+    could be read; the account's version is in the envelope. Where the token of its subject can be
+    no token of a subject, `account_id` is `_invalid` and `token_hash` SHA-256 of the token's bytes.
     """
 
     account_id: str
@@ -159,6 +256,7 @@ class EventRefused(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str | UnsetType = UNSET
     event_type: str | UnsetType = UNSET
     sequence_number: int | UnsetType = UNSET
+    token_hash: Hash | UnsetType = UNSET
 
 
 class StreamBlocked(Common, frozen=True, kw_only=True):
@@ -185,19 +283,66 @@ UpdatePayload = (
     | EventRefused
     | StreamBlocked
     | StreamResumed
+    | ReconciliationReported
 )
 
-POSITION_FIGURES = tuple(
-    name
-    for name in PositionUpdated.__struct_fields__
-    if name not in Common.__struct_fields__ and name != "change"
-)
+
+def own_fields(payload: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the fields that an update does not share with all others, in their order."""
+    common = Common.__struct_fields__
+    return tuple(name for name in payload.__struct_encode_fields__ if name not in common)
+
+
+OF_THE_EVENT = "applied"
+"""Field of `StateUpdated` that tells of the event."""
+
+CLOSED = "closed"
+"""Field of `StateUpdated` and `PositionUpdated` that tells of minutes that are over."""
+
+TOLD_ONCE = (OF_THE_EVENT, CLOSED)
+"""Fields that tell of what happened, and not of a state: in no view or document."""
+
+
+def figures_of(payload: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the names of an update's figures: its own fields without what tells of the event.
+
+    The structs above are the one table of figures. Columns of views, SQL and the documents of
+    reads follow from their fields, in this order.
+    """
+    return tuple(name for name in own_fields(payload) if name not in ("change", *TOLD_ONCE))
+
+
+def is_decimal(payload: type[msgspec.Struct], name: str) -> bool:
+    """Return whether a field is a decimal, perhaps null: a string here, `numeric` in a view."""
+    return _types(payload)[name] in (Decimal18, Decimal18 | None)
+
+
+def is_amounts(payload: type[msgspec.Struct], name: str) -> bool:
+    """Return whether a field is decimals by their currency: an object here, `jsonb` in a view."""
+    return bool(_types(payload)[name] == dict[str, Decimal18])
+
+
+@cache
+def _types(payload: type[msgspec.Struct]) -> dict[str, Any]:
+    hints = get_type_hints(payload, include_extras=True)
+    names = zip(payload.__struct_encode_fields__, payload.__struct_fields__, strict=True)
+    return {encoded: hints[name] for encoded, name in names}
+
+
+POSITION_FIGURES = figures_of(PositionUpdated)
 """Names of a position's own figures, as they stand in a state document."""
 
-ORDER_FIGURES = tuple(
-    name for name in OrderUpdated.__struct_fields__ if name not in Common.__struct_fields__
-)
+ORDER_FIGURES = figures_of(OrderUpdated)
 """Names of an order's own figures, as they stand in a state document."""
+
+MARGIN_FIGURES = figures_of(MarginUpdated)
+"""Names of an account's margin figures, as they stand in a margin document."""
+
+VERSION_FIELDS = (
+    "account_id", "sequence_number", "log_sequence", "status", "currency", "chain_hash",
+    "ledger_hash", "state_hash",
+)  # fmt: skip
+"""Fields of `StateUpdated` with which every document says which state of the account it shows."""
 
 KINDS: dict[type, str] = {
     StateUpdated: "state.updated",
@@ -208,6 +353,7 @@ KINDS: dict[type, str] = {
     EventRefused: "event.refused",
     StreamBlocked: "stream.blocked",
     StreamResumed: "stream.resumed",
+    ReconciliationReported: "reconciliation.reported",
 }
 """Payload type -> the middle of its subject."""
 

@@ -1,6 +1,7 @@
-"""Which number comes next in a stream, found by reading its messages in log order.
+"""Which number comes next in a stream: its head, and its messages after that in log order.
 
-Pure. A message takes a place only as the fold would give it one: junk, repeats, conflicts and
+Pure. The owner of a subject gives its head (`adopt`); without an owner everything is read from the
+log. A message takes a place only as the fold would give it one: junk, repeats, conflicts and
 operator events have no number of their own, `SequenceVoided` takes places without an event. The
 tracker also remembers the identities of the last places, so a repeated event is found again.
 """
@@ -8,6 +9,7 @@ tracker also remembers the identities of the last places, so a repeated event is
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import msgspec
 
@@ -16,10 +18,12 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope, event_hash
 from psm.contracts.errors import ConflictError, ContractError
 from psm.contracts.events import SequenceVoided
+from psm.contracts.heads import HASH_DIGITS, SubjectHead
 from psm.contracts.sequencing import (
     OPERATOR_EVENTS,
     SEQUENCE_AHEAD_MAX,
     SEQUENCE_VOIDED,
+    UNNUMBERED,
     VOID_MAX,
 )
 
@@ -27,7 +31,7 @@ REMEMBERED = 256
 """Places whose event ids are remembered, the same number as in an account's state."""
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
+class NumberedPlace(msgspec.Struct, frozen=True, gc=False):
     """Where an event is: its number (None for an operator event) and its log position."""
 
     event_id: str
@@ -53,18 +57,27 @@ class RisingNumbers:
         self.last = 0
         self.log_sequence = 0
         self.remember = max(remember, REMEMBERED)
-        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._places: OrderedDict[str, NumberedPlace] = OrderedDict()
 
-    def feed(self, log_sequence: int, data: bytes, stream_id: str) -> bool:
-        """Take the next message of the subject; return whether it took a place."""
+    def feed(self, log_sequence: int, data: bytes, stream_id: str, kind: str = "trades") -> bool:
+        """Take the next message; return whether it took a place.
+
+        Args:
+            log_sequence: where it is.
+            data: its body.
+            stream_id: whose it must be.
+            kind: first token of its subject; of a stream's messages, which of its two doors.
+        """
         self.log_sequence = log_sequence
         try:
             envelope = decode_envelope(data)
         except ContractError:
             return False
-        return envelope.stream_id == stream_id and self._take(envelope, log_sequence, data)
+        if envelope.stream_id != stream_id or not self._may_come(envelope, kind):
+            return False
+        return self._take(envelope, log_sequence, data)
 
-    def find(self, event_id: str) -> Place | None:
+    def find(self, event_id: str) -> NumberedPlace | None:
         """Return where an event is, if it is among those remembered."""
         return self._places.get(event_id)
 
@@ -73,18 +86,34 @@ class RisingNumbers:
         return self.last + 1
 
     def check(self, number: int, *, allow_gap: bool) -> None:
-        """Make sure that a number somebody else assigned may be appended; here any may."""
+        """Make sure that a number assigned elsewhere may be appended; here any may."""
         del number, allow_gap
+
+    def has_parked(self, numbers: Iterable[int]) -> bool:
+        """Return whether the events that wait under these numbers are known."""
+        return not list(numbers)
+
+    def adopt(self, head: SubjectHead) -> None:
+        """Take from the subject's owner what is true as of its log sequence.
+
+        To be called when the messages up to there, as many as are wanted, have been fed.
+        """
+        self.last = max(self.last, head.last)
 
     @property
     def complete(self) -> bool:
-        """Whether every number up to `last` was seen."""
+        """Return whether every number up to `last` was seen."""
         return False
 
     @property
     def remembers_enough(self) -> bool:
-        """Whether as many events are remembered as may be."""
+        """Return whether as many events are remembered as may be."""
         return len(self._places) >= self.remember
+
+    def _may_come(self, envelope: Envelope, kind: str) -> bool:
+        """Return whether an event may come through the door that it came through."""
+        del envelope, kind
+        return True
 
     def _take(self, envelope: Envelope, log_sequence: int, data: bytes) -> bool:
         if envelope.sequence_number is None:
@@ -94,7 +123,7 @@ class RisingNumbers:
             return False
         return self._remember(_place(envelope, log_sequence, data))
 
-    def _remember(self, place: Place) -> bool:
+    def _remember(self, place: NumberedPlace) -> bool:
         self._places[place.event_id] = place
         self._places.move_to_end(place.event_id)
         while len(self._places) > self.remember:
@@ -105,26 +134,26 @@ class RisingNumbers:
 class StreamNumbers(RisingNumbers):
     """Numbers of an account's events: contiguous, the first in the log wins.
 
-    A number behind a gap waits (`parked`) until the gap closes. What is assigned comes after
+    A number after a gap waits (`parked`) until the gap closes. What is assigned comes after
     every number that was seen, so it never takes the place of an event that is only late: a gap
-    is somebody's missing event, and stays visible as one.
+    is a missing event, and stays visible as one.
 
     Attributes:
         last: every place up to here is taken.
-        parked: events behind a gap, by number.
+        parked: events after a gap, by number.
     """
 
     def __init__(self, remember: int = REMEMBERED) -> None:
         """Start before the first message; `remember` as for every subject."""
         super().__init__(remember)
-        self._operators: OrderedDict[str, Place] = OrderedDict()
-        self.parked: dict[int, Place] = {}
+        self._without_number: OrderedDict[str, NumberedPlace] = OrderedDict()
+        self.parked: dict[int, NumberedPlace] = {}
 
     def next_number(self) -> int:
         """Return the number to assign: one more than the highest seen, parked ones included.
 
         Raises:
-            ConflictError: it would be too far behind a gap; the fold would reject it.
+            ConflictError: it would be too far after a gap; the fold would reject it.
         """
         number = max(self.parked, default=self.last) + 1
         if number > self.last + SEQUENCE_AHEAD_MAX:
@@ -150,9 +179,32 @@ class StreamNumbers(RisingNumbers):
                 f"sequence_number {number} would leave a gap; next is {self.last + 1}"
             )
 
+    def has_parked(self, numbers: Iterable[int]) -> bool:
+        """Return whether the events that wait under these numbers are known."""
+        return self.parked.keys() >= set(numbers)
+
+    def adopt(self, head: SubjectHead) -> None:
+        """Take last number and parked ones from the owner, and forget what took no place."""
+        taken = {event.number: event.event_hash for event in head.events}
+        from_first = self.last > 0  # then each place was given as the fold gave it
+        known = [*self._places.values(), *self.parked.values()]
+        self._places.clear()
+        for place in sorted(known, key=lambda place: place.number or 0):
+            number = place.number or 0
+            own = place.event_hash.hex()[:HASH_DIGITS]
+            forgotten = number <= head.last - REMEMBERED
+            if taken.get(number) == own or (from_first and forgotten):
+                self._remember(place)
+        waiting = {place.number: place for place in known}
+        self.parked = {
+            number: waiting.get(number) or NumberedPlace("", number, 0, b"")
+            for number in head.parked
+        }
+        self.last = head.last
+
     @property
     def complete(self) -> bool:
-        """Whether every number up to `last` is there, and none waits behind a gap."""
+        """Return whether every number up to `last` is there, and none waits after a gap."""
         return not self.parked
 
     def trust(self, log_sequence: int, data: bytes) -> None:
@@ -164,10 +216,13 @@ class StreamNumbers(RisingNumbers):
         self.last = place.number
         self._remember(place)
 
+    def _may_come(self, envelope: Envelope, kind: str) -> bool:
+        return (envelope.event_type in OPERATOR_EVENTS) == (kind == "repair")
+
     def _take(self, envelope: Envelope, log_sequence: int, data: bytes) -> bool:
         place = _place(envelope, log_sequence, data)
-        if envelope.event_type in OPERATOR_EVENTS:
-            return self._operator(envelope, place)
+        if envelope.event_type in UNNUMBERED:
+            return self._unnumbered(envelope, place)
         number = place.number
         if number is None or number > self.last + SEQUENCE_AHEAD_MAX:
             return False
@@ -183,20 +238,20 @@ class StreamNumbers(RisingNumbers):
         self._close_gap()
         return True
 
-    def find(self, event_id: str) -> Place | None:
+    def find(self, event_id: str) -> NumberedPlace | None:
         """Return where an event is, if it is among those remembered or parked."""
-        found = self._places.get(event_id) or self._operators.get(event_id)
+        found = self._places.get(event_id) or self._without_number.get(event_id)
         return found or self._parked_under(event_id)
 
-    def _parked_under(self, event_id: str) -> Place | None:
+    def _parked_under(self, event_id: str) -> NumberedPlace | None:
         return next((p for p in self.parked.values() if p.event_id == event_id), None)
 
-    def _operator(self, envelope: Envelope, place: Place) -> bool:
-        if place.event_id in self._operators:
+    def _unnumbered(self, envelope: Envelope, place: NumberedPlace) -> bool:
+        if place.event_id in self._without_number:
             return False
-        self._operators[place.event_id] = place
-        while len(self._operators) > self.remember:
-            self._operators.popitem(last=False)
+        self._without_number[place.event_id] = place
+        while len(self._without_number) > self.remember:
+            self._without_number.popitem(last=False)
         if envelope.event_type == SEQUENCE_VOIDED:
             self._void(envelope)
         return True
@@ -208,7 +263,7 @@ class StreamNumbers(RisingNumbers):
             return
         assert isinstance(event, SequenceVoided)
         first, last = event.first, event.last
-        lowest = min(self.parked, default=last + 1)
+        lowest = min(self.parked, default=0)  # where nothing waits, no number is missing
         if first == self.last + 1 <= last < lowest and last - first < VOID_MAX:
             self.last = last
             self._close_gap()
@@ -219,6 +274,6 @@ class StreamNumbers(RisingNumbers):
             self._remember(place)
 
 
-def _place(envelope: Envelope, log_sequence: int, data: bytes) -> Place:
-    number = None if envelope.event_type in OPERATOR_EVENTS else envelope.sequence_number
-    return Place(envelope.event_id, number, log_sequence, event_hash(data))
+def _place(envelope: Envelope, log_sequence: int, data: bytes) -> NumberedPlace:
+    number = None if envelope.event_type in UNNUMBERED else envelope.sequence_number
+    return NumberedPlace(envelope.event_id, number, log_sequence, event_hash(data))

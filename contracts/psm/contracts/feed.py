@@ -1,0 +1,150 @@
+"""Updates off the republished subjects, input by input, with every loss noticed.
+
+Core NATS is fast and may lose messages. Each update says which of how many it is of its account's
+updates of one input of the log, and which input moved that account before:
+
+    Psm-Position: <log_sequence>/<n>/<N>
+    Psm-Previous: <log_sequence of the account's previous updating input>, 0 for the first
+
+So a subscriber of `psm.*.*` knows an account exactly, or knows that it does not. A message without
+`Psm-Previous` is of no account: what came on a subject that nobody has opened, or a refused mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from psm.contracts.subjects import last_token
+
+POSITION_HEADER = "Psm-Position"
+PREVIOUS_HEADER = "Psm-Previous"
+_STORED_SUBJECT = "Nats-Subject"
+WAITING_MAX = 1024
+"""Inputs of an unknown account that are kept until it is repaired; then they are dropped."""
+
+
+class FeedInput(msgspec.Struct, frozen=True, kw_only=True):
+    """All updates of one account that one input of the log caused, in order.
+
+    Attributes:
+        account_id: whose; of what belongs to no account the token of its subject.
+        log_sequence: of the input.
+        previous: of the account's input before; None where there is no account.
+        updates: their bytes.
+    """
+
+    account_id: str
+    log_sequence: int
+    previous: int | None
+    updates: tuple[bytes, ...]
+
+
+class _Place:
+    """How far an account is known, and what arrived beyond it."""
+
+    __slots__ = ("at", "last", "part", "waiting")
+
+    def __init__(self, last: int | None) -> None:
+        self.last = last  # None: unknown
+        self.at = 0  # input that `part` is of
+        self.part: list[bytes] = []
+        self.waiting: list[FeedInput] = []
+
+    def lose(self) -> None:
+        self.last = None
+
+
+class UpdateFeed:
+    """Collects updates to inputs, and applies each account's only in an unbroken order.
+
+    An account is unknown from the first update that is missing until `repaired` says as of which
+    input its state was read elsewhere: `psm.get.state`, or the stream PSM. Decisions that need an
+    unknown account must not be made.
+    """
+
+    def __init__(self) -> None:
+        """No account is known; one whose first input comes here is known from then on."""
+        self._places: dict[str, _Place] = {}
+
+    def is_known(self, account_id: str) -> bool:
+        """Return whether all updates of an account up to its last input here were seen."""
+        place = self._places.get(account_id)
+        return place is not None and place.last is not None
+
+    def last_input(self, account_id: str) -> int | None:
+        """Return the log sequence up to which an account is known; None where it is not."""
+        place = self._places.get(account_id)
+        return place.last if place else None
+
+    def unknown(self) -> list[str]:
+        """Return the accounts that something was heard of and that are not known, by name."""
+        return sorted(name for name, place in self._places.items() if place.last is None)
+
+    def take(self, headers: Mapping[str, str] | None, data: bytes) -> list[FeedInput]:
+        """Take one republished message; return the inputs that may be applied now: one, or none.
+
+        A message that is no update of PSM is left alone.
+        """
+        headers = headers or {}
+        position, subject = headers.get(POSITION_HEADER), headers.get(_STORED_SUBJECT)
+        if position is None or subject is None:
+            return []
+        at, number, count = map(int, position.split("/"))
+        account_id, before = last_token(subject), headers.get(PREVIOUS_HEADER)
+        if before is None:
+            return [_whole(account_id, at, None, (data,))]
+        previous = int(before)
+        place = self._places.get(account_id)
+        if place is None:
+            place = self._places[account_id] = _Place(None if previous else 0)
+        updates = _joined(place, at, number, count, data)
+        if updates is None:
+            return []
+        return self._apply(place, _whole(account_id, at, previous, updates))
+
+    def repaired(self, account_id: str, log_sequence: int) -> list[FeedInput]:
+        """Take an account as known up to an input; return what waited and goes on from there."""
+        place = self._places.setdefault(account_id, _Place(None))
+        if place.last is not None and place.last >= log_sequence:
+            return []
+        waiting, place.waiting, place.last = place.waiting, [], log_sequence
+        return [one for found in waiting for one in self._apply(place, found)]
+
+    def _apply(self, place: _Place, found: FeedInput) -> list[FeedInput]:
+        if place.last is not None and found.log_sequence <= place.last:
+            return []
+        if place.last is None or found.previous != place.last:
+            place.lose()
+            if len(place.waiting) >= WAITING_MAX:
+                place.waiting.clear()
+            place.waiting.append(found)
+            return []
+        place.last = found.log_sequence
+        return [found]
+
+
+def _whole(account_id: str, at: int, previous: int | None, updates: tuple[bytes, ...]) -> FeedInput:
+    return FeedInput(account_id=account_id, log_sequence=at, previous=previous, updates=updates)
+
+
+def _joined(
+    place: _Place, at: int, number: int, count: int, data: bytes
+) -> tuple[bytes, ...] | None:
+    """Add an update to those of its input; return them when all are there."""
+    if place.last is not None and at <= place.last:
+        return None  # seen before, or part of what the account was repaired with
+    if place.at != at:
+        if place.part:
+            place.lose()  # the rest of the input before it was lost
+        place.at, place.part = at, []
+    if number != len(place.part) + 1:
+        place.lose()
+        place.part = []
+        return None
+    place.part.append(data)
+    if number < count:
+        return None
+    updates, place.part = tuple(place.part), []
+    return updates

@@ -1,37 +1,18 @@
-"""The books of a partition: its accounts, and the tables of marks and instruments."""
+"""The books of a partition: its accounts, the market, and what is due for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
-from functools import partial
-from typing import Literal
-
-import msgspec
 
 from psm.contracts.subjects import partition_of
-from psm.contracts.updates import Level
 from psm.domain.account import Account
-from psm.domain.money import ONE, add_wide
-from psm.domain.positions import Instrument, Position
-from psm.domain.valuation import (
-    Valuation,
-    crossings,
-    is_far_from_warning,
-    peak_after_equity,
-    refreshed,
-    valuate,
-)
-from psm.domain.worth import Mark, instrument_for, mark_for
+from psm.domain.ledger.positions import PositionStep
+from psm.domain.market.rates import rate_pairs, symbols_of_pairs
+from psm.domain.market.slots import Agenda, ValuationSlots
+from psm.domain.market.tables import Market
 
 RULES_VERSION = 1
 """The newest rules this code knows; rules 1 hold from the start of every log."""
-
-VALUATION_INTERVAL_NS = 1_000_000_000
-
-
-Publishing = Literal["updates", "hashes", "nothing"]
-"""What a fold answers beside the outcome: updates, only the hashes in them, or nothing."""
 
 
 class Books:
@@ -40,22 +21,14 @@ class Books:
     Attributes:
         partitions: number of virtual partitions of the log.
         partition: the one these books serve, or None for all of them.
-        publishing: what the fold makes for those who listen. State, throttle and warning levels
-            are the same whatever it is, so it may change from one message to the next.
-        valuation_interval_ns: how often changed valuations are published.
+        slots: when changed valuations are published.
+        market: marks, instruments, rules and clock.
         accounts: by stream id.
-        marks: current mark by symbol.
-        instruments: definitions by symbol.
-        defined_at: log sequence of each symbol's first definition.
-        numbers: last `sequence_number` per `instruments.*` and `control.*` subject.
-        rules_enabled: (log sequence, rules version) of every change of the rules.
-        holders: symbol -> accounts with an open position in it.
-        clock: running maximum of the times of `marks.*` messages, ns; None before the first.
+        holders: symbol -> accounts whose valuation its mark changes.
         position: log sequence of the last message folded.
-        unpublished: accounts with valuation changes not yet published.
+        publishing: whether anything is noted for updates; not where a corrected past is booked.
         dirty: account -> first log sequence since its last snapshot that changed anything of it.
         applied: account -> events that took a place since its last snapshot.
-        written: texts of positions that no mark changes, by account and symbol; a bounded memory.
     """
 
     def __init__(
@@ -63,48 +36,130 @@ class Books:
         *,
         partitions: int,
         partition: int | None = None,
-        valuation_interval_ns: int = VALUATION_INTERVAL_NS,
+        slots: ValuationSlots = ValuationSlots(),  # noqa: B008 - frozen
+        publishing: bool = True,
     ) -> None:
         self.partitions = partitions
         self.partition = partition
-        self.publishing: Publishing = "updates"
-        self.valuation_interval_ns = valuation_interval_ns
+        self.slots = slots
+        self.publishing = publishing
+        self.market = Market()
         self.accounts: dict[str, Account] = {}
-        self.marks: dict[str, Mark] = {}
-        self.instruments: dict[str, Instrument] = {}
-        self.defined_at: dict[str, int] = {}
-        self.numbers: dict[str, int] = {}
-        self.rules_enabled: list[tuple[int, int]] = []
         self.holders: dict[str, dict[str, Account]] = {}
-        self.clock: int | None = None
         self.position = 0
-        self.unpublished: dict[str, Account] = {}
         self.dirty: dict[str, int] = {}
         self.applied: dict[str, int] = {}
-        self.written: dict[tuple[str, str], tuple[Position, tuple[str | None, ...]]] = {}
-
-    @property
-    def rules(self) -> int:
-        """The rules that messages are judged by from here on."""
-        return self.rules_enabled[-1][1] if self.rules_enabled else 1
+        self._agenda = Agenda()
 
     def open(self, stream_id: str) -> Account:
         """Return the account, creating an empty one for a new stream."""
         account = self.accounts.get(stream_id)
         if account is None:
-            account = self.accounts[stream_id] = Account(stream_id)
+            account = self.accounts[stream_id] = Account(stream_id, self.market)
         return account
 
     def restore(self, account: Account) -> None:
         """Take in an account that was loaded from a snapshot."""
+        account.enter(self.market)
         self.accounts[account.stream_id] = account
-        self.index(account, (*account.positions, *(o.symbol for o in account.open_orders())))
-        if account.unpublished:
-            self.unpublished[account.stream_id] = account
+        self.index(account, account.ledger.symbols())
+        self.schedule(account)
+
+    def advance(self, log_sequence: int) -> None:
+        """Move to a log sequence: all up to it is folded, or was in what was loaded."""
+        self.position = log_sequence
 
     def touch(self, account: Account, log_sequence: int) -> None:
         """Note that a message changed something of the account."""
         self.dirty.setdefault(account.stream_id, log_sequence)
+
+    def count_applied(self, stream_id: str) -> None:
+        """Count an event that took a place."""
+        self.applied[stream_id] = self.applied.get(stream_id, 0) + 1
+
+    def saved(self, stream_id: str) -> None:
+        """Note that the present state of an account is in its snapshot."""
+        self.dirty.pop(stream_id, None)
+        self.applied.pop(stream_id, None)
+
+    def begin_change(self, account: Account, time: int, keys: Iterable[str]) -> None:
+        """Note closes before a message of this time changes an account and its positions."""
+        if self.publishing:
+            account.begin_change(self.market.minute(time), keys)
+
+    def postpone(self, account: Account, symbol: str) -> None:
+        """Note that a symbol's mark changed an account, which is not published yet."""
+        waiting = account.unpublished
+        known = waiting.changed
+        state = account.valuation
+        assets = state.totals.assets
+        rated = () if assets is None else assets.rated_by(symbol)
+        waiting.note_change(account.open_keys(symbol), rated)
+        if not known or state.warned or state.warned_positions:
+            self.schedule(account)
+
+    def tell_close(self, account: Account) -> None:
+        """Note the close of the minute that is not over, where only an own event may change it.
+
+        A later event in the same minute tells it again: the last one of a minute counts. So no such
+        account waits in memory for the end of a minute, or for a mark.
+        """
+        waiting = account.unpublished
+        if waiting.minute is not None and not marks_concern(account):
+            waiting.close(account.equity(), account.valuation.performance)
+
+    def published(
+        self, account: Account, steps: Iterable[PositionStep], assets: Iterable[str]
+    ) -> None:
+        """Note that an account, these of its positions and these assets were published."""
+        if not self.publishing:
+            return
+        waiting = account.unpublished
+        waiting.published(account.equity())
+        for asset in assets:
+            waiting.published_asset(asset)
+        positions = account.ledger.positions
+        for step in steps:
+            key = step.position.key  # after a flip there is one, whatever its first step says
+            waiting.published_position(key, held=key in positions and bool(positions[key].size))
+        self.schedule(account)
+
+    def schedule(self, account: Account) -> None:
+        """Look at an account at the first slot at which something that waits may be published."""
+        waiting, slots = account.unpublished, self.slots
+        if waiting.changed:
+            period = slots.fast if account.valuation.is_near else slots.mid
+        elif waiting.anything:
+            period = slots.slow
+        else:
+            return
+        slot = waiting.next_slot(period, self.market.clock)
+        if waiting.slot is None or slot < waiting.slot:
+            waiting.look_at(slot)
+            self._agenda.put(slot, account.stream_id)
+
+    def reached(self, clock: int) -> list[Account]:
+        """Return the accounts whose slot the clock has reached; they are off the agenda then."""
+        found = []
+        for slot, stream_id in self._agenda.take(clock):
+            account = self.accounts.get(stream_id)
+            if account is not None and account.unpublished.slot == slot:
+                account.unpublished.look_at(None)
+                found.append(account)
+        return found
+
+    def count_due(self, time: int, most: int) -> int:
+        """Return how many accounts a mark of this time would look at; at least those if over most.
+
+        Where no more than `most` wait at all, that is answer enough.
+        """
+        if self._agenda.size <= most:
+            return self._agenda.size
+        return self._agenda.count(self.market.clock_after(time, self.slots))
+
+    def owns(self, token: str) -> bool:
+        """Return whether these books publish what concerns a symbol and no account."""
+        return self.partition is None or self.partition == partition_of(token, self.partitions)
 
     def index(self, account: Account, symbols: Iterable[str]) -> None:
         """Keep the index of holders true after positions, orders or cash changed.
@@ -113,130 +168,66 @@ class Books:
         of its currencies. The index follows from the account alone, so that one restored from a
         snapshot is published at the same marks.
         """
-        account.unindexed = False
-        rates = self._rates_of(account)
+        ledger, state = account.ledger, account.valuation
+        rates = _rates_of(account)
         stream_id, holders = account.stream_id, self.holders
-        if rates != account.rates:
-            symbols = (*symbols, *account.rates, *rates)
-            account.rates = rates
+        if rates != state.rates:
+            symbols = (*symbols, *state.rates, *rates)
+            state.set_rates(rates)
+        ordered = ledger.orders.open_by_symbol
         for symbol in symbols:
-            position = account.positions.get(symbol)
-            if (
-                (position is not None and position.size)
-                or symbol in account.ordered_symbols()
-                or symbol in rates
-            ):
+            if symbol in ordered or symbol in rates or ledger.open_position(symbol) is not None:
                 if symbol not in holders:
                     holders[symbol] = {}
                 holders[symbol][stream_id] = account
             elif symbol in holders:
                 holders[symbol].pop(stream_id, None)
 
-    def _rates_of(self, account: Account) -> tuple[str, ...]:
-        """Return the symbols whose marks convert what the account has or has ordered."""
-        home = account.currency
-        needed = dict.fromkeys((*account.cash, *account.settles))
-        for symbol in sorted(account.ordered_symbols()):
-            needed[instrument_for(account, symbol, self.instruments).settle] = None
-        if len(needed) == 1 and home in needed:
-            return ()
-        return tuple(sorted(f"{currency}{home}" for currency in needed if currency != home))
+    def evict(self, stream_id: str) -> None:
+        """Drop an idle account whose newest snapshot is its present state.
 
-    def mark_price(self, account: Account, symbol: str) -> Decimal | None:
-        """Return a symbol's current mark, in the account's units."""
-        mark = self.marks.get(symbol)
-        return None if mark is None else mark_for(account, symbol, mark)
-
-    def rate(self, account: Account, currency: str) -> Decimal | None:
-        """Return the value of one unit of `currency` in the account currency, None if unknown.
-
-        It is the mark of the spot instrument `<CCY><ACCOUNT CCY>`.
+        Before its next message is folded it must be put back with `restore`.
         """
-        if currency == account.currency:
-            return ONE
-        symbol = f"{currency}{account.currency}"
-        instrument, mark = self.instruments.get(symbol), self.marks.get(symbol)
-        if instrument is None or instrument.kind != "spot" or mark is None:
-            return None
-        return mark.price
-
-    def owns(self, token: str) -> bool:
-        """Return whether these books publish what concerns a symbol and no account."""
-        return self.partition is None or self.partition == partition_of(token, self.partitions)
-
-    def valuation(self, account: Account) -> Valuation:
-        """Return the account's valuation at the current marks; computed when needed, then kept."""
-        if account.valuation is None:
-            account.valuation = valuate(
-                account, self.marks, partial(self.rate, account), self.instruments
-            )
-        return account.valuation
-
-    def equity(self, account: Account) -> Decimal | None:
-        """Return the account's equity at the current marks, None where it does not compute."""
-        if account.valuation is not None:
-            return account.valuation.equity
-        rates = partial(self.rate, account)
-        cash = refreshed(account, self.marks, rates, self.instruments)
-        return None if cash is None else add_wide(cash, account.worths.equity)
-
-    def revalue(self, account: Account, symbols: Iterable[str]) -> tuple[Level, ...]:
-        """Value the account anew, move its peak, return the warning levels it crossed upwards.
-
-        Args:
-            account: whose ledger, marks or rates changed.
-            symbols: whose worth may have changed; a rate means every position.
-        """
-        account.valuation = None
-        worths = account.worths
-        worths.cash = None
-        for symbol in symbols:
-            worths.stale[symbol] = None
-            if symbol in account.rates:
-                worths.expire()
-        equity = self.equity(account)
-        if equity is None:
-            return ()
-        account.peak_equity = peak_after_equity(account.peak_equity, equity)
-        if (
-            not account.warned
-            and account.leverage_limit is None
-            and is_far_from_warning(equity, worths.maintenance)
-        ):
-            return ()
-        valuation = self.valuation(account)
-        crossed, account.warned = crossings(valuation, account.warned, account.leverage_limit)
-        return crossed
+        account = self.accounts.pop(stream_id)
+        assert stream_id not in self.dirty, f"{stream_id} changed since it was saved"
+        assert not account.valuation.rates, f"{stream_id}: marks concern it"
 
 
-class Tables(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of the books that belongs to no account, as a checkpoint keeps it."""
+def _rates_of(account: Account) -> tuple[str, ...]:
+    """Return what converts what the account has or has ordered: pairs, and their instruments."""
+    ledger = account.ledger
+    home = ledger.currency
+    needed = dict.fromkeys((*ledger.cash, *ledger.settles))
+    for symbol in sorted(ledger.orders.open_by_symbol):
+        needed[account.prices.instrument(symbol).settle] = None
+    if len(needed) == 1 and home in needed:
+        return ()
+    needed |= dict.fromkeys(account.prices.fill_partners(needed))
+    pairs = rate_pairs(tuple(needed), home)
+    return (*pairs, *symbols_of_pairs(account.prices.market, pairs))
 
-    marks: dict[str, Mark]
-    instruments: dict[str, Instrument]
-    defined_at: dict[str, int]
-    numbers: dict[str, int]
-    clock: int | None
-    rules_enabled: list[tuple[int, int]] = []
 
+def is_idle(account: Account) -> bool:
+    """Return whether no mark, definition or rule concerns the account.
 
-def tables_of(books: Books) -> Tables:
-    """Return a copy of the books' tables."""
-    return Tables(
-        marks=dict(books.marks),
-        instruments=dict(books.instruments),
-        defined_at=dict(books.defined_at),
-        numbers=dict(books.numbers),
-        clock=books.clock,
-        rules_enabled=list(books.rules_enabled),
+    An account that went to its snapshot and came back is the same account, because everything of
+    it is in the snapshot. What may happen to it meanwhile is the question: a mark moves those who
+    have positions, orders or foreign cash, the terms of an asset those who owe it, and new rules
+    those who are blocked. So its stream is open, and it has no open position or order, nothing to
+    publish, no foreign cash and no debt.
+    """
+    return not (
+        marks_concern(account) or not account.delivery.undisturbed or account.unpublished.anything
     )
 
 
-def restore_tables(books: Books, tables: Tables) -> None:
-    """Put the tables of a checkpoint into empty books."""
-    books.marks = dict(tables.marks)
-    books.instruments = dict(tables.instruments)
-    books.defined_at = dict(tables.defined_at)
-    books.numbers = dict(tables.numbers)
-    books.rules_enabled = list(tables.rules_enabled)
-    books.clock = tables.clock
+def marks_concern(account: Account) -> bool:
+    """Return whether a mark or a definition may change the account's figures."""
+    ledger = account.ledger
+    return bool(
+        ledger.settles
+        or ledger.orders.open_by_id
+        or any(
+            currency != ledger.currency or amount < 0 for currency, amount in ledger.cash.items()
+        )
+    )

@@ -27,6 +27,7 @@ PUBLISHED_DECIMALS = 18
 
 _ERRORS = [InvalidOperation, DivisionByZero, Overflow, Underflow]
 _EXACT = Context(100, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [*_ERRORS, Inexact])
+_TRUNCATED = Context(400, ROUND_DOWN, -9999, 9999, 1, 0, [], _ERRORS)
 _QUOTIENT = Context(34, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED = Context(400, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], _ERRORS)
 _PUBLISHED_QUANTUM = Decimal((0, (1,), -PUBLISHED_DECIMALS))
@@ -37,9 +38,20 @@ subtract = _EXACT.subtract
 multiply = _EXACT.multiply
 quotient = _QUOTIENT.divide
 _round = _PUBLISHED.quantize
+_truncate = _TRUNCATED.quantize
+multiply_wide = _PUBLISHED.multiply
 add_wide = _PUBLISHED.add
 subtract_wide = _PUBLISHED.subtract
 """Sums of many exact products, without a limit that a legal input could reach."""
+
+
+rounded_rate = _QUOTIENT.plus
+"""Return a rate with at most 34 significant digits."""
+
+
+def booked_value(value: Decimal) -> Decimal:
+    """Return `value` as it is booked where a rate gave it: with 18 decimals, half-even."""
+    return _round(value, _PUBLISHED_QUANTUM)
 
 
 def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
@@ -47,9 +59,21 @@ def scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
     return quotient(_PUBLISHED.multiply(value, numerator), denominator)
 
 
-def whole_units(value: Decimal) -> Decimal:
-    """Return `value` without its fraction."""
-    return value.to_integral_value(ROUND_DOWN, context=_EXACT)
+def exactly_scaled(value: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
+    """Return `scaled`, exactly where the quotient has an end within 100 digits."""
+    product = _PUBLISHED.multiply(value, numerator)
+    rounded = quotient(product, denominator)
+    if _PUBLISHED.multiply(rounded, denominator) == product:
+        return rounded
+    try:
+        return _EXACT.divide(product, denominator)
+    except Inexact:
+        return rounded
+
+
+def truncated(value: Decimal) -> Decimal:
+    """Return `value` cut toward zero to the 18 decimals that venues report in."""
+    return _truncate(value, _PUBLISHED_QUANTUM)
 
 
 negate = Decimal.copy_negate
@@ -70,6 +94,14 @@ exact_text = canonical_decimal
 """The canonical text of a decimal at full precision; what the hashes are taken over."""
 
 
+def plain(value: Decimal | None) -> Decimal | None:
+    """Return a figure without the zeros that its way of computing left after the point.
+
+    A sum that is kept up to date has more of them than one that is computed again after a start.
+    """
+    return None if value is None else Decimal(exact_text(value))
+
+
 def published_text(value: Decimal) -> str:
     """Return the canonical text of `value` with at most 18 decimals, half-even."""
     if not value:
@@ -88,6 +120,16 @@ def published_text(value: Decimal) -> str:
         return text
     text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def published_or_null(value: Decimal | None) -> str | None:
+    """Return the text of a figure as it is published; None where there is none."""
+    return None if value is None else published_text(value)
+
+
+def published(value: Decimal) -> Decimal:
+    """Return `value` rounded to 18 decimals, half-even: what `published_text` says."""
+    return Decimal(published_text(value))
 
 
 def _text_of_extreme(value: Decimal) -> str:

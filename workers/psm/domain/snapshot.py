@@ -14,21 +14,41 @@ import zlib
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from psm.contracts.errors import ContractError
+from psm.contracts.margin_events import PositionMode
 from psm.contracts.updates import Level
+from psm.domain import snapshot_forms
 from psm.domain.account import Account
-from psm.domain.books import RULES_VERSION, Books, Tables, tables_of
-from psm.domain.effect import TotalName
-from psm.domain.figures import published_margin
-from psm.domain.money import ZERO, exact_text
-from psm.domain.orders import Order
-from psm.domain.positions import Instrument, Position
-from psm.domain.waiting import Blocked, Parked
-from psm.domain.windows import IdentityWindow, KeyWindow
+from psm.domain.books import RULES_VERSION, Books
+from psm.domain.delivery.delivery import Delivery
+from psm.domain.delivery.parked import Blocked, Parked
+from psm.domain.ledger.effect import TotalName
+from psm.domain.ledger.holdings import NO_COST, Cost
+from psm.domain.ledger.ledger import Ledger, MarkSplit
+from psm.domain.ledger.modes import PositionModes
+from psm.domain.ledger.order_store import OrderStore
+from psm.domain.ledger.orders import Order
+from psm.domain.ledger.own_fills import OwnFill
+from psm.domain.ledger.positions import Position
+from psm.domain.ledger.saved_names import SavedNames, renames_of, saved_names
+from psm.domain.ledger.wallets import Wallets
+from psm.domain.market.instrument import Instrument
+from psm.domain.market.tables import Tables
+from psm.domain.money import ZERO
+from psm.domain.publication.figures import published_margin
+from psm.domain.snapshot_forms import Converters, converted
+from psm.domain.valuation.excursion import Excursion
+from psm.domain.valuation.performance import Performance
+from psm.domain.valuation.state import ValuationState
+from psm.domain.valuation.unpublished import (
+    SavedUnpublished,
+    Unpublished,
+)
+from psm.domain.windows import FillWindow, IdentityWindow, KeyWindow
 
 SNAPSHOT_FORM = 1
 _LEVEL = 1  # of compression: the fastest; higher ones save little
@@ -55,25 +75,40 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     event_hash: bytes | None
     chain_hash: bytes
     cash: dict[str, Decimal]
-    totals: list[tuple[str, TotalName, Decimal]]
+    costs: dict[str, Cost]
+    totals: dict[TotalName, Decimal]
     positions: list[Position]
     orders: list[Order]
     ended: list[str]
     leverages: dict[str, Decimal]
+    position_modes: dict[str, PositionMode] = {}
+    waiting_modes: dict[str, PositionMode] = {}
+    isolated: list[str] = []
+    wallets: dict[str, Decimal] = {}
     refused: list[int]
-    splits: dict[str, tuple[int, Decimal]]
+    own_fills: list[tuple[str, OwnFill]]
+    splits: dict[str, MarkSplit]
+    names: SavedNames | None = None
     parked: list[tuple[int, Parked]]
     blocked: Blocked | None
+    too_large: list[tuple[int, int]] = []
     identity_ids: bytes
     identity_hashes: bytes
     operator_ids: bytes = b""
     operator_hashes: bytes = b""
-    keys: bytes
-    peak_equity: Decimal | None
+    report_ids: bytes = b""
+    report_hashes: bytes = b""
+    last_fact: bytes = b""
+    fill_keys: bytes
+    reference_keys: bytes
+    performance: Performance
+    excursions: dict[str, Excursion]
     warned: tuple[Level, ...]
-    unpublished: list[str]
+    unpublished: SavedUnpublished
+    warned_positions: dict[str, tuple[Level, ...]]
     margin_published: tuple[str | None, ...] | None
     last_log_sequence: int
+    updated_at: int
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,47 +135,65 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 def dump_account(account: Account, log_sequence: int, message_hash: bytes) -> bytes:
     """Return the snapshot of an account whose state is as of `log_sequence`."""
-    operators = account.operators
-    snapshot = AccountSnapshot(
+    return _encoded(_snapshot_of(account, log_sequence, message_hash))
+
+
+def _snapshot_of(account: Account, log_sequence: int, message_hash: bytes) -> AccountSnapshot:
+    ledger, delivery, state = account.ledger, account.delivery, account.valuation
+    return AccountSnapshot(
         stream_id=account.stream_id,
         log_sequence=log_sequence,
         message_hash=message_hash.hex(),
         ledger_hash=account.ledger_hash().hex(),
-        currency=account.currency,
-        leverage_limit=account.leverage_limit,
-        version=account.version,
-        event_hash=account.event_hash,
-        chain_hash=account.chain_hash,
-        cash=account.cash,
-        totals=[(currency, name, v) for (currency, name), v in sorted(account.totals.items())],
-        positions=[position for _, position in sorted(account.positions.items())],
-        orders=[order for _, order in sorted(account.orders.items())],
-        ended=account.ended,
-        leverages=account.leverages,
-        refused=account.refused,
-        splits=account.splits,
-        parked=sorted(account.parked.items()),
-        blocked=account.blocked,
-        identity_ids=bytes(account.identities.ids),
-        identity_hashes=bytes(account.identities.hashes),
-        operator_ids=bytes(operators.ids) if operators else b"",
-        operator_hashes=bytes(operators.hashes) if operators else b"",
-        keys=bytes(account.keys.packed),
-        peak_equity=_plain(account.peak_equity),
-        warned=account.warned,
-        unpublished=sorted(account.unpublished),
+        currency=ledger.currency,
+        leverage_limit=ledger.leverage_limit,
+        version=delivery.version,
+        event_hash=delivery.event_hash,
+        chain_hash=delivery.chain_hash,
+        cash=ledger.cash,
+        costs=ledger.costs,
+        totals=ledger.totals,
+        positions=[position for _, position in sorted(ledger.positions.items())],
+        orders=[order for _, order in sorted(ledger.orders.by_id.items())],
+        ended=ledger.orders.ended,
+        leverages=ledger.leverages,
+        position_modes=ledger.modes.own,
+        waiting_modes=ledger.modes.waiting,
+        isolated=sorted(ledger.wallets.symbols),
+        wallets=ledger.wallets.amounts,
+        refused=delivery.refused,
+        own_fills=list(ledger.own_fills.items()),
+        splits=ledger.splits,
+        names=saved_names(ledger),
+        parked=sorted(delivery.parked.items()),
+        blocked=delivery.blocked,
+        too_large=sorted(delivery.too_large.items()),
+        identity_ids=bytes(delivery.identities.ids),
+        identity_hashes=bytes(delivery.identities.hashes),
+        operator_ids=_ids(delivery.operators),
+        operator_hashes=_hashes(delivery.operators),
+        report_ids=_ids(delivery.reports),
+        report_hashes=_hashes(delivery.reports),
+        last_fact=delivery.last_fact,
+        fill_keys=bytes(ledger.fill_keys.packed),
+        reference_keys=bytes(ledger.reference_keys.packed),
+        performance=state.performance.plain(),
+        excursions=dict(sorted(state.totals.excursions.items())),
+        warned=state.warned,
+        unpublished=account.unpublished.saved(),
+        warned_positions=dict(sorted(state.warned_positions.items())),
         margin_published=published_margin(account),
-        last_log_sequence=account.last_log_sequence,
+        last_log_sequence=delivery.last_log_sequence,
+        updated_at=delivery.updated_at,
     )
-    return _encoded(snapshot)
 
 
-def _plain(value: Decimal | None) -> Decimal | None:
-    """Return a figure without the zeros that its way of computing left behind the point.
+def _ids(window: IdentityWindow | None) -> bytes:
+    return bytes(window.ids) if window else b""
 
-    A sum that is kept up to date has more of them than one that is computed anew after a start.
-    """
-    return None if value is None else Decimal(exact_text(value))
+
+def _hashes(window: IdentityWindow | None) -> bytes:
+    return bytes(window.hashes) if window else b""
 
 
 def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
@@ -149,41 +202,75 @@ def load_account(data: bytes) -> tuple[Account, AccountSnapshot]:
     Raises:
         ContractError: reason `bad_snapshot`: unreadable, of another form, or its hash differs.
     """
-    snapshot = _decode(_snapshots, data)
-    account = Account(snapshot.stream_id)
-    account.currency = _currency(snapshot.currency)
-    account.leverage_limit = snapshot.leverage_limit
-    account.version = snapshot.version
-    account.event_hash = snapshot.event_hash
-    account.chain_hash = snapshot.chain_hash
-    account.cash = snapshot.cash
-    account.totals = {_total_key(of, name): _shared(value) for of, name, value in snapshot.totals}
-    account.restore(map(_lean, snapshot.positions), snapshot.orders, snapshot.ended)
-    account.leverages = snapshot.leverages
-    account.refused = snapshot.refused
-    account.splits = snapshot.splits
-    account.parked = dict(snapshot.parked)
-    account.blocked = snapshot.blocked
-    account.identities = IdentityWindow(snapshot.identity_ids, snapshot.identity_hashes)
-    if snapshot.operator_ids:
-        account.operators = IdentityWindow(snapshot.operator_ids, snapshot.operator_hashes)
-    account.keys = KeyWindow(snapshot.keys)
-    account.peak_equity = snapshot.peak_equity
-    account.warned = snapshot.warned
-    account.unpublished = dict.fromkeys(snapshot.unpublished)
-    account.margin_published = snapshot.margin_published
-    account.last_log_sequence = snapshot.last_log_sequence
-    account.as_of = snapshot.log_sequence
+    snapshot = _decode(_snapshots, data, snapshot_forms.ACCOUNTS)
+    ledger, delivery = _ledger(snapshot), _delivery(snapshot)
+    state = ValuationState.restored(
+        ledger.symbols(),
+        performance=snapshot.performance,
+        excursions=snapshot.excursions,
+        warned=snapshot.warned,
+        warned_positions=snapshot.warned_positions,
+        published=snapshot.margin_published,
+    )
+    unpublished = Unpublished.restored(snapshot.stream_id, snapshot.unpublished)
+    account = Account.restored(ledger, delivery, state, unpublished)
     if account.ledger_hash().hex() != snapshot.ledger_hash:
         raise ContractError("bad_snapshot", f"the ledger hash of {account.stream_id} differs")
-    account.forget_texts()  # many accounts stay idle after a start
+    account.drop_caches()  # many accounts stay idle after a start
     return account, snapshot
+
+
+def _ledger(snapshot: AccountSnapshot) -> Ledger:
+    return Ledger.restored(
+        currency=_currency(snapshot.currency),
+        leverage_limit=snapshot.leverage_limit,
+        leverages=snapshot.leverages,
+        modes=PositionModes(snapshot.position_modes, snapshot.waiting_modes),
+        wallets=Wallets(snapshot.isolated, snapshot.wallets),
+        cash=snapshot.cash,
+        costs=snapshot.costs,
+        totals={_total_name(name): _shared(value) for name, value in snapshot.totals.items()},
+        positions=[_lean(position) for position in snapshot.positions],
+        orders=OrderStore(snapshot.orders, snapshot.ended),
+        fill_keys=FillWindow(snapshot.fill_keys),
+        reference_keys=KeyWindow(snapshot.reference_keys),
+        own_fills=dict(snapshot.own_fills),
+        splits=snapshot.splits,
+        borrowed=None if snapshot.names is None else snapshot.names.borrowed,
+        renames=renames_of(snapshot.names),
+    )
+
+
+def _delivery(snapshot: AccountSnapshot) -> Delivery:
+    operators = reports = None
+    if snapshot.operator_ids:
+        operators = IdentityWindow(snapshot.operator_ids, snapshot.operator_hashes)
+    if snapshot.report_ids:
+        reports = IdentityWindow(snapshot.report_ids, snapshot.report_hashes)
+    return Delivery.restored(
+        snapshot.stream_id,
+        version=snapshot.version,
+        event_hash=snapshot.event_hash,
+        chain_hash=snapshot.chain_hash,
+        identities=IdentityWindow(snapshot.identity_ids, snapshot.identity_hashes),
+        operators=operators,
+        reports=reports,
+        last_fact=snapshot.last_fact,
+        refused=snapshot.refused,
+        parked=snapshot.parked,
+        blocked=snapshot.blocked,
+        too_large=snapshot.too_large,
+        as_of=snapshot.log_sequence,
+        last_log_sequence=snapshot.last_log_sequence,
+        updated_at=snapshot.updated_at,
+    )
 
 
 def _lean(position: Position) -> Position:
     """Return the same position; what many accounts have alike, they share."""
     return Position(
         instrument=_shared_instrument(_encoder.encode(position.instrument)),
+        position_side=position.position_side,
         size=_shared(position.size),
         cost=_shared(position.cost),
         last_fill=position.last_fill,
@@ -194,6 +281,9 @@ def _lean(position: Position) -> Position:
         cycle_realized_pnl=_shared(position.cycle_realized_pnl),
         cycle_fees=_shared(position.cycle_fees),
         cycle_funding=_shared(position.cycle_funding),
+        cycle_opened_at=position.cycle_opened_at,
+        peak_size=_shared(position.peak_size),
+        home_cost=NO_COST if position.home_cost == NO_COST else position.home_cost,
     )
 
 
@@ -208,8 +298,8 @@ def _currency(name: str | None) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _total_key(currency: str, name: TotalName) -> tuple[str, TotalName]:
-    return currency, name
+def _total_name(name: TotalName) -> TotalName:
+    return name
 
 
 # By its bytes: instruments that are equal may still write their numbers differently.
@@ -223,7 +313,7 @@ def dump_checkpoint(books: Books, log_sequence: int, message_hash: bytes | None)
     checkpoint = Checkpoint(
         log_sequence=log_sequence,
         message_hash=message_hash.hex() if message_hash else None,
-        tables=tables_of(books),
+        tables=books.market.tables(),
     )
     return _encoded(checkpoint)
 
@@ -234,20 +324,43 @@ def load_checkpoint(data: bytes) -> Checkpoint:
     Raises:
         ContractError: reason `bad_snapshot`: unreadable, or of another form.
     """
-    return _decode(_checkpoints, data)
+    return _decode(_checkpoints, data, snapshot_forms.CHECKPOINTS)
 
 
 def _encoded(saved: AccountSnapshot | Checkpoint) -> bytes:
     return zlib.compress(_encoder.encode(saved), _LEVEL)
 
 
-def _decode(decoder: msgspec.json.Decoder[_Saved], data: bytes) -> _Saved:
+def _decode(decoder: msgspec.json.Decoder[_Saved], data: bytes, converters: Converters) -> _Saved:
     try:
-        saved = decoder.decode(zlib.decompress(data))
+        text = zlib.decompress(data)
+        saved = _of_this_form(decoder, text) or decoder.decode(_converted(text, converters))
     except (msgspec.MsgspecError, ValueError, zlib.error) as error:
         raise ContractError("bad_snapshot", "it cannot be read") from error
-    if saved.form != SNAPSHOT_FORM or saved.rules_version > RULES_VERSION:
-        raise ContractError(
-            "bad_snapshot", f"form {saved.form}, rules {saved.rules_version} are not known here"
-        )
+    if saved.rules_version > RULES_VERSION:
+        known = f"rules {saved.rules_version} are not known here"
+        raise ContractError("bad_snapshot", known)
     return saved
+
+
+def _of_this_form(decoder: msgspec.json.Decoder[_Saved], text: bytes) -> _Saved | None:
+    """Return what is saved in the form of today; None in another one."""
+    try:
+        saved = decoder.decode(text)
+    except msgspec.ValidationError:
+        return None
+    return saved if saved.form == SNAPSHOT_FORM else None
+
+
+def _converted(text: bytes, converters: Converters) -> bytes:
+    """Return what is saved in the form of today.
+
+    Raises:
+        ContractError: it is of a form from which no converter leads here.
+    """
+    saved = msgspec.json.decode(text, type=dict[str, Any])
+    newest = converted(saved, converters, SNAPSHOT_FORM)
+    if newest is None:
+        form = saved.get("form")
+        raise ContractError("bad_snapshot", f"form {form} is not known here")
+    return _encoder.encode(newest)

@@ -1,13 +1,15 @@
-"""What a stream remembers of its past, in bounded, packed form: 16 bytes an entry.
+"""Memory of a stream's past, in bounded, packed form: 16 bytes an entry.
 
-256 places of identities and 256 business keys cost 12 KiB an account when full.
+256 places of identities, 256 fills and 256 references cost 16 KiB an account when full.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-WINDOW = 256
+from psm.contracts import limits
+
+WINDOW = limits.REMEMBERED
 _SIZE = 16
 VOIDED = bytes(_SIZE)
 """Stands where the hash of a voided place's event would."""
@@ -33,6 +35,53 @@ class KeyWindow:
         """Remember `key`, forgetting the oldest beyond the window."""
         self.packed += key
         del self.packed[: -WINDOW * _SIZE]
+
+
+FillKey = bytes
+"""Packed identity of a fill: ten bytes of symbol, fill id and side, then six of the order."""
+
+_OF_FILL = 10
+_NO_ORDER = bytes(_SIZE - _OF_FILL)
+
+
+def fill_key(symbol: str, fill_id: str, side: str, order_id: str | None) -> FillKey:
+    """Return the packed identity of a fill."""
+    own = digest16("fill", symbol, fill_id, side)[:_OF_FILL]
+    order = _NO_ORDER if order_id is None else digest16("order", order_id)[: len(_NO_ORDER)]
+    return b"".join((own, order))
+
+
+class FillWindow:
+    """The last 256 fills, exactly; older ones are forgotten.
+
+    A fill that names no order is the same as any remembered one of its symbol, id and side, and
+    conversely. One of which the order was not known stands for that order alone once it is.
+    """
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes = b"") -> None:
+        self.packed = bytearray(packed)
+
+    def __contains__(self, key: FillKey) -> bool:
+        own, order = key[:_OF_FILL], key[_OF_FILL:]
+        if order == _NO_ORDER:
+            return _find(self.packed, own) is not None
+        return _find(self.packed, key) is not None or self._unnamed(own) is not None
+
+    def add(self, key: FillKey) -> None:
+        """Remember `key`, forgetting the oldest beyond the window."""
+        self.packed += key
+        del self.packed[: -WINDOW * _SIZE]
+
+    def complete(self, key: FillKey) -> None:
+        """Let a remembered fill without an order stand for the order of `key` from now on."""
+        place = self._unnamed(key[:_OF_FILL])
+        if place is not None and _find(self.packed, key) is None:
+            self.packed[place * _SIZE : (place + 1) * _SIZE] = key
+
+    def _unnamed(self, own: bytes) -> int | None:
+        return _find(self.packed, b"".join((own, _NO_ORDER)))
 
 
 class IdentityWindow:
@@ -85,10 +134,10 @@ def same_hash(packed: bytes, event_hash: bytes) -> bool:
 
 
 def _find(packed: bytearray, key: bytes) -> int | None:
-    """Return the last aligned place of `key`."""
+    """Return the last aligned place of `key`, or of what begins with it."""
     end = len(packed)
     while (found := packed.rfind(key, 0, end)) >= 0:
         if found % _SIZE == 0:
             return found // _SIZE
-        end = found + _SIZE - 1
+        end = found + len(key) - 1
     return None

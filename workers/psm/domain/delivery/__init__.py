@@ -1,0 +1,1 @@
+"""Which event takes which place of a stream."""

@@ -1,0 +1,1 @@
+"""The ledger: amounts, positions, orders, and their canonical bytes."""

@@ -47,13 +47,11 @@ class _Held:
 
     def __init__(self, accounts: int) -> None:
         self._books = Books(partitions=1, partition=0)
-        self._books.publishing = "nothing"
         self._numbers = [0] * accounts
         self._dice = random.Random(7)
         self._sequence = 0
         for place in range(accounts):
-            fold(self._books, self._next(place))
-        self._books.publishing = "updates"
+            fold(self._books, self._next(place), emit="nothing")
 
     def cost_us(self, events: int) -> float:
         places = [self._dice.randrange(len(self._numbers)) for _ in range(events)]

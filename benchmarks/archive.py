@@ -24,8 +24,8 @@ from benchmarks.figures import Figure, Size
 from psm.adapters.embedded import EmbeddedServers
 from psm.adapters.jetstream import connect, stream_info
 from psm.adapters.jetstream.streams_apply import apply
-from psm.projections.migrate import migrate
-from psm.workers.settings import Settings
+from psm.projections.schema.migrate import migrate
+from psm.workers.process.settings import Settings
 
 TARGET_EVENTS_PER_S = 10_000
 _ACCOUNTS = 500
@@ -58,7 +58,7 @@ async def figures(size: Size) -> list[Figure]:
 async def measure(events: int) -> dict[str, float]:
     """Fill the streams, archive them, return the rate."""
     with tempfile.TemporaryDirectory() as folder:
-        async with EmbeddedServers(Path(folder) / "data") as servers:
+        async with EmbeddedServers(Path(folder) / "data", permissions=False) as servers:
             nc = await connect(servers.nats_url, name="benchmark")
             await apply(nc, Settings())
             await migrate(servers.postgres_dsn)

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from benchmarks.figures import Figure, Size, beside
 from benchmarks.rig import Rig, fills, rig, running, until, update_count
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
-from psm.workers.cursor import load_cursor
+from psm.workers.log.cursor import load_cursor
 
 Batches = list[list[StoredMessage]]
 

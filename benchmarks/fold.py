@@ -14,9 +14,9 @@ from benchmarks.least import least_us
 from benchmarks.logs import PARTITIONS, MixedLog
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
-from psm.domain.books import Books, Publishing
+from psm.domain.books import Books
 from psm.domain.fold import fold
-from psm.domain.messages import LogMessage
+from psm.domain.messages import Emit, LogMessage
 from psm.domain.snapshot import dump_account
 
 TARGET_EVENTS_PER_S = 60_000
@@ -24,7 +24,7 @@ RATIO_MAX = 20
 
 
 def measure(
-    *, events: int, accounts: int, positions: int, publishing: Publishing, shared: bool = True
+    *, events: int, accounts: int, positions: int, emit: Emit, shared: bool = True
 ) -> dict[str, Any]:
     """Return fold and baseline in events per second; state after the log as a fingerprint.
 
@@ -32,22 +32,22 @@ def measure(
         events: measured.
         accounts: that the log has.
         positions: open, per account.
-        publishing: `updates` writes every update out as live; `hashes` computes all four hashes
+        emit: `updates` writes every update out as live; `hashes` computes all four hashes
             after every event; `nothing` only keeps the books, as recovery does.
         shared: whether all accounts hold the same symbols, so that each mark values all of them.
     """
     log = MixedLog(events=events, accounts=accounts, positions=positions, shared=shared)
-    books = _warm(log, publishing)
+    books = _warm(log, emit)
     started = time.process_time()
     for message in log.measured:
-        fold(books, message)
+        fold(books, message, emit=emit)
     folded_s = time.process_time() - started
     hashes = sorted(account.ledger_hash() for account in books.accounts.values())
     return {
         "accounts": accounts,
         "positions_per_account": positions,
         "accounts_per_mark": accounts if shared else 1,
-        "publishing": publishing,
+        "emit": emit,
         "events": events,
         "events_per_s": round(events / folded_s),
         "microseconds_per_event": round(folded_s / events * 1e6, 2),
@@ -60,16 +60,16 @@ async def figures(size: Size) -> list[Figure]:
     """Return the fold's rates beside merely decoding, its cost with many positions, snapshots."""
     events = size.of(10_000)
     found = []
-    cost: dict[Publishing, float] = {}
-    for publishing in get_args(Publishing):
+    cost: dict[Emit, float] = {}
+    for emit in get_args(Emit):
         rows = [
-            measure(events=events, accounts=20, positions=10, publishing=publishing)
+            measure(events=events, accounts=20, positions=10, emit=emit)
             for _ in range(min(3, size.rounds))
         ]
-        cost[publishing] = statistics.median(row["microseconds_per_event"] for row in rows)
+        cost[emit] = statistics.median(row["microseconds_per_event"] for row in rows)
         found.append(
             beside(
-                f"fold with {publishing}" if publishing != "nothing" else "fold only",
+                f"fold with {emit}" if emit != "nothing" else "fold only",
                 "events/s",
                 [row["events_per_s"] for row in rows],
                 [row["baseline_events_per_s"] for row in rows],
@@ -77,11 +77,11 @@ async def figures(size: Size) -> list[Figure]:
         )
     log = MixedLog(events=events, accounts=20, positions=10, shared=False)
     alone = [
-        measure(events=events, accounts=20, positions=10, publishing="hashes", shared=False)
+        measure(events=events, accounts=20, positions=10, emit="hashes", shared=False)
         for _ in range(min(3, size.rounds))
     ]
     least = [1e6 / least_us(log, _warm(log, "hashes")) for _ in alone]
-    many = measure(events=events, accounts=2, positions=size.of(1_000), publishing="hashes")
+    many = measure(events=events, accounts=2, positions=size.of(1_000), emit="hashes")
     sizes = snapshot_bytes(events=size.of(8_000))
     return [
         *found,
@@ -127,7 +127,7 @@ def profile(*, events: int, accounts: int, positions: int, top: int = 10) -> lis
     profiler = cProfile.Profile()
     profiler.enable()
     for message in log.measured:
-        fold(books, message)
+        fold(books, message, emit="hashes")
     profiler.disable()
     table: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
     rows = sorted(table.items(), key=lambda row: -row[1][2])[:top]
@@ -149,17 +149,16 @@ def snapshot_bytes(*, events: int = 8_000) -> list[dict[str, Any]]:
         log = MixedLog(events=length, accounts=10, positions=10)
         books = _warm(log, "nothing")
         for message in log.measured:
-            fold(books, message)
+            fold(books, message, emit="nothing")
         sizes = [len(dump_account(a, 1, b"\0" * 32)) for a in books.accounts.values()]
         found.append({"windows": name, "bytes_per_account": sum(sizes) // len(sizes)})
     return found
 
 
-def _warm(log: MixedLog, publishing: Publishing) -> Books:
+def _warm(log: MixedLog, emit: Emit) -> Books:
     books = Books(partitions=PARTITIONS)
-    books.publishing = publishing
     for message in log.warm:
-        fold(books, message)
+        fold(books, message, emit=emit)
     return books
 
 

@@ -21,7 +21,7 @@ EVENTS_PER_S = 500
 MEDIAN_RATIO_MAX = 3.0
 P99_RATIO_MAX = 5.0
 P99_MAX_MS = 10.0
-_ACCOUNTS = 50
+ACCOUNTS = 50
 _SECONDS = 4
 _SETTLE_S = 10.0
 
@@ -42,8 +42,8 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 async def measure(size: Size) -> list[Figure]:
     """Alternate between the bare stream and a worker process."""
-    events = size.of(EVENTS_PER_S * _SECONDS, least=_ACCOUNTS)
-    rounds = (events + _ACCOUNTS - 1) // _ACCOUNTS
+    events = size.of(EVENTS_PER_S * _SECONDS, least=ACCOUNTS)
+    rounds = (events + ACCOUNTS - 1) // ACCOUNTS
     bare: list[list[float]] = []
     measured: list[list[float]] = []
     async with rig() as broker:
@@ -54,15 +54,15 @@ async def measure(size: Size) -> list[Figure]:
             republish={"src": "bare.in.*", "dest": "bare.out"},
         )
         async with psm("worker", **broker.environment):
-            await _warm(broker)
+            await warm(broker)
             for turn in range(size.rounds):
                 feed = [
-                    fill(f"acc_{place % _ACCOUNTS}", 2 + turn * rounds + place // _ACCOUNTS, "S")
-                    for place in range(rounds * _ACCOUNTS)
+                    fill(f"acc_{place % ACCOUNTS}", 2 + turn * rounds + place // ACCOUNTS, "S")
+                    for place in range(rounds * ACCOUNTS)
                 ]
                 copies = [Message(m.subject.replace("trades", "bare.in"), m.data) for m in feed]
-                bare.append(await _latencies(broker, copies, "bare.out"))
-                measured.append(await _latencies(broker, feed, "psm.position.updated"))
+                bare.append(await latencies(broker, copies, "bare.out"))
+                measured.append(await latencies(broker, feed, "psm.position.updated"))
     p99 = [[quantile(one, 0.99) for one in side] for side in (measured, bare)]
     name = f"publish to update at {EVENTS_PER_S}/s"
     return [
@@ -85,16 +85,21 @@ async def measure(size: Size) -> list[Figure]:
     ]
 
 
-async def _warm(broker: Rig) -> None:
+async def warm(broker: Rig) -> None:
     """Send each account's first event; return when the worker has folded all."""
-    feed = [fill(f"acc_{number}", 1, "S") for number in range(_ACCOUNTS)]
-    await _latencies(broker, feed, "psm.position.updated", settle_s=60.0)
+    feed = [fill(f"acc_{number}", 1, "S") for number in range(ACCOUNTS)]
+    await latencies(broker, feed, "psm.position.updated", settle_s=60.0)
 
 
-async def _latencies(
-    broker: Rig, feed: list[Message], subject: str, settle_s: float = _SETTLE_S
+async def latencies(
+    broker: Rig,
+    feed: list[Message],
+    subject: str,
+    *,
+    per_s: int = EVENTS_PER_S,
+    settle_s: float = _SETTLE_S,
 ) -> list[float]:
-    """Publish at the rate; return from each publish to what came of it, in milliseconds."""
+    """Publish at a steady rate; return from each publish to what came of it, in milliseconds."""
     sent: dict[str, float] = {}
     taken: list[float] = []
     done = asyncio.Event()
@@ -115,7 +120,7 @@ async def _latencies(
     acks = []
     started = time.perf_counter()
     for place, message in enumerate(feed):
-        wait_s = started + place / EVENTS_PER_S - time.perf_counter()
+        wait_s = started + place / per_s - time.perf_counter()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
         sent[_EVENT.decode(message.data).event_id] = time.perf_counter()

@@ -20,11 +20,18 @@ from typing import Any
 from benchmarks.logs import MixedLog
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
+from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.fold import fold
+from psm.domain.ledger.canonical import (
+    account_part,
+    cash_json,
+    costs_json,
+    position_part,
+    totals_json,
+)
 from psm.domain.messages import LogMessage
 from psm.domain.money import add, exact_text
-from psm.domain.parts import account_part, position_part
 
 Counts = dict[str, int]
 
@@ -40,10 +47,10 @@ def least_us(log: MixedLog, books: Books) -> float:
     account = next(iter(books.accounts.values()))
     amounts = [
         amount
-        for position in account.positions.values()
+        for position in account.ledger.positions.values()
         for amount in (position.size, position.cost, position.realized_pnl, position.fees)
     ]
-    parts = [account_part(account, {}, {}), *map(position_part, account.positions.values())]
+    parts = [_account_part(account), *map(position_part, account.ledger.positions.values())]
     seconds = (
         _timed(lambda: _decode(log.measured))
         + _timed(lambda: _sum(amounts, counts["sums"]))
@@ -57,7 +64,7 @@ def _count(messages: Sequence[LogMessage], books: Books) -> Counts:
     profiler = cProfile.Profile()
     profiler.enable()
     for message in messages:
-        fold(books, message)
+        fold(books, message, emit="hashes")
     profiler.disable()
     counts = {"sums": 0, "texts": 0, "hashes": 0}
     table: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
@@ -69,6 +76,22 @@ def _count(messages: Sequence[LogMessage], books: Books) -> Counts:
         elif "sha256" in name:
             counts["hashes"] += row[1]
     return counts
+
+
+def _account_part(account: Account) -> bytes:
+    ledger = account.ledger
+    return account_part(
+        cash=cash_json(ledger.cash, {}),
+        costs=costs_json(ledger.costs),
+        currency=ledger.currency,
+        leverage_limit=ledger.leverage_limit,
+        leverages=ledger.leverages,
+        modes=ledger.modes,
+        wallets=ledger.wallets,
+        status=account.delivery.status,
+        totals=totals_json(ledger.totals, {}),
+        version=account.delivery.version,
+    )
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -33,13 +33,13 @@ from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.snapshot import dump_account
-from psm.domain.windows import WINDOW, IdentityWindow, KeyWindow
-from psm.workers.cursor import Cursor
-from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.ports import Commit
-from psm.workers.settings import Settings
-from psm.workers.worker import Worker
+from psm.domain.windows import WINDOW, FillWindow, IdentityWindow
+from psm.workers.fleet.worker import Worker
+from psm.workers.log.cursor import Cursor
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.ports import Commit
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.process.settings import Settings
 
 MEGABYTES_MAX = 1_200
 SECONDS_MAX = 20.0
@@ -103,15 +103,14 @@ async def _fill(url: str, accounts: int, *, full: bool) -> None:
 
 def _dumped(first: int, count: int, hashed: bytes, *, full: bool) -> list[tuple[str, bytes]]:
     books = Books(partitions=PARTITIONS)
-    books.publishing = "nothing"
     for message in MixedLog(events=0, accounts=count, positions=len(_SYMBOLS)).warm:
-        fold(books, message)
+        fold(books, message, emit="nothing")
     dumped = []
     for name, account in enumerate(books.accounts.values(), first):
         account.stream_id = f"a{name}"
         if full:
             _fill_windows(account)
-        account.last_log_sequence = 1
+        account.delivery.last_log_sequence = 1
         data = dump_account(account, 1, hashed)
         number = subjects.partition_of(account.stream_id, PARTITIONS)
         dumped.append((subjects.snapshot(number, account.stream_id), data))
@@ -120,8 +119,8 @@ def _dumped(first: int, count: int, hashed: bytes, *, full: bool) -> list[tuple[
 
 def _fill_windows(account: Account) -> None:
     size = WINDOW * 16
-    account.identities = IdentityWindow(os.urandom(size), os.urandom(size))
-    account.keys = KeyWindow(os.urandom(size))
+    account.delivery.identities = IdentityWindow(os.urandom(size), os.urandom(size))
+    account.ledger.fill_keys = FillWindow(os.urandom(size))
 
 
 def _mark(symbol: str, number: int, price: str) -> bytes:

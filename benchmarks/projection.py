@@ -22,18 +22,16 @@ from psm.adapters import postgres, telemetry
 from psm.adapters.embedded import EmbeddedPostgres
 from psm.adapters.jetstream import stream_info
 from psm.projections.current_state import CURRENT_STATE
-from psm.projections.migrate import migrate
-from psm.projections.projection import Projection, Row
-from psm.workers.committed import Assembler, CommittedReader
-from psm.workers.projector import BATCH_MESSAGES, FETCH_WAIT_S, LINGER_S, Follower
+from psm.projections.rows import Row
+from psm.projections.schema.migrate import migrate
+from psm.workers.projector.follower import Follower
+from psm.workers.projector.sources import reader_of
 
 TARGET = 0.5
 _EVENTS_PER_ACCOUNT = 2
-_PROJECTION = Projection(
-    name=CURRENT_STATE.name,
-    version=CURRENT_STATE.version,
+_PROJECTION = msgspec.structs.replace(
+    CURRENT_STATE,
     views=tuple(view for view in CURRENT_STATE.views if view.table != "orders_view"),
-    keeps_heads=True,
 )
 
 Batch = dict[str, list[Row]]
@@ -93,11 +91,10 @@ async def _project(broker: Rig, pool: postgres.Pool) -> float:
 async def _batches(broker: Rig) -> list[Batch]:
     """Return the rows as the projector groups them."""
     last = (await stream_info(broker.nc, "PSM")).last_sequence
-    reader, position = CommittedReader(broker.nc, 0, 1), 0
-    assembler, batches = Assembler(0), []
+    metrics, position, batches = telemetry.quiet().metrics, 0, []
+    reader = reader_of(_PROJECTION.source).open(broker.nc, 0, 1, metrics.reader_reset)
     while position < last:
-        messages = await reader.fetch(BATCH_MESSAGES, FETCH_WAIT_S, linger_s=LINGER_S)
-        ready = assembler.feed(messages)
+        ready = reader.assemble(await reader.fetch())
         if ready is not None:
             position = ready.checkpoint.stream_sequence
             batches.append(

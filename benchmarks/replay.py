@@ -13,7 +13,7 @@ from benchmarks.figures import Figure, Size, beside
 from benchmarks.rig import Rig, fills, rig
 from psm.contracts import subjects
 from psm.domain.books import Books
-from psm.workers.replay import refold_partition
+from psm.workers.log.refold import refold_partition
 
 TARGET = 0.35
 _WINDOW = 2000  # messages of one pull, as our own reader has it, and like it two at once
@@ -35,9 +35,8 @@ async def measure(size: Size) -> list[Figure]:
 
 async def _fold(broker: Rig, last: int) -> float:
     books = Books(partitions=1, partition=0)
-    books.publishing = "nothing"  # as a partition that recovers
     started = time.perf_counter()
-    async for _ in refold_partition(broker.nc, books, 0, last):
+    async for _ in refold_partition(broker.nc, books, 0, last, emit="nothing"):
         pass
     return time.perf_counter() - started
 

@@ -19,11 +19,11 @@ from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
-from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import Partition
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.projector import Follower
-from psm.workers.settings import Settings
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.process.settings import Settings
+from psm.workers.projector.follower import Follower
 
 _FILL = 500
 _WAIT_S = 60.0

@@ -15,7 +15,7 @@ from benchmarks.figures import Figure, Size, quantile
 from benchmarks.processes import psm
 from benchmarks.rig import Rig, fill, rig
 from psm.adapters.embedded import EmbeddedPostgres
-from psm.projections.migrate import migrate
+from psm.projections.schema.migrate import migrate
 
 EVENTS_PER_S = 1000
 P99_MAX_MS = 200.0

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from tests.replay.golden import FOLDER, Golden, observed
+from tests.support import make_snapshots
 from tests.support.domain import Log
 from tests.support.market import KINDS, Market
 
@@ -46,9 +47,10 @@ def write(path: Path, lines: list[Golden]) -> None:
 
 
 def main() -> None:
-    """Write all golden logs."""
+    """Write all golden logs, and the snapshots that are recorded of some."""
     for kind in KINDS:
         write(FOLDER / f"{kind}.jsonl.gz", golden_log(kind))
+    make_snapshots.main()
 
 
 if __name__ == "__main__":

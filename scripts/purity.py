@@ -1,8 +1,9 @@
 """A lint for the pure core: what could make the same events give another state.
 
-`python -m scripts.purity` reads `psm.domain` and every module of `psm.contracts` that it imports,
-directly or not, and prints `file:line: what is wrong and what to do instead`; exit 1 if there is
-anything. It reads source, runs nothing, and errs on the strict side.
+`python -m scripts.purity` reads `psm.domain`, `psm.analytics`, `psm.risk` and every module of
+`psm.contracts` that the domain imports, directly or not, and prints `file:line: what is wrong and
+what to do instead`; exit 1 if there is anything. It reads source, runs nothing, and errs on the
+strict side.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOMAIN = ROOT / "workers" / "psm" / "domain"
+BESIDE = ("analytics", "risk")
 CONTRACTS = ROOT / "contracts" / "psm" / "contracts"
 
+PURE = ("psm.contracts", "psm.domain", *(f"psm.{name}" for name in BESIDE))
 ALLOWED_IMPORTS = (
     "__future__",
     "abc",
@@ -27,12 +30,13 @@ ALLOWED_IMPORTS = (
     "enum",
     "functools",
     "hashlib",
+    "heapq",
     "msgspec",
     "types",
     "typing",
     "zlib",
 )
-"""Everything else a module of the domain imports must be `psm.contracts` or `psm.domain`."""
+"""Everything else a module of the domain imports must be of `PURE`; the layers say who is above."""
 
 OF_CONTRACTS = (
     *ALLOWED_IMPORTS,
@@ -72,14 +76,15 @@ WHOLE = (
     *("number", "version", "place", "end", "found", "places_back", "clock", "before"),
     *("interval", "ordinal", "cycle", "time_ns", "held_from", "log_sequence", "PARKED_MAX"),
     *("WINDOW", "_SIZE", "SEQUENCE_AHEAD_MAX", "VOID_MAX", "PUBLISHED_DECIMALS"),
+    *("good", "bad", "middle", "opened", "closed"),  # lots, counted; nanoseconds
     *("count", "open_order_count", "_undefined", "_unrated"),  # integers
+    *("MINUTE", "MS", "fast_ms", "mid_ms", "slow_ms", "minute", "marked_at"),  # times, whole
     *("packed", "ids", "hashes", "chain", "ledger_hash", "_EPOCH", "NAMESPACE", "text"),  # bytes...
 )
 """Names that are known to hold integers, text, bytes or times, never decimals."""
 
 
 EXCEPTIONS = {
-    ("codec.py", "use of set"): "asks for a common member; nothing iterates",
     ("upcasters.py", "use of float"): "asserts that there is none",
 }
 """Findings that are none, by module and text, and why."""
@@ -88,9 +93,11 @@ EXCEPTIONS = {
 def main() -> int:
     """Print every finding; 1 if there is one."""
     found: list[str] = []
-    for path in sorted(DOMAIN.glob("*.py")):
+    domain, contracts = modules_of_the_domain(), contracts_of_the_domain()
+    beside = modules_beside_the_domain()
+    for path in (*domain, *beside):
         found += findings(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
-    for path in contracts_of_the_domain():
+    for path in contracts:
         source = path.read_text(encoding="utf-8")
         found += [
             text
@@ -101,13 +108,28 @@ def main() -> int:
         print(text)
     if found:
         print(f"{len(found)} findings; the domain must be pure", file=sys.stderr)
-    return 1 if found else 0
+        return 1
+    print(
+        f"pure: {len(domain)} modules of the domain, {len(beside)} of risk and analytics, "
+        f"{len(contracts)} of the contracts"
+    )
+    return 0
+
+
+def modules_of_the_domain() -> list[Path]:
+    """Return every module of the domain, those of its sub-packages too."""
+    return sorted(DOMAIN.rglob("*.py"))
+
+
+def modules_beside_the_domain() -> list[Path]:
+    """Return every module of the packages that are pure like the domain and stand on it."""
+    return sorted(path for name in BESIDE for path in (DOMAIN.parent / name).rglob("*.py"))
 
 
 def contracts_of_the_domain() -> list[Path]:
     """Return the modules of the contracts that the domain imports, directly or not."""
     found: dict[str, Path] = {}
-    todo = sorted(DOMAIN.glob("*.py"))
+    todo = modules_of_the_domain()
     while todo:
         for name in _imported(ast.parse(todo.pop().read_text(encoding="utf-8"))):
             path = CONTRACTS / f"{name}.py"
@@ -186,7 +208,7 @@ class _Rules:
 
     def _allowed(self, module: str) -> bool:
         allowed = OF_CONTRACTS if self._contracts else ALLOWED_IMPORTS
-        return module in allowed or module.startswith(("psm.contracts", "psm.domain"))
+        return module in allowed or module.startswith(PURE)
 
 
 def _values(node: ast.AST) -> Iterator[str]:

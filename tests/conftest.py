@@ -8,17 +8,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.support import servers
 
 from psm.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 
-# No deadline: a busy machine is not a wrong result. The same commit gets the same examples each
-# time; `make properties` draws others, and more of them.
+# No deadline, and slow examples are no failure: a busy machine is not a wrong result. The same
+# commit gets the same examples each time; `make properties` draws others, and more of them.
 settings.register_profile(
-    "quick", deadline=None, derandomize=True, print_blob=True, max_examples=200
+    "thorough",
+    deadline=None,
+    max_examples=2_000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2_000)
+settings.register_profile(
+    "quick", settings.get_profile("thorough"), derandomize=True, max_examples=200
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
@@ -34,6 +40,15 @@ def own_logs() -> Iterator[None]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither find nor be found by a `psm up` of this machine's user, nor read a `.env`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("PSM_ENV_FILE", os.devnull)
+        yield
 
 
 @pytest.fixture(scope="session")

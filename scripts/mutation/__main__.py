@@ -23,17 +23,24 @@ from scripts.mutation import mutators, runner
 from scripts.mutation.equivalent import stale
 from scripts.mutation.report import page
 from scripts.mutation.runner import Fate, Golden, Runner
+from scripts.purity import DOMAIN, ROOT, modules_of_the_domain
 
-ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "tests" / "replay" / "golden"
 PRINTS = FOLDER / "prints.json"
-DOMAIN = ROOT / "workers" / "psm" / "domain"
 
 
 def golden_logs(folder: Path) -> list[Path]:
     """Return the golden logs: JSON lines, gzipped or not, without the expected records."""
     found = [*folder.rglob("*.jsonl.gz"), *folder.glob("*.jsonl")]
     return sorted(path for path in found if ".expected." not in path.name)
+
+
+def sources_of_the_domain() -> dict[str, str]:
+    """Return the source of every module by its path in the domain, as `folding/stream.py`."""
+    return {
+        path.relative_to(DOMAIN).as_posix(): path.read_text("utf-8")
+        for path in modules_of_the_domain()
+    }
 
 
 def name_of(path: Path) -> str:
@@ -56,7 +63,7 @@ def main() -> int:
     parser.add_argument("--note", default="", help="what to say about the runs on the page")
     parser.add_argument("--of", type=Path, nargs="+", help="fates of before: run nothing")
     arguments = parser.parse_args()
-    sources = {path.name: path.read_text("utf-8") for path in sorted(DOMAIN.glob("*.py"))}
+    sources = sources_of_the_domain()
     everything = [
         mutant
         for module, source in sources.items()
@@ -159,7 +166,7 @@ def spool(path: Path, folder: Path) -> str:
     target = folder / f"{name_of(path)}.spool"
     code = (
         "import sys; from pathlib import Path;"
-        "from psm.workers.validation.source import spool_file;"
+        "from psm.workers.proof.validation.source import spool_file;"
         "spool_file(Path(sys.argv[1]), open(sys.argv[2], 'wb'), partitions=16)"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(target)], check=True)  # noqa: S603

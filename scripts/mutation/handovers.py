@@ -19,22 +19,23 @@ import msgspec
 
 from psm.contracts import registry
 from psm.contracts.errors import PSMError
-from psm.contracts.events import InterestAccrued, Payload, TradeBusted
+from psm.contracts.events import InterestAccrued
+from psm.contracts.fields import Payload
 from psm.contracts.payload_codec import PayloadCodec
-from psm.domain import table_fold
-from psm.domain.books import Books, Publishing, restore_tables
-from psm.domain.figures import state_document
+from psm.contracts.reversals import TradeBusted
+from psm.domain.books import Books
+from psm.domain.delivery.rules import is_rejected
 from psm.domain.fold import fold
-from psm.domain.messages import LogMessage
-from psm.domain.outcomes import Folded, NeedHistory
-from psm.domain.sequence import is_rejected
+from psm.domain.folding import table_events as table_fold
+from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory, StateHashes
+from psm.domain.publication.figures import state_document
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
-from psm.workers.validation.run import Spool
+from psm.workers.proof.validation.run import Spool
 
 CHECKPOINT_EVERY = 25
 CRASH_AFTER = 13
 """Messages between a checkpoint and the crash that makes the next worker start from it."""
-_PUBLISHING: tuple[Publishing, ...] = ("updates", "hashes", "nothing", "updates")
+_EMITS: tuple[Emit, ...] = ("updates", "hashes", "nothing", "updates")
 _FUTURE: dict[tuple[str, int], type[Payload]] = {
     ("MoonPhaseChanged", 1): InterestAccrued,
     ("TradeBusted", 2): TradeBusted,
@@ -71,11 +72,12 @@ class Relay:
         self._checkpoint = dump_checkpoint(self._books, 0, None)
         self._saved: dict[str, bytes] = {}
         self._tail: list[LogMessage] = []
+        self._emit: Emit = "updates"
 
     def run(self) -> Iterator[Second]:
         """Fold the log; save, crash and recover on the way; look at everything at the end."""
         for number, (message,) in enumerate(self._spool.batches(1)):
-            self._books.publishing = _PUBLISHING[number // 3 % len(_PUBLISHING)]
+            self._emit = _EMITS[number // 3 % len(_EMITS)]
             yield from self._take(message, "folded")
             self._tail.append(message)
             phase = number % CHECKPOINT_EVERY
@@ -105,10 +107,11 @@ class Relay:
         """Start from what was saved and fold the tail again, also what snapshots include."""
         checkpoint = load_checkpoint(self._checkpoint)
         self._books = Books(partitions=2, partition=1)
-        restore_tables(self._books, checkpoint.tables)
-        self._books.position = checkpoint.log_sequence
+        self._books.market.restore(checkpoint.tables)
+        self._books.advance(checkpoint.log_sequence)
         for saved in self._saved.values():
             self._books.restore(load_account(saved)[0])
+        self._emit = "updates"
         for message in self._tail:
             yield from self._take(message, "recovered")
         yield from self._documents()
@@ -116,19 +119,19 @@ class Relay:
     def _take(self, message: LogMessage, what: str) -> Iterator[Second]:
         books, history = self._books, dict[int, LogMessage]()
         token = message.subject.rpartition(".")[2]
-        rejected = message.subject.startswith("trades.") and is_rejected(message, token, 0)
-        result = fold(books, message)
+        rejected = message.stream_id is not None and is_rejected(message, token, 0)
+        result = fold(books, message, emit=self._emit)
         while isinstance(result, NeedHistory):
             wanted = {m.log_sequence: m for m in self._spool.history(result)}
             yield Second(what="altered", found=self._refused(message, {**history, **wanted}))
             history.update(wanted)
-            result = fold(books, message, history)
+            result = fold(books, message, history, emit=self._emit)
         yield Second(
             what=what,
             found=(
                 *(result.outcome.value, result.reason, result.stream_id, result.sequence_number),
                 [(u.subject, u.event_id, _digest(u.data)) for u in result.updates],
-                [msgspec.json.encode(hashes) for hashes in result.hashes],
+                [msgspec.json.encode(_hashes(hashes)) for hashes in result.hashes],
                 sorted(books.dirty.items()),
                 sorted(books.applied.items()),
                 rejected,
@@ -140,16 +143,16 @@ class Relay:
         account = self._books.accounts.get(message.subject.rpartition(".")[2])
         if account is None:
             return ""
-        waiting = [parked.log_sequence for parked in account.parked.values()]
-        if account.blocked is not None:
-            waiting.append(account.blocked.log_sequence)
+        waiting = [parked.log_sequence for parked in account.delivery.parked.values()]
+        if account.delivery.blocked is not None:
+            waiting.append(account.delivery.blocked.log_sequence)
         missing = next((place for place in waiting if place in history), None)
         if missing is None or missing == message.log_sequence:
             return ""
         kept = {place: m for place, m in history.items() if place != missing}
         copy = Books(partitions=2, partition=1)
         checkpoint = dump_checkpoint(self._books, self._books.position, None)
-        restore_tables(copy, load_checkpoint(checkpoint).tables)
+        copy.market.restore(load_checkpoint(checkpoint).tables)
         digest = hashlib.sha256(message.data).digest()
         saved = dump_account(account, self._books.position, digest)
         copy.restore(load_account(saved)[0])
@@ -157,7 +160,8 @@ class Relay:
             found: Folded | NeedHistory = fold(copy, message, kept)
         except PSMError as error:
             left = copy.accounts[account.stream_id]  # as it was: nothing may have changed
-            return f"{type(error).__name__} {left.ledger_hash().hex()} {left.chain_hash.hex()}"
+            hashes = f"{left.ledger_hash().hex()} {left.delivery.chain_hash.hex()}"
+            return f"{type(error).__name__} {hashes}"
         return type(found).__name__
 
     def _documents(self) -> Iterator[Second]:
@@ -183,6 +187,11 @@ def _loaded(data: bytes) -> str:
     except PSMError as error:
         return str(error)
     return "loaded"
+
+
+def _hashes(hashes: StateHashes) -> dict[str, Any]:
+    names = ("stream_id", "sequence_number", "ledger_hash", "state_hash")
+    return {name: getattr(hashes, name) for name in names}
 
 
 def _digest(data: bytes) -> str:

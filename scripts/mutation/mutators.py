@@ -44,7 +44,7 @@ class Mutant(msgspec.Struct, frozen=True, order=True):
     """One change.
 
     Attributes:
-        module: file name in the domain.
+        module: its path in the domain.
         line: where it is.
         place: the node's ordinal in `ast.walk` of the module.
         variant: ordinal of the mutation among those of the node.

@@ -73,12 +73,13 @@ def replayed(golden_spool: str) -> Iterator[Any]:
     """Yield what a spooled log gives, read twice; the domain is imported now, not before."""
     from scripts.mutation.handovers import handed_over
 
-    from psm.workers.validation.run import Replay, Run
+    from psm.domain.market.slots import ValuationSlots
+    from psm.workers.proof.validation.run import Replay, ValidationRun
 
-    run = Run(
+    run = ValidationRun(
         spool=golden_spool,
         partitions=1,
-        valuation_interval_ns=1_000_000_000,
+        slots=ValuationSlots(),
         snapshot_every=SNAPSHOT_EVERY,
     )
     yield from Replay(run).prints()
@@ -99,7 +100,7 @@ class Runner:
     def run(self, mutant: Mutant) -> Fate:
         """Return what becomes of a mutant."""
         source = mutated(self._sources[mutant.module], mutant)
-        name = f"psm.domain.{mutant.module.removesuffix('.py')}"
+        name = f"psm.domain.{mutant.module.removesuffix('.py').replace('/', '.')}"
         answer = _in_child(lambda: _noticed(name, source, self._logs))
         if answer is None:
             return Fate(mutant=mutant, how="time")
@@ -150,7 +151,8 @@ def _reached(log: Golden) -> list[str]:
         if folder not in file:
             return None
         if event in ("line", "call"):
-            places[f"{file.rpartition(os.sep)[2]}:{frame.f_lineno}"] = None
+            module = file.rpartition(folder)[2].replace(os.sep, "/")
+            places[f"{module}:{frame.f_lineno}"] = None
         return trace
 
     sys.settrace(trace)

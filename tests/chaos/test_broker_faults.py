@@ -9,17 +9,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from tests.support.chaos_load import Load
 from tests.support.chaos_report import LONG, Row
-from tests.support.chaos_stage import Process, Stage, staged
+from tests.support.chaos_stage import Process, Stage, check_acknowledged, staged
 from tests.support.nats_cluster import NatsCluster
+from tests.support.workbench import until_answer
 
+from psm.adapters.jetstream import read_range
 from psm.adapters.jetstream.api import call
+from psm.adapters.jetstream.streams_apply import replicas_not_current
+from psm.contracts.errors import TransientError
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 TURNS = 5 if LONG else 1
 STREAMS = ("TRADES", "PSM")
+KILLS = 10 if LONG else 1
+CURRENT_S = 20.0
 
 
 class Scene:
@@ -69,6 +76,60 @@ async def test_leaders_killed(
             row.measure(f"resumed after {stream} leader kill", pause_s)
             await cluster.heal(scene.stage.nc)
         await scene.stage.judge(scene.load)
+
+
+async def test_killed_replicas_become_current(
+    cluster: NatsCluster, tmp_path: Path, row: Row
+) -> None:
+    """Each of three servers is killed under load, again and again: each comes back by itself.
+
+    With a compressed log ten of fifteen did not.
+    """
+    async with staged(cluster.url, tmp_path, replicas=3) as stage:
+        load = Load(stage.nc, row.seeded(36), accounts=16, pause_s=0.002)
+        try:
+            await load.more()
+            for node in cluster.nodes * KILLS:
+                await node.kill()
+                row.fire("server killed")
+                await load.more(100)
+                since = time.monotonic()
+                await cluster.heal(stage.nc)
+                current_s = time.monotonic() - since
+                row.measure("current again", current_s)
+                assert current_s < CURRENT_S
+                await load.more(100)
+            assert await replicas_not_current(stage.nc) == []
+            await load.stop()
+            stored = [m async for b in read_range(stage.nc, "TRADES", [">"], 1, 10**9) for m in b]
+            check_acknowledged(load, stored)
+        finally:
+            await load.cancel()
+
+
+async def _behind(nc: Client) -> list[str]:
+    """Return who is behind; nobody known while the server that died was the one we talked to."""
+    try:
+        return await replicas_not_current(nc, ["TRADES"], patience_s=0)
+    except TransientError:
+        return []
+
+
+async def test_replica_that_is_away_is_named(
+    cluster: NatsCluster, tmp_path: Path, row: Row
+) -> None:
+    """`psm streams check` says which server, and what to do."""
+    async with staged(cluster.url, tmp_path, replicas=3) as stage:
+        leader = await cluster.leader(stage.nc, "TRADES")
+        node = next(one for one in cluster.nodes if one is not leader)
+        await node.kill()
+        row.fire("server killed")
+        behind = await until_answer(lambda: _behind(stage.nc), bool, "it is missed")
+        assert len(behind) == 1
+        assert f"the replica on {node.server_name} is" in behind[0]
+        assert f"peer-remove TRADES {node.server_name}" in behind[0]
+        await cluster.heal(stage.nc)
+        assert await replicas_not_current(stage.nc, ["TRADES"]) == []
 
 
 @pytest.mark.chaos_long

@@ -21,7 +21,7 @@ from tests.support.tcp_proxy import Direction, TcpProxy, proxied, through
 from tests.support.views import rows_written
 
 from psm.adapters.embedded import EmbeddedPostgres
-from psm.projections.migrate import migrate
+from psm.projections.schema.migrate import migrate
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

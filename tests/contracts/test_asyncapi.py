@@ -71,6 +71,7 @@ def test_every_event_type_and_subject_is_there() -> None:
     addresses = {channel["address"] for channel in document["channels"].values()}
     assert {
         "trades.{stream_id}",
+        "repair.{partition}.{stream_id}",
         "marks.{symbol}",
         "instruments.{symbol}",
         "control.rules",

@@ -18,7 +18,7 @@ import pytest
 from tests.support.domain import Log
 from tests.support.events import deposit, event, instrument, opened, trade
 
-from psm.domain.positions import entry_price
+from psm.domain.ledger.positions import entry_price
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors.json").read_text())
 EXACT = Fraction(1, 10**25)
@@ -36,7 +36,7 @@ def folded(fills: list[list[str]], **defined: Any) -> list[State]:
     states = []
     for number, (side, quantity, price) in enumerate(fills, 2):
         assert log.when(trade(number, side, quantity, price, "X")).outcome == "applied"
-        position = log.account().positions["X"]
+        position = log.account().ledger.positions["X"]
         entry = entry_price(position) or 0
         states.append((Fraction(position.size), Fraction(entry), Fraction(position.realized_pnl)))
     return states

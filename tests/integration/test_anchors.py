@@ -25,9 +25,9 @@ from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.adapters.jetstream.streams_apply import apply
-from psm.workers import keys
-from psm.workers.anchors.anchor import public_subject
+from psm.contracts.subjects import published
 from psm.workers.cli import main
+from psm.workers.ops import keys
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -67,7 +67,7 @@ class Custody:
         stored: list[StoredMessage] = []
         async for batch in read_range(self.bench.nc, "TRADES", [">"], 1, last):
             stored += batch
-        return [(public_subject(message.subject), message.data) for message in stored]
+        return [(published(message.subject), message.data) for message in stored]
 
     async def forge(self, messages: list[Message]) -> None:
         """Put another log in the place of this one."""

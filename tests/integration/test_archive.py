@@ -13,18 +13,19 @@ import pytest
 from tests.support import archiving as arch
 from tests.support.archiving import archiving, event, fetch, publish, value
 from tests.support.events import deposit as deposited
-from tests.support.events import dismissed, unknown, voided
+from tests.support.events import dismissed, trade, unknown, voided
+from tests.support.events import event as fact
 from tests.support.log import deposit, empty_log
 from tests.support.running import psm, started
 from tests.support.workbench import open_bench, until
 
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import FencedError
-from psm.projections.archive import Batch, write
+from psm.projections.archive.writer import Batch, write
 from psm.workers.archive.archiver import readiness
 from psm.workers.archive.lag import RETENTION_ALERT
 from psm.workers.cli import main
-from psm.workers.settings import Settings
+from psm.workers.process.settings import Settings
 
 TABLES = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 AGE_S = 16
@@ -87,7 +88,7 @@ async def test_every_stream_is_archived_as_it_was_stored(nats_url: str, postgres
             "SELECT kind, js_sequence FROM archive_incidents"
             " JOIN events USING (archive_sequence) ORDER BY js_sequence",
         )
-        stored_with_less = [4, 5, 6]  # positions in JUNK of what PostgreSQL itself refuses
+        stored_with_less = [4, 5, 6, 8, 10]  # positions in JUNK of what no column can hold
         assert [tuple(r) for r in kinds] == [("body_not_storable", 1 + n) for n in stored_with_less]
         kept = "SELECT event_id FROM events WHERE js_stream = 'SIGNALS' AND js_sequence = 7"
         assert await value(postgres_dsn, kept) == "11111111-2222-4333-8444-555555555555"
@@ -198,6 +199,27 @@ async def test_roles_allow_adding_and_reading_only(nats_url: str, postgres_dsn: 
         await owner.close()
 
 
+async def test_keys_of_every_kind_are_archived(nats_url: str, postgres_dsn: str) -> None:
+    """Fills, transfers and references, each with its place in the table of events."""
+    facts = [
+        deposited(1, reference="tx-1", currency="USDT"),
+        trade(2, "buy", "1", "100", fill_id="f1", order_id="o1"),
+        fact("TransferredIn", {"transfer_id": "t1", "amount": "1"}, 3),
+    ]
+    async with empty_log(nats_url) as nc, archiving(nc, postgres_dsn):
+        for sent in facts:
+            await nc.request(sent.subject, sent.data, timeout=5)
+        assert await arch.assert_archive_equals_streams(nc, postgres_dsn) == len(facts)
+    rows = await fetch(
+        postgres_dsn, "SELECT key_kind, key, key_symbol FROM events ORDER BY js_sequence"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("reference", "CashDeposited tx-1", "USDT"),
+        ("fill", "f1 buy o1", "BTC-PERP"),
+        ("transfer", "t1", ""),
+    ]
+
+
 async def test_a_key_applied_twice_is_an_incident(
     nats_url: str, postgres_dsn: str, tmp_path: Path
 ) -> None:
@@ -221,7 +243,7 @@ async def test_a_key_applied_twice_is_an_incident(
     rows = await fetch(postgres_dsn, "SELECT * FROM archive_incidents ORDER BY kind")
     assert [row["kind"] for row in rows] == ["duplicate_fill", "event_id_reused"]
     assert (rows[0]["js_stream"], rows[0]["first_sequence"]) == ("TRADES", 262)
-    assert "fill_id f0 in BTC-PERP of TRADES message 262 was first that of" in rows[0]["detail"]
+    assert "fill_id f0 buy in BTC-PERP of TRADES message 262 was first that of" in rows[0]["detail"]
     assert (rows[1]["js_stream"], rows[1]["first_sequence"]) == ("SIGNALS", 3)
     outcomes = await fetch(
         postgres_dsn,

@@ -22,8 +22,8 @@ from tests.support.running import psm, run, started
 
 from psm.adapters import postgres
 from psm.workers.archive import documents
-from psm.workers.audit.causes import dangling_notes
 from psm.workers.cli import main
+from psm.workers.proof.audit.causes import dangling_notes
 
 ROOT = Path(__file__).parents[2]
 CAUSE, EFFECT, LAST = (f"0199aaaa-0000-7000-8000-00000000000{n}" for n in (1, 2, 3))
@@ -119,7 +119,7 @@ async def test_commands_say_what_is_wrong(
     for arguments, code, complaint in (
         (("explain", CAUSE), 1, f"event {CAUSE} is not in the archive"),
         (("trace", "nobody"), 1, "no event with correlation_id nobody"),
-        (("stats", "--since", "yesterday"), 2, "--since yesterday: expected a number and"),
+        (("stats", "--since", "yesterday"), 2, "yesterday: expected a time"),
         (("events", "--limit", "0"), 2, "--limit 0: choose 1 to 1000"),
     ):
         assert await asyncio.to_thread(main, arguments) == code
@@ -264,6 +264,31 @@ async def test_pages_follow_each_other_without_a_gap(api: Api, postgres_dsn: str
         assert answer["next_sequence"] is None
 
 
+async def test_answers_are_bounded_in_bytes(api: Api, postgres_dsn: str) -> None:
+    """A page ends when it is long enough; envelopes that would be too long together say so."""
+    count, text = 900, "\1" * 512  # six bytes each in JSON
+    names = ("schema_version", "source_service", "user_id", "stream_id", "causation_id")
+    async with archiving(api.nc, postgres_dsn):
+        for _ in range(count):
+            said = dict.fromkeys(names, text)
+            body = event(text, correlation_id="c", payload={"text": text}, **said)
+            await publish(api.nc, "signals.strategy.s.X", body)
+        await arch.archived(postgres_dsn, count)
+    seen, path, pages = [], "/events?limit=1000", 0
+    while path:
+        response = await api.client.get(path)
+        assert len(response.content) < 2 * 1024 * 1024
+        page = msgspec.json.decode(response.content, type=documents.EventPage)
+        seen += [found.archive_sequence for found in page.events]
+        path = response.links["next"]["url"] if page.next_sequence else ""
+        pages += 1
+    assert seen == list(range(1, count + 1))
+    assert pages > 10
+    found = await api.problem("/correlations/c", 422)
+    assert found["type"] == "urn:psm:problem:document-too-large"
+    assert "GET /events" in found["detail"]
+
+
 async def test_one_event_its_causes_and_its_bytes(api: Api, postgres_dsn: str) -> None:
     """Documents are those that the service describes; the bytes are the producer's."""
     raw = json.dumps(event("b", event_id=EFFECT, causation_id=CAUSE, correlation_id="c/1")).encode()
@@ -276,6 +301,9 @@ async def test_one_event_its_causes_and_its_bytes(api: Api, postgres_dsn: str) -
     async def get(path: str, struct: type[Any]) -> Any:
         response = await api.client.get(path)
         assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+        assert list(response.json()) == list(struct.__struct_fields__), (
+            "in the order of the contract"
+        )
         return msgspec.json.decode(response.content, type=struct)
 
     whole = await get(f"/events/{EFFECT.upper()}", documents.WholeEvent)
@@ -287,6 +315,11 @@ async def test_one_event_its_causes_and_its_bytes(api: Api, postgres_dsn: str) -
         None,
         None,
     )
+    piece = await api.client.get(f"/events/{EFFECT}/bytes?offset=7")
+    assert (piece.content, piece.headers["psm-total-bytes"]) == (raw[7:], str(len(raw)))
+    assert piece.headers["content-type"] == "application/octet-stream"
+    assert (await api.client.get(f"/events/{EFFECT}/bytes?offset=0")).content == raw
+    assert (await api.client.get(f"/events/{EFFECT}/bytes?offset={2**62}")).content == b""
     causation = await get(f"/events/{EFFECT}/causation", documents.Causation)
     assert [(s.depth, s.event.event_id) for s in causation.chain] == [(1, CAUSE), (0, EFFECT)]
     explained = await get(f"/events/{EFFECT}/explain", documents.Explanation)
@@ -311,6 +344,9 @@ async def test_errors_are_problem_details(api: Api) -> None:
         ("/events?stream=acc_001", 400, "malformed-parameter"),
         ("/events?stream_id=%00", 400, "malformed-parameter"),
         ("/events/%00", 400, "malformed-parameter"),
+        ("/events/99/bytes", 404, "unknown-event"),
+        ("/events/99/bytes?offset=-1", 400, "malformed-parameter"),
+        ("/events/99/bytes?from=1", 400, "malformed-parameter"),
     ):
         body = await api.problem(path, status)
         assert body["type"] == f"urn:psm:problem:{kind}", path

@@ -14,11 +14,11 @@ from tests.support.workbench import Bench, end, open_bench
 
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import last_for, stream_info
+from psm.contracts.subjects import PSM
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.audit.findings import Finding, Report
-from psm.workers.audit.run import Audit, Range
-from psm.workers.log_store import PSM
-from psm.workers.projector import Projector
+from psm.workers.projector.follower import Projector
+from psm.workers.proof.audit.findings import AuditReport, Finding
+from psm.workers.proof.audit.run import Audit, AuditRange
 
 STREAM = "acc_001"
 EVENTS = 300  # more than the 256 places that an account remembers
@@ -32,13 +32,15 @@ class Scene:
         self.connection = connection
         self._dsn = dsn
 
-    async def audit(self, first: int = 1, last: int | None = None, *, views: bool = True) -> Report:
+    async def audit(
+        self, first: int = 1, last: int | None = None, *, views: bool = True
+    ) -> AuditReport:
         pool = await postgres.open_pool(self._dsn, name="test", size_max=2)
         work = Audit(
             self.bench.nc,
             partitions=1,
-            valuation_interval_ns=self.bench.settings.valuation_interval_ms * 1_000_000,
-            asked=Range(first=first, last=last),
+            slots=self.bench.settings.valuation_slots,
+            asked=AuditRange(first=first, last=last),
             chosen=(0,),
         )
         try:
@@ -162,3 +164,23 @@ async def test_forged_update(scene: Scene) -> None:
     assert report.counts == {"commit_broken": 1, "update_unexplained": 1}
     (forged_at,) = {f.sequence for f in report.findings if f.code == "commit_broken"}
     assert forged_at == (await stream_info(scene.bench.nc, PSM)).last_sequence
+
+
+async def test_nothing_committed_is_a_finding(nats_url: str) -> None:
+    """A log that nobody folds agrees with nothing; an empty one has nothing to agree with."""
+    async with open_bench(nats_url) as bench:
+
+        async def audit() -> AuditReport:
+            return await Audit(
+                bench.nc,
+                partitions=1,
+                slots=bench.settings.valuation_slots,
+                asked=AuditRange(),
+                chosen=(0,),
+            ).everything(None)
+
+        assert (await audit()).counts == {}
+        await bench.publish([deposit(1, "1000"), deposit(2, "1")])
+        report = await audit()
+        assert report.counts == {"not_committed": 1}
+        assert report.findings[0].found == "nothing: not committed yet"

@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 from opentelemetry.sdk.trace import TracerProvider
 from tests.support.log import LogSize, empty_log
+from tests.support.owner import owning
 from tests.support.running import run
 from tests.support.workbench import WAIT_S
 
@@ -76,7 +77,7 @@ async def test_events_are_recorded_once_with_their_trace(nc: Client) -> None:
 
 async def test_trade_goes_to_the_log_with_a_number(nc: Client) -> None:
     """An event of the log is numbered by the publisher, and carries its trace as well."""
-    factory = EventFactory("venue", "1.0.0", publisher=Publisher(nc))
+    factory = EventFactory("venue", "1.0.0", publisher=Publisher(nc, assume_new=True))
     trade = factory.create_event(
         "TradeExecuted", "acc", {"symbol": "A", "side": "buy", "quantity": "1", "price": "2"}
     )
@@ -145,9 +146,10 @@ async def test_replay_mode_stops_every_writer(nc: Client) -> None:
 
 async def test_chain_of_six_processes(nc: Client, nats_url: str) -> None:
     """The example: seven events of six services, each caused by the one before."""
-    done = await asyncio.to_thread(
-        run, [sys.executable, str(ROOT / "examples/strategy_chain.py"), "--url", nats_url]
-    )
+    async with owning(nc):
+        done = await asyncio.to_thread(
+            run, [sys.executable, str(ROOT / "examples/strategy_chain.py"), "--url", nats_url]
+        )
     events = {event["event_type"]: event for event in await everything(nc)}
     order = [
         "market_data",

@@ -7,10 +7,12 @@ import json
 import asyncpg
 import pytest
 from tests.support.psm_stream import Account, OneWorker, mark, read
-from tests.support.running import psm_here
+from tests.support.running import PSM, psm_here
+from tests.support.screen import on_terminal
+from tests.support.slots import even_slots
 
-from psm.projections import migrate
 from psm.projections.current_state import CURRENT_STATE
+from psm.projections.schema import migrate
 
 
 @pytest.fixture
@@ -18,13 +20,15 @@ async def worker(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> OneWorke
     """An account with cash, a position and a mark in the views of the settings' database."""
     monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
     await migrate.migrate(postgres_dsn)
-    worker, account = OneWorker(), Account("acc_001")
+    # The second mark moves the clock, and with it to a slot of every account.
+    worker, account = OneWorker(slots=even_slots(1)), Account("acc_001")
     updates = []
     for message in (
+        mark("BTC-PERP", "42000", 1),
         account.deposit("1000"),
         account.trade("buy", "0.5", "42000"),
         account.order("o-1", "2"),
-        mark("BTC-PERP", "42500", 1),
+        mark("BTC-PERP", "42500", 2),
     ):
         updates += worker.fold(*message)
     for message in (Account("acc_empty").deposit("5"),):
@@ -103,3 +107,16 @@ async def test_missing_database_is_said_without_the_password(
     told = capsys.readouterr().err
     assert "PostgreSQL" in told
     assert "hunter2" not in told
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_terminal_of_80x24_shows_what_matters() -> None:
+    """Key and side of a position, and what is flagged with what it means; no line too long."""
+    for command, wanted in (("positions", "position  side"), ("state", "status")):
+        with on_terminal([*PSM, command, "acc_001"], size=(24, 80)) as screen:
+            assert screen.await_end() == 0
+        assert wanted in screen.text
+        assert "BTC-PERP  long" in screen.text
+        assert all(len(line) <= 80 for line in screen.text.splitlines())
+    assert "instrument_undefined" in screen.text
+    assert "a position or open order is in a symbol that nobody defined" in screen.text

@@ -11,12 +11,12 @@ from nats.aio.client import Client
 from tests.support.psm_stream import commit
 
 from psm.adapters.jetstream import StoredMessage, connect, read_range
-from psm.adapters.jetstream.streams import PSM
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import LogDamagedError
+from psm.contracts.subjects import PSM
 from psm.domain.messages import Update
-from psm.workers.committed import Assembler, CommittedReader
-from psm.workers.settings import Settings
+from psm.workers.log.committed import BatchAssembler, CommittedReader
+from psm.workers.process.settings import Settings
 
 READ = 7
 WAIT_S = 60.0
@@ -54,7 +54,7 @@ async def collect(reader: CommittedReader, count: int) -> list[StoredMessage]:
     return found
 
 
-async def feed(assembler: Assembler, reader: CommittedReader) -> None:
+async def feed(assembler: BatchAssembler, reader: CommittedReader) -> None:
     """Read on until something is wrong."""
     async with asyncio.timeout(WAIT_S):
         while True:
@@ -103,7 +103,7 @@ async def test_reader_that_waited_gets_what_is_committed(nc: Client) -> None:
 @pytest.mark.parametrize("next_updates", [1, 4])
 async def test_fewer_updates_than_announced_are_noticed(nc: Client, next_updates: int) -> None:
     """Updates of the next commit never take the place of those that are missing."""
-    reader, assembler = CommittedReader(nc, 0, 1), Assembler(0)
+    reader, assembler = CommittedReader(nc, 0, 1), BatchAssembler(0)
     await commit(nc, 0, [update(1)], log_sequence=1, announced=3)
     assert assembler.feed(await collect(reader, 2)) is None
     await commit(nc, 0, [update(2)] * next_updates, log_sequence=2)
@@ -115,7 +115,7 @@ async def test_fewer_updates_than_announced_are_noticed(nc: Client, next_updates
 async def test_update_that_no_cursor_announced_is_noticed(nc: Client) -> None:
     """It is handed out before the next cursor, though its own never comes."""
     await commit(nc, 0, [update(1)], log_sequence=1, announced=0)
-    reader, assembler = CommittedReader(nc, 0, 1), Assembler(0)
+    reader, assembler = CommittedReader(nc, 0, 1), BatchAssembler(0)
     assert assembler.feed(await collect(reader, 1)) is not None
     await commit(nc, 0, [update(2)], log_sequence=2)
     with pytest.raises(LogDamagedError, match="no commit cursor announced it"):

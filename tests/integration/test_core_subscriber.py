@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import operator
+import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,6 +51,7 @@ async def test_a_late_start_knows_every_position(running: Running, nc: Client) -
     for account in ACCOUNTS:
         for symbol in SYMBOLS:
             await fill(nc, account, symbol, "buy")
+        await published(running, account)
     positions = Positions(nc)
     await positions.start()
     await assert_same(running, positions)
@@ -100,7 +104,7 @@ def test_the_producer_runs_as_a_command(running: Running) -> None:
     command = [sys.executable, producer.__file__, "acc_cmd", "buy", "BTC-PERP", "0.5", "42000"]
     for number in (1, 2):
         done = run([*command, "--commission", "2.10", "--url", running.nats_url])
-        assert done.stdout == f"acc_cmd: event {number} is in the log\n"
+        assert done.stdout == f"acc_cmd: event {number} took its place\n"
     _, state = running.get("/psm/state/acc_cmd?min_sequence=2")
     assert state["positions"]["BTC-PERP"]["size"] == "1"
 
@@ -114,6 +118,47 @@ async def test_two_producers_share_an_account(running: Running, nc: Client) -> N
     await second.close()
     _, state = running.get("/psm/state/acc_two?min_sequence=20")
     assert (state["sequence_number"], state["status"]) == (20, "open")
+
+
+async def test_the_producer_numbers_by_the_head(running: Running, nc: Client) -> None:
+    """Repeats, conflicts, junk and operator events lie behind the last event: none is numbered by.
+
+    The example of before numbered by the last message: a trade was lost, and it said success.
+    """
+    await fill(nc, "acc_head", "BTC-PERP", "buy", 2)
+    js = nc.jetstream()
+    stored = await js.get_msg("TRADES", subject="trades.*.acc_head")
+    event = json.loads(stored.data or b"")
+    repair = {**event, "event_id": str(uuid.uuid4()), "event_type": "StreamRetried"}
+    del repair["sequence_number"]
+    for behind in (
+        json.dumps(event, indent=4).encode(),
+        json.dumps({**event, "event_id": str(uuid.uuid4()), "sequence_number": 1}).encode(),
+        b"junk",
+        json.dumps({**repair, "payload": {"actor": "op", "reason": "test"}}).encode(),
+    ):
+        await js.publish("trades.acc_head", behind)
+        await fill(nc, "acc_head", "BTC-PERP", "buy")
+    _, state = running.get("/psm/state/acc_head?min_sequence=6")
+    assert state["positions"]["BTC-PERP"]["size"] == "0.6"
+
+
+async def test_the_producer_never_reports_a_loss_as_success(running: Running, nc: Client) -> None:
+    """An event that changes nothing, or waits, is an error and an exit code."""
+    await fill(nc, "acc_lost", "BTC-PERP", "buy")
+    with pytest.raises(producer.NotAppendedError, match="refused"):
+        await fill(nc, "acc_lost", "BTC-PERP", "sideways")
+    head, _ = await producer.settled_head(nc, "acc_lost")
+    stored = await nc.jetstream().get_msg("TRADES", subject="trades.*.acc_lost")
+    late = {**json.loads(stored.data or b""), "event_id": str(uuid.uuid4())}
+    late["sequence_number"] = head["last"] + 5
+    await nc.jetstream().publish("trades.acc_lost", json.dumps(late).encode())
+    command = [sys.executable, producer.__file__, "acc_lost", "buy", "BTC-PERP", "1", "42000"]
+    done = subprocess.run(
+        [*command, "--url", running.nats_url], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "number 3 of acc_lost is missing" in done.stderr
 
 
 def test_examples_are_short_and_import_nothing_of_ours() -> None:
@@ -157,9 +202,9 @@ async def drained(positions: Positions) -> None:
 async def published(running: Running, account: str) -> None:
     """Wait until PSM has published the account's last event: the view follows the stream."""
     nc = await nats.connect(running.nats_url)
-    _, number = await producer.last(nc, account)
+    head, _ = await producer.settled_head(nc, account)
     await nc.close()
-    path = f"/psm/state/{account}?min_sequence={number}"
+    path = f"/psm/state/{account}?min_sequence={head['last']}"
     status, _ = await asyncio.to_thread(running.get, path)
     assert status == 200
 

@@ -10,8 +10,11 @@ from tests.support.events import ACCOUNT, Sent, deposit, event, instrument, mark
 from tests.support.twins import FaultyLog
 from tests.support.workbench import Bench, open_bench, until
 
-from psm.domain.publish import state_document
-from psm.workers.past.account_replay import Selection, replay_account
+from psm.domain.messages import LogMessage
+from psm.domain.publication.figures import state_document
+from psm.workers.log import reader
+from psm.workers.partition import jetstream
+from psm.workers.replay.account import Selection, replay_account
 
 
 @pytest.fixture
@@ -114,7 +117,31 @@ async def test_replay_of_one_account_reads_it_back_too(bench: Bench) -> None:
         bench.nc,
         ACCOUNT,
         partitions=settings.partitions,
-        valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
+        slots=settings.valuation_slots,
         selection=Selection(),
     )
     assert [step.state async for step in steps] == published
+
+
+@pytest.mark.parametrize("hidden", [{0}, {1, 2}, {3, 4}], ids=["first", "middle", "last"])
+async def test_marks_that_a_replica_hides_count_in_a_corrected_past(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, hidden: set[int]
+) -> None:
+    """A consumer reads them back; where their numbers have a gap, and at the end, the leader."""
+    prices = [f"10{place}" for place in range(5)]
+    prices[min(hidden)] = "500"  # how far it went in favour of the position
+    await bench.publish(instrument(), deposit(1, "1000"), trade(2, "buy", "1", "100", fill_id="f"))
+    first = await bench.publish(trade(3, "buy", "1", "100", fill_id="g")) + 1
+    await bench.publish(mark(n, price) for n, price in enumerate(prices, 1))
+
+    async def read_log(*asked: Any) -> AsyncIterator[list[LogMessage]]:
+        async for batch in reader.read_log(*asked):
+            yield [message for message in batch if message.log_sequence - first not in hidden]
+
+    monkeypatch.setattr(jetstream, "read_log", read_log)
+    last = await bench.publish(busted(4, "g"))
+    await bench.run_until(bench.partition(), last)
+    verdict = await bench.judge()
+    assert verdict.outcomes == {"applied": 10}
+    (position,) = (p for p in verdict.payloads("PositionUpdated") if p["log_sequence"] == last)
+    assert position["cycle_mfe"] == "400"

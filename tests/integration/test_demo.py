@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -11,10 +12,10 @@ import uuid
 from pathlib import Path
 
 import nats
-from tests.support.running import PSM, READY_S, Running, left_over, psm_up, started
+from tests.support.running import PSM, READY_S, Running, left_over, psm, psm_up, started
 from tests.support.screen import on_terminal
 
-from psm.workers.cli.demo import FEED
+from psm.workers.cli.run.demo import FEED
 
 ROW = re.compile(r"^ ?(acc_\d{3}) .*% +(\d+) ", re.MULTILINE)
 
@@ -42,6 +43,23 @@ def test_interrupt_on_a_terminal_ends_everything(tmp_path: Path) -> None:
     assert "Everything is stopped." in screen.text
     assert list(tmp_path.iterdir()) == []
     assert left_over(mark) == []
+
+
+def test_a_terminal_of_80x24_has_room_for_it(tmp_path: Path) -> None:
+    """Header, accounts and the first positions stand on the screen; commands find the demo."""
+    environment = {"XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"}
+    with on_terminal([*PSM, "demo"], environment, size=(24, 80)) as screen:
+        screen.await_text("more positions")
+        state = psm("state", "acc_001", "-o", "json", environment=environment)
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.await_end() == 0
+    assert "instrument_undefined" not in json.loads(state.stdout)["flags"]
+    pictures = screen.text.split(" state updates, ")
+    for picture in pictures[1:-1]:
+        lines = [line for line in picture.splitlines() if not line.startswith("\x1b")]
+        assert len(lines) <= 24
+        assert all(len(line) <= 80 for line in lines)
+    assert "acc_006" in pictures[-1]
 
 
 def test_interrupt_while_starting_ends_everything(tmp_path: Path) -> None:
@@ -81,7 +99,7 @@ def run_demo(tmp_path: Path, *arguments: str) -> dict[str, int]:
         assert running.log.read_text() == ""
     assert "curl http://127.0.0.1:" in output
     assert "postgresql://" not in output  # the password stays in its file
-    assert re.search(r"Published: .*MarkPriceUpdated, \d+ TradeExecuted", output)
+    assert re.search(r"Published: .*MarkPriceUpdated, .*\d+ TradeExecuted", output)
     assert output.endswith("Everything is stopped.\n")
     return {account: int(number) for account, number in ROW.findall(output)}
 
@@ -98,5 +116,6 @@ async def assert_continuous(running: Running, shown: dict[str, int]) -> None:
     for account, number in shown.items():
         status, state = running.get(f"/psm/state/{account}")
         assert status == 200
+        assert "instrument_undefined" not in state["flags"]
         assert (state["status"], state["sequence_number"]) == ("open", number)
         assert counts[account] == number

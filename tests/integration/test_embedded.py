@@ -56,14 +56,14 @@ def _is_alive(pid: int) -> bool:
 async def test_state_survives_a_restart(data_dir: Path) -> None:
     """What JetStream and PostgreSQL acknowledged is there after a clean stop and a new start."""
     for visit in (1, 2):
-        async with EmbeddedServers(data_dir) as servers:
+        async with EmbeddedServers(data_dir, permissions=False) as servers:
             assert await _append(servers.nats_url) == visit
             assert await _count(servers.postgres_dsn) == visit
 
 
 async def test_state_survives_a_kill(data_dir: Path) -> None:
     """Both servers come back on the same address after SIGKILL, with their state."""
-    async with EmbeddedServers(data_dir) as servers:
+    async with EmbeddedServers(data_dir, permissions=False) as servers:
         addresses = servers.nats_url, servers.postgres_dsn
         await _append(servers.nats_url)
         await _count(servers.postgres_dsn)
@@ -133,7 +133,7 @@ async def test_children_end_with_a_killed_parent(data_dir: Path) -> None:
         "from pathlib import Path\n"
         "from psm.adapters.embedded import EmbeddedServers\n"
         "async def main():\n"
-        "    async with EmbeddedServers(Path(sys.argv[1])) as s:\n"
+        "    async with EmbeddedServers(Path(sys.argv[1]), permissions=False) as s:\n"
         "        print(s.nats.pid, s.postgres.pid, flush=True)\n"
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
@@ -145,9 +145,9 @@ async def test_children_end_with_a_killed_parent(data_dir: Path) -> None:
         assert len(pids) == 2
         assert all(_is_alive(pid) for pid in pids)
         with pytest.raises(ConfigError, match=rf"in use by another psm \(process {parent.pid}\)"):
-            await EmbeddedServers(data_dir).start()
+            await EmbeddedServers(data_dir, permissions=False).start()
         parent.send_signal(signal.SIGKILL)
-    async with EmbeddedServers(data_dir) as servers:
+    async with EmbeddedServers(data_dir, permissions=False) as servers:
         assert not any(_is_alive(pid) for pid in pids)
         assert await _count(servers.postgres_dsn) == 1
 

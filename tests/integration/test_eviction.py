@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.support.events import Sent, deposit, event, fee, mark, trade, unknown
+from tests.support.slots import slots_env
 from tests.support.twins import FaultySnapshots
 from tests.support.workbench import WAIT_S, Bench, end, open_bench, until
 from tests.support.worker_process import WorkerProcess
@@ -19,10 +20,11 @@ from psm.adapters import postgres, telemetry
 from psm.contracts import subjects
 from psm.contracts.errors import LogDamagedError
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.guard import Guard, PostgresHeads
-from psm.workers.partition import Partition
-from psm.workers.projector import Projector
-from psm.workers.residents import BadSnapshotError
+from psm.workers.partition.eviction import BadSnapshotError
+from psm.workers.partition.heads_check import Guard
+from psm.workers.partition.heads_store import PostgresHeads
+from psm.workers.partition.loop import Partition
+from psm.workers.projector.follower import Projector
 
 IDLE = [f"idle_{n:02d}" for n in range(20)]
 HELD, STOPPED = "held", "stopped"
@@ -84,7 +86,7 @@ async def test_published_alike_with_and_without_eviction(bench: Bench) -> None:
         await until(lambda: partition.stats.position >= last, "they came back")
     verdict = await bench.judge()
     assert {"applied", "duplicate", "conflict", "parked", "held"} <= {*verdict.outcomes}
-    assert verdict.books[0].accounts[IDLE[0]].positions["BTC-PERP"].size == 1
+    assert verdict.books[0].accounts[IDLE[0]].ledger.positions["BTC-PERP"].size == 1
 
 
 async def test_start_without_room_keeps_only_who_must_stay(bench: Bench) -> None:
@@ -150,7 +152,7 @@ async def test_killed_while_accounts_come_and_go(bench: Bench, tmp_path: Path, p
     own = {
         "PSM_PARTITIONS": 1,
         "PSM_WORKER_PARTITIONS": "0",
-        "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
+        **slots_env(bench.settings.valuation_slots),
         "PSM_SNAPSHOT_INTERVAL_S": 1,
         "PSM_SNAPSHOT_EVENTS": 1,
         "PSM_ACCOUNTS_IN_MEMORY": 0,

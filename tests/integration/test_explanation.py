@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.support.events import deposit, fee, instrument, mark, trade
+from tests.support.leg_traffic import LegTraffic
 from tests.support.market import Market
+from tests.support.slots import even_slots
 from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.errors import ConfigError
-from psm.workers.past.explanation import TOTALS, VALUED, Explanation, explain_field
-from psm.workers.past.nodes import Node
-from psm.workers.past.places import LogShape, NoSuchPlaceError, read_ledger
-from psm.workers.past.state import When, past_state
+from psm.workers.explain.figures import TOTALS, VALUED, FigureExplanation, explain_field
+from psm.workers.explain.tree import Node
+from psm.workers.history.as_of import When, past_state
+from psm.workers.history.timeline import NoSuchPlaceError, read_ledger
+from psm.workers.log.shape import LogShape
 
 PARTITIONS = 2
-SHAPE = LogShape(partitions=PARTITIONS, valuation_interval_ns=20_000_000)
+SHAPE = LogShape(partitions=PARTITIONS, slots=even_slots(20))
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def nodes(node: Node) -> Iterator[Node]:
         yield from nodes(child)
 
 
-def find(explanation: Explanation, figure: str) -> Node:
+def find(explanation: FigureExplanation, figure: str) -> Node:
     """Return the first node of a figure."""
     return next(node for node in nodes(explanation.tree) if node.figure == figure)
 
@@ -110,3 +113,18 @@ async def test_unknown_field_names_those_there_are(bench: Bench) -> None:
     await bench.publish(deposit(1, "10"))
     with pytest.raises(ConfigError, match=r"happiness cannot be explained; choose equity, .*cash"):
         await explain_field(bench.nc, SHAPE, "acc_001", "happiness")
+
+
+async def test_legs_and_wallets_are_explained(bench: Bench) -> None:
+    """Margins leave out what has a wallet of its own, and a leg's sums are of its own events."""
+    await bench.publish(*LegTraffic(3, 60).messages())
+    past = await past_state(bench.nc, SHAPE, "acc_001", When(at="9999-12-31T23:59:59Z"))
+    state = {**past.state, **past.margin}
+    assert any(position["isolated_margin"] for position in state["positions"].values())
+    paths = [f"positions.{key}.realized_pnl" for key in state["positions"]]
+    for field in [*VALUED, *paths]:
+        found = await explain_field(bench.nc, SHAPE, "acc_001", field)
+        wanted = state.get(field)
+        if field in paths:
+            wanted = state["positions"][field.split(".")[1]]["realized_pnl"]
+        assert found.published == wanted, field

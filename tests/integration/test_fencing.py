@@ -16,10 +16,11 @@ from psm.adapters.jetstream import UnknownOutcomeError, connect, last_for, publi
 from psm.adapters.jetstream import publish_atomic as publish_atomic_really
 from psm.contracts import subjects
 from psm.contracts.errors import FencedError, LogDamagedError, TransientError
-from psm.workers import log_store
-from psm.workers.cursor import Cursor
-from psm.workers.partition import Partition
-from psm.workers.ports import Commit
+from psm.workers.log.cursor import Cursor
+from psm.workers.partition import committer
+from psm.workers.partition import jetstream as log_store
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.ports import Commit
 
 
 @pytest.fixture
@@ -162,7 +163,8 @@ async def test_commit_without_an_answer_is_settled_by_the_cursor(
         return await publish_atomic_really(*args, **more)
 
     last = await bench.publish(deposit(n) for n in range(1, sized + 1))
-    monkeypatch.setattr(log_store, "publish_atomic", publish)
+    for where in (committer, log_store):
+        monkeypatch.setattr(where, "publish_atomic", publish)
     await bench.run_until(bench.partition(), last)
     assert lost == 3
     await bench.judge()
@@ -181,7 +183,8 @@ async def test_batch_that_arrives_late_is_the_same_batch(
         return await publish_atomic_really(*args, **more)
 
     last = await bench.publish(deposit(n) for n in range(1, 4))
-    monkeypatch.setattr(log_store, "publish_atomic", publish)
+    for where in (committer, log_store):
+        monkeypatch.setattr(where, "publish_atomic", publish)
     await bench.run_until(bench.partition(), last)
     await asyncio.gather(*late, return_exceptions=True)
     await bench.judge()
@@ -227,7 +230,8 @@ async def test_refused_for_a_write_in_flight_is_tried_again(
             raise api_error({"err_code": codes.pop(), "code": 400}, "commit")
         return await publish_atomic_really(*args, **more)
 
-    monkeypatch.setattr(log_store, "publish_atomic", publish)
+    for where in (committer, log_store):
+        monkeypatch.setattr(where, "publish_atomic", publish)
     last = await bench.publish(trade(1, "buy", "1", "10"))
     await bench.run_until(bench.partition(), last)
     assert codes == []

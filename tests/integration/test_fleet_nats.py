@@ -14,6 +14,7 @@ import pytest
 from tests.support import feed
 from tests.support.events import deposit
 from tests.support.running import psm
+from tests.support.slots import slots_env
 from tests.support.tcp_proxy import Direction, proxied
 from tests.support.twins import FaultySnapshots
 from tests.support.workbench import WAIT_S, Bench, end, open_bench, until, until_answer
@@ -23,18 +24,18 @@ from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import connect, last_values
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.subjects import partition_of
-from psm.workers import checkpoints
 from psm.workers.fleet import (
-    Entry,
     Holding,
     Member,
+    MemberEntry,
     NatsMembers,
     NatsProber,
     nats_fleet,
     this_member,
 )
-from psm.workers.fleet.ports import Answer
+from psm.workers.fleet.ports import ProbeAnswer
 from psm.workers.fleet.report import report_of
+from psm.workers.partition import snapshots as checkpoints
 
 PARTITIONS = 4
 
@@ -48,7 +49,7 @@ async def bench(nats_url: str) -> AsyncIterator[Bench]:
 def start(bench: Bench, folder: Path, *arguments: str, **settings: object) -> WorkerProcess:
     own = {
         "PSM_PARTITIONS": bench.settings.partitions,
-        "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
+        **slots_env(bench.settings.valuation_slots),
         **settings,
     }
     return WorkerProcess(bench.settings.nats_url, folder, *arguments, **own)
@@ -67,7 +68,7 @@ def fleet(bench: Bench, *arguments: str) -> tuple[int, str, str]:
 async def test_keys_are_written_read_and_deleted(bench: Bench) -> None:
     """What one worker writes, another reads; each change is told to everybody at once."""
     store, other = NatsMembers(bench.nc), NatsMembers(bench.nc)
-    heard: list[Entry] = []
+    heard: list[MemberEntry] = []
     await other.listen(heard.append)
     assert await other.entries() == []
     me = this_member("1", None)
@@ -76,9 +77,9 @@ async def test_keys_are_written_read_and_deleted(bench: Bench) -> None:
     me = msgspec.structs.replace(me, holdings=(holding,))
     second = await store.put(me)
     assert second > first
-    assert await other.entries() == [Entry(id=me.id, revision=second, member=me)]
+    assert await other.entries() == [MemberEntry(id=me.id, revision=second, member=me)]
     deleted = await store.delete(me.id, second)
-    assert await other.entries() == [Entry(id=me.id, revision=deleted or 0, member=None)]
+    assert await other.entries() == [MemberEntry(id=me.id, revision=deleted or 0, member=None)]
     await until(lambda: len(heard) == 3, "all is told")
     assert [entry.revision for entry in heard] == [first, second, deleted]
 
@@ -96,7 +97,7 @@ async def test_key_that_was_renewed_is_not_deleted(bench: Bench) -> None:
 async def test_unreadable_keys_and_news_are_passed_over(bench: Bench) -> None:
     """Whatever somebody else puts there does not end a worker."""
     store = NatsMembers(bench.nc)
-    heard: list[Entry] = []
+    heard: list[MemberEntry] = []
     await store.listen(heard.append)
     await bench.nc.jetstream().publish("$KV.psm-fleet.stranger", b"not a member")
     await bench.nc.publish("_psmfleet.news", b"nothing")
@@ -119,7 +120,7 @@ async def test_bucket_without_keys_and_missing_bucket(bench: Bench) -> None:
         await store.put(this_member("1", None))
 
 
-async def answers(prober: NatsProber, member: str, wanted: Answer) -> None:
+async def answers(prober: NatsProber, member: str, wanted: ProbeAnswer) -> None:
     """Probe until that is the answer: on a busy machine one may come too late to count."""
     await until_answer(lambda: prober.probe(member), lambda found: found is wanted, wanted.name)
 
@@ -130,18 +131,18 @@ async def test_closed_connection_is_told_from_silence(bench: Bench) -> None:
     prober = NatsProber(bench.nc, time.monotonic)
     try:
         await NatsProber(alive, time.monotonic).listen("a")
-        await answers(prober, "a", Answer.ALIVE)
+        await answers(prober, "a", ProbeAnswer.ALIVE)
     finally:
         await alive.close()
     # The first may have been sent to the connection that was just closing.
-    await answers(prober, "a", Answer.GONE)
-    await answers(prober, "a", Answer.GONE)
+    await answers(prober, "a", ProbeAnswer.GONE)
+    await answers(prober, "a", ProbeAnswer.GONE)
 
     async def hang(_: object) -> None:
         await asyncio.sleep(60)
 
     await bench.nc.subscribe("_psmfleet.probe.b", cb=hang)
-    assert await prober.probe("b") is Answer.SILENT
+    assert await prober.probe("b") is ProbeAnswer.SILENT
 
 
 async def test_probes_prove_nothing_right_after_a_reconnection(nats_server: EmbeddedNats) -> None:
@@ -149,15 +150,15 @@ async def test_probes_prove_nothing_right_after_a_reconnection(nats_server: Embe
     async with open_bench(nats_server.url) as bench:
         now = [0.0]
         prober = NatsProber(bench.nc, lambda: now[0])
-        await answers(prober, "nobody", Answer.GONE)
+        await answers(prober, "nobody", ProbeAnswer.GONE)
         await nats_server.kill()
         await until(lambda: not bench.nc.is_connected, "the connection is lost")
-        assert await prober.probe("nobody") is Answer.UNSURE
+        assert await prober.probe("nobody") is ProbeAnswer.UNSURE
         await nats_server.start()
         await until(lambda: bench.nc.is_connected, "the connection is back")
-        assert await prober.probe("nobody") is Answer.UNSURE
+        assert await prober.probe("nobody") is ProbeAnswer.UNSURE
         now[0] = 10.0
-        await answers(prober, "nobody", Answer.GONE)
+        await answers(prober, "nobody", ProbeAnswer.GONE)
 
 
 async def test_answer_that_is_late_at_the_start_is_asked_for_again(

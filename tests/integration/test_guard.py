@@ -13,9 +13,10 @@ from tests.support.workbench import WAIT_S, Bench, end, open_bench
 from psm.adapters import postgres, telemetry
 from psm.contracts.errors import LogDamagedError
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.guard import Guard, PostgresHeads
-from psm.workers.partition import Partition
-from psm.workers.projector import Projector
+from psm.workers.partition.heads_check import Guard
+from psm.workers.partition.heads_store import PostgresHeads
+from psm.workers.partition.loop import Partition
+from psm.workers.projector.follower import Projector
 
 STREAM = "acc_001"
 EVENTS = 30

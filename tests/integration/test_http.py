@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-import uvicorn
 from nats.aio.client import Client
 from openapi_spec_validator import validate
 from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, read
 from tests.support.workbench import WAIT_S, until_answer
 
 from psm.adapters import postgres, telemetry
-from psm.adapters.jetstream import connect, get
+from psm.adapters.jetstream import connect, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
+from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.nats_reads import start_nats_reads
-from psm.workers.api.past_http import Past
 from psm.workers.api.reads import Reads
+from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.cli.serve import _Server, listen
-from psm.workers.past.places import log_shape
-from psm.workers.settings import Settings
+from psm.workers.log.shape import log_shape
+from psm.workers.process.canary import Canary
+from psm.workers.process.settings import Settings
 
 JSON = {"Content-Type": "application/json"}
 EVENT: dict[str, Any] = {
@@ -76,26 +79,45 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api]:
+async def serving(
+    nats_url: str,
+    dsn: str,
+    *,
+    ingest: bool,
+    hosts: tuple[str, ...] = (),
+    proxies: tuple[str, ...] = (),
+    limits: ServerLimits | None = None,
+) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
     pool = await postgres.open_pool(dsn, name="psm-serve")
     instruments = telemetry.setup("psm-serve", level="error")
     reads = Reads(pool)
+    metrics = instruments.metrics
+    canary = Canary(nc, "test", metrics) if ingest else None
+    stack = AsyncExitStack()
+    if canary is not None:
+        await stack.enter_async_context(canary)
+    health = ServiceHealth(nc, pool, [CURRENT_STATE], metrics, canary, 4)
+    await stack.enter_async_context(health)
     app = build_app(
         Service(
             reads=reads,
             archive=ArchiveReads(pool),
             past=Past(nc, log_shape(Settings(partitions=4))),
-            health=ServiceHealth(nc, pool, [CURRENT_STATE]),
-            publisher=Publisher(nc, give_up_s=3) if ingest else None,
-            metrics=instruments.metrics,
+            health=health,
+            publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
+            metrics=metrics,
             registry=instruments.registry,
+            hosts=hosts,
+            proxies=Proxies(proxies),
         )
     )
     answering = await start_nats_reads(nc, reads)
     listener = listen("127.0.0.1", 0)
-    server = _Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    # A client that does not read is noticed after these bytes, not after megabytes.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    server = HttpServer(app, limits, Proxies(proxies))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=base, timeout=WAIT_S) as client:
@@ -103,6 +125,7 @@ async def serving(nats_url: str, dsn: str, *, ingest: bool) -> AsyncIterator[Api
     server.stop()
     await task
     await answering.stop()
+    await stack.aclose()
     pool.terminate()
     await nc.close()
     instruments.shutdown()
@@ -147,7 +170,8 @@ async def test_nats_errors_are_in_the_headers(api: Api) -> None:
         assert answer.headers["Nats-Service-Error"]
     info = await api.nc.request("$SRV.INFO.psm", b"", timeout=5)
     endpoints = {e["subject"] for e in msgspec.json.decode(info.data)["endpoints"]}
-    assert endpoints == {f"psm.get.{name}" for name in ("state", "positions", "margin", "orders")}
+    names = ("state", "positions", "margin", "orders", "reconciliation")
+    assert endpoints == {f"psm.get.{name}" for name in names}
 
 
 async def test_what_the_caller_has_is_not_sent_again(api: Api) -> None:
@@ -194,11 +218,38 @@ async def test_min_sequence_waits_and_says_what_it_reached(api: Api) -> None:
     assert (await waiting).json()["sequence_number"] == 2
 
 
+async def test_stale_key_is_told_by_a_flag_and_a_conflict(api: Api) -> None:
+    """The account is answered as far as it is; what it cannot have is 409, over NATS too."""
+    account = Account("acc_001")
+    await api.write(account.deposit(), account.trade("buy", "0.5", "42000"))
+    tag = (await api.client.get("/psm/positions/acc_001")).headers["etag"]
+    async with postgres.acquired(api.pool) as connection:
+        for stream_id in ("acc_001", "acc_002"):
+            await connection.execute(
+                "INSERT INTO current_state_quarantine VALUES ('positions_view',"
+                " ARRAY[$1, 'contract', 'BTC-PERP', 'net'], 0, $1, 2, 2, 2, 'size', '22003')",
+                stream_id,
+            )
+    response = await api.client.get("/psm/positions/acc_001", headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response.json()["flags"] == ["instrument_undefined", "view_stale"]
+    for path in ("/psm/state/acc_001?min_sequence=2&timeout_s=0.1", "/psm/state/acc_002"):
+        found = await api.problem(path, 409)
+        assert (found["type"], found["reached_sequence"]) == ("urn:psm:problem:view-stale", 1)
+    answer = await api.nc.request("psm.get.state", b"acc_002", timeout=5)
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error-Code"] == "409"
+
+
 async def test_health_tells_the_truth(api: Api) -> None:
     """Ready while PostgreSQL answers, 503 when it does not; alive in any case."""
-    ready = await api.client.get("/health/ready")
+    measured = {"current_state": {"lag_events": 0, "lag_s": 0.0, "stale": []}}
+    ready = await until_answer(
+        lambda: api.client.get("/health/ready"),
+        lambda a: a.json()["views"] == measured,
+        "the views are measured",
+    )
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-    assert ready.json()["views"] == {"current_state": {"lag_events": 0, "lag_s": 0.0}}
     await api.pool.close()
     await until_answer(  # an answer may be as old as a second
         lambda: api.client.get("/health/ready"), lambda a: a.status_code == 503, "it is not ready"
@@ -268,6 +319,38 @@ async def test_appending_refuses_with_the_reason(ingest: Api) -> None:
             yield b" " * 1000
 
     await ingest.problem("/psm/events", 413, content=endless(), headers=JSON, **post)
+
+
+ODD = {
+    "type is a list": (b'{"event_type":[]}', "event_id"),
+    "side is a list": (FLAT.replace(b'"short"', b"[]"), "side"),
+    "quantity is endless": (FLAT.replace(b"0.2,", b"9" * 5000 + b","), "payload.quantity"),
+    "correlation is NUL": (json.dumps(EVENT | {"correlation_id": "\0"}).encode(), "correlation_id"),
+    "currency is NUL": (
+        json.dumps(EVENT | {"payload": {"amount": "1", "currency": "\0"}}).encode(),
+        "payload.currency",
+    ),
+    "nested without end": (b'{"a":' + b"[" * 30_000, None),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), ODD.values(), ids=ODD)
+async def test_odd_body_has_a_reason(ingest: Api, body: bytes, field: str | None) -> None:
+    """What is no event, or could not be stored, is told by its field, and nothing is appended."""
+    answer = await ingest.client.post("/psm/events", content=body, headers=JSON)
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json().get("field") == field
+    assert (await stream_info(ingest.nc, "TRADES")).last_sequence == 0
+
+
+async def test_field_that_is_not_read_decides_nothing(ingest: Api) -> None:
+    """A fill enters whatever else is said with it, and the bytes are those that were sent."""
+    body = json.dumps(EVENT | {"sequence_number": 1, "metadata": ["\0"], "note": "\ud800"}).encode()
+    answer = await ingest.client.post("/psm/events", content=body, headers=JSON)
+    assert answer.status_code == 201, answer.text
+    stored = await get(ingest.nc, "TRADES", 1)
+    assert stored is not None
+    assert stored.data == body
 
 
 async def test_operators_events_do_not_enter_over_http(ingest: Api) -> None:

@@ -22,6 +22,7 @@ from psm.adapters.jetstream import (
     Outgoing,
     StreamNotFoundError,
     UnknownOutcomeError,
+    UnsendableError,
     connect,
     direct_get,
     direct_last_for,
@@ -69,7 +70,7 @@ async def test_batch_is_stored_as_one_range(nc: Client) -> None:
 
 
 async def test_headers_of_a_producer_cannot_break_a_batch(nc: Client) -> None:
-    """Line ends in a header become blanks, and bytes that are no UTF-8 travel on."""
+    """Line ends in a header become blanks; bytes that are no UTF-8 are read as any reader does."""
     trace = {"traceparent": "00-a\r\nNats-Batch-Commit: 1\n\udcff"}
     messages = batch(2)
     messages[1] = Outgoing(messages[1].subject, b"traced", trace)
@@ -77,7 +78,7 @@ async def test_headers_of_a_producer_cannot_break_a_batch(nc: Client) -> None:
     assert (ack.first, ack.last) == (1, 3)
     stored = await get(nc, "PSM", 2)
     assert stored is not None
-    assert stored.header("traceparent") == "00-a  Nats-Batch-Commit: 1 \udcff"
+    assert stored.header("traceparent") == "00-a  Nats-Batch-Commit: 1 \ufffd"
 
 
 @pytest.mark.parametrize(
@@ -87,17 +88,25 @@ async def test_headers_of_a_producer_cannot_break_a_batch(nc: Client) -> None:
         Outgoing("", b""),
         Outgoing("_psm.position.updated.3.a", b"", {"a:b": "c"}),
         Outgoing("_psm.position.updated.3.a", bytes(2_000_000)),
+        Outgoing("_psm.position.updated.3.a", bytes(1_048_000), {"a": "b" * 1000}),
+        Outgoing(f"_psm.position.updated.3.{'a' * 4_060}", b""),
+        Outgoing("_psm.position.updated.3.\udcff", b""),
     ],
-    ids=["blank", "no-subject", "header", "size"],
+    ids=["blank", "no-subject", "header", "size", "size-with-headers", "long", "no-text"],
 )
 async def test_batch_with_a_message_that_cannot_be_sent_leaves_nothing(
     nc: Client, wrong: Outgoing
 ) -> None:
     """The batch is refused before anything of it is sent, and the connection goes on."""
-    with pytest.raises(TransientError):
+    with pytest.raises(UnsendableError):
         await publish_atomic(nc, "PSM", [*batch(1), wrong, *batch(1)[1:]], expected=0, batch_id="b")
+    with pytest.raises(UnsendableError):
+        await publish_expected(
+            nc, "PSM", wrong.subject, wrong.data, expected=None, headers=wrong.headers
+        )
     ack = await publish_atomic(nc, "PSM", batch(1), expected=0, batch_id="c")
     assert (ack.first, ack.last) == (1, 2)
+    assert nc.stats["reconnects"] == 0
 
 
 async def test_stale_expectation_stores_nothing(nc: Client) -> None:

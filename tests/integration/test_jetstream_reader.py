@@ -24,6 +24,7 @@ from psm.adapters.jetstream import (
     stream_info,
 )
 from psm.adapters.jetstream.api import call
+from psm.adapters.jetstream.pull import PULL_BYTES
 
 STREAM = "MARKETDATA"
 FILTER = ["marketdata.>"]
@@ -156,6 +157,26 @@ async def test_slow_owner_loses_nothing(nc: Client) -> None:
     await reader.close()
 
 
+async def test_large_messages_do_not_pile_up(nc: Client) -> None:
+    """What is here and not yet taken is bounded in bytes, and all of it comes, by one consumer."""
+    count, size = 120, 500_000
+    await publish(nc, count, size=size)
+    reader = OrderedReader(nc, STREAM, FILTER)
+    messages: list[StoredMessage] = []
+    most = 0
+    async with asyncio.timeout(WAIT_S):
+        while len(messages) < count:
+            messages += await reader.fetch(1, 5.0)
+            for _ in range(5):  # let come what will
+                await nc.flush()
+            consumer = reader._consumer
+            most = max(most, consumer.arrived * size if consumer else 0)
+    assert_contiguous(messages, count)
+    assert not reader.resets
+    assert most <= 3 * PULL_BYTES + nc.max_payload
+    await reader.close()
+
+
 async def test_owner_silent_longer_than_heartbeats_is_not_reset(nc: Client) -> None:
     """Only the broker's silence counts: an owner that pauses keeps its consumer."""
     await publish(nc, 10)
@@ -282,7 +303,8 @@ async def test_read_range_merges_several_filters_in_order(nc: Client) -> None:
     found: list[StoredMessage] = []
     async for batch in read_range(nc, STREAM, [*several, "marketdata.no"], 3, 10**9, batch=20):
         if not found:
-            assert len(await consumers(nc)) == 7
+            # The one whose filter matches nothing may have ended already.
+            assert len(await consumers(nc)) in (len(several), len(several) + 1)
             await publish(nc, 50, start=1001)
         found += batch
     expected = [number for number in range(3, 1001) if number % 7 != 6]

@@ -17,7 +17,7 @@ from tests.support.archiving import event, value
 from tests.support.log import deposit, empty_log
 from tests.support.running import READY_S, Running, started
 
-from psm.workers.faults import CRASH_POINTS
+from psm.workers.process.crash_points import CRASH_POINTS
 
 POINTS = [point for point in CRASH_POINTS if point.startswith("archiver.")]
 PASS = 3

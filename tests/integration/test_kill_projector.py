@@ -20,7 +20,7 @@ from tests.support.log import LogSize, empty_log
 from tests.support.running import READY_S, Running, started
 from tests.support.views import assert_views_equal_fold, rows_written
 
-from psm.workers.faults import CRASH_POINTS
+from psm.workers.process.crash_points import CRASH_POINTS
 
 PARTITIONS = 4
 KILLS = 10

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark
+from tests.support.slots import slots_env
 from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import stream_info
-from psm.workers.faults import CRASH_POINTS
+from psm.workers.process.crash_points import CRASH_POINTS
 
 PARTITIONS = 4
 WORKER_POINTS = [point for point in CRASH_POINTS if point.startswith("worker.")]
@@ -36,7 +37,7 @@ def start(bench: Bench, folder: Path, **settings: object) -> WorkerProcess:
         "PSM_PARTITIONS": bench.settings.partitions,
         # Told what to run, it starts at once: most kills must fall into its work.
         "PSM_WORKER_PARTITIONS": ",".join(map(str, range(bench.settings.partitions))),
-        "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
+        **slots_env(bench.settings.valuation_slots),
         "PSM_SNAPSHOT_INTERVAL_S": 1,
         "PSM_SNAPSHOT_EVENTS": 5,
         **settings,

@@ -30,12 +30,12 @@ from tests.support.servers import database_dsn, server_folder
 from tests.support.workbench import until
 
 from psm.adapters.embedded import EmbeddedPostgres
-from psm.adapters.jetstream import direct_get, get
+from psm.adapters.jetstream import direct_get, get, stream_info
 from psm.adapters.jetstream.roles import ROLES
 from psm.contracts.publisher import Publisher
-from psm.projections.roles import LOGINS
+from psm.projections.schema.roles import LOGINS
 from psm.workers.fleet.report import fleet_report
-from psm.workers.up.parts import Part, free_port, is_ready, parts_of
+from psm.workers.local.parts import Part, free_port, is_ready, parts_of
 
 SETTLE_S = 120.0
 # Everything is saved at once and evicted at once, so that each kind of read happens.
@@ -67,9 +67,11 @@ TABLES = (
     "positions_view",
     "margin_view",
     "orders_view",
+    "reconciliation_view",
     "projection_checkpoints",
     "chain_heads",
     "log_heads",
+    "current_state_quarantine",
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 
@@ -165,7 +167,7 @@ async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_
         code, _ = await asyncio.to_thread(append, url, fill("acc_1", "sell", "1"))
         assert code == 201
         await becomes(lambda: size_of(servers, "acc_1"), lambda size: size == "1")
-        await people_do_their_work(servers)
+        await people_do_their_work(servers, tmp_path)
     assert "partition.recovered" in workers[1].log.read_text()
 
 
@@ -224,7 +226,17 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
         await client.close()
 
 
-async def people_do_their_work(servers: Servers) -> None:
+def importing(folder: Path) -> tuple[str, ...]:
+    """Arguments that import one fill into an account of its own."""
+    row = {"coin": "ETH", "px": "2000", "sz": "1", "side": "B", "time": 1, "startPosition": "0"}
+    row |= {"oid": 1, "tid": 2, "fee": "0", "feeToken": "USDC", "crossed": True}
+    file = folder / "fills.json"
+    file.write_text(json.dumps([row]))
+    options = ("--account", "acc_9", "--open", "USDC", "--define-instruments", "-o", "json")
+    return ("import", "hyperliquid", str(file), *options)
+
+
+async def people_do_their_work(servers: Servers, folder: Path) -> None:
     """The commands of an operator and of who replays, each to its usual end."""
 
     async def run(user: str, login: str, *arguments: str) -> str:
@@ -249,6 +261,8 @@ async def people_do_their_work(servers: Servers) -> None:
         ("recover", "partition", "0", "--dry-run", "--reason", "test"),
     )
     await asyncio.gather(*(run("operator", "operator", *look) for look in looks))
+    imported = await run("importer", "importer", *importing(folder))
+    assert json.loads(imported)["appended"] == 2
     await run("operator", "owner", "audit")  # it makes views anew, to compare
     report = json.loads(await run("operator", "owner", "views", "rebuild", "-o", "json"))
     assert report["swapped"] is True
@@ -327,8 +341,10 @@ STREAMS = ("TRADES", "PSM", "SNAPSHOTS", "OPS", "MARKETDATA", "RISK")
 """Streams whose reading is tried."""
 WRITING = (
     "trades.acc_1",
+    "repair.1.acc_1",
     "marks.BTC",
     "instruments.BTC",
+    "collateral.BTC",
     "control.rules",
     "_psm.position.updated.0.acc_1",
     "psm.position.updated",
@@ -383,23 +399,36 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "snapshots.0.acc_1",
         "$KV.psm-fleet.member",
         "_psmfleet.news",
+        "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
     "projector": _reads("PSM"),
-    "archiver": _reads("TRADES", "PSM", "MARKETDATA", "RISK"),
+    "archiver": {
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "PSM", "MARKETDATA", "RISK"),
+    },
     "marks": {"marks.BTC", "$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "MARKETDATA"), *_infos()},
-    "api": _reads("TRADES", "PSM"),
+    "importer": {
+        "trades.acc_1",
+        "instruments.BTC",
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES"),
+        *_infos(),
+    },
+    "api": {"$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "PSM")},
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
         "instruments.BTC",
+        "collateral.BTC",
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM"),
     },
     "streams": {*CHANGING, *_infos()},
     "operator": {
         "trades.acc_1",
+        "repair.1.acc_1",
         "control.rules",
         "ops.replay",
         "replay.1.trades.acc_1",
@@ -413,8 +442,10 @@ MAY_PUBLISH: dict[str, set[str]] = {
     },
     "admin": {
         "trades.acc_1",
+        "repair.1.acc_1",
         "marks.BTC",
         "instruments.BTC",
+        "collateral.BTC",
         "control.rules",
         "ops.replay",
         "psm.get.state",
@@ -422,7 +453,13 @@ MAY_PUBLISH: dict[str, set[str]] = {
     },
     "replay": {"ops.replay", "replay.1.trades.acc_1", "psm.get.state", *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},
-    "market": {"marketdata.ticker.BTC", "marks.BTC", "instruments.BTC", *_LOG_GETS},
+    "market": {
+        "marketdata.ticker.BTC",
+        "marks.BTC",
+        "instruments.BTC",
+        "collateral.BTC",
+        *_LOG_GETS,
+    },
     "service": {*_RECORDED, "fills.internal.1", "psm.get.state", *_PSM_GETS},
     "reader": {
         "psm.get.state",
@@ -502,6 +539,26 @@ async def refusals(url: str, user: str) -> dict[str, set[str]]:
     return {kind: {names.get(one, one) for one in found} for kind, found in refused.items()}
 
 
+async def test_nobody_but_admin_purges_the_log(tmp_path: Path) -> None:
+    """The stream would allow it, so that a log can be trimmed one day; permissions do not."""
+    body = json.dumps({"seq": 2}).encode()
+    async with compose_broker(tmp_path) as url:
+        environment = {**SETTINGS, **settings_of("streams"), "NATS_URL": url}
+        await asyncio.to_thread(psm, "streams", "apply", environment=environment)
+        admin = await connect_as("admin", url)
+        for number in range(3):
+            await admin.jetstream().publish("trades.acc_1", str(number).encode())
+        for one in ROLES:
+            if one.name != "admin":
+                refused = await refusals(url, one.name)
+                assert "$JS.API.STREAM.PURGE.TRADES" in refused["publish"], one.name
+        assert (await stream_info(admin, "TRADES")).first_sequence == 1
+        answer = await admin.request("$JS.API.STREAM.PURGE.TRADES", body)
+        assert json.loads(answer.data)["purged"] == 1
+        assert (await stream_info(admin, "TRADES")).first_sequence == 2
+        await admin.close()
+
+
 async def test_answers_go_to_their_asker_only(tmp_path: Path) -> None:
     """Who may answer can answer a request once, and publish to no inbox otherwise."""
     async with compose_broker(tmp_path) as url:
@@ -533,7 +590,11 @@ async def test_answers_go_to_their_asker_only(tmp_path: Path) -> None:
 
 async def test_database_refuses_what_is_not_a_parts_business(servers: Servers) -> None:
     """Nobody but the owner alters anything; readers write nothing, writers only their own."""
-    written = {"projector": set(TABLES), "archiver": {*ARCHIVE, "archive_checkpoints"}}
+    written = {
+        "projector": set(TABLES),
+        "archiver": {*ARCHIVE, "archive_checkpoints"},
+        "importer": {"people"},
+    }
     for part in LOGINS:
         connection = await asyncpg.connect(servers.dsn(part))
         rows = await connection.fetch(
@@ -562,7 +623,9 @@ async def test_database_refuses_what_is_not_a_parts_business(servers: Servers) -
                 await connection.execute(statement)
         unread = {row["relname"] for row in rows if not row["reads"]}
         if part == "operator":  # a table that a migration adds needs its grants, too
-            assert unread == {"schema_migrations"}, "grant these in projections/roles.sql"
+            wanted = {"schema_migrations", "people"}
+            assert unread == wanted, "grant these in projections/roles.sql"
+        assert ("people" in unread) == (part != "importer")
         if part != "projector":
             for table in TABLES:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -21,11 +21,12 @@ from tests.support.workbench import Bench, end, open_bench, until
 from psm.adapters import postgres, telemetry
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
+from psm.contracts.subjects import PSM, SNAPSHOTS, TRADES
+from psm.domain.market.slots import ValuationSlots
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.guard import PostgresHeads
-from psm.workers.log_store import PSM, SNAPSHOTS, TRADES
-from psm.workers.projector import Projector
-from psm.workers.worker import Worker
+from psm.workers.fleet.worker import Worker
+from psm.workers.partition.heads_store import PostgresHeads
+from psm.workers.projector.follower import Projector
 
 PARTITIONS = 2
 _PLACES = "SELECT sum(sequence_number)::int FROM chain_heads"
@@ -45,7 +46,7 @@ class World:
 
     def bench(self) -> AbstractAsyncContextManager[Bench]:
         """Return a bench on the broker, with the settings that commands have by default."""
-        return open_bench(self.server.url, partitions=PARTITIONS, valuation_interval_ms=1000)
+        return open_bench(self.server.url, partitions=PARTITIONS, slots=ValuationSlots())
 
     async def live(self, messages: list[Sent]) -> None:
         """Start, publish, fold, project all of it, remember the log, stop.

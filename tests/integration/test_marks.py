@@ -14,21 +14,27 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from tests.support import workbench
+from tests.support.events import mark
+from tests.support.feed import publish
 from tests.support.log import LogSize, empty_log
+from tests.support.owner import owning
 from tests.support.running import started
 from tests.support.workbench import until_answer
 
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import connect, read_range
+from psm.adapters.jetstream import StoredMessage, connect, read_range
 from psm.adapters.jetstream.streams_apply import apply
+from psm.adapters.tasks import end_all
 from psm.adapters.telemetry import quiet
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope
-from psm.contracts.events import MarkPriceUpdated
 from psm.contracts.factory import EventFactory
 from psm.contracts.publisher import Publisher
-from psm.workers.marks import Marks
-from psm.workers.up.parts import free_port, parts_of
+from psm.contracts.table_events import MarkPriceUpdated
+from psm.domain.market.slots import ValuationSlots
+from psm.workers.bridges.marks_sampler import Marks
+from psm.workers.bridges.silence import Silence
+from psm.workers.local.parts import free_port, parts_of
 
 WAIT_S = 60.0
 INTERVAL_S = 0.3
@@ -36,7 +42,7 @@ INTERVAL_S = 0.3
 
 @pytest.fixture
 async def nc(nats_url: str) -> AsyncIterator[Client]:
-    async with empty_log(nats_url) as connection:
+    async with empty_log(nats_url) as connection, owning(connection):
         yield connection
 
 
@@ -193,22 +199,27 @@ async def test_broker_away(nats_server: EmbeddedNats) -> None:
     nc = await connect(nats_server.url, name="test")
     try:
         await apply(nc, LogSize())
-        sampling = Marks(nc, quiet().metrics, interval_s=0.1, move_bps=0)
-        running = asyncio.create_task(sampling.run())
-        await tick(nc, "1")
-        await until(nc, ends_with("1"))
-        await nats_server.kill()
-        await workbench.until(lambda: not sampling.readiness()[0], "it is not ready any more")
-        await nats_server.start()
-        async with asyncio.timeout(WAIT_S):
-            while not nc.is_connected:  # noqa: ASYNC110 - the client has no event for it
-                await asyncio.sleep(0.05)
-        await tick(nc, "2")
-        await until(nc, ends_with("2"))
-        sampling.stop()
-        await running
+        async with owning(nc):
+            await through_an_outage(nc, nats_server)
     finally:
         await nc.close()
+
+
+async def through_an_outage(nc: Client, nats_server: EmbeddedNats) -> None:
+    sampling = Marks(nc, quiet().metrics, interval_s=0.1, move_bps=0)
+    running = asyncio.create_task(sampling.run())
+    await tick(nc, "1")
+    await until(nc, ends_with("1"))
+    await nats_server.kill()
+    await workbench.until(lambda: not sampling.readiness()[0], "it is not ready any more")
+    await nats_server.start()
+    async with asyncio.timeout(WAIT_S):
+        while not nc.is_connected:  # noqa: ASYNC110 - the client has no event for it
+            await asyncio.sleep(0.05)
+    await tick(nc, "2")
+    await until(nc, ends_with("2"))
+    sampling.stop()
+    await running
 
 
 async def test_restart_does_not_touch_what_is_marked(nc: Client) -> None:
@@ -240,3 +251,28 @@ def test_up_runs_it_where_it_is_wanted() -> None:
     assert "marks" not in [part.name for part in parts_of(1, 1)]
     (part,) = (part for part in parts_of(1, 1, marks=True) if part.name == "marks")
     assert part.command == ("marks",)
+
+
+async def test_silence_repeats_the_newest_mark_until_everything_is_published(nc: Client) -> None:
+    """Same bytes, no id, a slow and a middle period long; then it is silent, until a mark comes."""
+    slots = ValuationSlots(fast_ms=20, mid_ms=40, slow_ms=80)
+    filling = asyncio.create_task(Silence(nc, quiet().metrics, slots).run())
+    try:
+        for number in (1, 2):
+            await publish(nc, [mark(number, "5")])
+            stored = await until_answer(
+                partial(on_marks, nc), partial(_has, 4 * number), "it is repeated"
+            )
+            assert len(stored) == 4 * number
+            assert len({one.data for one in stored[-4:]}) == 1
+            assert all(not one.header("Nats-Msg-Id") for one in stored[-3:])
+    finally:
+        await end_all([filling])
+
+
+def _has(count: int, found: list[StoredMessage]) -> bool:
+    return len(found) >= count
+
+
+async def on_marks(nc: Client) -> list[StoredMessage]:
+    return [m async for batch in read_range(nc, "TRADES", ["marks.*"], 1, 2**62) for m in batch]

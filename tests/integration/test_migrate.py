@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from psm.contracts.errors import ConfigError, TransientError
-from psm.projections import migrate
-from psm.projections.migrate import Migration
+from psm.projections.schema import migrate
+from psm.projections.schema.migrate import Migration
 
 
 def migration(name: str, sql: str) -> Migration:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.nats_cli
 ACCOUNT = "acc_001"
 OTHER = "acc_002"
 LOG_SUBJECT = "trades.*.acc_001"
+PROBE = "signals.probe"  # whoever gives no user may publish and hear it
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def replayed(running: Running, start: int) -> list[bytes]:
 def listening(running: Running, subject: str) -> Iterator[list[str]]:
     """Run `nats sub` and give the lines it prints; it is listening when this begins."""
     process = subprocess.Popen(
-        [nats_cli(), "-s", running.nats_url, "sub", "--raw", subject, "probe"],
+        [nats_cli(), "-s", running.nats_url, "sub", "--raw", subject, PROBE],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -140,7 +141,7 @@ def listening(running: Running, subject: str) -> Iterator[list[str]]:
         deadline = time.monotonic() + SETTLE_S
         while "hello\n" not in lines:
             assert time.monotonic() < deadline, lines
-            cli(running, "pub", "--quiet", "probe", "hello")
+            cli(running, "pub", "--quiet", PROBE, "hello")
         yield lines
     finally:
         process.kill()

@@ -9,16 +9,15 @@ import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark
 from tests.support.twins import CrashError, FaultySnapshots
-from tests.support.workbench import Bench, open_bench, until
+from tests.support.workbench import WAIT_S, Bench, open_bench, until
 
 from psm.adapters.jetstream import Outgoing, publish_atomic
 from psm.contracts import subjects
 from psm.contracts.errors import InvariantError
-from psm.workers.commits import UPDATES_PER_COMMIT
-from psm.workers.cursor import dump_cursor
+from psm.workers.log.cursor import dump_cursor
+from psm.workers.partition.commit_queue import UPDATES_PER_COMMIT
 
-HOLDERS = 400
-UPDATES = 3 * HOLDERS  # position, margin and state of each holder, by one mark
+HOLDERS = 400  # by one mark three updates of each: position, margin and state
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ async def test_crash_between_the_parts_loses_and_doubles_nothing(bench: Bench, w
         case _:
             log.crash_after = 2
     with pytest.raises(CrashError):
-        await bench.partition(log=log).run()
+        await asyncio.wait_for(bench.partition(log=log).run(), WAIT_S)
     assert (await bench.cursor()).part == (0 if when == "after_second" else UPDATES_PER_COMMIT)
     follower = bench.log()
     last = await bench.publish(mark(2, "90"), mark(3, "91"))

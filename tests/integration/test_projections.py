@@ -10,10 +10,12 @@ import pytest
 from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, mark, read
 
 from psm.contracts.errors import FencedError, InvariantError
-from psm.projections import checkpoints, migrate
-from psm.projections.checkpoints import Checkpoint
+from psm.contracts.updates_read import ReadUpdate
+from psm.projections import checkpoints
+from psm.projections.checkpoints import ViewCheckpoint
 from psm.projections.current_state import CURRENT_STATE
-from psm.projections.projection import ReadUpdate, trace_id
+from psm.projections.rows import trace_id
+from psm.projections.schema import migrate
 
 
 @pytest.fixture
@@ -185,8 +187,8 @@ async def test_checkpoint_moves_only_from_where_it_is_believed(
     connection: asyncpg.Connection,
 ) -> None:
     """A second creation and an advance from an older position are refused."""
-    first = Checkpoint(partition=3, stream_sequence=10, event_hash="a", log_sequence=5)
-    later = Checkpoint(partition=3, stream_sequence=20, event_hash="b", log_sequence=9)
+    first = ViewCheckpoint(partition=3, stream_sequence=10, event_hash="a", log_sequence=5)
+    later = ViewCheckpoint(partition=3, stream_sequence=20, event_hash="b", log_sequence=9)
     await checkpoints.advance(connection, "x", first, expected=None)
     with pytest.raises(FencedError):
         await checkpoints.advance(connection, "x", later, expected=None)

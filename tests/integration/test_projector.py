@@ -16,16 +16,17 @@ from tests.support.psm_stream import TRACE_ID, Account, OneWorker, commit
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.api import call
-from psm.adapters.jetstream.streams import PSM
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import LogDamagedError
+from psm.contracts.subjects import PSM
 from psm.domain.messages import Update
-from psm.projections import checkpoints, migrate
-from psm.projections.checkpoints import Checkpoint
+from psm.projections import checkpoints
+from psm.projections.checkpoints import ViewCheckpoint
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.committed import Assembler, psm_filters
-from psm.workers.projector import Projector
-from psm.workers.settings import Settings
+from psm.projections.schema import migrate
+from psm.workers.log.committed import BatchAssembler, psm_filters
+from psm.workers.process.settings import Settings
+from psm.workers.projector.follower import Projector
 
 WAIT_S = 60.0
 
@@ -83,7 +84,7 @@ class World:
         finally:
             await connection.close()
 
-    async def checkpoint(self) -> Checkpoint | None:
+    async def checkpoint(self) -> ViewCheckpoint | None:
         connection = await asyncpg.connect(self.dsn)
         try:
             return await checkpoints.read(connection, CURRENT_STATE.name, 0)
@@ -316,4 +317,4 @@ def test_update_without_a_cursor_is_damage() -> None:
 
     stray = StoredMessage(subject="psm.state.updated.0.a", sequence=4, time_ns=0, data=b"{}")
     with pytest.raises(LogDamagedError, match="message 4: no commit cursor"):
-        Assembler(0).feed([stray])
+        BatchAssembler(0).feed([stray])

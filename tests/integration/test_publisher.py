@@ -19,12 +19,16 @@ from tests.support.log import LogSize, deposit, empty_log
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import StoredMessage, connect, get, last_for, read_range, stream_info
-from psm.contracts import log_client
 from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
+from psm.contracts.producer import log_client
+from psm.contracts.producer.tail import MARK
 from psm.contracts.publisher import Publisher
-from psm.contracts.tail import MARK
+from psm.contracts.subjects import repair
+
+SIZE = LogSize()
+REPAIR = repair("acc", SIZE.partitions)
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ async def raw(nc: Client, body: bytes | dict[str, Any], subject: str = "trades.a
 
 async def test_numbers_are_assigned(nc: Client) -> None:
     """Events without a number get 1, 2, 3; the stored bytes carry it, and their hash."""
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     for number in (1, 2, 3):
         appended = await port.append(deposit("acc"))
         assert (appended.sequence_number, appended.log_sequence) == (number, number)
@@ -65,11 +69,11 @@ async def test_numbers_are_assigned(nc: Client) -> None:
 async def test_idempotent_append(nc: Client) -> None:
     """The same event appended again, by whomever, is there once and found where it is."""
     event = deposit("acc")
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     first = await port.append(event)
     await port.append(deposit("acc"))
     again = await port.append(event)
-    other = await Publisher(nc).append(event)
+    other = await Publisher(nc, assume_new=True).append(event)
     for repeat in (again, other):
         assert repeat.duplicate
         assert (repeat.sequence_number, repeat.log_sequence) == (1, first.log_sequence)
@@ -80,7 +84,7 @@ async def test_idempotent_append(nc: Client) -> None:
 async def test_event_id_of_another_event_is_a_conflict(nc: Client) -> None:
     """An event id is an identity: other content under it is refused."""
     event = deposit("acc")
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     await port.append(event)
     with pytest.raises(ConflictError, match="belongs to another event"):
         await port.append({**event, "payload": {"amount": "11"}})
@@ -89,7 +93,7 @@ async def test_event_id_of_another_event_is_a_conflict(nc: Client) -> None:
 
 async def test_given_numbers(nc: Client) -> None:
     """A given number must be the next one; a repeat of the same bytes is a duplicate."""
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     body = json.dumps(deposit("acc", 1)).encode()
     assert (await port.append(body)).sequence_number == 1
     assert (await stored(nc))[0].data == body
@@ -101,7 +105,7 @@ async def test_given_numbers(nc: Client) -> None:
         await port.append(deposit("acc", 4))
     with pytest.raises(ContractError, match="not 9"):
         await port.append(deposit("acc", 3), sequence_number=9)
-    gaps = Publisher(nc, allow_gaps=True)
+    gaps = Publisher(nc, assume_new=True, allow_gaps=True)
     assert (await gaps.append(deposit("acc", 4))).sequence_number == 4
     assert (await port.append(deposit("acc"))).sequence_number == 5
     assert (await gaps.append(deposit("acc", 3))).sequence_number == 3
@@ -110,7 +114,7 @@ async def test_given_numbers(nc: Client) -> None:
 
 async def test_junk_and_operator_events_take_no_number(nc: Client) -> None:
     """Whatever lies on the subject, the next number is the one that the fold expects."""
-    port = Publisher(nc)
+    port = Publisher(nc, partitions=SIZE.partitions, assume_new=True)
     first = deposit("acc")
     await port.append(first)
     for junk in (
@@ -133,28 +137,62 @@ async def test_junk_and_operator_events_take_no_number(nc: Client) -> None:
     assert appended.sequence_number is None
     assert (await port.append(dismissed)).duplicate
     assert (await port.append(deposit("acc"))).sequence_number == 2
-    assert (await Publisher(nc).append(deposit("acc"))).sequence_number == 3
+    assert (await Publisher(nc, assume_new=True).append(deposit("acc"))).sequence_number == 3
     payload = {"from": 4, "to": 6, "actor": "op", "reason": "lost"}
-    await raw(nc, deposit("acc", event_type="SequenceVoided", payload=payload))
-    for any_port in (port, Publisher(nc)):
+    void = deposit("acc", event_type="SequenceVoided", payload=payload)
+    await raw(nc, deposit("acc", 7))
+    await raw(nc, void)  # through the producers' door it is nothing
+    await raw(nc, deposit("acc", 8), REPAIR)
+    await raw(nc, void, REPAIR)
+    for any_port in (port, Publisher(nc, assume_new=True)):
         await raw(nc, b"junk")
         await any_port.append(deposit("acc"))
-    assert numbers((await stored(nc))[-1:]) == [8]
+    assert numbers((await stored(nc))[-1:]) == [9]
+
+
+async def test_repair_that_nobody_saw_takes_no_number(nc: Client) -> None:
+    """What an operator voids lies before what waits, and what is assigned lies behind it."""
+    port = Publisher(nc, assume_new=True)
+    await port.append(deposit("acc"))
+    await raw(nc, deposit("acc", 4))
+    assert (await port.append(deposit("acc"))).sequence_number == 5
+    payload = {"from": 2, "to": 3, "actor": "op", "reason": "lost"}
+    void = deposit("acc", event_type="SequenceVoided", payload=payload)
+    await Publisher(nc, partitions=SIZE.partitions).append(void)
+    assert (await port.append(deposit("acc"))).sequence_number == 6
+    assert (await Publisher(nc).append(deposit("acc"))).sequence_number == 7
+
+
+async def test_gap_that_an_operator_closed_is_closed_for_who_numbers(nc: Client) -> None:
+    """A producer that saw the gap reads the repair before its next event, number given or not."""
+    port = Publisher(nc, assume_new=True)
+    await port.append(deposit("acc"))
+    await raw(nc, deposit("acc", 4))
+    assert (await port.append(deposit("acc"))).sequence_number == 5
+    payload = {"from": 2, "to": 3, "actor": "op", "reason": "lost"}
+    await raw(nc, deposit("acc", event_type="SequenceVoided", payload=payload), REPAIR)
+    assert (await port.append(deposit("acc", 6))).sequence_number == 6
+
+
+async def test_operators_event_needs_the_operators_port(nc: Client) -> None:
+    """A producer's port refuses it before anything is sent."""
+    with pytest.raises(ContractError, match="operators_only"):
+        await Publisher(nc).append(deposit("acc", event_type="StreamRetried", payload={}))
 
 
 async def test_late_events_of_others_keep_their_number(nc: Client) -> None:
     """A gap is not filled by an assigned number: its event may only be late."""
     await raw(nc, deposit("acc", 1))
     await raw(nc, deposit("acc", 3))
-    assert (await Publisher(nc).append(deposit("acc"))).sequence_number == 4
+    assert (await Publisher(nc, assume_new=True).append(deposit("acc"))).sequence_number == 4
     await raw(nc, deposit("acc", 2))
-    assert (await Publisher(nc).append(deposit("acc"))).sequence_number == 5
+    assert (await Publisher(nc, assume_new=True).append(deposit("acc"))).sequence_number == 5
 
 
 async def test_many_publishers_share_an_account(nc: Client, nats_url: str) -> None:
     """Eight publishers, three connections, one account: contiguous, nothing lost or doubled."""
     others = [await connect(nats_url, name=f"other{number}") for number in range(2)]
-    ports = [Publisher(connection) for connection in [nc, *others] * 3][:8]
+    ports = [Publisher(connection, assume_new=True) for connection in [nc, *others] * 3][:8]
     events = [[deposit("acc") for _ in range(15)] for _ in ports]
 
     async def produce(port: Publisher, own: list[dict[str, Any]]) -> list[int | None]:
@@ -173,7 +211,9 @@ async def test_many_publishers_share_an_account(nc: Client, nats_url: str) -> No
 async def test_same_event_from_many_publishers_at_once(nc: Client) -> None:
     """A retry that overtakes its first attempt does not double the event."""
     event = deposit("acc")
-    results = await asyncio.gather(*(Publisher(nc).append(event) for _ in range(10)))
+    results = await asyncio.gather(
+        *(Publisher(nc, assume_new=True).append(event) for _ in range(10))
+    )
     assert [result.duplicate for result in results].count(False) == 1
     assert {(r.sequence_number, r.log_sequence) for r in results} == {(1, 1)}
     assert len(await stored(nc)) == 1
@@ -181,7 +221,7 @@ async def test_same_event_from_many_publishers_at_once(nc: Client) -> None:
 
 async def test_streams_are_independent(nc: Client) -> None:
     """One publisher appends to many streams at once, each with its own numbers."""
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     results = await asyncio.gather(
         *(port.append(deposit(f"acc{number % 20}")) for number in range(200))
     )
@@ -194,10 +234,10 @@ async def test_long_stream_is_read_from_its_end_only(
     nc: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fresh publisher reads back to a message that knew everything, not to the beginning."""
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     for _ in range(300):
         await port.append(deposit("acc"))
-    other = Publisher(nc, validate=False)
+    other = Publisher(nc, assume_new=True, validate=False)
     for _ in range(10):
         await asyncio.gather(*(other.append(deposit(f"x{n}")) for n in range(200)))
     event = deposit("acc")
@@ -214,7 +254,7 @@ async def test_long_stream_is_read_from_its_end_only(
         return await page(nc, matching, start, timeout_s)
 
     monkeypatch.setattr(log_client, "page", counted)
-    fresh = Publisher(nc)
+    fresh = Publisher(nc, assume_new=True)
     appended = await fresh.append(deposit("acc"))
     assert appended.sequence_number == 603
     assert min(starts) > 1000
@@ -223,7 +263,7 @@ async def test_long_stream_is_read_from_its_end_only(
     newest = await last_for(nc, "TRADES", "trades.*.acc")
     assert newest is not None
     assert newest.header(MARK) == "603"
-    deep = Publisher(nc, remember=10_000)
+    deep = Publisher(nc, assume_new=True, remember=10_000)
     first = decode_envelope((await stored(nc))[0].data)
     assert (await deep.append(_again(first.event_id))).duplicate
 
@@ -234,7 +274,7 @@ def _again(event_id: str) -> dict[str, Any]:
 
 async def test_marks_and_instruments_have_their_own_numbers(nc: Client) -> None:
     """Marks need only rise: a given number is taken as it is, else the last plus one."""
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
 
     def mark(number: int | None = None) -> dict[str, Any]:
         payload = {"symbol": "BTC-PERP", "price": "42000.5"}
@@ -242,7 +282,7 @@ async def test_marks_and_instruments_have_their_own_numbers(nc: Client) -> None:
 
     assert (await port.append(mark())).sequence_number == 1
     assert (await port.append(mark(1000))).sequence_number == 1000
-    assert (await Publisher(nc).append(mark())).sequence_number == 1001
+    assert (await Publisher(nc, assume_new=True).append(mark())).sequence_number == 1001
     messages = await stored(nc, "marks.BTC-PERP")
     assert numbers(messages) == [1, 1000, 1001]
     payload = {
@@ -264,7 +304,7 @@ async def test_flat_draft_becomes_an_event(nc: Client) -> None:
         b'"timestamp":"2025-12-12T10:30:00.123456Z","account_id":"acc","symbol":"BTC-PERP",'
         b'"side":"long","quantity":0.5,"price":42000.00,"commission":0.1234567890123456789e1}'
     )
-    port = Publisher(nc, validate=False)
+    port = Publisher(nc, assume_new=True, validate=False)
     appended = await port.append(draft)
     assert appended.sequence_number == 1
     (message,) = await stored(nc)
@@ -282,14 +322,14 @@ async def test_bare_numbers_keep_their_text(nc: Client) -> None:
     event = deposit("acc")
     body = json.dumps(event).replace('"10"', "10.1000000000000000055511").encode()
     with pytest.raises(ContractError, match="amount"):
-        await Publisher(nc).append(body)
-    await Publisher(nc, validate=False).append(body)
+        await Publisher(nc, assume_new=True).append(body)
+    await Publisher(nc, assume_new=True, validate=False).append(body)
     (message,) = await stored(nc)
     assert b"10.1000000000000000055511" in message.data
     assert message.data == b'{"sequence_number":1,' + body[1:]
     with pytest.raises(ContractError, match=r"payload\.amount is a binary float"):
-        await Publisher(nc).append(deposit("acc", payload={"amount": 0.1}))
-    await Publisher(nc).append(deposit("acc", payload={"amount": Decimal("0.1")}))
+        await Publisher(nc, assume_new=True).append(deposit("acc", payload={"amount": 0.1}))
+    await Publisher(nc, assume_new=True).append(deposit("acc", payload={"amount": Decimal("0.1")}))
     assert numbers(await stored(nc)) == [1, 2]
 
 
@@ -309,7 +349,7 @@ async def test_invalid_events_are_refused_at_the_door(
 ) -> None:
     """What the fold would refuse, reject or block on does not enter; the field is named."""
     with pytest.raises(ContractError) as refused:
-        await Publisher(nc).append({**deposit("acc"), **fields})
+        await Publisher(nc, assume_new=True).append({**deposit("acc"), **fields})
     assert refused.value.field == field
     assert (await stream_info(nc, "TRADES")).messages == 0
 
@@ -318,7 +358,7 @@ async def test_trace_context_is_carried(nc: Client) -> None:
     """An append inside a span carries its trace."""
     tracer = TracerProvider().get_tracer("test")
     with trace.use_span(tracer.start_span("request")) as span:
-        appended = await Publisher(nc).append(deposit("acc"))
+        appended = await Publisher(nc, assume_new=True).append(deposit("acc"))
     message = await get(nc, "TRADES", appended.log_sequence)
     assert message is not None
     assert f"{span.get_span_context().trace_id:032x}" in (message.header("traceparent") or "")
@@ -327,7 +367,7 @@ async def test_trace_context_is_carried(nc: Client) -> None:
 async def test_recorded_subjects(nc: Client) -> None:
     """Recorded subjects take the bytes as they are."""
     body = json.dumps(deposit("acc")).encode()
-    assert await Publisher(nc).record("signals.strategy.s1.BTC", body) == 1
+    assert await Publisher(nc, assume_new=True).record("signals.strategy.s1.BTC", body) == 1
     message = await get(nc, "SIGNALS", 1)
     assert message is not None
     assert message.data == body
@@ -349,7 +389,7 @@ async def test_lost_answers_are_settled_by_reading(
         return answer
 
     monkeypatch.setattr(log_client, "append", lossy)
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     results = [await port.append(deposit("acc")) for _ in range(5)]
     assert [r.sequence_number for r in results] == [1, 2, 3, 4, 5]
     assert [r.duplicate for r in results] == [True, True, True, False, False]
@@ -359,7 +399,7 @@ async def test_lost_answers_are_settled_by_reading(
 async def test_append_survives_a_frozen_and_a_killed_server(nats_server: EmbeddedNats) -> None:
     """Appends wait for the server and are stored once, in order."""
     async with empty_log(nats_server.url, LogSize()) as nc:
-        port = Publisher(nc, request_timeout_s=0.3, give_up_s=60)
+        port = Publisher(nc, assume_new=True, request_timeout_s=0.3, give_up_s=60)
         events = [deposit("acc") for _ in range(30)]
 
         async def produce() -> None:
@@ -386,7 +426,7 @@ async def test_append_survives_a_frozen_and_a_killed_server(nats_server: Embedde
 async def test_give_up(nats_server: EmbeddedNats) -> None:
     """A log that stays away is told in bounded time; the same event may be appended later."""
     async with empty_log(nats_server.url) as nc:
-        port = Publisher(nc, request_timeout_s=0.2, give_up_s=0.5)
+        port = Publisher(nc, assume_new=True, request_timeout_s=0.2, give_up_s=0.5)
         event = deposit("acc")
         os.kill(nats_server.pid, signal.SIGSTOP)
         try:
@@ -408,7 +448,7 @@ async def test_missing_log_is_told(nc: Client) -> None:
     config = {"name": "OTHER", "subjects": ["trades.*"], "storage": "file"}
     await nc.request("$JS.API.STREAM.CREATE.OTHER", json.dumps(config).encode(), timeout=5)
     with pytest.raises(TransientError, match=r"DIRECT\.GET\.TRADES"):
-        await Publisher(nc, give_up_s=0.1).append(deposit("acc"))
+        await Publisher(nc, assume_new=True, give_up_s=0.1).append(deposit("acc"))
     assert (await stream_info(nc, "OTHER")).messages == 0
 
 
@@ -416,7 +456,7 @@ async def test_refusal_for_good_is_not_retried(nc: Client) -> None:
     """A full log is told at once, not tried for a minute."""
     config = {**(await stream_info(nc, "TRADES")).config, "max_msgs": 1}
     await nc.request("$JS.API.STREAM.UPDATE.TRADES", json.dumps(config).encode(), timeout=5)
-    port = Publisher(nc)
+    port = Publisher(nc, assume_new=True)
     await port.append(deposit("acc"))
     async with asyncio.timeout(30):
         with pytest.raises(ConfigError, match="maximum messages exceeded"):

@@ -12,8 +12,9 @@ from tests.support.workbench import open_bench, until
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.contracts.errors import TransientError
-from psm.workers import partition_settings, pulse
-from psm.workers.pulse import Pulse
+from psm.workers.partition import settings as partition_settings
+from psm.workers.process import readiness as pulse
+from psm.workers.process.readiness import Pulse
 
 PARTITIONS = 2
 

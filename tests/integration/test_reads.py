@@ -13,9 +13,11 @@ from tests.support.psm_stream import Account, OneWorker, mark, read, rows_of
 
 from psm.adapters import postgres
 from psm.contracts.errors import ConfigError
+from psm.contracts.reconciliation import ReconciliationReported
+from psm.contracts.update_fields import Common
 from psm.contracts.updates import (
     ORDER_FIGURES,
-    Common,
+    TOLD_ONCE,
     MarginUpdated,
     OrderUpdated,
     PositionUpdated,
@@ -31,12 +33,7 @@ from psm.workers.api.documents import (
     StateDocument,
     Versions,
 )
-from psm.workers.api.reads import (
-    MalformedAccountError,
-    NotReachedError,
-    Reads,
-    UnknownAccountError,
-)
+from psm.workers.api.reads import MalformedAccountError, NotReachedError, Reads, UnknownAccountError
 
 
 @pytest.fixture
@@ -99,7 +96,8 @@ async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
         (orders, OrdersDocument),
     ):
         msgspec.convert(answer, kind)
-        for name in Versions.__struct_fields__:
+        assert "flags" not in answer  # nothing is stale
+        for name in set(Versions.__struct_fields__) - {"flags"}:
             assert answer[name] == expected[name]
 
 
@@ -230,11 +228,12 @@ async def test_missing_schema_names_the_command(empty_postgres_dsn: str) -> None
 def test_documents_have_the_updates_fields() -> None:
     """A field added to an update must reach the documents."""
     common = set(Common.__struct_fields__)
-    own = set(PositionUpdated.__struct_fields__) - common - {"change"}
+    own = set(PositionUpdated.__struct_encode_fields__) - common - {"change", *TOLD_ONCE}
     assert set(PositionFigures.__struct_fields__) == own
     assert OrderFigures.__struct_fields__ == ORDER_FIGURES
     assert set(MarginUpdated.__struct_fields__) - common <= set(MarginDocument.__struct_fields__)
-    assert set(StateUpdated.__struct_fields__) <= set(StateDocument.__struct_fields__)
+    own = {*StateUpdated.__struct_fields__} - {*TOLD_ONCE}
+    assert own <= {*StateDocument.__struct_fields__}
 
 
 async def test_view_columns_are_the_updates_fields(pool: postgres.Pool) -> None:
@@ -245,9 +244,10 @@ async def test_view_columns_are_the_updates_fields(pool: postgres.Pool) -> None:
         ("positions_view", PositionUpdated),
         ("margin_view", MarginUpdated),
         ("orders_view", OrderUpdated),
+        ("reconciliation_view", ReconciliationReported),
     ):
         async with postgres.acquired(pool) as connection:
             rows = await connection.fetch(
                 "SELECT column_name FROM information_schema.columns WHERE table_name = $1", table
             )
-        assert {row[0] for row in rows} == set(update.__struct_fields__) | extra
+        assert {row[0] for row in rows} == {*update.__struct_encode_fields__} - {*TOLD_ONCE} | extra

@@ -16,21 +16,29 @@ from tests.support.psm_stream import TRACEPARENT, Account, mark
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect, last_per_subject
 from psm.adapters.jetstream.api import call
-from psm.adapters.jetstream.streams import PSM
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import ConfigError, LogDamagedError
-from psm.projections import shadow
+from psm.contracts.subjects import PSM
+from psm.domain.market.slots import ValuationSlots
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.projector import Projector
-from psm.workers.rebuild import Rebuild, Report
-from psm.workers.settings import Settings
-from psm.workers.view_lag import view_lag
-from psm.workers.worker import Worker
+from psm.projections.schema import shadow
+from psm.workers.fleet.worker import Worker
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.process.settings import Settings
+from psm.workers.projector.follower import Projector
+from psm.workers.projector.lag import view_lag
+from psm.workers.projector.rebuild import Rebuild, RebuildReport
 
 PARTITIONS = 3
 WAIT_S = 60.0
-TABLES = ("balances_view", "positions_view", "margin_view", "orders_view", "chain_heads")
+TABLES = (
+    "balances_view",
+    "positions_view",
+    "margin_view",
+    "orders_view",
+    "reconciliation_view",
+    "chain_heads",
+)
 
 
 class World:
@@ -74,13 +82,13 @@ class World:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def rebuild(self, **options: bool) -> Report:
+    async def rebuild(self, **options: bool) -> RebuildReport:
         rebuild = Rebuild(
             self.nc,
             self.pool,
             CURRENT_STATE,
             partitions=PARTITIONS,
-            valuation_interval_ns=1_000_000_000,
+            slots=ValuationSlots(),
         )
         return await rebuild.run(**options)
 
@@ -194,12 +202,8 @@ async def test_difference_is_reported_and_stops_the_swap(world: World) -> None:
     )
     await world.execute("DELETE FROM margin_view WHERE account_id = 'acc_002'")
     await world.execute(
-        "INSERT INTO positions_view SELECT 'ghost', symbol, sequence_number, log_sequence, "
-        "event_log_sequence, cause, event_hash, chain_hash, flags, change, side, size, "
-        "entry_price, break_even_price, mark_price, mark_source, notional, unrealized_pnl, "
-        "realized_pnl, realized_pnl_net, fees, funding, cycle, cycle_realized_pnl, "
-        'liquidation_price, "timestamp", correlation_id, causation_id, trace_id '
-        "FROM positions_view WHERE account_id = 'acc_001'"
+        "INSERT INTO positions_view SELECT (jsonb_populate_record(p, "
+        "'{\"account_id\": \"ghost\"}')).* FROM positions_view p WHERE account_id = 'acc_001'"
     )
     wrong = await world.rows()
     report = await world.rebuild()

@@ -28,14 +28,16 @@ from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.errors import StreamNotFoundError
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.codec import encode
-from psm.workers import keys
+from psm.contracts.subjects import PSM, SNAPSHOTS, TRADES
+from psm.projections.source import COMMITTED_UPDATES
 from psm.workers.fleet.members import Holding, Member
-from psm.workers.guard import Guard, PostgresHeads
-from psm.workers.log_store import PSM, SNAPSHOTS, TRADES
-from psm.workers.partition import Partition
-from psm.workers.projector import check_against_log
-from psm.workers.replays.approval import Action, Consent
-from psm.workers.replays.record import read_records
+from psm.workers.ops import keys
+from psm.workers.ops.approval import Action, Consent
+from psm.workers.ops.journal import read_records
+from psm.workers.partition.heads_check import Guard
+from psm.workers.partition.heads_store import PostgresHeads
+from psm.workers.partition.loop import Partition
+from psm.workers.projector.follower import check_against_log
 
 REASON = ("--reason", "disk of n1 lost", "--actor", "alice")
 
@@ -173,7 +175,8 @@ async def test_psm_gone(scene: Scene) -> None:
     scene.recover("updates", *REASON)
     assert "PSM exists" in scene.recover("updates", *REASON, code=2).stderr
     async with scene.bench() as bench:
-        await check_against_log(bench.nc, None, 0)  # a partition that never committed is no loss
+        # A partition that never committed is no loss.
+        await check_against_log(bench.nc, COMMITTED_UPDATES, None, 0)
         failed = await scene.refused(bench)
         assert all("cursor is gone" in text for text in failed.values())
         async with held(bench) as text:
@@ -322,6 +325,39 @@ async def bodies(bench: Bench) -> dict[int, tuple[str, str]]:
     async for batch in read_range(bench.nc, TRADES, [">"], 1, last):
         found.update((m.sequence, (m.subject, hashlib.sha256(m.data).hexdigest())) for m in batch)
     return found
+
+
+async def test_plan_of_a_whole_log_tells_what_there_is(scene: Scene) -> None:
+    """Every figure of a dry run is counted here again; with nothing lost there is nothing to do."""
+    await scene.live(clean(16))
+    await archive_all(scene)
+    await scene.server.start()
+    end = max(scene.log)
+    done = scene.recover("log", "--from-archive", "--dry-run")
+    assert "nothing is to be done" in done.stderr
+    plan = json.loads(done.stdout)
+    assert plan == {
+        "log_ends": end,
+        "archive_ends": end,
+        "messages": 0,
+        "compared": min(1000, len(scene.log)),
+        "committed": end,
+        "lost": 0,
+    }
+
+
+async def test_plan_tells_an_archive_that_is_behind(scene: Scene) -> None:
+    """What the archive lacks of a whole log is seen, and is no loss."""
+    story = clean(16)
+    half = story[: len(story) // 2]
+    await scene.live(half)
+    await archive_all(scene)
+    archived = max(scene.log)
+    await scene.live(story[archived:])
+    await scene.server.start()
+    plan = json.loads(scene.recover("log", "--from-archive", "--dry-run").stdout)
+    assert (plan["archive_ends"], plan["compared"]) == (archived, min(1000, archived))
+    assert (plan["log_ends"], plan["messages"], plan["lost"]) == (max(scene.log), 0, 0)
 
 
 async def test_log_lost_its_tail(scene: Scene) -> None:

@@ -11,21 +11,21 @@ import msgspec
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark, rules, trade, unknown
+from tests.support.slots import even_slots
 from tests.support.twins import FaultyLog
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import Outgoing, get, publish_atomic, stream_info
+from psm.adapters.jetstream import Outgoing, get, last_for, publish_atomic, stream_info
 from psm.adapters.jetstream.api import call
 from psm.contracts import subjects
 from psm.contracts.errors import InvariantError, LogDamagedError
 from psm.domain.books import Books
-from psm.domain.messages import Update
-from psm.domain.outcomes import UnknownRulesError
-from psm.workers.cursor import Cursor, dump_cursor
-from psm.workers.ports import Commit, CommittedCursor
-from psm.workers.recovery import Recovery
-from psm.workers.residents import Census
+from psm.domain.messages import UnknownRulesError, Update
+from psm.workers.log.cursor import Cursor, dump_cursor, load_cursor
+from psm.workers.partition.eviction import Census
+from psm.workers.partition.ports import Commit, CommittedCursor
+from psm.workers.partition.recovery import Recovery
 
 
 @pytest.fixture
@@ -174,6 +174,27 @@ async def test_changed_message_at_the_cursor_is_named(bench: Bench) -> None:
         await bench.partition().run()
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_commit_of_which_a_part_is_lost_is_named(bench: Bench, kept: int) -> None:
+    """What the last cursor announces is whole in PSM, or the partition does not go on behind it."""
+    last = await bench.publish(deposit(1))
+    await run(bench, last)
+    before = await last_for(bench.nc, "PSM", "psm.cursor.0")
+    assert before is not None
+    cursor = msgspec.structs.replace(load_cursor(before.data), updates=2)
+    whole = [
+        Outgoing("_psm.cursor.0", dump_cursor(cursor)),
+        *(Outgoing("_psm.state.updated.0.acc_001", b"{}") for _ in range(2)),
+    ]
+    part = [*whole[: 1 + kept], Outgoing("_psm.cursor.7", dump_cursor(cursor))]
+    ack = await publish_atomic(bench.nc, "PSM", part, expected=before.sequence, batch_id="torn")
+    where = f"announces 2 updates, and number {kept + 1} of them, at PSM sequence {ack.last}"
+    with pytest.raises(LogDamagedError, match=where):
+        await bench.partition().run()
+    ack = await publish_atomic(bench.nc, "PSM", whole, expected=ack.first, batch_id="whole")
+    await run(bench, last)
+
+
 async def test_foreign_message_on_the_cursor_stops(bench: Bench) -> None:
     """Somebody else's bytes in the private entrance are no cursor."""
     message = Outgoing(subjects.entrance(subjects.cursor(0)), b"hello")
@@ -239,7 +260,7 @@ async def test_blocked_stream_survives_a_restart(bench: Bench) -> None:
     await run(bench, last)
     verdict = await bench.judge()
     assert verdict.outcomes["held"] == 2
-    assert verdict.books[0].accounts["other"].version == 2
+    assert verdict.books[0].accounts["other"].delivery.version == 2
     (blocked,) = verdict.payloads("StreamBlocked")
     assert blocked["reason"] == "unknown_event_type"
 
@@ -277,7 +298,7 @@ async def test_stored_cursor_says_how_many_updates_follow(bench: Bench) -> None:
 
 async def test_valuation_clock_survives_a_restart(nats_url: str) -> None:
     """What is published on a mark depends on the log's clock, not on when a worker started."""
-    async with open_bench(nats_url, valuation_interval_ms=3_600_000) as bench:
+    async with open_bench(nats_url, slots=even_slots(3_600_000)) as bench:
         last = await bench.publish(trade(1, "buy", "1", "100"), mark(1, "110"))
         for number, restart in enumerate([run, crashed, run], start=2):
             await restart(bench, last)
@@ -285,22 +306,22 @@ async def test_valuation_clock_survives_a_restart(nats_url: str) -> None:
         await run(bench, last)
         verdict = await bench.judge()
     causes = [payload["cause"] for payload in verdict.payloads("StateUpdated")]
-    assert causes.count("mark") < 4, "the interval was opened again by a restart"
+    assert causes.count("mark") < 4, "a restart reached a slot"
 
 
 async def test_what_a_mark_left_unpublished_survives_a_restart(nats_url: str) -> None:
-    """A valuation that waits for the next interval waits in the snapshot too."""
-    async with open_bench(nats_url, valuation_interval_ms=1000) as bench:
+    """A valuation that waits for its slot waits in the snapshot too."""
+    async with open_bench(nats_url, slots=even_slots(200)) as bench:
         last = await bench.publish(
             trade(1, "buy", "1", "100"), *(mark(n, str(110 + n)) for n in range(1, 6))
         )
         await run(bench, last)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.3)
         last = await bench.publish(mark(1, "1", "ETH-PERP"))
         await run(bench, last)
         verdict = await bench.judge()
     by_mark = [p for p in verdict.payloads("StateUpdated") if p["cause"] == "mark"]
-    assert by_mark[-1]["log_sequence"] == last, "the mark of another symbol opened the interval"
+    assert by_mark[-1]["log_sequence"] == last, "the mark of another symbol reached the slot"
 
 
 class LateLog(FaultyLog):

@@ -22,11 +22,13 @@ from tests.support.events import (
 from tests.support.workbench import Bench, open_bench, until
 from tests.support.worker_process import WorkerProcess
 
-from psm.adapters.jetstream import StoredMessage, read_range
+from psm.adapters.jetstream import StoredMessage
 from psm.contracts import registry
 from psm.contracts.publisher import Publisher
-from psm.domain import table_fold
-from psm.workers import log_store
+from psm.domain.folding import table_events as table_fold
+from psm.domain.market.slots import ValuationSlots
+from psm.workers.log.reader import read_stored
+from psm.workers.partition import jetstream as log_store
 
 HELD = 10_000
 NEW = "InterestAccrued"
@@ -66,7 +68,9 @@ async def test_repair_after_a_restart(bench: Bench, trouble: str, clean: bool) -
     await bench.run_until(bench.partition(), last)
     verdict = await bench.judge()
     assert verdict.outcomes["duplicate"] == 1
-    assert verdict.books[0].accounts["acc_001"].version == (6 if outcome == "applied" else 1)
+    assert verdict.books[0].accounts["acc_001"].delivery.version == (
+        6 if outcome == "applied" else 1
+    )
     resumed = [p["to_sequence"] for p in verdict.payloads("StreamResumed")]
     assert resumed == ([6] if outcome == "applied" else [])
     await bench.run_until(bench.partition(), last)
@@ -82,8 +86,8 @@ async def test_numbers_go_on_after_repairs(bench: Bench) -> None:
         appended = await publisher.append(body)
         assert appended.sequence_number == 6
         verdict = await bench.judge()
-    assert verdict.books[0].accounts["acc_001"].version == 6
-    assert verdict.books[0].accounts["acc_001"].status == "open"
+    assert verdict.books[0].accounts["acc_001"].delivery.version == 6
+    assert verdict.books[0].accounts["acc_001"].delivery.status == "open"
 
 
 async def test_new_rules_release_streams_from_the_log(
@@ -111,18 +115,18 @@ async def test_new_rules_release_streams_from_the_log(
     verdict = await bench.judge()
     assert [stream for stream, *_ in log.histories] == streams
     accounts = verdict.books[0].accounts
-    assert [accounts[s].version for s in streams] == [3, 4, 3]
-    assert accounts["acc_001"].status == "blocked"
+    assert [accounts[s].delivery.version for s in streams] == [3, 4, 3]
+    assert accounts["acc_001"].delivery.status == "blocked"
     last = await bench.publish(event(NEW, {"amount": "5"}, 4, stream="c"))
     await bench.run_until(bench.partition(), last)  # the rules are in the checkpoint too
-    assert (await bench.judge()).books[0].accounts["c"].version == 4
+    assert (await bench.judge()).books[0].accounts["c"].delivery.version == 4
 
 
 async def test_what_a_consumer_hides_is_in_the_release(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Places are taken from a consumer, messages from the leader: none is missing."""
-    real, hidden = read_range, 0
+    real, hidden = read_stored, 0
 
     async def hiding(*args: object, **more: object) -> AsyncIterator[list[StoredMessage]]:
         nonlocal hidden
@@ -131,12 +135,12 @@ async def test_what_a_consumer_hides_is_in_the_release(
             hidden += len(batch) - len(shown)
             yield shown
 
-    monkeypatch.setattr(log_store, "read_range", hiding)
+    monkeypatch.setattr(log_store, "read_stored", hiding)
     last = await bench.publish(deposit(1), unknown(2), deposits(3, 300), dismissed(2))
     partition = bench.partition()
     await bench.run_until(partition, last)
     assert hidden > 20
-    assert (await bench.judge()).books[0].accounts["acc_001"].version == 300
+    assert (await bench.judge()).books[0].accounts["acc_001"].delivery.version == 300
 
 
 @pytest.mark.timeout(240)
@@ -144,7 +148,7 @@ async def test_ten_thousand_held_and_a_kill_in_the_middle(nats_url: str, tmp_pat
     """The real worker dies between two parts of the release; the next one goes on from there."""
     rest = deposits(3, 2 + HELD)
     own = {"PSM_PARTITIONS": 1}
-    async with open_bench(nats_url, valuation_interval_ms=1000) as bench:
+    async with open_bench(nats_url, slots=ValuationSlots()) as bench:
         await bench.publish(deposit(1), unknown(2), rest, deposit(1, stream="other"))
         last = await bench.publish(dismissed(2), deposit(2, stream="other"))
         async with WorkerProcess(
@@ -161,7 +165,7 @@ async def test_ten_thousand_held_and_a_kill_in_the_middle(nats_url: str, tmp_pat
             verdict = await bench.judge(timeout_s=120)
             assert worker.returncode is None
     account = verdict.books[0].accounts["acc_001"]
-    assert (account.version, account.status) == (2 + HELD, "open")
+    assert (account.delivery.version, account.delivery.status) == (2 + HELD, "open")
     assert verdict.parts > 5
     assert verdict.outcomes["held"] == HELD
     twin = given(deposit(1), deposit(2, "-1"), *rest)
@@ -178,5 +182,5 @@ async def test_repair_leaves_other_streams_running(bench: Bench) -> None:
         verdict = await bench.judge()
         assert last == 59
     accounts = verdict.books[0].accounts
-    assert (accounts["other"].version, accounts["other"].status) == (29, "open")
-    assert (accounts["sick"].version, accounts["sick"].status) == (1, "blocked")
+    assert (accounts["other"].delivery.version, accounts["other"].delivery.status) == (29, "open")
+    assert (accounts["sick"].delivery.version, accounts["sick"].delivery.status) == (1, "blocked")

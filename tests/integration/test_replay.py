@@ -12,14 +12,10 @@ from tests.support.workbench import Bench, open_bench
 from psm.adapters.jetstream import stream_info
 from psm.contracts.subjects import partition_of
 from psm.domain.books import Books
-from psm.domain.outcomes import NeedHistory
-from psm.workers.past.account_replay import Selection, replay_account
-from psm.workers.replay import (
-    last_log_sequence,
-    read_history,
-    refold_partition,
-    refold_stream,
-)
+from psm.domain.messages import NeedHistory
+from psm.workers.log.reader import last_log_sequence, read_history
+from psm.workers.log.refold import refold_partition, refold_stream
+from psm.workers.replay.account import Selection, replay_account
 
 PARTITIONS = 4
 
@@ -35,7 +31,7 @@ def books(bench: Bench, partition: int | None = None) -> Books:
     return Books(
         partitions=PARTITIONS,
         partition=partition,
-        valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+        slots=bench.settings.valuation_slots,
     )
 
 
@@ -66,7 +62,7 @@ async def test_replay_ends_where_it_is_told(bench: Bench) -> None:
     own = books(bench)
     seen = [one.message.log_sequence async for one in refold_stream(bench.nc, own, "acc_001", 4)]
     assert seen == [1, 2, 3, 4]
-    assert own.accounts["acc_001"].version == 4
+    assert own.accounts["acc_001"].delivery.version == 4
 
 
 async def test_replay_goes_on_from_the_books(bench: Bench) -> None:
@@ -88,7 +84,7 @@ async def test_replay_reads_back_what_was_parked(bench: Bench) -> None:
         one.result.outcome.value async for one in refold_stream(bench.nc, own, "acc_001", last)
     ]
     assert outcomes == ["applied", "parked", "applied", "parked", "applied"]
-    assert own.accounts["acc_001"].version == 4
+    assert own.accounts["acc_001"].delivery.version == 4
     wanted = NeedHistory(stream_id="acc_001", from_log_sequence=2, to_log_sequence=4)
     assert sorted(await read_history(bench.nc, PARTITIONS, wanted)) == [2, 4]
 
@@ -130,14 +126,15 @@ async def test_replay_writes_nothing(bench: Bench) -> None:
 
 async def test_repairs_are_steps_of_their_own(bench: Bench) -> None:
     """What an operator did stands beside what it released, also a retry in vain."""
-    await bench.publish(deposit(1), unknown(2), deposit(3), retried(), dismissed(2), voided(4, 5))
+    sent = [deposit(1), unknown(2), deposit(3), retried(), dismissed(2), deposit(6), voided(4, 5)]
+    await bench.publish(*sent)
     steps = [
         step
         async for step in replay_account(
             bench.nc,
             "acc_001",
             partitions=PARTITIONS,
-            valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+            slots=bench.settings.valuation_slots,
             selection=Selection(),
         )
     ]
@@ -150,5 +147,7 @@ async def test_repairs_are_steps_of_their_own(bench: Bench) -> None:
         ("EventDismissed", "applied", None),
         ("MoonPhaseChanged", "refused", 2),
         ("CashDeposited", "applied", 3),
+        ("CashDeposited", "parked", None),
         ("SequenceVoided", "applied", 5),
+        ("CashDeposited", "applied", 6),
     ]

@@ -17,8 +17,8 @@ from tests.support.workbench import until
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import ConnectionCounters, OrderedReader, get, stream_info
+from psm.adapters.jetstream.errors import PermissionRefusedError
 from psm.adapters.jetstream.streams_apply import apply
-from psm.contracts.errors import TransientError
 from psm.contracts.publisher import Publisher
 from psm.contracts.replay import ReplayMode
 
@@ -27,6 +27,7 @@ FORBIDDEN = (
     "trades.acc",
     "marks.BTC",
     "instruments.BTC",
+    "collateral.BTC",
     "control.rules",
     "_psm.state.updated.0.acc",
     "psm.state.updated",
@@ -76,7 +77,7 @@ async def test_replay_user_reads_everything_and_publishes_nothing(broker: str) -
     replay = await connect_as("replay", broker, counters)
     try:
         await apply(owner, LogSize())
-        await Publisher(owner).append(deposit("acc"))
+        await Publisher(owner, assume_new=True).append(deposit("acc"))
         before = await sizes(owner)
 
         reader = OrderedReader(replay, "TRADES", ["trades.*.acc"])
@@ -90,7 +91,7 @@ async def test_replay_user_reads_everything_and_publishes_nothing(broker: str) -
             await replay.publish(subject, b"{}")
             await replay.flush()
             await _refused(counters, count, subject)
-        with pytest.raises(TransientError):
+        with pytest.raises(PermissionRefusedError):
             await Publisher(replay, request_timeout_s=0.2, give_up_s=0.3).append(deposit("acc"))
         assert counters.permission_errors > len(FORBIDDEN)
         await replay.subscribe("trades.>")  # live events are not a replay's business either

@@ -15,17 +15,17 @@ import pytest
 from nats.aio.msg import Msg
 from tests.support.events import deposit, instrument, mark, raw, trade
 from tests.support.running import psm_here
+from tests.support.slots import even_slots, slots_env
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.jetstream import get, publish_expected
 from psm.contracts.errors import ConfigError, LogDamagedError, ReplayModeError
 from psm.contracts.replay import ReplayMode
-from psm.workers import keys
-from psm.workers.past.from_snapshot import books_from_snapshot
-from psm.workers.past.places import log_shape
-from psm.workers.replays import approval
-from psm.workers.replays.bundle import manifest_of
-from psm.workers.replays.record import SUBJECT, chain_next, read_records, recorded
+from psm.workers.history.from_snapshot import books_from_snapshot
+from psm.workers.log.shape import log_shape
+from psm.workers.ops import approval, keys
+from psm.workers.ops.journal import SUBJECT, chain_next, read_records, recorded
+from psm.workers.replay.bundle import manifest_of
 
 PARTITIONS = 4
 STORY = [
@@ -46,7 +46,8 @@ STORY = [
 async def bench(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setenv("NATS_URL", nats_url)
     monkeypatch.setenv("PSM_PARTITIONS", str(PARTITIONS))
-    monkeypatch.setenv("PSM_VALUATION_INTERVAL_MS", "20")
+    for name, value in slots_env(even_slots(20)).items():
+        monkeypatch.setenv(name, value)
     async with open_bench(nats_url, partitions=PARTITIONS) as opened:
         yield opened
 
@@ -175,7 +176,7 @@ async def test_replay_from_a_snapshot_ends_the_same(
     await bench.publish(mark(1, "60"), deposit(9), deposit(10))
     books = await books_from_snapshot(bench.nc, log_shape(bench.settings), "acc_001", 10)
     assert books is not None
-    assert books.accounts["acc_001"].version == 8
+    assert books.accounts["acc_001"].delivery.version == 8
     capsys.readouterr()  # the worker's log
     for extra in ((), ("--from-snapshot",)):
         assert (

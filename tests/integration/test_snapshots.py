@@ -12,19 +12,14 @@ from tests.support.events import deposit, mark, trade
 from tests.support.twins import FaultySnapshots
 from tests.support.workbench import Bench, open_bench, until
 
-from psm.adapters.jetstream import (
-    last_for,
-    last_per_subject,
-    publish_expected,
-    stream_info,
-)
+from psm.adapters.jetstream import last_for, last_per_subject, publish_expected, stream_info
 from psm.contracts import subjects
 from psm.contracts.codec import decode_untyped
 from psm.domain.books import Books
-from psm.domain.publish import state_document
-from psm.workers.recovery import Recovery
-from psm.workers.replay import refold_partition
-from psm.workers.residents import Census
+from psm.domain.publication.figures import state_document
+from psm.workers.log.refold import refold_partition
+from psm.workers.partition.eviction import Census
+from psm.workers.partition.recovery import Recovery
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ async def refolded(bench: Bench, last: int) -> Books:
     books = Books(
         partitions=bench.settings.partitions,
         partition=0,
-        valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+        slots=bench.settings.valuation_slots,
     )
     async for _ in refold_partition(bench.nc, books, 0, last):
         pass
@@ -50,7 +45,7 @@ async def recovered(bench: Bench) -> Books:
     books = Books(
         partitions=bench.settings.partitions,
         partition=0,
-        valuation_interval_ns=bench.settings.valuation_interval_ms * 1_000_000,
+        slots=bench.settings.valuation_slots,
     )
     await Recovery(bench.log(), bench.snapshots(), 0, Census()).run(books)
     return books
@@ -233,7 +228,7 @@ async def test_large_account_is_saved_in_chunks(
 ) -> None:
     """More than one message takes goes as one batch of chunks and comes back as it was."""
     chunk_bytes = 4096  # a compressed account that needs the real 512 KiB takes a minute to make
-    monkeypatch.setattr("psm.workers.log_store.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("psm.workers.partition.jetstream.CHUNK_BYTES", chunk_bytes)
     long = "-" + "x" * 50
     last = await bench.publish(
         trade(n, "buy", "1", "100", f"S{n:04d}{long}") for n in range(1, 1501)
@@ -250,7 +245,7 @@ async def test_large_account_is_saved_in_chunks(
     partition = bench.partition(log=log)
     async with bench.running(partition):
         await until(lambda: partition.stats.live, "the partition recovered")
-        assert len(partition._books.accounts["acc_001"].positions) == 1500
+        assert len(partition._books.accounts["acc_001"].ledger.positions) == 1500
         last = await bench.publish(trade(1501, "sell", "1", "90", f"S0001{long}"))
         await until(lambda: partition.stats.position == last, "it goes on")
     assert log.delivered == [last]
@@ -260,7 +255,7 @@ async def test_chunked_versions_are_read_back_whole(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Versions of several chunks, more and fewer of them, never mix; older ones are found."""
-    monkeypatch.setattr("psm.workers.log_store.CHUNK_BYTES", 10)
+    monkeypatch.setattr("psm.workers.partition.jetstream.CHUNK_BYTES", 10)
     store, subject, at = bench.snapshots(), subjects.snapshot(0, "acc"), 0
     bodies = [b"a" * 35, b"b" * 12, b"c" * 9, b"d" * 31]
     for body in bodies:
@@ -278,14 +273,14 @@ async def test_large_checkpoint_does_not_meet_an_account_named_checkpoint(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunks of the tables and of an account with an unlucky name have different subjects."""
-    monkeypatch.setattr("psm.workers.log_store.CHUNK_BYTES", 64)
+    monkeypatch.setattr("psm.workers.partition.jetstream.CHUNK_BYTES", 64)
     last = await bench.publish(
         deposit(1, stream="checkpoint"), *(mark(1, "100", f"S{n}") for n in range(20))
     )
     await bench.run_until(bench.partition(), last)
     books = await recovered(bench)
     assert set(books.accounts) == {"checkpoint"}
-    assert len(books.marks) == 20
+    assert len(books.market.marks) == 20
 
 
 async def test_old_versions_do_not_pile_up(bench: Bench) -> None:

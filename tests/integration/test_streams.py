@@ -10,13 +10,27 @@ import pytest
 from nats.aio.client import Client
 from tests.support.log import LogSize
 
-from psm.adapters.jetstream import connect, publish_expected, stream_info
+from psm.adapters.jetstream import StreamInfo, connect, publish_expected, stream_info
 from psm.adapters.jetstream.api import call
-from psm.adapters.jetstream.streams import FLEET, OPS, PSM, SNAPSHOTS, TRADES
-from psm.adapters.jetstream.streams_apply import apply, check, compare
+from psm.adapters.jetstream.streams import BOUNDS, FLEET, desired
+from psm.adapters.jetstream.streams_apply import apply, check, compare, diff
 from psm.contracts.errors import ConfigError
+from psm.contracts.subjects import HEALTH, OPS, PSM, SNAPSHOTS, TRADES
+from psm.domain.market.slots import ValuationSlots
 
-ALL = [TRADES, PSM, SNAPSHOTS, "MARKETDATA", "SIGNALS", "ORDERS", "FILLS", "RISK", OPS, FLEET]
+ALL = [
+    TRADES,
+    PSM,
+    SNAPSHOTS,
+    "MARKETDATA",
+    "SIGNALS",
+    "ORDERS",
+    "FILLS",
+    "RISK",
+    OPS,
+    FLEET,
+    HEALTH,
+]
 SIZE = LogSize()
 
 
@@ -64,10 +78,11 @@ async def test_streams_are_as_the_architecture_says(nc: Client) -> None:
     assert log["subject_transform"]["dest"] == "trades.{{partition(4,1)}}.{{wildcard(1)}}"
     assert (log["max_age"], log["discard"], log["max_msg_size"]) == (0, "new", 68 * 1024)
     assert log["deny_delete"]
-    assert log["deny_purge"]
+    assert not log["deny_purge"]  # else it could never be trimmed, by nobody
+    assert (await stream_info(nc, PSM)).config["deny_purge"]
     assert not log.get("allow_msg_ttl")
     assert log["metadata"]["psm.partitions"] == "4"
-    assert log["metadata"]["psm.valuation_interval_ms"] == "1000"
+    assert log["metadata"]["psm.valuation_slow_ms"] == "60000"
     ack = await publish_expected(nc, TRADES, "trades.acc", b"1", expected=0)
     assert ack.sequence == 1
     assert (await stream_info(nc, PSM)).config["max_age"] == 30 * 86_400 * 10**9
@@ -95,7 +110,7 @@ async def test_worker_refuses_a_missing_stream(nc: Client) -> None:
         (TRADES, {"discard": "old"}, "discard"),
         (TRADES, {"max_msg_size": 1000}, "max_msg_size"),
         (TRADES, {"duplicate_window": 10**9}, "duplicate_window"),
-        (TRADES, {"subjects": ["trades.*", "marks.*"]}, "subjects"),
+        (TRADES, {"subjects": ["trades.*", "marks.*", "control.*"]}, "subjects"),
         (PSM, {"republish": None}, "republish"),
         (PSM, {"max_age": 10**12}, "max_age"),
         (SNAPSHOTS, {"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
@@ -116,22 +131,46 @@ async def test_weaker_streams_are_refused_and_repaired(
     await check(nc, SIZE)
 
 
-@pytest.mark.parametrize("field", ["deny_delete", "deny_purge"])
-async def test_deletable_log_is_refused_and_repaired(nc: Client, field: str) -> None:
+@pytest.mark.parametrize(
+    ("stream", "field"), [(TRADES, "deny_delete"), (PSM, "deny_delete"), (PSM, "deny_purge")]
+)
+async def test_deletable_log_is_refused_and_repaired(nc: Client, stream: str, field: str) -> None:
     """A log that allows deletion is weaker."""
     await apply(nc, SIZE)
-    await recreate(nc, TRADES, **{field: False})
+    await recreate(nc, stream, **{field: False})
     with pytest.raises(ConfigError, match=field):
         await check(nc, SIZE)
     await apply(nc, SIZE)
     await check(nc, SIZE)
 
 
+async def test_a_log_that_can_be_rolled_up_is_refused(nc: Client) -> None:
+    """Without deny_purge the broker would allow it: a header of a publisher would delete events."""
+    await apply(nc, SIZE)
+    await update(nc, TRADES, allow_rollup_hdrs=True)
+    with pytest.raises(ConfigError, match="allow_rollup_hdrs"):
+        await check(nc, SIZE)
+    with pytest.raises(ConfigError, match="could delete"):
+        await apply(nc, SIZE)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+async def test_a_log_with_another_bound_is_refused(nc: Client, bound: str) -> None:
+    """What the fold judges by is of the log: other bounds would give other states."""
+    await apply(nc, SIZE)
+    config = (await stream_info(nc, TRADES)).config
+    await update(nc, TRADES, metadata={**config["metadata"], bound: "7"})
+    with pytest.raises(ConfigError, match=f"{bound} is .*7.*new generation"):
+        await check(nc, SIZE)
+    with pytest.raises(ConfigError, match=bound):
+        await apply(nc, SIZE)
+
+
 @pytest.mark.parametrize(
     ("size", "named"),
     [
         (LogSize(partitions=8), "psm.partitions"),
-        (LogSize(valuation_interval_ms=500), "psm.valuation_interval_ms"),
+        (LogSize(valuation_slots=ValuationSlots(fast_ms=500)), "psm.valuation_fast_ms"),
     ],
 )
 async def test_what_is_fixed_needs_a_new_generation(nc: Client, size: LogSize, named: str) -> None:
@@ -209,6 +248,34 @@ async def test_compression_is_no_reason_to_stop(nc: Client) -> None:
     assert (change.field, change.weaker) == ("compression", False)
     await apply(nc, SIZE)
     assert (await stream_info(nc, TRADES)).config["compression"] == "s2"
+
+
+def test_compression_of_replicas_is_taken_off() -> None:
+    """A replica of a compressed stream may not come back after a kill: worse than no compression.
+
+    It is found on a stream with more replicas than were asked for, too.
+    """
+    for replicas in (1, 3):
+        wanted = next(one for one in desired(LogSize(replicas=replicas)) if one["name"] == TRADES)
+        for actual in (1, 3):
+            info = StreamInfo(
+                name=TRADES,
+                config={**wanted, "num_replicas": actual, "compression": "s2"},
+                first_sequence=0,
+                last_sequence=0,
+                messages=0,
+                bytes_stored=0,
+                deleted=0,
+                leader=None,
+                subjects={},
+            )
+            found = [c for c in diff(wanted, info) if c.field == "compression"]
+            if max(replicas, actual) == 1:
+                assert found == []
+            else:
+                (change,) = found
+                assert (change.action, change.desired) == ("update", "none")
+                assert change.weaker is (actual > 1)
 
 
 def test_changes_read_as_sentences() -> None:

@@ -45,14 +45,15 @@ from psm.adapters.jetstream import (
 )
 from psm.contracts.errors import FencedError, LogDamagedError
 from psm.domain.messages import Update
-from psm.projections import checkpoints, heads
-from psm.projections.checkpoints import Checkpoint
+from psm.projections import checkpoints
+from psm.projections.checkpoints import ViewCheckpoint
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.cursor import Cursor
-from psm.workers.fleet import Entry, Member, NatsMembers, NatsProber
-from psm.workers.fleet.ports import Answer
-from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.ports import Commit
+from psm.projections.witness import heads
+from psm.workers.fleet import Member, MemberEntry, NatsMembers, NatsProber
+from psm.workers.fleet.ports import ProbeAnswer
+from psm.workers.log.cursor import Cursor
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.ports import Commit
 
 SIZE = LogSize(partitions=2)
 OWN, OTHER = "acc_001", "acc_002"  # in different partitions
@@ -176,10 +177,10 @@ async def test_single_messages_are_read_from_the_leader(nc: Client) -> None:
     found = await log.message_at(2)
     assert found is not None
     assert (found.subject, found.data) == (f"trades.1.{OTHER}", deposit(1, stream=OTHER).data)
-    following = await log.next_of_stream(OWN, 2)
+    following = await log.next_on(f"trades.{PARTITION}.{OWN}", 2)
     assert following is not None
     assert following.log_sequence == 3
-    assert await log.next_of_stream(OWN, 4) is None
+    assert await log.next_on(f"trades.{PARTITION}.{OWN}", 4) is None
     assert list(await log.history(OWN, 1, 4)) == [1, 3]
     assert list(await log.history(OWN, 2, 2)) == []
     assert await log.last_sequence() == 3
@@ -367,7 +368,7 @@ def member(name: str, **more: Any) -> Member:
 async def test_keys_are_told_listed_and_deleted_as_of_a_revision(connected: Connect) -> None:
     """A deletion that is late changes nothing."""
     mine, theirs = NatsMembers(await connected()), NatsMembers(await connected())
-    heard: list[Entry] = []
+    heard: list[MemberEntry] = []
     await theirs.listen(heard.append)
     assert await mine.entries() == []
     first = await mine.put(member("a"))
@@ -376,13 +377,13 @@ async def test_keys_are_told_listed_and_deleted_as_of_a_revision(connected: Conn
     assert second > first
     found = {entry.id: entry for entry in await theirs.entries()}
     assert found.keys() == {"a", "b"}
-    assert found["a"] == Entry(id="a", revision=second, member=member("a", leaving=True))
+    assert found["a"] == MemberEntry(id="a", revision=second, member=member("a", leaving=True))
     assert await theirs.delete("a", first) is None
     deleted = await theirs.delete("a", second)
     assert deleted is not None
     assert deleted > second
     gone = {entry.id: entry for entry in await mine.entries()}
-    assert gone["a"] == Entry(id="a", revision=deleted, member=None)
+    assert gone["a"] == MemberEntry(id="a", revision=deleted, member=None)
     await until(lambda: len(heard) == 4, "all is told")
     assert [(entry.id, entry.revision) for entry in heard][:2] == [("a", first), ("a", second)]
     assert heard[-1] == gone["a"]
@@ -394,7 +395,7 @@ async def test_a_probe_tells_who_is_gone(connected: Connect) -> None:
     mine, theirs = NatsProber(await connected(), clock), NatsProber(await connected(), clock)
     await theirs.listen("them")
     # On a busy machine an answer may come too late to count.
-    for member, wanted in (("them", Answer.ALIVE), ("nobody", Answer.GONE)):
+    for member, wanted in (("them", ProbeAnswer.ALIVE), ("nobody", ProbeAnswer.GONE)):
         await until_answer(partial(mine.probe, member), partial(operator.is_, wanted), wanted.name)
 
 
@@ -443,8 +444,8 @@ def _plain(rows: Any) -> views.Rows:
     }
 
 
-def checkpoint(sequence: int) -> Checkpoint:
-    return Checkpoint(
+def checkpoint(sequence: int) -> ViewCheckpoint:
+    return ViewCheckpoint(
         partition=1, stream_sequence=sequence, event_hash=f"{sequence:064}", log_sequence=sequence
     )
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from tests.support import feed
-from tests.support.events import deposit, trade, unknown
+from tests.support.events import deposit, retried, trade, unknown
 from tests.support.running import psm
+from tests.support.slots import slots_env
 from tests.support.workbench import Bench, open_bench
 
 from psm.adapters.jetstream import last_for
@@ -40,7 +41,7 @@ async def validated(bench: Bench, *arguments: str) -> tuple[int, dict[str, Any]]
         environment={
             "NATS_URL": bench.settings.nats_url,
             "PSM_PARTITIONS": str(PARTITIONS),
-            "PSM_VALUATION_INTERVAL_MS": str(bench.settings.valuation_interval_ms),
+            **slots_env(bench.settings.valuation_slots),
         },
         check=False,
     )
@@ -61,6 +62,17 @@ async def test_replays_agree_with_what_was_published(bench: Bench) -> None:
     assert document["result_hash"] == before["result_hash"]
     code, one = await validated(bench, "gap", "--sequence", "1", "4")
     assert (code, one["published"], one["compared"]) == (0, 4, 4)
+
+
+async def test_repairs_that_changed_no_number_agree(bench: Bench) -> None:
+    """A retry that blocks again publishes the number of before once more, and is no divergence."""
+    async with bench.worker():
+        await bench.judge()
+        await bench.publish(retried(stream="late"), retried(stream="late", salt="again"))
+        await bench.publish(retried(stream="gap"))
+        await bench.judge()
+    code, document = await validated(bench)
+    assert (code, document["divergence"], document["unpublished"]) == (0, None, 0)
 
 
 async def test_published_update_with_another_hash_is_named(bench: Bench) -> None:

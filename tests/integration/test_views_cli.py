@@ -20,7 +20,7 @@ from tests.support.workbench import until_answer
 
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
-from psm.workers.settings import Settings
+from psm.workers.process.settings import Settings
 
 WAIT_S = 60.0
 

@@ -12,6 +12,7 @@ from tests.support.events import Sent
 from tests.support.feed import SYMBOLS, publish, traffic
 from tests.support.log import LogSize, empty_log
 from tests.support.running import started
+from tests.support.slots import even_slots, slots_env
 from tests.support.views import assert_views_equal_fold
 
 PARTITIONS = 4
@@ -19,6 +20,9 @@ TIERS = [
     {"notional_floor": "0", "maintenance_rate": "0.01"},
     {"notional_floor": "1000", "maintenance_rate": "0.02", "maintenance_amount": "10"},
 ]
+
+
+SLOTS = even_slots(200)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -30,22 +34,32 @@ async def test_views_equal_the_offline_fold(
         "NATS_URL": nats_url,
         "POSTGRES_DSN": postgres_dsn,
         "PSM_PARTITIONS": str(PARTITIONS),
+        **slots_env(SLOTS),
     }
-    async with empty_log(nats_url, LogSize(partitions=PARTITIONS)) as nc:
+    size = LogSize(partitions=PARTITIONS, valuation_slots=SLOTS)
+    async with empty_log(nats_url, size) as nc:
         with (
             started(tmp_path, "worker", environment=environment) as worker,
             started(tmp_path, "projector", environment=environment) as projector,
         ):
             await publish(nc, load(seed))
-            await asyncio.sleep(1.1)  # into the next interval of the valuation
+            await asyncio.sleep(2 * SLOTS.slow_ms / 1000)  # into the next slot of every account
             await publish(nc, [events.mark(9999, "99", symbol) for symbol in SYMBOLS])
-            views = await assert_views_equal_fold(nc, postgres_dsn, PARTITIONS)
+            views = await assert_views_equal_fold(nc, postgres_dsn, PARTITIONS, slots=SLOTS)
             assert worker.stop() == 0
             assert projector.stop() == 0
     assert_load_was_worth_it(views["balances_view"], views["positions_view"])
     statuses = {order: row["status"] for (_, order), row in views["orders_view"].items()}
     assert statuses == {"filled": "filled", "open": "partially_filled", "cancelled": "cancelled"}
-    assert ("acc_orders", "GONE-PERP") not in views["positions_view"]
+    assert ("acc_orders", "contract", "GONE-PERP", "net") not in views["positions_view"]
+    answers = {
+        account: row.get("matches") for (account,), row in views["reconciliation_view"].items()
+    }
+    assert answers == {
+        "acc_reported": False,
+        "acc_late": None,
+        "acc_nobody": True,
+    }
 
 
 def load(seed: int) -> list[Sent]:
@@ -70,6 +84,7 @@ def load(seed: int) -> list[Sent]:
             events.trade(6, "sell", "55", "101", stream="acc_loaded", commission="-0.1"),
         ],
         ordered(),
+        reported(),
     ]
     for one in special:
         places = sorted(dice.sample(range(len(usual)), len(one)))
@@ -114,4 +129,17 @@ def assert_load_was_worth_it(balances: dict, positions: dict) -> None:  # type: 
     assert {row["side"] for row in positions.values()} >= {"long", "short"}
     assert max(row["cycle"] for row in positions.values()) > 5
     assert any(row["cause"] == "mark" for row in positions.values())
-    assert positions["acc_loaded", "BTC-PERP"]["side"] == "short"
+    assert positions["acc_loaded", "contract", "BTC-PERP", "net"]["side"] == "short"
+
+
+def reported() -> list[Sent]:
+    """Return statements about an account: a right one, then one with more in it, and others'."""
+    stream, held = "acc_reported", {"symbol": "GOLD-PERP", "size": "-1", "entry_price": "5"}
+    return [
+        events.deposit(1, "10", stream=stream),
+        events.trade(2, "sell", "1", "5", "GOLD-PERP", stream=stream, fill_id="f"),
+        events.report({"USDT": "10"}, held, stream=stream, through="f", cost_method="average"),
+        events.report({"USDT": "12.5", "BTC": "1"}, stream=stream),
+        events.report({"USDT": "1"}, stream="acc_late", through="never"),
+        events.report({}, stream="acc_nobody"),
+    ]

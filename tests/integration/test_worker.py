@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, rules
+from tests.support.slots import slots_env
 from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
@@ -24,10 +25,10 @@ from psm.adapters.jetstream import last_for, stream_info
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.errors import ApiError
 from psm.adapters.jetstream.pull import INACTIVE_THRESHOLD_S
-from psm.workers import worker as worker_module
-from psm.workers.cursor import load_cursor
-from psm.workers.log_store import JetStreamLog
-from psm.workers.ports import Commit
+from psm.workers.fleet import worker as worker_module
+from psm.workers.log.cursor import load_cursor
+from psm.workers.partition.jetstream import JetStreamLog
+from psm.workers.partition.ports import Commit
 
 PARTITIONS = 4
 GRACE_S = 30.0  # Kubernetes kills what has not ended by then
@@ -43,7 +44,7 @@ def start(bench: Bench, folder: Path, *arguments: str, **settings: object) -> Wo
     """Start a worker process for the bench's log."""
     own = {
         "PSM_PARTITIONS": bench.settings.partitions,
-        "PSM_VALUATION_INTERVAL_MS": bench.settings.valuation_interval_ms,
+        **slots_env(bench.settings.valuation_slots),
         "PSM_SNAPSHOT_INTERVAL_S": 1,
         **settings,
     }
@@ -188,6 +189,10 @@ async def test_unknown_rules_stop_every_partition(bench: Bench, tmp_path: Path) 
     async with start(bench, tmp_path, PSM_METRICS_PORT=port) as worker:
         await worker.ready(PARTITIONS)
         assert (await health(port))[0] == 200
+        found = await until_answer(
+            lambda: health(port), lambda a: a[1]["log"] == "writable", "the canary has asked"
+        )
+        assert found[1]["late"] == []
         await bench.publish(deposit(1), rules(99), deposit(2))
         status, detail = await until_answer(
             lambda: health(port), lambda a: len(a[1]["stopped"]) == PARTITIONS, "all have stopped"

@@ -11,16 +11,17 @@ import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client.exposition import generate_latest
-from tests.k8s.tools import CHART, helm, pod_specs, render
+from tests.k8s.tools import CHART, environment, helm, pod_specs, render
 
 from psm.adapters import telemetry
 from psm.adapters.jetstream.roles import role
-from psm.projections.roles import LOGINS
+from psm.projections.schema.roles import LOGINS
 from psm.workers.cli import build
-from psm.workers.cli.config import settings_schema
-from psm.workers.config import load_settings
-from psm.workers.settings import about
+from psm.workers.cli.itself.config import settings_schema
+from psm.workers.process.config import load_settings
+from psm.workers.process.settings import about
 
+ANYWHERE = ("0.0.0.0", "::")
 POSTGRES = ("--set", "postgres.existingSecret=psm-postgres")
 EVERYTHING = (
     "--set-json",
@@ -34,7 +35,12 @@ EVERYTHING = (
                 "tls": {"existingSecret": "psm-tls", "certKey": "tls.crt", "keyKey": "tls.key"},
             },
             "settings": {"PSM_SNAPSHOT_EVENTS": 1_000_000, "PSM_OTLP_ENDPOINT": "http://otel:4318"},
-            "api": {"replicas": 1, "ingest": True},
+            "api": {
+                "replicas": 1,
+                "ingest": True,
+                "hosts": ["psm.example"],
+                "trustedProxies": ["10.9.0.0/16"],
+            },
             "marks": {"enabled": True},
             "networkPolicy": {"apiFrom": [{"podSelector": {}}]},
             "podAnnotations": {"example.org/team": "books"},
@@ -111,7 +117,8 @@ def test_workers_scale_without_being_told_their_partitions() -> None:
 def test_alerts_name_metrics_that_exist() -> None:
     """Off by default; the rules are about metrics that processes really have."""
     assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
-    values = ("--set", "alerts.enabled=true,alerts.labels.release=prometheus")
+    chosen = "alerts.enabled=true,alerts.labels.release=prometheus,alerts.volumeClaims=nats-js-.*"
+    values = ("--set", chosen)
     (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     asked = {
@@ -127,6 +134,14 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.heads_checked(0, "agreed")
         instruments.metrics.archive_lag("TRADES", events=0, seconds=0, retention_used=0)
         instruments.metrics.archive_incidents(1)
+        instruments.metrics.quarantined("current_state", 0, 0)
+        instruments.metrics.refused({("conflict", "sequence_conflict"): 1})
+        instruments.metrics.compared({"differs": 1})
+        instruments.metrics.log_writable(writable=True)
+        instruments.metrics.broker_store("nats-0:8222", failed=False, used=0.5)
+        instruments.metrics.replicas_not_current("TRADES", 0)
+        instruments.metrics.partitions_stopped(0)
+        instruments.metrics.late("commits", 0)
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()
@@ -166,7 +181,9 @@ def test_services_are_probed() -> None:
             "path": "/health/live",
             "port": port["name"],
         }
-        assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+        # An API whose broker is away still answers reads.
+        door = "/reads" if name.endswith("api") else ""
+        assert container["readinessProbe"]["httpGet"]["path"] == f"/health/ready{door}"
         assert pod["terminationGracePeriodSeconds"] >= 30
 
 
@@ -177,8 +194,7 @@ def test_every_container_starts_with_valid_settings(
     """Settings accepts each container's environment as it is, and its command exists."""
     for name, pod in pod_specs(render(*arguments)).items():
         (container,) = pod["containers"]
-        env = {item["name"]: item["value"] for item in container["env"]}
-        assert len(env) == len(container["env"]), f"{name} sets a variable twice"
+        env = environment(container)
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         for variable, value in env.items():
             if variable.endswith("_FILE"):
@@ -188,6 +204,7 @@ def test_every_container_starts_with_valid_settings(
         settings = load_settings(env)
         assert settings.partitions == 64
         assert settings.env == "production"
+        assert settings.http_host not in ANYWHERE or "10.1.2.3" in settings.http_hosts, name
         build().parse_args(container["args"])
 
 
@@ -213,7 +230,7 @@ def test_each_part_is_a_user_of_its_own() -> None:
     """Its user, its inbox and its login; of the secrets a pod mounts its own keys only."""
     found = {}
     for name, pod in pod_specs(render(*EVERYTHING)).items():
-        env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        env = environment(pod["containers"][0])
         keys = {
             item["key"]
             for volume in pod["volumes"]
@@ -228,8 +245,8 @@ def test_each_part_is_a_user_of_its_own() -> None:
             assert f"{user}.pw" in keys
         named = {Path(value).name for key, value in env.items() if key.endswith("_DSN_FILE")}
         assert named == {key for key in keys if key.endswith(".dsn")}
-    # `operator` is no pod: it may have a login that people make.
-    logins = {f"{part}.dsn" for part in LOGINS if part != "operator"}
+    # `operator` and `importer` are no pods: they may have logins that people make.
+    logins = {f"{part}.dsn" for part in LOGINS if part not in ("operator", "importer")}
     assert found == {
         "worker": ("worker", {"worker.pw", "worker.dsn"}),
         "projector": ("projector", {"projector.pw", "projector.dsn"}),
@@ -248,7 +265,7 @@ def test_each_part_is_a_user_of_its_own() -> None:
 def test_one_user_for_all_is_possible() -> None:
     """Where somebody else decides who may do what: one key of each secret, for every pod."""
     for pod in pod_specs(render(*ONE_USER)).values():
-        env = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        env = environment(pod["containers"][0])
         assert env.get("PSM_NATS_USER", "psm") == "psm"
         assert "PSM_NATS_INBOX_PREFIX" not in env
         assert env.get("PSM_NATS_PASSWORD_FILE", "/etc/psm/nats-auth/pw") == (
@@ -269,7 +286,7 @@ def test_credentials_are_one_file_per_user(key: str, variable: str) -> None:
     """With JWTs and nkeys likewise."""
     auth = f"nats.auth.existingSecret=psm-nats,nats.auth.{key}=secret"
     (container,) = pod_specs(render("--set", auth))["psm-worker"]["containers"]
-    env = {item["name"]: item["value"] for item in container["env"]}
+    env = environment(container)
     assert env[variable] == "/etc/psm/nats-auth/worker.secret"
     assert "PSM_NATS_USER" not in env
 
@@ -278,10 +295,15 @@ def test_overrides_arrive() -> None:
     """What an operator sets is what the containers get, large numbers unharmed."""
     pods = pod_specs(render(*EVERYTHING))
     (container,) = pods["psm-api"]["containers"]
-    env = {item["name"]: item["value"] for item in container["env"]}
+    env = environment(container)
     assert container["image"] == "portfolio-state-manager@sha256:" + "0" * 64
     assert env["PSM_SNAPSHOT_EVENTS"] == "1000000"
     assert env["PSM_INGEST"] == "true"
+    assert env["PSM_HTTP_HOSTS"] == (
+        "psm-api,psm-api.default,psm-api.default.svc,psm-api.default.svc.cluster.local,"
+        "psm.example,10.1.2.3"
+    )
+    assert env["PSM_HTTP_TRUSTED_PROXIES"] == "10.9.0.0/16"
     assert env["PSM_NATS_PASSWORD_FILE"] == "/etc/psm/nats-auth/ingest.pw"
     assert env["PSM_NATS_CERT_FILE"] == "/etc/psm/nats-tls/tls.crt"
     (container,) = pod_specs(render("--set-string", "image.tag=1.2.3"))["psm-worker"]["containers"]
@@ -299,6 +321,7 @@ def test_overrides_arrive() -> None:
         ((*POSTGRES, "--set", "settings.PSM_NATS_PASSWORD=x"), "PSM_NATS_PASSWORD"),
         ((*POSTGRES, "--set", "nats.url=nats://u:p@h"), "url"),
         ((*POSTGRES, "--set", "api.replicas=0"), "replicas"),
+        ((*POSTGRES, "--set", "api.hosts[0]=https://psm.example"), "hosts"),
         (
             (*POSTGRES, *ONE_USER, "--set", "nats.auth.user="),
             "nats.auth.passwordKey needs nats.auth.user",

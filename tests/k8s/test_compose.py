@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,11 +18,14 @@ import pytest
 import yaml
 from tests.k8s.tools import ROOT
 from tests.support.broker import DEPLOY, compose_broker, connect_as
+from tests.support.small_disk import filled, small_disk, write
+from tests.support.workbench import open_bench
 
+from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream.roles import ROLES, render_config, render_table, role
-from psm.projections.roles import LOGINS, login_of
+from psm.projections.schema.roles import LOGINS, login_of
 from psm.workers.cli import build
-from psm.workers.config import load_settings
+from psm.workers.process.config import load_settings
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -55,8 +61,10 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
         "archive",
         "api",
         "operator",
+        "importer",
     }
-    assert services["operator"]["profiles"] == ["tools"]  # not started, but run when asked
+    for name in ("operator", "importer"):
+        assert services[name]["profiles"] == ["tools"]  # not started, but run when asked
     assert services["nats"]["image"].startswith("nats:2.15")
     assert services["postgres"]["image"].startswith("postgres:18")
     # PostgreSQL 18 images keep their data one level higher than older ones.
@@ -160,6 +168,7 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
         "archive": ("archiver", "psm_archiver"),
         "api": ("ingest", "psm_api"),
         "operator": ("operator", "psm_operator"),
+        "importer": ("importer", "psm_importer"),
     }
     given = services["migrate"]["environment"]
     for part in LOGINS:
@@ -220,3 +229,42 @@ def test_image_is_built_from_files_that_exist() -> None:
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert any(fnmatch(source, pattern) for pattern in allowed), source
+
+
+async def test_broker_that_met_a_full_disk_is_ended_once_there_is_room(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """The health check of the broker itself, on a real one: well, full, and full before."""
+    kind, script = services["nats"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert services["nats"]["restart"] == "unless-stopped", "its clean end is restarted, too"
+    # Of the image; the same exchange.
+    (tmp_path / "nc").write_text(
+        f"#!{sys.executable}\nimport socket, sys\n"
+        "with socket.create_connection((sys.argv[-2], int(sys.argv[-1]))) as there:\n"
+        "    there.sendall(sys.stdin.buffer.read())\n"
+        "    while piece := there.recv(4096):\n"
+        "        sys.stdout.buffer.write(piece)\n"
+    )
+    (tmp_path / "nc").chmod(0o755)
+
+    async def check(disk: Path, url: str) -> tuple[int, bool]:
+        """Return its exit code, and whether it ended the broker."""
+        here = script.replace("$$", "$").replace("kill 1", "echo ended").replace("/data", str(disk))
+        done = await asyncio.to_thread(
+            subprocess.run,
+            ["sh", "-c", here.replace("8222", str(urlsplit(url).port))],
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, "ended" in done.stdout
+
+    with small_disk(tmp_path / "disk", 128) as disk:
+        async with EmbeddedNats(disk / "nats") as server, open_bench(server.url) as bench:
+            assert await check(disk, server.monitoring_url) == (0, False)
+            with filled(disk):
+                await write(bench.nc)
+                assert await check(disk, server.monitoring_url) == (1, False)
+            assert await check(disk, server.monitoring_url) == (1, True)

@@ -54,6 +54,7 @@ class Rehearsal:
         env = {k: str(v) for k, v in self.services[name]["environment"].items()}
         env |= {k: self._there(v) for k, v in env.items() if k.endswith("_DSN")}
         env |= {"NATS_URL": self._nats_url} if "NATS_URL" in env else {}
+        env.pop("PSM_NATS_MONITORING_URL", None)  # the test's broker has no such port
         env |= {k: "127.0.0.1" for k in env if k.endswith("_HOST")}
         env |= {k: self._ports[name] for k in env if k.endswith("_PORT")}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSM_", "POSTGRES_"))}

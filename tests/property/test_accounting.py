@@ -15,9 +15,9 @@ from tests.support.reference import Reference
 from tests.support.strategies import Story, stories
 
 from psm.domain.account import Account
+from psm.domain.ledger.positions import entry_price
 from psm.domain.money import absolute
-from psm.domain.positions import entry_price
-from psm.domain.valuation import drawdown
+from psm.domain.valuation.performance import drawdown
 
 ROUNDING = Fraction(1, 10**26)
 """34 significant digits of amounts below 10^8."""
@@ -39,7 +39,7 @@ def cash_flow(messages: list[Sent], stream: str, symbol: str) -> Fraction:
 
 def trades(account: Account) -> list[str]:
     """Return the symbols the account ever traded."""
-    return sorted(account.positions)
+    return sorted(account.ledger.positions)
 
 
 @given(stories(refusals=False))
@@ -48,7 +48,7 @@ def test_realized_plus_unrealized_is_cash_flow_plus_position_value(story: Story)
     messages = story.messages()
     log = log_of(*messages)
     for stream, account in log.books.accounts.items():
-        for position in account.positions.values():
+        for position in account.ledger.positions.values():
             price = Fraction(31337, 7)
             multiplier = Fraction(position.instrument.multiplier)
             size, cost = Fraction(position.size), Fraction(position.cost)
@@ -66,17 +66,17 @@ def test_cash_is_the_sum_of_its_entries(story: Story) -> None:
     messages = story.messages()
     for account in log_of(*messages).books.accounts.values():
         total = {
-            name: Fraction(account.total(name))
+            name: Fraction(account.ledger.total(name))
             for name in ("deposits", "withdrawals", "realized_pnl", "fees", "funding")
         }
         paid = sum(
             (Fraction(p.cost) * (1 if p.size > 0 else -1) * Fraction(p.instrument.multiplier))
-            for p in account.positions.values()
+            for p in account.ledger.positions.values()
             if p.instrument.full_notional
         )
         flows = total["deposits"] - total["withdrawals"]
         earned = total["realized_pnl"] - total["fees"] + total["funding"]
-        assert Fraction(account.cash["USDT"]) == flows + earned - paid
+        assert Fraction(account.ledger.cash["USDT"]) == flows + earned - paid
 
 
 @given(stories(symbols=2))
@@ -86,10 +86,10 @@ def test_equity_is_cash_plus_unrealized(story: Story) -> None:
     for sent in story.messages():
         log.when(sent)
         for account in log.books.accounts.values():
-            valuation = log.books.valuation(account)
+            valuation = account.value()
             assert valuation.equity is not None
             assert valuation.unrealized_pnl is not None
-            cash = account.cash.get("USDT", Decimal(0))
+            cash = account.ledger.cash.get("USDT", Decimal(0))
             assert Fraction(valuation.equity) == Fraction(cash) + Fraction(valuation.unrealized_pnl)
 
 
@@ -99,14 +99,14 @@ def test_reference_agrees(story: Story) -> None:
     messages = story.messages()
     log, reference = log_of(*messages), Reference(messages)
     for stream, account in log.books.accounts.items():
-        valuation = log.books.valuation(account)
-        assert Fraction(account.total("fees")) == reference.fees[stream]
-        assert Fraction(account.total("funding")) == reference.funding[stream]
+        valuation = account.value()
+        assert Fraction(account.ledger.total("fees")) == reference.fees[stream]
+        assert Fraction(account.ledger.total("funding")) == reference.funding[stream]
         for symbol, held in reference.positions(stream).items():
-            assert Fraction(account.positions[symbol].size) == held.size
+            assert Fraction(account.ledger.positions[symbol].size) == held.size
         pairs = [
-            (account.cash["USDT"], reference.cash[stream]),
-            (account.total("realized_pnl"), reference.realized(stream)),
+            (account.ledger.cash["USDT"], reference.cash[stream]),
+            (account.ledger.total("realized_pnl"), reference.realized(stream)),
             (valuation.unrealized_pnl, reference.unrealized(stream)),
         ]
         for ours, theirs in pairs:
@@ -121,15 +121,15 @@ def test_flows_leave_drawdown_unchanged(story: Story, amount: int, out: bool) ->
     """As long as equity is positive before and after, a flow neither creates nor hides any."""
     log = log_of(*story.messages())
     account = log.account("acc_000")
-    equity = log.books.valuation(account).equity
+    equity = account.value().equity
     assert equity is not None
-    before = drawdown(account.peak_equity, equity)
+    before = drawdown(account.valuation.peak_equity, equity)
     text = f"{amount}.01"
     if before is None or equity <= 0 or (out and equity <= Decimal(text)):
         return
     make = withdrawal if out else deposit
-    log.when(make(account.version + 1, text, stream="acc_000"))
-    after = drawdown(account.peak_equity, log.books.valuation(account).equity)
+    log.when(make(account.delivery.version + 1, text, stream="acc_000"))
+    after = drawdown(account.valuation.peak_equity, account.value().equity)
     assert after is not None
     assert abs(Fraction(after) - Fraction(before)) <= ROUNDING
 
@@ -141,12 +141,12 @@ def test_mirror(story: Story) -> None:
     one, two = log_of(*messages), log_of(*map(mirrored, messages))
     for stream, account in one.books.accounts.items():
         other = two.account(stream)
-        for symbol, position in account.positions.items():
-            twin = other.positions[symbol]
+        for symbol, position in account.ledger.positions.items():
+            twin = other.ledger.positions[symbol]
             assert twin.size == position.size.copy_negate()
             assert (twin.cost, twin.cycle) == (position.cost, position.cycle)
             assert twin.realized_pnl == position.realized_pnl.copy_negate()
-        ours, theirs = (log.books.valuation(a) for log, a in ((one, account), (two, other)))
+        ours, theirs = (a.value() for log, a in ((one, account), (two, other)))
         assert ours.unrealized_pnl is not None
         assert theirs.unrealized_pnl == ours.unrealized_pnl.copy_negate()
 
@@ -188,14 +188,14 @@ def test_split_fills_are_one_fill(story: Story, parts: int) -> None:
             pieces.append(changed(sent, sequence_number=number, payload=piece, event_id=unique))
     one, two = log_of(*whole), log_of(*pieces)
     account, other = one.account("acc_000"), two.account("acc_000")
-    assert close(account.cash["USDT"], other.cash["USDT"])
-    assert account.total("fees") == other.total("fees")
+    assert close(account.ledger.cash["USDT"], other.ledger.cash["USDT"])
+    assert account.ledger.total("fees") == other.ledger.total("fees")
     for symbol in trades(account):
-        position, twin = account.positions[symbol], other.positions[symbol]
+        position, twin = account.ledger.positions[symbol], other.ledger.positions[symbol]
         assert (position.size, position.cycle) == (twin.size, twin.cycle)
         assert close(position.cost, twin.cost)
         assert close(position.realized_pnl, twin.realized_pnl)
-    assert close(one.books.valuation(account).equity, two.books.valuation(other).equity)
+    assert close(account.value().equity, other.value().equity)
 
 
 def split(payload: dict[str, str], parts: int) -> list[dict[str, str]]:
@@ -228,9 +228,9 @@ def test_pnl_scales_with_quantity(story: Story, factor: int) -> None:
     rounding = ROUNDING * factor * len(messages)  # each reduction rounds its share of the cost once
     account, other = one.account("acc_000"), two.account("acc_000")
     for symbol in trades(account):
-        ours = Fraction(account.positions[symbol].realized_pnl) * factor
-        assert abs(ours - Fraction(other.positions[symbol].realized_pnl)) <= rounding
-    u, v = (one.books.valuation(account), two.books.valuation(other))
+        ours = Fraction(account.ledger.positions[symbol].realized_pnl) * factor
+        assert abs(ours - Fraction(other.ledger.positions[symbol].realized_pnl)) <= rounding
+    u, v = (account.value(), other.value())
     assert u.unrealized_pnl is not None
     assert v.unrealized_pnl is not None
     gap = abs(Fraction(u.unrealized_pnl) * factor - Fraction(v.unrealized_pnl))
@@ -242,15 +242,15 @@ def test_partial_close_keeps_the_entry(story: Story, percent: int) -> None:
     """Reducing realizes; the entry price of what is left stays."""
     log = log_of(*story.messages())
     account = log.account("acc_000")
-    for position in account.open_positions():
+    for position in [p for _, p in sorted(account.ledger.positions.items()) if p.size]:
         quantity = (absolute(position.size) * percent / 100).quantize(Decimal("1e-9"))
         side = "sell" if position.size > 0 else "buy"
         if not 0 < quantity < absolute(position.size):
             continue
-        number = account.version + 1
+        number = account.delivery.version + 1
         sent = trade(number, side, format(quantity, "f"), "77.7", position.symbol, stream="acc_000")
         log.when(sent)
-        after = account.positions[position.symbol]
+        after = account.ledger.positions[position.symbol]
         assert after.cycle == position.cycle
         assert close(entry_price(after), entry_price(position))
 
@@ -260,15 +260,15 @@ def test_closing_at_the_mark_leaves_equity_unchanged(story: Story) -> None:
     """Without a fee, closing everything at its mark turns unrealized into realized exactly."""
     log = log_of(*story.messages())
     account = log.account("acc_000")
-    for position in account.open_positions():
+    for position in [p for _, p in sorted(account.ledger.positions.items()) if p.size]:
         log.when(mark(10_000, "4321.09", position.symbol))
-        before = log.books.valuation(account).equity
+        before = account.value().equity
         side = "sell" if position.size > 0 else "buy"
         quantity = format(absolute(position.size), "f")
-        number = account.version + 1
+        number = account.delivery.version + 1
         log.when(trade(number, side, quantity, "4321.09", position.symbol, stream="acc_000"))
-        assert account.positions[position.symbol].side == "flat"
-        assert log.books.valuation(account).equity == before
+        assert account.ledger.positions[position.symbol].side == "flat"
+        assert account.value().equity == before
 
 
 @settings(max_examples=20)

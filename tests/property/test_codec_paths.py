@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from psm.contracts import codec, payload_codec, registry
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
-from psm.contracts.events import FundingApplied, Payload, TradeExecuted
+from psm.contracts.events import FundingApplied, TradeExecuted
+from psm.contracts.fields import Payload
 from psm.contracts.payload_codec import PayloadCodec
 
 TEXTS = st.one_of(

@@ -11,7 +11,7 @@ from tests.support.domain import Log
 from tests.support.domain import given as log_of
 from tests.support.strategies import Story, disturbed, stories
 
-from psm.domain.idle import evict, is_idle
+from psm.domain.books import is_idle
 from psm.domain.messages import LogMessage
 from psm.domain.snapshot import dump_account, load_account
 
@@ -37,7 +37,7 @@ class EvictingLog(Log):
             if is_idle(account) and self._dice.random() < 0.5:
                 self._shelf[name] = dump_account(account, books.position, b"h" * 32)
                 books.dirty.pop(name, None)
-                evict(books, name)
+                books.evict(name)
                 _moved["evicted"] += 1
 
     def bring_back(self, stream_id: str) -> None:

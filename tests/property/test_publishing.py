@@ -13,7 +13,7 @@ from tests.support.market import Market
 from psm.contracts import codec
 from psm.contracts.updates import KINDS, UpdateEnvelope
 from psm.domain.books import Books
-from psm.domain.messages import LogMessage
+from psm.domain.messages import Emit, LogMessage
 from psm.domain.snapshot import dump_account
 
 FEW = settings(max_examples=max(1, settings().max_examples // 40))
@@ -22,18 +22,16 @@ seeds = st.integers(0, 2**32 - 1)
 _payloads = {kind.__name__: kind for kind in KINDS}
 
 
-def folded(messages: list[LogMessage], *modes: str) -> Log:
-    """Return a log that took the messages, the books publishing by turns as told."""
+def folded(messages: list[LogMessage], *emits: Emit) -> Log:
+    """Return a log that took the messages, each part of them folded for another purpose."""
     log = Log()
     for number, message in enumerate(messages):
-        log.books.publishing = modes[number * len(modes) // len(messages)]  # type: ignore[assignment]
-        log.take(message)
+        log.take(message, emits[number * len(emits) // len(messages)])
     return log
 
 
 def saved(books: Books) -> dict[str, bytes]:
     """Return everything the books know of every account."""
-    books.publishing = "updates"
     return {s: dump_account(a, 1, b"\0" * 32) for s, a in sorted(books.accounts.items())}
 
 
@@ -53,8 +51,9 @@ def test_books_are_the_same_whatever_they_publish(seed: int) -> None:
     """Accounts end alike, and later updates are those of books that always published."""
     messages = messages_of(seed)
     always = folded(messages, "updates")
-    for modes in (("nothing",), ("updates", "hashes")):
-        log = folded(messages, *modes)
+    emits: tuple[Emit, ...]
+    for emits in (("nothing",), ("payloads",), ("updates", "hashes")):
+        log = folded(messages, *emits)
         assert saved(log.books) == saved(always.books)
     half = folded(messages, "nothing", "updates")
     assert half.updates == always.updates[-len(half.updates) :]
@@ -63,18 +62,57 @@ def test_books_are_the_same_whatever_they_publish(seed: int) -> None:
 @FEW
 @given(seeds)
 def test_hashes_are_those_of_the_updates(seed: int) -> None:
-    """Books that publish hashes give one pair for each `StateUpdated`."""
+    """A fold for hashes gives those of each `StateUpdated`."""
     log, silent = Log(), Log()
-    silent.books.publishing = "hashes"
     for message in messages_of(seed):
         states = log.take(message).payloads("StateUpdated")
-        hashes = silent.take(message).result.hashes
+        hashes = silent.take(message, "hashes").result.hashes
         assert [(h.stream_id, h.sequence_number) for h in hashes] == [
             (state["account_id"], state["sequence_number"]) for state in states
         ]
-        assert [(h.ledger_hash.hex(), h.state_hash.hex()) for h in hashes] == [
-            (state["ledger_hash"], state["state_hash"]) for state in states
+        found = [(h.chain_hash.hex(), h.ledger_hash.hex(), h.state_hash.hex()) for h in hashes]
+        names = ("chain_hash", "ledger_hash", "state_hash")
+        assert found == [tuple(state[name] for name in names) for state in states]
+
+
+@FEW
+@given(seeds)
+def test_payloads_are_those_of_the_updates(seed: int) -> None:
+    """A fold for values gives what decoding the updates gives, key by key, in order."""
+    log, plain = Log(), Log()
+    for message in messages_of(seed):
+        updates = log.take(message).result.updates
+        payloads = plain.take(message, "payloads").result.payloads
+        assert [(p.kind, p.stream_id) for p in payloads] == [
+            (update.kind, update.stream_id) for update in updates
         ]
+        for published, update in zip(payloads, updates, strict=True):
+            decoded = msgspec.json.decode(update.data)["payload"]
+            again = msgspec.json.decode(msgspec.json.encode(published.payload))
+            assert again == decoded
+            assert [*again] == [*decoded]
+
+
+@FEW
+@given(seeds)
+def test_placements_are_what_the_updates_tell(seed: int) -> None:
+    """Each event that took a place is named once, as its `StateUpdated` has it, and refused so."""
+    log = Log()
+    for message in messages_of(seed):
+        seen = log.take(message)
+        told = [
+            (update["causation_id"], update["payload"]["sequence_number"])
+            for update in seen.updates
+            if update["event_type"] == "StateUpdated" and update["payload"]["cause"] == "event"
+        ]
+        announced = [p for p in seen.result.placements if p.announced]
+        assert [(p.event_id, p.number) for p in announced] == told
+        refused = [
+            (r["event_id"], r["reason"])
+            for r in seen.payloads("EventRefused")
+            if r["outcome"] == "refused" and message.kind == "trades"
+        ]
+        assert [(p.event_id, p.reason) for p in announced if p.reason] == refused
 
 
 @FEW

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import given
@@ -15,16 +16,16 @@ from tests.support.strategies import Story, disturbed, stories
 
 from psm.contracts import codec, events, subjects
 from psm.contracts.envelope import Envelope
-from psm.contracts.events import MarginTier, Payload
-from psm.contracts.payload_codec import PayloadCodec
-from psm.domain.books import Books, restore_tables
-from psm.domain.messages import Update
-from psm.domain.outcomes import Outcome
+from psm.contracts.fields import Payload
+from psm.contracts.payload_codec import PayloadCodec, _field_rules, _FieldRule
+from psm.domain.books import Books
+from psm.domain.messages import Outcome, Update
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
 
 DIGITS = st.integers(1, 10**36 - 1)
 POSITIVE = DIGITS.map(lambda n: Decimal(f"{n // 10**18}.{n % 10**18:018d}"))
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=32)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
+"""At most 32 bytes, which every field of text takes."""
 
 
 def payloads() -> st.SearchStrategy[Payload]:
@@ -32,26 +33,43 @@ def payloads() -> st.SearchStrategy[Payload]:
     return st.one_of([_payload(kind) for kind in get_args(events.Event)])
 
 
-def _payload(kind: type[Payload]) -> st.SearchStrategy[Payload]:
+def _payload(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(kind)
     names = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
-    rules = {names[rule.name]: rule for rule in PayloadCodec(kind)._fields}
-    fields: dict[str, st.SearchStrategy[object]] = {}
-    for name, rule in rules.items():
-        if rule.sign:
-            field: st.SearchStrategy[object] = POSITIVE
-        elif rule.choices:
-            field = st.sampled_from(rule.choices)
-        elif rule.items is not None:
-            tier = st.builds(MarginTier, notional_floor=POSITIVE, maintenance_rate=POSITIVE)
-            field = st.lists(tier, max_size=3).map(tuple)
-        elif rule.integer:
-            field = st.integers(1, 2**31)
-        elif rule.boolean:
-            field = st.booleans()
-        else:
-            field = TEXT
+    fields: dict[str, st.SearchStrategy[Any]] = {}
+    for rule in _field_rules(kind):
+        name = names[rule.name]
+        field = _field(rule, hints[name])
         fields[name] = st.none() | field if rule.nullable else field
     return st.builds(kind, **fields)
+
+
+def _field(rule: _FieldRule, hint: Any) -> st.SearchStrategy[Any]:
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    number = [POSITIVE] if rule.sign else []
+    if rule.entry is not None:
+        (mapping,) = (part for part in parts if get_origin(part) is dict)
+        values = _field(rule.entry, get_args(mapping)[1])
+        values = st.none() | values if rule.entry.nullable else values
+        return st.one_of(st.dictionaries(TEXT, values, max_size=3), *number)
+    if rule.within is not None:
+        structs = [part for part in parts if part not in (Decimal, NoneType)]
+        return st.one_of(*(_payload(part) for part in structs), *number)
+    if rule.items is not None:
+        return st.lists(_payload(get_args(parts[0])[0]), max_size=3).map(tuple)
+    return number[0] if number else _scalar(rule)
+
+
+def _scalar(rule: _FieldRule) -> st.SearchStrategy[Any]:
+    if rule.choices:
+        return st.sampled_from(rule.choices)
+    if rule.integer:
+        return st.integers(1, 2**31)
+    if rule.boolean:
+        return st.booleans()
+    if rule.shortest > 1:
+        return st.text("0123456789abcdef", min_size=rule.shortest, max_size=rule.longest)
+    return TEXT
 
 
 @given(payloads())
@@ -88,7 +106,7 @@ def test_envelope_survives_the_wire(envelope: Envelope) -> None:
 def test_junk_never_stops_the_fold(data: bytes) -> None:
     """Any bytes on any subject have an outcome."""
     log = Log()
-    for subject in ("trades.a", "marks.A", "instruments.A", "control.rules"):
+    for subject in ("trades.a", "marks.A", "instruments.A", "collateral.A", "control.rules"):
         result = log.when(Sent(subject=subject, data=data))
         assert result.outcome is Outcome.REJECTED
         assert result.reason in ("invalid_json", "missing_field")
@@ -119,7 +137,7 @@ def test_snapshot_and_tail_equal_the_full_replay(story: Story, seed: int, part: 
     begun = log_of(*messages[:place])
     books = Books(partitions=16)
     table = load_checkpoint(dump_checkpoint(begun.books, place, b"")).tables
-    restore_tables(books, table)
+    books.market.restore(table)
     books.position = begun.books.position
     for account in begun.books.accounts.values():
         books.restore(load_account(dump_account(account, place, b""))[0])

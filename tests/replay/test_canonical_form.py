@@ -17,14 +17,14 @@ from tests.replay.golden import FOLDER
 from psm.adapters.jetstream.streams import CANONICAL_FORM
 
 FROZEN = {
-    "equity.jsonl.gz": "f0381e9975e11dec3fe3b1616d3e9c21b679a573fc5c73d902cfc77ed50ece8a",
-    "everything.jsonl.gz": "553b258df214dc4fff0d6d1c231077585afbfa972bdf2eef442b2902d5a920bf",
-    "future.jsonl.gz": "c3b12383d6c2c31d77082072b257f733e815c2ad6ced973f67281f393f4e812d",
-    "inverse_perp.jsonl.gz": "bb015742539d293261268de4468d7a5888583c4e2e0f204c9b59db25a6d1ed99",
-    "linear.expected.jsonl": "367fda447c583ad72dcbfbc96eb4659401d98f03550d54ea19fc9415bb03dd14",
-    "linear_perp.jsonl.gz": "cd1e044571f070ded1fe1336a55c51777bb3cb4da763063c6c88fefc4779bf45",
-    "repairs.expected.jsonl": "78d7b4c921fb0b4829728811c8a11cd99a0cdea52c0576d84274b7b4555a044e",
-    "spot.jsonl.gz": "ba8067c37c4a36dfe986f7f44d181c9ddaa6cf8ad239f45a0e6c39753e46441e",
+    "equity.jsonl.gz": "7057384a9870006c31945dc0b97c0ccaf9252213e96f09a58a1c7eab63c8315c",
+    "everything.jsonl.gz": "fc4f359edfb9810fed0bfe4d52c832fb1f81576df091a2f0289aa13b24b09e9c",
+    "future.jsonl.gz": "175804d8428a815e769fd540ba67dc28e4b9626364207c8183c3102cbb382c5f",
+    "inverse_perp.jsonl.gz": "eb3c2072e46541a613f0c92b1281a5b850ff8f04ec931be550e9477f1374852a",
+    "linear.expected.jsonl": "5bc2e5eafb432f12d636fb5d495944dc05588a2169dd09d325ba46630ee7faa8",
+    "linear_perp.jsonl.gz": "8ad2815204c915f3340d3c2134d9e5ffadc33f0d50ec22dd937ade7e2eb5e596",
+    "repairs.expected.jsonl": "91d49422ad7a7741801c2a689f4d425d0ac2304e16af88c315125e2050337271",
+    "spot.jsonl.gz": "3837cc56e131f9fbf417f968a39a0bf22f553d8dda3c524446ba914e78c06c36",
 }
 """SHA-256 over the chain, ledger and state hashes in each record, in file order."""
 

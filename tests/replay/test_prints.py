@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from scripts.mutation import mutators
-from scripts.mutation.__main__ import FOLDER, PRINTS, golden_logs, name_of
+from scripts.mutation.__main__ import FOLDER, PRINTS, golden_logs, name_of, sources_of_the_domain
+from scripts.mutation.equivalent import stale
 from scripts.mutation.runner import PRINT_LENGTH, fingerprint, replayed
 
 from psm.contracts import registry
-from psm.domain import table_fold
-from psm.workers.validation.source import spool_file
+from psm.domain.folding import table_events as table_fold
+from psm.workers.proof.validation.source import spool_file
 
 RECORDED = json.loads(PRINTS.read_text("utf-8"))
 LOGS = golden_logs(FOLDER)
@@ -75,3 +76,13 @@ def test_mutators_change_what_they_should(source: str, texts: list[str]) -> None
     assert sorted(mutant.text for mutant in found) == sorted(texts)
     for mutant in found:
         assert mutators.mutated(source, mutant) != source
+
+
+def test_what_was_judged_equivalent_is_still_there() -> None:
+    """A judgement holds for the line it was made of; a line written again is judged again."""
+    found = [
+        m
+        for name, source in sources_of_the_domain().items()
+        for m in mutators.mutants(name, source)
+    ]
+    assert stale(found) == []

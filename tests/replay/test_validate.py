@@ -12,8 +12,8 @@ from tests.support.golden import FOLDER
 from tests.support.running import psm
 
 from psm.workers.cli import main
-from psm.workers.validation.published import Published
-from psm.workers.validation.run import Advance, Print
+from psm.workers.proof.validation.published import PublishedHashes
+from psm.workers.proof.validation.run import Advance, Print
 
 LINEAR = FOLDER / "linear.jsonl"
 LOGS = [*sorted(FOLDER.glob("*.jsonl.gz")), LINEAR]
@@ -21,20 +21,21 @@ LOGS = [*sorted(FOLDER.glob("*.jsonl.gz")), LINEAR]
 PLANT = """
 import functools, os, time
 from decimal import Decimal
-from psm.domain.account import Account
+from psm.domain.folding.account import ApplyToAccount
 
 def impure():
     {impure}
 
-def planted(take_place):
-    @functools.wraps(take_place)
-    def wrapped(self, number, *more):
-        take_place(self, number, *more)
-        if number == 9 and self.stream_id == "acc_001":
-            self.cash["USDT"] = self.cash.get("USDT", Decimal(0)) + Decimal(impure())
+def planted(apply):
+    @functools.wraps(apply)
+    def wrapped(self, account, entry, *more):
+        if entry.number == 9 and account.stream_id == "acc_001":
+            cash = account.ledger.cash
+            cash["USDT"] = cash.get("USDT", Decimal(0)) + Decimal(impure())
+        return apply(self, account, entry, *more)
     return wrapped
 
-Account.take_place = planted(Account.take_place)
+ApplyToAccount.apply = planted(ApplyToAccount.apply)
 """
 
 IMPURE = {
@@ -83,7 +84,7 @@ def test_gate_finds_a_fold_that_is_not_pure(impure: str, tmp_path: Path) -> None
     assert found["between"] == "runs"
     assert (found["log_sequence"], found["subject"]) == (_ninth(), "trades.acc_001")
     assert found["field"].startswith("ledger_hash: ")
-    assert found["field"].endswith("cash.USDT")
+    assert found["field"].endswith("acc_001.assets.USDT.cost")
     assert found["expected"] != found["found"]
 
 
@@ -100,10 +101,11 @@ def test_gate_finds_what_a_snapshot_forgets(tmp_path: Path) -> None:
     """Accounts pass through their snapshots in one of the replays."""
     (tmp_path / "sitecustomize.py").write_text(
         "import psm.domain.snapshot as s\n"
+        "from psm.domain.valuation.performance import NOTHING_YET\n"
         "load = s.load_account\n"
         "def forgetful(data):\n"
         "    account, saved = load(data)\n"
-        "    account.peak_equity = None\n"
+        "    account.valuation.performance = NOTHING_YET\n"
         "    return account, saved\n"
         "s.load_account = forgetful\n"
     )
@@ -194,13 +196,23 @@ def printed(*advances: Advance, **fields: Any) -> Print:
 
 
 def advance(number: int, chain: str = "c", ledger: str = "l", state: str = "s") -> Advance:
-    return Advance(number, "a", number, chain, ledger, state)
+    return Advance(number, "a", number, chain, ledger, state, number)
+
+
+def test_updates_of_one_number_are_told_apart_by_their_cause() -> None:
+    """An operator's event has no number: it publishes that of the event before it again."""
+    retry = Advance(7, "a", 1, "d", "l", "s", 7)
+    held = Advance(7, "a", 1, "e", "l", "s", 5)
+    published = PublishedHashes([advance(1), retry, held])
+    assert published.compare(printed(advance(1))) is None
+    assert published.compare(printed(retry, held)) is None
+    assert (published.matched, published.unexplained()) == (3, None)
 
 
 @pytest.mark.parametrize("field", ["chain_hash", "ledger_hash", "state_hash"])
 def test_published_hash_that_differs_is_named(field: str) -> None:
     """Each of the three is compared."""
-    published = Published([advance(1), advance(2, **{field.removesuffix("_hash"): "x"})])
+    published = PublishedHashes([advance(1), advance(2, **{field.removesuffix("_hash"): "x"})])
     assert published.compare(printed(advance(1))) is None
     wrong = published.compare(printed(advance(2)))
     assert wrong is not None
@@ -209,7 +221,7 @@ def test_published_hash_that_differs_is_named(field: str) -> None:
 
 def test_state_hash_is_not_compared_while_a_stream_is_blocked() -> None:
     """From the message that blocks it up to the one that resumes it; the ledger always is."""
-    published = Published([advance(n, state="x") for n in (1, 2, 3)])
+    published = PublishedHashes([advance(n, state="x") for n in (1, 2, 3)])
     assert published.compare(printed(advance(1), blocked=["a"])) is None
     assert published.compare(printed(advance(2), resumed=["a"])) is None
     wrong = published.compare(printed(advance(3)))
@@ -220,7 +232,7 @@ def test_state_hash_is_not_compared_while_a_stream_is_blocked() -> None:
 
 def test_missing_and_surplus_updates_are_found() -> None:
     """A hole between published events, and one that the log does not explain."""
-    published = Published([advance(2), advance(4), advance(5)])
+    published = PublishedHashes([advance(2), advance(4), advance(5)])
     assert published.compare(printed(advance(1))) is None, "older than what is retained"
     assert published.compare(printed(advance(2))) is None
     wrong = published.compare(printed(advance(3)))

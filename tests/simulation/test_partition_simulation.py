@@ -24,11 +24,11 @@ from psm.adapters.logs import configure
 from psm.contracts.errors import FencedError
 from psm.domain.books import Books
 from psm.domain.fold import fold
-from psm.domain.outcomes import NeedHistory
-from psm.workers import commits
-from psm.workers.partition import Partition
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.residents import BadSnapshotError
+from psm.domain.messages import NeedHistory
+from psm.workers.partition import commit_queue as commits
+from psm.workers.partition.eviction import BadSnapshotError
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.settings import PartitionSettings
 
 SEEDS = range(int(os.environ.get("PSM_TEST_SEEDS", "150")))
 TURNS_MAX = 200_000
@@ -137,12 +137,7 @@ class Simulation:
         for message in self.broker.log:
             result = fold(books, message)
             if isinstance(result, NeedHistory):
-                history = {
-                    m.log_sequence: m
-                    for m in self.broker.log
-                    if m.subject == message.subject
-                    and result.from_log_sequence <= m.log_sequence <= result.to_log_sequence
-                }
+                history = {m.log_sequence: m for m in self.broker.log if result.holds(m, 1)}
                 result = fold(books, message, history)
             assert not isinstance(result, NeedHistory)
             wanted += [(update.subject, update.data) for update in result.updates]

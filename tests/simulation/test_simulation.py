@@ -19,7 +19,7 @@ from tests.support.simulator.run import BugFoundError, Report, run_seed
 
 from psm.contracts.registry import ACCOUNT_EVENTS
 from psm.contracts.sequencing import OPERATOR_EVENTS
-from psm.domain.outcomes import Outcome
+from psm.domain.messages import Outcome
 
 SEEDS = int(os.environ.get("PSM_TEST_WORLDS", "50"))
 BUG_SEEDS = 80

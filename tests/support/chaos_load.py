@@ -76,7 +76,9 @@ class Load:
     async def _append(self, stream: str) -> None:
         """Append events of one account, numbered by the publisher."""
         dice = random.Random(f"{self._seed}/{stream}")
-        async with Publisher(self._nc, request_timeout_s=2.0, give_up_s=_GIVE_UP_S) as publisher:
+        async with Publisher(
+            self._nc, request_timeout_s=2.0, give_up_s=_GIVE_UP_S, assume_new=True
+        ) as publisher:
             for turn in itertools.count():
                 if self._stopping:
                     return

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from tests.support.events import ACCOUNT, SECOND, START, SYMBOL, Sent
+from tests.support.events import ACCOUNT, SECOND, START, SYMBOL, Sent, mark
 
 from psm.contracts import codec, subjects
+from psm.contracts.updates import KINDS
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.fold import fold
-from psm.domain.messages import LogMessage, Update
-from psm.domain.outcomes import Folded, NeedHistory, Outcome
-from psm.domain.publish import state_document
+from psm.domain.market.slots import ValuationSlots
+from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory, Outcome, Update
+from psm.domain.publication.figures import state_document
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,21 +49,49 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return payload
 
 
+def decoded(update: Update) -> dict[str, Any]:
+    """Return an update's envelope; what its own contract forbids is an error."""
+    envelope: dict[str, Any] = msgspec.json.decode(update.data)
+    msgspec.convert(envelope["payload"], _CONTRACTS[update.kind])
+    return envelope
+
+
+_CONTRACTS = {kind: payload for payload, kind in KINDS.items()}
+
+
 class Log:
     """Messages in order and the books they add up to; answers `NeedHistory` from itself."""
 
     def __init__(
-        self, *, partitions: int = 16, partition: int | None = None, books: Books | None = None
+        self,
+        *,
+        partitions: int = 16,
+        partition: int | None = None,
+        slots: ValuationSlots = ValuationSlots(),  # noqa: B008 - frozen
+        books: Books | None = None,
     ) -> None:
-        self.books = books or Books(partitions=partitions, partition=partition)
+        self.books = books or Books(partitions=partitions, partition=partition, slots=slots)
         self.messages: dict[int, LogMessage] = {}
         self.updates: list[Update] = []
         self._time = START
+        self._idle_marks = 0
 
     def when(self, *sent: Sent) -> Seen:
         """Append messages; return what the last one did."""
         for message in map(self.message, sent):
             seen = self.take(message)
+        return seen
+
+    def let_pass(self, seconds: int) -> list[dict[str, Any]]:
+        """Let log time and valuation clock go on by marks of a symbol that nobody has.
+
+        Returns the envelopes of the updates.
+        """
+        seen: list[dict[str, Any]] = []
+        for _ in range(0, seconds, 10):
+            self._idle_marks += 1
+            idle = mark(self._idle_marks, "1", "NOBODYS", at=self._time + 10 * SECOND)
+            seen += self.when(idle).updates
         return seen
 
     def message(self, sent: Sent) -> LogMessage:
@@ -76,30 +105,24 @@ class Log:
             data=sent.data,
         )
 
-    def take(self, message: LogMessage) -> Seen:
+    def take(self, message: LogMessage, emit: Emit = "updates") -> Seen:
         """Fold one message of the log."""
         self.messages[message.log_sequence] = message
-        result = fold(self.books, message)
+        result = fold(self.books, message, emit=emit)
         history: dict[int, LogMessage] = {}
         asked: dict[NeedHistory, None] = {}
         while isinstance(result, NeedHistory):
             assert result not in asked, f"asked twice: {result}"
             asked[result] = None
             history |= self.history(result)
-            result = fold(self.books, message, history)
+            result = fold(self.books, message, history, emit=emit)
         self.updates += result.updates
-        decoded = [msgspec.json.decode(update.data) for update in result.updates]
-        return Seen(result=result, updates=decoded)
+        return Seen(result=result, updates=list(map(decoded, result.updates)))
 
     def history(self, need: NeedHistory) -> dict[int, LogMessage]:
         """Return the messages that the fold asked for."""
-        subject = subjects.stored_trades(need.stream_id, self.books.partitions)
-        return {
-            sequence: message
-            for sequence, message in self.messages.items()
-            if need.from_log_sequence <= sequence <= need.to_log_sequence
-            and message.subject == subject
-        }
+        partitions = self.books.partitions
+        return {n: one for n, one in self.messages.items() if need.holds(one, partitions)}
 
     def account(self, stream: str = ACCOUNT) -> Account:
         """Return an account of the books."""
@@ -135,4 +158,6 @@ def given(*sent: Sent, **books: Any) -> Log:
 def stored(subject: str, partitions: int) -> str:
     """Return the subject as the log stores it."""
     head, _, token = subject.partition(".")
-    return subjects.stored_trades(token, partitions) if head == "trades" else subject
+    if head not in subjects.OF_STREAMS or "." in token:
+        return subject
+    return subjects.stored(head, token, partitions)

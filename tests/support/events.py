@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from psm.contracts import codec
+from psm.contracts import codec, subjects
 
 ACCOUNT = "acc_001"
 SYMBOL = "BTC-PERP"
@@ -49,6 +49,14 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     def later(self, at: int) -> Sent:
         """Return the same message at another log time."""
         return msgspec.structs.replace(self, at=at)
+
+
+def addressed(sent: Sent, partitions: int) -> Sent:
+    """Return what operators' tools would publish: `repair.<stream>` with its partition in it."""
+    head, _, stream = sent.subject.partition(".")
+    if head != "repair" or "." in stream:
+        return sent
+    return msgspec.structs.replace(sent, subject=subjects.repair(stream, partitions))
 
 
 def event_id(*parts: object) -> str:
@@ -131,7 +139,8 @@ def trade(
         "side": side,
         "quantity": quantity,
         "price": price,
-        **_taken(more, "commission", "commission_currency", "fill_id", "liquidation_fee"),
+        **_taken(more, "commission", "commission_currency", "liquidation_fee"),
+        **_taken(more, "fill_id", "order_id"),
     }
     return event("TradeExecuted", payload, number, **more)
 
@@ -149,6 +158,20 @@ def fee(number: int, amount: str, **more: Any) -> Sent:
     return event("FeeCharged", payload, number, **more)
 
 
+def report(assets: dict[str, Any], *positions: dict[str, Any], **more: Any) -> Sent:
+    """Return `AccountReported`, which has no number; fields of its payload by name."""
+    names = ("source", "as_of", "through", "wallets", "basis", "equity", "rates", "cost_method")
+    payload = {
+        "source": "venue",
+        "as_of": "2025-12-12T10:30:00Z",
+        "assets": assets,
+        "positions": list(positions),
+        **_taken(more, *names, "tolerance"),
+    }
+    more["salt"] = f"{payload}{more.get('salt', '')}"
+    return event("AccountReported", payload, None, **more)
+
+
 def unknown(number: int, **more: Any) -> Sent:
     """Return an event whose type no rules know."""
     return event("MoonPhaseChanged", {}, number, **more)
@@ -158,14 +181,15 @@ def mark(
     number: int, price: str, symbol: str = SYMBOL, *, at: int | None = None, **more: Any
 ) -> Sent:
     """Return `MarkPriceUpdated` on `marks.<symbol>`."""
-    more = {"stream": symbol, **more}
-    body = envelope("MarkPriceUpdated", {"symbol": symbol, "price": price}, number, **more)
+    payload = {"symbol": symbol, "price": price, **_taken(more, "index_price")}
+    body = envelope("MarkPriceUpdated", payload, number, **{"stream": symbol, **more})
     return Sent(subject=f"marks.{symbol}", data=codec.encode(body), at=at)
 
 
 def instrument(number: int = 1, symbol: str = SYMBOL, **more: Any) -> Sent:
     """Return `InstrumentDefined` on `instruments.<symbol>`; a linear perpetual unless told."""
-    names = ("kind", "base", "quote", "settle", "multiplier", "margin_tiers")
+    own = ("kind", "base", "quote", "settle", "multiplier")
+    names = (*own, "margin_tiers", "signed_price", "option")
     payload = {
         "symbol": symbol,
         "kind": "linear_perp",
@@ -176,6 +200,13 @@ def instrument(number: int = 1, symbol: str = SYMBOL, **more: Any) -> Sent:
     }
     body = envelope("InstrumentDefined", payload, number, stream=symbol, **more)
     return Sent(subject=f"instruments.{symbol}", data=codec.encode(body))
+
+
+def collateral(number: int = 1, asset: str = "BTC", haircut: str = "0.1", **more: Any) -> Sent:
+    """Return `CollateralDefined` on `collateral.<asset>`."""
+    payload = {"asset": asset, "haircut": haircut, **_taken(more, "borrow_maintenance_rate")}
+    body = envelope("CollateralDefined", payload, number, **{"stream": asset, **more})
+    return Sent(subject=f"collateral.{asset}", data=codec.encode(body))
 
 
 def rules(version: int = 1, *, number: int | None = None, **more: Any) -> Sent:
@@ -201,10 +232,14 @@ def retried(**more: Any) -> Sent:
 
 
 def operator(event_type: str, payload: dict[str, Any], **more: Any) -> Sent:
-    """Return an operator event, without a number; its `event_id` follows from payload and salt."""
+    """Return an operator event on `repair.<stream>`: the log stores it under its partition.
+
+    It has no number; its `event_id` follows from payload and salt.
+    """
     who = {"actor": "op", "reason": "test", **_taken(more, "actor", "reason")}
     more["salt"] = f"{payload}{more.get('salt', '')}"
-    return event(event_type, {**payload, **who}, None, **more)
+    body = event(event_type, {**payload, **who}, None, **more)
+    return msgspec.structs.replace(body, subject=f"repair.{body.subject.removeprefix('trades.')}")
 
 
 def _taken(more: dict[str, Any], *names: str) -> dict[str, Any]:

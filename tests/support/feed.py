@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import nats.errors
 from nats.aio.client import Client
 from nats.js.errors import APIError
-from tests.support.events import Sent, deposit, event, fee, mark, raw, trade
+from tests.support.events import Sent, addressed, deposit, event, fee, mark, raw, trade
+
+from psm.adapters.jetstream import stream_info
+from psm.adapters.jetstream.streams import PARTITIONS_KEY
+from psm.contracts.subjects import TRADES
 
 SYMBOLS = ("BTC-PERP", "ETH-PERP", "SOL-PERP")
 _TRIES = 200
@@ -83,7 +87,11 @@ def _mark(dice: random.Random, turn: int) -> Sent:
 
 
 def holders(accounts: int, symbol: str = SYMBOLS[0]) -> Iterator[Sent]:
-    """Return a trade for each of many accounts, so that one mark concerns them all."""
+    """Return a trade for each of many accounts, so that one mark concerns them all.
+
+    A mark of another symbol is in front of them: the valuation clock steps from mark to mark.
+    """
+    yield mark(1, "1", SYMBOLS[-1])
     for number in range(accounts):
         yield trade(1, "buy", "1", "100", symbol, stream=account(number))
 
@@ -91,9 +99,18 @@ def holders(accounts: int, symbol: str = SYMBOLS[0]) -> Iterator[Sent]:
 async def publish(nc: Client, messages: Iterable[Sent]) -> int:
     """Publish in order, many at once; return the log sequence of the last message."""
     js = nc.jetstream(publish_async_max_pending=500)
-    futures = [await js.publish_async(m.subject, m.data) for m in messages]
+    sent = await _addressed(nc, messages)
+    futures = [await js.publish_async(m.subject, m.data) for m in sent]
     acks = await asyncio.gather(*futures)
     return max((ack.seq for ack in acks), default=0)
+
+
+async def _addressed(nc: Client, messages: Iterable[Sent]) -> list[Sent]:
+    sent = list(messages)
+    if not any(one.subject.startswith("repair.") for one in sent):
+        return sent
+    metadata = (await stream_info(nc, TRADES)).config["metadata"]
+    return [addressed(one, int(metadata[PARTITIONS_KEY])) for one in sent]
 
 
 async def press(nc: Client, messages: Sequence[Sent], *, pause_s: float = 0.0) -> None:
@@ -102,7 +119,7 @@ async def press(nc: Client, messages: Sequence[Sent], *, pause_s: float = 0.0) -
     A message whose acknowledgement was lost is stored twice; the fold must cope with that.
     """
     js = nc.jetstream()
-    for message in messages:
+    for message in await _addressed(nc, messages):
         for _ in range(_TRIES):
             try:
                 await js.publish(message.subject, message.data, timeout=1.0)

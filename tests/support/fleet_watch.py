@@ -16,8 +16,8 @@ from tests.support.chaos_stage import SETTLE_S, Process
 
 from psm.adapters.jetstream import read_range
 from psm.contracts.errors import TransientError
-from psm.workers.cursor import load_cursor
 from psm.workers.fleet import Member, NatsMembers
+from psm.workers.log.cursor import load_cursor
 
 _END = 2**62
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from psm.workers.fold_lines import LineResult, fold_lines
+from psm.workers.replay.lines import LineResult, fold_lines
 
 FOLDER = Path(__file__).parent.parent / "replay" / "golden"
 FIGURES = (

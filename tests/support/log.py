@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
+from psm.domain.market.slots import ValuationSlots
 
 
 class LogSize(msgspec.Struct, frozen=True):
@@ -19,7 +20,7 @@ class LogSize(msgspec.Struct, frozen=True):
 
     partitions: int = 4
     replicas: int = 1
-    valuation_interval_ms: int = 1000
+    valuation_slots: ValuationSlots = ValuationSlots()
 
 
 @asynccontextmanager

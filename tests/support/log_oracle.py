@@ -16,13 +16,15 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage, read_range
-from psm.contracts.codec import decode_untyped
+from psm.contracts.codec import decode_envelope, decode_untyped
+from psm.contracts.errors import ContractError
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
-from psm.workers.cursor import Cursor, load_cursor
-from psm.workers.replay import last_log_sequence, refold_partition
-from psm.workers.settings import Settings
+from psm.workers.log.cursor import Cursor, load_cursor
+from psm.workers.log.reader import last_log_sequence
+from psm.workers.log.refold import refold_partition
+from psm.workers.process.settings import Settings
 
 _END = 2**62
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -60,12 +62,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(msgspec.Struct):
-    """What the offline fold says; updates, books by partition, messages by log sequence."""
+    """What the offline fold says; updates, books by partition, messages by log sequence.
+
+    `headers` are those that each update must carry, by the id in it.
+    """
 
     updates: dict[int, list[tuple[str, bytes]]]
     outcomes: dict[str, int]
     books: dict[int, Books]
     messages: dict[int, LogMessage]
+    headers: dict[str, dict[str, str]] = {}
 
 
 async def judge(nc: Client, settings: Settings, *, timeout_s: float = 60.0) -> Verdict:
@@ -93,7 +99,7 @@ async def _refold(nc: Client, settings: Settings) -> Expected:
         books = Books(
             partitions=settings.partitions,
             partition=partition,
-            valuation_interval_ns=settings.valuation_interval_ms * 1_000_000,
+            slots=settings.valuation_slots,
         )
         result.updates[partition] = []
         async for batch in refold_partition(nc, books, partition, last):
@@ -101,6 +107,7 @@ async def _refold(nc: Client, settings: Settings) -> Expected:
                 result.messages[one.message.log_sequence] = one.message
                 result.outcomes[one.result.outcome] += 1
                 result.updates[partition] += [(u.subject, u.data) for u in one.result.updates]
+                result.headers |= {u.event_id: u.headers for u in one.result.updates}
         result.books[partition] = books
     return result
 
@@ -128,6 +135,7 @@ def check(stored: list[StoredMessage], expected: Expected) -> Verdict:
         updates[partition] += [(m.subject, m.data) for m in batch]
         place += 1 + cursor.updates
     _check_ids(stored)
+    _check_headers(stored, expected.headers)
     for partition, wanted in expected.updates.items():
         _check_same(partition, updates[partition], wanted)
         _check_numbers(updates[partition], expected.books[partition], _operators(expected.messages))
@@ -184,6 +192,15 @@ def _check_ids(stored: list[StoredMessage]) -> None:
         seen[event_id] = message.sequence
 
 
+def _check_headers(stored: list[StoredMessage], wanted: dict[str, dict[str, str]]) -> None:
+    """Each update says where it stands among those of its account, as the offline fold does."""
+    for message in stored:
+        if not message.subject.startswith("psm.cursor."):
+            event_id = decode_untyped(message.data)["event_id"]
+            found = {name: message.header(name) for name in wanted.get(event_id, {})}
+            assert found == wanted.get(event_id, {}), f"PSM {message.sequence}: {found}"
+
+
 def _check_same(
     partition: int, found: list[tuple[str, bytes]], wanted: list[tuple[str, bytes]]
 ) -> None:
@@ -194,9 +211,15 @@ def _check_same(
 
 def _operators(messages: dict[int, LogMessage]) -> list[str]:
     """Return the ids of operator events: a void passes over numbers, others may take none."""
-    bodies = [m.data for m in messages.values() if b'"actor"' in m.data]
-    events = [decode_untyped(body) for body in bodies]
-    return [e["event_id"] for e in events if e["event_type"] in OPERATOR_EVENTS]
+    found = []
+    for message in messages.values():
+        try:
+            envelope = decode_envelope(message.data)
+        except ContractError:
+            continue
+        if envelope.event_type in OPERATOR_EVENTS:
+            found.append(envelope.event_id)
+    return found
 
 
 def _check_numbers(updates: list[tuple[str, bytes]], books: Books, operators: list[str]) -> None:
@@ -216,5 +239,5 @@ def _check_numbers(updates: list[tuple[str, bytes]], books: Books, operators: li
             continue
         assert payload["sequence_number"] == versions[stream_id] + 1, f"{stream_id}: {payload}"
         versions[stream_id] += 1
-    wanted = {s: a.version for s, a in books.accounts.items() if a.version}
+    wanted = {s: a.delivery.version for s, a in books.accounts.items() if a.delivery.version}
     assert {s: version for s, version in versions.items() if version} == wanted

@@ -28,8 +28,8 @@ from tests.support.events import (
 from tests.support.golden import FOLDER, records
 from tests.support.strategies import Story, disturbed
 
-from psm.domain.publish import log_time
-from psm.workers.fold_lines import LineResult, fold_lines
+from psm.domain.publication.log_times import log_time
+from psm.workers.replay.lines import LineResult, fold_lines
 
 
 def linear() -> Iterator[Sent]:
@@ -85,8 +85,8 @@ def repairs() -> Iterator[Sent]:
     yield unknown(6, stream="acc_b")
     yield voided(6, 7, stream="acc_b")
     yield deposit(7, stream="acc_b")
-    yield voided(1, 300, stream="acc_new")
     yield deposit(301, stream="acc_new")
+    yield voided(1, 300, stream="acc_new")
     yield deposit(44, stream="acc_new")
     yield deposit(46, stream="acc_new")
     yield dismissed(7, stream="acc_none", actor="")

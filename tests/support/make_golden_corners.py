@@ -36,6 +36,7 @@ from tests.support.events import (
     voided,
     withdrawal,
 )
+from tests.support.make_golden_legs import inverse, random_accounts, splits
 from tests.support.make_golden_rare import PATH as RARE
 from tests.support.make_golden_rare import Story, bust
 
@@ -62,9 +63,9 @@ def at_the_start(story: Story) -> None:
     story.tell(changed(rules(1), stream_id="other"), rules(1, number=3), rules(1, number=2))
     story.tell(Sent(subject="control.other", data=changed(rules(1), stream_id="other").data))
     story.tell(instrument(2, multiplier="3"), changed(instrument(3), payload={"symbol": "Y"}))
-    story.tell(voided(2, 10_002, stream="s2"), deposit(1, stream="s2"))
-    story.tell(voided(2, 10_002, stream="s2", salt="2"), voided(2, 10_001, stream="s2"))
-    story.tell(deposit(10_002, stream="s2"), deposit(9_746, stream="s2"))
+    story.tell(deposit(1, stream="s2"), deposit(10_004, stream="s2"))
+    story.tell(voided(2, 10_002, stream="s2"), voided(2, 10_001, stream="s2"))
+    story.tell(voided(10_002, 10_003, stream="s2"), deposit(9_748, stream="s2"))
 
 
 def ids(story: Story) -> None:
@@ -405,3 +406,4 @@ if __name__ == "__main__":
     write(RARE.parent / "details.jsonl.gz", lines(details))
     corners = (at_the_start, ids, releases, gap_behind, orders, failures, rates, settlements)
     write(RARE.parent / "corners.jsonl.gz", lines(*corners))
+    write(RARE.parent / "legs.jsonl.gz", lines(random_accounts, inverse, splits))

@@ -23,6 +23,7 @@ from tests.support.events import (
     mark,
     opened,
     raw,
+    report,
     retried,
     rules,
     trade,
@@ -32,7 +33,7 @@ from tests.support.events import (
 from tests.support.golden import FOLDER
 from tests.support.make_golden import written
 
-from psm.domain.waiting import PARKED_MAX
+from psm.domain.delivery.parked import PARKED_MAX
 
 PATH = FOLDER / "written" / "rare.jsonl.gz"
 
@@ -85,13 +86,14 @@ def blocked(story: Story) -> None:
 
 def gaps(story: Story) -> None:
     """Voids, and what they are refused for."""
-    story.tell(voided(1, 3, stream="g1"), deposit(4, stream="g1"), deposit(9, stream="g1"))
+    story.tell(voided(1, 1, stream="g1"), deposit(4, stream="g1"), voided(1, 3, stream="g1"))
+    story.tell(voided(5, 5, stream="g1"), deposit(9, stream="g1"))
     for first, last in ((6, 6), (4, 5), (5, 4), (5, 9), (5, 10_005)):
         story.tell(voided(first, last, stream="g1"))
     story.tell(retried(stream="g1"), dismissed(3, stream="g1"))
     story.tell(voided(5, 6, stream="g1"), deposit(6, stream="g1"), voided(7, 8, stream="g1"))
-    story.tell(deposit(7, stream="g1"), voided(10, 270, stream="g1"))
-    story.tell(deposit(11, stream="g1"), deposit(4, stream="g1"), deposit(271, stream="g1"))
+    story.tell(deposit(7, stream="g1"), deposit(271, stream="g1"), voided(10, 270, stream="g1"))
+    story.tell(deposit(11, stream="g1"), deposit(4, stream="g1"), deposit(272, stream="g1"))
 
 
 def overflows(story: Story) -> None:
@@ -179,11 +181,48 @@ def figures(story: Story) -> None:
     )
 
 
+def reports(story: Story) -> None:
+    """Reports in every state of a stream: right, wrong, early, late, repeated, and none at all."""
+    s = "p1"
+    nothing = report({}, stream=s)
+    story.tell(nothing, nothing, report({"USDT": "5"}, stream=s))
+    story.tell(opened(1, stream=s), deposit(2, "100", stream=s, reference="d2"), nothing)
+    held = {"symbol": "BTC-PERP", "size": "2", "entry_price": "30", "currency": "USDT"}
+    right = report({"USDT": "100"}, held, stream=s, through="f3", cost_method="average")
+    fill = trade(3, "buy", "2", "30", stream=s, fill_id="f3")
+    story.tell(right, fill, changed(right, correlation_id="x"), right)
+    again = report({"USDT": "100"}, held, stream=s, through="f3", cost_method="average", salt="2")
+    story.tell(again, again, changed(again, correlation_id="x"))
+    other = {**held, "entry_price": "31.5", "mark_price": "1", "unrealized_pnl": "1"}
+    parts = {"free": "90", "locked": "10.5", "borrowed": "0.5", "interest": "0.25"}
+    odd: tuple[dict[str, Any], ...] = (
+        {"tolerance": "0.25", "cost_method": "average"},
+        {"tolerance": {"assets.USDT": "0.25"}, "cost_method": "average", "equity": "1"},
+        {"tolerance": "1.5", "cost_method": "average", "rates": {"BTC": "9"}},
+        {"cost_method": "fifo", "basis": "settle"},
+        {"wallets": [{"symbol": "BTC-PERP", "amount": "3"}]},
+    )
+    for number, more in enumerate(odd):
+        story.tell(report({"USDT": parts}, other, stream=s, salt=f"p{number}", **more))
+    legs = [{"symbol": "BTC-PERP", "position_side": side, "size": "1"} for side in ("long", "net")]
+    story.tell(report({"BTC": {"quantity": "1", "unsettled": "2"}}, *legs, stream=s))
+    story.tell(report({"BTC": {"quantity": "1", "unsettled": "2"}}, basis="settle", stream=s))
+    story.tell(report({"BTC": {"borrowed": "1"}}, stream=s), report({}, held, held, stream=s))
+    story.tell(changed(again, sequence_number=4), changed(again, schema_version="2.0.0"))
+    story.tell(changed(nothing, payload={}), report({"USDT": "x"}, stream=s))
+    story.tell(bust(4, s, fill_id="f3"), report({"USDT": "100"}, stream=s, through="f3"))
+    story.tell(report({"USDT": "100"}, stream=s, salt="bust"), deposit(6, stream=s))
+    story.tell(report({"USDT": "100"}, stream=s, salt="gap"), deposit(5, stream=s))
+    at = story.tell(unknown(7, stream=s))
+    story.tell(deposit(8, stream=s), report({"USDT": "2100"}, stream=s, salt="blocked"))
+    story.tell(dismissed(at, stream=s), report({"USDT": "3100"}, stream=s, salt="open"))
+
+
 def messages() -> Iterator[Sent]:
     """Yield the log."""
     story = Story()
     story.tell(rules(1), instrument(1))
-    for part in (blocked, gaps, refusals, figures, overflows):
+    for part in (blocked, gaps, refusals, figures, reports, overflows):
         part(story)
     yield from story.sent
 

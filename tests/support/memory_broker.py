@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 from tests.support.domain import stored
@@ -16,8 +17,8 @@ from tests.support.events import SECOND, START, Sent
 from psm.contracts import subjects
 from psm.contracts.errors import FencedError
 from psm.domain.messages import LogMessage, Update
-from psm.workers.cursor import Cursor
-from psm.workers.ports import Commit, CommittedCursor, Saved
+from psm.workers.log.cursor import Cursor
+from psm.workers.partition.ports import Commit, CommittedCursor, Saved
 
 VERSIONS_KEPT = 5
 
@@ -132,16 +133,22 @@ class MemoryLog:
     async def message_at(self, log_sequence: int) -> LogMessage | None:
         return self._broker.log[log_sequence - 1]
 
-    async def next_of_stream(self, stream_id: str, log_sequence: int) -> LogMessage | None:
-        subject = subjects.stored_trades(stream_id, 1)
+    async def next_on(self, subject: str, log_sequence: int) -> LogMessage | None:
         later = self._broker.log[log_sequence - 1 :]
-        return next((message for message in later if message.subject == subject), None)
+        return next((message for message in later if _is_on(subject, message.subject)), None)
 
     async def history(self, stream_id: str, first: int, last: int) -> dict[int, LogMessage]:
         await self._faults.pause()
-        subject = subjects.stored_trades(stream_id, 1)
+        own = subjects.stream_subjects(stream_id, 1)
         within = self._broker.log[first - 1 : last]
-        return {m.log_sequence: m for m in within if m.subject == subject}
+        return {m.log_sequence: m for m in within if m.subject in own}
+
+    async def market_history(
+        self, market: Sequence[str], first: int, last: int
+    ) -> dict[int, LogMessage]:
+        await self._faults.pause()
+        within = self._broker.log[first - 1 : last]
+        return {m.log_sequence: m for m in within if m.subject in market}
 
     async def last_sequence(self) -> int:
         return len(self._broker.log)
@@ -155,6 +162,9 @@ class MemoryLog:
             return None
         last = self._broker.batches[-1]
         return CommittedCursor(cursor=last.cursor, sequence=last.sequence)
+
+    async def first_missing(self, committed: CommittedCursor) -> int | None:
+        return None
 
     async def ever_committed(self) -> bool:
         return bool(self._broker.batches)
@@ -202,3 +212,9 @@ class MemorySnapshots:
         if self._faults.happens("crash_after_snapshot"):
             raise CrashError
         return sequence
+
+
+def _is_on(pattern: str, subject: str) -> bool:
+    """Return whether a subject is `pattern`, where a token `*` stands for any."""
+    asked, had = pattern.split("."), subject.split(".")
+    return len(asked) == len(had) and all(a in ("*", h) for a, h in zip(asked, had, strict=True))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from psm.adapters import telemetry
 from psm.adapters.jetstream.streams import MEMBER_TTL_S
 from psm.contracts.errors import TransientError
-from psm.workers.fleet import Entry, Fleet, FleetSettings, Holding, Member
+from psm.workers.fleet import Fleet, FleetSettings, Holding, Member, MemberEntry
 from psm.workers.fleet.members import HoldingState
-from psm.workers.fleet.ports import Answer
+from psm.workers.fleet.ports import ProbeAnswer
 
 _METRICS = telemetry.quiet().metrics
 
@@ -29,11 +29,11 @@ class MemoryBucket:
         self.gone: set[str] = set()
         self.frozen: set[str] = set()
         self.mute = False
-        self.hearers: dict[str, Callable[[Entry], None]] = {}
-        self._keys: dict[str, tuple[float, Entry]] = {}
+        self.hearers: dict[str, Callable[[MemberEntry], None]] = {}
+        self._keys: dict[str, tuple[float, MemberEntry]] = {}
         self._revision = 0
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[MemberEntry]:
         """Return the keys that have not ended."""
         self._keys = {
             name: (at, entry)
@@ -45,7 +45,7 @@ class MemoryBucket:
     def write(self, name: str, member: Member | None) -> int:
         """Store a key and tell everybody; return its revision."""
         self._revision += 1
-        entry = Entry(id=name, revision=self._revision, member=member)
+        entry = MemberEntry(id=name, revision=self._revision, member=member)
         self._keys[name] = (self.now, entry)
         for hearer in () if self.mute else tuple(self.hearers.items()):
             if hearer[0] not in self.gone | self.frozen:
@@ -76,7 +76,7 @@ class MemoryStore:
             return None
         return self.bucket.write(member_id, None)
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[MemberEntry]:
         self._check()
         return self.bucket.entries()
 
@@ -95,17 +95,17 @@ class MemoryProber:
 
     def __init__(self, bucket: MemoryBucket) -> None:
         self._bucket = bucket
-        self.wrong: dict[str, Answer] = {}
-        self.script: list[Answer] = []
+        self.wrong: dict[str, ProbeAnswer] = {}
+        self.script: list[ProbeAnswer] = []
 
-    async def probe(self, member_id: str) -> Answer:
+    async def probe(self, member_id: str) -> ProbeAnswer:
         if self.script:
             return self.script.pop(0)
         if member_id in self.wrong:
             return self.wrong[member_id]
         if member_id in self._bucket.gone:
-            return Answer.GONE
-        return Answer.SILENT if member_id in self._bucket.frozen else Answer.ALIVE
+            return ProbeAnswer.GONE
+        return ProbeAnswer.SILENT if member_id in self._bucket.frozen else ProbeAnswer.ALIVE
 
 
 class MemoryRunner:

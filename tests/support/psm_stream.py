@@ -16,13 +16,13 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import BatchAck, Outgoing, last_for, publish_atomic
 from psm.contracts import subjects
 from psm.contracts.codec import encode
+from psm.contracts.updates_read import ReadUpdate
 from psm.domain.books import Books
 from psm.domain.fold import fold
-from psm.domain.messages import LogMessage, Update
-from psm.domain.outcomes import Folded, NeedHistory
-from psm.domain.publish import state_document
-from psm.projections.projection import ReadUpdate
-from psm.workers.cursor import Cursor, dump_cursor
+from psm.domain.market.slots import ValuationSlots
+from psm.domain.messages import Folded, LogMessage, NeedHistory, Update
+from psm.domain.publication.figures import state_document
+from psm.workers.log.cursor import Cursor, dump_cursor
 
 NAMESPACE = uuid.UUID("7d5a4f0e-0000-4000-8000-000000000000")
 START_NS = 1_765_535_400_000_000_000
@@ -116,8 +116,13 @@ def mark(symbol: str, price: str, number: int) -> tuple[str, bytes]:
 class OneWorker:
     """Folds messages in memory as one worker of one partition (or of all) would."""
 
-    def __init__(self, partitions: int = 1, partition: int | None = None) -> None:
-        self.books = Books(partitions=partitions, partition=partition)
+    def __init__(
+        self,
+        partitions: int = 1,
+        partition: int | None = None,
+        slots: ValuationSlots = ValuationSlots(),  # noqa: B008 - frozen
+    ) -> None:
+        self.books = Books(partitions=partitions, partition=partition, slots=slots)
         self.partitions = partitions
         self.log_sequence = 0
         self.event_hash: str | None = None
@@ -128,7 +133,8 @@ class OneWorker:
         self.log_sequence += 1
         self.event_hash = hashlib.sha256(data).hexdigest()
         kind, _, token = subject.partition(".")
-        stored = subjects.stored_trades(token, self.partitions) if kind == "trades" else subject
+        of_stream = kind in subjects.OF_STREAMS
+        stored = subjects.stored(kind, token, self.partitions) if of_stream else subject
         message = LogMessage(
             log_sequence=self.log_sequence,
             subject=stored,
@@ -138,17 +144,12 @@ class OneWorker:
         self._history[self.log_sequence] = message
         result = fold(self.books, message)
         if not isinstance(result, Folded):
-            result = fold(self.books, message, self._read_back(result, stored))
+            result = fold(self.books, message, self._read_back(result))
         assert isinstance(result, Folded)
         return result.updates
 
-    def _read_back(self, wanted: NeedHistory, stored: str) -> dict[int, LogMessage]:
-        return {
-            sequence: message
-            for sequence, message in self._history.items()
-            if message.subject == stored
-            and wanted.from_log_sequence <= sequence <= wanted.to_log_sequence
-        }
+    def _read_back(self, wanted: NeedHistory) -> dict[int, LogMessage]:
+        return {n: one for n, one in self._history.items() if wanted.holds(one, self.partitions)}
 
     def document(self, stream_id: str) -> dict[str, Any]:
         """Return the state document of an account as of now."""

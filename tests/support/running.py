@@ -120,7 +120,8 @@ def started(
 @contextmanager
 def psm_up(folder: Path, *arguments: str) -> Iterator[Running]:
     """Start `psm up` with its data in `folder`/data and wait until it is ready."""
-    with started(folder, "up", "--data-dir", str(folder / "data"), *arguments) as running:
+    options = ("--data-dir", str(folder / "data"), "--port", "0", "--verbose")
+    with started(folder, "up", *options, *arguments) as running:
         running.await_addresses()
         yield running
 

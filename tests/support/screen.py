@@ -50,11 +50,14 @@ class Screen:
 
 @contextmanager
 def on_terminal(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    size: tuple[int, int] = (40, 120),
 ) -> Iterator[Screen]:
-    """Run a command on a terminal of 40 lines and 120 columns."""
+    """Run a command on a terminal of so many lines and columns."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     with subprocess.Popen(
         command,
         stdin=slave,

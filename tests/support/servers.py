@@ -133,7 +133,7 @@ def database_dsn(server_dsn: str, database: str) -> str:
 
 async def make_template(server_dsn: str) -> str:
     """Make a migrated database to copy from; return its name."""
-    from psm.projections.migrate import migrate
+    from psm.projections.schema.migrate import migrate
 
     name = f"psm_template_{secrets.token_hex(4)}"
     await _execute(server_dsn, f"CREATE DATABASE {name} TEMPLATE template0")

@@ -44,6 +44,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
         refusals: also make events that are refused, and bad marks.
         costs: trades carry commissions, and funding and fees occur.
         flows: cash comes and goes after the opening deposit.
+        pace: how much longer everything takes; with 30 and more minutes end.
     """
 
     seed: int
@@ -53,6 +54,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     refusals: bool = True
     costs: bool = True
     flows: bool = True
+    pace: int = 1
 
     def messages(self) -> list[Sent]:
         """Return the log."""
@@ -66,6 +68,7 @@ def stories(**fixed: Any) -> st.SearchStrategy[Story]:
         "length": st.integers(1, 60),
         "accounts": st.integers(1, 3),
         "symbols": st.integers(1, 4),
+        "pace": st.sampled_from([1, 10, 100]),
     }
     return st.builds(Story, **{**drawn, **{name: st.just(v) for name, v in fixed.items()}})
 
@@ -112,7 +115,7 @@ class _Author:
         return f"{self.prices[symbol]}.{self.rng.randint(0, 99):02d}"
 
     def anything(self) -> Sent:
-        self.time += self.rng.choice([1, SECOND // 10, SECOND // 3, 2 * SECOND])
+        self.time += self.story.pace * self.rng.choice([1, SECOND // 10, SECOND // 3, 2 * SECOND])
         draw = self.rng.random()
         if draw < 0.3:
             return self.mark()

@@ -43,14 +43,11 @@ class TcpProxy:
             target: URL or host:port of the server.
             frames: whether it speaks NATS and `change` takes whole frames.
         """
-        parts = urlsplit(target if "://" in target else f"//{target}")
-        assert parts.hostname
-        assert parts.port
+        self.aim(target)
         self.port = 0
         self.connections = 0
         self.change: Change | None = None
         self.delay_s = 0.0
-        self._target = parts.hostname, parts.port
         self._frames = frames
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -58,6 +55,13 @@ class TcpProxy:
         self._handlers: set[asyncio.Task[object]] = set()
         self._flows: set[asyncio.Event] = set()
         self._refuses = False
+
+    def aim(self, target: str) -> None:
+        """Forward what connects from now on to this URL or host:port."""
+        parts = urlsplit(target if "://" in target else f"//{target}")
+        assert parts.hostname
+        assert parts.port
+        self._target = parts.hostname, parts.port
 
     async def start(self) -> None:
         """Listen."""

@@ -8,8 +8,8 @@ from collections import Counter
 from nats.aio.client import Client
 
 from psm.domain.messages import LogMessage
-from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.ports import Commit
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.ports import Commit
 
 
 class CrashError(BaseException):

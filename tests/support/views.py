@@ -18,31 +18,43 @@ from nats.aio.client import Client
 from tests.support.running import psm
 
 from psm.adapters.jetstream import read_range, stream_info
+from psm.domain.market.slots import ValuationSlots
 
 Rows = dict[tuple[str, ...], dict[str, Any]]
 Views = dict[str, Rows]
 
 KEYS = {
     "balances_view": ("account_id",),
-    "positions_view": ("account_id", "symbol"),
+    "positions_view": ("account_id", "class", "symbol", "position_side"),
     "margin_view": ("account_id",),
     "orders_view": ("account_id", "order_id"),
+    "reconciliation_view": ("account_id",),
 }
 _TABLES = {
     "StateUpdated": "balances_view",
     "PositionUpdated": "positions_view",
     "MarginUpdated": "margin_view",
     "OrderUpdated": "orders_view",
+    "ReconciliationReported": "reconciliation_view",
 }
 _BLOCK_FIELDS = ("reason", "expected_sequence", "detail", "from_sequence", "to_sequence")
+_ZEROS = (
+    "realized_pnl", "realized_pnl_net", "fees", "liquidation_fees", "funding", "deposits",
+    "withdrawals", "transfers", "interest", "dividends", "adjustments", "taxes",
+    "losses_covered", "flows", "flows_cost",
+)  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def assert_views_equal_fold(
-    nc: Client, dsn: str, partitions: int, settle_s: float = 60
+    nc: Client,
+    dsn: str,
+    partitions: int,
+    settle_s: float = 60,
+    slots: ValuationSlots | None = None,
 ) -> Views:
     """Wait until the views have come to rest, then compare them column by column."""
-    folded = views_of(await folded_updates(nc, partitions))
+    folded = views_of(await folded_updates(nc, partitions, slots))
     deadline = asyncio.get_running_loop().time() + settle_s
     found = await read_views(dsn)
     while found != folded and asyncio.get_running_loop().time() < deadline:
@@ -58,11 +70,20 @@ async def assert_views_equal_fold(
     return found
 
 
-async def folded_updates(nc: Client, partitions: int) -> list[dict[str, Any]]:
-    """Export the whole log, fold it offline, return the updates in order."""
+async def folded_updates(
+    nc: Client, partitions: int, slots: ValuationSlots | None = None
+) -> list[dict[str, Any]]:
+    """Export the whole log, fold it offline with its slots, return the updates in order."""
     lines = [line async for line in exported(nc)]
     done = await asyncio.to_thread(
-        psm, "fold", "-", "--partitions", str(partitions), stdin="\n".join(lines)
+        psm,
+        "fold",
+        "-",
+        "--partitions",
+        str(partitions),
+        "--valuation-slots",
+        str(slots or ValuationSlots()),
+        stdin="\n".join(lines),
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == len(lines), done.stderr
@@ -119,12 +140,13 @@ def _set_status(rows: Rows, update: dict[str, Any]) -> None:
         return
     # It waits for its first event: nothing of it is known yet, and its totals are zero.
     row = _row(update)
-    zeros = ("realized_pnl", "realized_pnl_net", "fees", "funding", "deposits", "withdrawals")
     rows[key] = {
         **{name: value for name, value in row.items() if name not in _BLOCK_FIELDS},
-        **dict.fromkeys(zeros, "0"),
+        **dict.fromkeys(_ZEROS, "0"),
         "status": status,
         "cash": {},
+        "borrowed": {},
+        "nav_epoch": 0,
         "open_positions": 0,
         "open_orders": 0,
     }
@@ -137,6 +159,8 @@ def _row(update: dict[str, Any]) -> dict[str, Any]:
         "correlation_id": update.get("correlation_id"),
         "causation_id": update.get("causation_id"),
     }
+    for name in ("applied", "closed"):  # of what happened, not of the account
+        row.pop(name, None)
     return {name: value for name, value in row.items() if value is not None}
 
 
@@ -165,7 +189,7 @@ def _plain(name: str, value: Any) -> Any:
     """Return a column's value as it stands in an update; digits count, not only values."""
     if isinstance(value, Decimal):
         return format(value, "f")
-    return json.loads(value) if name == "cash" else value
+    return json.loads(value) if name in ("cash", "borrowed", "differences") else value
 
 
 async def rows_written(dsn: str) -> int:

@@ -13,19 +13,21 @@ from nats.aio.client import Client
 from tests.support import feed, log_oracle
 from tests.support.events import Sent
 from tests.support.log_oracle import Verdict
+from tests.support.slots import even_slots, slots_settings
 from tests.support.twins import FaultyLog
 
 from psm.adapters import telemetry
 from psm.adapters.jetstream import connect, last_for
 from psm.adapters.jetstream.streams_apply import apply
-from psm.workers import partition as partition_module
-from psm.workers.cursor import Cursor, load_cursor
-from psm.workers.log_store import JetStreamSnapshots
-from psm.workers.partition import Partition
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.ports import EventLog, SnapshotStore
-from psm.workers.settings import Settings
-from psm.workers.worker import Worker
+from psm.domain.market.slots import ValuationSlots
+from psm.workers.fleet.worker import Worker
+from psm.workers.log.cursor import Cursor, load_cursor
+from psm.workers.partition import loop as partition_module
+from psm.workers.partition.jetstream import JetStreamSnapshots
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.ports import EventLog, SnapshotStore
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.process.settings import Settings
 
 WAIT_S = 60.0  # a limit for what never comes, with room for a very slow machine
 _METRICS = telemetry.quiet().metrics
@@ -48,7 +50,7 @@ class Bench:
         """Return settings of the loop: no snapshots by themselves unless told."""
         fields: dict[str, Any] = {
             "partitions": self.settings.partitions,
-            "valuation_interval_ns": self.settings.valuation_interval_ms * 1_000_000,
+            "slots": self.settings.valuation_slots,
             "snapshot_interval_s": 3600.0,
             **changed,
         }
@@ -132,11 +134,11 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(
-    url: str, *, partitions: int = 1, valuation_interval_ms: int = 20
+    url: str, *, partitions: int = 1, slots: ValuationSlots | None = None
 ) -> AsyncIterator[Bench]:
-    """Connect, make the streams, give the bench."""
+    """Connect, make the streams, give the bench; by default each mark after 20 ms publishes."""
     settings = Settings(
-        nats_url=url, partitions=partitions, valuation_interval_ms=valuation_interval_ms
+        nats_url=url, partitions=partitions, **slots_settings(slots or even_slots(20))
     )
     nc = await connect(url, name="test")
     try:

@@ -12,9 +12,11 @@ from tests.support.domain import given
 from tests.support.events import deposit, fee, funding, mark, opened, trade, withdrawal
 
 from psm.domain.account import Account
-from psm.domain.effect import Effect
+from psm.domain.delivery.parked import Blocked, Parked
+from psm.domain.ledger.effect import Effect
+from psm.domain.ledger.ledger import Ledger
+from psm.domain.market.tables import Market
 from psm.domain.money import ZERO
-from psm.domain.waiting import Blocked, Parked
 
 
 def parked(n: int) -> Parked:
@@ -31,43 +33,45 @@ def blocked(reason: str = "unknown_event_type", **more: Any) -> Blocked:
 
 def test_status_follows_from_what_waits() -> None:
     """Open, in a gap, blocked."""
-    account = Account("a")
-    assert account.status == "open"
-    account.park(3, parked(3))
-    assert account.status == "gap"
-    account.block(blocked(reason="gap_overflow"))
-    assert account.status == "blocked"
+    account = Account("a", Market())
+    assert account.delivery.status == "open"
+    account.delivery.park(3, parked(3))
+    assert account.delivery.status == "gap"
+    account.delivery.block(blocked(reason="gap_overflow"))
+    assert account.delivery.status == "blocked"
 
 
 def test_places_are_taken_in_order() -> None:
     """A place out of order is a bug, not an event."""
-    account = Account("a")
-    account.take_place(1, b"i" * 16, b"h" * 32)
+    account = Account("a", Market())
+    account.delivery.take_place(1, b"i" * 16, b"h" * 32)
     with pytest.raises(AssertionError):
-        account.take_place(3, b"i" * 16, b"h" * 32)
+        account.delivery.take_place(3, b"i" * 16, b"h" * 32)
 
 
 def test_effect_that_does_not_compute_changes_nothing() -> None:
     """All sums are made before the first is stored."""
-    account = Account("a")
-    account.commit(Effect(currency="USDT", cash=(("USDT", Decimal("1e60")),)))
+    account = Account("a", Market())
+    account.ledger.commit(Effect(currency="USDT", cash=(("USDT", Decimal("1e60")),)))
     bad = Effect(
         currency="EUR",
         cash=(("BTC", Decimal(1)), ("USDT", Decimal("1e-60"))),
-        totals=(("USDT", "fees", Decimal(1)),),
+        totals=(("fees", Decimal(1)),),
     )
     before = account.ledger_hash()
     with pytest.raises(ArithmeticError):
-        account.commit(bad)
-    assert (account.cash, account.currency) == ({"USDT": Decimal("1e60")}, "USDT")
+        account.ledger.commit(bad)
+    assert (account.ledger.cash, account.ledger.currency) == ({"USDT": Decimal("1e60")}, "USDT")
     assert account.ledger_hash() == before
 
 
 def test_ledger_hash_ignores_how_numbers_are_written() -> None:
     """1.0 and 1.00 are the same amount; the order of currencies is not told either."""
-    one, two = Account("a"), Account("b")
-    one.commit(Effect(currency="USDT", cash=(("USDT", Decimal("1.0")), ("BTC", Decimal(2)))))
-    two.commit(Effect(currency="USDT", cash=(("BTC", Decimal("2.00")), ("USDT", Decimal(1)))))
+    one, two = Account("a", Market()), Account("b", Market())
+    one.ledger.commit(Effect(currency="USDT", cash=(("USDT", Decimal("1.0")), ("BTC", Decimal(2)))))
+    two.ledger.commit(
+        Effect(currency="USDT", cash=(("BTC", Decimal("2.00")), ("USDT", Decimal(1))))
+    )
     assert one.ledger_hash() == two.ledger_hash()
 
 
@@ -122,8 +126,8 @@ def test_parts_of_the_hash_are_cached_truly() -> None:
 
 def test_totals_are_zero_before_anything_happened() -> None:
     """A new account has no history."""
-    assert Account("a").total("fees") == ZERO
-    assert Account("a").open_positions() == []
+    assert Ledger().total("fees") == ZERO
+    assert Ledger().open_position_count() == 0
 
 
 def test_held_messages_know_the_version_they_came_at() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from psm.workers.archive.decision import sentence
 from psm.workers.archive.documents import ArchivedEvent
-from psm.workers.archive.words import content, line, tree
+from psm.workers.explain.event import sentence
+from psm.workers.explain.event_text import content, line, tree
 
 
 def event(number: int, **fields: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from psm.workers.audit.findings import _NEXT, Finding, Findings
+from psm.workers.proof.audit.findings import _NEXT, Finding, Findings
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 

@@ -7,32 +7,42 @@ from decimal import Decimal
 
 import msgspec
 from tests.support.domain import given
-from tests.support.events import deposit, event, opened, trade
+from tests.support.events import deposit, event, instrument, opened, trade
 
 from psm.contracts.codec import canonical_bytes
-from psm.domain.parts import account_part, order_part, parked_part, position_part
-from psm.domain.valuation import state_hash
+from psm.domain.ledger.canonical import (
+    account_part,
+    cash_json,
+    costs_json,
+    order_part,
+    own_fill_part,
+    parked_part,
+    position_part,
+    totals_json,
+)
 
 D = Decimal
 
 POSITION = (
     '{"cost":"21050","cycle":1,"cycle_fees":"0","cycle_funding":"0","cycle_realized_pnl":"0",'
-    '"defined":false,"fees":"0","funding":"0","kind":"linear_perp","last_fill":"42100",'
-    '"multiplier":"1","realized_pnl":"0","settle":"USDT","size":"0.5","symbol":"BTC-\\"PERP"}'
+    '"defined":false,"fees":"0","funding":"0","home_cost":["0",false],"kind":"linear_perp","last_fill":"42100",'
+    '"multiplier":"1","peak_size":"0.5","position_side":"net","realized_pnl":"0","settle":"USDT","size":"0.5","symbol":"BTC-\\"PERP"}'
 )
 ORDER = (
-    '{"external":false,"filled_quantity":"0","filled_value":"0","order_id":"o\\"1","price":"41000",'
-    '"quantity":"2","reduce_only":false,"side":"buy","status":"submitted","stop_price":null,'
+    '{"external":false,"filled_quantity":"0","filled_value":"0","inverse":false,'
+    '"order_id":"o\\"1","position_side":null,"price":"41000","quantity":"2",'
+    '"reduce_only":false,"side":"buy",'
+    '"status":"submitted","stop_price":null,"strategy_id":null,'
     '"symbol":"BTC-\\"PERP","time_in_force":null,"type":"limit"}'
 )
 ACCOUNT = (
-    '{"cash":{"USDT":"1000"},"currency":"USDT","leverage_limit":null,"leverages":{},'
-    '"status":"open","totals":{"USDT.deposits":"1000","USDT.fees":"0","USDT.realized_pnl":"0"},'
-    '"version":4}'
+    '{"cash":{"USDT":"1000"},"costs":{},"currency":"USDT","leverage_limit":null,"leverages":{},'
+    '"status":"open","totals":{"deposits":"1000"},"version":4}'
 )
 VALUATION = (
-    '{"drawdown":"0","equity":"1000","margin_initial":"21050","margin_maintenance":"0",'
-    '"marks":{"BTC-\\"PERP":["42100","fill"]},"peak_equity":"1000"}'
+    '{"drawdown":"0","equity":"1000","flows":"1000","margin_initial":"21050",'
+    '"margin_maintenance":"0","marks":{"BTC-\\"PERP":["42100","fill"]},"max_drawdown":"0",'
+    '"nav":"1","nav_epoch":1,"peak_equity":"1000"}'
 )
 
 
@@ -47,15 +57,28 @@ def test_parts_are_written_as_form_1_says() -> None:
         event("OrderSubmitted", {**order, "quantity": "2.0", "price": "41000"}, 4),
     )
     account = log.account()
-    position, placed = account.positions[symbol], account.orders['o"1']
-    parts = [account_part(account, {}, {}), position_part(position), order_part(placed)]
+    position, placed = account.ledger.positions[symbol], account.ledger.orders.by_id['o"1']
+    ledger = account.ledger
+    own = account_part(
+        cash=cash_json(ledger.cash, {}),
+        costs=costs_json(ledger.costs),
+        currency=ledger.currency,
+        leverage_limit=ledger.leverage_limit,
+        leverages=ledger.leverages,
+        modes=ledger.modes,
+        wallets=ledger.wallets,
+        status=account.delivery.status,
+        totals=totals_json(ledger.totals, {}),
+        version=account.delivery.version,
+    )
+    parts = [own, position_part(position), order_part(placed)]
     assert [part.decode() for part in parts] == [ACCOUNT, POSITION, ORDER]
     for part in parts:
         assert canonical_bytes(msgspec.json.decode(part)) == part
     digests = sorted(hashlib.sha256(part).digest() for part in parts)
     ledger_hash = hashlib.sha256(b"".join(digests)).digest()
     assert account.ledger_hash() == ledger_hash
-    hashed = state_hash(account, ledger_hash, log.books.valuation(account))
+    hashed = account.valuation.hash(ledger_hash, account.value())
     assert hashed == hashlib.sha256(ledger_hash + VALUATION.encode()).digest()
 
 
@@ -63,5 +86,15 @@ def test_what_waits_is_a_part_of_its_own() -> None:
     """Numbers and event hashes of the parked events, ascending."""
     log = given(opened(1), deposit(4), deposit(3))
     account = log.account()
-    waiting = ",".join(f'[{n},"{account.parked[n].event_hash.hex()}"]' for n in (3, 4))
-    assert parked_part(account.parked).decode() == f'{{"parked":[{waiting}]}}'
+    waiting = ",".join(f'[{n},"{account.delivery.parked[n].event_hash.hex()}"]' for n in (3, 4))
+    assert parked_part(account.delivery.parked).decode() == f'{{"parked":[{waiting}]}}'
+
+
+def test_the_last_fill_in_a_spot_pair_is_a_part_of_its_own() -> None:
+    """With a number that tells whose fill was later."""
+    spot = instrument(1, "AB", kind="spot", base="A", quote="B", settle="B")
+    log = given(spot, opened(1), trade(2, "buy", "1", "2.50", "AB"))
+    (fill,) = log.account().ledger.own_fills.values()
+    part = own_fill_part("AB", fill)
+    assert part.decode() == '{"own_fill":1,"price":"2.5","symbol":"AB"}'
+    assert canonical_bytes(msgspec.json.decode(part)) == part

@@ -14,10 +14,10 @@ from cyclopts import App
 
 from psm.contracts import errors
 from psm.workers import cli
-from psm.workers.cli import COMMANDS, main
-from psm.workers.cli.config import render_docs, render_env_example
-from psm.workers.cli.output import Output
-from psm.workers.settings import about
+from psm.workers.cli import COMMANDS, HEADINGS, main
+from psm.workers.cli.itself.config import render_docs, render_env_example
+from psm.workers.cli.shared.output import Output
+from psm.workers.process.settings import about
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,9 +45,14 @@ def test_help_names_every_command_and_imports_none() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stderr.strip() == "[] []"
-    for name, _, group, text in COMMANDS:
-        assert f" {name} " in done.stdout
-        assert group.name in done.stdout
+    under: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("╭─ "):
+            heading = line.strip("╭─╮ ")
+        elif line.startswith("│ "):
+            under[line.split()[1]] = heading
+    for name, where, text in COMMANDS:
+        assert under[name] == HEADINGS[where.partition(".")[0]].name
         assert text.split()[0] in done.stdout
 
 

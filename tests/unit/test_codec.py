@@ -11,8 +11,9 @@ from tests.support.events import deposit, trade
 from psm.contracts import codec
 from psm.contracts.codec import canonical_decimal
 from psm.contracts.errors import ContractError
-from psm.contracts.events import AccountOpened, InstrumentDefined, TradeExecuted
+from psm.contracts.events import AccountOpened, TradeExecuted
 from psm.contracts.payload_codec import PayloadCodec
+from psm.contracts.table_events import InstrumentDefined
 
 TRADE = '{"symbol":"BTC_PERP","side":"buy","quantity":%s,"price":"1"}'
 EXACT = '{"symbol":"BTC-PERP","side":"buy","quantity":%s,"price":"1"}'

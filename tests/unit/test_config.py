@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from psm.contracts.errors import ConfigError
-from psm.workers.config import Settings, load_settings, partitions_of, settings_with_sources
-from psm.workers.settings import about
+from psm.workers.process.config import Settings, load_settings, partitions_of, settings_with_sources
+from psm.workers.process.running import Announcement, announced
+from psm.workers.process.settings import about
 
 SECRET = "s3cr3t-hunter2"
 DSN = f"postgresql://psm:{SECRET}@db/psm"
@@ -46,6 +47,8 @@ def test_environment_is_converted() -> None:
             "PSM_REPLICAS": "3",
             "PSM_INGEST": "true",
             "PSM_WORKER_PARTITIONS": "0-2, 9",
+            "PSM_HTTP_HOSTS": "psm.example, ::1,10.1.2.3,",
+            "PSM_HTTP_TRUSTED_PROXIES": "10.0.0.0/8",
             "PSM_OTLP_ENDPOINT": "",
             "PSM_TEST_ANYTHING": "1",
             "PSM_CRASH_POINT": "worker.after_fold",
@@ -55,6 +58,8 @@ def test_environment_is_converted() -> None:
     assert settings.replicas == 3
     assert settings.ingest is True
     assert settings.worker_partitions == (0, 1, 2, 9)
+    assert settings.http_hosts == ("psm.example", "::1", "10.1.2.3")
+    assert settings.http_trusted_proxies == ("10.0.0.0/8",)
     assert settings.otlp_endpoint is None
     assert settings.require_postgres_dsn() == DSN
     assert settings.nats_options() == {
@@ -161,6 +166,10 @@ def test_contradictions_are_named() -> None:
     assert problems({"PSM_PARTITIONS": "4", "PSM_WORKER_PARTITIONS": "2-4"}) == [
         "PSM_WORKER_PARTITIONS names partition 4, but there are 4 (0 to 3)"
     ]
+    assert problems({"PSM_HTTP_HOSTS": "psm.example, https://x"}) == [
+        "PSM_HTTP_HOSTS: https://x is no host; give names or addresses without scheme and port"
+    ]
+    assert "10.0.0.1/8" in problems({"PSM_HTTP_TRUSTED_PROXIES": "::1,10.0.0.1/8"})[0]
     assert problems({"PSM_NATS_USER": "x"}) == [
         "PSM_NATS_USER and PSM_NATS_PASSWORD need each other"
     ]
@@ -220,3 +229,117 @@ def test_every_setting_is_described() -> None:
         assert field.help.endswith((".", "off."))
         assert field.env in {"NATS_URL", "POSTGRES_DSN"} or field.env.startswith("PSM_")
         assert field.default is None or not field.secret
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://", "nats://:4222", "nats://a:77777", "nats://[::1", "nats://a,", "nats://a:b"]
+)
+def test_address_without_a_server_is_named_not_shown(url: str) -> None:
+    """A URL that names no server is found before anything connects, and its password stays."""
+    (problem,) = problems({"NATS_URL": url})
+    assert "NATS_URL: address" in problem
+    (problem,) = problems({"NATS_URL": f"nats://psm:{SECRET}@"})
+    assert SECRET not in problem
+
+
+def test_env_file_is_read(tmp_path: Path) -> None:
+    """Ours alone, as shells and compose write it; the environment wins; the source is told."""
+    (tmp_path / ".env").write_text(
+        "# settings\nexport NATS_URL=nats://a:4222\nPSM_REPLICAS = 3 # copies\n\n"
+        'PSM_NATS_PASSWORD=\'p # "w\'\nPSM_NATS_USER="psm"\nOTHER stuff $(rm -rf)\n'
+        f"POSTGRES_DSN={DSN}#1\nPSM_PARTITIONS=4\nPSM_OTLP_ENDPOINT=\n"
+    )
+    settings, sources = settings_with_sources({"PSM_PARTITIONS": "8"})
+    assert settings.nats_url == "nats://a:4222"
+    assert settings.replicas == 3
+    assert settings.nats_password == 'p # "w'
+    assert settings.postgres_dsn == f"{DSN}#1"
+    assert settings.partitions == 8
+    assert sources["replicas"] == "PSM_REPLICAS in .env"
+    assert sources["partitions"] == "PSM_PARTITIONS"
+
+
+def test_env_file_problems_are_named_without_values(tmp_path: Path) -> None:
+    """A misspelt name, a line that assigns nothing, what only the environment may say."""
+    file = tmp_path / ".env"
+    for text, said in (
+        (f"PSM_REPLICSA={SECRET}", "did you mean PSM_REPLICAS"),
+        (f"A=1\nPSM_NATS_PASSWORD '{SECRET}", "line 2: expected PSM_NATS_PASSWORD=value"),
+        ("PSM_ACTOR=me", "PSM_ACTOR in .env has no effect"),
+        (f"PSM_REPLICAS={SECRET}", "PSM_REPLICAS in .env"),
+    ):
+        file.write_text(text)
+        found = " ".join(problems({}))
+        assert said in found
+        assert SECRET not in found
+    assert "cannot be read" in problems({"PSM_ENV_FILE": str(tmp_path / "none")})[0]
+
+
+def test_running_up_counts_only_where_no_other_server_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers of different systems are never mixed."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    up = Announcement(
+        nats_url="nats://127.0.0.1:9",
+        postgres_dsn=DSN,
+        http_url="",
+        data_dir="",
+        partitions=4,
+        pid=1,
+    )
+    with announced(up):
+        settings, sources = settings_with_sources(env)
+        assert (settings.nats_url, settings.postgres_dsn) == (up.nats_url, DSN)
+        assert settings.partitions == 4
+        assert load_settings(env, find_up=False) == Settings()
+        assert sources["nats_url"] == "psm up 1"
+        assert load_settings({**env, "NATS_URL": up.nats_url}).postgres_dsn == DSN
+        assert load_settings({**env, "PSM_PARTITIONS": "8"}).partitions == 8
+        for other in (
+            {"NATS_URL": "nats://b:1"},
+            {"POSTGRES_DSN": "postgresql://other/psm"},
+            {"NATS_URL": up.nats_url, "POSTGRES_DSN": "postgresql://other/psm"},
+            {"PSM_NATS_TOKEN": "t"},
+            {"PSM_ENV": "production"},
+        ):
+            there = load_settings({**env, **other})
+            assert there.postgres_dsn != DSN
+            assert there.partitions == 16
+
+
+def test_commands_of_its_user_are_the_owner_of_a_running_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password is read from its file; who says who he is, is nobody else."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    password = tmp_path / "owner"
+    password.write_text(SECRET)
+    up = Announcement(
+        nats_url="nats://127.0.0.1:9",
+        postgres_dsn=DSN,
+        http_url="",
+        data_dir="",
+        partitions=4,
+        pid=1,
+        operator={
+            "PSM_NATS_USER": "owner",
+            "PSM_NATS_PASSWORD_FILE": str(password),
+            "PSM_NATS_INBOX_PREFIX": "_INBOX.owner",
+        },
+    )
+    with announced(up):
+        for given in ({}, {"NATS_URL": up.nats_url}):
+            found = load_settings({**env, **given})
+            assert (found.nats_user, found.nats_password) == ("owner", SECRET)
+            assert found.nats_inbox_prefix == "_INBOX.owner"
+        for other in (
+            {"NATS_URL": "nats://b:1"},
+            {"NATS_URL": up.nats_url, "PSM_NATS_TOKEN": "t"},
+            {"NATS_URL": up.nats_url, "PSM_NATS_INBOX_PREFIX": "_INBOX.me"},
+        ):
+            assert load_settings({**env, **other}).nats_user is None
+        password.unlink()
+        assert "PSM_NATS_PASSWORD_FILE" in problems(env)[0]

@@ -7,7 +7,7 @@ import pytest
 
 from psm.contracts.errors import InvariantError
 from psm.domain.messages import Update
-from psm.workers.cursor import Cursor, digest_of, dump_cursor, load_cursor
+from psm.workers.log.cursor import Cursor, digest_of, dump_cursor, load_cursor
 
 
 def update(number: int, data: bytes = b"{}", stream_id: str = "acc") -> Update:
@@ -43,6 +43,8 @@ def test_cursor_has_these_fields_only() -> None:
         "digest": None,
         "event_hash": "ab",
         "updates": 0,
+        "closed_through": None,
+        "epoch": 0,
     }
     assert data == dump_cursor(Cursor(event_hash="ab", log_sequence=1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from psm.contracts.errors import ConfigError
-from psm.projections.roles import LOGINS, login_of, roles_sql
+from psm.projections.schema.roles import LOGINS, login_of, roles_sql
 
 
 def test_a_login_is_what_its_address_says() -> None:

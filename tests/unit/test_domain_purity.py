@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
 import pytest
 from scripts import purity
-from scripts.purity import CONTRACTS, DOMAIN, contracts_of_the_domain, findings
+from scripts.mutation.__main__ import sources_of_the_domain
+from scripts.purity import (
+    CONTRACTS,
+    DOMAIN,
+    contracts_of_the_domain,
+    findings,
+    modules_beside_the_domain,
+    modules_of_the_domain,
+)
 
-MODULES = sorted(DOMAIN.glob("*.py"))
+import psm.analytics
+import psm.domain
+import psm.risk
+
+MODULES = modules_of_the_domain()
 
 
-def test_there_is_something_to_look_at() -> None:
-    """A moved folder would make the other test pass in vain."""
-    assert "fold.py" in [module.name for module in MODULES]
+def test_every_module_is_looked_at() -> None:
+    """A folder that is not walked would make lint and mutation pass in vain."""
+    found = pkgutil.walk_packages(psm.domain.__path__, "psm.domain.")
+    imported = ["psm.domain", *(module.name for module in found)]
+    assert len(imported) > 30
+    assert sorted(map(_name_of, MODULES)) == sorted(imported)
+    assert len(sources_of_the_domain()) == len(imported)
+
+
+def test_every_module_beside_it_is_looked_at() -> None:
+    """Risk and analytics are as pure as the domain that they stand on."""
+    found = [
+        path.name
+        for package in (psm.analytics, psm.risk)
+        for path in Path(package.__path__[0]).rglob("*.py")
+    ]
+    assert len(found) > 10
+    assert sorted(found) == sorted(path.name for path in modules_beside_the_domain())
+
+
+@pytest.mark.parametrize("module", modules_beside_the_domain(), ids=str)
+def test_module_beside_the_domain_is_pure(module: Path) -> None:
+    """Nothing in it could make the same state give another decision or figure."""
+    assert findings(module.read_text(encoding="utf-8"), module.name) == []
+
+
+def _name_of(module: Path) -> str:
+    parts = module.relative_to(DOMAIN).with_suffix("").parts
+    return ".".join(["psm.domain", *(part for part in parts if part != "__init__")])
+
+
+def test_contracts_of_the_domain_are_looked_at() -> None:
+    """What the domain imports of the contracts must be as pure."""
     names = [module.name for module in contracts_of_the_domain()]
     assert {"codec.py", "envelope.py", "events.py", "subjects.py", "updates.py"} <= {*names}
     assert "publisher.py" not in names
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.name)
+@pytest.mark.parametrize("module", MODULES, ids=_name_of)
 def test_module_of_the_domain_is_pure(module: Path) -> None:
     """Nothing in it could make the same events give another state."""
     assert findings(module.read_text(encoding="utf-8"), module.name) == []
@@ -44,7 +87,7 @@ def test_module_of_the_domain_is_pure(module: Path) -> None:
         ("import os.path", "import os.path"),
         ("from asyncio import sleep", "import asyncio"),
         ("from psm.adapters import jetstream", "import psm.adapters"),
-        ("from psm.workers.config import Settings", "import psm.workers"),
+        ("from psm.workers.process.config import Settings", "import psm.workers"),
         ("x = datetime.now()", "use of now"),
         ("x = datetime.now", "use of now"),
         ("x = datetime.datetime.utcnow()", "use of utcnow"),

@@ -8,7 +8,10 @@ import msgspec
 import pytest
 
 from psm.contracts import events
-from psm.contracts.events import Payload, TradeExecuted
+from psm.contracts.events import TradeExecuted
+from psm.contracts.fields import Payload
+
+_PAST = ("ed", "edIn", "edOut", "Paid", "Withdrawn", "Reset", "Dividend", "OfCapital", "SpinOff")
 
 
 @pytest.mark.parametrize("payload", get_args(events.Event))
@@ -16,7 +19,7 @@ def test_payloads_are_frozen_and_named_in_the_past_tense(payload: type[Payload])
     """An event is a fact: it cannot be changed, and its name says that it happened."""
     config = payload.__struct_config__
     assert config.frozen
-    assert payload.__name__.endswith(("ed", "edIn", "edOut", "Paid", "Withdrawn"))
+    assert payload.__name__.endswith(_PAST)
     assert payload.__doc__
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tests.support.domain import given
@@ -20,7 +20,15 @@ from tests.support.events import (
     withdrawal,
 )
 
-from psm.domain.outcomes import Outcome
+from psm.contracts.registry import ACCOUNT_EVENTS
+from psm.domain.booking.evolve import _HANDLERS
+from psm.domain.corrections import Correction
+from psm.domain.messages import Outcome
+
+
+def test_every_event_is_booked() -> None:
+    """An event that the registry knows has a function, or is a correction."""
+    assert {*_HANDLERS} == {*ACCOUNT_EVENTS} - {*get_args(Correction)}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def test_first_event_opens_the_account_in_its_currency(first: Sent, currency: st
 def test_refused_first_event_opens_nothing() -> None:
     """It keeps its place, and the next event decides about the currency."""
     log = given(deposit(1, "-1"))
-    assert (log.state()["currency"], log.account().version) == (None, 1)
+    assert (log.state()["currency"], log.account().delivery.version) == (None, 1)
     log.when(deposit(2, "5", currency="EUR"))
     assert log.state()["currency"] == "EUR"
 
@@ -123,11 +131,14 @@ def test_commission_in_a_third_currency() -> None:
     assert (log.state()["fees"], log.position()["fees"]) == ("0", "0")
 
 
-def test_liquidation_fee_is_a_fee() -> None:
-    """It is added to the commission."""
+def test_liquidation_fee_has_a_total_of_its_own() -> None:
+    """It leaves cash beside the commission; the position counts both."""
     log = given(deposit(1, "1000"))
     log.when(trade(2, "buy", "1", "100", commission="1", liquidation_fee="2"))
-    assert (log.state()["fees"], log.state()["cash"]) == ("3", {"USDT": "997"})
+    state = log.state()
+    assert (state["fees"], state["liquidation_fees"]) == ("1", "2")
+    assert (state["cash"], state["realized_pnl_net"]) == ({"USDT": "997"}, "-3")
+    assert log.position()["fees"] == "3"
 
 
 def test_spot_settles_the_full_notional() -> None:
@@ -166,7 +177,7 @@ def test_funding_after_the_close_is_lifetime_only() -> None:
     """A flat position's cycle is over."""
     log = given(deposit(1), trade(2, "buy", "1", "100"), trade(3, "sell", "1", "100"))
     log.when(funding(4, "-1"))
-    position = log.account().positions["BTC-PERP"]
+    position = log.account().ledger.positions["BTC-PERP"]
     assert (position.funding, position.cycle_funding) == (-1, 0)
 
 

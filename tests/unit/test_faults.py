@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from psm.contracts.errors import ConfigError
-from psm.workers.faults import CRASH_POINTS, armed, crash_point
+from psm.workers.process.crash_points import CRASH_POINTS, armed, crash_point
 
 _CODE = """
-from psm.workers.faults import crash_point
+from psm.workers.process.crash_points import crash_point
 for turn in range(5):
     crash_point("worker.after_fold")
     crash_point("worker.after_commit")

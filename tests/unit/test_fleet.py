@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from tests.support.memory_fleet import MemoryBucket, MemoryWorker
 
-from psm.workers.fleet import Entry, Holding, Member
+from psm.workers.fleet import Holding, Member, MemberEntry
 from psm.workers.fleet.members import dump_member, load_member, this_member
 from psm.workers.fleet.planner import Situation, plan, unowned
-from psm.workers.fleet.ports import Answer
+from psm.workers.fleet.ports import ProbeAnswer
 from psm.workers.fleet.probing import neighbours
 
 PARTITIONS = 8
@@ -199,7 +199,7 @@ async def test_worker_that_only_seemed_gone_comes_back_and_is_believed() -> None
     """A wrong "no responders" costs one takeover, not one every second."""
     cluster = Cluster("a", "b")
     await cluster.run(2)
-    cluster["a"].prober.wrong["b"] = Answer.GONE
+    cluster["a"].prober.wrong["b"] = ProbeAnswer.GONE
     await cluster.run(2)
     puts = cluster["b"].store.puts
     await cluster.run(10)
@@ -212,7 +212,7 @@ async def test_one_bad_probe_is_not_believed() -> None:
     """A moment in which a connection is made anew is no death."""
     cluster = Cluster("a", "b")
     await cluster.run(2)
-    cluster["a"].prober.script = [Answer.GONE, Answer.ALIVE] * 8
+    cluster["a"].prober.script = [ProbeAnswer.GONE, ProbeAnswer.ALIVE] * 8
     await cluster.run(5)
     assert cluster["a"].prober.script == []
     assert len(cluster["b"].holds) == PARTITIONS // 2
@@ -381,4 +381,4 @@ def test_member_is_the_same_after_its_key_was_read() -> None:
 
 def test_deleted_entry_has_no_member() -> None:
     """News of a deletion and of a member look different."""
-    assert Entry(id="a", revision=1, member=None).member is None
+    assert MemberEntry(id="a", revision=1, member=None).member is None

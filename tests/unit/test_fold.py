@@ -23,10 +23,11 @@ from tests.support.events import (
     trade,
     withdrawal,
 )
+from tests.support.slots import even_slots
 
 from psm.contracts.subjects import partition_of
-from psm.domain.outcomes import Outcome
-from psm.workers.fold_lines import LineFolder, LineResult
+from psm.domain.messages import Outcome
+from psm.workers.replay.lines import LineFolder, LineResult
 
 
 @pytest.fixture
@@ -89,13 +90,17 @@ def test_sample_events_give_the_expected_account() -> None:
 
 
 def held() -> Log:
-    """Return a log where acc_001 is long one at 100, with 1 000 in cash."""
-    return given(instrument(), opened(1), deposit(2), trade(3, "buy", "1", "100"))
+    """Return a log where acc_001 is long one at 100, with 1 000 in cash; a slot each second."""
+    return given(
+        *(instrument(), opened(1), deposit(2), trade(3, "buy", "1", "100")), slots=even_slots(1000)
+    )
 
 
-def test_first_mark_publishes_every_holder() -> None:
-    """The first mark starts the clock and publishes: position, margin, state, cause mark."""
-    seen = held().when(mark(1, "110"))
+def test_mark_that_reaches_a_slot_publishes_every_holder() -> None:
+    """The first mark moves no clock; the next publishes: position, margin, state, cause mark."""
+    log = held()
+    assert log.when(mark(1, "105")).types == []
+    seen = log.when(mark(2, "110"))
     assert seen.outcome is Outcome.APPLIED
     assert seen.types == ["PositionUpdated", "MarginUpdated", "StateUpdated"]
     position = seen.payload("PositionUpdated")
@@ -105,23 +110,11 @@ def test_first_mark_publishes_every_holder() -> None:
     assert (state["cause"], state["equity"], state["sequence_number"]) == ("mark", "1010", 3)
 
 
-def test_marks_within_an_interval_value_but_do_not_publish() -> None:
-    """A mark values at once; only publishing waits for the next interval of the clock."""
-    log = held()
-    log.when(mark(1, "110", at=START))
-    assert log.when(mark(2, "90", at=START + 1)).updates == []
-    assert log.when(mark(3, "120", at=START + SECOND - 1)).updates == []
-    assert log.state()["equity"] == "1020"
-    assert log.state()["peak_equity"] == "1020"
-    seen = log.when(mark(4, "115", at=START + SECOND))
-    assert seen.payload("StateUpdated")["equity"] == "1015"
-
-
 def test_mark_of_another_symbol_publishes_what_waits() -> None:
     """Whatever mark moves the clock publishes every account with changes, in order."""
     log = held()
     log.when(opened(1, stream="acc_000"), trade(2, "sell", "1", "100", stream="acc_000"))
-    log.when(mark(1, "110", at=START), mark(2, "111", at=START + 1))
+    log.when(mark(1, "110", at=START))
     seen = log.when(mark(1, "5", "ETH-PERP", at=START + SECOND))
     assert [u["stream_id"] for u in seen.updates if u["event_type"] == "StateUpdated"] == [
         "acc_000",
@@ -130,31 +123,23 @@ def test_mark_of_another_symbol_publishes_what_waits() -> None:
     assert log.when(mark(2, "6", "ETH-PERP", at=START + 2 * SECOND)).updates == []
 
 
-def test_clock_never_runs_backwards() -> None:
-    """A mark with an older log time begins no interval, and a later one is not repeated."""
-    log = held()
-    log.when(mark(1, "110", at=START + 5 * SECOND))
-    assert log.when(mark(2, "111", at=START)).updates == []
-    assert log.when(mark(3, "112", at=START + 5 * SECOND + 1)).updates == []
-    assert log.when(mark(4, "113", at=START + 6 * SECOND)).types[-1] == "StateUpdated"
-
-
-def test_account_event_publishes_fully() -> None:
-    """An account's own event publishes positions whose marks moved since, whatever the clock."""
+def test_account_event_publishes_what_it_touched() -> None:
+    """An account's own event publishes margin and state; positions of marks keep their slot."""
     log = held()
     log.when(mark(1, "110", at=START), mark(2, "120", at=START + 1))
-    seen = log.when(deposit(4, at=None))
-    assert seen.payload("PositionUpdated")["change"] == "marked"
-    assert seen.payload("PositionUpdated")["mark_price"] == "120"
+    seen = log.when(deposit(4).later(START + 2))
+    assert seen.types == ["MarginUpdated", "StateUpdated"]
     assert seen.payload("StateUpdated")["equity"] == "2020"
-    assert log.when(mark(1, "1", "ETH-PERP", at=START + 9 * SECOND)).updates == []
+    seen = log.when(mark(1, "1", "ETH-PERP", at=START + SECOND + 1))
+    assert seen.payload("PositionUpdated")["mark_price"] == "120"
+    assert log.when(mark(2, "1", "ETH-PERP", at=START + 2 * SECOND + 1)).updates == []
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_mark_that_is_not_newer_is_stale(number: int) -> None:
     """A number that does not rise changes nothing, whatever its timestamp says."""
     log = held()
-    log.when(mark(2, "110"))
+    log.when(mark(1, "105"), mark(2, "110"))
     seen = log.when(mark(number, "120", timestamp="2030-01-01T00:00:00Z", salt="x"))
     assert (seen.outcome, seen.updates) == (Outcome.STALE, [])
     assert log.position()["mark_price"] == "110"
@@ -163,7 +148,6 @@ def test_mark_that_is_not_newer_is_stale(number: int) -> None:
 @pytest.mark.parametrize(
     ("bad", "outcome", "reason"),
     [
-        (mark(1, "0"), Outcome.REFUSED, "invalid_payload"),
         (mark(1, "-1"), Outcome.REFUSED, "invalid_payload"),
         (mark(1, "5", schema_version="2"), Outcome.REFUSED, "unknown_schema_version"),
         (changed(mark(1, "5"), event_type="Moved"), Outcome.REFUSED, "unknown_event_type"),
@@ -206,7 +190,7 @@ def test_mark_before_a_position_values_it_at_once() -> None:
     log = given(mark(1, "110"), opened(1), trade(2, "buy", "1", "100"))
     assert (log.position()["mark_price"], log.position()["mark_source"]) == ("110", "mark")
     log.when(trade(3, "buy", "1", "105"))
-    assert log.books.marks[SYMBOL].price == 110
+    assert log.books.market.marks[SYMBOL].price == 110
 
 
 def test_fill_price_of_another_account_is_no_mark() -> None:
@@ -250,13 +234,13 @@ def test_warning_is_published_when_a_level_is_crossed_upwards() -> None:
 
 
 def test_warning_by_a_mark_is_never_throttled() -> None:
-    """A mark within the interval publishes its warnings and nothing else."""
+    """A mark between slots publishes its warnings with margin and state, and nothing else."""
     log = levered()
     log.when(withdrawal(4, "550"))  # equity 550, ratio 0.909: warned 0.5 and 0.8
     seen = log.when(mark(2, "94", at=START + 1))  # 470 / 490
     assert seen.types == []
     seen = log.when(mark(3, "80", at=START + 2))  # 400 / 350
-    assert seen.types == ["MarginWarning"]
+    assert seen.types == ["MarginUpdated", "MarginWarning", "StateUpdated"]
     assert seen.payload("MarginWarning")["level"] == "1.0"
     assert "liquidatable" in seen.payload("MarginWarning")["flags"]
     assert log.when(mark(4, "70", at=START + 3)).types == []
@@ -321,7 +305,7 @@ def test_definition_is_fixed_by_the_first() -> None:
         assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "instrument_conflict")
         assert seen.payload("EventRefused")["field"] == f"payload.{name}"
     assert log.when(instrument(2, multiplier="1.0", margin_tiers=TIER)).outcome is Outcome.APPLIED
-    assert log.books.instruments[SYMBOL].margin_tiers
+    assert log.books.market.instruments[SYMBOL].margin_tiers
 
 
 def test_definition_with_an_old_number_is_stale() -> None:
@@ -329,7 +313,7 @@ def test_definition_with_an_old_number_is_stale() -> None:
     log = given(instrument(2))
     assert log.when(instrument(2, margin_tiers=TIER)).outcome is Outcome.STALE
     assert log.when(instrument(1, margin_tiers=TIER)).outcome is Outcome.STALE
-    assert log.books.instruments[SYMBOL].margin_tiers == ()
+    assert log.books.market.instruments[SYMBOL].margin_tiers == ()
 
 
 def test_tier_errors_name_their_place() -> None:
@@ -370,7 +354,7 @@ def test_numbered_rules_are_applied_once() -> None:
 def test_refused_event_of_a_gap_keeps_neighbours_going() -> None:
     """One account's trouble never stops another's events."""
     log = given(raw(b"x", stream="a"), deposit(2, stream="a"), deposit(1, stream="b"))
-    assert log.account("b").version == 1
+    assert log.account("b").delivery.version == 1
 
 
 def test_closed_position_is_not_marked() -> None:

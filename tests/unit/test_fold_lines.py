@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from typing import Any
@@ -25,10 +26,10 @@ from tests.support.events import (
 
 from psm.contracts import codec
 from psm.contracts.subjects import stored_trades
-from psm.domain.outcomes import UnknownRulesError
-from psm.domain.waiting import PARKED_MAX
+from psm.domain.delivery.parked import PARKED_MAX
+from psm.domain.messages import UnknownRulesError
 from psm.workers.cli import main
-from psm.workers.fold_lines import LineError, LineFolder, LineResult, fold_lines, nanoseconds
+from psm.workers.replay.lines import LineError, LineFolder, LineResult, fold_lines, nanoseconds
 
 
 def line(sent: Sent, **fields: Any) -> bytes:
@@ -70,7 +71,7 @@ def test_bytes_are_those_of_the_live_fold() -> None:
 
 def rfc3339(time_ns: int) -> str:
     """Return a time with nanoseconds."""
-    from psm.domain.publish import log_time
+    from psm.domain.publication.log_times import log_time
 
     return log_time(time_ns)[:-1] + f"{time_ns % 1000:03d}Z"
 
@@ -254,9 +255,18 @@ def test_stored_subject_must_fit_the_partitions() -> None:
     [
         (b"junk", "invalid_json"),
         (b"[1]", "invalid_json"),
-        (b'{"x":1}', "event_type is required"),
-        (b'{"event_type":"CashDeposited","payload":{}}', "stream_id is required"),
-        (b'{"event_type":"CashDeposited","stream_id":"a b"}', "stream_id"),
+        (b'{"x":1}', "event_type, stream_id, schema_version and payload are required"),
+        (
+            b'{"event_type":"CashDeposited","payload":{}}',
+            "stream_id and schema_version are required",
+        ),
+        (
+            (
+                b'{"event_type":"CashDeposited","stream_id":"a b","schema_version":"1.0.0",'
+                b'"payload":{}}'
+            ),
+            "stream_id",
+        ),
         (b'{"subject":"trades.a"}', "data is required"),
         (b'{"subject":5,"data":{}}', "subject must be a string"),
         (b'{"subject":"orders.a","data":{}}', "no subject of the log"),
@@ -377,4 +387,47 @@ def test_state_says_everything_that_was_published() -> None:
     assert isinstance(last.state, dict)
     published = codec.decode_untyped(bytes(last.updates[-1].data))["payload"]
     assert "overfill" in published["flags"]
+    assert published.pop("applied")["event_type"] == "TradeExecuted"
     assert published.items() <= last.state.items()
+
+
+ADJUSTED = event(
+    "CashAdjusted", {"amount": "5", "actor": "Ada Example", "reason": "found in a drawer"}, 3
+)
+BLACKED_OUT = changed(
+    ADJUSTED, payload={"amount": "5", "actor": "psm1.gone." + "x" * 40, "reason": "-"}
+)
+
+
+def test_a_redacted_edition_has_the_hashes_of_the_log() -> None:
+    """Personal texts are others, chain and ledger the same, also of what waited and returned."""
+    before = [line(opened(1)), line(deposit(4)), line(deposit(2))]
+    carried = hashlib.sha256(ADJUSTED.data).hexdigest()
+    original = folded(*before, line(ADJUSTED), line(deposit(5)))
+    redacted = folded(
+        *before, line(BLACKED_OUT, event_hash=carried, redacted=True), line(deposit(5))
+    )
+    for a, b in zip(original, redacted, strict=True):
+        assert (a.outcome, a.ledger_hash, a.state_hash) == (b.outcome, b.ledger_hash, b.state_hash)
+        assert [u.data for u in a.updates] == [u.data for u in b.updates]
+    other = folded(*before, line(BLACKED_OUT), line(deposit(5)))
+    assert other[-1].updates[-1].data != original[-1].updates[-1].data  # its chain hash
+    held = hashlib.sha256(deposit(4).data).hexdigest()
+    also = folded(
+        line(opened(1)), line(changed(deposit(4), note="-"), event_hash=held, redacted=True),
+        *before[2:], line(ADJUSTED), line(deposit(5)),
+    )  # fmt: skip
+    assert also[-1].ledger_hash == original[-1].ledger_hash
+
+
+def test_a_hash_that_is_not_redacted_is_that_of_the_bytes() -> None:
+    """It is checked; a redacted line must carry one."""
+    right = hashlib.sha256(opened(1).data).hexdigest()
+    assert folded(line(opened(1), event_hash=right))[0].outcome == "applied"
+    assert folded(line(opened(1), event_hash=right, redacted=False))[0].outcome == "applied"
+    assert "event_hash is not that of data" in failed(line(opened(1), event_hash="0" * 64))
+    assert "needs the event_hash" in failed(line(opened(1), redacted=True))
+    assert "64 hex digits" in failed(line(opened(1), event_hash=right.upper(), redacted=True))
+    assert "64 hex digits" in failed(line(opened(1), event_hash="", redacted=True))
+    assert "must be a string" in failed(line(opened(1), event_hash=7, redacted=True))
+    assert "true or false" in failed(line(opened(1), event_hash=right, redacted="yes"))

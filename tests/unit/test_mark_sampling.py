@@ -11,7 +11,7 @@ from psm.adapters.jetstream import StoredMessage
 from psm.contracts import codec, registry
 from psm.contracts.drafts import draft_of
 from psm.contracts.errors import ContractError
-from psm.workers.marks import Sampler, tick_of
+from psm.workers.bridges.marks_sampler import Sampler, tick_of
 
 AT = 1_765_535_400_123_456_789
 

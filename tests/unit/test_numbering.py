@@ -8,8 +8,8 @@ import pytest
 from tests.support.log import deposit
 
 from psm.contracts.errors import ConflictError
-from psm.contracts.numbering import REMEMBERED, RisingNumbers, StreamNumbers
-from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
+from psm.contracts.producer.numbering import REMEMBERED, RisingNumbers, StreamNumbers
+from psm.contracts.sequencing import OPERATOR_EVENTS, SEQUENCE_AHEAD_MAX
 
 
 class Subject:
@@ -22,7 +22,8 @@ class Subject:
     def put(self, event: dict[str, object] | bytes) -> bool:
         self.at += 7
         data = event if isinstance(event, bytes) else json.dumps(event).encode()
-        return self.numbers.feed(self.at, data, "acc")
+        operators = isinstance(event, dict) and event["event_type"] in OPERATOR_EVENTS
+        return self.numbers.feed(self.at, data, "acc", "repair" if operators else "trades")
 
 
 @pytest.fixture
@@ -166,6 +167,17 @@ def test_operator_events_have_no_number(numbers: StreamNumbers, subject: Subject
     place = numbers.find(str(event["event_id"]))
     assert place is not None
     assert place.number is None
+
+
+def test_events_of_the_other_door_take_no_place(numbers: StreamNumbers) -> None:
+    """An operator's event among the producers', and the reverse, is what the fold rejects."""
+    numbers.feed(7, json.dumps(deposit("acc", 1)).encode(), "acc", "repair")
+    numbers.feed(8, json.dumps(deposit("acc", 1)).encode(), "acc", "trades")
+    numbers.feed(9, json.dumps(deposit("acc", 4)).encode(), "acc", "trades")
+    assert not numbers.feed(10, json.dumps(void(2, 3)).encode(), "acc", "trades")
+    assert (numbers.last, numbers.log_sequence) == (1, 10)
+    assert numbers.feed(11, json.dumps(void(2, 3)).encode(), "acc", "repair")
+    assert numbers.last == 4
 
 
 def test_explicit_numbers_are_checked(numbers: StreamNumbers, subject: Subject) -> None:

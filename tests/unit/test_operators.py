@@ -23,10 +23,10 @@ from tests.support.events import (
 from psm.contracts import registry
 from psm.contracts.codec import decode_envelope, decode_untyped
 from psm.contracts.envelope import chain_next, event_hash
-from psm.domain import table_fold
-from psm.domain.outcomes import Outcome, UnknownRulesError
+from psm.domain.delivery.parked import PARKED_MAX
+from psm.domain.folding import table_events as table_fold
+from psm.domain.messages import Outcome, UnknownRulesError
 from psm.domain.snapshot import dump_account, load_account
-from psm.domain.waiting import PARKED_MAX
 from psm.domain.windows import WINDOW
 
 NEW = "InterestAccrued"
@@ -68,7 +68,9 @@ def test_dismissed_event_is_refused_in_its_place() -> None:
     assert seen.outcome is Outcome.APPLIED
     refused = seen.payload("EventRefused")
     assert (refused["reason"], refused["outcome"]) == ("dismissed", "refused")
-    assert refused["detail"] == "dismissed by ann: typo"
+    by = decode_envelope(dismissed(2, actor="ann", reason="typo").data).event_id
+    assert refused["detail"] == f"dismissed by operator event {by}"
+    assert b"ann" not in b"".join(update.data for update in log.updates)
     assert (refused["event_type"], refused["sequence_number"]) == ("MoonPhaseChanged", 2)
     assert refused["event_log_sequence"] == 2
     states = seen.payloads("StateUpdated")
@@ -100,8 +102,8 @@ def test_dismissal_names_the_message_that_blocks() -> None:
     assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "not_blocking")
     assert "log sequence 2 blocks, not 3" in seen.payload("EventRefused")["detail"]
     assert seen.types == ["EventRefused", "StateUpdated"]
-    assert log.account().status == "blocked"
-    assert log.account().version == 1
+    assert log.account().delivery.status == "blocked"
+    assert log.account().delivery.version == 1
 
 
 @pytest.mark.parametrize("operate", [lambda: dismissed(1), retried], ids=["dismiss", "retry"])
@@ -116,10 +118,10 @@ def test_nothing_blocks(operate: Callable[[], Sent]) -> None:
 def test_dismissal_releases_what_was_parked_behind() -> None:
     """Events parked before the stream was blocked follow the dismissed one."""
     log = given(deposit(1), unknown(3), deposit(4), deposit(2))
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
     seen = log.when(dismissed(2))
     assert [s["sequence_number"] for s in seen.payloads("StateUpdated")] == [3, 4]
-    assert log.account().status == "open"
+    assert log.account().delivery.status == "open"
 
 
 def test_dismissal_may_leave_a_gap() -> None:
@@ -129,7 +131,7 @@ def test_dismissal_may_leave_a_gap() -> None:
     assert "StreamResumed" not in seen.types
     blocked = seen.payload("StreamBlocked")
     assert (blocked["reason"], blocked["expected_sequence"]) == ("sequence_gap", 3)
-    assert log.account().status == "gap"
+    assert log.account().delivery.status == "gap"
     assert log.when(deposit(3)).types[-1] == "StreamResumed"
 
 
@@ -139,10 +141,10 @@ def test_held_event_may_block_again() -> None:
     seen = log.when(dismissed(2))
     blocked = seen.payload("StreamBlocked")
     assert (blocked["expected_sequence"], blocked["event_log_sequence"]) == (4, 4)
-    assert log.account().version == 3
+    assert log.account().delivery.version == 3
     log.when(deposit(6))
     assert log.when(dismissed(4)).types[-1] == "StreamResumed"
-    assert log.account().version == 6
+    assert log.account().delivery.version == 6
     assert log.state()["cash"] == {"USDT": "4000"}
 
 
@@ -181,16 +183,20 @@ def test_void_in_parts() -> None:
     log = given(deposit(1), deposit(5))
     seen = log.when(voided(2, 2))
     assert seen.types == ["StateUpdated"]
-    assert log.account().status == "gap"
+    assert log.account().delivery.status == "gap"
     assert log.when(voided(3, 4)).types[-1] == "StreamResumed"
-    assert log.account().version == 5
+    assert log.account().delivery.version == 5
 
 
-def test_void_without_a_gap_moves_the_numbers() -> None:
-    """Numbers may be given up before anything came behind them, also of a stream not seen yet."""
-    log = given(voided(1, 3))
-    assert log.account().version == 3
-    assert log.when(deposit(4)).outcome is Outcome.APPLIED
+@pytest.mark.parametrize("before", [(), (deposit(1), deposit(2))], ids=["new", "open"])
+def test_void_without_a_gap_is_refused(before: tuple[Sent, ...]) -> None:
+    """Where nothing waits no number is missing: a producer may be about to give it to an event."""
+    log = given(*before)
+    number = len(before) + 1
+    seen = log.when(voided(number, number))
+    assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "void_invalid")
+    assert "nothing waits behind it" in seen.payload("EventRefused")["detail"]
+    assert log.when(deposit(number)).outcome is Outcome.APPLIED
 
 
 def test_what_comes_for_a_voided_number_is_a_conflict() -> None:
@@ -200,8 +206,8 @@ def test_what_comes_for_a_voided_number_is_a_conflict() -> None:
     seen = log.when(deposit(3))
     assert (seen.outcome, seen.reason) == (Outcome.CONFLICT, "sequence_voided")
     assert log.when(deposit(4)).outcome is Outcome.DUPLICATE
-    log.when(voided(5, 4 + WINDOW))
-    assert log.when(deposit(5)).reason == "sequence_voided"
+    log.when(deposit(5 + WINDOW), voided(5, 4 + WINDOW))
+    assert log.when(deposit(6)).reason == "sequence_voided"
     assert log.when(deposit(4)).reason == "stale_unverified"
 
 
@@ -221,7 +227,7 @@ def test_invalid_void_is_refused(first: int, last: int, detail: str) -> None:
     seen = log.when(voided(first, last))
     assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "void_invalid")
     assert detail in seen.payload("EventRefused")["detail"]
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1
     assert log.when(voided(2, 10_001)).outcome is Outcome.APPLIED
 
 
@@ -236,12 +242,12 @@ def test_number_that_came_cannot_be_voided() -> None:
 def test_void_resumes_an_overflow() -> None:
     """The missing number is given up; parked and held events are folded in order."""
     log = full()
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
     end = PARKED_MAX + 10
     log.when(*[deposit(n) for n in range(PARKED_MAX + 4, end + 1)])
     seen = log.when(voided(2, 2))
     assert seen.types[-1] == "StreamResumed"
-    assert log.account().version == end
+    assert log.account().delivery.version == end
     twin = given(deposit(1), invalid(2), *[deposit(n) for n in range(3, end + 1)])
     assert log.hashes() == twin.hashes()
 
@@ -258,7 +264,7 @@ def test_retry_that_still_does_not_know_blocks_again(newer: None) -> None:
     blocked = seen.payload("StreamBlocked")
     assert (blocked["expected_sequence"], blocked["event_log_sequence"]) == (2, 2)
     assert "still not known by rules 1" in blocked["detail"]
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1
 
 
 def test_retry_after_an_upgrade(newer: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +296,7 @@ def test_new_rules_resume_every_stream_they_help(newer: None) -> None:
     assert states == [("a", 1), ("b", 2), ("b", 3)]
     assert {s["log_sequence"] for s in seen.payloads("StateUpdated")} == {7}
     assert [r["account_id"] for r in seen.payloads("StreamResumed")] == ["a", "b"]
-    assert [log.account(s).status for s in "abcd"] == ["open", "open", "blocked", "gap"]
+    assert [log.account(s).delivery.status for s in "abcd"] == ["open", "open", "blocked", "gap"]
     assert log.when(interest(2, stream="a")).outcome is Outcome.APPLIED
 
 
@@ -300,7 +306,9 @@ def test_ledger_after_new_rules_is_that_of_a_stream_that_knew_them(newer: None) 
     log = given(*events)
     states = log.when(rules(2)).payloads("StateUpdated")
     assert [s["ledger_hash"] for s in states] == ledgers(rules(2), *events)[1:]
-    assert log.account().chain_hash == given(rules(2), *events).account().chain_hash
+    assert (
+        log.account().delivery.chain_hash == given(rules(2), *events).account().delivery.chain_hash
+    )
 
 
 def test_same_rules_again_release_nothing() -> None:
@@ -308,7 +316,7 @@ def test_same_rules_again_release_nothing() -> None:
     log = given(unknown(1))
     seen = log.when(rules(1))
     assert (seen.outcome, seen.updates) == (Outcome.APPLIED, [])
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
 
 
 def test_unknown_rules_leave_everything_blocked(newer: None) -> None:
@@ -316,7 +324,7 @@ def test_unknown_rules_leave_everything_blocked(newer: None) -> None:
     log = given(interest(1))
     with pytest.raises(UnknownRulesError, match="enables rules 3"):
         log.when(rules(3))
-    assert (log.account().status, log.books.rules) == ("blocked", 1)
+    assert (log.account().delivery.status, log.books.market.rules) == ("blocked", 1)
 
 
 # --- what holds for all of them -----------------------------------------------------------------
@@ -348,9 +356,9 @@ def test_refused_one_is_remembered() -> None:
     early = dismissed(5)
     assert log.when(early).outcome is Outcome.REFUSED
     log.when(deposit(2), unknown(4))
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
     assert log.when(early).outcome is Outcome.DUPLICATE
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
 
 
 @each_case
@@ -371,12 +379,12 @@ def test_its_hash_enters_the_chain_in_front_of_what_it_releases(case: str) -> No
     """Every operator event is in the chain once; views see the chain they would compute."""
     before, operate = CASES[case]
     log = given(*before)
-    chain = chain_next(log.account().chain_hash, event_hash(operate.data))
+    chain = chain_next(log.account().delivery.chain_hash, event_hash(operate.data))
     released = {"dismissed": before[1:], "voided": before[1:]}.get(case, [])
     for sent in released:
         chain = chain_next(chain, event_hash(sent.data))
     seen = log.when(operate)
-    assert log.account().chain_hash == chain
+    assert log.account().delivery.chain_hash == chain
     assert seen.payloads("StateUpdated")[-1]["chain_hash"] == chain.hex()
 
 
@@ -386,13 +394,13 @@ def test_actor_and_reason_are_required(case: str, field: str) -> None:
     """A repair without a name or a reason is refused, and the field is named."""
     before, operate = CASES[case]
     log = given(*before)
-    status = log.account().status
+    status = log.account().delivery.status
     payload = decode_untyped(operate.data)["payload"]
     payload.pop(field)
     seen = log.when(changed(operate, payload=payload))
     assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "invalid_payload")
     assert seen.payload("EventRefused")["field"] == f"payload.{field}"
-    assert log.account().status == status
+    assert log.account().delivery.status == status
 
 
 def test_it_has_no_number_and_takes_none() -> None:
@@ -424,10 +432,10 @@ def test_snapshot_remembers_operators(case: str) -> None:
     log = given(*before)
     log.when(operate)
     restored, _ = load_account(dump_account(log.account(), log.books.position, b"h" * 32))
-    assert restored.chain_hash == log.account().chain_hash
-    assert restored.operators is not None
-    assert restored.operators.hash_of(decode_envelope(operate.data).identity) is not None
-    assert restored.blocked == log.account().blocked
+    assert restored.delivery.chain_hash == log.account().delivery.chain_hash
+    assert restored.delivery.operators is not None
+    assert restored.delivery.operators.hash_of(decode_envelope(operate.data).identity) is not None
+    assert restored.delivery.blocked == log.account().delivery.blocked
 
 
 # --- corrections read the whole stream again ----------------------------------------------------
@@ -451,11 +459,11 @@ def test_correction_among_what_is_released() -> None:
     )
     log.when(retried())
     log.when(dismissed(4))
-    assert log.account().version == 6
+    assert log.account().delivery.version == 6
     assert log.position()["size"] == "1"
     assert log.position()["entry_price"] == "120"
     log.when(deposit(9), voided(7, 8), bust(10, "f2"))
-    assert log.account().version == 10
+    assert log.account().delivery.version == 10
     assert log.state()["open_positions"] == 0
 
 
@@ -463,9 +471,9 @@ def test_correction_after_rules_released_a_stream(newer: None) -> None:
     """What new rules released counts at the log sequence of the rules."""
     log = given(trade(1, "buy", "1", "100", fill_id="f1"), interest(2), bust(3, "f1"))
     log.when(rules(2))
-    assert log.account().version == 3
+    assert log.account().delivery.version == 3
     log.when(trade(4, "buy", "1", "90", fill_id="f2"), bust(5, "f2"))
-    assert log.account().version == 5
+    assert log.account().delivery.version == 5
     assert log.state()["open_positions"] == 0
 
 
@@ -477,7 +485,7 @@ def test_correction_held_behind_a_second_overflow() -> None:
     log.when(*[deposit(n) for n in range(gap + 1, gap + PARKED_MAX + 3)])
     log.when(bust(gap + PARKED_MAX + 3, "f1"))
     log.when(deposit(2))
-    assert log.account().status == "blocked"
+    assert log.account().delivery.status == "blocked"
     log.when(deposit(gap))
-    assert log.account().version == gap + PARKED_MAX + 3
+    assert log.account().delivery.version == gap + PARKED_MAX + 3
     assert log.state()["open_positions"] == 0

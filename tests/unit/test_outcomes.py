@@ -26,8 +26,8 @@ from psm.contracts.codec import MAX_DEPTH, decode_envelope
 from psm.contracts.envelope import MAX_BODY_BYTES, chain_next, chain_start, event_hash
 from psm.contracts.payload_codec import MAX_DIGITS
 from psm.contracts.sequencing import SEQUENCE_AHEAD_MAX
-from psm.domain.outcomes import Outcome
-from psm.domain.waiting import PARKED_MAX
+from psm.domain.delivery.parked import PARKED_MAX
+from psm.domain.messages import Outcome
 from psm.domain.windows import WINDOW
 
 EVENTS: dict[str, tuple[Callable[..., Sent], Callable[..., Sent]]] = {
@@ -105,7 +105,7 @@ def test_event_id_with_other_bytes_is_a_conflict() -> None:
     log = given(deposit(1, event_id="7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01"))
     seen = log.when(deposit(2, event_id="7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01"))
     assert (seen.outcome, seen.reason) == (Outcome.CONFLICT, "event_id_conflict")
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1
 
 
 def test_event_id_is_compared_without_regard_to_case() -> None:
@@ -152,7 +152,10 @@ REJECTED = [
         "timestamp",
     ),
     (changed(deposit(1), schema_version="v1").data, "malformed_field", "schema_version"),
-    (changed(deposit(1), metadata=[1]).data, "malformed_field", "metadata"),
+    (changed(deposit(1), correlation_id="\0").data, "malformed_field", "correlation_id"),
+    (changed(deposit(1), causation_id="é" * 129).data, "malformed_field", "causation_id"),
+    (changed(deposit(1), event_type="Cash\0").data, "malformed_field", "event_type"),
+    (changed(deposit(1), timestamp="2025-12-12T24:00:00Z").data, "malformed_field", "timestamp"),
     (changed(deposit(1), correlation_id=5).data, "malformed_field", "correlation_id"),
     (changed(deposit(1), sequence_number=0).data, "malformed_field", "sequence_number"),
     (changed(deposit(1), sequence_number="1").data, "malformed_field", "sequence_number"),
@@ -215,7 +218,7 @@ def test_unknown_type_blocks_only_its_own_stream() -> None:
 def test_unknown_major_version_blocks() -> None:
     """A minor version is read, a major one is not guessed."""
     log = given(deposit(1, schema_version="1.7"))
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1
     seen = log.when(deposit(2, schema_version="2.0.0"))
     assert (seen.outcome, seen.reason) == (Outcome.BLOCKED, "unknown_schema_version")
 
@@ -235,10 +238,10 @@ def test_blocked_stream_holds_and_remembers_only_the_first() -> None:
     assert log.when(deposit(1)).outcome is Outcome.DUPLICATE
     assert log.when(deposit(1, salt="x")).outcome is Outcome.CONFLICT
     assert log.when(raw(b"junk")).outcome is Outcome.REJECTED
-    blocked = log.account().blocked
+    blocked = log.account().delivery.blocked
     assert blocked is not None
     assert blocked.held_from == first
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1
 
 
 def test_held_comes_before_conflict() -> None:
@@ -255,13 +258,13 @@ def test_held_comes_before_conflict() -> None:
     [
         (
             trade(1, "buy", "1", "10", fill_id="f1"),
-            trade(2, "sell", "1", "11", fill_id="f1"),
+            trade(2, "buy", "1", "11", fill_id="f1"),
             "duplicate_fill",
         ),
         (
             funding(1, "1", reference="r1"),
             funding(2, "1", reference="r1"),
-            "duplicate_funding",
+            "duplicate_reference",
         ),
     ],
 )
@@ -280,7 +283,7 @@ def test_business_key_belongs_to_its_symbol_and_window() -> None:
     assert log.when(trade(2, "buy", "1", "10", "ETH", fill_id="f1")).outcome is Outcome.APPLIED
     for n in range(3, 3 + WINDOW - 2):
         log.when(trade(n, "buy", "1", "10", fill_id=f"x{n}"))
-    number = log.account().version + 1
+    number = log.account().delivery.version + 1
     assert log.when(trade(number, "buy", "1", "10", fill_id="f1")).reason == "duplicate_fill"
     log.when(trade(number + 1, "buy", "1", "10", fill_id="last"))
     seen = log.when(trade(number + 2, "buy", "1", "10", fill_id="f1"))
@@ -297,7 +300,7 @@ def test_event_that_does_not_compute_is_refused() -> None:
     before = log.position()
     seen = log.when(trade(3, "buy", "9" * 18, "0.000000000000000001"))
     assert (seen.outcome, seen.reason) == (Outcome.REFUSED, "arithmetic")
-    assert log.account().version == 3
+    assert log.account().delivery.version == 3
     assert log.position() == before
     assert log.when(deposit(4)).outcome is Outcome.APPLIED
     assert log.when(deposit(1, stream="acc_002")).outcome is Outcome.APPLIED

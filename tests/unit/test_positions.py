@@ -9,19 +9,18 @@ from typing import Literal
 
 import pytest
 
-from psm.contracts.events import InstrumentKind
-from psm.domain.positions import (
-    Instrument,
+from psm.contracts.fields import InstrumentKind
+from psm.domain.ledger.positions import (
     Position,
-    Step,
+    PositionStep,
     break_even_price,
     entry_price,
     fill,
     notional,
     notional_cash,
-    undefined_instrument,
     unrealized_pnl,
 )
+from psm.domain.market.instrument import Instrument, undefined_instrument
 
 D = Decimal
 Fill = tuple[Literal["buy", "sell"], str, str]
@@ -34,10 +33,10 @@ def instrument(kind: InstrumentKind = "linear_perp", multiplier: str = "1") -> I
     )
 
 
-def filled(*fills: Fill, of: Instrument | None = None, fee: str = "0") -> list[Step]:
+def filled(*fills: Fill, of: Instrument | None = None, fee: str = "0") -> list[PositionStep]:
     """Return every step of these fills from flat."""
     position = Position(instrument=of or instrument(), last_fill=D(1))
-    steps: list[Step] = []
+    steps: list[PositionStep] = []
     for side, quantity, price in fills:
         steps += fill(position, side, D(quantity), D(price), D(fee))
         position = steps[-1].position

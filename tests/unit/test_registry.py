@@ -29,6 +29,7 @@ from tests.support.events import (
 from psm.contracts import codec, registry
 from psm.contracts.errors import ContractError
 from psm.contracts.registry import UnknownEventError
+from psm.contracts.updates import KINDS
 
 EXAMPLES: list[Sent] = [
     opened(1, leverage_limit="5"),
@@ -135,3 +136,57 @@ def test_unknown_types_and_versions() -> None:
     envelope = codec.decode_envelope(mark(1, "5").data)
     with pytest.raises(UnknownEventError, match=r"trades\.\*"):
         registry.account_codec_for(envelope)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "field", "whose"),
+    [
+        ("CashAdjusted", "actor", "actor"),
+        ("CashAdjusted", "reason", "free"),
+        ("TransferredOut", "counterparty", "third"),
+        ("PositionTransferredIn", "counterparty", "third"),
+        ("FeeCharged", "reason", "free"),
+        ("OrderCancelled", "reason", "free"),
+        ("LogTrimmed", "actor", "actor"),
+        ("signal_generated", "reason", "free"),
+        ("signal_generated", "context", "free"),
+        ("alert", "message", "free"),
+        ("state_snapshot", "state", "free"),
+        ("Envelope", "user_id", "subject"),
+        ("Envelope", "metadata", "free"),
+    ],
+)
+def test_fields_that_may_hold_somebodys_data_are_marked(
+    event_type: str, field: str, whose: str
+) -> None:
+    """The mark stands beside the field, so that erasure finds it without knowing the code."""
+    properties = registry.schemas()[f"{event_type}/1.0.0.json"]["properties"]
+    assert properties[field]["x-psm-pii"] == whose
+
+
+def test_marks_are_on_nested_and_unknown_fields_and_on_no_update() -> None:
+    """A check's detail is free text; so is what an envelope carries beside its fields."""
+    schemas = registry.schemas()
+    check = schemas["risk_decision/1.0.0.json"]["$defs"]["RiskCheck"]["properties"]
+    assert check["detail"]["x-psm-pii"] == "free"
+    assert schemas["Envelope/1.0.0.json"]["additionalProperties"] == {"x-psm-pii": "free"}
+    for kind in KINDS:
+        assert "x-psm-pii" not in json.dumps(schemas[f"{kind.__name__}/1.0.0.json"])
+
+
+def test_every_actor_reason_and_counterparty_is_marked() -> None:
+    """Of every event type there is, and of each to come."""
+    for path, schema in registry.schemas().items():
+        if path.partition("/")[0] in {kind.__name__ for kind in KINDS}:
+            continue
+        for name, field in schema.get("properties", {}).items():
+            if name in ("actor", "reason", "counterparty", "message", "context"):
+                assert "x-psm-pii" in field, f"{path}: {name}"
+
+
+def test_identifiers_say_that_they_are_opaque() -> None:
+    """Updates repeat them, so producers are told not to put anybody's name there."""
+    moved = registry.schemas()["TransferredOut/1.0.0.json"]["properties"]
+    assert moved["transfer_id"]["x-psm-opaque"] == "^[A-Za-z0-9._:-]{1,64}$"
+    paid = registry.schemas()["CashDeposited/1.0.0.json"]["properties"]
+    assert paid["reference"]["x-psm-opaque"] == "^[A-Za-z0-9._:-]{1,128}$"

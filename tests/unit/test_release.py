@@ -8,10 +8,10 @@ from tests.support.events import SECOND, START, Sent, deposit, raw, rules, trade
 
 from psm.contracts.errors import InvariantError
 from psm.contracts.subjects import stored_trades
+from psm.domain.delivery.parked import PARKED_MAX
 from psm.domain.fold import fold
-from psm.domain.outcomes import NeedHistory, Outcome, UnknownRulesError
+from psm.domain.messages import NeedHistory, Outcome, UnknownRulesError
 from psm.domain.snapshot import dump_account
-from psm.domain.waiting import PARKED_MAX
 
 
 def ledger_of(*sent: Sent) -> dict[str, str]:
@@ -69,7 +69,7 @@ def test_parked_event_is_known() -> None:
     same_id = deposit(4, event_id=deposit_id(3))
     assert log.when(same_id).reason == "event_id_conflict"
     log.when(deposit(2))
-    assert log.account().version == 3
+    assert log.account().delivery.version == 3
 
 
 def deposit_id(number: int) -> str:
@@ -93,7 +93,7 @@ def test_gap_that_closes_in_part_stays_a_gap() -> None:
     seen = log.when(deposit(2))
     assert "StreamResumed" not in seen.types
     assert "StreamBlocked" not in seen.types
-    assert (log.account().version, log.state()["status"]) == (3, "gap")
+    assert (log.account().delivery.version, log.state()["status"]) == (3, "gap")
     assert log.when(deposit(4)).types[-1] == "StreamResumed"
 
 
@@ -117,9 +117,9 @@ def test_release_that_hits_an_unknown_type_blocks_there() -> None:
     assert blocked["event_log_sequence"] == 2
     assert "StreamResumed" not in seen.types
     account = log.account()
-    assert (account.version, list(account.parked)) == (2, [4])
-    assert account.blocked is not None
-    assert account.blocked.log_sequence == 2
+    assert (account.delivery.version, list(account.delivery.parked)) == (2, [4])
+    assert account.delivery.blocked is not None
+    assert account.delivery.blocked.log_sequence == 2
 
 
 def test_history_is_asked_for_before_anything_changes() -> None:
@@ -159,12 +159,12 @@ def full(first: int = 2) -> Log:
 def test_the_thousandth_is_parked_and_the_next_blocks() -> None:
     """The limit is exact: 1 000 references, the 1 001st blocks the stream."""
     log = full()
-    assert len(log.account().parked) == PARKED_MAX
-    assert log.account().status == "gap"
+    assert len(log.account().delivery.parked) == PARKED_MAX
+    assert log.account().delivery.status == "gap"
     seen = log.when(deposit(PARKED_MAX + 3))
     assert (seen.outcome, seen.reason) == (Outcome.BLOCKED, "gap_overflow")
     assert seen.payload("StreamBlocked")["reason"] == "gap_overflow"
-    assert len(log.account().parked) == PARKED_MAX
+    assert len(log.account().delivery.parked) == PARKED_MAX
     assert log.when(deposit(PARKED_MAX + 4)).outcome is Outcome.HELD
     assert log.when(deposit(3)).outcome is Outcome.HELD
 
@@ -177,7 +177,7 @@ def test_missing_number_resumes_an_overflow() -> None:
     seen = log.when(deposit(2))
     assert seen.outcome is Outcome.APPLIED
     assert seen.types[-1] == "StreamResumed"
-    assert log.account().version == last
+    assert log.account().delivery.version == last
     assert log.hashes() == ledger_of(*[deposit(n) for n in range(1, last + 1)])
 
 
@@ -189,12 +189,12 @@ def test_held_events_are_judged_on_release() -> None:
     log.when(deposit(end + 1), deposit(end + 1, salt="x"), raw(b"junk"), deposit(1))
     log.when(deposit(end + 200_000), deposit(end + 3))
     seen = log.when(deposit(2))
-    assert log.account().version == end + 1
-    assert list(log.account().parked) == [end + 3]
+    assert log.account().delivery.version == end + 1
+    assert list(log.account().delivery.parked) == [end + 3]
     (conflict,) = seen.payloads("EventRefused")
     assert (conflict["reason"], conflict["sequence_number"]) == ("sequence_conflict", end + 1)
     assert log.when(deposit(end + 2)).types[-1] == "StreamResumed"
-    assert log.account().version == end + 3
+    assert log.account().delivery.version == end + 3
 
 
 def test_what_was_rejected_when_it_came_stays_rejected() -> None:
@@ -204,8 +204,8 @@ def test_what_was_rejected_when_it_came_stays_rejected() -> None:
     log.when(deposit(end + 1))  # blocks at version 1
     assert log.when(deposit(100_002)).reason == "sequence_too_far"
     log.when(deposit(2))
-    assert log.account().version == end + 1
-    assert log.account().parked == {}
+    assert log.account().delivery.version == end + 1
+    assert log.account().delivery.parked == {}
 
 
 def test_unknown_missing_number_keeps_what_is_held() -> None:
@@ -215,10 +215,10 @@ def test_unknown_missing_number_keeps_what_is_held() -> None:
     held_from = log.books.position
     seen = log.when(unknown(2))
     assert (seen.outcome, seen.reason) == (Outcome.BLOCKED, "unknown_event_type")
-    blocked = log.account().blocked
+    blocked = log.account().delivery.blocked
     assert blocked is not None
     assert (blocked.held_from, blocked.log_sequence) == (held_from, log.books.position)
-    assert len(log.account().parked) == PARKED_MAX
+    assert len(log.account().delivery.parked) == PARKED_MAX
 
 
 def test_unknown_event_in_a_released_run_keeps_what_is_held() -> None:
@@ -228,10 +228,10 @@ def test_unknown_event_in_a_released_run_keeps_what_is_held() -> None:
     held_from = log.books.position
     seen = log.when(deposit(2))
     assert seen.payload("StreamBlocked")["reason"] == "unknown_event_type"
-    blocked = log.account().blocked
+    blocked = log.account().delivery.blocked
     assert blocked is not None
     assert blocked.held_from == held_from
-    assert log.account().version == 2
+    assert log.account().delivery.version == 2
 
 
 def test_overflow_may_follow_an_overflow() -> None:
@@ -243,12 +243,12 @@ def test_overflow_may_follow_an_overflow() -> None:
     conflict = deposit(7, salt="x")
     log.when(*rest, conflict)
     seen = log.when(deposit(2))
-    assert log.account().version == gap - 1
+    assert log.account().delivery.version == gap - 1
     assert seen.payloads("StreamBlocked")[-1]["reason"] == "gap_overflow"
     late = deposit(gap + PARKED_MAX)
     assert log.when(late).outcome is Outcome.HELD
     seen = log.when(deposit(gap))
-    assert log.account().version == gap + PARKED_MAX + 5
+    assert log.account().delivery.version == gap + PARKED_MAX + 5
     (refused,) = seen.payloads("EventRefused")
     assert (refused["sequence_number"], refused["outcome"]) == (7, "stale")
     everything = [deposit(n) for n in range(1, gap + PARKED_MAX + 6)]
@@ -284,8 +284,8 @@ def test_unknown_rules_stop_the_worker_and_change_nothing() -> None:
 def test_message_behind_a_snapshot_is_skipped() -> None:
     """Messages at or below an account's snapshot are not folded again."""
     log = given(deposit(1))
-    log.account().as_of = 5
+    log.account().delivery.as_of = 5
     message = log.message(Sent(subject="trades.acc_001", data=deposit(2).data, at=START + SECOND))
     assert message.subject == stored_trades("acc_001", 16)
     assert log.take(message).outcome is Outcome.SKIPPED
-    assert log.account().version == 1
+    assert log.account().delivery.version == 1

@@ -10,11 +10,11 @@ from tests.support.events import Sent, deposit, event, fee, mark, trade
 from psm.adapters.metrics import Metrics
 from psm.contracts import subjects
 from psm.contracts.errors import FencedError, LogDamagedError
-from psm.domain.idle import is_idle
+from psm.domain.books import is_idle
 from psm.domain.messages import LogMessage
 from psm.domain.snapshot import dump_account
-from psm.workers.ports import Saved
-from psm.workers.residents import BadSnapshotError, Census, Residents
+from psm.workers.partition.eviction import BadSnapshotError, Census, Residents
+from psm.workers.partition.ports import Saved
 
 NAMES = [f"acc_{n}" for n in range(4)]
 

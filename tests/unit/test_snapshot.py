@@ -25,9 +25,9 @@ from tests.support.events import (
 
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ContractError
-from psm.domain.books import Books, restore_tables
+from psm.domain.books import Books
+from psm.domain.delivery.parked import PARKED_MAX
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
-from psm.domain.waiting import PARKED_MAX
 
 TIER = [{"notional_floor": "0", "maintenance_rate": "0.3"}]
 STORY: list[Sent] = [
@@ -55,7 +55,7 @@ def restored(log: Log) -> Log:
     """Return a log with the same messages whose books come from snapshots."""
     books = Books(partitions=log.books.partitions)
     position = log.books.position
-    restore_tables(books, load_checkpoint(dump_checkpoint(log.books, position, b"h" * 32)).tables)
+    books.market.restore(load_checkpoint(dump_checkpoint(log.books, position, b"h" * 32)).tables)
     books.position = position
     for account in log.books.accounts.values():
         books.restore(load_account(dump_account(account, position, b"h" * 32))[0])
@@ -85,7 +85,7 @@ def test_snapshot_does_not_tell_how_often_its_owner_started() -> None:
     full = given(*story, mark(1, "3"), mark(2, "4"))
     copy = restored(given(*story, mark(1, "3")))
     copy.when(mark(2, "4"))
-    assert full.account().peak_equity == Decimal("10.25")
+    assert full.account().valuation.peak_equity == Decimal("10.25")
     assert dump_account(copy.account(), 6, b"") == dump_account(full.account(), 6, b"")
 
 
@@ -108,7 +108,7 @@ def test_rate_that_is_defined_late_values_what_orders_reserve() -> None:
     copy = restored(given(*story))
     copy.when(*late)
     account = full.account()
-    assert full.books.valuation(account).ordered == Decimal(110)
+    assert account.value().order_margin == Decimal(110)
     assert copy.updates == [u for u in full.updates if u.log_sequence > len(story)]
     assert copy.end() == full.end()
 
@@ -118,7 +118,7 @@ def test_snapshot_of_an_overflow_releases_what_it_holds() -> None:
     log = given(deposit(1), *[deposit(n) for n in range(3, PARKED_MAX + 7)])
     copy = restored(log)
     copy.when(deposit(2))
-    assert copy.account().version == PARKED_MAX + 6
+    assert copy.account().delivery.version == PARKED_MAX + 6
 
 
 def test_snapshot_says_where_it_stands() -> None:
@@ -127,7 +127,7 @@ def test_snapshot_says_where_it_stands() -> None:
     hashed = event_hash(log.messages[2].data)
     account, snapshot = load_account(dump_account(log.account(), 2, hashed))
     assert (snapshot.log_sequence, snapshot.message_hash) == (2, hashed.hex())
-    assert (account.as_of, account.version) == (2, 2)
+    assert (account.delivery.as_of, account.delivery.version) == (2, 2)
     assert snapshot.ledger_hash == log.state()["ledger_hash"]
 
 
@@ -186,12 +186,12 @@ def test_checkpoint_of_an_empty_log() -> None:
     """A checkpoint may stand before the first message."""
     checkpoint = load_checkpoint(dump_checkpoint(Books(partitions=4), 0, None))
     assert (checkpoint.log_sequence, checkpoint.message_hash) == (0, None)
-    assert checkpoint.tables.clock is None
+    assert (checkpoint.tables.clock, checkpoint.tables.marked_at) == (0, None)
 
 
 def test_warned_levels_survive() -> None:
     """A restart does not warn again about what was warned about."""
     log = given(instrument(1, margin_tiers=TIER), deposit(1, "40"), trade(2, "buy", "1", "100"))
-    assert log.account().warned == ("0.5",)
+    assert log.account().valuation.warned == ("0.5",)
     copy = restored(log)
     assert "MarginWarning" not in copy.when(deposit(3, "0.1")).types

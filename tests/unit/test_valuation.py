@@ -8,20 +8,23 @@ from decimal import Decimal
 
 import pytest
 
-from psm.contracts.events import MarginTier
-from psm.domain.account import Account
+from psm.contracts.table_events import MarginTier
+from psm.domain.ledger.ledger import Ledger
+from psm.domain.ledger.modes import PositionModes
+from psm.domain.ledger.order_store import OrderStore
+from psm.domain.ledger.positions import Position
+from psm.domain.ledger.prices import AccountPrices
+from psm.domain.ledger.wallets import Wallets
+from psm.domain.market.instrument import Instrument
+from psm.domain.market.margin_tiers import maintenance_margin, tiers_of
+from psm.domain.market.mark import Mark
+from psm.domain.market.tables import Market
 from psm.domain.money import quotient
-from psm.domain.positions import Instrument, Position
-from psm.domain.tiers import maintenance_margin, tiers_of
-from psm.domain.valuation import (
-    Valuation,
-    crossings,
-    drawdown,
-    peak_after_equity,
-    peak_after_flow,
-)
-from psm.domain.valuation import valuate as valuate_account
-from psm.domain.worth import Mark
+from psm.domain.valuation.performance import NOTHING_YET, Performance, drawdown
+from psm.domain.valuation.state import ValuationState
+from psm.domain.valuation.valuation import Valuation
+from psm.domain.valuation.warnings import crossings
+from psm.domain.windows import FillWindow, KeyWindow
 
 D = Decimal
 
@@ -42,12 +45,38 @@ def valuate(
     cash: dict[str, str], held: list[Position], prices: dict[str, Mark], **rates: str
 ) -> Valuation:
     """Return the valuation of a USDT account; `rates` are the known ones, by currency."""
-    account = Account("a")
-    account.currency = "USDT"
-    account.cash = {currency: D(amount) for currency, amount in cash.items()}
-    account.restore(held, [], [])
-    known = {currency: D(rate) for currency, rate in rates.items()}
-    return valuate_account(account, prices, known.get)
+    market = Market()
+    market.marks = dict(prices)
+    for currency, rate in rates.items():
+        symbol = f"{currency}USDT"
+        market.marks[symbol] = Mark(price=D(rate), sequence_number=1)
+        made = Instrument(symbol=symbol, kind="spot", base=currency, quote="USDT", settle="USDT")
+        market.learn(1, made)
+    ledger = Ledger.restored(
+        currency="USDT",
+        leverage_limit=None,
+        leverages={},
+        modes=PositionModes(),
+        wallets=Wallets(),
+        cash={currency: D(amount) for currency, amount in cash.items()},
+        costs={},
+        totals={},
+        positions=held,
+        orders=OrderStore(),
+        fill_keys=FillWindow(),
+        reference_keys=KeyWindow(),
+        own_fills={},
+        splits={},
+    )
+    state = ValuationState.restored(
+        ledger.positions,
+        performance=NOTHING_YET,
+        excursions={},
+        warned=(),
+        warned_positions={},
+        published=None,
+    )
+    return state.value(ledger, AccountPrices(ledger, market))
 
 
 def test_figures_of_a_long_and_a_short() -> None:
@@ -94,11 +123,11 @@ def test_other_currencies_are_left_out_and_flagged() -> None:
 
 
 def test_other_currencies_are_converted_at_their_rate() -> None:
-    """Cash, PnL, exposure and margins in another currency count at its rate."""
+    """Assets, PnL, exposure and margins count at their rate; these two BTC came for nothing."""
     held = [position("1", "90", settle="BTC")]
     v = valuate({"USDT": "5", "BTC": "2"}, held, marks(X="100"), BTC="7")
-    assert (v.equity, v.unrealized_pnl) == (5 + 14 + 70, 70)
-    assert (v.exposure_gross, v.exposure_net, v.margin_initial) == (700, 700, 700)
+    assert (v.equity, v.unrealized_pnl) == (5 + 14 + 70, 14 + 70)
+    assert (v.exposure_gross, v.exposure_net, v.margin_initial) == (714, 714, 700)
     assert "rate_missing" not in v.flags
 
 
@@ -160,7 +189,7 @@ def test_tier_begins_at_its_floor() -> None:
         ("100", "-10", "30", "20"),
         ("100", "-10", "5", None),
         (None, "0", "50", "50"),
-        (None, "80", "20", None),
+        (None, "80", "-90", None),
         ("100", None, "20", "100"),
     ],
 )
@@ -168,18 +197,19 @@ def test_peak_after_a_flow(
     peak: str | None, equity: str | None, flow: str, result: str | None
 ) -> None:
     """Flows scale the peak with the equity; where that has no meaning it starts afresh."""
-    after = peak_after_flow(
-        None if peak is None else D(peak), None if equity is None else D(equity), D(flow)
-    )
-    assert after == (None if result is None else D(result))
+    before = NOTHING_YET if peak is None else Performance(units=D(1), peak=D(peak), epoch=1)
+    after = before.after_flow(None if equity is None else D(equity), D(flow))
+    assert after.peak == (None if result is None else D(result))
+    assert after.flows == D(flow)
 
 
 def test_peak_and_drawdown() -> None:
     """The peak starts at the first positive equity and only rises; drawdown is relative to it."""
-    assert peak_after_equity(None, D(-1)) is None
-    assert peak_after_equity(None, D(5)) == 5
-    assert peak_after_equity(D(7), D(5)) == 7
-    assert peak_after_equity(D(7), None) == 7
+    assert NOTHING_YET.after_equity(D(-1)) is NOTHING_YET
+    begun = NOTHING_YET.after_equity(D(7))
+    assert (begun.peak, begun.units, begun.epoch) == (7, 7, 1)
+    assert begun.after_equity(D(5)).peak == 7
+    assert begun.after_equity(None) is begun
     assert drawdown(D(8), D(6)) == D("0.25")
     assert drawdown(D(8), D(-8)) == 2
     assert drawdown(None, D(5)) is None
@@ -210,5 +240,5 @@ def test_levels(
     ratio: str, before: tuple[str, ...], crossed: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     """Upward crossings only, ascending; armed again below 0.95 of the level."""
-    v = Valuation(positions={}, equity=D(1), margin_maintenance=D(ratio))
+    v = Valuation(positions={}, equity=D(1), collateral=D(1), margin_maintenance=D(ratio))
     assert crossings(v, before, None) == (crossed, after)  # type: ignore[arg-type]

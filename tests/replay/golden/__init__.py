@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from psm.domain.books import Books
-from psm.domain.publish import state_document
+from psm.domain.publication.figures import state_document
 
 FOLDER = Path(__file__).parent
 COMPARED = (

@@ -16,7 +16,7 @@ from tests.support.simulator.bugs import BUGS, planted
 from tests.support.simulator.faults import FAULTS
 from tests.support.simulator.run import BugFoundError, Report, run_seed
 
-from psm.domain.outcomes import Outcome
+from psm.domain.messages import Outcome
 
 REGRESSIONS = Path(__file__).parents[2] / "simulation" / "regressions.txt"
 _EVERY_S = 5.0

@@ -30,7 +30,8 @@ from tests.support.simulator.streams import (
 )
 
 from psm.adapters.jetstream import StoredMessage
-from psm.adapters.jetstream.streams import SNAPSHOTS, LogSettings
+from psm.adapters.jetstream.streams import LogSettings
+from psm.contracts.subjects import SNAPSHOTS
 
 BROKER = "broker"
 _API = "$JS.API."

@@ -6,7 +6,7 @@ A simulator that finds none of these would find nothing else either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,39 +15,59 @@ from tests.support.simulator import run
 from tests.support.simulator.loop import PROCESS
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import StoredMessage, batch, pull
+from psm.adapters.jetstream import Outgoing, StoredMessage, batch, pull
+from psm.adapters.jetstream.batch import EXPECTED_LAST_SUBJECT_SEQUENCE as EXPECTED
 from psm.adapters.jetstream.pull import PullConsumer
 from psm.contracts.errors import FencedError, TransientError
 from psm.contracts.registry import UnknownEventError, codec_for
 from psm.domain.account import Account
-from psm.domain.account_fold import AccountFold
-from psm.domain.messages import LogMessage, Update
-from psm.domain.outcomes import NeedHistory
+from psm.domain.folding.account import ApplyToAccount
+from psm.domain.folding.stream import StreamFold
+from psm.domain.messages import LogMessage, NeedHistory, Update
+from psm.domain.publication import figures
+from psm.domain.publication import updates as publish
 from psm.domain.snapshot import AccountSnapshot, dump_account, load_account
+from psm.domain.valuation.state import MarginTexts
+from psm.domain.valuation.valuation import Valuation
 from psm.projections import checkpoints
-from psm.workers import committed, cursor, log_store, recovery, residents
-from psm.workers.checkpoints import Checkpoints
-from psm.workers.commits import Commits
-from psm.workers.committed import Assembler, Ready
-from psm.workers.cursor import Cursor
-from psm.workers.log_store import JetStreamLog, JetStreamSnapshots
-from psm.workers.partition import Partition
-from psm.workers.ports import Commit, CommittedCursor
-from psm.workers.projector import Follower
-from psm.workers.recovery import Recovery
-from psm.workers.residents import Residents
+from psm.workers.log import committed, cursor
+from psm.workers.log.committed import BatchAssembler
+from psm.workers.log.cursor import Cursor
+from psm.workers.partition import committer, recovery
+from psm.workers.partition import eviction as residents
+from psm.workers.partition import jetstream as log_store
+from psm.workers.partition.commit_queue import Commits
+from psm.workers.partition.eviction import Residents
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.ports import Commit, CommittedCursor
+from psm.workers.partition.recovery import Recovery
+from psm.workers.partition.snapshots import Checkpoints
+from psm.workers.projector.follower import Follower
+from psm.workers.projector.sources import ReadyBatch
 
 Patch = tuple[Any, str, Any]
 
 
+def _unguarded(messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return messages that expect nothing."""
+    return [
+        msgspec.structs.replace(
+            message,
+            headers={k: v for k, v in (message.headers or {}).items() if k != EXPECTED},
+        )
+        for message in messages
+    ]
+
+
 def commit_without_expected_sequence() -> list[Patch]:
-    """The batch's first message expects nothing: two owners may both commit."""
+    """The cursors of a batch expect nothing: two owners may both commit."""
     real = batch.publish_atomic
 
-    async def publish_atomic(*args: Any, **options: Any) -> Any:
-        return await real(*args, **{**options, "expected": None})
+    async def publish_atomic(nc: Any, stream: str, messages: Any, **options: Any) -> Any:
+        return await real(nc, stream, _unguarded(messages), **options)
 
-    return [(log_store, "publish_atomic", publish_atomic)]
+    return [(where, "publish_atomic", publish_atomic) for where in (committer, log_store)]
 
 
 def fencing_ignored() -> list[Patch]:
@@ -73,9 +93,9 @@ def unknown_outcome_repeated() -> list[Patch]:
         try:
             return await real(nc, stream, messages, **options)
         except TransientError:
-            return await real(nc, stream, messages, **{**options, "expected": None})
+            return await real(nc, stream, _unguarded(messages), **options)
 
-    return [(log_store, "publish_atomic", publish_atomic)]
+    return [(where, "publish_atomic", publish_atomic) for where in (committer, log_store)]
 
 
 def unknown_outcome_believed() -> list[Patch]:
@@ -86,6 +106,22 @@ def unknown_outcome_believed() -> list[Patch]:
         return await real(self, batch_id, expected) or expected
 
     return [(JetStreamLog, "_committed", _committed)]
+
+
+def shared_batch_sent_again() -> list[Patch]:
+    """A batch of several that got no answer is sent again as it is, and then believed."""
+    real = batch.publish_atomic
+
+    async def publish_atomic(nc: Any, stream: str, messages: Any, **options: Any) -> Any:
+        cursors = sum(message.subject.startswith("_psm.cursor.") for message in messages)
+        try:
+            return await real(nc, stream, messages, **options)
+        except TransientError:
+            if cursors == 1:
+                raise
+            return await real(nc, stream, _unguarded(messages), **options)
+
+    return [(committer, "publish_atomic", publish_atomic)]
 
 
 def snapshot_before_commit() -> list[Patch]:
@@ -126,7 +162,7 @@ def checkpoint_before_rows() -> list[Patch]:
     """The projector's checkpoint is committed first, its rows in a transaction of their own."""
     real = checkpoints.advance
 
-    async def _commit(self: Follower, ready: Ready) -> None:
+    async def _commit(self: Follower, ready: ReadyBatch) -> None:
         updates = [u for u in ready.updates if u.kind in self._projection.kinds]
         async with postgres.transaction(self._pool) as connection:
             name, before = self._projection.name, self._checkpoint
@@ -142,7 +178,7 @@ def projection_outcome_believed() -> list[Patch]:
     """A transaction whose commit got no answer is taken as committed."""
     real = Follower._commit
 
-    async def _commit(self: Follower, ready: Ready) -> None:
+    async def _commit(self: Follower, ready: ReadyBatch) -> None:
         try:
             await real(self, ready)
         except TransientError:
@@ -223,7 +259,7 @@ def garbage_saved_twice() -> list[Patch]:
 def batches_cut_short() -> list[Patch]:
     """The projector does not count a batch's messages."""
 
-    def _take(self: Assembler, message: StoredMessage) -> Cursor:
+    def _take(self: BatchAssembler, message: StoredMessage) -> Cursor:
         if message.subject == self._cursor_subject:
             self._cursor = cursor.load_cursor(message.data)
         else:
@@ -231,7 +267,7 @@ def batches_cut_short() -> list[Patch]:
         assert self._cursor is not None
         return self._cursor
 
-    return [(Assembler, "_take", _take)]
+    return [(BatchAssembler, "_take", _take)]
 
 
 def stale_snapshot_returns() -> list[Patch]:
@@ -242,7 +278,9 @@ def stale_snapshot_returns() -> list[Patch]:
     async def _read(self: Residents, stream_id: str) -> Account:
         account = await real(self, stream_id)
         key = PROCESS.get(), stream_id
-        return load_account(known.setdefault(key, dump_account(account, account.as_of, b"")))[0]
+        return load_account(
+            known.setdefault(key, dump_account(account, account.delivery.as_of, b""))
+        )[0]
 
     return [(Residents, "_read", _read)]
 
@@ -268,7 +306,7 @@ def operators_forgotten() -> list[Patch]:
 
     def load(data: bytes) -> tuple[Account, AccountSnapshot]:
         account, snapshot = load_account(data)
-        account.operators = None
+        account.delivery.operators = None
         return account, snapshot
 
     return [(residents, "load_account", load), (recovery, "load_account", load)]
@@ -276,35 +314,53 @@ def operators_forgotten() -> list[Patch]:
 
 def dismissed_event_applied() -> list[Patch]:
     """An event that an operator dismissed counts after all, where newer rules know its type."""
-    real = AccountFold._dismiss
+    real = StreamFold._dismiss
 
-    def _dismiss(self: AccountFold, account: Account, entry: Any, event: Any) -> Any:
+    def _dismiss(self: StreamFold, account: Account, entry: Any, event: Any) -> Any:
         try:
             codec = codec_for(entry.envelope)
         except UnknownEventError:
             return real(self, account, entry, event)
         return self._take(account, entry, codec, entry.log_sequence)
 
-    return [(AccountFold, "_dismiss", _dismiss)]
+    return [(StreamFold, "_dismiss", _dismiss)]
 
 
 def released_counts_more() -> list[Patch]:
     """An event that waited raises the peak a little: the same wrong state, whoever folds it."""
-    real = AccountFold._take
+    real = ApplyToAccount.apply
 
-    def _take(self: AccountFold, account: Account, *args: Any) -> Any:
+    def apply(self: ApplyToAccount, account: Account, *args: Any) -> Any:
         result = real(self, account, *args)
-        if len(args) > 2 and account.peak_equity is not None:
-            account.peak_equity += 1
+        own = account.valuation.performance
+        if args[-1] is not None and own.peak is not None:
+            raised = msgspec.structs.replace(own, peak=own.peak + 1)
+            account.valuation.move_performance(raised)
         return result
 
-    return [(AccountFold, "_take", _take)]
+    return [(ApplyToAccount, "apply", apply)]
+
+
+def margin_compared_with_todays_limit() -> list[Patch]:
+    """What was published is remembered without its limit, which the opening event may change."""
+    real = figures.margin_figures
+
+    def published_margin(account: Account) -> MarginTexts | None:
+        state, limit = account.valuation, account.ledger.leverage_limit
+        state.freeze_published_margin(account.ledger)
+        if isinstance(state.published, Valuation):
+            state.mark_published(tuple(real(state.published, limit).values()))
+        assert state.published is None or isinstance(state.published, tuple)
+        return state.published
+
+    return [(publish, "published_margin", published_margin)]
 
 
 BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
         commit_without_expected_sequence,
+        shared_batch_sent_again,
         fencing_ignored,
         unknown_outcome_repeated,
         unknown_outcome_believed,
@@ -325,6 +381,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         operators_forgotten,
         dismissed_event_applied,
         released_counts_more,
+        margin_compared_with_todays_limit,
     )
 }
 

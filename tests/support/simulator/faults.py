@@ -31,12 +31,21 @@ ProcessFault = Literal[
     "clock_jumped",
     "broker_clock_jumped",
 ]
-Fault = LinkFault | StoreFault | DatabaseFault | ProcessFault
+PoisonFault = Literal[
+    "nul_published",
+    "token_overlong",
+    "token_unsafe",
+    "types_wrong",
+    "digits_absurd",
+    "operator_misplaced",
+]
+Fault = LinkFault | StoreFault | DatabaseFault | ProcessFault | PoisonFault
 LINK: tuple[LinkFault, ...] = get_args(LinkFault)
 STORE: tuple[StoreFault, ...] = get_args(StoreFault)
 DATABASE: tuple[DatabaseFault, ...] = get_args(DatabaseFault)
 PROCESS_FAULTS: tuple[ProcessFault, ...] = get_args(ProcessFault)
-FAULTS: tuple[Fault, ...] = (*LINK, *STORE, *DATABASE, *PROCESS_FAULTS)
+POISON: tuple[PoisonFault, ...] = get_args(PoisonFault)
+FAULTS: tuple[Fault, ...] = (*LINK, *STORE, *DATABASE, *PROCESS_FAULTS, *POISON)
 
 
 class Swarm:
@@ -60,6 +69,8 @@ class Swarm:
     def _rate(self, fault: Fault) -> float:
         if fault in LINK:
             return 10 ** self.dice.uniform(-3.3, -1.7)
+        if fault in POISON:
+            return 10 ** self.dice.uniform(-2.5, -1.3)
         return 10 ** self.dice.uniform(-2, -0.7)
 
     def happens(self, fault: Fault) -> bool:

@@ -26,7 +26,7 @@ class Operators:
         accounts = [account for each in books for account in each.accounts.values()]
         if not accounts:
             return None
-        stopped = [account for account in accounts if account.status != "open"]
+        stopped = [account for account in accounts if account.delivery.status != "open"]
         draw = dice.random()
         if draw < 0.25 and self._said:
             return dice.choice(self._said)
@@ -42,13 +42,13 @@ class Operators:
     def repairs(self, books: Iterable[Books]) -> list[Sent]:
         """Return what each stream that stopped needs next."""
         accounts = [account for each in books for account in each.accounts.values()]
-        return [self._repair(account) for account in accounts if account.status != "open"]
+        return [self._repair(account) for account in accounts if account.delivery.status != "open"]
 
     def _repair(self, account: Account, *, partly: bool = False) -> Sent:
         more = {"stream": account.stream_id, "salt": f"/{next(self._number)}"}
-        blocked, missing = account.blocked, account.version + 1
+        blocked, missing = account.delivery.blocked, account.delivery.version + 1
         if blocked is None or not blocked.is_next:
-            last = missing if partly else min(account.parked) - 1
+            last = missing if partly else min(account.delivery.parked) - 1
             return voided(missing, last, **more)
         if not partly:
             return dismissed(blocked.log_sequence, **more)
@@ -61,7 +61,7 @@ class Operators:
             case "dismissed":
                 return dismissed(dice.randint(1, 100), **more)
             case "voided":
-                first = account.version + dice.randint(0, 2)
+                first = account.delivery.version + dice.randint(0, 2)
                 return voided(first, first + dice.randint(-1, 3), **more)
             case "retried":
                 return retried(**more)

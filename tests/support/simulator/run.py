@@ -20,7 +20,7 @@ from tests.support.simulator.world import World
 
 from psm.adapters.logs import configure
 from psm.contracts import subjects
-from psm.workers import commits
+from psm.workers.partition import commit_queue as commits
 
 STEPS_MAX = 3_000_000
 _UPDATES_PER_COMMIT = (2, 5, 999)
@@ -118,9 +118,8 @@ def _checked(seed: int, world: World) -> Report:
     oracles.check_snapshots(history, folds)
     oracles.check_shown(stored, world.database.shown)
     oracles.check_views(world.database.tables, folds)
-    interval_ns = world.size.valuation_interval_ms * 1_000_000
     for done in folds.values():
-        check_twins(log, done.books, done.updates, interval_ns)
+        check_twins(log, done.books, done.updates, world.size.valuation_slots)
     assert not world.defects, f"a process failed: {world.defects}"
     assert not world.loop.complaints, f"nobody took an exception: {world.loop.complaints}"
     cursors = [m.data for m in stored if m.subject.startswith("psm.cursor.")]

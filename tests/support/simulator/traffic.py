@@ -15,13 +15,17 @@ from typing import Any
 
 import msgspec
 from tests.support import feed
-from tests.support.events import Sent, changed, deposit, event, rules, trade, withdrawal
+from tests.support.events import Sent, changed, deposit, event, opened, rules, trade, withdrawal
 from tests.support.market import KINDS, Market
 
 from psm.contracts import registry
-from psm.domain import stream_fold, table_fold, waiting, windows
+from psm.domain import windows
+from psm.domain.delivery import parked as waiting
+from psm.domain.folding import stream as stream_fold
+from psm.domain.folding import table_events as table_fold
 
 FLATS = 5
+OPENERS = 4
 NEW_TYPE = "FeeCharged"
 """Stands for an event type that only rules 2 know."""
 
@@ -55,10 +59,28 @@ def traffic(dice: random.Random, seed: int, accounts: int) -> list[Sent]:
     for number in range(length):
         place = (number + 1) * len(sent) // (length + 1)
         sent.insert(place, next(flats[number % FLATS]))
+    for number in range(OPENERS):
+        _insert(dice, sent, _late_opening(f"late_{number}", str(dice.randint(1, 5))))
     sent = _troubled(dice, sent)
     if dice.random() < 0.5:
         sent.insert(0, rules(2))
     return sent
+
+
+def _insert(dice: random.Random, sent: list[Sent], own: list[Sent]) -> None:
+    """Put an account's events among the others, in their order."""
+    places = sorted(dice.randint(0, len(sent)) for _ in own)
+    for place, message in reversed([*zip(places, own, strict=True)]):
+        sent.insert(place, message)
+
+
+def _late_opening(stream: str, limit: str) -> list[Sent]:
+    """Return an account that has a place, and a published margin, before it is opened."""
+    return [
+        event("CashDeposited", {"amount": "-1"}, 1, stream=stream),
+        opened(2, stream=stream, leverage_limit=limit),
+        deposit(3, stream=stream),
+    ]
 
 
 def _flat_events(dice: random.Random, stream: str) -> Iterator[Sent]:

@@ -16,12 +16,13 @@ from tests.support.simulator.traffic import type_of
 from psm.contracts.codec import decode_untyped
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.books import Books
+from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import LogMessage, Update
-from psm.domain.publish import state_document
+from psm.domain.publication.figures import state_document
 
 
 def check_twins(
-    log: Sequence[LogMessage], books: Books, updates: Sequence[Update], interval_ns: int
+    log: Sequence[LogMessage], books: Books, updates: Sequence[Update], slots: ValuationSlots
 ) -> int:
     """Compare every stream of a partition that is open; return how many there were.
 
@@ -29,21 +30,21 @@ def check_twins(
         log: all of it.
         books: of the partition, folded from all of it.
         updates: that this fold published.
-        interval_ns: how often valuations are published.
+        slots: when valuations are published.
     """
     assert books.partition is not None
     twin = Log(
         books=Books(
             partitions=books.partitions,
             partition=books.partition,
-            valuation_interval_ns=interval_ns,
+            slots=slots,
         )
     )
     for sent in _untroubled({message.log_sequence: message for message in log}, updates):
         twin.when(sent)
     compared = 0
     for stream, account in books.accounts.items():
-        if account.status != "open" or not account.version:
+        if account.delivery.status != "open" or not account.delivery.version:
             continue
         own, other = (state_document(each, each.accounts[stream]) for each in (books, twin.books))
         for name in ("ledger_hash", "state_hash"):
@@ -56,23 +57,21 @@ def _untroubled(log: Mapping[int, LogMessage], updates: Sequence[Update]) -> lis
     """Return the log as it would be if nothing had come late, twice, unknown, or not at all."""
     taken: dict[int, list[Sent]] = {}
     versions: dict[str, int] = {}
-    dismissed: dict[str, int] = {}
     for update in updates:
-        if update.kind not in ("state.updated", "event.refused"):
+        if update.kind != "state.updated":
             continue
         payload = decode_untyped(update.data)["payload"]
         stream, at = update.stream_id, payload["log_sequence"]
-        if payload.get("reason") == "dismissed":
-            dismissed[stream] = payload["sequence_number"]
-        if update.kind != "state.updated" or payload["cause"] != "event":
+        if payload["cause"] != "event":
             continue
         number = payload["sequence_number"]
         if number <= versions.get(stream, 0):
             continue  # an operator's event that took no place
         own = taken.setdefault(at, [])
         own += [_refused(n, stream) for n in range(versions.get(stream, 0) + 1, number)]
-        data = log[payload.get("event_log_sequence", at)].data
-        if type_of(data) in OPERATOR_EVENTS or dismissed.get(stream) == number:
+        place = payload.get("event_log_sequence", at)
+        data = log[place].data
+        if type_of(data) in OPERATOR_EVENTS or place == _dismissed_by(log[at]):
             own.append(_refused(number, stream))
         else:
             own.append(Sent(subject=f"trades.{stream}", data=data))
@@ -85,6 +84,17 @@ def _untroubled(log: Mapping[int, LogMessage], updates: Sequence[Update]) -> lis
             own = taken.get(at, [])
         sent += [one.later(message.time) for one in own]
     return sent
+
+
+def _dismissed_by(message: LogMessage) -> int | None:
+    """Return the log sequence that an operator dismisses; None of any other message.
+
+    The log says so; what the fold made of it is what is to be checked.
+    """
+    if type_of(message.data) != "EventDismissed":
+        return None
+    place: int = decode_untyped(message.data)["payload"]["log_sequence"]
+    return place
 
 
 def _refused(number: int, stream: str) -> Sent:

@@ -19,7 +19,7 @@ import nats.errors
 from nats.aio.client import Client
 from tests.support import feed
 from tests.support.counted import CountedMoves
-from tests.support.events import Sent, deposit
+from tests.support.events import Sent, addressed, deposit
 from tests.support.simulator.broker import MemoryBroker
 from tests.support.simulator.client import MemoryClient
 from tests.support.simulator.clocks import Clocks
@@ -28,6 +28,7 @@ from tests.support.simulator.faults import ProcessFault, Swarm
 from tests.support.simulator.loop import SimulatedLoop, context_of
 from tests.support.simulator.operators import Operators
 from tests.support.simulator.oracles import refold
+from tests.support.simulator.poison import poisoned
 from tests.support.simulator.traffic import FLATS, flat, traffic
 
 from psm.adapters import postgres
@@ -36,15 +37,16 @@ from psm.adapters.jetstream.batch import publish_expected
 from psm.contracts import subjects
 from psm.contracts.errors import ConfigError, TransientError
 from psm.domain.books import Books
+from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import LogMessage
 from psm.projections.current_state import CURRENT_STATE
-from psm.workers.cursor import load_cursor
 from psm.workers.fleet import Fleet, Member, NatsMembers, NatsProber
-from psm.workers.guard import PostgresHeads
-from psm.workers.log_store import log_message
-from psm.workers.partition_settings import PartitionSettings
-from psm.workers.projector import Projector
-from psm.workers.worker import Worker
+from psm.workers.fleet.worker import Worker
+from psm.workers.log.cursor import load_cursor
+from psm.workers.log.reader import log_message
+from psm.workers.partition.heads_store import PostgresHeads
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.projector.follower import Projector
 
 SETTLE_S = 150.0
 """Virtual seconds within which everything must be committed and shown once the faults stop.
@@ -65,7 +67,7 @@ class Size(msgspec.Struct, frozen=True):
 
     partitions: int
     replicas: int = 1
-    valuation_interval_ms: int = 200
+    valuation_slots: ValuationSlots = ValuationSlots(fast_ms=200, mid_ms=1_000, slow_ms=5_000)
 
 
 class Heads(PostgresHeads):
@@ -99,11 +101,11 @@ class World:
         self.metrics = CountedMoves(self.moved)
         self._accounts = dice.randint(1, 8)
         # Written before the rules of the simulated log are in place: the author folds, too.
-        self._coming = traffic(dice, dice.randrange(2**32), self._accounts)
+        self._coming = poisoned(swarm, traffic(dice, dice.randrange(2**32), self._accounts))
         self._operators = Operators(dice)
         self.tuning = PartitionSettings(
             partitions=self.size.partitions,
-            valuation_interval_ns=self.size.valuation_interval_ms * 1_000_000,
+            slots=self.size.valuation_slots,
             batch_messages=dice.choice([1, 3, 10, 300]),
             snapshot_interval_s=dice.choice([0.0, 0.5, 3.0, 60.0]),
             snapshot_events=dice.choice([1, 5, 100]),
@@ -175,7 +177,7 @@ class World:
     def _one_more(self) -> list[Sent]:
         """Return the next event of every account: its update tells the whole state."""
         versions = {
-            stream: account.version
+            stream: account.delivery.version
             for books in self._books()
             for stream, account in books.accounts.items()
         }
@@ -299,6 +301,7 @@ class World:
     async def _publish(self, client: MemoryClient, message: Sent) -> None:
         """Send a message until it is acknowledged; one whose answer was lost is stored twice."""
         nc = cast("Client", client)
+        message = addressed(message, self.size.partitions)
         while True:
             try:
                 ack = await publish_expected(

@@ -20,7 +20,7 @@ def test_flip_takes_up_a_definition_that_came_meanwhile() -> None:
     closed, opened = seen.payloads("PositionUpdated")
     assert (closed["change"], closed["realized_pnl"]) == ("closed", "20")
     assert (opened["change"], opened["size"], opened["entry_price"]) == ("opened", "3", "110")
-    position = log.account().positions["BTC-PERP"]
+    position = log.account().ledger.positions["BTC-PERP"]
     assert (position.instrument.kind, position.instrument.settle) == ("inverse_perp", "BTC")
     assert "instrument_undefined" not in log.state()["flags"]
     assert log.state()["cash"]["USDT"] == "1019.5"  # the fee is paid once, in parts
@@ -64,10 +64,10 @@ def test_corrections_know_both_definitions() -> None:
     )
     amended = {"fill_id": "flip", "quantity": "4", "reason": "venue"}
     log.when(event("TradeAmended", amended, 4))
-    position = log.account().positions["BTC-PERP"]
+    position = log.account().ledger.positions["BTC-PERP"]
     assert (str(position.size), position.instrument.kind) == ("-2", "inverse_perp")
     log.when(event("TradeBusted", {"fill_id": "flip", "reason": "venue"}, 5))
-    position = log.account().positions["BTC-PERP"]
+    position = log.account().ledger.positions["BTC-PERP"]
     assert (str(position.size), position.instrument.kind) == ("2", "linear_perp")
     assert {c: amount for c, amount in log.state()["cash"].items() if amount != "0"} == {
         "USDT": "1000"

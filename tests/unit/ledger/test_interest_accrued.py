@@ -13,7 +13,7 @@ def test_interest_accrued_is_booked() -> None:
     assert seen.outcome == "applied"
     state = log.state()
     assert state["cash"] == {"BTC": "-0.5", "USDT": "1000"}
-    assert state["flags"] == ["overdraft", "rate_missing"]
+    assert state["flags"] == ["rate_missing"]
 
 
 def test_interest_accrued_with_a_bad_payload_is_refused() -> None:

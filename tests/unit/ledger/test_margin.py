@@ -18,7 +18,7 @@ from tests.support.events import (
     withdrawal,
 )
 
-from psm.domain.liquidation import liquidation_price
+from psm.domain.valuation.liquidation import liquidation_price
 
 TIERS = [
     {"notional_floor": "0", "maintenance_rate": "0.01"},
@@ -43,13 +43,13 @@ def test_at_the_liquidation_price_equity_is_maintenance(
         trade(4, side, quantity, "100"),
     )
     account = log.account()
-    price = liquidation_price(
-        account, account.positions[SYMBOL], log.books.valuation(account), lambda _: None
-    )
+    ledger = account.ledger
+    position = ledger.positions[SYMBOL]
+    price = liquidation_price(ledger, position, account.value(), account.prices, ())
     if price is None:
         assert side == "buy" or kind == "inverse_perp"
         return
-    position = account.positions[SYMBOL]
+    position = account.ledger.positions[SYMBOL]
     x = 1 / Fraction(price) if kind == "inverse_perp" else Fraction(price)
     entry = Fraction(1, 100) if kind == "inverse_perp" else Fraction(100)
     units = abs(Fraction(position.size)) * Fraction(position.instrument.multiplier)

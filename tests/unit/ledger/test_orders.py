@@ -24,7 +24,7 @@ def filled(number: int, quantity: str, side: str = "buy", price: str = "100") ->
 
 
 def status(log: Log) -> str:
-    return log.account().orders["o"].status
+    return log.account().ledger.orders.by_id["o"].status
 
 
 def test_an_order_lives_and_fills() -> None:
@@ -68,9 +68,10 @@ def test_an_overfill_is_booked_and_flagged() -> None:
 def test_a_fill_of_an_unknown_order_makes_a_stub() -> None:
     """Which a late submission turns into the order."""
     log = given(opened(1), deposit(2), filled(3, "1"))
-    assert (status(log), log.account().orders["o"].external) == ("filled", True)
+    assert (status(log), log.account().ledger.orders.by_id["o"].external) == ("filled", True)
     log.when(submitted(4))
-    assert (status(log), log.account().orders["o"].external) == ("partially_filled", False)
+    assert status(log) == "partially_filled"
+    assert not log.account().ledger.orders.by_id["o"].external
 
 
 def test_a_reduce_only_order_that_opens_is_flagged_and_reserves_nothing() -> None:
@@ -85,7 +86,7 @@ def test_a_replaced_order_has_the_new_terms() -> None:
     """A quantity that the fills cover ends it."""
     log = given(opened(1), deposit(2), submitted(3), filled(4, "1"))
     log.when(event("OrderReplaced", {"order_id": "o", "quantity": "5", "price": "10"}, 5))
-    order = log.account().orders["o"]
+    order = log.account().ledger.orders.by_id["o"]
     assert (str(order.quantity), str(order.price), order.status) == ("5", "10", "partially_filled")
     log.when(event("OrderReplaced", {"order_id": "o", "quantity": "1"}, 6))
     assert status(log) == "filled"
@@ -128,3 +129,38 @@ def test_orders_without_a_position_know_their_instrument() -> None:
     late = {"order_id": "l", "symbol": "LATE", "side": "buy", "type": "market", "quantity": "1"}
     log.when(event("OrderSubmitted", late, 4), mark(1, "10", "LATE"))
     assert log.state()["margin_available"] == "670"
+
+
+INVERSE = {"kind": "inverse_perp", "quote": "USD", "settle": "BTC"}
+
+
+@pytest.mark.parametrize(
+    ("fills", "average"),
+    [
+        ((("1000", "5000"), ("2000", "6000")), "5625"),
+        ((("100", "40000"), ("100", "60000")), "48000"),
+        ((("300", "7"),), "7"),
+        ((("1", "1"), ("1", "3"), ("2", "3")), "2"),
+    ],
+)
+def test_an_order_of_an_inverse_contract_averages_as_its_position(
+    fills: tuple[tuple[str, str], ...], average: str
+) -> None:
+    """Weighted by contracts, harmonically: order and position say the same price."""
+    log = given(instrument(1, "BTC-INV", **INVERSE), opened(1, currency="BTC"), deposit(2, "1"))
+    log.when(submitted(3, "4000", symbol="BTC-INV", type="market"))
+    for number, (quantity, price) in enumerate(fills, 4):
+        payload = {"symbol": "BTC-INV", "side": "buy", "quantity": quantity, "price": price}
+        seen = log.when(event("TradeExecuted", {**payload, "order_id": "o"}, number))
+    assert seen.payload("OrderUpdated")["average_price"] == average
+    assert log.position("BTC-INV")["entry_price"] == average
+
+
+def test_an_order_announced_late_keeps_the_harmonic_average() -> None:
+    """The fills that came before the announcement are those of an inverse contract."""
+    log = given(instrument(1, "BTC-INV", **INVERSE), opened(1, currency="BTC"), deposit(2, "1"))
+    payload = {"symbol": "BTC-INV", "side": "buy", "order_id": "o"}
+    log.when(event("TradeExecuted", {**payload, "quantity": "1000", "price": "5000"}, 3))
+    log.when(submitted(4, "4000", symbol="BTC-INV", type="market"))
+    seen = log.when(event("TradeExecuted", {**payload, "quantity": "2000", "price": "6000"}, 5))
+    assert seen.payload("OrderUpdated")["average_price"] == "5625"

@@ -96,7 +96,7 @@ def test_bust_inside_a_released_gap() -> None:
     log = given(opened(1), deposit(2))
     assert log.when(bust(4, "f3")).outcome == "parked"
     log.when(fill(5, "buy", "1", "90"), fill(3, "buy", "2", "100"))
-    assert (log.account().version, log.position()["size"]) == (5, "1")
+    assert (log.account().delivery.version, log.position()["size"]) == (5, "1")
 
 
 def test_bust_held_behind_an_overflow() -> None:
@@ -106,7 +106,7 @@ def test_bust_held_behind_an_overflow() -> None:
     assert log.when(deposit(1004, "1")).outcome == "blocked"
     assert log.when(bust(1005, "f2")).outcome == "held"
     log.when(deposit(3, "1"))
-    assert (log.account().version, log.state()["positions"]) == (1005, {})
+    assert (log.account().delivery.version, log.state()["positions"]) == (1005, {})
 
 
 def test_a_busted_fill_leaves_its_order() -> None:
@@ -119,11 +119,11 @@ def test_a_busted_fill_leaves_its_order() -> None:
     log.when(bust(4, "f3"))
     assert log.state()["orders"]["o"]["status"] == "submitted"
     log.when(event("OrderCancelled", {"order_id": "o"}, 5), order_fill(6, "o", "2"))
-    assert log.account().orders["o"].status == "filled"
+    assert log.account().ledger.orders.by_id["o"].status == "filled"
     log.when(bust(7, "f6"))
-    assert log.account().orders["o"].status == "cancelled"
+    assert log.account().ledger.orders.by_id["o"].status == "cancelled"
     log.when(order_fill(8, "stub", "1"), bust(9, "f8"))
-    assert "stub" not in log.account().orders
+    assert "stub" not in log.account().ledger.orders.by_id
 
 
 def test_a_fill_from_before_a_split_is_busted_in_new_units() -> None:

@@ -1,0 +1,112 @@
+"""Figures of performance and trades equal those of empyrical, quantstats, scipy and pandas."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from psm.analytics.performance import PerformanceFigures, performance
+from psm.analytics.trades import Trade, trade_metrics
+
+VECTORS = json.loads((Path(__file__).parent / "analytics_vectors.json").read_text("utf-8"))
+SERIES: dict[str, dict[str, Any]] = VECTORS["series"]
+RELATIVE = Decimal("1E-9")
+
+
+def of(*closes: str) -> PerformanceFigures:
+    return performance([Decimal(close) for close in closes], VECTORS["periods"])
+
+
+def trade(net: str, number: int = 0, seconds: int = 1) -> Trade:
+    amount, start = Decimal(net), number * 10**9
+    return Trade(
+        symbol="A", side="long", opened=start, closed=start + seconds * 10**9,
+        peak_size=Decimal(1), gross=amount, fees=Decimal(0), funding=Decimal(0), net=amount,
+    )  # fmt: skip
+
+
+def assert_near(found: Decimal | None, expected: float, name: str) -> None:
+    assert found is not None, name
+    wanted = Decimal(repr(expected))
+    assert abs(found - wanted) <= RELATIVE * max(abs(wanted), Decimal("1E-6")), name
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_figures_equal_the_libraries(name: str) -> None:
+    """To a relative 1e-9; what a library has no number for is null here."""
+    expected = dict(SERIES[name])
+    found = of(*expected.pop("closes"))
+    for figure, value in expected.items():
+        assert_near(getattr(found, figure), value, figure)
+
+
+@pytest.mark.parametrize("case", VECTORS["trades"], ids=lambda case: len(case["nets"]))
+def test_trades_equal_the_libraries(case: dict[str, Any]) -> None:
+    """The same of trades; a quantity that a library counts otherwise stands apart below."""
+    found = trade_metrics([trade(net) for net in case["nets"]])
+    for figure in ("profit_factor", "payoff", "avg_win", "avg_loss", "kelly", "expectancy"):
+        assert_near(getattr(found, figure), case[figure], figure)
+
+
+def test_what_is_not_defined_is_null() -> None:
+    """No return, one, none that moved, none that lost: never 0, NaN or infinity."""
+    assert of().mean is of().max_drawdown is of().total_return is None
+    one = of("1.1")
+    assert one.volatility is one.sharpe is one.cagr is one.var_hist_95 is one.skew is None
+    assert one.ewma_vol_daily is not None
+    still = of("1", "1", "1", "1", "1")
+    assert still.sharpe is still.sortino is still.calmar is still.var_param_95 is None
+    assert still.skew is still.kurtosis_excess is None
+    assert still.volatility == 0
+    assert still.var_hist_95 == 0
+    gains = of("1.1", "1.2", "1.3")
+    assert gains.sortino is gains.calmar is None
+    assert gains.sharpe is not None
+
+
+def test_a_first_days_loss_counts() -> None:
+    """1 is the first peak: 0.9 is a drawdown of 10 %, and two days below it."""
+    found = of("0.9", "0.95", "1.2")
+    assert found.max_drawdown == Decimal("-0.1")
+    assert found.max_drawdown_days == 2
+    assert found.n == 3
+
+
+def test_a_drawdown_that_lasts() -> None:
+    """It counts to the last close."""
+    assert of("1.2", "1.1", "1.1", "1.15").max_drawdown_days == 3
+
+
+def test_ruin_has_no_ratios() -> None:
+    """Only what was lost is given, even beyond everything."""
+    found = of("1.1", "-0.2", "0.5")
+    assert found.ruined
+    assert found.total_return == Decimal("-0.5")
+    assert (found.max_drawdown or 0) < -1
+    assert found.sharpe is found.cagr is found.var_hist_95 is None
+
+
+def test_trades_that_break_even() -> None:
+    """They are no win and no loss, end both streaks, and count in the win rate of all."""
+    nets = ["5", "5", "0", "5", "-3", "-3", "0", "-3"]
+    found = trade_metrics([trade(net, n, n + 1) for n, net in enumerate(nets)])
+    assert (found.n, found.wins, found.losses, found.breakeven) == (8, 3, 3, 2)
+    assert (found.win_rate, found.win_rate_decided) == (Decimal("0.375"), Decimal("0.5"))
+    assert (found.longest_win_streak, found.longest_loss_streak) == (2, 2)
+    assert (found.avg_win, found.avg_loss) == (Decimal(5), Decimal(-3))
+    assert (found.holding_mean_s, found.holding_median_s) == (Decimal("4.5"), Decimal("4.5"))
+    assert (found.best, found.worst, found.net) == (Decimal(5), Decimal(-3), Decimal(6))
+
+
+def test_no_trade_and_no_loss() -> None:
+    """Ratios without a denominator are null."""
+    none = trade_metrics([])
+    assert (none.n, none.net) == (0, Decimal(0))
+    assert none.win_rate is none.expectancy is none.best is none.holding_median_s is None
+    won = trade_metrics([trade("1"), trade("2")])
+    assert won.profit_factor is won.payoff is won.kelly is won.avg_loss is None
+    assert won.win_rate == 1

@@ -1,0 +1,893 @@
+-- Written by `python -m tests.support.make_rendered_sql`; compared by a test.
+
+-- balances_view.upsert
+INSERT INTO balances_view (
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, currency, cash, equity, unrealized_pnl, realized_pnl,
+    realized_pnl_net, fees, liquidation_fees, funding, deposits, withdrawals, transfers,
+    interest, dividends, adjustments, taxes, losses_covered, borrowed, flows, flows_cost,
+    unrated_cost, exposure_gross, exposure_net, margin_initial, margin_maintenance,
+    margin_available, withdrawable, leverage, leverage_limit, peak_equity, drawdown,
+    max_drawdown, nav, nav_epoch, open_positions, open_orders, ledger_hash, state_hash,
+    "timestamp", correlation_id, causation_id, trace_id
+)
+SELECT
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, currency, cash, equity, unrealized_pnl, realized_pnl,
+    realized_pnl_net, fees, liquidation_fees, funding, deposits, withdrawals, transfers,
+    interest, dividends, adjustments, taxes, losses_covered, borrowed, flows, flows_cost,
+    unrated_cost, exposure_gross, exposure_net, margin_initial, margin_maintenance,
+    margin_available, withdrawable, leverage, leverage_limit, peak_equity, drawdown,
+    max_drawdown, nav, nav_epoch, open_positions, open_orders, ledger_hash, state_hash,
+    "timestamp", correlation_id, causation_id, trace_id
+FROM json_populate_recordset(NULL::balances_view, $1::json)
+ON CONFLICT (account_id) DO UPDATE SET (
+    sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
+    status, currency, cash, equity, unrealized_pnl, realized_pnl, realized_pnl_net, fees,
+    liquidation_fees, funding, deposits, withdrawals, transfers, interest, dividends,
+    adjustments, taxes, losses_covered, borrowed, flows, flows_cost, unrated_cost,
+    exposure_gross, exposure_net, margin_initial, margin_maintenance, margin_available,
+    withdrawable, leverage, leverage_limit, peak_equity, drawdown, max_drawdown, nav, nav_epoch,
+    open_positions, open_orders, ledger_hash, state_hash, "timestamp", correlation_id,
+    causation_id, trace_id
+) = ROW (
+    excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
+    excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.status,
+    excluded.currency, excluded.cash, excluded.equity, excluded.unrealized_pnl,
+    excluded.realized_pnl, excluded.realized_pnl_net, excluded.fees, excluded.liquidation_fees,
+    excluded.funding, excluded.deposits, excluded.withdrawals, excluded.transfers,
+    excluded.interest, excluded.dividends, excluded.adjustments, excluded.taxes,
+    excluded.losses_covered, excluded.borrowed, excluded.flows, excluded.flows_cost,
+    excluded.unrated_cost, excluded.exposure_gross, excluded.exposure_net,
+    excluded.margin_initial, excluded.margin_maintenance, excluded.margin_available,
+    excluded.withdrawable, excluded.leverage, excluded.leverage_limit, excluded.peak_equity,
+    excluded.drawdown, excluded.max_drawdown, excluded.nav, excluded.nav_epoch,
+    excluded.open_positions, excluded.open_orders, excluded.ledger_hash, excluded.state_hash,
+    excluded."timestamp", excluded.correlation_id, excluded.causation_id, excluded.trace_id
+);
+
+-- balances_view.set_status
+-- A stream that was blocked or resumed: everything but the status stays as of the last
+-- StateUpdated, whose hashes the row carries. An account that has had none yet gets a row too,
+-- so that an operator sees who waits. Rows come as one JSON array whose keys are columns.
+INSERT INTO balances_view (
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, "timestamp", correlation_id, causation_id, trace_id
+)
+SELECT
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, "timestamp", correlation_id, causation_id, trace_id
+FROM json_populate_recordset(NULL::balances_view, $1::json)
+ON CONFLICT (account_id) DO UPDATE SET status = excluded.status;
+
+-- positions_view.upsert
+INSERT INTO positions_view (
+    account_id, class, symbol, position_side, sequence_number, log_sequence, event_log_sequence,
+    cause, event_hash, chain_hash, flags, change, kind, currency, multiplier, margin_mode, side,
+    size, peak_size, entry_price, break_even_price, cost, cost_quote, mark_price, mark_source,
+    mark_log_sequence, mark_time, notional, unrealized_pnl, unrealized_pnl_account,
+    realized_pnl, realized_pnl_account, realized_pnl_net, fees, funding, cycle, cycle_opened_at,
+    cycle_realized_pnl, cycle_fees, cycle_funding, cycle_mae, cycle_mfe, isolated_margin,
+    liquidation_price, bankruptcy_price, "timestamp", correlation_id, causation_id, trace_id
+)
+SELECT
+    account_id, class, symbol, position_side, sequence_number, log_sequence, event_log_sequence,
+    cause, event_hash, chain_hash, flags, change, kind, currency, multiplier, margin_mode, side,
+    size, peak_size, entry_price, break_even_price, cost, cost_quote, mark_price, mark_source,
+    mark_log_sequence, mark_time, notional, unrealized_pnl, unrealized_pnl_account,
+    realized_pnl, realized_pnl_account, realized_pnl_net, fees, funding, cycle, cycle_opened_at,
+    cycle_realized_pnl, cycle_fees, cycle_funding, cycle_mae, cycle_mfe, isolated_margin,
+    liquidation_price, bankruptcy_price, "timestamp", correlation_id, causation_id, trace_id
+FROM json_populate_recordset(NULL::positions_view, $1::json)
+ON CONFLICT (account_id, class, symbol, position_side) DO UPDATE SET (
+    sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
+    change, kind, currency, multiplier, margin_mode, side, size, peak_size, entry_price,
+    break_even_price, cost, cost_quote, mark_price, mark_source, mark_log_sequence, mark_time,
+    notional, unrealized_pnl, unrealized_pnl_account, realized_pnl, realized_pnl_account,
+    realized_pnl_net, fees, funding, cycle, cycle_opened_at, cycle_realized_pnl, cycle_fees,
+    cycle_funding, cycle_mae, cycle_mfe, isolated_margin, liquidation_price, bankruptcy_price,
+    "timestamp", correlation_id, causation_id, trace_id
+) = ROW (
+    excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
+    excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.change,
+    excluded.kind, excluded.currency, excluded.multiplier, excluded.margin_mode, excluded.side,
+    excluded.size, excluded.peak_size, excluded.entry_price, excluded.break_even_price,
+    excluded.cost, excluded.cost_quote, excluded.mark_price, excluded.mark_source,
+    excluded.mark_log_sequence, excluded.mark_time, excluded.notional, excluded.unrealized_pnl,
+    excluded.unrealized_pnl_account, excluded.realized_pnl, excluded.realized_pnl_account,
+    excluded.realized_pnl_net, excluded.fees, excluded.funding, excluded.cycle,
+    excluded.cycle_opened_at, excluded.cycle_realized_pnl, excluded.cycle_fees,
+    excluded.cycle_funding, excluded.cycle_mae, excluded.cycle_mfe, excluded.isolated_margin,
+    excluded.liquidation_price, excluded.bankruptcy_price, excluded."timestamp",
+    excluded.correlation_id, excluded.causation_id, excluded.trace_id
+);
+
+-- positions_view.delete
+DELETE FROM positions_view
+USING json_to_recordset($1::json) AS gone (account_id text, class text, symbol text, position_side text)
+WHERE positions_view.account_id = gone.account_id AND positions_view.class = gone.class AND positions_view.symbol = gone.symbol AND positions_view.position_side = gone.position_side;
+
+-- margin_view.upsert
+INSERT INTO margin_view (
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, equity, margin_initial, margin_maintenance, margin_available,
+    margin_ratio, leverage, leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+)
+SELECT
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, equity, margin_initial, margin_maintenance, margin_available,
+    margin_ratio, leverage, leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+FROM json_populate_recordset(NULL::margin_view, $1::json)
+ON CONFLICT (account_id) DO UPDATE SET (
+    sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
+    equity, margin_initial, margin_maintenance, margin_available, margin_ratio, leverage,
+    leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+) = ROW (
+    excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
+    excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.equity,
+    excluded.margin_initial, excluded.margin_maintenance, excluded.margin_available,
+    excluded.margin_ratio, excluded.leverage, excluded.leverage_limit, excluded."timestamp",
+    excluded.correlation_id, excluded.causation_id, excluded.trace_id
+);
+
+-- orders_view.upsert
+INSERT INTO orders_view (
+    account_id, order_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, symbol, position_side, side, type, quantity, price, stop_price,
+    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status,
+    "timestamp", correlation_id, causation_id, trace_id
+)
+SELECT
+    account_id, order_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, symbol, position_side, side, type, quantity, price, stop_price,
+    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status,
+    "timestamp", correlation_id, causation_id, trace_id
+FROM json_populate_recordset(NULL::orders_view, $1::json)
+ON CONFLICT (account_id, order_id) DO UPDATE SET (
+    sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
+    symbol, position_side, side, type, quantity, price, stop_price, reduce_only, time_in_force,
+    strategy_id, filled_quantity, average_price, status, "timestamp", correlation_id,
+    causation_id, trace_id
+) = ROW (
+    excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
+    excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.symbol,
+    excluded.position_side, excluded.side, excluded.type, excluded.quantity, excluded.price,
+    excluded.stop_price, excluded.reduce_only, excluded.time_in_force, excluded.strategy_id,
+    excluded.filled_quantity, excluded.average_price, excluded.status, excluded."timestamp",
+    excluded.correlation_id, excluded.causation_id, excluded.trace_id
+);
+
+-- orders_view.delete
+DELETE FROM orders_view
+USING json_to_recordset($1::json) AS gone (account_id text, order_id text)
+WHERE orders_view.account_id = gone.account_id AND orders_view.order_id = gone.order_id;
+
+-- reconciliation_view.upsert
+INSERT INTO reconciliation_view (
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, currency, ledger_hash, state_hash, event_id, as_of, through,
+    matches, reason, differences, differences_total, not_compared, "timestamp", correlation_id,
+    causation_id, trace_id
+)
+SELECT
+    account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
+    chain_hash, flags, status, currency, ledger_hash, state_hash, event_id, as_of, through,
+    matches, reason, differences, differences_total, not_compared, "timestamp", correlation_id,
+    causation_id, trace_id
+FROM json_populate_recordset(NULL::reconciliation_view, $1::json)
+ON CONFLICT (account_id) DO UPDATE SET (
+    sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
+    status, currency, ledger_hash, state_hash, event_id, as_of, through, matches, reason,
+    differences, differences_total, not_compared, "timestamp", correlation_id, causation_id,
+    trace_id
+) = ROW (
+    excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
+    excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.status,
+    excluded.currency, excluded.ledger_hash, excluded.state_hash, excluded.event_id,
+    excluded.as_of, excluded.through, excluded.matches, excluded.reason, excluded.differences,
+    excluded.differences_total, excluded.not_compared, excluded."timestamp",
+    excluded.correlation_id, excluded.causation_id, excluded.trace_id
+);
+
+-- chain_heads.upsert
+INSERT INTO chain_heads (
+    stream_id, partition, sequence_number, log_sequence, event_log_sequence, event_hash,
+    chain_hash, ledger_hash
+)
+SELECT
+    stream_id, partition, sequence_number, log_sequence, event_log_sequence, event_hash,
+    chain_hash, ledger_hash
+FROM json_populate_recordset(NULL::chain_heads, $1::json)
+ON CONFLICT (stream_id) DO UPDATE SET (
+    partition, sequence_number, log_sequence, event_log_sequence, event_hash, chain_hash,
+    ledger_hash
+) = ROW (
+    excluded.partition, excluded.sequence_number, excluded.log_sequence,
+    excluded.event_log_sequence, excluded.event_hash, excluded.chain_hash, excluded.ledger_hash
+);
+
+-- read.state
+SELECT (CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'cause', b.cause,
+    'event_hash', b.event_hash,
+    'chain_hash', b.chain_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'status', b.status,
+    'currency', b.currency,
+    'cash', (
+        SELECT coalesce(json_object_agg(e.key, e.value ORDER BY e.key COLLATE "C"), '{}')
+        FROM jsonb_each(b.cash) AS e
+    ),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl', b.realized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'fees', b.fees::text,
+    'liquidation_fees', b.liquidation_fees::text,
+    'funding', b.funding::text,
+    'deposits', b.deposits::text,
+    'withdrawals', b.withdrawals::text,
+    'transfers', b.transfers::text,
+    'interest', b.interest::text,
+    'dividends', b.dividends::text,
+    'adjustments', b.adjustments::text,
+    'taxes', b.taxes::text,
+    'losses_covered', b.losses_covered::text,
+    'borrowed', (
+        SELECT coalesce(json_object_agg(e.key, e.value ORDER BY e.key COLLATE "C"), '{}')
+        FROM jsonb_each(b.borrowed) AS e
+    ),
+    'flows', b.flows::text,
+    'flows_cost', b.flows_cost::text,
+    'unrated_cost', b.unrated_cost::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'margin_initial', b.margin_initial::text,
+    'margin_maintenance', b.margin_maintenance::text,
+    'margin_available', b.margin_available::text,
+    'withdrawable', b.withdrawable::text,
+    'leverage', b.leverage::text,
+    'leverage_limit', b.leverage_limit::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'max_drawdown', b.max_drawdown::text,
+    'nav', b.nav::text,
+    'nav_epoch', b.nav_epoch,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'assets', a.assets,
+    'positions', p.positions,
+    'orders', o.orders
+) ELSE json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'event_log_sequence', b.event_log_sequence,
+    'cause', b.cause,
+    'event_hash', b.event_hash,
+    'chain_hash', b.chain_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'status', b.status,
+    'currency', b.currency,
+    'cash', (
+        SELECT coalesce(json_object_agg(e.key, e.value ORDER BY e.key COLLATE "C"), '{}')
+        FROM jsonb_each(b.cash) AS e
+    ),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl', b.realized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'fees', b.fees::text,
+    'liquidation_fees', b.liquidation_fees::text,
+    'funding', b.funding::text,
+    'deposits', b.deposits::text,
+    'withdrawals', b.withdrawals::text,
+    'transfers', b.transfers::text,
+    'interest', b.interest::text,
+    'dividends', b.dividends::text,
+    'adjustments', b.adjustments::text,
+    'taxes', b.taxes::text,
+    'losses_covered', b.losses_covered::text,
+    'borrowed', (
+        SELECT coalesce(json_object_agg(e.key, e.value ORDER BY e.key COLLATE "C"), '{}')
+        FROM jsonb_each(b.borrowed) AS e
+    ),
+    'flows', b.flows::text,
+    'flows_cost', b.flows_cost::text,
+    'unrated_cost', b.unrated_cost::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'margin_initial', b.margin_initial::text,
+    'margin_maintenance', b.margin_maintenance::text,
+    'margin_available', b.margin_available::text,
+    'withdrawable', b.withdrawable::text,
+    'leverage', b.leverage::text,
+    'leverage_limit', b.leverage_limit::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'max_drawdown', b.max_drawdown::text,
+    'nav', b.nav::text,
+    'nav_epoch', b.nav_epoch,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'assets', a.assets,
+    'positions', p.positions,
+    'orders', o.orders
+) END)::text
+FROM balances_view b
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_object_agg(a.asset, json_build_object(
+        'quantity', a.quantity::text,
+        'cost', a.cost::text,
+        'entry_price', a.entry_price::text,
+        'mark_price', a.mark_price::text,
+        'value', a.value::text,
+        'unrealized_pnl', a.unrealized_pnl::text
+    ) ORDER BY a.asset COLLATE "C"), '{}') AS assets
+    FROM (
+        SELECT p.symbol AS asset,
+        CASE p.side WHEN 'short' THEN -p.size ELSE p.size END AS quantity,
+        p.cost, p.entry_price, p.mark_price,
+        CASE p.side WHEN 'short' THEN -p.notional ELSE p.notional END AS value,
+        p.unrealized_pnl
+        FROM positions_view p
+        WHERE p.account_id = b.account_id AND p.class = 'asset' AND p.side <> 'flat'
+        UNION ALL  -- the account currency is worth what it is, and costs that
+        SELECT b.currency, h.money, h.money, 1, 1, h.money, 0
+        FROM (SELECT (b.cash ->> b.currency)::numeric AS money) AS h
+        WHERE h.money <> 0
+    ) AS a
+) AS a
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_object_agg(p.key, json_build_object(
+        'class', p.class,
+        'symbol', p.symbol,
+        'position_side', p.position_side,
+        'kind', p.kind,
+        'currency', p.currency,
+        'multiplier', p.multiplier::text,
+        'margin_mode', p.margin_mode,
+        'side', p.side,
+        'size', p.size::text,
+        'peak_size', p.peak_size::text,
+        'entry_price', p.entry_price::text,
+        'break_even_price', p.break_even_price::text,
+        'cost', p.cost::text,
+        'cost_quote', p.cost_quote::text,
+        'mark_price', p.mark_price::text,
+        'mark_source', p.mark_source,
+        'mark_log_sequence', p.mark_log_sequence,
+        'mark_time', p.mark_time,
+        'notional', p.notional::text,
+        'unrealized_pnl', p.unrealized_pnl::text,
+        'unrealized_pnl_account', p.unrealized_pnl_account::text,
+        'realized_pnl', p.realized_pnl::text,
+        'realized_pnl_account', p.realized_pnl_account::text,
+        'realized_pnl_net', p.realized_pnl_net::text,
+        'fees', p.fees::text,
+        'funding', p.funding::text,
+        'cycle', p.cycle,
+        'cycle_opened_at', p.cycle_opened_at,
+        'cycle_realized_pnl', p.cycle_realized_pnl::text,
+        'cycle_fees', p.cycle_fees::text,
+        'cycle_funding', p.cycle_funding::text,
+        'cycle_mae', p.cycle_mae::text,
+        'cycle_mfe', p.cycle_mfe::text,
+        'isolated_margin', p.isolated_margin::text,
+        'liquidation_price', p.liquidation_price::text,
+        'bankruptcy_price', p.bankruptcy_price::text
+    ) ORDER BY p.key COLLATE "C"), '{}') AS positions
+    FROM (
+        SELECT *,
+        CASE WHEN p.position_side <> 'net' OR p.symbol ~ '#(net|long|short)$'
+        THEN p.symbol || '#' || p.position_side ELSE p.symbol END
+        AS key
+        FROM positions_view p
+        WHERE p.account_id = b.account_id AND p.class <> 'asset'
+    ) AS p
+) AS p
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_object_agg(o.order_id, json_build_object(
+        'order_id', o.order_id,
+        'symbol', o.symbol,
+        'position_side', o.position_side,
+        'side', o.side,
+        'type', o.type,
+        'quantity', o.quantity::text,
+        'price', o.price::text,
+        'stop_price', o.stop_price::text,
+        'reduce_only', o.reduce_only,
+        'time_in_force', o.time_in_force,
+        'strategy_id', o.strategy_id,
+        'filled_quantity', o.filled_quantity::text,
+        'average_price', o.average_price::text,
+        'status', o.status
+    ) ORDER BY o.order_id COLLATE "C"), '{}') AS orders
+    FROM orders_view o
+    WHERE o.account_id = b.account_id
+    AND o.status IN ('submitted', 'accepted', 'partially_filled')
+) AS o
+WHERE b.account_id = $1;
+
+-- Of the documents below, only those that lack something have flags.;
+
+-- read.positions
+SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'positions', p.positions
+) ELSE json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', stale.flags,
+    'positions', p.positions
+) END)::text
+FROM balances_view b
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_object_agg(p.key, json_build_object(
+        'class', p.class,
+        'symbol', p.symbol,
+        'position_side', p.position_side,
+        'kind', p.kind,
+        'currency', p.currency,
+        'multiplier', p.multiplier::text,
+        'margin_mode', p.margin_mode,
+        'side', p.side,
+        'size', p.size::text,
+        'peak_size', p.peak_size::text,
+        'entry_price', p.entry_price::text,
+        'break_even_price', p.break_even_price::text,
+        'cost', p.cost::text,
+        'cost_quote', p.cost_quote::text,
+        'mark_price', p.mark_price::text,
+        'mark_source', p.mark_source,
+        'mark_log_sequence', p.mark_log_sequence,
+        'mark_time', p.mark_time,
+        'notional', p.notional::text,
+        'unrealized_pnl', p.unrealized_pnl::text,
+        'unrealized_pnl_account', p.unrealized_pnl_account::text,
+        'realized_pnl', p.realized_pnl::text,
+        'realized_pnl_account', p.realized_pnl_account::text,
+        'realized_pnl_net', p.realized_pnl_net::text,
+        'fees', p.fees::text,
+        'funding', p.funding::text,
+        'cycle', p.cycle,
+        'cycle_opened_at', p.cycle_opened_at,
+        'cycle_realized_pnl', p.cycle_realized_pnl::text,
+        'cycle_fees', p.cycle_fees::text,
+        'cycle_funding', p.cycle_funding::text,
+        'cycle_mae', p.cycle_mae::text,
+        'cycle_mfe', p.cycle_mfe::text,
+        'isolated_margin', p.isolated_margin::text,
+        'liquidation_price', p.liquidation_price::text,
+        'bankruptcy_price', p.bankruptcy_price::text
+    ) ORDER BY p.key COLLATE "C"), '{}') AS positions
+    FROM (
+        SELECT *,
+        CASE WHEN p.position_side <> 'net' OR p.symbol ~ '#(net|long|short)$'
+        THEN p.symbol || '#' || p.position_side ELSE p.symbol END
+        AS key
+        FROM positions_view p
+        WHERE p.account_id = b.account_id AND p.class <> 'asset'
+    ) AS p
+) AS p
+WHERE b.account_id = $1;
+
+-- read.orders
+-- All open orders, and of the ended ones the 256 that changed last: an answer has a limit.
+SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'orders', o.orders
+) ELSE json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', stale.flags,
+    'orders', o.orders
+) END)::text
+FROM balances_view b
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'orders_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_object_agg(o.order_id, json_build_object(
+        'order_id', o.order_id,
+        'symbol', o.symbol,
+        'position_side', o.position_side,
+        'side', o.side,
+        'type', o.type,
+        'quantity', o.quantity::text,
+        'price', o.price::text,
+        'stop_price', o.stop_price::text,
+        'reduce_only', o.reduce_only,
+        'time_in_force', o.time_in_force,
+        'strategy_id', o.strategy_id,
+        'filled_quantity', o.filled_quantity::text,
+        'average_price', o.average_price::text,
+        'status', o.status
+    ) ORDER BY o.order_id COLLATE "C"), '{}') AS orders
+    FROM (
+        SELECT * FROM orders_view o
+        WHERE o.account_id = b.account_id
+        AND o.status IN ('submitted', 'accepted', 'partially_filled')
+        UNION ALL (
+            SELECT * FROM orders_view o
+            WHERE o.account_id = b.account_id
+            AND o.status IN ('filled', 'cancelled', 'rejected', 'expired')
+            ORDER BY o.log_sequence DESC, o.order_id
+            LIMIT 256
+        )
+    ) AS o
+) AS o
+WHERE b.account_id = $1;
+
+-- read.margin
+SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'equity', m.equity::text,
+    'margin_initial', m.margin_initial::text,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text,
+    'leverage', m.leverage::text,
+    'leverage_limit', m.leverage_limit::text
+) ELSE json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', stale.flags,
+    'equity', m.equity::text,
+    'margin_initial', m.margin_initial::text,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text,
+    'leverage', m.leverage::text,
+    'leverage_limit', m.leverage_limit::text
+) END)::text
+FROM balances_view b
+LEFT JOIN margin_view m USING (account_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'margin_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+WHERE b.account_id = $1;
+
+-- read.reconciliation
+-- Made of its own row alone: there is a report about accounts that nothing was booked for, too.
+SELECT json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'cause', b.cause,
+    'event_hash', b.event_hash,
+    'chain_hash', b.chain_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'status', b.status,
+    'currency', b.currency,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'event_id', b.event_id,
+    'as_of', b.as_of,
+    'through', b.through,
+    'matches', b.matches,
+    'reason', b.reason,
+    'differences_total', b.differences_total,
+    'not_compared', b.not_compared,
+    'differences', d.differences
+)::text
+FROM reconciliation_view b
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('reconciliation_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+CROSS JOIN LATERAL (
+    SELECT coalesce(json_agg(json_build_object(
+        'what', e.difference->'what',
+        'symbol', e.difference->'symbol',
+        'position_side', e.difference->'position_side',
+        'expected', e.difference->'expected',
+        'reported', e.difference->'reported',
+        'difference', e.difference->'difference'
+    ) ORDER BY e.place), '[]') AS differences
+    FROM jsonb_array_elements(b.differences) WITH ORDINALITY AS e (difference, place)
+) AS d
+WHERE b.account_id = $1 AND b.log_sequence >= $2;
+
+-- The version that the balances have, and the first one that a key of these views lacks.;
+
+-- read.reached
+SELECT
+    (SELECT sequence_number FROM balances_view WHERE account_id = $1) AS sequence_number,
+    (SELECT min(first_sequence_number) FROM current_state_quarantine
+     WHERE stream_id = $1 AND view = ANY ($2)) AS stale_from;
+
+-- accounts.account
+SELECT json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'leverage', b.leverage::text,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text
+)::text AS document, '0' AS place, b.account_id
+FROM balances_view b
+LEFT JOIN margin_view m USING (account_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+AND $2::numeric IS NOT NULL
+AND b.account_id > $3::text
+ORDER BY b.account_id
+LIMIT $4;
+
+-- accounts.drawdown
+SELECT json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'leverage', b.leverage::text,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text
+)::text AS document, page.place::text AS place, page.account_id
+FROM (
+    SELECT placed.account_id, placed.place
+    FROM (
+        SELECT b.account_id, (
+            coalesce(-b.drawdown, 'Infinity')
+        ) AS place
+        FROM balances_view b
+        LEFT JOIN margin_view m USING (account_id)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN EXISTS (
+                SELECT FROM current_state_quarantine q
+                WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+            ) THEN ARRAY(
+                SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+            ) END AS flags
+        ) AS stale
+        WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+    ) AS placed
+    WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
+    ORDER BY placed.place, placed.account_id
+    LIMIT $4
+) AS page
+JOIN balances_view b USING (account_id)
+LEFT JOIN margin_view m USING (account_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+ORDER BY page.place, page.account_id;
+
+-- accounts.margin
+SELECT json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'leverage', b.leverage::text,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text
+)::text AS document, page.place::text AS place, page.account_id
+FROM (
+    SELECT placed.account_id, placed.place
+    FROM (
+        SELECT b.account_id, (
+            CASE WHEN b.equity <= 0 AND b.open_positions > 0 THEN '-Infinity'
+                ELSE coalesce(-m.margin_ratio, 'Infinity') END
+        ) AS place
+        FROM balances_view b
+        LEFT JOIN margin_view m USING (account_id)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN EXISTS (
+                SELECT FROM current_state_quarantine q
+                WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+            ) THEN ARRAY(
+                SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+            ) END AS flags
+        ) AS stale
+        WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+    ) AS placed
+    WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
+    ORDER BY placed.place, placed.account_id
+    LIMIT $4
+) AS page
+JOIN balances_view b USING (account_id)
+LEFT JOIN margin_view m USING (account_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+ORDER BY page.place, page.account_id;
+
+-- accounts.equity
+SELECT json_build_object(
+    'account_id', b.account_id,
+    'sequence_number', b.sequence_number,
+    'log_sequence', b.log_sequence,
+    'status', b.status,
+    'currency', b.currency,
+    'chain_hash', b.chain_hash,
+    'ledger_hash', b.ledger_hash,
+    'state_hash', b.state_hash,
+    'flags', coalesce(stale.flags, b.flags),
+    'equity', b.equity::text,
+    'unrealized_pnl', b.unrealized_pnl::text,
+    'realized_pnl_net', b.realized_pnl_net::text,
+    'peak_equity', b.peak_equity::text,
+    'drawdown', b.drawdown::text,
+    'exposure_gross', b.exposure_gross::text,
+    'exposure_net', b.exposure_net::text,
+    'leverage', b.leverage::text,
+    'open_positions', b.open_positions,
+    'open_orders', b.open_orders,
+    'margin_maintenance', m.margin_maintenance::text,
+    'margin_available', m.margin_available::text,
+    'margin_ratio', m.margin_ratio::text
+)::text AS document, page.place::text AS place, page.account_id
+FROM (
+    SELECT placed.account_id, placed.place
+    FROM (
+        SELECT b.account_id, (
+            coalesce(b.equity, 'Infinity')
+        ) AS place
+        FROM balances_view b
+        LEFT JOIN margin_view m USING (account_id)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN EXISTS (
+                SELECT FROM current_state_quarantine q
+                WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+            ) THEN ARRAY(
+                SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+            ) END AS flags
+        ) AS stale
+        WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+    ) AS placed
+    WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
+    ORDER BY placed.place, placed.account_id
+    LIMIT $4
+) AS page
+JOIN balances_view b USING (account_id)
+LEFT JOIN margin_view m USING (account_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM current_state_quarantine q
+        WHERE q.stream_id = b.account_id AND q.view IN ('balances_view', 'positions_view', 'orders_view', 'margin_view')
+    ) THEN ARRAY(
+        SELECT flag FROM unnest(b.flags || 'view_stale'::text) AS flag ORDER BY flag COLLATE "C"
+    ) END AS flags
+) AS stale
+ORDER BY page.place, page.account_id;

@@ -10,7 +10,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
 GOLDEN = $(filter-out %.expected.jsonl,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
-PURE := tests/unit tests/contracts tests/property tests/replay tests/simulation
+PURE := tests/unit tests/contracts tests/stories tests/differential tests/property tests/replay tests/simulation
+SERVERS := tests/integration tests/fuzz tests/k8s tests/chaos
+# Tests of one file count what they met together, so a file stays in one process.
+PARALLEL ?= --numprocesses=auto --dist=loadfile
 # The real nats CLI, if scripts/build_nats_cli.sh has built it.
 PSM_TEST_NATS_CLI ?= $(lastword $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/psm/nats-cli-*/nats))
 export PSM_TEST_NATS_CLI
@@ -18,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check properties chaos simulate mutation validate bench locks clean
+	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,15 +49,19 @@ test: $(STAMP)  ## Run all tests, on real servers
 	@without=; if ! scripts/build_nats_cli.sh >/dev/null && [ -z "$$CI" ]; then \
 		echo "make test: tests of the nats command line are left out; they need Go"; \
 		without="not nats_cli"; fi; \
-	$(BIN)/pytest -m "$$without" $(PYTEST_ARGS)
+	if ! command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null && [ -z "$$CI" ]; then \
+		echo "make test: tests in a browser are left out; they need chromium"; \
+		without="$${without:+$$without and }not chromium"; fi; \
+	$(MAKE) --no-print-directory test-pure && \
+	$(BIN)/pytest -m "$$without" $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
-	$(BIN)/pytest $(PYTEST_ARGS) $(wildcard $(PURE))
+	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))
 
-check: lint types layers schemas-diff schemas-check fast  ## Run what CI runs before the full tests
+check: lint types layers schemas-diff schemas-check docs-check fast  ## Run what CI runs before the full tests
 
-fast: $(STAMP)  ## Run the quick tests: unit and replay
-	$(BIN)/pytest --quiet $(PYTEST_ARGS) $(wildcard tests/unit tests/contracts tests/replay)
+fast: $(STAMP)  ## Run the quick tests: unit, stories and replay
+	$(BIN)/pytest --quiet $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(filter-out tests/property tests/simulation,$(PURE)))
 
 lint: $(STAMP)  ## Check style and formatting, and that the domain is pure
 	$(BIN)/ruff check
@@ -68,8 +75,9 @@ format: $(STAMP)  ## Format the code and fix what can be fixed safely
 types: $(STAMP)  ## Check the types
 	$(BIN)/mypy
 
-layers: $(STAMP)  ## Check which package imports which
+layers: $(STAMP)  ## Check which room imports which, and the lists that may only get shorter
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m scripts.rooms
 
 schemas: $(STAMP)  ## Write the JSON Schemas of events and updates
 	$(BIN)/python scripts/make_schemas.py
@@ -80,11 +88,20 @@ schemas-diff: $(STAMP)  ## Fail if the schemas in git are not those of the code
 schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what breaks others
 	$(BIN)/python -m scripts.check_schemas
 
+docs: $(STAMP)  ## Write the pages that follow from the sources
+	$(BIN)/python -m scripts.make_docs
+
+docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
+	$(BIN)/python -m scripts.make_docs --check
+
 properties: $(STAMP)  ## Run the property tests with many more examples
-	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest $(PYTEST_ARGS) tests/property
+	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest --timeout=3600 $(PARALLEL) $(PYTEST_ARGS) tests/property
 
 chaos: $(STAMP)  ## Inject faults into real processes, the long form; see docs/faults.md
 	PSM_TEST_CHAOS=long $(BIN)/pytest $(PYTEST_ARGS) -m chaos
+
+fuzz: $(STAMP)  ## Feed odd and random input to a running PSM, the long form
+	PSM_TEST_FUZZ=long $(BIN)/pytest --timeout=7200 $(PYTEST_ARGS) tests/fuzz
 
 simulate: $(STAMP)  ## Run the simulator on many seeds; SEEDS=1000 FIRST=0 ARGS="--jobs 2"
 	$(BIN)/python -m tests.support.simulator --seeds $(SEEDS) --first $(FIRST) $(ARGS)

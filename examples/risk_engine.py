@@ -26,7 +26,7 @@ PAGE = 500
 
 
 class Positions:
-    """Every position as it was published last: `by_key[(account, symbol)]`."""
+    """Every position as it was published last: `by_key[(account, position)]`."""
 
     def __init__(self, nc: Client, pending_limit: int = 65_536) -> None:
         """Follow over `nc`; more than `pending_limit` unread updates are lost, then repaired."""
@@ -89,8 +89,8 @@ class Positions:
             if known.get("log_sequence", 0) >= reached:
                 break
             await asyncio.sleep(0.05)
-        for symbol, position in known["positions"].items():
-            self.by_key[account, symbol] = position
+        for key, position in known["positions"].items():
+            self.by_key[account, key] = position
         self._seen[last.subject] = last.metadata.sequence.stream
 
     async def _catch_up(self, subject: str, upto: int) -> None:
@@ -109,7 +109,13 @@ class Positions:
     def _take(self, subject: str, sequence: int, data: bytes) -> None:
         self._seen[subject] = sequence
         position = _payload(data)
-        self.by_key[position["account_id"], position["symbol"]] = position
+        self.by_key[position["account_id"], _key(position)] = position
+
+
+def _key(position: dict[str, Any]) -> str:
+    """Return what answers call a position: the symbol, in hedge mode with its leg."""
+    symbol, leg = position["symbol"], position["position_side"]
+    return str(symbol) if leg == "net" else f"{symbol}#{leg}"
 
 
 def _payload(data: bytes) -> dict[str, Any]:
@@ -126,9 +132,9 @@ async def main() -> None:
     positions = Positions(nc)
     await positions.start()
     while True:
-        for (account, symbol), position in sorted(positions.by_key.items()):
+        for (account, key), position in sorted(positions.by_key.items()):
             if float(position["notional"] or 0) > options.limit:
-                print(f"{account} {symbol}: {position['side']} {position['notional']}", flush=True)
+                print(f"{account} {key}: {position['side']} {position['notional']}", flush=True)
         await asyncio.sleep(1)
         try:
             await positions.check()

@@ -200,18 +200,20 @@ env:
 - {name: PSM_METRICS_PORT, value: "9090"}
 {{- end -}}
 
+{{/* `port` and `ready`, the path of the door that the pod is there for. Liveness fails by the
+     process's own fault alone, never because something else is away. */}}
 {{- define "psm.probes" -}}
 startupProbe:
-  httpGet: {path: /health/live, port: {{ . }}}
+  httpGet: {path: /health/live, port: {{ .port }}}
   periodSeconds: 2
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /health/live, port: {{ . }}}
+  httpGet: {path: /health/live, port: {{ .port }}}
   periodSeconds: 10
   timeoutSeconds: 5
-  failureThreshold: 6
+  failureThreshold: 3
 readinessProbe:
-  httpGet: {path: /health/ready, port: {{ . }}}
+  httpGet: {path: {{ .ready }}, port: {{ .port }}}
   periodSeconds: 5
-  timeoutSeconds: 3
+  timeoutSeconds: 4
 {{- end -}}

@@ -51,7 +51,7 @@ spec:
             {{- include "psm.metricsEnv" . | nindent 12 }}
           ports:
             - {name: metrics, containerPort: 9090}
-          {{- include "psm.probes" "metrics" | nindent 10 }}
+          {{- include "psm.probes" (dict "port" "metrics" "ready" "/health/ready") | nindent 10 }}
           resources:
             {{- toYaml .resources | nindent 12 }}
 {{- end -}}

@@ -1,4 +1,4 @@
-"""How far a projection has read each partition of the stream PSM.
+"""Checkpoints: the positions up to which a projection has read the partitions of its source.
 
 A checkpoint moves only in the transaction that writes the rows, and only from the position the
 writer believes it to be at: a second projector, or one that went on after a rebuild moved the
@@ -14,15 +14,17 @@ import msgspec
 from psm.contracts.errors import FencedError
 from psm.projections.sql import Connection, load
 
+_QUERIES = load(__package__, "checkpoints")
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of the last committed batch that a projection has read completely.
+
+class ViewCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """End of the last batch that a projection has read completely.
 
     Attributes:
-        partition: of the stream PSM.
-        stream_sequence: position of the last message read in the stream PSM.
+        partition: of the source.
+        stream_sequence: position of the last message read in the JetStream stream.
         event_hash: SHA-256 of that message's bytes, hex.
-        log_sequence: of the log; every input up to it is in the view.
+        log_sequence: of the log; every input up to it is in the view. 0 where the source has none.
         updated_at: when it was written; None before.
     """
 
@@ -33,33 +35,33 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
-async def read(connection: Connection, projection: str, partition: int) -> Checkpoint | None:
+async def read(connection: Connection, projection: str, partition: int) -> ViewCheckpoint | None:
     """Return the checkpoint of one partition; None if nothing was read yet."""
-    record = await connection.fetchrow(load("checkpoints")["read_one"], projection, partition)
-    return None if record is None else Checkpoint(**record)
+    record = await connection.fetchrow(_QUERIES["read_one"], projection, partition)
+    return None if record is None else ViewCheckpoint(**record)
 
 
-async def read_all(connection: Connection, projection: str) -> list[Checkpoint]:
+async def read_all(connection: Connection, projection: str) -> list[ViewCheckpoint]:
     """Return the checkpoints of all partitions that have one, ascending."""
-    records = await connection.fetch(load("checkpoints")["read_all"], projection)
-    return [Checkpoint(**record) for record in records]
+    records = await connection.fetch(_QUERIES["read_all"], projection)
+    return [ViewCheckpoint(**record) for record in records]
 
 
-async def lock_all(connection: Connection, projection: str) -> list[Checkpoint]:
+async def lock_all(connection: Connection, projection: str) -> list[ViewCheckpoint]:
     """Return the same and keep every projector waiting until the transaction ends.
 
     The table is locked, not rows: a partition that has no checkpoint yet must wait too.
     """
-    await connection.execute(load("checkpoints")["lock"])
+    await connection.execute(_QUERIES["lock"])
     return await read_all(connection, projection)
 
 
 async def advance(
     connection: Connection,
     projection: str,
-    new: Checkpoint,
+    new: ViewCheckpoint,
     *,
-    expected: Checkpoint | None,
+    expected: ViewCheckpoint | None,
 ) -> None:
     """Move a checkpoint inside the caller's transaction; call it before writing rows.
 
@@ -72,7 +74,7 @@ async def advance(
     else:
         query = "advance"
         values = (*values, expected.stream_sequence)
-    tag = await connection.execute(load("checkpoints")[query], projection, new.partition, *values)
+    tag = await connection.execute(_QUERIES[query], projection, new.partition, *values)
     if not tag.endswith(" 1"):
         raise FencedError(
             f"{projection}, partition {new.partition}: the checkpoint is not at "
@@ -80,10 +82,10 @@ async def advance(
         )
 
 
-async def force(connection: Connection, projection: str, new: Checkpoint) -> None:
-    """Set a checkpoint whatever it was: only a rebuild, which replaces the rows too, may."""
+async def force(connection: Connection, projection: str, new: ViewCheckpoint) -> None:
+    """Set a checkpoint whatever it was; for a rebuild alone, which replaces the rows too."""
     await connection.execute(
-        load("checkpoints")["force"],
+        _QUERIES["force"],
         projection,
         new.partition,
         new.stream_sequence,

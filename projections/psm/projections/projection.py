@@ -1,4 +1,4 @@
-"""What a projection is: updates in, rows of derived tables out.
+"""Projections: updates in, rows of derived tables out.
 
 `reduce` is pure; `apply` writes inside the caller's transaction and never commits. Table names
 in queries carry no schema: a rebuild runs the same code on shadow tables through `search_path`.
@@ -6,45 +6,17 @@ in queries carry no schema: a rebuild runs the same code on shadow tables throug
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar, get_type_hints
+from functools import cache
+from typing import Protocol
 
-import asyncpg
 import msgspec
 
-from psm.contracts.errors import InvariantError
+from psm.contracts.updates_read import ReadUpdate
+from psm.projections.quarantine import Key, Quarantine, key_of
+from psm.projections.rows import Row, UnstorableError, write
+from psm.projections.source import ProjectionSource
 from psm.projections.sql import Connection
-
-P = TypeVar("P", bound=msgspec.Struct)
-Row = dict[str, Any]
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
-
-
-class ReadUpdate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One update as read from the stream PSM, or as folded again from the log.
-
-    Attributes:
-        kind: such as `position.updated`.
-        data: bytes of the envelope.
-        partition: of the stream PSM.
-        traceparent: W3C trace context of the message, if it had one.
-    """
-
-    kind: str
-    data: bytes
-    partition: int = 0
-    traceparent: str | None = None
-
-
-class Decoded(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
-    """An update's envelope with a payload of a known type."""
-
-    timestamp: str
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    payload: P
 
 
 class View(Protocol):
@@ -53,19 +25,22 @@ class View(Protocol):
     Attributes:
         table: name of the table.
         kinds: kinds of updates it reads.
-        key: columns that identify a row.
+        key: columns that identify a row, the account's first.
+        statements: SQL by the name of the rows it writes, as `reduce` returns them; each takes
+            its rows as one JSON array. `upsert` and `delete` say all that a key's row is; another
+            one changes a part of it.
+        adds_up: whether a row depends on the row before: then an update that cannot be stored
+            stops the account in this view until it is rebuilt.
     """
 
     table: str
     kinds: frozenset[str]
     key: tuple[str, ...]
+    statements: dict[str, str]
+    adds_up: bool
 
     def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
-        """Return the rows to write, by query: the last one per key."""
-        ...
-
-    async def apply(self, connection: Connection, rows: Mapping[str, list[Row]]) -> None:
-        """Write rows inside the caller's transaction."""
+        """Return the rows to write, by statement, in the order in which these are to run."""
         ...
 
 
@@ -75,12 +50,14 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: of the projection, in checkpoints and commands.
         version: rises when the same updates would give other rows; then rebuild.
+        source: the stream that it follows.
         views: its tables.
         keeps_heads: whether its transactions also move the partition's log head (see `heads`).
     """
 
     name: str
     version: int
+    source: ProjectionSource
     views: tuple[View, ...]
     keeps_heads: bool = False
 
@@ -91,73 +68,67 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of its tables."""
-        return tuple(view.table for view in self.views)
+        """Names of its tables, that of its quarantine included."""
+        return (*(view.table for view in self.views), self.quarantine.table)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Keys of its views whose last row cannot be stored."""
+        return _quarantine(f"{self.name}_quarantine")
 
     async def apply(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
-        """Write what `updates`, in log order, change; the caller commits. Return the rows."""
+        """Write what `updates`, in log order, change; the caller commits. Return the rows.
+
+        Raises:
+            UnstorableError: a row cannot be held. The transaction is lost; `apply_apart` finds
+                the row and goes on without it.
+        """
+        stale = await self.quarantine.keys(connection)
+        healed: list[Key] = []
         written = 0
         for view in self.views:
-            rows = view.reduce(updates)
-            await view.apply(connection, rows)
-            written += sum(map(len, rows.values()))
+            stopped = {key[0] for table, key in stale if table == view.table and view.adds_up}
+            for statement, rows in view.reduce(updates).items():
+                kept = [row for row in rows if row[view.key[0]] not in stopped] if stopped else rows
+                await write(connection, view.statements[statement], kept)
+                written += len(kept)
+                if stale and statement in _WHOLE and not view.adds_up:
+                    healed += [(view.table, key_of(row, view.key)) for row in kept]
+        await self.quarantine.clear(connection, stale.keys() & healed)
+        return written
+
+    async def apply_apart(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Do the same under savepoints; a row that cannot be held is put into quarantine.
+
+        Raises:
+            InvariantError: too many are there.
+        """
+        try:
+            async with connection.transaction():
+                return await self.apply(connection, updates)
+        except UnstorableError:
+            if len(updates) == 1:
+                return await self._apply_rows(connection, updates[0])
+            middle = len(updates) // 2
+            written = await self.apply_apart(connection, updates[:middle])
+            return written + await self.apply_apart(connection, updates[middle:])
+
+    async def _apply_rows(self, connection: Connection, update: ReadUpdate) -> int:
+        """Write the rows of one update that can be held."""
+        written = 0
+        for view in self.views:
+            alone = msgspec.structs.replace(self, views=(view,))
+            try:
+                async with connection.transaction():
+                    written += await alone.apply(connection, [update])
+            except UnstorableError as error:
+                # Of one update a view has one row.
+                ((row,),) = (rows for rows in view.reduce([update]).values() if rows)
+                await self.quarantine.put(
+                    connection, view.table, view.key, row, error, partition=update.partition
+                )
         return written
 
 
-async def write(connection: Connection, query: str, rows: list[Row]) -> None:
-    """Run a query that takes its rows as one JSON array; nothing if there are none.
-
-    Raises:
-        InvariantError: PSM published what its own tables cannot hold.
-    """
-    if rows:
-        try:
-            await connection.execute(query, msgspec.json.encode(rows).decode())
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-            kind = type(error).__name__
-            raise InvariantError(f"updates cannot be stored as rows: {kind}") from error
-
-
-def decoder(payload: type[P]) -> msgspec.json.Decoder[Decoded[P]]:
-    """Return a decoder of updates with this payload: fields and types, without the patterns.
-
-    A pattern for each number and hash takes five times as long as all the rest of decoding.
-    Workers write these strings, `psm audit` compares them, PostgreSQL parses the numbers again.
-    """
-    plain = get_type_hints(payload)  # leaves out what `Annotated` adds
-    fields = [
-        (field.name, plain[field.name], *(() if field.required else (field.default,)))
-        for field in msgspec.structs.fields(payload)
-    ]
-    relaxed = msgspec.defstruct(payload.__name__, fields, frozen=True, kw_only=True)
-    return msgspec.json.Decoder(Decoded[relaxed])  # type: ignore[valid-type]
-
-
-def decode(decoder: msgspec.json.Decoder[Decoded[P]], update: ReadUpdate) -> Decoded[P]:
-    """Return the decoded envelope.
-
-    Raises:
-        InvariantError: PSM published something that is not its own contract.
-    """
-    try:
-        return decoder.decode(update.data)
-    except msgspec.DecodeError as error:
-        raise InvariantError(f"a {update.kind} update cannot be read: {error}") from error
-
-
-def row(update: ReadUpdate, envelope: Decoded[Any]) -> Row:
-    """Return the payload's fields as columns, with the envelope's time, causes and trace."""
-    columns: Row = msgspec.structs.asdict(envelope.payload)
-    if columns.get("event_log_sequence") is msgspec.UNSET:
-        columns["event_log_sequence"] = None
-    columns["timestamp"] = envelope.timestamp
-    columns["correlation_id"] = envelope.correlation_id
-    columns["causation_id"] = envelope.causation_id
-    columns["trace_id"] = trace_id(update.traceparent)
-    return columns
-
-
-def trace_id(traceparent: str | None) -> str | None:
-    """Return the 32 hex digits of the trace, or None when there is none or it is malformed."""
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    return match[1] if match else None
+_quarantine = cache(Quarantine)
+_WHOLE = frozenset({"upsert", "delete"})

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from psm.contracts.errors import ConfigError
 
 Readiness = Callable[[], tuple[bool, dict[str, Any]]]
+Fault = Callable[[], str | None]
 
 _REQUEST_TIMEOUT_S = 5.0
 _REQUEST_BYTES_MAX = 16 * 1024
@@ -28,9 +29,10 @@ _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Servic
 class HealthServer:
     """A running server; `port` is the one it got."""
 
-    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
+    def __init__(self, readiness: Readiness, registry: CollectorRegistry, fault: Fault) -> None:
         self._readiness = readiness
         self._registry = registry
+        self._fault = fault
         self._connections = 0
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -91,7 +93,7 @@ class HealthServer:
         if path == "/metrics":
             return 200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)
         if path == "/health/live":
-            return 200, _JSON, b'{"status":"alive"}'
+            return liveness(self._fault())
         if path in {"/health/ready", "/health"}:
             ready, detail = self._readiness()
             body = {"status": "ready" if ready else "not ready", **detail}
@@ -99,8 +101,23 @@ class HealthServer:
         return 404, _JSON, b'{"error":"try /health/live, /health/ready or /metrics"}'
 
 
+def liveness(fault: str | None) -> tuple[int, str, bytes]:
+    """Return status, content type and body of `/health/live`.
+
+    It fails by the process's own fault alone, which a new process heals; what is away is a matter
+    of readiness.
+    """
+    if fault is None:
+        return 200, _JSON, b'{"status":"alive"}'
+    return 503, _JSON, msgspec.json.encode({"status": "failed", "fault": fault})
+
+
 async def start_health_server(
-    host: str, port: int, readiness: Readiness, registry: CollectorRegistry
+    host: str,
+    port: int,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    fault: Fault = lambda: None,
 ) -> HealthServer:
     """Return a listening server; port 0 picks a free one.
 
@@ -109,10 +126,11 @@ async def start_health_server(
         port: port to listen on.
         readiness: whether work is being done, and details worth showing; must not block.
         registry: what `/metrics` shows.
+        fault: why the process must be started again, None while it is well.
 
     Raises:
         ConfigError: the address cannot be had.
     """
-    server = HealthServer(readiness, registry)
+    server = HealthServer(readiness, registry, fault)
     await server.open(host, port)
     return server

@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line on stderr, with names that stay.
 
-An event name is a constant below, `noun.past_verb`; what varies is a field. Times are UTC. A log
-line carries the trace it belongs to. Passwords in addresses are cut out, whoever logs them.
+An event name is a literal, `noun.past_verb`; what varies is a field. `docs/log-events.md` lists all
+of them, collected from the sources. Times are UTC. A log line carries the trace it belongs to.
+Passwords in addresses are cut out, in every field.
 """
 
 from __future__ import annotations
@@ -10,45 +11,13 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 import structlog
 
+from psm.adapters.terminal import is_plain, printable
 from psm.adapters.tracing import current_trace_id
-
-PROCESS_STARTED: Final = "process.started"
-PROCESS_READY: Final = "process.ready"
-PROCESS_STOPPED: Final = "process.stopped"
-PROCESS_FAILED: Final = "process.failed"
-PARTITION_ACQUIRED: Final = "partition.acquired"
-PARTITION_RECOVERED: Final = "partition.recovered"
-PARTITION_FENCED: Final = "partition.fenced"
-PARTITION_RELEASED: Final = "partition.released"
-PARTITION_FAILED: Final = "partition.failed"
-BATCH_COMMITTED: Final = "batch.committed"
-COMMIT_RETRIED: Final = "commit.retried"
-STREAM_GAP_FOUND: Final = "stream.gap_found"
-STREAM_BLOCKED: Final = "stream.blocked"
-STREAM_RESUMED: Final = "stream.resumed"
-EVENT_REFUSED: Final = "event.refused"
-READER_RESET: Final = "reader.reset"
-SNAPSHOT_WRITTEN: Final = "snapshot.written"
-SNAPSHOT_REJECTED: Final = "snapshot.rejected"
-CHECKPOINT_WRITTEN: Final = "checkpoint.written"
-LOG_DAMAGE_FOUND: Final = "log.damage_found"
-PROJECTION_STARTED: Final = "projection.started"
-PROJECTION_COMMITTED: Final = "projection.committed"
-PROJECTION_FAILED: Final = "projection.failed"
-PROJECTION_REBUILT: Final = "projection.rebuilt"
-NATS_CONNECTED: Final = "nats.connected"
-NATS_DISCONNECTED: Final = "nats.disconnected"
-NATS_FAILED: Final = "nats.failed"
-POSTGRES_FAILED: Final = "postgres.failed"
-CHILD_STARTED: Final = "child.started"
-CHILD_EXITED: Final = "child.exited"
-REQUEST_FAILED: Final = "request.failed"
-LIBRARY_LOGGED: Final = "library.logged"
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
@@ -130,10 +99,11 @@ def _json(_logger: Any, _method: str, event: Event) -> bytes:
 
 
 def _console(stream: BinaryIO) -> Any:
-    render = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    render = structlog.dev.ConsoleRenderer(colors=stream.isatty() and not is_plain())
 
     def rendered(logger: Any, method: str, event: Event) -> bytes:
-        return render(logger, method, event).encode()
+        shown = {n: printable(v) if isinstance(v, str) else v for n, v in event.items()}
+        return render(logger, method, shown).encode()
 
     return rendered
 
@@ -145,4 +115,4 @@ class _Forward(logging.Handler):
         fields: dict[str, Any] = {"library": record.name, "message": record.getMessage()}
         if record.exc_info:
             fields["exc_info"] = record.exc_info
-        get_logger().log(min(record.levelno, logging.ERROR), LIBRARY_LOGGED, **fields)
+        get_logger().log(min(record.levelno, logging.ERROR), "library.logged", **fields)

@@ -30,8 +30,23 @@ class Metrics:
         self._folded = meter.create_counter(
             "psm.events.folded", description="Messages of the log folded, by outcome."
         )
+        self._refused = meter.create_counter(
+            "psm.events.refused",
+            description="Messages that changed nothing, by outcome and reason.",
+        )
+        self._compared = meter.create_counter(
+            "psm.reports.compared",
+            description="Reports of accounts compared with their books, by result.",
+        )
         self._batches = meter.create_counter(
             "psm.batches.committed", description="Atomic batches acknowledged."
+        )
+        self._sent = meter.create_counter(
+            "psm.shared_batches.sent", description="Batches that a worker sent, by outcome."
+        )
+        self._parts = meter.create_counter(
+            "psm.shared_batches.parts",
+            description="Commits of partitions in these batches, by the batch's outcome.",
         )
         self._updates = meter.create_counter(
             "psm.updates.published", description="State changes committed."
@@ -94,6 +109,10 @@ class Metrics:
         self._projection_seconds = meter.create_gauge(
             "psm.projection.lag", unit="s", description="Age of the oldest update not applied."
         )
+        self._quarantined = meter.create_gauge(
+            "psm.projection.quarantined",
+            description="Keys of a view that are stale, because a row could not be stored.",
+        )
         self._rows = meter.create_counter(
             "psm.rows.written", description="View rows written, by view."
         )
@@ -126,6 +145,25 @@ class Metrics:
         self._marks_lag = meter.create_gauge(
             "psm.marks.lag_events", description="Ticks not yet read for marks."
         )
+        self._log_writable = meter.create_gauge(
+            "psm.log.writable",
+            description="1 while the canary's write beside the log works, else 0.",
+        )
+        self._broker_faults = meter.create_gauge(
+            "psm.broker.store_failed", description="1 while a broker says that its store fails."
+        )
+        self._broker_store = meter.create_gauge(
+            "psm.broker.store_used", description="Share of its limit that a broker's store uses."
+        )
+        self._replicas = meter.create_gauge(
+            "psm.replicas.not_current", description="Replicas of a stream that stay behind."
+        )
+        self._stopped = meter.create_gauge(
+            "psm.partitions.stopped", description="Partitions here that stopped for good."
+        )
+        self._late = meter.create_gauge(
+            "psm.late", description="Partitions whose commits or views stay behind, by what."
+        )
         self._requests = meter.create_histogram(
             "psm.http.request.duration",
             unit="s",
@@ -137,6 +175,22 @@ class Metrics:
         """Count the outcomes of a batch."""
         for outcome, count in outcomes.items():
             self._folded.add(count, {"partition": partition, "outcome": outcome})
+
+    def refused(self, reasons: Mapping[tuple[str, str], int]) -> None:
+        """Count messages that changed nothing, by outcome and reason."""
+        for (outcome, reason), count in reasons.items():
+            self._refused.add(count, {"outcome": outcome, "reason": reason})
+
+    def compared(self, results: Mapping[str, int]) -> None:
+        """Count reports that were compared: `matches`, `differs`, `not_compared`."""
+        for result, count in results.items():
+            self._compared.add(count, {"result": result})
+
+    def batch_sent(self, *, parts: int, refused: bool) -> None:
+        """Record a worker's batch with the commits of so many partitions, and its answer."""
+        labels = {"outcome": "refused" if refused else "stored"}
+        self._sent.add(1, labels)
+        self._parts.add(parts, labels)
 
     def committed(
         self, partition: int, *, updates: int, seconds: float, latency_s: float | None = None
@@ -212,6 +266,10 @@ class Metrics:
         self._projection_events.set(events, labels)
         self._projection_seconds.set(max(seconds, 0.0), labels)
 
+    def quarantined(self, view: str, partition: int, keys: int) -> None:
+        """Set how many keys of a view are stale, because a row could not be stored."""
+        self._quarantined.set(keys, {"view": view, "partition": partition})
+
     def projected(self, view: str, *, rows: int, seconds: float) -> None:
         """Record one committed transaction of a projection."""
         self._rows.add(rows, {"view": view})
@@ -243,6 +301,27 @@ class Metrics:
     def marks_lag(self, events: int) -> None:
         """Set how many ticks are still to be read."""
         self._marks_lag.set(events)
+
+    def log_writable(self, *, writable: bool) -> None:
+        """Set whether the broker takes writes."""
+        self._log_writable.set(int(writable))
+
+    def broker_store(self, server: str, *, failed: bool, used: float) -> None:
+        """Set what a broker says of its store; `server` is the host of its monitoring address."""
+        self._broker_faults.set(int(failed), {"server": server})
+        self._broker_store.set(used, {"server": server})
+
+    def replicas_not_current(self, js_stream: str, count: int) -> None:
+        """Set how many replicas of a stream have stayed behind."""
+        self._replicas.set(count, {"js_stream": js_stream})
+
+    def partitions_stopped(self, count: int) -> None:
+        """Set how many partitions of this worker stopped for good."""
+        self._stopped.set(count)
+
+    def late(self, what: str, count: int) -> None:
+        """Set how many partitions of `commits` or of a view stay behind."""
+        self._late.set(count, {"what": what})
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """Record an answered request; `route` is the pattern, never the path."""

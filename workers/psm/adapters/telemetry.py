@@ -43,7 +43,7 @@ _EXPORT_TIMEOUT_S = 5.0
 
 
 class Telemetry:
-    """What `setup` made.
+    """Instruments that `setup` made.
 
     Attributes:
         metrics: the instruments of this process.
@@ -116,7 +116,7 @@ def _prometheus(registry: CollectorRegistry) -> MetricReader:
 
 
 def _otlp_metrics(endpoint: str) -> MetricReader:
-    # The exporters bring an HTTP client along: imported only where somebody collects.
+    # The exporters bring an HTTP client along: imported only where a collector is set.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 

@@ -1,4 +1,4 @@
-"""Trace context: taken from NATS headers, carried on, and recorded when somebody collects.
+"""Trace context: taken from NATS headers, carried on, and recorded where a collector is set.
 
 Without a collector a span is one context variable that keeps the producer's `traceparent`, so
 the identity of a trace still reaches every log line and every header; nothing is recorded.

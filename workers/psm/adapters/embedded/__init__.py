@@ -18,14 +18,27 @@ from psm.adapters.embedded.nats import EmbeddedNats
 from psm.adapters.embedded.postgres import EmbeddedPostgres
 from psm.adapters.embedded.process import Child, refuse_in_production
 
-__all__ = ["Child", "DataFolder", "EmbeddedNats", "EmbeddedPostgres", "EmbeddedServers"]
+__all__ = [
+    "Child",
+    "DataFolder",
+    "EmbeddedNats",
+    "EmbeddedPostgres",
+    "EmbeddedServers",
+    "refuse_in_production",
+]
 
 
 class EmbeddedServers:
     """Both servers on one data folder, which no other process may use meanwhile."""
 
     def __init__(
-        self, data_dir: Path, *, nats_port: int = 0, postgres_port: int = 0, sync: bool = True
+        self,
+        data_dir: Path,
+        *,
+        nats_port: int = 0,
+        postgres_port: int = 0,
+        sync: bool = True,
+        permissions: bool = True,
     ) -> None:
         """Describe the servers; nothing is started yet.
 
@@ -34,10 +47,12 @@ class EmbeddedServers:
             nats_port: port on loopback; 0 chooses a free one.
             postgres_port: port on loopback; 0 chooses a free one.
             sync: write to disk before acknowledging. False is for experiments only.
+            permissions: see `EmbeddedNats`.
         """
         self._data_dir = data_dir
         self._ports = nats_port, postgres_port
         self._sync = sync
+        self._permissions = permissions
         self._folder: DataFolder | None = None
         self.nats: EmbeddedNats
         self.postgres: EmbeddedPostgres
@@ -63,7 +78,11 @@ class EmbeddedServers:
         folder = self._folder = DataFolder.claim(self._data_dir)
         nats_port, postgres_port = self._ports
         self.nats = EmbeddedNats(
-            folder.path / "nats", port=nats_port, sync=self._sync, lease=folder.lease
+            folder.path / "nats",
+            port=nats_port,
+            sync=self._sync,
+            lease=folder.lease,
+            permissions=self._permissions,
         )
         self.postgres = EmbeddedPostgres(
             folder.path / "postgres", port=postgres_port, sync=self._sync, lease=folder.lease

@@ -68,7 +68,7 @@ def programs(user: tuple[int, int] | None) -> Path:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether everybody may enter the folders above `path` and run it."""
+    """Return whether everybody may enter the folders above `path` and run it."""
     return all(part.stat().st_mode & 0o001 for part in (path, *path.parents))
 
 

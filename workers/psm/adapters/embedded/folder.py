@@ -41,6 +41,12 @@ class DataFolder:
         """
         path = path.expanduser().absolute()
         try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"data folder {str(path)!a}: its name is no UTF-8. Name another --data-dir"
+            ) from error
+        try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _recognise(path)
             lease = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,7 +68,7 @@ class DataFolder:
         return cls(path, lease)
 
     def release(self) -> None:
-        """Let go of the lease; whoever inherited it still holds it."""
+        """Let go of the lease; a child that inherited it still holds it."""
         os.close(self.lease)
 
 

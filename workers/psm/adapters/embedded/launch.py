@@ -17,7 +17,7 @@ _KEEP = -1
 
 
 def main(arguments: list[str]) -> None:
-    """Drop rights, ask the kernel to be told of the parent's end, become the program."""
+    """Drop rights, ask the kernel for a signal at the parent's end, become the program."""
     parent, number, user, group = (int(text) for text in arguments[:4])
     if user != _KEEP:
         os.setgroups([])

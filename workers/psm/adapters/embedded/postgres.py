@@ -225,7 +225,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 return
             said = child.tail()
             if "Address already in use" in said and self._chosen_here:
-                self._port = 0  # somebody was faster; choose another
+                self._port = 0  # another process was faster; choose another
             elif not any(text in said for text in _LEFT_BEHIND) or time.monotonic() > deadline:
                 raise self._refusal(child, said)
             await asyncio.sleep(0.1)
@@ -310,7 +310,7 @@ def _free_port() -> int:
 
 
 def _is_free(port: int) -> bool:
-    """Ask before the server does: whoever listens there might never answer our greeting."""
+    """Ask before the server does: what listens there might never answer our greeting."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

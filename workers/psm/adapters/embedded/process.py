@@ -24,13 +24,16 @@ _STDERR = 2
 _LOG_MAX_BYTES = 16 * 1024 * 1024  # looked at when a process starts; one older file is kept
 
 
-def refuse_in_production() -> None:
+def refuse_in_production(env: str | None = None) -> None:
     """Raise if this is a production environment: embedded servers are one disk, no replica.
 
+    Args:
+        env: what the settings say; by default what the variable says.
+
     Raises:
-        ConfigError: `PSM_ENV` is `production`.
+        ConfigError: it is `production`.
     """
-    if os.environ.get("PSM_ENV", "").strip().lower() == "production":
+    if (env or os.environ.get("PSM_ENV", "")).strip().lower() == "production":
         raise ConfigError(
             "embedded servers are refused because PSM_ENV is 'production': they keep one copy on "
             "one disk. Run NATS and PostgreSQL of your own, set NATS_URL and POSTGRES_DSN, and "
@@ -103,16 +106,20 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """How it ended (negative: by which signal), or None while it runs."""
+        """Exit status (negative: by which signal), or None while it runs."""
         return self._process.poll()
 
     def tail(self, lines: int = 8) -> str:
         """Return the last lines that this run wrote to its log."""
+        return "\n".join(self.written().splitlines()[-lines:])
+
+    def written(self) -> str:
+        """Return what this run wrote to its log."""
         if self._log is None or not self._log.exists():
             return ""
         with self._log.open("rb") as log:
             log.seek(self._log_start)
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            return log.read().decode(errors="replace")
 
     async def wait(self, timeout_s: float | None = None) -> int | None:
         """Return its exit code once it has ended, or None after `timeout_s`."""
@@ -135,7 +142,7 @@ class Child:
             await self.kill()
 
     async def kill(self) -> None:
-        """End it at once, as a crash would, and wait until it is gone.
+        """End it at once, as a crash would, and wait until it has ended.
 
         Raises:
             TransientError: the operating system does not let go of it.

@@ -37,7 +37,7 @@ class EmbeddedServer(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there."""
+        """True while the process runs."""
         return self._child is not None and self._child.returncode is None
 
     async def wait(self) -> None:

@@ -19,10 +19,18 @@ from psm.adapters.jetstream.errors import (
     ApiError,
     ApiInvariantError,
     ApiTransientError,
+    PermissionRefusedError,
     StreamNotFoundError,
     UnknownOutcomeError,
+    UnsendableError,
 )
-from psm.adapters.jetstream.every import Read, move_leader, read_every, replicas_of
+from psm.adapters.jetstream.every import (
+    Read,
+    move_leader,
+    read_every,
+    replicas_behind,
+    replicas_of,
+)
 from psm.adapters.jetstream.last_values import last_values
 from psm.adapters.jetstream.messages import Outgoing, StoredMessage
 from psm.adapters.jetstream.reader import OrderedReader
@@ -37,6 +45,7 @@ from psm.adapters.jetstream.reads import (
     stream_info,
 )
 from psm.adapters.jetstream.scans import last_per_subject, read_range
+from psm.adapters.jetstream.unread import unread
 
 __all__ = [
     "BATCH_DUPLICATE",
@@ -54,12 +63,14 @@ __all__ = [
     "ConnectionCounters",
     "OrderedReader",
     "Outgoing",
+    "PermissionRefusedError",
     "PublishAck",
     "Read",
     "StoredMessage",
     "StreamInfo",
     "StreamNotFoundError",
     "UnknownOutcomeError",
+    "UnsendableError",
     "connect",
     "direct_get",
     "direct_last_for",
@@ -74,6 +85,8 @@ __all__ = [
     "publish_expected",
     "read_every",
     "read_range",
+    "replicas_behind",
     "replicas_of",
     "stream_info",
+    "unread",
 ]

@@ -9,8 +9,9 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 
-from psm.adapters.jetstream.errors import UnknownOutcomeError, api_error
+from psm.adapters.jetstream.errors import UnknownOutcomeError, UnsendableError, api_error
 from psm.contracts.errors import TransientError
 
 API = "$JS.API"
@@ -28,8 +29,9 @@ async def ask(
     """Send a request and return the raw answer.
 
     Raises:
-        TransientError: no answer, nobody listens, or no connection. A forbidden subject looks
-            the same: the reason is in the connection's error log.
+        TransientError: no answer, no listener, or no connection.
+        PermissionRefusedError: this user may not ask, or not hear the answer.
+        UnsendableError: the broker would close the connection for it; it was not sent.
     """
     if not nc.is_connected:
         raise TransientError(f"not connected to NATS: {subject} was not sent")
@@ -39,6 +41,8 @@ async def ask(
         )
     except nats.errors.NoRespondersError as error:
         raise UnknownOutcomeError(f"nobody answers on {subject}") from error
+    except (BadSubjectError, BadHeaderError, MaxPayloadError) as error:
+        raise UnsendableError(f"{subject!r} cannot be sent to: {error}") from error
     except nats.errors.TimeoutError as error:
         raise UnknownOutcomeError(f"no answer on {subject} within {timeout_s:g} s") from error
     except nats.errors.Error as error:

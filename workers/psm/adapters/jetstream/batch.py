@@ -66,9 +66,12 @@ async def publish_atomic(
         ApiConflictError: 10071, 10164 or 10201; nothing was stored.
         ApiTransientError: 10176 (leader change, abandoned) or 10210 (too many open);
             nothing was stored.
+        StoreFullError: the broker has no room; nothing was stored.
         TransientError: nothing was sent because there is no connection.
         UnknownOutcomeError: no answer; it may be stored, now or later.
-        ApiConfigError: the stream does not take it (wrong stream, atomic off, no resources).
+        ApiConfigError: the stream does not take it (wrong stream, atomic off).
+        PermissionRefusedError: this user may not write there.
+        UnsendableError: a subject or message is too long for the broker; nothing was sent.
         ReplayModeError: this is a replay; nothing was sent.
     """
     assert 1 <= len(messages) <= MAX_BATCH_MESSAGES, f"{len(messages)} messages in one batch"

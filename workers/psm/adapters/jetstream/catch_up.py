@@ -2,7 +2,7 @@
 
 To find the next message for a consumer with several filters, the broker goes through all subjects
 of a block while those are fewer than the messages that are left. At the end of a stream, where one
-consumer then follows, that is nothing; far behind it, with thousands of accounts in a partition,
+consumer then follows, that is nothing; far from its end, with thousands of accounts in a partition,
 it is ten times slower than reading each filter by itself and merging.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-import structlog
 from nats.aio.client import Client
 
 from psm.adapters.jetstream.errors import ApiError
@@ -18,12 +17,13 @@ from psm.adapters.jetstream.messages import StoredMessage
 from psm.adapters.jetstream.reader import BATCH, OrderedReader
 from psm.adapters.jetstream.reads import stream_info
 from psm.adapters.jetstream.scans import read_range
+from psm.adapters.logs import get_logger
 from psm.contracts.errors import TransientError
 
 FAR = 5 * BATCH
-"""Messages of the stream behind which reading each filter by itself pays."""
+"""Messages of the stream beyond which reading each filter by itself pays."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class CatchUpReader:
@@ -49,7 +49,7 @@ class CatchUpReader:
 
     @property
     def catching_up(self) -> bool:
-        """Whether what was stored at the start is still being read."""
+        """True while what was stored at the start is still being read."""
         return self._stored is not None or bool(self._ahead)
 
     async def restart_at(self, sequence: int) -> None:
@@ -102,7 +102,7 @@ class CatchUpReader:
     async def _fetch_stored(self, most: int) -> list[StoredMessage]:
         """Return stored messages; none where the other reader goes on: at their end or failure."""
         if not self._ahead:
-            # It is gone unless it answers: a generator that was cancelled would look like its end.
+            # Ended unless it answers: a generator that was cancelled would look like its end.
             stored, self._stored = self._stored, None
             assert stored is not None
             try:

@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import nats.errors
-import structlog
-from nats.aio.client import Client, Srv
+from nats.aio.client import Client
 
-from psm.adapters.jetstream.direct import DirectParser
+from psm.adapters.jetstream.client import RobustClient
+from psm.adapters.logs import get_logger
 from psm.contracts.errors import ConfigError, TransientError
 
 # A broker that is frozen, or a line that died without a word, is given up after three of these.
@@ -29,13 +29,12 @@ MAX_OUTSTANDING_PINGS = 2
 # A restarted broker must not meet all of its clients in the same moment.
 RECONNECT_WAIT_S = (0.5, 1.5)
 FIRST_CONNECT_S = 5.0
-CLOSE_S = 2.0
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class ConnectionCounters:
-    """How often something went wrong on a connection, since it was made."""
+    """Counts of what went wrong on a connection, since it was made."""
 
     def __init__(self) -> None:
         self.errors = 0
@@ -58,6 +57,7 @@ async def connect(
     inbox_prefix: str = "_INBOX",
     connect_timeout_s: float = FIRST_CONNECT_S,
     counters: ConnectionCounters | None = None,
+    on_closed: Callable[[str], object] = lambda _reason: None,
 ) -> Client:
     """Return a connection that reconnects for ever.
 
@@ -73,6 +73,7 @@ async def connect(
         inbox_prefix: where answers arrive; the broker's permissions name it per service.
         connect_timeout_s: how long the first connection may take.
         counters: counted up by whatever the connection reports.
+        on_closed: called with the reason when it is closed for good, also by its owner.
 
     Raises:
         ConfigError: the address, the credentials or the password is refused.
@@ -80,8 +81,8 @@ async def connect(
     """
     parts = servers.split(",") if isinstance(servers, str) else servers
     addresses = [part.strip() for part in parts if part.strip()]
-    client = _PromptClient()
-    watch = _Watch(client, name, counters or ConnectionCounters())
+    client = RobustClient()
+    watch = _Watch(client, name, counters or ConnectionCounters(), on_closed)
     for file in (user_credentials, nkeys_seed):
         if file is not None and not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
             raise ConfigError(f"the NATS credentials file {file} does not exist")
@@ -128,47 +129,19 @@ async def connect(
     return client
 
 
-class _PromptClient(Client):
-    """A client that gives up what a broker does not take.
-
-    nats-py sends what it has buffered before it closes a connection, and waits for that without
-    end. A frozen broker takes nothing: with more buffered than the socket holds, the client would
-    neither reconnect nor close until the broker wakes up.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ps = DirectParser(self)
-
-    async def close(self) -> None:
-        """Close; what cannot be sent in `CLOSE_S` is lost."""
-        self._abort_in(CLOSE_S)
-        with contextlib.suppress(OSError):
-            await super().close()
-
-    async def _attempt_reconnect(self) -> None:
-        # Nobody waits for what is still buffered: requests time out and are sent again.
-        self._abort_in(0)
-        await super()._attempt_reconnect()
-
-    async def _connect_to_server(self, s: Srv) -> None:
-        # One whose greeting did not come in time is forgotten by nats-py, open.
-        self._abort_in(0)
-        await super()._connect_to_server(s)
-
-    def _abort_in(self, seconds: float) -> None:
-        """End the present connection then, if it did not end by itself."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if isinstance(writer, asyncio.StreamWriter):
-            asyncio.get_running_loop().call_later(seconds, writer.transport.abort)
-
-
 class _Watch:
     """The callbacks of one connection."""
 
-    def __init__(self, client: Client, name: str, counters: ConnectionCounters) -> None:
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        counters: ConnectionCounters,
+        on_closed: Callable[[str], object],
+    ) -> None:
         self._client = client
         self.counters = counters
+        self._on_closed = on_closed
         self.opened = False
         self.refused = asyncio.Event()
         self.last_error: Exception | None = None
@@ -203,6 +176,7 @@ class _Watch:
     async def closed(self) -> None:
         if self.opened:
             self._log.info("nats.connection_closed")
+            self._on_closed(str(self._client.last_error or "by its owner"))
 
 
 def _check(

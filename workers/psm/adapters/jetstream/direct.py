@@ -1,8 +1,12 @@
-"""A parser that hands a subscription's messages straight to their reader.
+"""A parser that reads whatever a broker may send, and hands messages straight to their reader.
 
-nats-py gives each message a regular expression, an object, a place in a queue and a coroutine, 6 to
-8 µs. Who reads a log needs the bytes: `DirectParser` cuts them out of what was received and calls
-the reader. Whatever else arrives is parsed by nats-py, one complete operation at a time.
+nats-py decodes subjects as UTF-8 and splits lines at more blanks than the broker does. A message
+with other bytes in its subject, which any client may publish, would end the connection, again at
+each reconnect. `DirectParser` cuts every message out of what was received as the broker wrote it.
+
+nats-py also gives each message a regular expression, an object, a place in a queue and a coroutine,
+6 to 8 µs. Who reads a log needs the bytes: a subscription that is attached gets them at once.
+What is no message is parsed by nats-py, one complete operation at a time.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from typing import Protocol
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import ProtocolError
-from nats.protocol.parser import AWAITING_CONTROL_LINE, CRLF_SIZE, Parser
+from nats.protocol.parser import CRLF_SIZE, Parser
 
 _LINE_END = b"\r\n"
 _FIELDS = {b"MSG": (4, 5), b"HMSG": (5, 6)}  # without and with a reply subject
+_ERROR = b"-ERR"
 
 
 class Receiver(Protocol):
@@ -50,21 +55,13 @@ class DirectParser(Parser):
         self._receivers.pop(str(subscription._id).encode(), None)  # noqa: SLF001 - likewise
 
     def reset(self) -> None:
-        """Forget what is half received: the connection is gone."""
+        """Forget what is half received: the connection has ended."""
         self._resets += 1
         super().reset()
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what was received."""
-        if not self._receivers:
-            await super().parse(data)
-            return
         resets = self._resets
-        if self.state != AWAITING_CONTROL_LINE:
-            # The first receiver was attached in the middle of another message.
-            missing = self.needed + CRLF_SIZE - len(self.buf)
-            await super().parse(data[:missing])
-            data = data[missing:]
         if self.buf:
             data = bytes(self.buf) + data
             self.buf.clear()
@@ -73,13 +70,32 @@ class DirectParser(Parser):
             try:
                 at = self._hand_over(data, at)
                 end = _end_of_operation(data, at)
+                if end < 0:
+                    self.buf += data[at:]
+                    return
+                await self._process(data[at:end])
             except ValueError as error:
                 raise ProtocolError("nats: malformed message") from error
-            if end < 0:
-                self.buf += data[at:]
-                return
-            await super().parse(data[at:end])
             at = end
+
+    async def _process(self, operation: bytes) -> None:
+        """Give one complete operation to the connection."""
+        line, _, body = operation.partition(_LINE_END)
+        fields = line.split(b" ")
+        if fields[0] in _FIELDS:
+            least, most = _FIELDS[fields[0]]
+            if not least <= len(fields) <= most:
+                raise ProtocolError(f"nats: {len(fields)} fields in a message")
+            reply = fields[3] if len(fields) == most else b""
+            head = int(fields[-2]) if fields[0] == b"HMSG" else 0
+            payload, block = body[head:-CRLF_SIZE], body[:head]
+            await self.nc._process_msg(int(fields[2]), fields[1], reply, payload, block)  # noqa: SLF001 - what nats-py calls
+        elif fields[0] == _ERROR:
+            # It may repeat a subject, with bytes that are no text.
+            text = line[len(_ERROR) :].strip().decode("utf-8", "backslashreplace")
+            await self.nc._process_err(text)  # noqa: SLF001 - likewise
+        else:
+            await super().parse(operation)
 
     def _hand_over(self, data: bytes, at: int) -> int:
         """Hand over the messages at `at`; return where the first stands that is not one."""
@@ -90,7 +106,7 @@ class DirectParser(Parser):
             line_end = data.find(_LINE_END, at)
             if line_end < 0:
                 break
-            fields = data[at:line_end].split()
+            fields = data[at:line_end].split(b" ")
             if len(fields) < 4 or fields[0] not in _FIELDS:
                 break
             found = receivers.get(fields[2])
@@ -106,8 +122,8 @@ class DirectParser(Parser):
                 body += len(block)
                 # Behind the line with the protocol's version.
                 headers = parse_lines(block[block.find(_LINE_END) + CRLF_SIZE :])
-            reply = fields[3].decode() if len(fields) == _FIELDS[fields[0]][1] else ""
-            found[1].receive(fields[1].decode(), reply, headers or None, data[body:end])
+            reply = fields[3] if len(fields) == _FIELDS[fields[0]][1] else b""
+            found[1].receive(_text(fields[1]), _text(reply), headers or None, data[body:end])
             count += 1
             received += end - body
             at = end + CRLF_SIZE
@@ -132,13 +148,17 @@ def _header_name(name: bytes) -> str | None:
     return next(iter(Client._parse_header_lines(name + b":")), None)  # noqa: SLF001 - its rule
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def _end_of_operation(data: bytes, at: int) -> int:
     """Return where the operation that begins at `at` ends; -1 if it has not arrived in full."""
     line_end = data.find(_LINE_END, at)
     if line_end < 0:
         return -1
     end = line_end + CRLF_SIZE
-    fields = data[at:line_end].split()
+    fields = data[at:line_end].split(b" ")
     if fields and fields[0] in _FIELDS:
         end += int(fields[-1]) + CRLF_SIZE
     return end if end <= len(data) else -1

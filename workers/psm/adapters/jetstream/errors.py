@@ -1,7 +1,7 @@
 """JetStream API errors as PSM's own, grouped by what the caller does next.
 
 Every error that the broker answered keeps its `err_code`; a caller that must tell 10071 from
-10164 looks there. What was not answered at all is `UnknownOutcomeError`: stored or not, nobody
+10164 looks there. What was not answered at all is `UnknownOutcomeError`: stored or not, not one
 knows.
 """
 
@@ -33,8 +33,8 @@ NO_MESSAGE = 10037
 _CONFLICTS = frozenset({WRONG_LAST_SEQUENCE, WRITE_IN_FLIGHT, BATCH_DUPLICATE})
 _RETRY = frozenset({ID_IN_PROCESS, BATCH_INCOMPLETE, TOO_MANY_BATCHES})
 _BUGS = frozenset({BATCH_TOO_LARGE, BATCH_UNSUPPORTED_HEADER})
-# Store failed, no resources, account limits: retrying cannot help before somebody acts.
-_STOP = frozenset({10002, 10023, 10047, 10077})
+# Account limits, no resources, no storage, store failed: an operator makes room, and then it works.
+_FULL = frozenset({10002, 10023, 10047, 10077})
 _SERVER_ERROR = 500
 
 
@@ -64,6 +64,13 @@ class ApiTransientError(ApiError, TransientError):
     """The broker cannot serve it now; nothing of this request was stored."""
 
 
+class StoreFullError(ApiTransientError):
+    """The broker has no room; nothing of this request was stored. It works again with room."""
+
+    def __init__(self, what: str, err_code: int, description: str) -> None:
+        super().__init__(what, err_code, f"{description}; the broker has no room, make some")
+
+
 class ApiConfigError(ApiError, ConfigError):
     """The broker will refuse this until settings or resources change."""
 
@@ -74,6 +81,21 @@ class StreamNotFoundError(ApiConfigError):
 
 class ApiInvariantError(ApiError, InvariantError):
     """A request PSM must never send."""
+
+
+class PermissionRefusedError(ConfigError):
+    """The broker's permissions do not let this user publish or subscribe to a subject."""
+
+    def __init__(self, action: str, subject: str) -> None:
+        super().__init__(
+            f"the NATS user may not {action} {subject}: use a user whose permissions have it, or "
+            "give it to this one (docs/security.md has the table)"
+        )
+        self.subject = subject
+
+
+class UnsendableError(InvariantError):
+    """A message that the broker would answer by closing the connection. It was not sent."""
 
 
 def api_error(error: Mapping[str, Any], what: str) -> ApiError:
@@ -97,6 +119,6 @@ def _kind(err_code: int, status: int) -> type[ApiError]:
         return ApiInvariantError
     if err_code == STREAM_NOT_FOUND:
         return StreamNotFoundError
-    if err_code in _STOP:
-        return ApiConfigError
+    if err_code in _FULL:
+        return StoreFullError
     return ApiTransientError if status >= _SERVER_ERROR else ApiConfigError

@@ -1,7 +1,7 @@
 """Reading a stream by sequence, so that a message which is not there cannot go unnoticed.
 
 A consumer on a damaged replica skips what it cannot read and numbers the rest without a gap. Here
-every sequence is accounted for: shown, not shown but known to the leader, or gone.
+every sequence is accounted for: shown, not shown but known to the leader, or deleted.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
-import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, ask, call, decoded
-from psm.adapters.jetstream.errors import UnknownOutcomeError
-from psm.adapters.jetstream.messages import STATUS, StoredMessage, from_direct_get
-from psm.adapters.jetstream.reads import get
+from psm.adapters.jetstream.api import ask, call, decoded
+from psm.adapters.jetstream.messages import StoredMessage
+from psm.adapters.jetstream.reads import direct_batch, get
 from psm.contracts.errors import ConfigError, TransientError
 
 _BATCH = 1000
 _BATCH_BYTES = 8 * 1024 * 1024
-_AT_ONCE = 200
+_AT_ONCE = 100  # a broker holds back 64 MiB for a client, no more
 _MOVE_S = 30.0
 _POLL_S = 0.2
 
@@ -32,7 +29,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         sequence: its place.
-        message: what is stored there, None if it is gone.
+        message: what is stored there, None if it was deleted.
         hidden: whether only the leader has it; the server that was read did not show it.
     """
 
@@ -63,7 +60,9 @@ async def read_every(
             end = min(last, position + _AT_ONCE - 1)
             shown: dict[int, StoredMessage] = {}
         else:
-            shown = await _direct_batch(nc, stream, position)
+            body = {"seq": position, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
+            found, _ = await direct_batch(nc, stream, body)
+            shown = {message.sequence: message for message in found}
             end = min(last, max(shown, default=position + _BATCH - 1))
         unseen = [place for place in range(position, end + 1) if place not in shown]
         known = await _from_leader(nc, stream, unseen)
@@ -81,6 +80,14 @@ async def replicas_of(nc: Client, stream: str) -> list[str]:
     cluster = (await call(nc, f"STREAM.INFO.{stream}")).get("cluster") or {}
     others = sorted(replica["name"] for replica in cluster.get("replicas") or [])
     return [name for name in (cluster.get("leader"), *others) if name]
+
+
+async def replicas_behind(nc: Client, stream: str) -> list[str]:
+    """Return the servers whose replica of a stream is not current, or which are away."""
+    cluster = (await call(nc, f"STREAM.INFO.{stream}")).get("cluster") or {}
+    replicas = cluster.get("replicas") or []
+    behind = (r for r in replicas if not r.get("current") or r.get("offline"))
+    return sorted(replica["name"] for replica in behind)
 
 
 async def server_name(nc: Client) -> str:
@@ -123,35 +130,3 @@ async def _from_leader(
         messages = await asyncio.gather(*(get(nc, stream, place) for place in part))
         found.update(zip(part, messages, strict=True))
     return found
-
-
-async def _direct_batch(nc: Client, stream: str, start: int) -> dict[int, StoredMessage]:
-    """Return up to 1 000 messages from `start` on, as one server shows them."""
-    inbox = nc.new_inbox()
-    shown: dict[int, StoredMessage] = {}
-    ended = asyncio.Event()
-
-    async def on_message(message: Msg) -> None:
-        if (message.headers or {}).get(STATUS) is not None:
-            ended.set()
-        else:
-            stored = from_direct_get(message.headers or {}, message.data)
-            shown[stored.sequence] = stored
-
-    body = {"seq": start, "batch": _BATCH, "max_bytes": _BATCH_BYTES}
-    try:
-        subscription = await nc.subscribe(
-            inbox, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0
-        )
-        try:
-            subject = f"{API}.DIRECT.GET.{stream}"
-            await nc.publish(subject, msgspec.json.encode(body), reply=inbox)
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await ended.wait()
-        finally:
-            await subscription.unsubscribe()
-    except TimeoutError as error:
-        raise UnknownOutcomeError(f"{stream}: no answer to a direct get at {start}") from error
-    except nats.errors.Error as error:
-        raise UnknownOutcomeError(f"{stream}: {error}") from error
-    return shown

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from psm.adapters.jetstream.direct import parse_lines
+
 STATUS = "Status"
 DESCRIPTION = "Description"
 _ADDED_BY_DIRECT_GET = frozenset(
@@ -19,7 +21,8 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message as a stream keeps it.
 
     Attributes:
-        subject: as stored, after the stream's subject transform.
+        subject: as stored, after the stream's subject transform; bytes that are no UTF-8 are
+            decoded by `surrogateescape`.
         sequence: position in the stream.
         time_ns: when the leader stored it, nanoseconds since the Unix epoch.
         data: the body.
@@ -31,6 +34,11 @@ class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time_ns: int
     data: bytes
     headers: dict[str, str] | None = None
+
+    @property
+    def subject_bytes(self) -> bytes:
+        """The subject as the broker keeps it; a client may have published any bytes."""
+        return self.subject.encode("utf-8", "surrogateescape")
 
     def header(self, name: str) -> str | None:
         """Return one header, or None."""
@@ -57,11 +65,9 @@ def from_direct_get(headers: Mapping[str, str], data: bytes) -> StoredMessage:
     )
 
 
-def parse_headers(raw: bytes) -> dict[str, str] | None:
+def parse_headers(block: bytes) -> dict[str, str] | None:
     """Return the headers of a `NATS/1.0` block, or None if there are none."""
-    lines = raw.decode("utf-8", "surrogateescape").split("\r\n")[1:]
-    pairs = (line.partition(":") for line in lines if ":" in line)
-    return {name: value.strip() for name, _, value in pairs} or None
+    return parse_lines(block.partition(b"\r\n")[2]) or None
 
 
 def time_ns(text: str) -> int:

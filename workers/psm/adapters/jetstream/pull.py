@@ -29,19 +29,23 @@ from psm.contracts.errors import TransientError
 
 PULL_WINDOWS = 2
 PULL_EXPIRES_S = 30.0
+PULL_BYTES = 8 * 1024 * 1024
+"""Of one window: with large messages it ends before its number of them is reached."""
+
 HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 2
 INACTIVE_THRESHOLD_S = 60.0
 NANOS = 1_000_000_000
+_WINDOW_ENDS = frozenset({"Batch Completed", "Message Size Exceeds MaxBytes"})
 _Arrived = tuple[str, str, dict[str, str] | None, bytes]  # subject, reply, headers, body
 # Where the numbers start in `$JS.ACK.<stream>.<consumer>.<n>.<sseq>.<cseq>.<ts>.<pending>` and
-# in the long form, which has domain and account before and a token behind.
+# in the long form, which has domain and account before and a token after.
 _SHORT_ACK = 9
 _SHORT_BASE, _LONG_BASE = 5, 7
 
 
 class ConsumerLostError(TransientError):
-    """The consumer cannot be trusted any more; open a new one behind the last position.
+    """The consumer cannot be trusted any more; open a new one after the last position.
 
     Attributes:
         reason: stable code for counters, such as `gap` or `heartbeat_missed`.
@@ -70,7 +74,7 @@ class PullConsumer:
     """An open consumer.
 
     Attributes:
-        pending: how many messages the stream still had behind the last one taken.
+        pending: how many messages the stream still had after the last one taken.
     """
 
     def __init__(self, nc: Client, stream: str, *, batch: int, heartbeat_s: float) -> None:
@@ -85,6 +89,8 @@ class PullConsumer:
                 "batch": batch,
                 "expires": int(PULL_EXPIRES_S * NANOS),
                 "idle_heartbeat": int(heartbeat_s * NANOS),
+                # One that is larger than a window would never come.
+                "max_bytes": PULL_BYTES + nc.max_payload,
             }
         )
         self._reconnects = nc.stats["reconnects"]
@@ -96,6 +102,7 @@ class PullConsumer:
         self._silence_s = 0.0
         self._silence_max_s = heartbeat_s * (MISSED_HEARTBEATS + 0.5)
         self._credit = 0  # messages the broker may still send
+        self._arrived_bytes = 0
         self._received = 0
         self._sent_at_last_heartbeat = 0
         self._taken = 0  # consumer sequence of the last message taken
@@ -166,6 +173,7 @@ class PullConsumer:
                 arrived.clear()
                 break
             arrived.popleft()
+            self._arrived_bytes -= len(data)
             self._taken += 1
             self.pending = int(tokens[base + 3])
             taken.append(
@@ -211,7 +219,7 @@ class PullConsumer:
         """Pull again when half of what may be outstanding is used up.
 
         Raises:
-            ConsumerLostError: the consumer is gone and everything that had arrived was taken.
+            ConsumerLostError: the consumer has ended and everything that had arrived was taken.
         """
         if self._nc.stats["reconnects"] != self._reconnects:
             self._lost = self._lost or "reconnect"
@@ -221,7 +229,8 @@ class PullConsumer:
             if self._arrived:
                 return
             raise ConsumerLostError(self._lost)
-        if self._credit + len(self._arrived) <= self._batch * (PULL_WINDOWS - 1):
+        used = self._credit + len(self._arrived) <= self._batch * (PULL_WINDOWS - 1)
+        if used and self._arrived_bytes < PULL_BYTES:
             try:
                 await self._pull()
             except nats.errors.Error as error:
@@ -252,6 +261,7 @@ class PullConsumer:
     ) -> None:
         """Keep a message of the stream until it is taken."""
         self._arrived.append((subject, reply, headers, data))
+        self._arrived_bytes += len(data)
         self._received += 1
         self._credit -= 1
         self._silence_s = 0.0
@@ -272,8 +282,8 @@ class PullConsumer:
             if self._received < self._sent_at_last_heartbeat:
                 self._lost = self._lost or "tail_gap"
             self._sent_at_last_heartbeat = int(headers.get("Nats-Last-Consumer", 0))
-        elif status in {"404", "408"}:
-            # A pull ran out of time; what it did not deliver is no longer owed.
+        elif status in {"404", "408"} or headers.get(DESCRIPTION) in _WINDOW_ENDS:
+            # A pull ran out of time, or is used up; what it did not deliver is no longer owed.
             self._credit -= int(headers.get("Nats-Pending-Messages", 0))
         elif status == "503":
             self._lost = self._lost or "no_responders"

@@ -2,18 +2,16 @@
 
 `OrderedReader` remembers one thing, the last sequence it handed out. When its consumer shows a
 gap, falls silent, is deleted, changes its leader or loses the connection, it opens another one
-behind that position. So every matching message that the broker shows is delivered exactly once
+after that position. So every matching message that the broker shows is delivered exactly once
 and in order. What a broker hides (a damaged replica) it cannot know: see `watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import structlog
 from nats.aio.client import Client
 
 from psm.adapters.jetstream.errors import ApiConfigError
@@ -24,14 +22,15 @@ from psm.adapters.jetstream.pull import (
     PullConsumer,
     by_start_sequence,
 )
+from psm.adapters.logs import get_logger
+from psm.adapters.tasks import BackOff
 from psm.contracts.errors import InvariantError, TransientError
 
 BATCH = 2000
 WATCHDOG_S = 5.0
 _OPEN_S = (1.0, 5.0)  # least and longest wait for the broker to create a consumer
-_BACK_OFF_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class OrderedReader:
@@ -41,7 +40,7 @@ class OrderedReader:
 
     Attributes:
         position: sequence of the last message handed out (start - 1 before the first).
-        resets: how often the consumer was opened anew, by reason.
+        resets: how often the consumer was opened again, by reason.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class OrderedReader:
             batch: pull window; at most two windows of messages are held in memory.
             heartbeat_s: how often the broker says that it is there; two missed ones reset.
             watchdog_s: how long a message that is known to exist may stay unseen.
-            on_reset: told (stream, reason) whenever the consumer is opened anew.
+            on_reset: called with (stream, reason) whenever the consumer is opened again.
         """
         self.position = max(1, start_sequence) - 1
         self.resets: Counter[str] = Counter()
@@ -79,7 +78,7 @@ class OrderedReader:
         self._on_reset = on_reset
         self._consumer: PullConsumer | None = None
         self._ever_open = False
-        self._failures = 0
+        self._back_off = BackOff(0.05, 2.0, at_once=True)
         self._retry_at = 0.0
         self._expected: int | None = None
         self._expected_since = 0.0
@@ -90,7 +89,7 @@ class OrderedReader:
         """Return the next messages, or an empty list when none came within `max_wait_s`.
 
         Returns as soon as one message is there, together with all that arrived until then. While
-        the consumer is opened anew on a broker that is silent it may take a second longer.
+        the consumer is opened again on a broker that is silent it may take a second longer.
 
         Args:
             max_messages: upper limit of the list.
@@ -124,16 +123,16 @@ class OrderedReader:
 
     @property
     def pending(self) -> int | None:
-        """Matching messages behind `position` when the last one was sent; None if not open."""
+        """Matching messages after `position` when the last one was sent; None if not open."""
         return self._consumer.pending if self._consumer else None
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a consumer on the broker right now."""
+        """True while there is a consumer on the broker."""
         return self._consumer is not None
 
     def caught_up(self) -> bool:
-        """Return whether nothing matching was behind `position` as far as the broker told."""
+        """Return whether nothing matching was after `position` as far as the broker reported."""
         consumer = self._consumer
         return consumer is not None and consumer.pending == 0 and not consumer.arrived
 
@@ -141,7 +140,7 @@ class OrderedReader:
         """Go on at `sequence`, forwards or backwards; what had arrived is forgotten."""
         await self.reset("restarted")
         self.position = max(1, sequence) - 1
-        self._failures = 0
+        self._back_off.reset()
         self._expected = None
 
     async def watch(self, last_expected_sequence: int) -> bool:
@@ -172,7 +171,7 @@ class OrderedReader:
         return True
 
     async def reset(self, reason: str) -> None:
-        """Forget the consumer; the next `fetch` opens one behind `position`."""
+        """Forget the consumer; the next `fetch` opens one after `position`."""
         consumer, self._consumer = self._consumer, None
         if consumer is None and reason == "restarted":
             return
@@ -202,7 +201,7 @@ class OrderedReader:
                 f"{self.position}"
             )
         self.position = messages[-1].sequence
-        self._failures = 0
+        self._back_off.reset()
         try:
             await consumer.top_up()
         except ConsumerLostError as lost:
@@ -249,7 +248,4 @@ class OrderedReader:
             self._on_reset(self._stream, reason)
 
     def _failed(self) -> None:
-        delay = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)]
-        self._failures += 1
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards no secret
-        self._retry_at = asyncio.get_running_loop().time() + delay * jitter
+        self._retry_at = asyncio.get_running_loop().time() + self._back_off.next_s()

@@ -6,15 +6,21 @@ leader: `get`, `last_for`, `next_for`. Direct gets may answer from a replica tha
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import nats.errors
+from msgspec import structs
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from psm.adapters.jetstream.api import API, REQUEST_TIMEOUT_S, ask, call
-from psm.adapters.jetstream.errors import NO_MESSAGE, ApiError, api_error
+from psm.adapters.jetstream.client import RobustClient
+from psm.adapters.jetstream.errors import NO_MESSAGE, ApiError, UnknownOutcomeError, api_error
 from psm.adapters.jetstream.messages import (
     DESCRIPTION,
     STATUS,
@@ -23,18 +29,37 @@ from psm.adapters.jetstream.messages import (
     parse_headers,
     time_ns,
 )
+from psm.contracts.errors import TransientError
 
 _NOT_FOUND = "404"
+_REPLACED = "\ufffd"
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """A follower of a stream, as its leader sees it.
+
+    Attributes:
+        server: its name.
+        current: whether it holds everything that is committed.
+        offline: whether it is not connected.
+        lag: operations that it is behind.
+    """
+
+    server: str
+    current: bool
+    offline: bool = False
+    lag: int = 0
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the leader says about a stream.
+    """A stream as its leader describes it.
 
     Attributes:
         config: the stream's configuration as the broker reports it.
-        deleted: messages between first and last that are gone; 0 on a log.
+        deleted: messages between first and last that were deleted; 0 on a log.
         leader: the server that leads, None on a single server.
         subjects: messages per subject, only when a filter was asked for.
+        replicas: the followers; none on a single server.
     """
 
     name: str
@@ -46,6 +71,7 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int
     leader: str | None
     subjects: dict[str, int]
+    replicas: tuple[Replica, ...] = ()
 
 
 async def get(
@@ -107,7 +133,7 @@ async def stream_info(nc: Client, stream: str, *, subjects_filter: str | None = 
     """
     body = {"subjects_filter": subjects_filter} if subjects_filter else None
     answer = await call(nc, f"STREAM.INFO.{stream}", body)
-    state = answer["state"]
+    state, cluster = answer["state"], answer.get("cluster") or {}
     return StreamInfo(
         name=stream,
         config=answer["config"],
@@ -116,9 +142,66 @@ async def stream_info(nc: Client, stream: str, *, subjects_filter: str | None = 
         messages=state["messages"],
         bytes_stored=state["bytes"],
         deleted=state.get("num_deleted", 0),
-        leader=(answer.get("cluster") or {}).get("leader"),
+        leader=cluster.get("leader"),
         subjects=state.get("subjects") or {},
+        replicas=tuple(
+            Replica(
+                server=one["name"],
+                current=bool(one.get("current")) and not one.get("offline"),
+                offline=bool(one.get("offline")),
+                lag=one.get("lag", 0),
+            )
+            for one in cluster.get("replicas") or ()
+        ),
     )
+
+
+async def direct_batch(
+    nc: Client, stream: str, body: Mapping[str, Any], *, timeout_s: float = REQUEST_TIMEOUT_S
+) -> tuple[list[StoredMessage], Msg]:
+    """Return the messages that a direct get shows, in order, and the status behind them.
+
+    Args:
+        nc: connection.
+        stream: with direct gets allowed.
+        body: of the request, such as `{"multi_last": [...]}` or `{"seq": 1, "batch": 1000}`.
+        timeout_s: how long all of it may take.
+
+    Raises:
+        TransientError: no answer, or not all of it came in time.
+        PermissionRefusedError: this user may not ask.
+    """
+    if not nc.is_connected:
+        raise TransientError(f"not connected to NATS: {stream} was not read")
+    found: list[StoredMessage] = []
+    end: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+    async def receive(message: Msg) -> None:
+        if STATUS not in (message.headers or {}):
+            found.append(from_direct_get(message.headers or {}, message.data))
+        elif not end.done():
+            end.set_result(message)
+
+    inbox, subject = nc.new_inbox(), f"{API}.DIRECT.GET.{stream}"
+    if isinstance(nc, RobustClient):
+        nc.fail_if_refused(end, subject)
+    try:
+        subscription = await nc.subscribe(
+            inbox, cb=receive, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        try:
+            await nc.publish(subject, msgspec.json.encode(body), reply=inbox)
+            async with asyncio.timeout(timeout_s):
+                return found, await end
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+    except TimeoutError as error:
+        raise UnknownOutcomeError(
+            f"{stream}: no answer to a direct get within {timeout_s:g} s"
+        ) from error
+    except nats.errors.Error as error:
+        raise UnknownOutcomeError(f"{stream}: {error}") from error
 
 
 async def _leader_get(
@@ -132,13 +215,29 @@ async def _leader_get(
         raise
     message = answer["message"]
     headers = message.get("hdrs")
-    return StoredMessage(
+    stored = StoredMessage(
         subject=message["subject"],
         sequence=message["seq"],
         time_ns=time_ns(message["time"]),
         data=b64decode(message.get("data", "")),
         headers=parse_headers(b64decode(headers)) if headers else None,
     )
+    if _REPLACED in stored.subject:
+        return structs.replace(stored, subject=await _exact_subject(nc, stream, stored))
+    return stored
+
+
+async def _exact_subject(nc: Client, stream: str, stored: StoredMessage) -> str:
+    """Return the subject of a message in whose leader's answer bytes that are no text are lost.
+
+    That answer is JSON. A direct get has the subject as it is; the message it belongs to is known.
+    """
+    direct = await direct_get(nc, stream, stored.sequence)
+    if direct is None or direct.data != stored.data:
+        raise UnknownOutcomeError(
+            f"{stream}: no replica has shown the exact subject of message {stored.sequence}"
+        )
+    return direct.subject
 
 
 async def _direct_get(

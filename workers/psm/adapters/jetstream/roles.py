@@ -3,7 +3,7 @@
 This table is the only one. `psm config nats-users` renders it for a NATS server, as
 deploy/nats-users.conf, and for docs/security.md; the chart and compose.yaml name its users.
 
-Every user has an inbox prefix of its own, so that nobody reads another one's answers. Whoever may
+Every user has an inbox prefix of its own, so that none reads another one's answers. Whoever may
 make consumers could let the broker deliver stored messages to any core subscriber: permissions do
 not see a push consumer's subject. So clients that are not PSM's have none of that; they read single
 messages, and consumers that an operator made.
@@ -11,14 +11,26 @@ messages, and consumers that an operator made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
-from psm.adapters.jetstream.streams import FLEET, OPS, PSM, RECORDED, SNAPSHOTS, TRADES
+from psm.adapters.jetstream.streams import FLEET, RECORDED
+from psm.contracts.subjects import (
+    HEALTH,
+    HEALTH_LOG,
+    MARKETDATA,
+    OPS,
+    PSM,
+    SNAPSHOTS,
+    TRADES,
+)
 
 _API = "$JS.API"
-_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET)
+_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
 _READ_REQUESTS = ("psm.get.>",)
+_HEAD = "psm.get.head"
 _ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
 
 
@@ -29,15 +41,16 @@ class Role(Struct, frozen=True, kw_only=True):
         name: of the user; its inbox prefix is `_INBOX.<name>`, and the configuration takes its
             password from the variable `NATS_<NAME>_PASSWORD`.
         about: what it is for.
-        publish: subjects beside the JetStream API.
-        subscribe: subjects beside its inbox.
+        publish: subjects besides the JetStream API.
+        subscribe: subjects besides its inbox.
         unheard: subjects that `subscribe` would match, and must not.
         scans: streams it reads with consumers that it makes, and by single messages.
         gets: streams it reads by single messages only.
-        follows: streams of which it reads consumers that somebody else made.
+        follows: streams of which it reads consumers that other users made.
         makes: streams it may create and strengthen.
         api: more operations of the JetStream API, below `$JS.API`.
         answers: whether it may answer requests.
+        inbox: prefix of its inboxes, where that is not its own.
     """
 
     name: str
@@ -51,11 +64,12 @@ class Role(Struct, frozen=True, kw_only=True):
     makes: tuple[str, ...] = ()
     api: tuple[str, ...] = ()
     answers: bool = False
+    inbox: str = ""
 
     @property
     def inbox_prefix(self) -> str:
         """Prefix of the subjects at which it gets answers."""
-        return f"_INBOX.{self.name}"
+        return self.inbox or f"_INBOX.{self.name}"
 
     @property
     def password_variable(self) -> str:
@@ -67,6 +81,8 @@ class Role(Struct, frozen=True, kw_only=True):
         operations = [
             *(f"STREAM.INFO.{stream}" for stream in self.scans),
             *(f"STREAM.MSG.GET.{stream}" for stream in (*self.scans, *self.gets)),
+            # A leader's answer is JSON, in which a subject that is no text is not exact.
+            *(f"DIRECT.GET.{stream}" for stream in self.scans),
             *(f"DIRECT.GET.{stream}{more}" for stream in self.gets for more in ("", ".>")),
             *(
                 f"CONSUMER.{operation}.{stream}.*"
@@ -101,9 +117,10 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="worker",
         about="`psm worker`: folds the log, commits updates, saves snapshots",
-        publish=("_psm.>", "snapshots.>", "$KV.psm-fleet.*", "_psmfleet.>"),
-        subscribe=("_psmfleet.>",),
+        publish=("_psm.>", "snapshots.>", "$KV.psm-fleet.*", "_psmfleet.>", HEALTH_LOG),
+        subscribe=("_psmfleet.>", _HEAD),
         scans=(TRADES, PSM, SNAPSHOTS, OPS),
+        gets=(HEALTH,),
         api=("STREAM.INFO.*", f"DIRECT.GET.{FLEET}"),
         answers=True,
     ),
@@ -120,18 +137,25 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="marks",
         about="`psm marks`: samples ticks into marks",
-        publish=("marks.*",),
-        scans=("MARKETDATA", TRADES),
-        api=("STREAM.INFO.*", f"DIRECT.GET.{TRADES}"),
+        publish=("marks.*", _HEAD),
+        scans=(MARKETDATA, TRADES),
+        api=("STREAM.INFO.*",),
+    ),
+    Role(
+        name="importer",
+        about="`psm import`: files of venues into accounts",
+        publish=("trades.*", "instruments.*", _HEAD),
+        scans=(TRADES,),
+        api=("STREAM.INFO.*",),
     ),
     _SERVE,
     Role(
         name="ingest",
         about="`psm serve --ingest`: the same, and `POST /psm/events`",
-        publish=("trades.*", "marks.*", "instruments.*"),
+        publish=("trades.*", "marks.*", "instruments.*", "collateral.*", _HEAD, HEALTH_LOG),
         subscribe=_SERVE.subscribe,
         scans=_SERVE.scans,
-        api=(f"DIRECT.GET.{TRADES}",),
+        gets=(HEALTH,),
         answers=True,
     ),
     Role(
@@ -146,6 +170,7 @@ ROLES: tuple[Role, ...] = (
         "other commands, the `nats` command line; consumers for readers",
         publish=(
             "trades.*",
+            "repair.*.*",
             "control.*",
             "ops.*",
             "replay.>",
@@ -170,7 +195,16 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="admin",
         about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
-        publish=("trades.*", "marks.*", "instruments.*", "control.*", "ops.*", "psm.get.*"),
+        publish=(
+            "trades.*",
+            "repair.*.*",
+            "marks.*",
+            "instruments.*",
+            "collateral.*",
+            "control.*",
+            "ops.*",
+            "psm.get.*",
+        ),
         api=(">",),
     ),
     Role(
@@ -194,13 +228,13 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="publisher",
         about="trading services: events of accounts",
-        publish=("trades.*",),
+        publish=("trades.*", _HEAD),
         gets=(TRADES,),
     ),
     Role(
         name="market",
-        about="the market data service: ticks, marks, instruments",
-        publish=("marketdata.>", "marks.*", "instruments.*"),
+        about="the market data service: ticks, marks, instruments, collateral",
+        publish=("marketdata.>", "marks.*", "instruments.*", "collateral.*", _HEAD),
         gets=(TRADES,),
     ),
     Role(
@@ -228,7 +262,62 @@ def role(name: str) -> Role:
     return {one.name: one for one in ROLES}[name]
 
 
-def render_config() -> str:
+def _without_credentials() -> Role:
+    """Return what whoever comes without a name to an embedded broker may do.
+
+    Everything that producers, readers and replays may; nothing that is PSM's or an operator's.
+    """
+    ordinary = [role(name) for name in ("publisher", "market", "service", "reader", "replay")]
+    subscribe = {subject: None for one in ordinary for subject in one.subscribe}
+    return Role(
+        name="local",
+        about="clients of an embedded broker that give no user",
+        publish=(
+            *{subject: None for one in ordinary for subject in one.publish},
+            "$SRV.>",
+            "$JS.ACK.>",
+            "$JS.FC.>",
+        ),
+        subscribe=tuple(subscribe),
+        unheard=(*_READ_REQUESTS, *(f"{one.inbox_prefix}.>" for one in (*ROLES, OWNER))),
+        gets=(TRADES, PSM),
+        api=(
+            *role("replay").api,
+            "CONSUMER.DURABLE.CREATE.>",
+            "CONSUMER.NAMES.>",
+            "CONSUMER.LIST.>",
+        ),
+        inbox="_INBOX",
+    )
+
+
+def _owner() -> Role:
+    """Return what the owner of an embedded broker's folder may do: all that people may anywhere.
+
+    Still not what the parts of PSM write: updates, snapshots and the fleet's table.
+    """
+    people = [role(name) for name in ("operator", "admin", "market", "service", "replay")]
+    return Role(
+        name="owner",
+        about="commands of the user who runs an embedded broker",
+        publish=(
+            *{subject: None for one in people for subject in one.publish},
+            "$JS.ACK.>",
+            "$JS.FC.>",
+        ),
+        subscribe=tuple({subject: None for one in people for subject in one.subscribe}),
+        unheard=_READ_REQUESTS,
+        api=(">",),
+    )
+
+
+OWNER = _owner()
+LOCAL = _without_credentials()
+EMBEDDED = (*ROLES, OWNER, LOCAL)
+"""Users of an embedded broker."""
+
+
+def render_config(roles: Sequence[Role] = ROLES) -> str:
     """Return the users as configuration of a NATS server."""
     lines = [
         "# Made by `psm config nats-users`; edit workers/psm/adapters/jetstream/roles.py instead.",
@@ -236,7 +325,7 @@ def render_config() -> str:
         "authorization {",
         "  users: [",
     ]
-    for one in ROLES:
+    for one in roles:
         lines += [
             "    {",
             f"      user: {one.name}",

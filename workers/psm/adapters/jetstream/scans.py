@@ -17,7 +17,7 @@ from psm.contracts.errors import TransientError
 _ATTEMPTS = 5
 _SILENCE_S = 10.0
 _ASK_AFTER_S = 2.0
-_CONSUMERS_MAX = 8
+_CONSUMERS_MAX = 9
 
 
 async def last_per_subject(

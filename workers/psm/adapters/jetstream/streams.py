@@ -8,33 +8,60 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-TRADES = "TRADES"
-PSM = "PSM"
-SNAPSHOTS = "SNAPSHOTS"
-OPS = "OPS"
+from msgspec.structs import asdict
+
+from psm.contracts import limits
+from psm.contracts.subjects import (
+    FILLS,
+    HEALTH,
+    HEALTH_LOG,
+    MARKETDATA,
+    OPS,
+    ORDERS,
+    PSM,
+    RISK,
+    SIGNALS,
+    SNAPSHOTS,
+    TRADES,
+)
+from psm.domain.market.rates import BRIDGES
+from psm.domain.market.slots import ValuationSlots
+
 FLEET_BUCKET = "psm-fleet"
 FLEET = f"KV_{FLEET_BUCKET}"
 CANONICAL_FORM = 1
 GENERATION = 1
 
 PARTITIONS_KEY = "psm.partitions"
-VALUATION_INTERVAL_KEY = "psm.valuation_interval_ms"
+VALUATION_KEY = "psm.valuation_"
 CANONICAL_FORM_KEY = "psm.canonical_form"
 GENERATION_KEY = "psm.generation"
+BRIDGES_KEY = "psm.bridges"
+BOUNDS = {
+    "psm.assets_max": limits.ASSETS,
+    "psm.positions_max": limits.POSITIONS,
+    "psm.open_orders_max": limits.OPEN_ORDERS,
+    "psm.identifier_bytes_max": limits.IDENTIFIER_BYTES,
+    "psm.places_ahead_max": limits.PLACES_AHEAD,
+    "psm.parked_max": limits.PARKED_EVENTS,
+    "psm.voided_max": limits.VOIDED_NUMBERS,
+    "psm.remembered_max": limits.REMEMBERED,
+    "psm.marks_refolded_max": limits.MARKS_REFOLDED,
+}
+"""Name in the metadata -> bound by which the fold judges: other ones give other states."""
 
-MAX_LOG_MESSAGE_BYTES = 68 * 1024  # 64 KiB of body, the rest for headers
 SNAPSHOTS_PER_SUBJECT = 5
 MEMBER_TTL_S = 10
 
 NANOS = 1_000_000_000
 _DAY = 24 * 60 * 60 * NANOS
 _UNLIMITED = -1
-RECORDED = {"MARKETDATA": 7, "SIGNALS": 30, "ORDERS": 30, "FILLS": 30, "RISK": 30}
+RECORDED = {MARKETDATA: 7, SIGNALS: 30, ORDERS: 30, FILLS: 30, RISK: 30}
 """Streams of what other services publish, below their name in small letters -> days kept."""
 
 
 class LogSettings(Protocol):
-    """What the streams depend on; `Settings` has it."""
+    """Settings that the streams depend on; `Settings` has them."""
 
     @property
     def partitions(self) -> int:
@@ -45,8 +72,8 @@ class LogSettings(Protocol):
         """Copies of each stream."""
 
     @property
-    def valuation_interval_ms(self) -> int:
-        """How often marks publish, fixed for the life of a log."""
+    def valuation_slots(self) -> ValuationSlots:
+        """When changed valuations are published, fixed for the life of a log."""
 
 
 def desired(settings: LogSettings) -> list[dict[str, Any]]:
@@ -58,6 +85,7 @@ def desired(settings: LogSettings) -> list[dict[str, Any]]:
         *(_recorded(settings, name, days) for name, days in RECORDED.items()),
         _operations(settings),
         _fleet(settings),
+        _health(settings),
     ]
 
 
@@ -65,10 +93,16 @@ def metadata(settings: LogSettings) -> dict[str, str]:
     """Return what must never change within a generation of the log."""
     return {
         PARTITIONS_KEY: str(settings.partitions),
-        VALUATION_INTERVAL_KEY: str(settings.valuation_interval_ms),
+        **_valuation(settings.valuation_slots),
         CANONICAL_FORM_KEY: str(CANONICAL_FORM),
         GENERATION_KEY: str(GENERATION),
+        BRIDGES_KEY: ",".join(BRIDGES),
+        **{name: str(most) for name, most in BOUNDS.items()},
     }
+
+
+def _valuation(slots: ValuationSlots) -> dict[str, str]:
+    return {VALUATION_KEY + name: str(value) for name, value in asdict(slots).items()}
 
 
 def _stream(settings: LogSettings, name: str, *subjects: str, **fields: Any) -> dict[str, Any]:
@@ -92,8 +126,10 @@ def _log(settings: LogSettings) -> dict[str, Any]:
         settings,
         TRADES,
         "trades.*",
+        "repair.*.*",
         "marks.*",
         "instruments.*",
+        "collateral.*",
         "control.*",
         subject_transform={
             "src": "trades.*",
@@ -101,11 +137,13 @@ def _log(settings: LogSettings) -> dict[str, Any]:
         },
         discard="new",
         deny_delete=True,
-        deny_purge=True,
+        # No deny_purge: a purge up to a sequence is the one exact way to trim a log that is kept
+        # elsewhere, and it could never be allowed again. Permissions forbid it to everybody.
         allow_atomic=True,
         duplicate_window=10 * 60 * NANOS,
-        max_msg_size=MAX_LOG_MESSAGE_BYTES,
-        compression="s2",
+        max_msg_size=limits.LOG_MESSAGE_BYTES,
+        # This broker does not always take a compressed replica back that was killed.
+        compression="none" if settings.replicas > 1 else "s2",
         metadata=metadata(settings),
     )
 
@@ -167,3 +205,8 @@ def _fleet(settings: LogSettings) -> dict[str, Any]:
         allow_rollup_hdrs=True,
         deny_delete=True,
     )
+
+
+def _health(settings: LogSettings) -> dict[str, Any]:
+    """What is written to see whether writes work; only the newest is of interest."""
+    return _stream(settings, HEALTH, HEALTH_LOG, max_msgs_per_subject=1)

@@ -6,6 +6,7 @@ required stays. What cannot change within the life of a log is refused with the 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,10 +16,11 @@ from nats.aio.client import Client
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.errors import StreamNotFoundError
 from psm.adapters.jetstream.reads import StreamInfo, stream_info
-from psm.adapters.jetstream.streams import FLEET, PSM, SNAPSHOTS, TRADES, LogSettings, desired
+from psm.adapters.jetstream.streams import FLEET, LogSettings, desired
 from psm.contracts.errors import ConfigError
+from psm.contracts.subjects import HEALTH, PSM, SNAPSHOTS, TRADES
 
-REQUIRED = (TRADES, PSM, SNAPSHOTS, FLEET)
+REQUIRED = (TRADES, PSM, SNAPSHOTS, FLEET, HEALTH)
 
 # In these fields a larger value is stronger, and 0 or less means no limit at all.
 _AT_LEAST = frozenset(
@@ -38,6 +40,10 @@ _HARMLESS = frozenset({"compression"})
 # The bucket's age is the life of a member key and its one value per key is the membership:
 # more is not stronger there. A wider snapshot history only costs disk.
 _EXACT_HERE = frozenset({(FLEET, "max_age"), (FLEET, "max_msgs_per_subject")})
+CURRENT_S = 30.0
+"""How long a replica may take to become current: after a restart it is two to seven seconds."""
+
+_ASK_AGAIN_S = 0.5
 _NEW_GENERATION = (
     "it is fixed for the life of a log; a different value needs a new generation "
     "(a new log that continues the numbering)"
@@ -97,7 +103,7 @@ def diff(wanted: Mapping[str, Any], info: StreamInfo | None) -> list[Change]:
             detail=detail,
         )
         for field, detail in _MUST_BE_OFF.items()
-        if info.config.get(field)
+        if info.config.get(field) and not wanted.get(field)
     ]
     return changes
 
@@ -150,8 +156,33 @@ async def check(nc: Client, settings: LogSettings, names: Iterable[str] = REQUIR
         )
 
 
+async def replicas_not_current(
+    nc: Client, names: Iterable[str] = REQUIRED, *, patience_s: float = CURRENT_S
+) -> list[str]:
+    """Return which replicas do not become current within `patience_s`, as sentences with the cure.
+
+    It asks again only while there are some.
+    """
+    deadline = asyncio.get_running_loop().time() + patience_s
+    streams = list(names)
+    while True:
+        infos = [await stream_info(nc, name) for name in streams]
+        behind = [(info.name, one) for info in infos for one in info.replicas if not one.current]
+        if not behind or asyncio.get_running_loop().time() >= deadline:
+            break
+        streams = sorted({name for name, _ in behind})
+        await asyncio.sleep(_ASK_AGAIN_S)
+    return [
+        f"{stream}: the replica on {one.server} is {'away' if one.offline else 'not current'} "
+        f"and {one.lag} operations behind for {patience_s:g} s. Restart that server; if it stays "
+        f"so, `nats stream cluster peer-remove {stream} {one.server}` has another copy made"
+        for stream, one in behind
+    ]
+
+
 _MUST_BE_OFF = {
     "allow_msg_ttl": "message TTLs delete messages in spite of deny_delete; cannot be turned off",
+    "allow_rollup_hdrs": "whoever may publish could delete what is on the subject",
     "sealed": "a sealed stream takes no messages and cannot be opened again",
     "mirror": "a mirror takes no messages: promote it first",
     "sources": "sourced messages arrive outside of the producers' rules",
@@ -186,6 +217,10 @@ async def _apply_one(
 
 def _field(name: str, field: str, value: Any, info: StreamInfo) -> list[Change]:
     actual = info.config.get(field)
+    harmless = field in _HARMLESS
+    if field == "compression" and (info.config.get("num_replicas") or 1) > 1:
+        # It may have more replicas than asked for. A killed one may never become current again.
+        value, harmless = "none", False
     if _satisfies(name, field, actual, value):
         return []
     detail = ""
@@ -201,7 +236,7 @@ def _field(name: str, field: str, value: Any, info: StreamInfo) -> list[Change]:
             actual=actual,
             desired=value,
             action="refuse" if detail else "update",
-            weaker=field not in _HARMLESS,
+            weaker=not harmless,
             detail=detail,
         )
     ]

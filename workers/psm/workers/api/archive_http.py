@@ -8,55 +8,73 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from psm.workers.api.past_http import ParameterError, integer
+from psm.workers.api.parameters import (
+    EVENTS_PARAMETERS,
+    MESSAGE_PARAMETERS,
+    Parameter,
+    ParameterError,
+    clean,
+    integer,
+    text_of,
+)
 from psm.workers.api.problems import problem
 from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     ArchiveReads,
+    DocumentTooLargeError,
     Filter,
+    NotArchivedError,
     UnknownCorrelationError,
-    UnknownEventError,
 )
 
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
-_FILTERS = ("from_sequence", "to_sequence", "stream_id", "event_type", "limit")
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-def archive_routes(archive: ArchiveReads) -> list[Route]:
-    """Return the routes of the archive."""
+def archive_routes(archive: ArchiveReads) -> list[tuple[str, Handler, tuple[Parameter, ...]]]:
+    """Return path, handler and query parameters of each route of the archive."""
 
     async def events(request: Request) -> Response:
         return await _events(request, archive)
 
+    async def message(request: Request) -> Response:
+        return await _message(request, archive)
+
     return [
-        Route("/events", events),
-        Route("/events/{event_id}", _one("event_id", archive.event)),
-        Route("/events/{event_id}/causation", _one("event_id", archive.causation)),
-        Route("/events/{event_id}/explain", _one("event_id", archive.explain)),
+        ("/events", events, EVENTS_PARAMETERS),
+        ("/events/{event_id}/bytes", message, MESSAGE_PARAMETERS),
+        ("/events/{event_id}", _one("event_id", archive.event), ()),
+        ("/events/{event_id}/causation", _one("event_id", archive.causation), ()),
+        ("/events/{event_id}/explain", _one("event_id", archive.explain), ()),
         # A correlation id is any text, slashes too.
-        Route("/correlations/{correlation_id:path}", _one("correlation_id", archive.correlation)),
+        (
+            "/correlations/{correlation_id:path}",
+            _one("correlation_id", archive.correlation),
+            (),
+        ),
     ]
 
 
-async def unknown_event(request: Request, error: Exception) -> Response:
-    """Answer for an event or correlation that is not in the archive."""
-    kind = "unknown-event" if isinstance(error, UnknownEventError) else "unknown-correlation"
-    return problem(kind, str(error), request.url.path)
+async def archive_problem(request: Request, error: Exception) -> Response:
+    """Answer for an event or correlation that the archive does not have, or cannot show."""
+    return problem(PROBLEMS[type(error)], str(error), request.url.path)
 
 
-UNKNOWN = (UnknownEventError, UnknownCorrelationError)
-"""Errors that `unknown_event` answers."""
+PROBLEMS: dict[type[Exception], str] = {
+    NotArchivedError: "unknown-event",
+    UnknownCorrelationError: "unknown-correlation",
+    DocumentTooLargeError: "document-too-large",
+}
+"""Errors that `archive_problem` answers, and the kinds of their problems."""
 
 
-def _one(
-    name: str, read: Callable[[str], Awaitable[bytes]]
-) -> Callable[[Request], Awaitable[Response]]:
+def _one(name: str, read: Callable[[str], Awaitable[bytes]]) -> Handler:
     async def answer(request: Request) -> Response:
-        body = await read(_clean(name, request.path_params[name]))
+        body = await read(clean(name, request.path_params[name]))
         return Response(body, media_type=_JSON, headers=_NO_STORE)
 
     return answer
@@ -64,37 +82,32 @@ def _one(
 
 async def _events(request: Request, archive: ArchiveReads) -> Response:
     """Answer `GET /events?from_sequence=&to_sequence=&stream_id=&event_type=&limit=`."""
-    given = request.query_params
-    if unknown := sorted(set(given) - set(_FILTERS)):
-        raise ParameterError(f"{unknown[0]} is not a parameter here; there are {_listed()}")
     limit = integer(request, "limit") or LIMIT_DEFAULT
     if limit > LIMIT_MAX:
         raise ParameterError(f"limit must be at most {LIMIT_MAX}; follow next_sequence for more")
     wanted = Filter(
         from_sequence=integer(request, "from_sequence"),
         to_sequence=integer(request, "to_sequence"),
-        stream_id=_text(request, "stream_id"),
-        event_type=_text(request, "event_type"),
+        stream_id=text_of(request, "stream_id"),
+        event_type=text_of(request, "event_type"),
         limit=limit,
     )
     page = await archive.events(wanted)
     headers = dict(_NO_STORE)
     if page.next_sequence is not None:
-        following = urlencode({**given, "from_sequence": page.next_sequence})
+        following = urlencode({**request.query_params, "from_sequence": page.next_sequence})
         headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
     return Response(msgspec.json.encode(page), media_type=_JSON, headers=headers)
 
 
-def _text(request: Request, name: str) -> str | None:
-    text = request.query_params.get(name)
-    return None if text is None else _clean(name, text)
-
-
-def _clean(name: str, text: str) -> str:
-    if "\0" in text:
-        raise ParameterError(f"{name} holds a character that no event has")
-    return text
-
-
-def _listed() -> str:
-    return ", ".join(_FILTERS)
+async def _message(request: Request, archive: ArchiveReads) -> Response:
+    """Answer `GET /events/{event_id}/bytes?offset=`: a piece of the message, exactly as stored."""
+    offset = integer(request, "offset", least=0) or 0
+    piece = await archive.message(clean("event_id", request.path_params["event_id"]), offset)
+    headers = {**_NO_STORE, "Psm-Total-Bytes": str(piece.total)}
+    if (end := offset + len(piece.data)) < piece.total:
+        headers["Link"] = f'<{request.url.path}?offset={end}>; rel="next"'
+    # Never a type that a browser would show: these are a producer's bytes.
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Disposition"] = "attachment"
+    return Response(piece.data, media_type="application/octet-stream", headers=headers)

@@ -1,92 +1,160 @@
-"""The documents that reads answer with. They describe; PostgreSQL writes them (`reads.sql`)."""
+"""The documents that reads answer with: what OpenAPI describes and a consumer may decode.
+
+PostgreSQL writes them (`current_state/reads.sql`). Their figures are the fields of the updates.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from types import GenericAlias
+from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from psm.contracts.updates import Decimal18, Hash, OrderStatus, StateUpdated, Status
+from psm.contracts.reconciliation import ReconciliationReported
+from psm.contracts.update_fields import Decimal18, Hash
+from psm.contracts.updates import (
+    VERSION_FIELDS,
+    AccountFigures,
+    MarginUpdated,
+    OrderUpdated,
+    PositionUpdated,
+    StateUpdated,
+    figures_of,
+)
+from psm.projections.current_state.accounts import LISTED_MARGIN, STATE_FIGURES
+from psm.projections.current_state.reads import ANSWER_FIGURES
 
+_Struct = type[msgspec.Struct]
+_Fields = Iterable[tuple[str, Any]]
 
-class PositionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One position: the fields of `PositionUpdated` that are the position's own."""
-
-    symbol: str
-    side: Literal["long", "short", "flat"]
-    size: Decimal18
-    entry_price: Decimal18 | None
-    break_even_price: Decimal18 | None
-    mark_price: Decimal18 | None
-    mark_source: Literal["mark", "fill"] | None
-    notional: Decimal18 | None
-    unrealized_pnl: Decimal18 | None
-    realized_pnl: Decimal18
-    realized_pnl_net: Decimal18
-    fees: Decimal18
-    funding: Decimal18
-    cycle: int
-    cycle_realized_pnl: Decimal18
-    liquidation_price: Decimal18 | None
+_HASHES = {"ledger_hash": Hash | None, "state_hash": Hash | None}
+"""Types in documents: null while an account waits for its first event."""
 
 
-class OrderFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One order: the fields of `OrderUpdated` that are the order's own."""
+def figures_document(name: str, payload: _Struct, describes: str) -> _Struct:
+    """Return a struct of an update's figures, as a document has them.
 
-    order_id: str
-    symbol: str
-    side: Literal["buy", "sell"]
-    type: Literal["market", "limit", "stop", "stop_limit"]
-    quantity: Decimal18
-    filled_quantity: Decimal18
-    average_price: Decimal18 | None
-    status: OrderStatus
+    Args:
+        name: of the struct, in OpenAPI too.
+        payload: the update.
+        describes: docstring, the description in OpenAPI.
+    """
+    return _document(name, describes, _fields(payload, figures_of(payload)))
 
 
-class StateDocument(StateUpdated, frozen=True, kw_only=True):
-    """Everything of the last `StateUpdated`, with the account's positions and open orders.
+def _document(name: str, describes: str, fields: _Fields, base: _Struct | None = None) -> _Struct:
+    return msgspec.defstruct(
+        name,
+        fields,
+        bases=(base,) if base else None,
+        module=__name__,
+        namespace={"__doc__": describes},
+        frozen=True,
+        kw_only=True,
+    )
 
-    Hashes are null only while the account waits for its first event.
+
+def _fields(payload: _Struct, names: Iterable[str]) -> list[tuple[str, Any]]:
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(payload)} | _HASHES
+    return [(name, types[name]) for name in names]
+
+
+def _by_name(struct: _Struct) -> Any:
+    return GenericAlias(dict, (str, struct))
+
+
+PositionFigures = figures_document(
+    "PositionFigures",
+    PositionUpdated,
+    "One position: the fields of `PositionUpdated` that are the position's own.",
+)
+
+OrderFigures = figures_document(
+    "OrderFigures",
+    OrderUpdated,
+    "One order: the fields of `OrderUpdated` that are the order's own.",
+)
+
+
+class AssetFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One asset, in the account currency: what is held of it, what it cost, what it is worth.
+
+    `value` and `mark_price` are null where it has no rate; `entry_price` and `unrealized_pnl` where
+    a part of the cost is not known either.
     """
 
-    ledger_hash: Hash | None  # type: ignore[assignment]
-    state_hash: Hash | None  # type: ignore[assignment]
-    positions: dict[str, PositionFigures]
-    orders: dict[str, OrderFigures]
+    quantity: Decimal18
+    cost: Decimal18
+    entry_price: Decimal18 | None
+    mark_price: Decimal18 | None
+    value: Decimal18 | None
+    unrealized_pnl: Decimal18 | None
 
 
-class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every answer says of the account it belongs to."""
+_STALE_FLAGS: Any = ("flags", tuple[str, ...] | UnsetType, UNSET)
+_POSITIONS = ("positions", _by_name(PositionFigures))
+_ORDERS = ("orders", _by_name(OrderFigures))
+_ASSETS = ("assets", _by_name(AssetFigures))
 
-    account_id: str
-    sequence_number: int
-    log_sequence: int
-    status: Status
-    currency: str | None
-    chain_hash: Hash
-    ledger_hash: Hash | None
-    state_hash: Hash | None
+StateDocument = _document(
+    "StateDocument",
+    """Everything of the last `StateUpdated`, with assets, positions and open orders.
 
+    Hashes are null only while the account waits for its first event.
+    """,
+    (*_HASHES.items(), _ASSETS, _POSITIONS, _ORDERS),
+    AccountFigures,
+)
 
-class PositionsDocument(Versions, frozen=True, kw_only=True):
-    """All positions of an account; flat ones with a history have the side flat."""
+Versions = _document(
+    "Versions",
+    """What every answer says of the account it belongs to.
 
-    positions: dict[str, PositionFigures]
+    Of `flags` only when a key is stale: `view_stale` is one of them then.
+    """,
+    [*_fields(StateUpdated, VERSION_FIELDS), _STALE_FLAGS],
+)
 
+PositionsDocument = _document(
+    "PositionsDocument",
+    "All positions of an account; flat ones with a history have the side flat.",
+    [_POSITIONS],
+    Versions,
+)
 
-class OrdersDocument(Versions, frozen=True, kw_only=True):
-    """The open orders of an account, and of the ended ones the 256 that changed last."""
+OrdersDocument = _document(
+    "OrdersDocument",
+    "The open orders of an account, and of the ended ones the 256 that changed last.",
+    [_ORDERS],
+    Versions,
+)
 
-    orders: dict[str, OrderFigures]
+_ACCOUNT_ROW = _document(
+    "AccountRow",
+    "An account in a list; its figures are those of its own documents, in its own currency.",
+    (
+        *_fields(StateUpdated, (*VERSION_FIELDS, *STATE_FIGURES)),
+        *_fields(MarginUpdated, LISTED_MARGIN),
+    ),
+)
 
+AccountsDocument = _document(
+    "AccountsDocument",
+    "A page of accounts; `next` is `after` of the next page, null at the end.",
+    [("accounts", GenericAlias(list, (_ACCOUNT_ROW,))), ("next", str | None)],
+)
 
-class MarginDocument(Versions, frozen=True, kw_only=True):
-    """The margin figures of an account; null until the first were published."""
+MarginDocument = _document(
+    "MarginDocument",
+    "The margin figures of an account; null until the first were published.",
+    _fields(MarginUpdated, figures_of(MarginUpdated)),
+    Versions,
+)
 
-    equity: Decimal18 | None
-    margin_initial: Decimal18 | None
-    margin_maintenance: Decimal18 | None
-    margin_available: Decimal18 | None
-    margin_ratio: Decimal18 | None
-    leverage: Decimal18 | None
-    leverage_limit: Decimal18 | None
+ReconciliationDocument = _document(
+    "ReconciliationDocument",
+    "The answer to the last report about an account, as `ReconciliationReported` gave it.",
+    _fields(ReconciliationReported, (*ANSWER_FIGURES, "differences")),
+)

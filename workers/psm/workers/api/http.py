@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -11,37 +11,60 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.publisher import Publisher
-from psm.workers.api.archive_http import UNKNOWN, archive_routes, unknown_event
-from psm.workers.api.health import ServiceHealth
+from psm.workers.api.accounts_http import accounts_answer
+from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
+from psm.workers.api.door import Door, Proxies
+from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
+from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
+from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.openapi import openapi
-from psm.workers.api.past_http import ParameterError, Past, integer, when_of
+from psm.workers.api.parameters import (
+    ACCOUNTS_PARAMETERS,
+    READ_PARAMETERS,
+    RECONCILIATION_PARAMETERS,
+    REFUSALS_PARAMETERS,
+    REPLAY_PARAMETERS,
+    VERIFY_PARAMETERS,
+    Parameter,
+    ParameterError,
+    check_parameters,
+    integer,
+    seconds,
+)
 from psm.workers.api.problems import problem
 from psm.workers.api.reads import (
     READS,
     WAIT_DEFAULT_S,
     WAIT_MAX_S,
+    Answer,
     MalformedAccountError,
+    NoReportError,
     NotReachedError,
     ReadName,
     Reads,
+    StaleViewError,
     UnknownAccountError,
 )
+from psm.workers.api.refusals_http import refusals_of
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.past.places import NoSuchPlaceError, UnknownStreamError
+from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
 
 PREFIXES = ("/psm", "/api/psm")
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
+# A proxy between may keep what one caller saw, but must ask again, and never for another caller.
+_PRIVATE = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 _log = get_logger()
@@ -58,6 +81,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         publisher: appends events; None where ingest is off.
         metrics: of this process.
         registry: what `/metrics` shows.
+        hosts: names of this service beside those of loopback.
+        proxies: whose word about a client counts.
+        fault: why the process must be started again, None while it is well.
     """
 
     reads: Reads
@@ -67,39 +93,51 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     publisher: Publisher | None
     metrics: Metrics
     registry: CollectorRegistry
+    hosts: tuple[str, ...] = ()
+    proxies: Proxies = msgspec.field(default_factory=Proxies)
+    fault: Fault = lambda: None
 
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application."""
     routes: list[Route] = []
     for prefix in PREFIXES:
-        routes += [Route(f"{prefix}/{n}/{{account_id}}", _read(service, n)) for n in READS]
         routes += [
-            Route(f"{prefix}/verify/{{account_id}}", service.past.verify),
-            Route(f"{prefix}/replay/{{account_id}}", service.past.replay),
-            Route(f"{prefix}/events", _append(service), methods=["POST"]),
+            *_view_routes(prefix, service),
+            _route(f"{prefix}/verify/{{account_id}}", service.past.verify, VERIFY_PARAMETERS),
+            _route(f"{prefix}/replay/{{account_id}}", service.past.replay, REPLAY_PARAMETERS),
+            _route(f"{prefix}/refusals", refusals_of(service.archive), REFUSALS_PARAMETERS),
+            _route(f"{prefix}/events", _append(service), methods=["POST"]),
         ]
-    routes += archive_routes(service.archive)
+    routes += [_route(*described) for described in archive_routes(service.archive)]
     routes += [
-        Route("/health/live", _live),
-        Route("/health/ready", _ready(service)),
-        Route("/health", _ready(service)),
-        Route("/metrics", _metrics(service)),
-        Route("/schema", _schema(openapi())),
+        _route("/health/live", _live(service)),
+        _route("/health/ready", _ready(service)),
+        *(_route(f"/health/ready/{door}", _ready(service, door)) for door in DOORS),
+        _route("/health", _ready(service)),
+        _route("/metrics", _metrics(service)),
+        _route("/schema", _schema(openapi())),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(
         routes=routes,
-        middleware=[Middleware(_Measured, metrics=service.metrics, patterns=patterns)],
+        middleware=[
+            Middleware(_Measured, metrics=service.metrics, patterns=patterns),
+            Middleware(Door, hosts=service.hosts, proxies=service.proxies),
+        ],
         exception_handlers={
             HTTPException: _http_problem,
             MalformedAccountError: _malformed_account,
             ParameterError: _malformed_parameter,
             UnknownAccountError: _unknown_account,
+            NoReportError: _no_report,
             NotReachedError: _not_reached,
+            StaleViewError: _view_stale,
+            TooManyFoldsError: _too_many_folds,
+            ClientDisconnect: _client_gone,
             UnknownStreamError: _unknown_account,
             NoSuchPlaceError: _no_such_state,
-            **dict.fromkeys(UNKNOWN, unknown_event),
+            **dict.fromkeys(PROBLEMS, archive_problem),
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,
@@ -107,25 +145,79 @@ def build_app(service: Service) -> Starlette:
     )
 
 
+def _view_routes(prefix: str, service: Service) -> list[Route]:
+    """Return the routes that answer from the views."""
+    answered = _reconciliation(service)
+    return [
+        *(
+            _route(f"{prefix}/{name}/{{account_id}}", _read(service, name), READ_PARAMETERS)
+            for name in READS
+        ),
+        _route(f"{prefix}/reconciliation/{{account_id}}", answered, RECONCILIATION_PARAMETERS),
+        _route(f"{prefix}/accounts", _accounts(service), ACCOUNTS_PARAMETERS),
+    ]
+
+
+def _route(
+    path: str,
+    handler: Handler,
+    parameters: Sequence[Parameter] = (),
+    methods: list[str] | None = None,
+) -> Route:
+    """Return a route whose handler sees no query parameter but those."""
+
+    async def endpoint(request: Request) -> Response:
+        check_parameters(request, parameters)
+        return await handler(request)
+
+    return Route(path, endpoint, methods=methods)
+
+
+def _accounts(service: Service) -> Handler:
+    async def accounts(request: Request) -> Response:
+        answer, following = await accounts_answer(request, service.reads)
+        return _answer(request, answer, {**_PRIVATE, **({"Link": following} if following else {})})
+
+    return accounts
+
+
 def _read(service: Service, name: ReadName) -> Handler:
     async def read(request: Request) -> Response:
         account_id = request.path_params["account_id"]
         when = when_of(request)
         if when is not None:
-            answer = await service.past.get(name, account_id, when)
+            kept = _NO_STORE
+            answer = await unless_gone(request, service.past.get(name, account_id, when))
         else:
+            kept = _PRIVATE
             answer = await service.reads.get(
                 name,
                 account_id,
                 min_sequence=integer(request, "min_sequence"),
-                timeout_s=_seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S),
+                timeout_s=seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S),
             )
-        headers = {"ETag": answer.etag, "Cache-Control": "no-cache"}
-        if _matches(request.headers.get("if-none-match"), answer.etag):
-            return Response(status_code=304, headers=headers)
-        return Response(answer.body, media_type=_JSON, headers=headers)
+        return _answer(request, answer, kept)
 
     return read
+
+
+def _reconciliation(service: Service) -> Handler:
+    async def reconciliation(request: Request) -> Response:
+        answer = await service.reads.reconciliation(
+            request.path_params["account_id"],
+            min_log_sequence=integer(request, "min_log_sequence") or 0,
+            timeout_s=seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S),
+        )
+        return _answer(request, answer, _PRIVATE)
+
+    return reconciliation
+
+
+def _answer(request: Request, answer: Answer, kept: Mapping[str, str]) -> Response:
+    headers = {"ETag": answer.etag, **kept}
+    if _matches(request.headers.get("if-none-match"), answer.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(answer.body, media_type=_JSON, headers=headers)
 
 
 def _append(service: Service) -> Handler:
@@ -135,15 +227,20 @@ def _append(service: Service) -> Handler:
     return append
 
 
-async def _live(_request: Request) -> Response:
-    return Response(b'{"status":"alive"}', media_type=_JSON, headers=_NO_STORE)
+def _live(service: Service) -> Handler:
+    async def live(_request: Request) -> Response:
+        status, kind, body = liveness(service.fault())
+        return Response(body, status_code=status, media_type=kind, headers=_NO_STORE)
+
+    return live
 
 
-def _ready(service: Service) -> Handler:
+def _ready(service: Service, door: HealthDoor | None = None) -> Handler:
     async def ready(_request: Request) -> Response:
         report = await service.health.report()
-        status = 200 if report.status == "ready" else 503
+        is_open = report.status if door is None else report.doors[door]
         body = msgspec.json.encode(report)
+        status = 200 if is_open == "ready" else 503
         return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
 
     return ready
@@ -162,19 +259,6 @@ def _schema(document: bytes) -> Handler:
         return Response(document, media_type=_JSON)
 
     return schema
-
-
-def _seconds(request: Request, name: str, default: float, most: float) -> float:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= most:
-        raise ParameterError(f"{name} must be a number of seconds from 0 to {most:g}")
-    return value
 
 
 def _matches(header: str | None, etag: str) -> bool:
@@ -196,6 +280,10 @@ def _unknown_account(request: Request, error: Exception) -> Response:
     return problem("unknown-account", str(error), request.url.path)
 
 
+def _no_report(request: Request, error: Exception) -> Response:
+    return problem("no-report", str(error), request.url.path)
+
+
 def _no_such_state(request: Request, error: Exception) -> Response:
     return problem("no-such-state", str(error), request.url.path)
 
@@ -203,6 +291,19 @@ def _no_such_state(request: Request, error: Exception) -> Response:
 def _not_reached(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotReachedError)
     return problem("not-reached", str(error), request.url.path, reached_sequence=error.reached)
+
+
+def _view_stale(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StaleViewError)
+    return problem("view-stale", str(error), request.url.path, reached_sequence=error.reached)
+
+
+def _too_many_folds(request: Request, error: Exception) -> Response:
+    return problem("too-many-folds", str(error), request.url.path, headers={"Retry-After": "1"})
+
+
+def _client_gone(request: Request, _error: Exception) -> Response:
+    return problem("client-gone", "nobody reads this answer", request.url.path)
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

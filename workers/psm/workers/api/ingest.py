@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from psm.contracts.codec import decode_untyped
+from psm.contracts.control_events import CONTROL_SUBJECTS
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
 from psm.contracts.publisher import Appended, Publisher
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.workers.api.problems import contract_problem, problem
 
-OPERATOR_ONLY = frozenset({"RulesEnabled", *OPERATOR_EVENTS})
+OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
 _RETRY = {"Retry-After": "1"}
 
 
@@ -27,7 +28,7 @@ async def append_event(request: Request, publisher: Publisher | None) -> Respons
             "this service only reads; start it with `psm serve --ingest` or PSM_INGEST=true",
             path,
         )
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0]
+    media_type = request.headers.get("content-type", "").partition(";")[0]
     if media_type.strip().lower() != "application/json":
         return problem("unsupported-media-type", "send Content-Type: application/json", path)
     body = await _body(request)
@@ -37,7 +38,8 @@ async def append_event(request: Request, publisher: Publisher | None) -> Respons
         fields = decode_untyped(body)
     except ContractError as error:
         return contract_problem(error, path)
-    if fields.get("event_type") in OPERATOR_ONLY:
+    event_type = fields.get("event_type")
+    if isinstance(event_type, str) and event_type in OPERATOR_ONLY:
         # Unknown rules would stop every worker: that is no business of a trading service.
         detail = "publish it to its subject with the operator's own NATS credentials"
         return problem("operators-only", detail, path)
@@ -62,6 +64,9 @@ def _answer(appended: Appended) -> Response:
     if appended.sequence_number is not None:
         state = f"/psm/state/{appended.stream_id}?min_sequence={appended.sequence_number}"
         headers["Link"] = f'<{state}>; rel="related"'
+    else:  # a report: it takes no place, and is answered
+        at = f"min_log_sequence={appended.log_sequence}"
+        headers["Link"] = f'</psm/reconciliation/{appended.stream_id}?{at}>; rel="related"'
     return Response(
         msgspec.json.encode(appended),
         status_code=200 if appended.duplicate else 201,

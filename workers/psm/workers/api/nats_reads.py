@@ -7,6 +7,7 @@ The body is the account id, the answer the document. An error has no body but th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 
 from nats import micro
@@ -18,9 +19,11 @@ from psm.adapters.logs import get_logger
 from psm.contracts.errors import PSMError
 from psm.workers.api.reads import (
     READS,
+    Answer,
     MalformedAccountError,
-    ReadName,
+    NoReportError,
     Reads,
+    StaleViewError,
     UnknownAccountError,
 )
 
@@ -40,19 +43,32 @@ async def start_nats_reads(nc: Client, reads: Reads) -> Service:
     )
     for name in READS:
         await service.add_endpoint(
-            EndpointConfig(name=name, subject=f"psm.get.{name}", handler=_handler(reads, name))
+            EndpointConfig(
+                name=name, subject=f"psm.get.{name}", handler=_handler(partial(reads.get, name))
+            )
         )
+    await service.add_endpoint(
+        EndpointConfig(
+            name="reconciliation",
+            subject="psm.get.reconciliation",
+            handler=_handler(reads.reconciliation),
+        )
+    )
     return service
 
 
-def _handler(reads: Reads, name: ReadName) -> Callable[[Request], Awaitable[None]]:
+def _handler(
+    read: Callable[[str], Awaitable[Answer]],
+) -> Callable[[Request], Awaitable[None]]:
     async def handle(request: Request) -> None:
         try:
-            answer = await reads.get(name, request.data.decode("ascii", "replace"))
+            answer = await read(request.data.decode("ascii", "replace"))
         except MalformedAccountError as error:
             await request.respond_error("400", str(error))
-        except UnknownAccountError as error:
+        except (UnknownAccountError, NoReportError) as error:
             await request.respond_error("404", str(error))
+        except StaleViewError as error:
+            await request.respond_error("409", str(error))
         except PSMError as error:
             _log.warning("nats_reads.unavailable", detail=str(error))
             await request.respond_error("503", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -10,18 +11,29 @@ import msgspec
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
 from psm.workers.api.documents import (
+    AccountsDocument,
     MarginDocument,
     OrdersDocument,
     PositionsDocument,
+    ReconciliationDocument,
     StateDocument,
 )
 from psm.workers.api.health import HealthReport
+from psm.workers.api.history_http import NDJSON
 from psm.workers.api.openapi_archive import STRUCTS, archive_paths
-from psm.workers.api.past_http import NDJSON
+from psm.workers.api.parameters import (
+    ACCOUNTS_PARAMETERS,
+    READ_PARAMETERS,
+    RECONCILIATION_PARAMETERS,
+    REPLAY_PARAMETERS,
+    VERIFY_PARAMETERS,
+    Parameter,
+)
 from psm.workers.api.problems import MEDIA_TYPE, TITLES, Problem
-from psm.workers.api.reads import WAIT_DEFAULT_S, WAIT_MAX_S
-from psm.workers.past.account_replay import Step
-from psm.workers.past.verify import Verification
+from psm.workers.api.refusals_http import refusals_path
+from psm.workers.archive.refusals import RefusalPage
+from psm.workers.history.verify import Verification
+from psm.workers.replay.account import Step
 
 _DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "state": (StateDocument, "The whole account: balances, margin, positions and hashes."),
@@ -30,23 +42,28 @@ _DOCUMENTS: dict[str, tuple[type[msgspec.Struct], str]] = {
     "orders": (OrdersDocument, "The open orders of an account, and those that ended last."),
 }
 _SCHEMAS = "#/components/schemas/"
+_ALWAYS = ("malformed-request", "malformed-parameter", "request-timeout", "unknown-host")
+"""What any request may be answered, whatever it asks for."""
+
 _READ_PROBLEMS = (
     "malformed-account-id",
-    "malformed-parameter",
     "unknown-account",
     "no-such-state",
+    "too-many-folds",
     "unavailable",
     "not-reached",
+    "view-stale",
 )
 _PAST_PROBLEMS = (
     "malformed-account-id",
-    "malformed-parameter",
     "unknown-account",
     "no-such-state",
+    "too-many-folds",
     "unavailable",
 )
 _APPEND_PROBLEMS = (
     "invalid-json",
+    "foreign-origin",
     "ingest-off",
     "operators-only",
     "conflict",
@@ -57,8 +74,6 @@ _APPEND_PROBLEMS = (
 )
 
 
-_NUMBER = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
-_TIME = {"type": "string", "format": "date-time"}
 _ACCOUNT = {
     "name": "account_id",
     "in": "path",
@@ -67,29 +82,20 @@ _ACCOUNT = {
 }
 
 
-def _query(
-    name: str, description: str, schema: dict[str, Any], *, required: bool = False
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "query",
-        "description": description,
-        "required": required,
-        "schema": schema,
-    }
-
-
-_LOG_TIME = _query(
-    "log_time",
-    "Times are the log's (what was known then), not the events'.",
-    {"type": "boolean", "default": False},
-)
+_ETAG = {"ETag": {"description": "Version and state hash.", "schema": {"type": "string"}}}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "An ETag that the caller has.",
+    "schema": {"type": "string"},
+}
 
 
 def openapi() -> bytes:
     """Return the document as JSON."""
     structs = [struct for struct, _ in _DOCUMENTS.values()]
-    structs += [Appended, HealthReport, Problem, Verification, Step, *STRUCTS]
+    structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
+    structs += [RefusalPage, ReconciliationDocument, *STRUCTS]
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -97,13 +103,22 @@ def openapi() -> bytes:
             paths[f"{prefix}/{name}/{{account_id}}"] = {
                 "get": _read(f"{prefix}/{name}", struct, summary)
             }
-        paths[f"{prefix}/verify/{{account_id}}"] = _verify(f"{prefix}/verify")
-        paths[f"{prefix}/replay/{{account_id}}"] = _replay(f"{prefix}/replay")
+        paths[f"{prefix}/reconciliation/{{account_id}}"] = {
+            "get": _reconciliation(f"{prefix}/reconciliation")
+        }
+        paths[f"{prefix}/accounts"] = {"get": _accounts(f"{prefix}/accounts")}
+        paths[f"{prefix}/verify/{{account_id}}"] = {"get": _verify(f"{prefix}/verify")}
+        paths[f"{prefix}/replay/{{account_id}}"] = {"get": _replay(f"{prefix}/replay")}
+        paths[f"{prefix}/refusals"] = refusals_path(
+            _name("get", f"{prefix}/refusals"), _content, _problems
+        )
         paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
     paths |= archive_paths(_content, _problems)
     paths |= {
-        "/health/live": _plain("Whether the process runs.", "live"),
-        "/health/ready": _health("Whether it can answer truthfully.", "ready"),
+        "/health/live": _plain("Whether the process is well in itself.", "live"),
+        "/health/ready": _health("Whether all of its doors are open.", "ready"),
+        "/health/ready/reads": _health("Whether reads can answer.", "readyReads"),
+        "/health/ready/ingest": _health("Whether events can be appended.", "readyIngest"),
         "/health": _health("The same.", "health"),
         "/metrics": _plain("Metrics for Prometheus.", "metrics", "text/plain"),
         "/schema": _plain("This document.", "schema"),
@@ -122,91 +137,80 @@ def openapi() -> bytes:
     return msgspec.json.encode(document)
 
 
+def _queries(parameters: Sequence[Parameter]) -> list[dict[str, Any]]:
+    return [parameter.document() for parameter in parameters]
+
+
 def _read(path: str, struct: type[msgspec.Struct], summary: str) -> dict[str, Any]:
-    etag = {"ETag": {"description": "Version and state hash.", "schema": {"type": "string"}}}
     return {
         "operationId": _name("get", path),
         "summary": summary,
-        "parameters": [
-            _ACCOUNT,
-            _query("at_sequence", "The past: after the event of this number.", _NUMBER),
-            _query("at", "The past: before the first event later than this time.", _TIME),
-            _LOG_TIME,
-            {
-                "name": "min_sequence",
-                "in": "query",
-                "description": "Wait until the view has this version of the account.",
-                "schema": _NUMBER,
-            },
-            {
-                "name": "timeout_s",
-                "in": "query",
-                "description": "How long to wait for it at most.",
-                "schema": {
-                    "type": "number",
-                    "minimum": 0,
-                    "maximum": WAIT_MAX_S,
-                    "default": WAIT_DEFAULT_S,
-                },
-            },
-            {
-                "name": "If-None-Match",
-                "in": "header",
-                "description": "An ETag that the caller has.",
-                "schema": {"type": "string"},
-            },
-        ],
+        "parameters": [_ACCOUNT, *_queries(READ_PARAMETERS), _IF_NONE_MATCH],
         "responses": {
-            "200": {"description": "The document.", "headers": etag, **_content(struct)},
-            "304": {"description": "The caller has it already.", "headers": etag},
+            "200": {"description": "The document.", "headers": _ETAG, **_content(struct)},
+            "304": {"description": "The caller has it already.", "headers": _ETAG},
             **_problems(_READ_PROBLEMS),
         },
     }
 
 
-def _verify(path: str) -> dict[str, Any]:
-    parameters = [
-        _ACCOUNT,
-        _query("sequence", "After the event of this number.", _NUMBER, required=True),
-        _query(
-            "ledger_hash",
-            "The hash that the caller kept.",
-            {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
-            required=True,
-        ),
-    ]
+def _reconciliation(path: str) -> dict[str, Any]:
+    etag = {"ETag": {"description": "Place of the report.", "schema": {"type": "string"}}}
     return {
-        "get": {
-            "operationId": _name("get", path),
-            "summary": "Whether the log still gives the ledger hash that the caller kept.",
-            "parameters": parameters,
-            "responses": {
-                "200": {"description": "The comparison.", **_content(Verification)},
-                **_problems(_PAST_PROBLEMS),
+        "operationId": _name("get", path),
+        "summary": "How the last report about an account compares with its books.",
+        "parameters": [_ACCOUNT, *_queries(RECONCILIATION_PARAMETERS), _IF_NONE_MATCH],
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "headers": etag,
+                **_content(ReconciliationDocument),
             },
-        }
+            "304": {"description": "The caller has it already.", "headers": etag},
+            **_problems(("malformed-account-id", "no-report", "unavailable")),
+        },
+    }
+
+
+def _accounts(path: str) -> dict[str, Any]:
+    link = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
+    return {
+        "operationId": _name("get", path),
+        "summary": "Accounts, the most troubled first.",
+        "parameters": [*_queries(ACCOUNTS_PARAMETERS), _IF_NONE_MATCH],
+        "responses": {
+            "200": {
+                "description": "A page.",
+                "headers": _ETAG | link,
+                **_content(AccountsDocument),
+            },
+            "304": {"description": "The caller has it already.", "headers": _ETAG},
+            **_problems(("unavailable",)),
+        },
+    }
+
+
+def _verify(path: str) -> dict[str, Any]:
+    return {
+        "operationId": _name("get", path),
+        "summary": "Whether the log still gives the ledger hash that the caller kept.",
+        "parameters": [_ACCOUNT, *_queries(VERIFY_PARAMETERS)],
+        "responses": {
+            "200": {"description": "The comparison.", **_content(Verification)},
+            **_problems(_PAST_PROBLEMS),
+        },
     }
 
 
 def _replay(path: str) -> dict[str, Any]:
-    parameters = [
-        _ACCOUNT,
-        _query("from_sequence", "First number.", _NUMBER),
-        _query("to_sequence", "Last number.", _NUMBER),
-        _query("from", "Begin with the first event not earlier than this time.", _TIME),
-        _query("to", "End before the first event later than this time.", _TIME),
-        _LOG_TIME,
-    ]
     return {
-        "get": {
-            "operationId": _name("get", path),
-            "summary": "The account after each of its events, one document a line.",
-            "parameters": parameters,
-            "responses": {
-                "200": {"description": "The steps.", **_content(Step, NDJSON)},
-                **_problems(_PAST_PROBLEMS),
-            },
-        }
+        "operationId": _name("get", path),
+        "summary": "The account after each of its events, one document a line.",
+        "parameters": [_ACCOUNT, *_queries(REPLAY_PARAMETERS)],
+        "responses": {
+            "200": {"description": "The steps.", **_content(Step, NDJSON)},
+            **_problems(_PAST_PROBLEMS),
+        },
     }
 
 
@@ -231,6 +235,7 @@ def _health(summary: str, name: str) -> dict[str, Any]:
     answers = {
         "200": {"description": "Ready.", **_content(HealthReport)},
         "503": {"description": "Not ready.", **_content(HealthReport)},
+        **_problems(()),
     }
     return {"get": {"operationId": name, "summary": summary, "responses": answers}}
 
@@ -238,13 +243,13 @@ def _health(summary: str, name: str) -> dict[str, Any]:
 def _plain(summary: str, name: str, media_type: str = "application/json") -> dict[str, Any]:
     kind = "object" if media_type == "application/json" else "string"
     content = {media_type: {"schema": {"type": kind}}}
-    answers = {"200": {"description": summary, "content": content}}
+    answers = {"200": {"description": summary, "content": content}, **_problems(())}
     return {"get": {"operationId": name, "summary": summary, "responses": answers}}
 
 
 def _problems(kinds: tuple[str, ...]) -> dict[str, Any]:
     by_status: dict[str, list[str]] = {}
-    for kind in kinds:
+    for kind in (*_ALWAYS, *kinds):
         status, title = TITLES[kind]
         by_status.setdefault(str(status), []).append(title)
     return {

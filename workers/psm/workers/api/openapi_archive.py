@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from psm.workers.api.parameters import EVENTS_PARAMETERS, MESSAGE_PARAMETERS
 from psm.workers.archive.documents import Causation, Correlation, EventPage, Explanation, WholeEvent
-from psm.workers.archive.reads import LIMIT_DEFAULT, LIMIT_MAX
 
 STRUCTS = (EventPage, WholeEvent, Causation, Explanation, Correlation)
 
@@ -29,19 +29,7 @@ _ONE: dict[str, tuple[str, type[msgspec.Struct], str]] = {
     ),
     "/correlations/{correlation_id}": ("getCorrelation", Correlation, "All of a correlation."),
 }
-_SEQUENCE = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 _TEXT = {"type": "string"}
-_FILTERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("from_sequence", "The first archive_sequence.", _SEQUENCE),
-    ("to_sequence", "The last archive_sequence.", _SEQUENCE),
-    ("stream_id", "Only events of this account or portfolio.", _TEXT),
-    ("event_type", "Only events of this type.", _TEXT),
-    (
-        "limit",
-        "How many at most.",
-        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-    ),
-)
 
 
 def archive_paths(content: Content, problems: Problems) -> dict[str, Any]:
@@ -52,19 +40,18 @@ def archive_paths(content: Content, problems: Problems) -> dict[str, Any]:
             "get": {
                 "operationId": "getEvents",
                 "summary": "Archived events in the order of archiving.",
-                "parameters": [
-                    {"name": name, "in": "query", "description": text, "schema": schema}
-                    for name, text, schema in _FILTERS
-                ],
+                "parameters": [parameter.document() for parameter in EVENTS_PARAMETERS],
                 "responses": {
                     "200": {"description": "A page.", "headers": link, **content(EventPage)},
-                    **problems(("malformed-parameter", "unavailable")),
+                    **problems(("unavailable",)),
                 },
             }
         }
     }
     for path, (operation, struct, summary) in _ONE.items():
-        kind = "unknown-correlation" if struct is Correlation else "unknown-event"
+        kinds = ["unknown-correlation" if struct is Correlation else "unknown-event"]
+        if struct is not WholeEvent:  # which has a limit of its own
+            kinds.append("document-too-large")
         name = path.partition("{")[2].partition("}")[0]
         paths[path] = {
             "get": {
@@ -73,8 +60,31 @@ def archive_paths(content: Content, problems: Problems) -> dict[str, Any]:
                 "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT}],
                 "responses": {
                     "200": {"description": "The document.", **content(struct)},
-                    **problems((kind, "unavailable")),
+                    **problems((*kinds, "unavailable")),
                 },
             }
         }
+    paths["/events/{event_id}/bytes"] = {"get": _bytes(link, problems)}
     return paths
+
+
+def _bytes(link: dict[str, Any], problems: Problems) -> dict[str, Any]:
+    """Return the operation that gives a message's bytes, in pieces where it is large."""
+    total = {"description": "Bytes of the whole message.", "schema": {"type": "integer"}}
+    body = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "operationId": "getEventBytes",
+        "summary": "The message exactly as it was stored, at most a megabyte of it.",
+        "parameters": [
+            {"name": "event_id", "in": "path", "required": True, "schema": _TEXT},
+            *(parameter.document() for parameter in MESSAGE_PARAMETERS),
+        ],
+        "responses": {
+            "200": {
+                "description": "A piece.",
+                "headers": {**link, "Psm-Total-Bytes": total},
+                "content": body,
+            },
+            **problems(("unknown-event", "unavailable")),
+        },
+    }

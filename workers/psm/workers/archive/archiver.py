@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import StoredMessage
-from psm.adapters.jetstream.streams import PSM, TRADES
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
+from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import (
     ConfigError,
     FencedError,
@@ -28,19 +27,20 @@ from psm.contracts.errors import (
     LogDamagedError,
     TransientError,
 )
-from psm.projections import archive
-from psm.projections.archive import ArchiveCheckpoint, Batch, Chained, Refusal
-from psm.projections.archive_rows import Recorded, row
+from psm.contracts.subjects import MARKETDATA, PSM, TRADES
+from psm.projections.archive import writer as archive
+from psm.projections.archive.rows import RecordedRow, row
+from psm.projections.archive.writer import ArchiveCheckpoint, Batch, Chained, Refusal
 from psm.workers.archive.lag import RETENTION_ALERT
 from psm.workers.archive.source import SOURCES, Source, SourceStatus
 from psm.workers.archive.verdicts import Verdict, verdict
-from psm.workers.faults import crash_point
+from psm.workers.process.crash_points import crash_point
+
+T = TypeVar("T", Chained, Refusal)
 
 _RECHECK_S = 5.0
 _ALERT_EVERY_S = 60.0
-_BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_CANCEL_AGAIN_S = 0.2
-_MARKETDATA = "MARKETDATA"
+_BACK_OFF_S = (0.1, 5.0)
 
 
 class Archiver:
@@ -68,7 +68,7 @@ class Archiver:
         self._stopped: dict[str, str] = {}
         self._trouble: str | None = "starting"
         self._head = 0
-        self._failures = 0
+        self._back_off = BackOff(*_BACK_OFF_S)
         self._alerted: dict[str, float] = {}
 
     def statuses(self) -> list[SourceStatus]:
@@ -89,10 +89,7 @@ class Archiver:
                 await self._archive()
             except (FencedError, TransientError) as error:
                 self._log.warning("archive.interrupted", detail=str(error))
-                delay = _BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)]
-                self._failures += 1
-                # Jitter guards no secret.
-                await self._pause(error, delay * random.uniform(0.5, 1.5))  # noqa: S311
+                await self._pause(error, self._back_off.next_s())
             except (InvariantError, ConfigError) as error:
                 self._log.error("archive.stopped", detail=str(error))
                 await self._pause(error, _RECHECK_S)
@@ -117,14 +114,17 @@ class Archiver:
                 for name, source in self._sources.items():
                     if name not in fetching and not source.unread:
                         fetching[name] = asyncio.create_task(self._fetch(name))
-                await asyncio.wait(fetching.values(), return_when=asyncio.FIRST_COMPLETED)
+                if fetching:
+                    await asyncio.wait(fetching.values(), return_when=asyncio.FIRST_COMPLETED)
+                else:  # nothing fetched could be archived
+                    await asyncio.sleep(_RECHECK_S)
                 for name in [name for name, task in fetching.items() if task.done()]:
                     fetching.pop(name).result()
                 crash_point("archiver.after_fetch")
                 await self._commit()
                 self._report()
         finally:
-            await _end(set(fetching.values()))
+            await end_all(fetching.values())
             for source in self._sources.values():
                 await source.close()
 
@@ -149,25 +149,42 @@ class Archiver:
         self._stopped[name] = str(error)
 
     async def _commit(self) -> None:
-        """Archive what is fetched."""
+        """Archive what is fetched; what is wrong with one stream does not keep the others."""
         ready = {name: source for name, source in self._sources.items() if source.unread}
-        verdicts = self._verdicts(ready)
-        counts = {name: len(source.unread) for name, source in ready.items()}
-        counts |= {PSM: len(verdicts)} if PSM in ready else {}
-        moves = {name: ready[name].archived(count) for name, count in counts.items()}
-        moved = {name: new for name, new in moves.items() if new is not None}
+        try:
+            while await self._archived_some(ready):
+                pass
+        except InvariantError:
+            for name, source in ready.items():
+                try:
+                    while await self._archived_some({name: source}):
+                        pass
+                except InvariantError as error:
+                    self._stop(name, error)
+                    self._sampled = {}
+
+    async def _archived_some(self, ready: Mapping[str, Source]) -> bool:
+        """Archive the next messages of these streams; return whether there were any."""
+        counts = {name: source.next_count() for name, source in ready.items()}
+        verdicts = self._verdicts(ready, counts)
+        if PSM in ready:
+            counts[PSM] = len(verdicts)
+        moved = {name: ready[name].archived(count) for name, count in counts.items() if count}
         if not moved:
-            return
+            return False
         batch = Batch(
-            rows=[row(message) for message in self._merged(ready)],
-            chained=[item for item in verdicts if isinstance(item, Chained)],
-            refusals=[item for item in verdicts if isinstance(item, Refusal)],
+            rows=[row(message) for message in self._merged(ready, counts)],
+            chained=_only(Chained, verdicts),
+            refusals=_only(Refusal, verdicts),
             incidents=[i for name in moved for i in ready[name].incidents],
             moves=[(new, ready[name].checkpoint) for name, new in moved.items()],
         )
         await self._write(batch)
         for name, new in moved.items():
             ready[name].forget(counts[name], new)
+        for name in moved.keys() - {PSM}:  # whose verdicts may go on and stop again
+            self._stopped.pop(name, None)
+        return True
 
     async def _write(self, batch: Batch) -> None:
         started = time.perf_counter()
@@ -176,7 +193,7 @@ class Archiver:
             crash_point("archiver.before_commit")
         crash_point("archiver.after_commit")
         self._head += len(batch.rows)
-        self._failures = 0
+        self._back_off.reset()
         rows = len(batch.rows) + len(batch.chained) + len(batch.refusals)
         self._metrics.projected("archive", rows=rows, seconds=time.perf_counter() - started)
         if incidents:
@@ -185,19 +202,18 @@ class Archiver:
                 "archive.incidents_found", count=incidents, archive_sequence=self._head
             )
 
-    def _verdicts(self, ready: Mapping[str, Source]) -> list[Verdict]:
+    def _verdicts(self, ready: Mapping[str, Source], counts: Mapping[str, int]) -> list[Verdict]:
         """What PSM says of events that are archived when this batch is."""
         if PSM not in ready:
             return []
-        log = ready.get(TRADES)
-        if log is not None:
-            reached = log.unread[-1].sequence
+        if counts.get(TRADES):
+            reached = ready[TRADES].unread[counts[TRADES] - 1].sequence
         else:
             checkpoint = self._sources[TRADES].checkpoint
             reached = checkpoint.js_sequence if checkpoint else 0
         found: list[Verdict] = []
         try:
-            for message in ready[PSM].unread:
+            for message in ready[PSM].unread[: counts[PSM]]:
                 item = verdict(message)
                 if item is not None and item.log_sequence > reached:
                     break
@@ -207,17 +223,20 @@ class Archiver:
             self._stop(PSM, error)
         return found
 
-    def _merged(self, ready: Mapping[str, Source]) -> list[Recorded]:
+    def _merged(self, ready: Mapping[str, Source], counts: Mapping[str, int]) -> list[RecordedRow]:
         """The messages of all streams by the time they were stored, each stream in its order."""
         streams = (
-            [_recorded(name, message) for message in self._kept(name, source.unread)]
+            [
+                _recorded(name, message)
+                for message in self._kept(name, source.unread[: counts[name]])
+            ]
             for name, source in ready.items()
             if name != PSM
         )
         return list(heapq.merge(*streams, key=lambda message: message.time_ns))
 
     def _kept(self, name: str, messages: list[StoredMessage]) -> list[StoredMessage]:
-        if name != _MARKETDATA or not self._sample_ns:
+        if name != MARKETDATA or not self._sample_ns:
             return messages
         return [message for message in messages if self._is_due(message)]
 
@@ -266,8 +285,12 @@ def readiness(archiver: Archiver) -> tuple[bool, dict[str, Any]]:
     }
 
 
-def _recorded(js_stream: str, message: StoredMessage) -> Recorded:
-    return Recorded(
+def _only(kind: type[T], verdicts: Sequence[Verdict]) -> list[T]:
+    return [item for item in verdicts if isinstance(item, kind)]
+
+
+def _recorded(js_stream: str, message: StoredMessage) -> RecordedRow:
+    return RecordedRow(
         js_stream=js_stream,
         sequence=message.sequence,
         subject=message.subject,
@@ -275,12 +298,3 @@ def _recorded(js_stream: str, message: StoredMessage) -> Recorded:
         data=message.data,
         headers=message.headers,
     )
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended; once is not enough (see `projector`)."""
-    pending = tasks
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)

@@ -19,6 +19,9 @@ class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):
         log_sequence: logical time, on the log only.
         role: part in a decision, such as `signal`.
         outcome: what the fold made of it; null for recorded streams, marks and duplicates.
+        bytes: size of the message.
+        left_out: fields that are null or escaped here although the message has them: no column
+            can hold what it says, or the answer would be too large. Its bytes have them.
         payload, metadata: null where the message is not the JSON of an event.
     """
 
@@ -46,6 +49,8 @@ class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["applied", "refused", "rejected", "conflict", "stale"] | None
     refusal_reason: str | None
     refusal_detail: str | None
+    bytes: int
+    left_out: list[str]
     metadata: Any
     payload: Any
 
@@ -55,12 +60,15 @@ class WholeEvent(ArchivedEvent, frozen=True, kw_only=True):
 
     Attributes:
         headers: of the producer.
-        raw_base64: the body as it was stored; `event_hash` is its SHA-256.
-        deliveries: `archive_sequence` of every message with this `event_id`.
+        subject_base64: the subject's bytes, where `subject` cannot hold them.
+        raw_base64: the body as it was stored; `event_hash` is its SHA-256. Null for more than a
+            megabyte, which `/events/{event_id}/bytes` gives in pieces.
+        deliveries: `archive_sequence` of messages with this `event_id`, the first 1000.
     """
 
     headers: dict[str, str] | None
-    raw_base64: str
+    subject_base64: str | None
+    raw_base64: str | None
     deliveries: list[int]
 
 

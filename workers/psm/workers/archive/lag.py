@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import StreamInfo, next_for, stream_info
-from psm.projections import archive
+from psm.projections.archive import writer as archive
 from psm.workers.archive.source import SOURCES
 
 RETENTION_ALERT = 0.25

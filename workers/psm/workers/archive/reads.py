@@ -1,4 +1,4 @@
-"""What the event archive answers: the documents behind HTTP and the command line.
+"""Reads of the event archive: the documents that HTTP and the command line show.
 
 A sequence here is the `archive_sequence`. Documents are made by PostgreSQL, in one statement each.
 """
@@ -13,18 +13,46 @@ import msgspec
 from psm.adapters import postgres
 from psm.contracts.errors import PSMError
 from psm.projections.sql import load
+from psm.workers.archive.refusals import RefusalFilter, RefusalPage, read_refusals
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
+DOCUMENT_BYTES_MAX = 16 * 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+"""How much of one message is read at a time."""
 
+_MESSAGE_BYTES_MAX = 2**30
+_QUERIES = load("psm.projections.archive", "reads")
+
+# The last row of a page is the first of the next one. A page ends early where it would show more
+# than a megabyte of messages; one event is always on it.
 _PAGE = """
-SELECT e.archive_sequence, event_document(e.archive_sequence)::text
-FROM (SELECT archive_sequence FROM events {where} ORDER BY archive_sequence LIMIT {limit}) AS e
+SELECT e.archive_sequence,
+    CASE WHEN e.before < 1048576 THEN event_document(e.archive_sequence)::text END
+FROM (
+    SELECT s.archive_sequence,
+        sum(s.shown) OVER (ORDER BY s.archive_sequence) - s.shown AS before
+    FROM (
+        SELECT archive_sequence,
+            CASE WHEN octet_length(raw) <= 262144 THEN octet_length(raw) ELSE 0 END AS shown
+        FROM events {where} ORDER BY archive_sequence LIMIT {limit}
+    ) AS s
+) AS e
 ORDER BY e.archive_sequence
 """
 
+# Payloads have a limit of their own; thousands of long envelopes are beyond this one.
+_BOUNDED = """
+SELECT CASE WHEN octet_length(d.document) > {most} THEN '' ELSE d.document END
+FROM ({query}) AS d (document)
+"""
+_DOCUMENTS = {
+    name: _BOUNDED.format(query=_QUERIES[name], most=DOCUMENT_BYTES_MAX)
+    for name in ("causation", "explain", "correlation")
+}
 
-class UnknownEventError(PSMError):
+
+class NotArchivedError(PSMError):
     """No such event was archived."""
 
 
@@ -32,8 +60,12 @@ class UnknownCorrelationError(PSMError):
     """No event of that correlation was archived."""
 
 
+class DocumentTooLargeError(PSMError):
+    """Events that make a document of more than `DOCUMENT_BYTES_MAX`."""
+
+
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events to list; None does not restrict.
+    """Choice of events to list; None does not restrict.
 
     Attributes:
         from_sequence: the first `archive_sequence`.
@@ -54,7 +86,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Some events.
 
     Attributes:
-        events: documents, ascending.
+        events: documents, ascending; no further one once their messages have a megabyte.
         next_sequence: where the next page starts; None at the end, as of now.
     """
 
@@ -62,8 +94,20 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     next_sequence: int | None
 
 
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a message's bytes, as they were stored.
+
+    Attributes:
+        data: the part.
+        total: bytes of the whole message.
+    """
+
+    data: bytes
+    total: int
+
+
 class ArchiveReads:
-    """Reads the archive."""
+    """Reads the archive. Whatever was archived, an answer is a few megabytes at most."""
 
     def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
@@ -86,48 +130,64 @@ class ArchiveReads:
         query = _PAGE.format(where=f"WHERE {where}" if where else "", limit=wanted.limit + 1)
         async with postgres.acquired(self._pool) as connection:
             found = await connection.fetch(query, *given.values())
+        shown = [text for _, text in found[: wanted.limit] if text is not None]
         return Page(
-            events=[msgspec.Raw(_compact(text)) for _, text in found[: wanted.limit]],
-            next_sequence=found[wanted.limit][0] if len(found) > wanted.limit else None,
+            events=[msgspec.Raw(_compact(text)) for text in shown],
+            next_sequence=found[len(shown)][0] if len(found) > len(shown) else None,
         )
 
     async def event(self, event_id: str) -> bytes:
         """Return one event with its bytes; `event_id` may be an `archive_sequence`, too.
 
         Raises:
-            UnknownEventError: it is not in the archive.
+            NotArchivedError: it is not in the archive.
         """
-        queries = load("events")
         async with postgres.acquired(self._pool) as connection:
-            sequence = await connection.fetchval(queries["by_event_id"], event_id)
-            if sequence is None and event_id.isdecimal() and len(event_id) < 19:
-                sequence = await connection.fetchval(queries["by_sequence"], int(event_id))
-            text = sequence and await connection.fetchval(queries["one"], sequence)
+            sequence = await _sequence_of(connection, event_id)
+            text = await connection.fetchval(_QUERIES["one"], sequence)
         return _known_event(text, event_id)
+
+    async def message(self, event_id: str, offset: int = 0) -> Piece:
+        """Return the bytes of an event from `offset` on, at most `PIECE_BYTES`.
+
+        Raises:
+            NotArchivedError: it is not in the archive.
+        """
+        async with postgres.acquired(self._pool) as connection:
+            sequence = await _sequence_of(connection, event_id)
+            found = await connection.fetchrow(
+                _QUERIES["bytes"], sequence, min(offset, _MESSAGE_BYTES_MAX), PIECE_BYTES
+            )
+        if found is None:
+            raise _not_archived(event_id)
+        return Piece(data=found["piece"], total=found["bytes"])
 
     async def causation(self, event_id: str) -> bytes:
         """Return the causes of an event, the first one first, and its effects.
 
         Raises:
-            UnknownEventError: it is not in the archive.
+            NotArchivedError: it is not in the archive.
+            DocumentTooLargeError: it has too much to show.
         """
-        return _known_event(await self._value("causation", event_id), event_id)
+        return _known_event(await self._document("causation", event_id), event_id)
 
     async def explain(self, event_id: str) -> bytes:
-        """Return decision, signal and market data behind an event, with causes and effects.
+        """Return decision, signal and market data of an event, with causes and effects.
 
         Raises:
-            UnknownEventError: it is not in the archive.
+            NotArchivedError: it is not in the archive.
+            DocumentTooLargeError: it has too much to show.
         """
-        return _known_event(await self._value("explain", event_id), event_id)
+        return _known_event(await self._document("explain", event_id), event_id)
 
     async def correlation(self, correlation_id: str) -> bytes:
         """Return the events of a correlation, with causes and effects that lie outside of it.
 
         Raises:
             UnknownCorrelationError: there are none.
+            DocumentTooLargeError: it has too much to show.
         """
-        text = await self._value("correlation", correlation_id)
+        text = await self._document("correlation", correlation_id)
         if text is None:
             raise UnknownCorrelationError(
                 f"no event with correlation_id {correlation_id} is in the archive"
@@ -138,6 +198,10 @@ class ArchiveReads:
         """Return the `correlation_id` of an event; None if it has none or is unknown."""
         found: str | None = await self._value("correlation_of", event_id)
         return found
+
+    async def refusals(self, wanted: RefusalFilter) -> RefusalPage:
+        """Return messages that changed nothing, the newest first."""
+        return await read_refusals(self._pool, wanted)
 
     async def stats(self, since: timedelta | None = None) -> list[dict[str, Any]]:
         """Return how many events there are per stream, type and service."""
@@ -155,23 +219,45 @@ class ArchiveReads:
         """Return the newest incidents."""
         return await self._rows("incidents", limit)
 
+    async def _document(self, name: str, of: str) -> str | None:
+        async with postgres.acquired(self._pool) as connection:
+            text: str | None = await connection.fetchval(_DOCUMENTS[name], of)
+        return text
+
     async def _value(self, query: str, *values: Any) -> Any:
         async with postgres.acquired(self._pool) as connection:
-            return await connection.fetchval(load("events")[query], *values)
+            return await connection.fetchval(_QUERIES[query], *values)
 
     async def _rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         async with postgres.acquired(self._pool) as connection:
-            return [dict(row) for row in await connection.fetch(load("events")[query], *values)]
+            return [dict(row) for row in await connection.fetch(_QUERIES[query], *values)]
+
+
+async def _sequence_of(connection: postgres.Connection, event_id: str) -> int | None:
+    """Return where an event is archived; `event_id` may be an `archive_sequence`, too."""
+    sequence: int | None = await connection.fetchval(_QUERIES["by_event_id"], event_id)
+    if sequence is None and event_id.isdecimal() and len(event_id) < 19:
+        sequence = await connection.fetchval(_QUERIES["by_sequence"], int(event_id))
+    return sequence
 
 
 def _known_event(text: str | None, event_id: str) -> bytes:
     if text is None:
-        raise UnknownEventError(
-            f"event {event_id} is not in the archive; a new one takes a moment to get there"
-        )
+        raise _not_archived(event_id)
     return _compact(text)
+
+
+def _not_archived(event_id: str) -> NotArchivedError:
+    return NotArchivedError(
+        f"event {event_id} is not in the archive; a new one takes a moment to get there"
+    )
 
 
 def _compact(text: str) -> bytes:
     """The same JSON without blanks; numbers keep their digits."""
+    if not text:
+        raise DocumentTooLargeError(
+            f"the document is larger than {DOCUMENT_BYTES_MAX >> 20} MiB; read its events by "
+            "themselves, with psm events or GET /events"
+        )
     return msgspec.json.format(text.encode(), indent=-1)

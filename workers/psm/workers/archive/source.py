@@ -15,16 +15,18 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import OrderedReader, StoredMessage, get, next_for, stream_info
-from psm.adapters.jetstream.streams import PSM, TRADES
 from psm.adapters.logs import get_logger
 from psm.contracts.errors import LogDamagedError
-from psm.projections.archive import ArchiveCheckpoint, Incident
+from psm.contracts.subjects import FILLS, MARKETDATA, ORDERS, PSM, RISK, SIGNALS, TRADES
+from psm.projections.archive.writer import ArchiveCheckpoint, Incident
 
-RECORDED = ("SIGNALS", "RISK", "ORDERS", "FILLS", "MARKETDATA")
+RECORDED = (SIGNALS, RISK, ORDERS, FILLS, MARKETDATA)
 SOURCES = (TRADES, *RECORDED, PSM)
 """What is archived. PSM itself is not: it says what became of the events of the log."""
 
 BATCH_MESSAGES = 2000
+BATCH_BYTES = 16 * 1024 * 1024
+"""Of one stream in one transaction; a message that is larger goes alone."""
 FETCH_WAIT_S = 1.0
 LINGER_S = 0.02
 _NS = 1_000_000_000
@@ -102,10 +104,17 @@ class Source:
         if self._reader is not None:
             await self._reader.close()
 
-    def archived(self, count: int) -> ArchiveCheckpoint | None:
-        """Return the checkpoint behind the first `count` unread messages; None for no message."""
-        if not count:
-            return None
+    def next_count(self) -> int:
+        """Return how many of the unread messages go into the next transaction."""
+        left = BATCH_BYTES
+        for count, message in enumerate(self.unread):
+            left -= len(message.data)
+            if left < 0 and count:
+                return count
+        return len(self.unread)
+
+    def archived(self, count: int) -> ArchiveCheckpoint:
+        """Return the checkpoint behind the first `count` unread messages, at least one."""
         last = self.unread[count - 1]
         return ArchiveCheckpoint(
             js_stream=self.js_stream,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from psm.adapters.jetstream import StoredMessage
 from psm.contracts.errors import InvariantError
-from psm.projections.archive import Chained, Refusal
+from psm.projections.archive.writer import Chained, Refusal
+from psm.projections.storable import storable_text
 
 Verdict = Chained | Refusal | None
 
@@ -43,6 +46,7 @@ class _StateEnvelope(msgspec.Struct, gc=False):
 
 
 class _RefusedEnvelope(msgspec.Struct, gc=False):
+    timestamp: datetime
     payload: _Refused
 
 
@@ -60,7 +64,7 @@ def verdict(message: StoredMessage) -> Verdict:
         if message.subject.startswith("psm.state.updated."):
             return _chained(message.sequence, _state.decode(message.data).payload)
         if message.subject.startswith("psm.event.refused."):
-            return _refusal(message.sequence, _refused.decode(message.data).payload)
+            return _refusal(message.sequence, _refused.decode(message.data))
     except msgspec.DecodeError as error:
         raise InvariantError(f"PSM message {message.sequence} cannot be read: {error}") from error
     return None
@@ -71,7 +75,7 @@ def _chained(psm_sequence: int, state: _State) -> Chained | None:
         return None  # a mark: the account's last event was published before
     return Chained(
         psm_sequence=psm_sequence,
-        stream_id=state.account_id,
+        stream_id=storable_text(state.account_id),
         sequence_number=state.sequence_number,
         log_sequence=_own(state.event_log_sequence, state.log_sequence),
         folded_log_sequence=state.log_sequence,
@@ -82,17 +86,19 @@ def _chained(psm_sequence: int, state: _State) -> Chained | None:
     )
 
 
-def _refusal(psm_sequence: int, refused: _Refused) -> Refusal:
+def _refusal(psm_sequence: int, update: _RefusedEnvelope) -> Refusal:
+    refused = update.payload
     return Refusal(
         psm_sequence=psm_sequence,
-        stream_id=refused.account_id,
+        refused_at=update.timestamp,
+        stream_id=storable_text(refused.account_id),
         log_sequence=_own(refused.event_log_sequence, refused.log_sequence),
         folded_log_sequence=refused.log_sequence,
         outcome=refused.outcome,
         reason=refused.reason,
-        # Words of a producer may be quoted here, and PostgreSQL takes no NUL.
-        detail=refused.detail.replace("\0", "\ufffd"),
-        field=refused.field and refused.field.replace("\0", "\ufffd"),
+        # Words of a producer may be quoted here.
+        detail=storable_text(refused.detail),
+        field=refused.field and storable_text(refused.field),
     )
 
 

@@ -7,65 +7,87 @@ Exit codes: 0 fine, 1 found a problem, 2 usage or environment, 130 interrupted.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
 
+import msgspec
 from cyclopts import App, CycloptsError, Group, UnknownCommandError
 
 from psm.adapters import logs
-from psm.contracts.errors import ConfigError, PSMError, TransientError
+from psm.adapters.terminal import is_plain, printable, printable_json
+from psm.contracts.errors import ConfigError, ContractError, PSMError, TransientError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-_HERE = "psm.workers.cli"
-_RUN = Group("Run", sort_key=1)
-_READ = Group("Read", sort_key=2)
-_LOG = Group("Log", sort_key=3)
-_PROVE = Group("Prove", sort_key=4)
-_OPERATE = Group("Operate", sort_key=5)
-_PSM = Group("PSM itself", sort_key=6)
+HEADINGS = {
+    "run": Group("Run", sort_key=1),
+    "read": Group("Read", sort_key=2),
+    "log": Group("Log", sort_key=3),
+    "analyse": Group("Analyse", sort_key=4),
+    "decide": Group("Decide", sort_key=5),
+    "prove": Group("Prove", sort_key=6),
+    "operate": Group("Operate", sort_key=7),
+    "itself": Group("PSM itself", sort_key=8),
+}
+"""Heading in `psm --help` by the folder that a command's module is in."""
 
-COMMANDS: tuple[tuple[str, str, Group, str], ...] = (
-    ("archive", f"{_HERE}.archive:app", _RUN, "Keep every event in PostgreSQL, for ever."),
-    ("demo", f"{_HERE}.demo:demo", _RUN, "Run everything with a live feed, and a table to watch."),
-    ("marks", f"{_HERE}.marks:marks", _RUN, "Sample ticks of market data into marks."),
-    ("projector", f"{_HERE}.projector:projector", _RUN, "Write the views in PostgreSQL."),
-    ("serve", f"{_HERE}.serve:serve", _RUN, "Answer reads over HTTP and NATS."),
-    ("up", f"{_HERE}.up:up", _RUN, "Run everything on this machine, NATS and PostgreSQL included."),
-    ("worker", f"{_HERE}.worker:worker", _RUN, "Fold the log of some partitions."),
-    ("diff", f"{_HERE}.past:diff", _READ, "Show what changed in an account between two moments."),
-    ("events", f"{_HERE}.events:events", _READ, "List the events of the archive."),
-    ("explain", f"{_HERE}.explain:explain", _READ, "Say why an event happened, or a number is so."),
-    ("orders", f"{_HERE}.reads:orders", _READ, "Show the orders of an account."),
-    ("positions", f"{_HERE}.reads:positions", _READ, "Show the positions of an account."),
-    ("state", f"{_HERE}.reads:state", _READ, "Show the state of an account."),
-    ("stats", f"{_HERE}.events:stats", _READ, "Count what the archive holds, and incidents."),
-    ("trace", f"{_HERE}.events:trace", _READ, "Show all events of a correlation, as a tree."),
-    ("export", f"{_HERE}.export:export", _LOG, "Write the log and its hashes to a file."),
-    ("fold", f"{_HERE}.fold:fold", _LOG, "Fold JSON lines without any server."),
-    ("log", f"{_HERE}.export:log", _LOG, "Export the log; `psm export` is the same."),
-    ("publish", f"{_HERE}.publish:publish", _LOG, "Append events from a file or a pipe."),
-    ("replay", f"{_HERE}.replay:replay", _LOG, "Fold the log again, or play back a recording."),
-    ("anchor", f"{_HERE}.anchor:app", _PROVE, "Sign roots of the log, kept outside its reach."),
-    ("audit", f"{_HERE}.audit:audit", _PROVE, "Check the log, and all that was made of it."),
-    ("ops", f"{_HERE}.ops:app", _PROVE, "Show the record of replays, and approve them."),
-    ("validate", f"{_HERE}.validate:validate", _PROVE, "Replay twice; every hash must agree."),
-    ("verify", f"{_HERE}.past:verify", _PROVE, "Prove that PSM agrees with a ledger hash."),
-    ("dlq", f"{_HERE}.dlq:app", _OPERATE, "Show the streams that stopped, and let them go on."),
-    ("fleet", f"{_HERE}.fleet:fleet", _OPERATE, "Show the workers, and who runs which partition."),
-    ("migrate", f"{_HERE}.migrate:app", _OPERATE, "Bring the database schema up to date."),
-    ("recover", f"{_HERE}.recover:app", _OPERATE, "Go on after a loss of data, audited."),
-    ("streams", f"{_HERE}.streams:app", _OPERATE, "Create and check the JetStream streams."),
-    ("views", f"{_HERE}.views:app", _OPERATE, "Show the lag of the views, and rebuild them."),
-    ("completion", f"{_HERE}.completion:completion", _PSM, "Print a shell completion script."),
-    ("config", f"{_HERE}.config:app", _PSM, "Show, check and document the settings."),
-    ("version", f"{_HERE}.version:version", _PSM, "Show what is installed."),
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("archive", "run.archive:app", "Keep every event in PostgreSQL, for ever."),
+    ("demo", "run.demo:demo", "Run everything with a live feed, and a table to watch."),
+    ("env", "run.env:env", "Print where the running `psm up` is, for other programs."),
+    ("marks", "run.marks:marks", "Sample ticks of market data into marks."),
+    ("projector", "run.projector:projector", "Write the views in PostgreSQL."),
+    ("serve", "run.serve:serve", "Answer reads over HTTP and NATS."),
+    ("up", "run.up:up", "Run everything on this machine, NATS and PostgreSQL included."),
+    ("worker", "run.worker:worker", "Fold the log of some partitions."),
+    ("accounts", "read.accounts:accounts", "List the accounts: who is in trouble?"),
+    ("diff", "read.diff:diff", "Show what changed in an account between two moments."),
+    ("events", "read.events:events", "List the events of the archive."),
+    ("explain", "read.explain:explain", "Say why an event happened, or a number is so."),
+    ("orders", "read.state:orders", "Show the orders of an account."),
+    ("positions", "read.state:positions", "Show the positions of an account."),
+    ("refusals", "read.refusals:refusals", "List messages that changed nothing, and why."),
+    ("state", "read.state:state", "Show the state of an account."),
+    ("stats", "read.events:stats", "Count what the archive holds, and incidents."),
+    ("tail", "read.tail:tail", "Print what is published, while it is published."),
+    ("trace", "read.events:trace", "Show all events of a correlation, as a tree."),
+    ("export", "log.export:export", "Write the log and its hashes to a file."),
+    ("fold", "log.fold:fold", "Fold JSON lines without any server."),
+    ("import", "log.importing:import_files", "Bring files of a venue into an account."),
+    ("log", "log.export:log", "Export the log; `psm export` is the same."),
+    ("publish", "log.publish:publish", "Append events from a file or a pipe."),
+    ("replay", "log.replay:replay", "Fold the log again, or play back a recording."),
+    ("book", "analyse.book:book", "Follow order books of depth events."),
+    ("lots", "analyse.lots:lots", "Match sales to purchases, first in, first out."),
+    ("risk", "decide.risk:app", "Decide on orders, size positions, find clusters."),
+    ("anchor", "prove.anchor:app", "Sign roots of the log, kept outside its reach."),
+    ("audit", "prove.audit:audit", "Check the log, and all that was made of it."),
+    ("ops", "prove.ops:app", "Show the record of replays, and approve them."),
+    ("reconcile", "prove.reconcile:reconcile", "Compare a venue's statement with an account."),
+    ("validate", "prove.validate:validate", "Replay twice; every hash must agree."),
+    ("verify", "read.diff:verify", "Prove that PSM agrees with a ledger hash."),
+    ("dlq", "operate.dlq:app", "Show the streams that stopped, and let them go on."),
+    ("fleet", "operate.fleet:fleet", "Show the workers, and who runs which partition."),
+    ("migrate", "operate.migrate:app", "Bring the database schema up to date."),
+    ("recover", "operate.recover:app", "Go on after a loss of data, audited."),
+    ("streams", "operate.streams:app", "Create and check the JetStream streams."),
+    ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
+    ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),
+    ("completion", "itself.completion:completion", "Print a shell completion script."),
+    ("config", "itself.config:app", "Show, check and document the settings."),
+    ("version", "itself.version:version", "Show what is installed."),
 )
-"""Name, where it is, heading, help of every command; nothing is imported before it is run."""
+"""Name, where it is, help of every command; nothing is imported before it is run."""
 
 
 def build(*, listing: bool = True) -> App:
@@ -84,20 +106,25 @@ def build(*, listing: bool = True) -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
     )
-    app["--help"].group = app["--version"].group = _PSM
+    app["--help"].group = app["--version"].group = HEADINGS["itself"]
     app["--help"].show = app["--version"].show = False
-    for name, where, group, text in COMMANDS:
-        app.command(where, name=name, group=group, help=text if listing else None)
+    for name, where, text in COMMANDS:
+        group = HEADINGS[where.partition(".")[0]]
+        app.command(f"{__name__}.{where}", name=name, group=group, help=text if listing else None)
     return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    sys.excepthook = _trace
     logs.configure("warning")  # long-running commands say more, once they know their settings
     given = sys.argv[1:] if arguments is None else list(arguments)
     names = {name for name, *_ in COMMANDS}
     try:
-        code = _guarded(lambda: build(listing=not given or given[0] not in names)(given))
+        app = build(listing=not given or given[0] not in names)
+        if is_plain() or "--no-color" in given:
+            app.console = _plain_console()
+        code = _guarded(lambda: app(given), as_json=_wants_json(given))
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (`head`, a pager) has enough. Python would complain at exit: give it a sink.
@@ -106,27 +133,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _guarded(run: Callable[[], object]) -> int:
+def _guarded(run: Callable[[], object], *, as_json: bool) -> int:
+    error: BaseException
     try:
         result = run()
-    except CycloptsError as error:
-        return _fail(_usage(error), EXIT_USAGE, error)
-    except (ConfigError, TransientError) as error:
-        return _fail(str(error), EXIT_USAGE, error)
-    except PSMError as error:
-        return _fail(str(error), EXIT_PROBLEM, error)
-    except ImportError as error:
-        return _fail(_missing(error), EXIT_USAGE, error)
+    except CycloptsError as caught:
+        error, text, code = caught, _usage(caught), EXIT_USAGE
+    except (ConfigError, TransientError) as caught:
+        error, text, code = caught, str(caught), EXIT_USAGE
+    except PSMError as caught:
+        error, text, code = caught, str(caught), EXIT_PROBLEM
+    except ImportError as caught:
+        error, text, code = caught, _missing(caught), EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    return result if isinstance(result, int) else 0
-
-
-def _fail(text: str, code: int, error: BaseException) -> int:
+    else:
+        return result if isinstance(result, int) else 0
     if os.environ.get("PSM_LOG_LEVEL") == "debug":
-        traceback.print_exception(error)
-    print(f"psm: {text}", file=sys.stderr)
+        _trace(type(error), error, error.__traceback__)
+    print(_as_json(text, code, error) if as_json else f"psm: {printable(text)}", file=sys.stderr)
     return code
+
+
+def _trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print where an error came from; its text may hold what others sent."""
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _wants_json(given: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, also where it is wrong in another way."""
+    options = {"-o", "--output"}
+    pairs = set(itertools.pairwise(given))
+    pairs |= {(name, value) for name, equals, value in (g.partition("=") for g in given) if equals}
+    return any(name in options and value in ("json", "jsonl") for name, value in pairs)
+
+
+def _as_json(text: str, code: int, error: BaseException) -> str:
+    document = {"error": text, "exit_code": code}
+    if isinstance(error, ContractError):
+        document |= {"reason": error.reason, "field": error.field}
+    return printable_json(msgspec.json.encode(document).decode())
+
+
+def _plain_console() -> Console:
+    from rich.console import Console
+
+    return Console(color_system=None)
 
 
 def _usage(error: CycloptsError) -> str:

@@ -5,15 +5,15 @@ commit or a moment of waiting, never a wrong number.
 """
 
 from psm.workers.fleet.coordinator import Fleet, FleetSettings
-from psm.workers.fleet.members import Entry, Holding, Member, this_member
+from psm.workers.fleet.members import Holding, Member, MemberEntry, this_member
 from psm.workers.fleet.nats_fleet import NatsMembers, NatsProber
 
 __all__ = [
-    "Entry",
     "Fleet",
     "FleetSettings",
     "Holding",
     "Member",
+    "MemberEntry",
     "NatsMembers",
     "NatsProber",
     "this_member",

@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
-import structlog
 
 from psm.adapters.jetstream.streams import MEMBER_TTL_S
+from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import TransientError
 from psm.workers.fleet import planner
-from psm.workers.fleet.members import Entry, Member
+from psm.workers.fleet.members import Member, MemberEntry
 from psm.workers.fleet.planner import Plan, Situation
-from psm.workers.fleet.ports import Answer, MemberStore, Prober, Runner
+from psm.workers.fleet.ports import MemberStore, ProbeAnswer, Prober, Runner
 from psm.workers.fleet.probing import Watch
-from psm.workers.fleet.view import View
+from psm.workers.fleet.view import FleetView
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ class Fleet:
         self._metrics = metrics
         self._settings = settings or FleetSettings()
         self._clock = clock
-        self._view = View(me.id, self._settings.settle_s, self._settings.settle_max_s)
+        self._view = FleetView(me.id, self._settings.settle_s, self._settings.settle_max_s)
         self._watch = Watch(me.id, prober, self._settings.confirm_s, self._gone)
         self._plan = Plan(mine=frozenset(), take=(), let_go=(), waiting={})
         self._wake = asyncio.Event()
@@ -138,7 +138,7 @@ class Fleet:
         """Take the next turn now: something changed."""
         self._wake.set()
 
-    def hear(self, entry: Entry) -> None:
+    def hear(self, entry: MemberEntry) -> None:
         """Take in what another member tells everybody."""
         if entry.id == self._me.id:
             self._contested |= entry.member is None and entry.revision > self._revision
@@ -263,14 +263,14 @@ class Fleet:
             self._contested = True
             await self._tell()
 
-    def _is_gone(self, entries: Sequence[Entry]) -> bool:
+    def _is_gone(self, entries: Sequence[MemberEntry]) -> bool:
         """Return whether the own key has ended or was deleted; the answer may be a little old."""
         for entry in entries:
             if entry.id == self._me.id:
                 return entry.member is None and entry.revision > self._revision
         return self._due(self._told_at, "list_s")
 
-    def _learn(self, entry: Entry) -> bool:
+    def _learn(self, entry: MemberEntry) -> bool:
         """Take in one key; return whether it was news."""
         now, was_deleted = self._clock(), self._view.is_deleted(entry.id)
         news = self._view.learn(entry, now)
@@ -311,13 +311,13 @@ class Fleet:
         except TransientError as error:
             self._cut_off(error)
 
-    async def _gone(self, member_id: str, answer: Answer) -> None:
+    async def _gone(self, member_id: str, answer: ProbeAnswer) -> None:
         """A member did not answer: the broker says it is gone, or its key is, too."""
         now = self._clock()
         reason: Literal["no_responders", "expired"] = "expired"
         if member_id in self._view.suspects:
             self._view.forget(member_id)
-        elif answer is Answer.GONE and self._doubtful.get(member_id, now) <= now:
+        elif answer is ProbeAnswer.GONE and self._doubtful.get(member_id, now) <= now:
             reason = "no_responders"
             try:
                 deleted = await self._store.delete(member_id, self._view.revision(member_id))
@@ -325,7 +325,7 @@ class Fleet:
                 return
             if deleted is None:
                 return  # it has renewed its key meanwhile
-            self._view.learn(Entry(id=member_id, revision=deleted, member=None), now)
+            self._view.learn(MemberEntry(id=member_id, revision=deleted, member=None), now)
         else:
             return  # its key is there again, or it only seemed gone before
         self._metrics.member_lost(reason)

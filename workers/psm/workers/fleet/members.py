@@ -68,7 +68,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(holding.partition for holding in self.holdings)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class MemberEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A key as the bucket has it.
 
     Attributes:

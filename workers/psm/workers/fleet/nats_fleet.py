@@ -13,16 +13,22 @@ from collections.abc import Callable
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from psm.adapters.jetstream import ApiConfigError, ApiConflictError, last_values, publish_expected
+from psm.adapters.jetstream import (
+    ApiConfigError,
+    ApiConflictError,
+    PermissionRefusedError,
+    last_values,
+    publish_expected,
+)
 from psm.adapters.jetstream.streams import FLEET, FLEET_BUCKET
+from psm.adapters.logs import get_logger
 from psm.contracts.codec import encode
 from psm.contracts.errors import ConfigError, ContractError, TransientError
-from psm.workers.fleet.members import Entry, Member, dump_member, load_member
-from psm.workers.fleet.ports import Answer
+from psm.workers.fleet.members import Member, MemberEntry, dump_member, load_member
+from psm.workers.fleet.ports import ProbeAnswer
 
 NEWS = "_psmfleet.news"
 PROBE = "_psmfleet.probe"
@@ -33,8 +39,8 @@ _TIMEOUT_S = 2.0
 _LISTEN_TRIES = 5
 _PROBE_TIMEOUT_S = 0.5
 _RECOVER_S = 3.0  # after our own reconnection: the others may still be on their way back
-_log = structlog.get_logger(__name__)
-_decoder = msgspec.json.Decoder(Entry)
+_log = get_logger()
+_decoder = msgspec.json.Decoder(MemberEntry)
 
 
 class NatsMembers:
@@ -44,7 +50,7 @@ class NatsMembers:
         self._nc = nc
         self._worked = False
 
-    async def listen(self, hear: Callable[[Entry], None]) -> None:
+    async def listen(self, hear: Callable[[MemberEntry], None]) -> None:
         """Call `hear` with whatever changes from now on."""
 
         async def heard(message: Msg) -> None:
@@ -57,7 +63,7 @@ class NatsMembers:
 
     async def put(self, member: Member) -> int:
         revision = await self._write(member.id, dump_member(member), None, None)
-        await self._tell(Entry(id=member.id, revision=revision, member=member))
+        await self._tell(MemberEntry(id=member.id, revision=revision, member=member))
         return revision
 
     async def delete(self, member_id: str, revision: int | None) -> int | None:
@@ -65,10 +71,10 @@ class NatsMembers:
             deleted = await self._write(member_id, b"", revision, _DELETED)
         except ApiConflictError:
             return None
-        await self._tell(Entry(id=member_id, revision=deleted, member=None))
+        await self._tell(MemberEntry(id=member_id, revision=deleted, member=None))
         return deleted
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[MemberEntry]:
         try:
             stored = await last_values(self._nc, FLEET, f"{_KEYS}.>", timeout_s=_TIMEOUT_S)
         except ApiConfigError as error:
@@ -81,7 +87,7 @@ class NatsMembers:
             except ContractError as error:
                 _log.warning("fleet.key_unreadable", member=name, detail=error.detail)
                 continue
-            found.append(Entry(id=name, revision=message.sequence, member=member))
+            found.append(MemberEntry(id=name, revision=message.sequence, member=member))
         return found
 
     async def _write(
@@ -106,7 +112,7 @@ class NatsMembers:
         """What worked before may be missing for moments while a cluster restarts."""
         return TransientError(str(error)) if self._worked else error
 
-    async def _tell(self, entry: Entry) -> None:
+    async def _tell(self, entry: MemberEntry) -> None:
         try:
             await self._nc.publish(NEWS, encode(entry))
         except nats.errors.Error as error:
@@ -148,18 +154,18 @@ class NatsProber:
                 ) from error
             return
 
-    async def probe(self, member_id: str) -> Answer:
+    async def probe(self, member_id: str) -> ProbeAnswer:
         if not self._sure():
-            return Answer.UNSURE
+            return ProbeAnswer.UNSURE
         try:
             await self._nc.request(f"{PROBE}.{member_id}", b"", timeout=_PROBE_TIMEOUT_S)
         except nats.errors.NoRespondersError:
-            return Answer.GONE if self._sure() else Answer.UNSURE
+            return ProbeAnswer.GONE if self._sure() else ProbeAnswer.UNSURE
         except nats.errors.TimeoutError:
-            return Answer.SILENT if self._sure() else Answer.UNSURE
-        except nats.errors.Error:
-            return Answer.UNSURE
-        return Answer.ALIVE
+            return ProbeAnswer.SILENT if self._sure() else ProbeAnswer.UNSURE
+        except (nats.errors.Error, PermissionRefusedError):
+            return ProbeAnswer.UNSURE
+        return ProbeAnswer.ALIVE
 
     def _sure(self) -> bool:
         """Return whether our own connection is up, and not only since a moment."""

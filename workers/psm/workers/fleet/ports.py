@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol
 
-from psm.workers.fleet.members import Entry, Holding, Member
+from psm.workers.fleet.members import Holding, Member, MemberEntry
 
 
-class Answer(Enum):
+class ProbeAnswer(Enum):
     """What came back from a probe."""
 
     ALIVE = "alive"
@@ -41,14 +41,14 @@ class MemberStore(Protocol):
             The revision of the deletion, or None if the key has changed since.
         """
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[MemberEntry]:
         """Return all keys."""
 
 
 class Prober(Protocol):
     """Asks members whether they are there."""
 
-    async def probe(self, member_id: str) -> Answer:
+    async def probe(self, member_id: str) -> ProbeAnswer:
         """Ask one member; answers within about half a second."""
 
 

@@ -10,8 +10,9 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
 
-from psm.workers.fleet.ports import Answer, Prober
-from psm.workers.fleet.view import View
+from psm.adapters.tasks import end_all
+from psm.workers.fleet.ports import ProbeAnswer, Prober
+from psm.workers.fleet.view import FleetView
 
 NEIGHBOURS = 3
 
@@ -35,7 +36,7 @@ class Watch:
         me: str,
         prober: Prober,
         confirm_s: float,
-        gone: Callable[[str, Answer], Awaitable[None]],
+        gone: Callable[[str, ProbeAnswer], Awaitable[None]],
     ) -> None:
         """Nobody is probed yet.
 
@@ -51,7 +52,7 @@ class Watch:
         self._gone = gone
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def look_at(self, view: View) -> None:
+    def look_at(self, view: FleetView) -> None:
         """Probe the neighbours and the suspects that are not being probed already."""
         others = view.others()
         suspects = view.suspects & others.keys()
@@ -62,10 +63,7 @@ class Watch:
 
     async def close(self) -> None:
         """End all probes."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(self._running.values())
 
     async def _ask(self, member: str, suspect: bool) -> None:
         try:
@@ -75,7 +73,7 @@ class Watch:
 
     async def _ask_twice(self, member: str, suspect: bool) -> None:
         """Ask again before the worst is believed."""
-        bad = {Answer.GONE, Answer.SILENT} if suspect else {Answer.GONE}
+        bad = {ProbeAnswer.GONE, ProbeAnswer.SILENT} if suspect else {ProbeAnswer.GONE}
         if await self._prober.probe(member) not in bad:
             return
         await asyncio.sleep(self._confirm_s)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import msgspec
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import last_for, stream_info
+from psm.adapters.jetstream import last_for
 from psm.adapters.jetstream.streams import PARTITIONS_KEY
 from psm.contracts import subjects
-from psm.workers.cursor import load_cursor
+from psm.contracts.subjects import PSM
 from psm.workers.fleet.members import Holding, Member
 from psm.workers.fleet.nats_fleet import NatsMembers
-from psm.workers.log_store import PSM, TRADES
+from psm.workers.log.cursor import load_cursor
+from psm.workers.log.reader import log_info
 
 _READS = 16  # at the same time
 
@@ -78,7 +79,7 @@ async def fleet_report(nc: Client) -> FleetReport:
         ConfigError: there is no log, or no bucket `psm-fleet`.
         TransientError: the broker does not answer.
     """
-    log = await stream_info(nc, TRADES)
+    log = await log_info(nc)
     partitions = int(log.config["metadata"][PARTITIONS_KEY])
     entries = await NatsMembers(nc).entries()
     members = [entry.member for entry in entries if entry.member is not None]

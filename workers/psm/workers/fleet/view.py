@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from psm.workers.fleet.members import Entry, Member
+from psm.workers.fleet.members import Member, MemberEntry
 
 
-class View:
+class FleetView:
     """What is known of the other members."""
 
     def __init__(self, me: str, settle_s: float, settle_max_s: float) -> None:
@@ -25,7 +25,7 @@ class View:
         self._me = me
         self._settle_s = settle_s
         self._settle_max_s = settle_max_s
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, MemberEntry] = {}
         self._suspects: set[str] = set()
         self._arrived_at: float | None = None
         self._first_arrived_at = 0.0
@@ -68,7 +68,7 @@ class View:
         """Members whose key was missing when the keys were read last."""
         return frozenset(self._suspects)
 
-    def learn(self, entry: Entry, now: float) -> bool:
+    def learn(self, entry: MemberEntry, now: float) -> bool:
         """Take in one key; return whether it was news."""
         if entry.id == self._me or entry.revision <= self.revision(entry.id):
             return False

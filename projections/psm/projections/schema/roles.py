@@ -1,0 +1,125 @@
+"""Who may do what in PostgreSQL: roles per kind of access, and a login per part of PSM.
+
+No migration makes them: the right to create roles is the cluster's, not the database's. What each
+role may do stands in `roles.sql`; a login has no rights but those of its roles.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from importlib.resources import files
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import msgspec
+
+from psm.contracts.errors import ConfigError
+from psm.projections.schema.migrate import connected
+from psm.projections.sql import Connection
+
+LOGINS: dict[str, tuple[str, ...]] = {
+    "worker": ("psm_heads_reader",),
+    "projector": ("psm_views_writer",),
+    "archiver": ("psm_archive_writer",),
+    "api": ("psm_views_reader", "psm_archive_reader"),
+    "importer": ("psm_people_writer", "psm_archive_reader"),
+    "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader"),
+}
+"""Part of PSM -> the roles that its login has."""
+
+_ITERATIONS = 4096
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """A user of the database.
+
+    Attributes:
+        part: key of `LOGINS`.
+        user: its name in the cluster.
+        password: printable ASCII; never shown.
+    """
+
+    part: str
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login(part={self.part!r}, user={self.user!r})"
+
+
+def roles_sql() -> str:
+    """Return the statements that make the roles; the schema's owner runs them."""
+    return (files(__package__) / "roles.sql").read_text("utf-8")
+
+
+def login_of(part: str, dsn: str) -> Login:
+    """Return the user with which a part connects, from the address that it is given.
+
+    Raises:
+        ConfigError: the address has no user or password, or one that is not printable ASCII.
+    """
+    try:
+        address = urlsplit(dsn)
+        user, password = unquote(address.username or ""), unquote(address.password or "")
+    except ValueError:
+        user = password = ""
+    if not user or not password or not (user + password).isascii() or "\0" in user + password:
+        raise ConfigError(
+            f"the address of {part} must be postgresql://user:password@host:5432/name, with user "
+            "and password in ASCII"
+        )
+    return Login(part=part, user=user, password=password)
+
+
+async def apply_roles(dsn: str, logins: Mapping[str, Login]) -> None:
+    """Make roles and logins what they must be; any number of times.
+
+    Args:
+        dsn: of the schema's owner, who may create roles.
+        logins: users to make, or to give their password and roles, by part.
+
+    Raises:
+        ConfigError: the migrations are missing, the owner may not create roles, or a login is the
+            owner's own.
+        TransientError: PostgreSQL is away.
+    """
+    async with connected(dsn) as connection:
+        try:
+            async with connection.transaction():
+                await connection.execute(roles_sql())
+                for login in logins.values():
+                    await _make(connection, login)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise ConfigError(
+                f"POSTGRES_DSN may not make the roles of PSM: {error.args[0]}. It must own the "
+                "schema and have CREATEROLE; or let a superuser run what `psm migrate roles` prints"
+            ) from error
+        except asyncpg.UndefinedTableError as error:
+            raise ConfigError("the schema is not up to date; run `psm migrate up`") from error
+
+
+async def _make(connection: Connection, login: Login) -> None:
+    if login.user == await connection.fetchval("SELECT current_user::text"):
+        raise ConfigError(
+            f"the address of {login.part} is the owner's own: give it a user that owns nothing"
+        )
+    user = await connection.fetchval("SELECT quote_ident($1)", login.user)
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", login.user):
+        await connection.execute(f"CREATE ROLE {user} LOGIN")
+    # Hashed here: the server's log may show statements.
+    await connection.execute(f"ALTER ROLE {user} LOGIN PASSWORD '{_verifier(login.password)}'")
+    await connection.execute(f"GRANT {', '.join(LOGINS[login.part])} TO {user}")
+
+
+def _verifier(password: str) -> str:
+    """Return what PostgreSQL keeps of a password (RFC 5803), so that it never sees the password."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    told = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return f"SCRAM-SHA-256${_ITERATIONS}:{told[0]}${told[1]}:{told[2]}"

@@ -1,0 +1,1 @@
+"""Figures of performance and risk over what the fold says: pure, over Decimal, rebuildable."""

@@ -1,0 +1,1 @@
+"""Decisions on orders before they are sent: pure functions of what they name."""

@@ -1,0 +1,1 @@
+"""Commands that decide on orders before they are sent."""

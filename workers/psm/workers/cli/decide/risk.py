@@ -1,0 +1,83 @@
+"""`psm risk`: what live decisions are made by, from files and pipes, without any server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from psm.analytics.documents import exact_document
+from psm.contracts.errors import ConfigError
+from psm.domain.money import exact_text
+from psm.risk.clusters import cluster_table, compute
+from psm.risk.decide import decide as decide_case
+from psm.risk.sizing import size as size_of
+from psm.workers.cli.shared.lines import answer_lines
+from psm.workers.cli.shared.output import say_json
+from psm.workers.risk.rows import read_case, read_closes, read_sizing
+
+app = App(name="risk", help="Decide on orders, size positions, find clusters.")
+clusters = App(name="clusters", help="Find the symbols that move together.")
+app.command(clusters)
+
+File = Annotated[str, Parameter(allow_leading_hyphen=True)]
+
+
+@app.command
+def decide(file: File = "-", /) -> int:
+    """Decide on orders, one JSON row a line, each with the state that it is decided on.
+
+    A row is {"state", "limits", "order"} and, where there are, "clusters" {symbol: cluster},
+    "restricted" [symbol], "lots" {symbol: lot}, "on_limit". What a row does not give is no limit.
+    A row that is none is reported, and the others are decided.
+
+    Args:
+        file: What to read; - is standard input.
+    """
+    return answer_lines(file, lambda line: decide_case(read_case(line)))
+
+
+@app.command
+def size(file: File = "-", /) -> int:
+    """Size positions, one JSON row a line: a rule and its inputs in, the size out.
+
+    Rules: fixed_fractional (equity, risk, entry, stop, fee), fixed_notional (equity, weight or
+    money, price), volatility_target (equity, target, sigma, price), atr (equity, risk, atr,
+    atr_multiple), kelly_capped (equity, win_rate, average_win, average_loss, trades, fraction,
+    cap, price), inverse (as fixed_notional); each with multiplier, lot and inverse.
+
+    Args:
+        file: What to read; - is standard input.
+    """
+
+    def sized(line: bytes) -> dict[str, str]:
+        rule, inputs = read_sizing(line)
+        return {"size": exact_text(size_of(rule, inputs))}
+
+    return answer_lines(file, sized)
+
+
+@clusters.command(name="compute")
+def compute_clusters(
+    *,
+    closes: Annotated[Path, Parameter(help="CSV of daily closes: date,BTC,ETH ...")],
+    benchmark: Annotated[
+        str | None, Parameter(help="Symbol of the betas; the first if not given.")
+    ] = None,
+) -> None:
+    """Compute correlation, shrinkage, clusters and betas of a table of daily closes."""
+    try:
+        text = closes.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {closes}: {error}") from error
+    table = read_closes(text)
+    if benchmark is not None and benchmark not in table.prices:
+        raise ConfigError(f"--benchmark {benchmark}: the table has {', '.join(table.prices)}")
+    found = compute(table, benchmark)
+    document = exact_document(found)
+    for name in ("correlation", "correlation_shrunk", "correlation_ewma"):
+        rows = [dict(zip(found.symbols, row, strict=True)) for row in document[name]]
+        document[name] = dict(zip(found.symbols, rows, strict=True))
+    say_json({**document, "cluster_of": cluster_table(found)}, sys.stdout)

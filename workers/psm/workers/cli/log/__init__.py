@@ -1,0 +1,1 @@
+"""Commands on the log: publish, fold, replay, export."""

@@ -1,0 +1,1 @@
+"""Commands that prove: audit, validation, anchors, approvals."""

@@ -1,0 +1,1 @@
+"""Commands that read: accounts, events, and why."""

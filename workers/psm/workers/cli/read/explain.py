@@ -1,0 +1,88 @@
+"""`psm explain`: why something happened, or why a number is that number."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import re
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.contracts.errors import ConfigError
+from psm.workers.cli.read.diff import At, AtSequence, LogTime, show_figure
+from psm.workers.cli.read.events import as_read, reading
+from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.explain import event as explanation
+from psm.workers.explain.flags import FLAGS
+from psm.workers.process.config import load_settings
+
+_CHECK_COLUMNS = ("name", "value", "limit", "passed", "detail")
+
+_WORD = re.compile("[a-z]+(_[a-z]+)*")  # an event id has digits or capitals
+
+
+def explain(
+    subject: Annotated[
+        str,
+        Parameter(
+            name="EVENT_ID|ACCOUNT|FLAG", help="Any event, best the trade; an account; or a flag."
+        ),
+    ],
+    field: Annotated[
+        str | None,
+        Parameter(help="Of the account: equity, cash.USDT, positions.BTC-PERP.size ..."),
+    ] = None,
+    /,
+    *,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    events: Annotated[int, Parameter(help="How many events a table shows per figure.")] = 20,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Explain an event, a number or a flag.
+
+    An event: decision, signal, market data, checks with their limits, causes; from the archive.
+    A number of an account, now or in the past: the rule, the arithmetic and the events that add
+    up to it, exactly; from the log.
+    A flag, such as overdraft: what it means, what causes it, what to do; without any server.
+    """
+    if field is not None:
+        show_figure(
+            subject, field, at_sequence, at, log_time=log_time, events=events, output=output
+        )
+        return
+    if _WORD.fullmatch(subject):
+        _explain_flag(subject, output)
+        return
+    body = asyncio.run(_explain(subject))
+    if output.format == "table":
+        _print(as_read(body), output)
+    else:
+        output.document(msgspec.Raw(body))
+
+
+def _explain_flag(flag: str, output: Output) -> None:
+    if flag in FLAGS:
+        output.document({"flag": flag, **msgspec.structs.asdict(FLAGS[flag])})
+        return
+    near = difflib.get_close_matches(flag, FLAGS, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(FLAGS)}"
+    raise ConfigError(f"{flag} is no flag and no event id; {hint}")
+
+
+async def _explain(event_id: str) -> bytes:
+    async with reading(load_settings()) as archive:
+        return await archive.explain(event_id)
+
+
+def _print(document: dict[str, Any], output: Output) -> None:
+    output.lines("", *explanation.lines(document), "")
+    if checks := explanation.limits(document):
+        output.lines("Checks of the decision")
+        detail = any(check.get("detail") for check in checks)
+        output.rows(checks, _CHECK_COLUMNS if detail else _CHECK_COLUMNS[:-1])
+    output.lines("Causes and effects", "", *explanation.causes(document), "")
+    output.document(explanation.proof(document))

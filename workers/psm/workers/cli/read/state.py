@@ -1,0 +1,180 @@
+"""`psm state`, `psm positions` and `psm orders`: what the views say of one account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.contracts.errors import ConfigError
+from psm.contracts.update_fields import Common
+from psm.contracts.updates import StateUpdated
+from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
+from psm.workers.cli.read.diff import Account, At, AtSequence, LogTime, past_document
+from psm.workers.cli.shared.connections import broker, check_account, database
+from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.questions import ask
+from psm.workers.explain.flags import FLAGS
+from psm.workers.process.config import load_settings
+
+_POSITION_COLUMNS = (
+    "position",
+    "side",
+    "size",
+    "entry_price",
+    "mark_price",
+    "unrealized_pnl",
+    "realized_pnl",
+    "fees",
+    "funding",
+)
+_ORDER_COLUMNS = (
+    "order_id",
+    "symbol",
+    "side",
+    "type",
+    "quantity",
+    "filled_quantity",
+    "average_price",
+    "status",
+)
+
+# Of a state: what a person looks for first; hashes and positions in the log come last.
+_FIRST = ("status", "flags", "sequence_number")
+_LAST = frozenset({*Common.__struct_fields__, "ledger_hash", "state_hash"}) - {*_FIRST}
+
+MinSequence = Annotated[
+    int | None,
+    Parameter(help=f"Wait up to {WAIT_MAX_S:.0f} s until the view has this version.", negative=""),
+]
+
+
+def state(
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show the state of an account: cash, equity, margin, positions, orders, hashes.
+
+    Now from the views; with --at-sequence or --at as it was, folded again from the log.
+    """
+    document = _document("state", account, min_sequence, at_sequence, at, log_time=log_time)
+    if output.format != "table":
+        output.document(document)
+        return
+    positions, orders = document.pop("positions"), document.pop("orders")
+    output.document(_flat(document))
+    _print_flags(document["flags"], output)
+    output.lines("")
+    _print_positions(positions, output)
+    if orders:
+        output.lines("")
+        output.rows([{"order_id": name, **o} for name, o in orders.items()], _ORDER_COLUMNS)
+
+
+def positions(
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show the positions of an account, now or as they were."""
+    document = _document("positions", account, min_sequence, at_sequence, at, log_time=log_time)
+    if output.format == "table":
+        _print_positions(document["positions"], output)
+    else:
+        output.document(document)
+
+
+def orders(
+    account: Account,
+    /,
+    *,
+    min_sequence: MinSequence = None,
+    at_sequence: AtSequence = None,
+    at: At = None,
+    log_time: LogTime = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show the orders of an account, now or as they were; of those that ended the last 256."""
+    document = _document("orders", account, min_sequence, at_sequence, at, log_time=log_time)
+    if output.format != "table":
+        output.document(document)
+    elif document["orders"]:
+        rows = [{"order_id": name, **order} for name, order in document["orders"].items()]
+        output.rows(rows, _ORDER_COLUMNS)
+    else:
+        output.note("no orders")
+
+
+def _document(
+    name: ReadName,
+    account: str,
+    min_sequence: int | None,
+    at_sequence: int | None,
+    at: str | None,
+    *,
+    log_time: bool,
+) -> dict[str, Any]:
+    """Return a document of now, from the views, or of the past, from the log."""
+    if at_sequence is not None or at is not None:
+        return past_document(name, account, at_sequence, at, log_time=log_time)
+    return _read(name, account, min_sequence)
+
+
+def _read(name: ReadName, account: str, min_sequence: int | None) -> dict[str, Any]:
+    settings = load_settings()
+
+    async def read() -> bytes:
+        if settings.postgres_dsn is None:
+            async with broker(settings, "psm-cli") as nc:
+                return await ask(nc, name, account, min_sequence=min_sequence or 0)
+        async with database(settings) as pool:
+            answer = await Reads(pool).get(
+                name, account, min_sequence=min_sequence, timeout_s=WAIT_MAX_S
+            )
+        return answer.body
+
+    check_account(account)
+    try:
+        document: dict[str, Any] = msgspec.json.decode(asyncio.run(read()))
+    except MalformedAccountError as error:
+        raise ConfigError(f"{account!r}: {error}") from error
+    return document
+
+
+def _print_flags(flags: Sequence[str], output: Output) -> None:
+    if flags:
+        output.lines("")
+        rows = [{"flag": flag, "meaning": FLAGS[flag].meaning} for flag in flags if flag in FLAGS]
+        output.rows(rows, ("flag", "meaning"))
+        output.note("psm explain FLAG says where one comes from and what to do")
+
+
+def _print_positions(positions: Mapping[str, Mapping[str, Any]], output: Output) -> None:
+    if positions:
+        output.rows([{"position": name, **p} for name, p in positions.items()], _POSITION_COLUMNS)
+    else:
+        output.note("no positions")
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `document` as a person reads it: amounts with their currency, flags as words."""
+    cash = " ".join(f"{amount} {currency}" for currency, amount in document["cash"].items())
+    flags = " ".join(document["flags"]) or None
+    figures = [name for name in StateUpdated.__struct_fields__ if name not in _LAST]
+    names = dict.fromkeys(("account_id", *_FIRST, *figures, *document))
+    shown = {**document, "cash": cash or None, "flags": flags}
+    return {name: shown[name] for name in names if name in shown}

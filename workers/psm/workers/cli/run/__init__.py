@@ -1,0 +1,1 @@
+"""Commands that run: processes and whole installations."""

@@ -1,0 +1,80 @@
+"""`psm projector`: write the views in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.adapters import telemetry
+from psm.projections.registry import PROJECTIONS
+from psm.workers.cli.shared.process import chosen_partitions, process
+from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.readiness import Pulse, all_of, database_answers, leader_answers
+from psm.workers.projector.follower import FollowerStatus, Projector
+from psm.workers.projector.sources import reader_of
+
+
+def projector(
+    *,
+    partitions: Annotated[
+        str | None, Parameter(help="Partitions to follow, such as 0-7,9; default all of them.")
+    ] = None,
+) -> int:
+    """Follow the committed updates into the views. Runs until SIGINT or SIGTERM."""
+    settings = load_settings()
+    chosen = chosen_partitions(partitions, settings, tuple(range(settings.partitions)))
+    return asyncio.run(run(settings, chosen))
+
+
+async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
+    """Run a projector until it is asked to stop."""
+    async with process(settings, "psm-projector") as own:
+        pool = await own.open_pool()
+        projections = tuple(PROJECTIONS.values())
+        views = Projector(own.nc, pool, projections, partitions, own.instruments.metrics)
+        sources = dict.fromkeys(projection.source for projection in projections)
+        leaders = [leader_answers(own.nc, s.js_stream, reader_of(s).probe) for s in sources]
+        pulse = await own.watch({"postgres": database_answers(pool), "nats": all_of(leaders)})
+        await own.serve_health(lambda: readiness(views, pulse))
+        running = asyncio.create_task(views.run())
+        own.on_stop(running.cancel)
+        log = telemetry.get_logger()
+        log.info("projector.started", partitions=len(partitions))
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.result()
+        log.info("projector.stopped")
+        return 0
+
+
+def readiness(views: Projector, pulse: Pulse) -> tuple[bool, dict[str, Any]]:
+    """Return whether every partition is followed, and those that are not, with the reason.
+
+    A follower that waits for messages does not notice that PostgreSQL or the stream's leader is
+    away, so the pulse is asked too.
+    """
+    statuses = views.statuses()
+    away = pulse.problems
+    return views.is_ready() and not away, {
+        "partitions": len(statuses),
+        "away": away,
+        "lag_events": sum(status.lag_events for status in statuses),
+        "lag_s": round(max((status.lag_s for status in statuses), default=0.0), 3),
+        "stale": [msgspec.to_builtins(entry) for status in statuses for entry in status.stale],
+        "waiting": {
+            name: status.detail or status.state
+            for name, status in _named(statuses).items()
+            if status.state != "running"
+        },
+    }
+
+
+def _named(statuses: Sequence[FollowerStatus]) -> dict[str, FollowerStatus]:
+    """Return statuses by partition; where there are several projections, by theirs too."""
+    if len({status.projection for status in statuses}) == 1:
+        return {str(status.partition): status for status in statuses}
+    return {f"{status.projection}/{status.partition}": status for status in statuses}

@@ -1,0 +1,98 @@
+"""`psm serve`: answer reads over HTTP and NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from psm.adapters import telemetry
+from psm.contracts.publisher import Publisher
+from psm.projections.registry import PROJECTIONS
+from psm.workers.api.door import Proxies
+from psm.workers.api.health import ServiceHealth
+from psm.workers.api.history_http import Past
+from psm.workers.api.http import Service, build_app
+from psm.workers.api.nats_reads import start_nats_reads
+from psm.workers.api.reads import Reads
+from psm.workers.api.server import HttpServer, ServerLimits, listen
+from psm.workers.archive.reads import ArchiveReads
+from psm.workers.cli.shared.process import process
+from psm.workers.log.shape import log_shape
+from psm.workers.process.config import Settings, load_settings
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_APPEND_GIVE_UP_S = 10.0
+
+
+def serve(
+    *,
+    host: Annotated[
+        str | None, Parameter(help="Address to listen on; default PSM_HTTP_HOST.")
+    ] = None,
+    port: Annotated[
+        int | None, Parameter(help="Port; 0 picks a free one; default PSM_HTTP_PORT.")
+    ] = None,
+    ingest: Annotated[
+        bool | None, Parameter(help="Let POST /psm/events append; default PSM_INGEST.")
+    ] = None,
+) -> int:
+    """Answer reads over HTTP and NATS until SIGINT or SIGTERM."""
+    given = {"http_host": host, "http_port": port, "ingest": ingest}
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = msgspec.structs.replace(load_settings(), **changes)
+    return asyncio.run(run(settings))
+
+
+async def run(settings: Settings) -> int:
+    """Serve until told to stop."""
+    listener = listen(settings.http_host, settings.http_port)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        own = await stack.enter_async_context(process(settings, "psm-serve"))
+        log, nc = telemetry.get_logger(), own.nc
+        pool = await own.open_pool()
+        reads = Reads(pool)
+        publisher = canary = None
+        if settings.ingest:
+            publisher = Publisher(nc, give_up_s=_APPEND_GIVE_UP_S)
+            canary = await own.open_canary()
+        proxies = Proxies(settings.http_trusted_proxies)
+        metrics = own.instruments.metrics
+        projections = tuple(PROJECTIONS.values())
+        health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
+        await stack.enter_async_context(health)
+        app = build_app(
+            Service(
+                reads=reads,
+                archive=ArchiveReads(pool),
+                past=Past(nc, log_shape(settings)),
+                health=health,
+                publisher=publisher,
+                metrics=metrics,
+                registry=own.instruments.registry,
+                hosts=settings.http_hosts,
+                proxies=proxies,
+                fault=lambda: own.life.fault,
+            )
+        )
+        answering = await start_nats_reads(nc, reads)
+        stack.push_async_callback(answering.stop)
+        limits = ServerLimits(
+            connections=settings.http_connections,
+            connections_per_address=settings.http_connections_per_address,
+        )
+        server = HttpServer(app, limits, proxies)
+        own.on_stop(server.stop)
+        if settings.ingest and settings.http_host not in _LOOPBACK:
+            log.warning("http.ingest_exposed", host=settings.http_host)
+        if settings.http_host not in _LOOPBACK and not settings.http_hosts:
+            log.warning("http.hosts_missing", host=settings.http_host)
+        url = "http://{}:{}".format(*listener.getsockname()[:2])
+        log.info("http.started", url=url, ingest=settings.ingest)
+        await server.serve(sockets=[listener])
+        log.info("http.stopped")
+    return 0

@@ -1,0 +1,58 @@
+"""What commands share that ask the servers: the account id, and connections for one question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+
+from psm.adapters import postgres
+from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams_apply import check
+from psm.contracts.errors import ConfigError, TransientError
+from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
+from psm.workers.process.config import Settings
+
+
+def check_account(account: str) -> None:
+    """Make sure that an argument can be an account.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not is_stream_id(account):
+        raise ConfigError(f"{account!r} is no account id: {STREAM_ID_RULE}")
+
+
+@asynccontextmanager
+async def broker(settings: Settings, name: str) -> AsyncIterator[Client]:
+    """Connect to NATS while the block runs; `name` is what the server shows."""
+    try:
+        nc = await connect(name=name, **settings.nats_options())
+    except TransientError as error:
+        if settings.nats_url != Settings().nats_url:
+            raise
+        raise TransientError(f"{error}; start `psm up`, or set NATS_URL") from error
+    try:
+        yield nc
+    finally:
+        await nc.close()
+
+
+@asynccontextmanager
+async def checked_log(settings: Settings, name: str) -> AsyncIterator[Client]:
+    """The same, once the log is known to be configured as the settings say."""
+    async with broker(settings, name) as nc:
+        await check(nc, settings)
+        yield nc
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[postgres.Pool]:
+    """Connect to PostgreSQL while the block runs: one connection."""
+    pool = await postgres.open_pool(settings.require_postgres_dsn(), name="psm-cli", size_max=1)
+    try:
+        yield pool
+    finally:
+        await pool.close()

@@ -1,0 +1,147 @@
+"""What the long-running commands share: instruments, connections, health server, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from nats.aio.client import Client
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import connect
+from psm.adapters.telemetry import Readiness, Telemetry
+from psm.contracts.errors import ConfigError
+from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
+from psm.workers.process.canary import Canary
+from psm.workers.process.config import Settings, partitions_of
+from psm.workers.process.life import Life
+from psm.workers.process.readiness import Check, Pulse
+
+
+def chosen_partitions(
+    text: str | None, settings: Settings, default: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the partitions that `--partitions` names, or the default.
+
+    Raises:
+        ConfigError: `text` is no list of partitions, or one of them does not exist.
+    """
+    if text is None:
+        return default
+    try:
+        chosen = partitions_of(text)
+    except ConfigError as error:
+        raise ConfigError(f"--partitions {text}: {error}") from error
+    if beyond := [number for number in chosen if number >= settings.partitions]:
+        raise ConfigError(
+            f"--partitions {text}: partition {beyond[0]} does not exist; "
+            f"the log has {settings.partitions}, numbered from 0"
+        )
+    return chosen
+
+
+class Process:
+    """A running command's surroundings; everything opened here is closed at its end.
+
+    Attributes:
+        nc: connection to NATS.
+        instruments: metrics, traces, and the registry a scrape reads.
+        life: what only a new process would heal.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        nc: Client,
+        instruments: Telemetry,
+        life: Life,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.nc = nc
+        self.instruments = instruments
+        self.life = life
+        self._settings = settings
+        self._name = name
+        self._stack = stack
+
+    async def open_pool(self) -> postgres.Pool:
+        """Return a pool of connections to PostgreSQL."""
+        pool = await postgres.open_pool(
+            self._settings.require_postgres_dsn(),
+            name=self._name,
+            size_max=self._settings.postgres_pool_max,
+        )
+        self._stack.callback(pool.terminate)
+        return pool
+
+    def open_heads(self) -> HeadStore | None:
+        """Return what the log is compared with at a start; None where that is off."""
+        if not self._settings.heads_check:
+            return None
+        if self._settings.postgres_dsn is None:
+            return NoHeads()
+        heads = PostgresHeads(self._settings.postgres_dsn)
+        self._stack.callback(heads.close)
+        return heads
+
+    async def watch(self, checks: Mapping[str, Check]) -> Pulse:
+        """Return a pulse of outside systems that is taken until the end."""
+        return await self._stack.enter_async_context(Pulse(checks))
+
+    async def open_canary(self) -> Canary:
+        """Return a canary that looks until the end whether the broker takes writes."""
+        return await self._stack.enter_async_context(
+            Canary(
+                self.nc,
+                self._name,
+                self.instruments.metrics,
+                self._settings.nats_monitoring_url,
+            )
+        )
+
+    async def serve_health(self, readiness: Readiness) -> None:
+        """Answer health checks and scrapes, where a port is set for it."""
+        if self._settings.metrics_port:
+            health = await telemetry.start_health_server(
+                self._settings.metrics_host,
+                self._settings.metrics_port,
+                readiness,
+                self.instruments.registry,
+                lambda: self.life.fault,
+            )
+            self._stack.push_async_callback(health.close)
+
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Call `stop` on SIGINT, on SIGTERM, and when a fault ends the process."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        self.life.on_fault(stop)
+
+
+@asynccontextmanager
+async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
+    """Set up logs and instruments and connect to NATS; undo all of it at the end.
+
+    Raises:
+        ProcessFaultError: a fault ended what ran in the block.
+    """
+    async with AsyncExitStack() as stack:
+        instruments = telemetry.setup(
+            name,
+            level=settings.log_level,
+            format=settings.log_format,
+            otlp_endpoint=settings.otlp_endpoint,
+            env=settings.env,
+        )
+        stack.callback(instruments.shutdown)
+        life = stack.enter_context(Life())
+        nc = await connect(name=name, on_closed=life.connection_closed, **settings.nats_options())
+        stack.push_async_callback(nc.close)
+        try:
+            yield Process(settings, name, nc, instruments, life, stack)
+        finally:
+            life.end()

@@ -1,0 +1,1 @@
+"""Why a number is that number, and why an event happened."""

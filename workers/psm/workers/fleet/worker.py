@@ -1,0 +1,227 @@
+"""The worker: runs partitions, each on its own, and tells how they are.
+
+Which ones is said at the start, or by the fleet while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nats.aio.client import Client
+
+from psm.adapters.logs import get_logger
+from psm.adapters.metrics import Metrics
+from psm.adapters.tasks import BackOff, end_all
+from psm.contracts.heads import SubjectHead
+from psm.contracts.subjects import log_subject, partition_of
+from psm.workers.fleet.members import Holding
+from psm.workers.fleet.partition_runner import Keeper, partition_back_off
+from psm.workers.partition.committer import Committer
+from psm.workers.partition.eviction import Census
+from psm.workers.partition.heads_check import Guard
+from psm.workers.partition.heads_store import HeadStore
+from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.loop import Partition
+from psm.workers.partition.settings import PartitionSettings
+from psm.workers.process.lateness import EVERY_S, Lateness
+
+_DRAIN_S = 20.0
+_log = get_logger()
+
+
+class Worker:
+    """Runs partitions on one connection."""
+
+    def __init__(
+        self,
+        nc: Client,
+        partitions: Sequence[int],
+        settings: PartitionSettings,
+        metrics: Metrics,
+        heads: HeadStore | None = None,
+        *,
+        steps_down: bool = False,
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            nc: connection.
+            partitions: what to run from the start; more may be taken later.
+            settings: of the partitions.
+            metrics: where counts go.
+            heads: what the log is compared with before a partition goes on, beyond the broker.
+            steps_down: whether a partition that was fenced ends instead of trying again.
+        """
+        self._nc = nc
+        self._partitions = tuple(partitions)
+        self._settings = settings
+        self._census = Census(settings.accounts_in_memory)
+        self._metrics = metrics
+        self._committer = Committer(nc, metrics)
+        self._heads = heads
+        self._steps_down = steps_down
+        self._keepers: dict[int, Keeper] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._back_offs: dict[int, BackOff] = {}
+        self._failed: dict[int, str] = {}
+        self._resting: dict[int, float] = {}  # until when, by partition
+        self._lateness = Lateness()
+        self._late: list[str] = []
+        self._stopping = asyncio.Event()
+        self._changed: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Run until `stop` is called; partitions that stopped for good keep it from being ready."""
+        for number in self._partitions:
+            self.take(number)
+        stopping = asyncio.create_task(self._stopping.wait())
+        looking = asyncio.create_task(self._look())
+        try:
+            await asyncio.wait([stopping])
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks.values(), timeout=_DRAIN_S)
+                if late:
+                    _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
+        finally:
+            await end_all((*self._tasks.values(), stopping, looking))
+            await self._committer.end()
+
+    def stop(self) -> None:
+        """Drain, commit, snapshot and end."""
+        self._stopping.set()
+        for keeper in self._keepers.values():
+            keeper.stop()
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever a partition is no longer held."""
+        self._changed = changed
+
+    # --- what a fleet asks for ------------------------------------------------------------------
+
+    def take(self, number: int) -> None:
+        """Start to run a partition; nothing if it is held already."""
+        if number in self._keepers or self._stopping.is_set():
+            return
+        keeper = Keeper(
+            number,
+            self._partition,
+            self._metrics,
+            self._back_offs.setdefault(number, partition_back_off()),
+            steps_down=self._steps_down,
+        )
+        task = asyncio.create_task(keeper.run(), name=f"p{number}")
+        self._keepers[number], self._tasks[number] = keeper, task
+        task.add_done_callback(lambda _: self._ended(keeper))
+
+    def let_go(self, number: int) -> None:
+        """Drain a partition, commit, save and end it; it is held until then."""
+        keeper = self._keepers.get(number)
+        if keeper is None:
+            return
+        keeper.stop()
+        if keeper.failure is not None:
+            self._drop(keeper)
+
+    def holdings(self) -> Mapping[int, Holding]:
+        """Return what is held, by ascending partition."""
+        return {n: _holding(keeper) for n, keeper in sorted(self._keepers.items())}
+
+    def resting(self) -> frozenset[int]:
+        """Return the partitions that were fenced a moment ago."""
+        now = asyncio.get_running_loop().time()
+        self._resting = {n: until for n, until in self._resting.items() if until > now}
+        return frozenset(self._resting)
+
+    async def head(self, subject: str) -> SubjectHead | None:
+        """Return the head of a subject; None if another worker is to answer.
+
+        Raises:
+            PSMError: it cannot be read now.
+        """
+        kind, token = log_subject(subject)
+        owner = partition_of(token, self._settings.partitions)
+        for number, keeper in sorted(self._keepers.items()):
+            if kind != "trades" or number == owner:
+                found = await keeper.head(subject)
+                if found is not None:
+                    return found
+        return None
+
+    # --- how it is ------------------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether every partition is live, and what is not as it should be."""
+        held = {n: k.stats for n, k in sorted(self._keepers.items()) if k.state == "live"}
+        live = [stats for stats in held.values() if stats is not None and stats.is_serving()]
+        silent = [n for n, stats in held.items() if stats is not None and not stats.is_serving()]
+        waiting = [n for n, k in sorted(self._keepers.items()) if k.state == "recovering"]
+        detail = {
+            "partitions": len(self._keepers),
+            "live": len(live),
+            "recovering": waiting,
+            "unanswered": silent,
+            "late": self._late,
+            "stopped": {str(n): k.failure for n, k in sorted(self._keepers.items()) if k.failure},
+            "accounts": sum(stats.accounts for stats in live),
+            "connected": self._nc.is_connected,
+        }
+        ready = self._nc.is_connected and len(live) == max(
+            len(self._keepers), len(self._partitions)
+        )
+        return ready, detail
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Partitions that stopped for good, and why; also those let go since then."""
+        return dict(self._failed)
+
+    async def _look(self) -> None:
+        """Judge, every few seconds, who stays behind; tell how many stopped."""
+        loop = asyncio.get_running_loop()
+        while True:
+            held = {str(n): keeper.stats for n, keeper in sorted(self._keepers.items())}
+            ends = {n: stats.progress() for n, stats in held.items() if stats is not None}
+            self._late = self._lateness.look(loop.time(), ends)
+            self._metrics.late("commits", len(self._late))
+            self._metrics.partitions_stopped(sum(bool(k.failure) for k in self._keepers.values()))
+            await asyncio.sleep(EVERY_S)
+
+    def _ended(self, keeper: Keeper) -> None:
+        if keeper.failure is None:
+            self._drop(keeper)
+        else:  # it is held on, to be seen, and kept from going round the fleet
+            self._failed[keeper.number] = keeper.failure
+
+    def _drop(self, keeper: Keeper) -> None:
+        if self._keepers.get(keeper.number) is not keeper:
+            return
+        del self._keepers[keeper.number], self._tasks[keeper.number]
+        if keeper.rest_s:
+            until = asyncio.get_running_loop().time() + keeper.rest_s
+            self._resting[keeper.number] = until
+        self._changed()
+
+    def _partition(self, number: int) -> Partition:
+        return Partition(
+            number,
+            JetStreamLog(self._nc, number, self._metrics.reader_reset, self._committer),
+            JetStreamSnapshots(self._nc, number),
+            self._settings,
+            self._metrics,
+            Guard(self._nc, number, self._metrics, self._heads),
+            self._census,
+        )
+
+
+def _holding(keeper: Keeper) -> Holding:
+    stats = keeper.stats
+    if stats is None:
+        return Holding(partition=keeper.number, state=keeper.state)
+    return Holding(
+        partition=keeper.number,
+        state=keeper.state,
+        position=stats.position,
+        lag=max(0, stats.last_known - stats.position),
+    )

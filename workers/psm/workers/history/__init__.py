@@ -1,0 +1,1 @@
+"""The past of accounts and of the log, folded again."""

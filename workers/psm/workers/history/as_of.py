@@ -1,0 +1,271 @@
+"""An account's documents as they were at a number or a time, folded from the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.contracts.errors import InvariantError
+from psm.contracts.position_keys import position_key
+from psm.contracts.update_fields import Common
+from psm.contracts.updates import MARGIN_FIGURES, TOLD_ONCE, VERSION_FIELDS, StateUpdated
+from psm.domain.books import Books
+from psm.domain.ledger.orders import TERMINAL
+from psm.domain.messages import LogMessage
+from psm.domain.publication.asset_figures import put_asset, put_home
+from psm.domain.publication.figures import margin_figures, order_figures, state_document
+from psm.domain.publication.log_times import log_time
+from psm.workers.history.timeline import NoSuchPlaceError, Place, StreamHistory, read_ledger
+from psm.workers.log.refold import Progress, Replayed, refold_stream
+from psm.workers.log.shape import LogShape
+from psm.workers.process.times import is_later
+
+_STATE_FIELDS = (*StateUpdated.__struct_fields__, "assets", "positions", "orders")
+
+
+class When(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment of an account's past; exactly one of `sequence` and `at` is given.
+
+    Attributes:
+        sequence: right after this number was folded.
+        at: a UTC time: after the longest run of events before the first one later than this, at
+            the marks up to there. If no event is later, at the marks of that time.
+        log_time: `at` is compared with the log's times (what was known then), not the events'.
+    """
+
+    sequence: int | None = None
+    at: str | None = None
+    log_time: bool = False
+
+
+class PastState(msgspec.Struct, frozen=True, kw_only=True):
+    """An account at a moment.
+
+    Attributes:
+        place: the last event that counts.
+        state: what `GET /psm/state` answered then.
+        margin: the figures of the margin document.
+        orders: every order kept then, ended ones included.
+    """
+
+    place: Place
+    state: dict[str, Any]
+    margin: dict[str, Any]
+    orders: dict[str, Any]
+
+    def document(self, name: str) -> dict[str, Any]:
+        """Return one of the documents that reads answer with."""
+        if name == "state":
+            return {field: self.state[field] for field in _STATE_FIELDS if field in self.state}
+        versions = {field: self.state[field] for field in VERSION_FIELDS}
+        if name == "margin":
+            return {**versions, **{field: self.margin[field] for field in MARGIN_FIGURES}}
+        return {**versions, name: self.orders if name == "orders" else self.state[name]}
+
+
+async def past_state(
+    nc: Client,
+    shape: LogShape,
+    stream_id: str,
+    when: When,
+    *,
+    ledger: StreamHistory | None = None,
+    progress: Progress | None = None,
+) -> PastState:
+    """Return an account as it was.
+
+    Reads the account's events twice, and the marks of the symbols that ever concerned it.
+
+    Args:
+        nc: connection; only read.
+        shape: of the log.
+        stream_id: whose.
+        when: the moment.
+        ledger: its places, where they are known already.
+        progress: called with how far the log is read.
+
+    Raises:
+        UnknownStreamError: the stream does not exist.
+        NoSuchPlaceError: it has not come to that number, or its first event is later.
+    """
+    ledger = ledger or await read_ledger(nc, shape, stream_id)
+    place = place_at(ledger, when)
+    if _is_released_with_next(ledger, place):
+        # One message folded both, so the state between them is only in its updates.
+        books = shape.books()
+        await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
+        before = _document(books, stream_id, place)
+        released = await _fold_to(nc, books, ledger, place.folded_at, progress)
+        return _between(before, released)
+    books, folded = await _books_at(nc, shape, ledger, place, when, progress)
+    past = _document(books, stream_id, place)
+    if books.position == place.folded_at:
+        # Only the update knows what was said of the event itself, such as its flags.
+        past.state.update(_state_updated(folded, place))
+    else:
+        past.state["cause"] = "mark"
+    return past
+
+
+async def past_books(
+    nc: Client,
+    shape: LogShape,
+    ledger: StreamHistory,
+    when: When,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Books, Place]:
+    """Return the books with one account in them as it was, and its last event that counts.
+
+    Raises:
+        NoSuchPlaceError: there was no such moment, or it lies inside of one message's fold.
+    """
+    place = place_at(ledger, when)
+    if _is_released_with_next(ledger, place):
+        last = max(p.sequence_number for p in ledger.places if p.folded_at == place.folded_at)
+        raise NoSuchPlaceError(
+            f"{ledger.stream_id}: event {place.sequence_number} was folded together with those up "
+            f"to {last}, as they had waited for a number that was missing; ask for {last}"
+        )
+    books, _ = await _books_at(nc, shape, ledger, place, when, progress)
+    return books, place
+
+
+def _is_released_with_next(ledger: StreamHistory, place: Place) -> bool:
+    following = ledger.following(place)
+    return following is not None and following.folded_at == place.folded_at
+
+
+async def _books_at(
+    nc: Client,
+    shape: LogShape,
+    ledger: StreamHistory,
+    place: Place,
+    when: When,
+    progress: Progress | None,
+) -> tuple[Books, Replayed]:
+    following = ledger.following(place)
+    end, until = ledger.last, when.at
+    if when.sequence is not None:
+        end, until = place.folded_at, None
+    elif following and not when.log_time:
+        end, until = following.folded_at - 1, None
+    books = shape.books()
+    return books, await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
+
+
+def place_at(ledger: StreamHistory, when: When) -> Place:
+    """Return the last event that counts at a moment.
+
+    Raises:
+        NoSuchPlaceError: the stream has not come to that number, or its first event is later.
+    """
+    if when.sequence is not None:
+        return ledger.place(when.sequence)
+    found: Place | None = None
+    for place in ledger.places:
+        if is_later(place.log_time if when.log_time else place.timestamp, when.at):
+            break
+        found = place
+    if found is None:
+        first = ledger.places[0]
+        raise NoSuchPlaceError(
+            f"{ledger.stream_id} had no event at {when.at}: its first one is of "
+            f"{first.log_time if when.log_time else first.timestamp}"
+        )
+    return found
+
+
+async def _fold_to(
+    nc: Client,
+    books: Books,
+    ledger: StreamHistory,
+    end: int,
+    progress: Progress | None,
+    until: str | None = None,
+    *,
+    least: int = 0,
+) -> Replayed:
+    """Fold up to log sequence `end`; return what the last message did.
+
+    `until` ends it before the first message after `least` of a later log time.
+    """
+
+    def beyond(message: LogMessage) -> bool:
+        return message.log_sequence > least and is_later(log_time(message.time), until)
+
+    folded: Replayed | None = None
+    async for replayed in refold_stream(
+        nc,
+        books,
+        ledger.stream_id,
+        end,
+        marks=ledger.symbols,
+        stop=beyond if until else None,
+        emit="payloads",
+        progress=progress,
+    ):
+        folded = replayed
+    if folded is None:
+        raise InvariantError(f"{ledger.stream_id}: the log lost what it had a moment ago")
+    return folded
+
+
+def _document(books: Books, stream_id: str, place: Place) -> PastState:
+    account = books.open(stream_id)
+    ledger = account.ledger
+    return PastState(
+        place=place,
+        state=state_document(books, account),
+        margin=margin_figures(account.value(), ledger.leverage_limit),
+        orders={order_id: order_figures(o) for order_id, o in sorted(ledger.orders.by_id.items())},
+    )
+
+
+def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:
+    """Return the payload that announced a place, from the message that brought it."""
+    for published in folded.result.payloads:
+        if (
+            published.kind == "state.updated"
+            and published.payload["chain_hash"] == place.chain_hash
+        ):
+            return _of_the_account(published.payload)
+    raise InvariantError(f"log sequence {place.folded_at}: nothing announced its place")
+
+
+def _of_the_account(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return what an update says of its account, and not of what happened."""
+    return {name: value for name, value in payload.items() if name not in TOLD_ONCE}
+
+
+def _between(before: PastState, released: Replayed) -> PastState:
+    """Apply the updates of one message up to those of a number, as a projection would."""
+    state = {**before.state, "positions": dict(before.state["positions"])}
+    state["assets"] = dict(before.state["assets"])
+    orders, margin = dict(before.orders), before.margin
+    for published in released.result.payloads:
+        payload = published.payload
+        figures = {
+            name: value for name, value in payload.items() if name not in Common.__struct_fields__
+        }
+        if published.kind == "position.updated" and figures["class"] == "asset":
+            put_asset(state["assets"], figures)
+        elif published.kind == "position.updated":
+            del figures["change"]
+            key = position_key(figures["symbol"], figures["position_side"])
+            state["positions"][key] = figures
+            if (figures["side"], figures["cycle"]) == ("flat", 0):  # a bust took its only fill
+                del state["positions"][key]
+        elif published.kind == "order.updated":
+            orders[figures["order_id"]] = figures
+        elif published.kind == "margin.updated":
+            margin = figures
+        elif published.kind == "state.updated":
+            state.update(_of_the_account(payload))
+            put_home(state["assets"], state["currency"], state["cash"])
+            if payload["chain_hash"] == before.place.chain_hash:
+                break
+    state["orders"] = {name: o for name, o in orders.items() if o["status"] not in TERMINAL}
+    return PastState(place=before.place, state=state, margin=margin, orders=orders)

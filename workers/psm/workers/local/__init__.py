@@ -1,0 +1,1 @@
+"""All of PSM on one machine."""

@@ -1,0 +1,203 @@
+"""The record of operations: who replayed what, why, with which code and which result.
+
+Records are messages on `ops.replay` in the stream OPS. Each names the chain hash of the one before
+it, `SHA-256(previous chain hash + SHA-256(record))`, so that none can be altered, taken out or
+put in without breaking all that follow. A replay is recorded before it begins and when it ends: one
+that was killed has a beginning only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.adapters.jetstream import (
+    ApiConflictError,
+    StoredMessage,
+    UnknownOutcomeError,
+    last_for,
+    publish_expected,
+    read_range,
+    stream_info,
+)
+from psm.contracts import envelope
+from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
+from psm.contracts.subjects import OPS
+from psm.domain.books import RULES_VERSION
+
+SUBJECT = "ops.replay"
+CHAIN_START = hashlib.sha256(b"psm:ops").hexdigest()
+_ATTEMPTS = 20
+_CHAIN_HEADER = "Psm-Chain-Hash"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of the chain.
+
+    Attributes:
+        previous: chain hash of the record before it; `CHAIN_START` for the first.
+        kind: begun or ended.
+        run_id: the same in the two records of a replay.
+        at: wall-clock time, UTC.
+        actor: who asked for it, by pseudonym.
+        reason: why.
+        what: the kind of replay and its range, as asked for.
+        code_version: of this software.
+        rules_version: the newest rules it knows.
+        approved_by: the second person, by pseudonym, where one was asked for.
+        outcome: completed, failed or interrupted; of an ended one.
+        result_hash: of what the replay gave; of a completed one.
+        detail: why it failed.
+    """
+
+    previous: str
+    kind: Literal["begun", "ended"]
+    run_id: str
+    at: str
+    actor: str
+    reason: str
+    what: dict[str, Any]
+    code_version: str
+    rules_version: int
+    approved_by: str | None = None
+    outcome: str | None = None
+    result_hash: str | None = None
+    detail: str | None = None
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A record as the stream has it."""
+
+    sequence: int
+    chain_hash: str
+    record: Record
+
+
+class RecordedRun:
+    """A replay that is being recorded.
+
+    Attributes:
+        run_id: its name, also in subjects it publishes to.
+        result_hash: to be set by the caller when it knows it.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.result_hash: str | None = None
+
+
+def chain_next(previous: str, data: bytes) -> str:
+    """Return the chain hash behind a record."""
+    return envelope.chain_next(bytes.fromhex(previous), envelope.event_hash(data)).hex()
+
+
+@asynccontextmanager
+async def recorded(
+    nc: Client,
+    what: Mapping[str, Any],
+    *,
+    actor: str,
+    reason: str,
+    approved_by: str | None = None,
+) -> AsyncIterator[RecordedRun]:
+    """Record a replay around the block that runs it.
+
+    Raises:
+        ConfigError: the stream OPS does not exist.
+        TransientError: the beginning could not be recorded; the block is not run.
+    """
+    run = RecordedRun(uuid.uuid4().hex[:12])
+
+    def record(kind: Literal["begun", "ended"], previous: str, **more: Any) -> Record:
+        return Record(
+            previous=previous,
+            kind=kind,
+            run_id=run.run_id,
+            at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            actor=actor,
+            reason=reason,
+            what=dict(what),
+            code_version=version("portfolio-state-manager"),
+            rules_version=RULES_VERSION,
+            approved_by=approved_by,
+            **more,
+        )
+
+    await _append(nc, lambda previous: record("begun", previous))
+    ended: dict[str, Any] = {"outcome": "interrupted"}
+    try:
+        yield run
+        ended = {"outcome": "completed", "result_hash": run.result_hash}
+    except PSMError as error:
+        ended = {"outcome": "failed", "detail": str(error)}
+        raise
+    finally:
+        await _append(nc, lambda previous: record("ended", previous, **ended))
+
+
+async def read_records(nc: Client) -> list[Stored]:
+    """Return every record, verified.
+
+    Raises:
+        LogDamagedError: one was altered, taken out or put in; the text names the first.
+    """
+    info = await stream_info(nc, OPS)
+    if info.first_sequence > 1:
+        raise LogDamagedError(f"OPS begins at {info.first_sequence}: older records were taken out")
+    chain, found, expected = CHAIN_START, [], 1
+    async for batch in read_range(nc, OPS, [SUBJECT], 1, info.last_sequence):
+        for message in batch:
+            if message.sequence != expected:
+                raise LogDamagedError(f"OPS: record {expected} is missing")
+            record, chain = _verified(message, chain)
+            found.append(Stored(sequence=message.sequence, chain_hash=chain, record=record))
+            expected += 1
+    if expected <= info.last_sequence:
+        raise LogDamagedError(f"OPS: record {expected} is missing")
+    return found
+
+
+def _verified(message: StoredMessage, chain: str) -> tuple[Record, str]:
+    try:
+        record = msgspec.json.decode(message.data, type=Record)
+    except msgspec.MsgspecError as error:
+        raise LogDamagedError(f"OPS: record {message.sequence} cannot be read: {error}") from error
+    if record.previous != chain:
+        raise LogDamagedError(
+            f"OPS: record {message.sequence} does not follow the one before it: that one, or this "
+            "one, was altered"
+        )
+    chain = chain_next(chain, message.data)
+    if message.header(_CHAIN_HEADER) != chain:
+        raise LogDamagedError(f"OPS: record {message.sequence} was altered")
+    return record, chain
+
+
+async def _append(nc: Client, make: Any) -> None:
+    for _ in range(_ATTEMPTS):
+        last = await last_for(nc, OPS, SUBJECT)
+        previous = CHAIN_START if last is None else last.header(_CHAIN_HEADER)
+        if previous is None:
+            raise ConfigError("OPS: the last record has no chain hash; see `psm ops verify`")
+        data = msgspec.json.encode(make(previous))
+        headers = {_CHAIN_HEADER: chain_next(previous, data)}
+        expected = 0 if last is None else last.sequence
+        try:
+            await publish_expected(nc, OPS, SUBJECT, data, expected=expected, headers=headers)
+        except UnknownOutcomeError:
+            stored = await last_for(nc, OPS, SUBJECT)
+            if stored is not None and stored.data == data:
+                return
+        except ApiConflictError:
+            continue  # somebody else recorded meanwhile
+        else:
+            return
+    raise TransientError("the record of this replay could not be written to OPS; try again")

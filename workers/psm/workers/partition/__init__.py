@@ -1,0 +1,1 @@
+"""One partition: recover, fold, commit, snapshot."""

@@ -1,0 +1,1 @@
+"""The views of PostgreSQL: followed, rebuilt, measured."""

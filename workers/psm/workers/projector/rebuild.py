@@ -1,0 +1,349 @@
+"""Rebuild of views: fold the log again into shadow tables, compare, swap.
+
+The live views serve until the swap. Per partition the newest commit cursor with `part` = 0 says
+which log sequence its updates belong to; the log is folded to exactly there. Then the live
+checkpoints are locked, the side that is earlier reads PSM until both stand at one boundary, the
+rows are compared, and the tables change places in the same transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.adapters import postgres
+from psm.adapters.jetstream import StoredMessage, get, last_for, read_range
+from psm.adapters.jetstream.batch import EXPECTED_LAST_SUBJECT_SEQUENCE
+from psm.adapters.logs import get_logger
+from psm.contracts import subjects
+from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
+from psm.contracts.subjects import PSM
+from psm.contracts.updates_read import ReadUpdate
+from psm.domain.books import Books
+from psm.domain.market.slots import ValuationSlots
+from psm.projections import checkpoints
+from psm.projections.checkpoints import ViewCheckpoint
+from psm.projections.projection import Projection
+from psm.projections.quarantine import StaleKey
+from psm.projections.schema import shadow
+from psm.projections.schema.shadow import RowDifference
+from psm.projections.witness import heads
+from psm.workers.log.committed import BatchAssembler, psm_filters
+from psm.workers.log.cursor import Cursor, load_cursor
+from psm.workers.log.reader import stored_at
+from psm.workers.log.refold import refold_partition
+from psm.workers.projector.follower import BehindRetentionError, check_against_log
+
+DIFFERENCES_SHOWN = 20
+_BATCH_UPDATES = 5000
+
+Progress = Callable[[int, int, int], None]
+"""Called with partition, log sequence reached, log sequence to reach."""
+
+_log = get_logger()
+
+
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a rebuild.
+
+    Attributes:
+        projection: its name.
+        partitions: how many were folded.
+        updates: how many updates the fold made.
+        compared: False where the live view could not be brought to the same position.
+        diverged: partitions whose live view was made from another log than this one, and where.
+        rows_differ: rows in which live and rebuilt view differ.
+        differences: the first of them.
+        stale: keys whose last row cannot be stored in the rebuilt view.
+        swapped: whether the rebuilt view is the live one now.
+    """
+
+    projection: str
+    partitions: int
+    updates: int
+    compared: bool
+    diverged: list[str]
+    rows_differ: int
+    differences: list[RowDifference]
+    stale: list[StaleKey]
+    swapped: bool
+
+
+class Rebuild:
+    """Rebuild of one projection that follows from the log."""
+
+    def __init__(
+        self,
+        nc: Client,
+        pool: postgres.Pool,
+        projection: Projection,
+        *,
+        partitions: int,
+        slots: ValuationSlots,
+        progress: Progress | None = None,
+    ) -> None:
+        self._nc = nc
+        self._pool = pool
+        self._projection = projection
+        self._partitions = partitions
+        self._slots = slots
+        self._progress = progress
+        self._updates = 0
+        self._live = "public"
+
+    async def run(
+        self, *, accept_differences: bool = False, dry_run: bool = False
+    ) -> RebuildReport:
+        """Rebuild and, unless rows differ, swap.
+
+        Args:
+            accept_differences: swap all the same; the log is right, the view was wrong.
+            dry_run: compare only, never swap.
+
+        Raises:
+            ConfigError: the projection does not follow from the log, another rebuild is running,
+                or the schema is missing.
+            LogDamagedError: log and committed updates contradict each other.
+            TransientError: a server went away; nothing was changed, start again.
+        """
+        source = self._projection.source
+        if not source.follows_from_log:
+            raise ConfigError(
+                f"{self._projection.name} follows {source.js_stream}, which the log does not give "
+                "again: it cannot be rebuilt"
+            )
+        async with postgres.acquired(self._pool) as connection:
+            await shadow.claim(connection)
+            self._live = await shadow.live_schema(connection)
+            await shadow.create(connection, self._projection, self._live)
+            try:
+                targets: dict[int, ViewCheckpoint] = {}
+                for partition in range(self._partitions):
+                    target = await boundary(self._nc, partition)
+                    if target is not None:
+                        targets[partition] = target
+                        await self._fold(connection, target)
+                return await self._finish(
+                    connection, targets, accept_differences=accept_differences, dry_run=dry_run
+                )
+            finally:
+                if not connection.is_closed():
+                    await shadow.drop(connection)
+                    await connection.execute("SELECT pg_advisory_unlock_all()")
+
+    async def _fold(self, connection: postgres.Connection, target: ViewCheckpoint) -> None:
+        """Fold the log of one partition to the target's log sequence into the shadow tables."""
+        books = Books(
+            partitions=self._partitions,
+            partition=target.partition,
+            slots=self._slots,
+        )
+        pending: list[ReadUpdate] = []
+
+        def progress(reached: int, last: int) -> None:
+            if self._progress is not None:
+                self._progress(target.partition, reached, last)
+
+        async for batch in refold_partition(
+            self._nc, books, target.partition, target.log_sequence, progress=progress
+        ):
+            for replayed in batch:
+                pending += replayed.updates()
+            if len(pending) >= _BATCH_UPDATES:
+                await self._write(connection, pending)
+                pending = []
+        await self._write(connection, pending)
+
+    async def _write(self, connection: postgres.Connection, updates: list[ReadUpdate]) -> None:
+        async with connection.transaction():
+            await shadow.use_shadow(connection, self._live)
+            await self._projection.apply_apart(connection, updates)
+        self._updates += len(updates)
+
+    async def _finish(
+        self,
+        connection: postgres.Connection,
+        targets: dict[int, ViewCheckpoint],
+        *,
+        accept_differences: bool,
+        dry_run: bool,
+    ) -> RebuildReport:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            locked = await checkpoints.lock_all(connection, self._projection.name)
+            live = {checkpoint.partition: checkpoint for checkpoint in locked}
+            reached = [
+                await self._reach_boundary(
+                    connection, partition, targets.get(partition), live.get(partition)
+                )
+                for partition in range(self._partitions)
+            ]
+            for at in reached:
+                if at.checkpoint is not None:
+                    await checkpoints.force(connection, self._projection.name, at.checkpoint)
+            compared = all(at.comparable for at in reached)
+            diverged = [at.diverged for at in reached if at.diverged]
+            count = 0
+            differences: list[RowDifference] = []
+            if compared:
+                count, differences = await shadow.compare(
+                    connection, self._projection, self._live, DIFFERENCES_SHOWN
+                )
+            await shadow.use_shadow(connection, self._live)
+            stale = await self._projection.quarantine.entries(connection)
+            await shadow.use_live(connection, self._live)
+            swapped = not dry_run and (accept_differences or not (count or diverged))
+            if swapped:
+                await shadow.swap(connection, self._projection, self._live)
+                await self._set_heads(connection, reached)
+        except BaseException:
+            if not connection.is_closed():
+                await transaction.rollback()
+            raise
+        # Without a swap the live side must stay as it was, its checkpoints too.
+        await (transaction.commit() if swapped else transaction.rollback())
+        _log.info(
+            "projection.rebuilt",
+            projection=self._projection.name,
+            updates=self._updates,
+            rows_differ=count,
+            swapped=swapped,
+        )
+        return RebuildReport(
+            projection=self._projection.name,
+            partitions=len(targets),
+            updates=self._updates,
+            compared=compared,
+            diverged=diverged,
+            rows_differ=count,
+            differences=differences,
+            stale=stale,
+            swapped=swapped,
+        )
+
+    async def _set_heads(self, connection: postgres.Connection, reached: list[_Boundary]) -> None:
+        """Remember this log; where the views came from another one, forget that one's heads."""
+        if not self._projection.keeps_heads:
+            return
+        for at in reached:
+            if at.checkpoint is None or not at.checkpoint.log_sequence:
+                continue
+            if at.diverged:
+                await heads.forget(connection, at.checkpoint.partition)
+            event = await stored_at(self._nc, at.checkpoint.log_sequence)
+            if event is None:
+                raise LogDamagedError(
+                    f"partition {at.checkpoint.partition}: the log has no message at log sequence "
+                    f"{at.checkpoint.log_sequence}, up to which updates were committed"
+                )
+            await heads.record(
+                connection,
+                at.checkpoint.partition,
+                log_sequence=at.checkpoint.log_sequence,
+                event_hash=hashlib.sha256(event.data).hexdigest(),
+                stream_sequence=at.checkpoint.stream_sequence,
+            )
+
+    async def _reach_boundary(
+        self,
+        connection: postgres.Connection,
+        partition: int,
+        target: ViewCheckpoint | None,
+        live: ViewCheckpoint | None,
+    ) -> _Boundary:
+        """Bring both sides of a partition to one boundary of PSM, in the open transaction."""
+        if target is None and live is not None and await boundary(self._nc, partition) is None:
+            # Going on would take the accounts of this partition out of the view. (A first commit
+            # while the others were folded is no loss: the shadow catches up with it below.)
+            raise LogDamagedError(
+                f"partition {partition}: the view was read up to message {live.stream_sequence} "
+                "of PSM, and PSM has no commit cursor of it; nothing says how far to rebuild"
+            )
+        try:
+            await check_against_log(self._nc, self._projection.source, live, partition)
+        except BehindRetentionError:
+            return _Boundary(target, comparable=False)
+        except LogDamagedError as error:
+            return _Boundary(target, comparable=False, diverged=str(error))
+        shadow_at = target.stream_sequence if target else 0
+        live_at = live.stream_sequence if live else 0
+        if shadow_at < live_at:
+            assert live is not None
+            await shadow.use_shadow(connection, self._live)
+            await self._catch_up(connection, partition, shadow_at, live_at)
+            await shadow.use_live(connection, self._live)
+            return _Boundary(live, comparable=True)
+        if live_at < shadow_at:
+            await self._catch_up(connection, partition, live_at, shadow_at)
+        return _Boundary(target, comparable=True)
+
+    async def _catch_up(
+        self, connection: postgres.Connection, partition: int, position: int, end: int
+    ) -> None:
+        """Apply the updates of PSM after `position` up to `end`, both boundaries."""
+        assembler = BatchAssembler(partition)
+        async for messages in read_range(self._nc, PSM, psm_filters(partition), position + 1, end):
+            inputs = assembler.feed(messages)
+            if inputs is not None:
+                await self._projection.apply_apart(connection, inputs.updates)
+                position = inputs.stream_sequence
+        if position != end:
+            raise LogDamagedError(
+                f"PSM, partition {partition}: {end} is no end of a committed input; "
+                f"the last one read is {position}"
+            )
+
+
+class _Boundary(msgspec.Struct, frozen=True):
+    """Boundary at which both sides of a partition stand, and whether rows can be compared."""
+
+    checkpoint: ViewCheckpoint | None
+    comparable: bool
+    diverged: str | None = None
+
+
+async def boundary(nc: Client, partition: int) -> ViewCheckpoint | None:
+    """Return the newest position at which a batch with `part` = 0 ends; None if there is none.
+
+    Raises:
+        LogDamagedError: the cursor's input is not in the log as it was.
+        TransientError: the messages of a batch are not all readable, or NATS is away.
+    """
+    found = await _newest_whole_cursor(nc, partition)
+    if found is None:
+        return None
+    message, cursor = found
+    end = message.sequence + cursor.updates
+    last = await get(nc, PSM, end)
+    if last is None:
+        raise TransientError(f"PSM, partition {partition}: message {end} cannot be read")
+    if cursor.log_sequence and cursor.event_hash is not None:
+        event = await stored_at(nc, cursor.log_sequence)
+        if event is None or hashlib.sha256(event.data).hexdigest() != cursor.event_hash:
+            raise LogDamagedError(
+                f"partition {partition}: updates up to log sequence {cursor.log_sequence} were "
+                "committed, and the log has no such message there; it was damaged or restored"
+            )
+    return ViewCheckpoint(
+        partition=partition,
+        stream_sequence=end,
+        event_hash=hashlib.sha256(last.data).hexdigest(),
+        log_sequence=cursor.log_sequence,
+    )
+
+
+async def _newest_whole_cursor(nc: Client, partition: int) -> tuple[StoredMessage, Cursor] | None:
+    subject = subjects.cursor(partition)
+    message = await last_for(nc, PSM, subject)
+    while message is not None:
+        cursor = load_cursor(message.data)
+        if cursor.part == 0:
+            return message, cursor
+        # Each cursor expected its predecessor: the stored header is a chain backwards.
+        before = message.header(EXPECTED_LAST_SUBJECT_SEQUENCE)
+        message = await get(nc, PSM, int(before)) if before and before != "0" else None
+    return None

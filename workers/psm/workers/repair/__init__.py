@@ -1,0 +1,1 @@
+"""Ways on after a stop or a loss."""

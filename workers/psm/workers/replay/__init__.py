@@ -1,0 +1,1 @@
+"""Lines folded without a server; recordings played back."""

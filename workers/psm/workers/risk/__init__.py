@@ -1,0 +1,1 @@
+"""Risk decisions outside of the pure core: rows in and out."""

@@ -1,1 +1,0 @@
-"""All of PSM on one machine, as `psm up` runs it."""

@@ -18,11 +18,11 @@ from psm.adapters.jetstream.streams import CANONICAL_FORM
 
 FROZEN = {
     "equity.jsonl.gz": "7057384a9870006c31945dc0b97c0ccaf9252213e96f09a58a1c7eab63c8315c",
-    "everything.jsonl.gz": "fc4f359edfb9810fed0bfe4d52c832fb1f81576df091a2f0289aa13b24b09e9c",
-    "future.jsonl.gz": "175804d8428a815e769fd540ba67dc28e4b9626364207c8183c3102cbb382c5f",
-    "inverse_perp.jsonl.gz": "eb3c2072e46541a613f0c92b1281a5b850ff8f04ec931be550e9477f1374852a",
+    "everything.jsonl.gz": "7931486b96561f661e9d6f09d6023d669687763bbc1f3426c4e6ef7e3e5f0692",
+    "future.jsonl.gz": "5a9f27799e75fef94d4d20ced8a9ebacbe8845f46c710c82aa0afba0315c3a9a",
+    "inverse_perp.jsonl.gz": "9f7b9470df493362cb0f89ca0e4816b89e8824bd1e72c1018b4814846940a2c7",
     "linear.expected.jsonl": "5bc2e5eafb432f12d636fb5d495944dc05588a2169dd09d325ba46630ee7faa8",
-    "linear_perp.jsonl.gz": "8ad2815204c915f3340d3c2134d9e5ffadc33f0d50ec22dd937ade7e2eb5e596",
+    "linear_perp.jsonl.gz": "9e8d5a01676bc58928af758ff59ba80fd0d0c09646b2f445f453642b236d3396",
     "repairs.expected.jsonl": "91d49422ad7a7741801c2a689f4d425d0ac2304e16af88c315125e2050337271",
     "spot.jsonl.gz": "3837cc56e131f9fbf417f968a39a0bf22f553d8dda3c524446ba914e78c06c36",
 }

@@ -80,11 +80,10 @@ class Movements:
 
     def effect(self, **others: Any) -> Effect:
         """Return all of it as an effect, with what else the event does."""
-        costs = tuple(
-            (asset, holding.cost)
-            for asset, holding in self._holdings.items()
-            if not asset.startswith(_SHARE)
-        )
+        costs: tuple[tuple[str, Cost], ...] = ()
+        if self._holdings:
+            held = self._holdings.items()
+            costs = tuple([(key, one.cost) for key, one in held if not key.startswith(_SHARE)])
         return Effect(
             cash=tuple(self._cash),
             costs=costs,

@@ -324,3 +324,11 @@ def test_a_late_definition_as_a_share_pays_for_it() -> None:
     log.when(instrument(1, "ABC", kind="equity", base="ABC"), deposit(4, "1"))
     assert (log.position("ABC")["class"], log.state()["cash"]) == ("share", {"USDT": "801"})
     assert figures(log, "equity") == ("1001",)
+
+
+def test_capital_that_is_paid_back_in_the_asset_itself_is_more_of_it() -> None:
+    """What came costs what it is worth, and the cost falls by as much."""
+    log = account(deposit(2, "1", currency="BTC"))
+    log.when(event("ReturnOfCapital", {"symbol": "BTC", "amount": "0.1", "currency": "BTC"}, 3))
+    assert asset(log, "BTC") == ("1.1", "50000", "55000", "5000")
+    assert figures(log, "equity", "flows_cost", "realized_pnl") == ("55000", "50000", "0")

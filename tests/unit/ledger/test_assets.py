@@ -332,3 +332,12 @@ def test_capital_that_is_paid_back_in_the_asset_itself_is_more_of_it() -> None:
     log.when(event("ReturnOfCapital", {"symbol": "BTC", "amount": "0.1", "currency": "BTC"}, 3))
     assert asset(log, "BTC") == ("1.1", "50000", "55000", "5000")
     assert figures(log, "equity", "flows_cost", "realized_pnl") == ("55000", "50000", "0")
+
+
+def test_a_pair_is_of_two_assets() -> None:
+    """Nothing is exchanged for itself: such a definition is refused, and names the field."""
+    log = account()
+    seen = log.when(instrument(1, "ODD", kind="spot", base="USDT", quote="USDT"))
+    assert (seen.outcome, seen.reason) == ("refused", "invalid_payload")
+    assert seen.payload("EventRefused")["field"] == "payload.quote"
+    assert "ODD" not in log.books.market.instruments

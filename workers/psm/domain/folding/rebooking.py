@@ -60,7 +60,7 @@ def needs_rates(account: Account) -> bool:
     """Return whether rates are in the ledger itself, so that booking it again takes the marks."""
     ledger, home = account.ledger, account.ledger.currency
     settles = (position.instrument.settle for position in ledger.positions.values())
-    return any(asset != home for asset in (*ledger.cash, *settles))
+    return ledger.by_mark or any(asset != home for asset in (*ledger.cash, *settles))
 
 
 def valuing_symbols(account: Account) -> tuple[str, ...]:

@@ -162,7 +162,8 @@ class ApplyToAccount:
         asked = NeedHistory(
             stream_id=account.stream_id, from_log_sequence=1, to_log_sequence=1, correction=True
         )
-        return with_market(self._books, asked).marks is not None
+        told = (self._message, *(self._history or {}).values())
+        return with_market(self._books, asked, told).marks is not None
 
 
 def _open_positions(ledger: Ledger) -> list[str]:

@@ -92,6 +92,7 @@ class StreamFold:
         self._books = books
         self._message = message
         self._stream_id = stream_id
+        self._read = history
         self._history = None if history is None else _of_streams(history)
         self._settle = settle
         self._writer = writer
@@ -185,7 +186,7 @@ class StreamFold:
             delivery, entry.number, self._message.log_sequence, correction=is_correction(entry)
         )
         if self._stream_id in self._books.accounts:
-            more = still_wanted(self._books, wanted, self._message, self._history)
+            more = still_wanted(self._books, wanted, self._message, self._read)
             if more is not None:
                 return more
         if self._history is not None:
@@ -326,7 +327,7 @@ class StreamFold:
         if retried and blocked is not None and not blocked.known_by(rules):
             return self._retry_in_vain(entry, blocked)
         wanted = history_wanted(delivery, repair.last, self._message.log_sequence, correction=False)
-        more = still_wanted(self._books, wanted, self._message, self._history)
+        more = still_wanted(self._books, wanted, self._message, self._read)
         if more is not None:
             return more
         self._check_history(delivery, repair.last)

@@ -38,12 +38,12 @@ def figures(log: Log) -> tuple[str, ...]:
     return state["realized_pnl"], state["flows_cost"], state["drawdown"]
 
 
-def fork(number: int = 3, **terms: str) -> Sent:
+def fork(number: int = 3, **terms: Any) -> Sent:
     said = {"symbol": "BTC", "new_symbol": "BCH", "numerator": "1", "denominator": "1"}
     return act("SpinOff", number, **{**said, **terms})
 
 
-def migrate(number: int = 3, **terms: str) -> Sent:
+def migrate(number: int = 3, **terms: Any) -> Sent:
     said = {"symbol": "BTC", "new_symbol": "XBT", "numerator": "10", "denominator": "1"}
     return act("Merged", number, **{**said, **terms})
 
@@ -59,7 +59,7 @@ def migrate(number: int = 3, **terms: str) -> Sent:
     ],
 )
 def test_a_fork_takes_a_part_of_the_cost_along(
-    terms: dict[str, str], stays: str, comes: str
+    terms: dict[str, Any], stays: str, comes: str
 ) -> None:
     """By share or amount, at most all of it; a pair's name means its base."""
     log = holder(pair("BCH"))
@@ -90,7 +90,7 @@ def test_a_migration_takes_all_of_it() -> None:
     ],
 )
 def test_cash_lowers_the_cost_that_goes_over(
-    terms: dict[str, str], left: str, realized: str, cash: str
+    terms: dict[str, Any], left: str, realized: str, cash: str
 ) -> None:
     """As of shares: what is beyond it is realized, a missing part against the cash for it."""
     log = holder(pair("XBT"), mark(1, "12", "XBTUSDT"))

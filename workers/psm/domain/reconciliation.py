@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ DIFFERENCES_MAX = 256
 THROUGH_NOT_LAST = "through_not_last"
 """Reason why nothing was compared: the books are not at the last fact that the report contains."""
 _AVERAGE = "average"
+_FIGURES = {"isolated": ONE, "cross": ZERO}
 
 Named = TypeVar("Named", PositionReport, WalletReport)
 PositionKey = tuple[str, PositionSide]
@@ -192,7 +194,7 @@ def compare(
     if equity is not None:
         found.extend(_difference(report, "equity", holdings.currency or "", None, *equity))
     return Comparison(
-        differences=tuple(sorted(found, key=_what)),
+        differences=tuple(sorted(found, key=attrgetter("what"))),
         not_compared=tuple(_not_compared(report, holdings, equity=equity is not None)),
     )
 
@@ -270,12 +272,9 @@ def _margin_modes(
     said: PositionReport | None, held: HeldPosition | None
 ) -> tuple[Decimal, Decimal] | None:
     """Return our margin mode and theirs as figures, where both say one: 1 isolated, 0 cross."""
-    if said is None or held is None or None in (said.margin_mode, held.margin_mode):
+    if not (said and held and said.margin_mode and held.margin_mode):
         return None
-    ours, theirs = (
-        ONE if mode == "isolated" else ZERO for mode in (held.margin_mode, said.margin_mode)
-    )
-    return ours, theirs
+    return _FIGURES[held.margin_mode], _FIGURES[said.margin_mode]
 
 
 def _of_borrowed(report: AccountReported, own: Mapping[str, Decimal]) -> Iterator[Difference]:
@@ -362,18 +361,27 @@ def _not_compared(report: AccountReported, holdings: Holdings, *, equity: bool) 
     assets = [said for said in report.assets.values() if isinstance(said, AssetReport)]
     if _any_states(assets, "borrowed") and not holdings.borrowed:
         yield "assets.borrowed"
-    if any(_has_other_price(report, said, holdings) for said in report.positions):
-        yield "positions.entry_price"
-    if any(_has_other_mode(said, holdings) for said in report.positions):
-        yield "positions.margin_mode"
-    for name in ("unrealized_pnl",) if equity else ("mark_price", "unrealized_pnl"):
-        if _any_states(report.positions, name):
-            yield f"positions.{name}"
+    for name in _positions_not_compared(report, holdings, equity=equity):
+        yield f"positions.{name}"
     if report.wallets and not holdings.wallets:
         yield "wallets"
     for name in () if equity else ("equity", "rates"):
         if _any_states([report], name):
             yield name
+
+
+def _positions_not_compared(
+    report: AccountReported, holdings: Holdings, *, equity: bool
+) -> Iterator[str]:
+    said = report.positions
+    if any(_has_other_price(report, one, holdings) for one in said):
+        yield "entry_price"
+    if any(_has_other_mode(one, holdings) for one in said):
+        yield "margin_mode"
+    if not equity and _any_states(said, "mark_price"):
+        yield "mark_price"
+    if _any_states(said, "unrealized_pnl"):
+        yield "unrealized_pnl"
 
 
 def _any_states(said: Sequence[msgspec.Struct], field: str) -> bool:
@@ -390,7 +398,3 @@ def _has_other_price(report: AccountReported, said: PositionReport, holdings: Ho
     """Return whether an entry price is stated that is no average in our currency."""
     held = holdings.positions.get((said.symbol, said.position_side))
     return said.entry_price is not None and _average_prices(report, said, held) is None
-
-
-def _what(difference: Difference) -> str:
-    return difference.what

@@ -21,8 +21,6 @@ from psm.domain.ledger.wallets import WalletChange
 from psm.domain.market.instrument import Instrument
 from psm.domain.money import ZERO, negate, quotient, subtract
 
-LATE = "defined_late"
-
 
 def turned_into_holdings(ledger: Ledger, event: Payload, context: EventContext) -> Effect | None:
     """Return what turns contracts that were none into what they are; None where all is well."""
@@ -79,7 +77,9 @@ def _shares(
         into = ledger.positions.get(share.key)
         steps = moved_into(share, into, known, context)
         steps = [nothing_of(position), *booked_together(moves, share, into, steps)]
-    return moves.effect(steps=tuple(steps), wallets=_back(ledger, position), flags=(LATE,))
+    return moves.effect(
+        steps=tuple(steps), wallets=_back(ledger, position), flags=("defined_late",)
+    )
 
 
 def _coins(ledger: Ledger, position: Position, known: Instrument, home: str) -> Effect:
@@ -100,7 +100,7 @@ def _coins(ledger: Ledger, position: Position, known: Instrument, home: str) -> 
         totals=((name, realized),) if realized else (),
         steps=(PositionStep(position=flat, change="closed"),),
         wallets=_back(ledger, position),
-        flags=(LATE,),
+        flags=("defined_late",),
     )
 
 

@@ -20,6 +20,7 @@ from psm.domain.booking.context import EventContext
 from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.effect import Effect, TotalName
 from psm.domain.ledger.holdings import (
+    NO_COST,
     AssetHolding,
     Cost,
     Traded,
@@ -29,7 +30,7 @@ from psm.domain.ledger.holdings import (
     traded,
 )
 from psm.domain.ledger.ledger import Ledger
-from psm.domain.money import ZERO, absolute, add, negate, scaled, subtract
+from psm.domain.money import ZERO, add, negate, scaled, subtract
 
 FlowTotal = Literal["deposits", "withdrawals", "transfers"]
 
@@ -230,36 +231,38 @@ class Movements:
 
         Of what goes `back` where it came from the stated cost leaves.
         """
-        holding, booked = self._holding(key), ZERO
+        holding = self._holding(key)
         closing, opening = parts(holding.quantity, amount)
-        unknown = False
-        if closing and back and stated is not None and not coming:
-            left = left_with(holding, closing, absolute(scaled(stated, closing, amount)))
-            holding, booked = left.holding, negate(left.released)
-        elif closing:
-            covering = (stated if value is None else value) if coming else None
-            unknown = covering is None and holding.cost.unknown
-            holding, booked = self._covered(holding, closing, amount, covering)
+        booked = NO_COST
+        if closing:
+            covering = stated if value is None else value
+            given = covering if coming else stated if back else None
+            part = None if given is None else _part(given, closing, amount)
+            holding, booked = self._closed(holding, closing, part, covers=coming)
         if opening:
             own = value if stated is None else stated
             if own is not None and closing:
                 own = subtract(own, scaled(own, closing, amount))
             holding = moved_at_cost(holding, opening, own).holding
-            booked, unknown = add(booked, own or ZERO), unknown or own is None
+            booked = Cost(add(booked.amount, own or ZERO), booked.unknown or own is None)
         self._put(key, amount, holding)
-        return Cost(booked, unknown)
+        return booked
 
-    def _covered(
-        self, holding: AssetHolding, closing: Decimal, amount: Decimal, value: Decimal | None
-    ) -> tuple[AssetHolding, Decimal]:
-        """Return the holding after the part of a flow that takes from it, and its flow at cost."""
-        if value is None:
-            left = moved_at_cost(holding, closing, None)
-            return left.holding, negate(left.released)
-        part = value if closing == amount else scaled(value, closing, amount)
-        done = traded(holding, closing, part)
-        self._realize(holding, done)
-        return done.holding, part
+    def _closed(
+        self, holding: AssetHolding, closing: Decimal, given: Decimal | None, *, covers: bool
+    ) -> tuple[AssetHolding, Cost]:
+        """Return the holding after the part of a flow that takes from it, and its flow at cost.
+
+        What covers the other side trades at the given value; what leaves takes the given cost
+        along. Without one its share of the cost leaves.
+        """
+        if covers and given is not None:
+            done = traded(holding, closing, given)
+            self._realize(holding, done)
+            return done.holding, Cost(given)
+        left = left_with(holding, closing, given)
+        unknown = given is None and holding.cost.unknown
+        return left.holding, Cost(negate(left.released), unknown)
 
     def exchange(self, base: Leg, quote: Leg, value: Decimal | None) -> None:
         """Book both legs of a trade at the signed value of its base.
@@ -386,3 +389,8 @@ class Movements:
         if not key.startswith(_SHARE):
             self._cash.append((key, amount))
         self._holdings[key] = holding
+
+
+def _part(whole: Decimal, closing: Decimal, amount: Decimal) -> Decimal:
+    """Return the part of a signed value that so much of a movement has."""
+    return whole if closing == amount else scaled(whole, closing, amount)

@@ -19,7 +19,7 @@ from psm.domain.folding.rebooking import (
     changed_positions,
     check_same,
     needs_rates,
-    not_restated,
+    unrestated_flags,
     with_market,
 )
 from psm.domain.folding.stream import StreamFold, Taken
@@ -132,7 +132,7 @@ class ApplyToAccount:
         rebooked = rebooking.rebook(corrected, marks=restated, corrected_at=number)
         check_rebooked(before, rebooked.account.ledger)
         self._books.begin_change(account, self._message.time, _open_positions(before))
-        beyond = () if restated else not_restated(event, before.currency)
+        beyond = () if restated else unrestated_flags(event, before.currency)
         flags = (*rebooked.flags, *beyond)
         symbols = before.symbols()
         warned = account.valuation.all_warned()

@@ -37,9 +37,6 @@ from psm.domain.messages import History, LogMessage, NeedHistory
 MARKS_REFOLDED_MAX = limits.MARKS_REFOLDED
 """A constant of the log: beyond it the peak stays as it is, flagged."""
 
-NOT_RESTATED = "peak_not_restated"
-OUT_OF_REACH = "fill_out_of_reach"
-
 
 _FOLDS = {"marks": fold_mark, "instruments": fold_instrument, "collateral": fold_collateral}
 
@@ -84,10 +81,12 @@ def still_wanted(
     return None if all(defined.get(symbol) in history for symbol in missing) else found
 
 
-def not_restated(event: AccountEvent, home: str | None) -> tuple[str, ...]:
+def unrestated_flags(event: AccountEvent, home: str | None) -> tuple[str, ...]:
     """Return the flags of a correction for which the marks are too many to be read again."""
     named = getattr(event, "commission_currency", None)
-    return (NOT_RESTATED,) if named in (None, home) else (NOT_RESTATED, OUT_OF_REACH)
+    if named in (None, home):
+        return ("peak_not_restated",)
+    return ("peak_not_restated", "fill_out_of_reach")
 
 
 def named_assets(messages: Iterable[LogMessage]) -> tuple[str, ...]:

@@ -63,30 +63,11 @@ class Ledger:
     """
 
     __slots__ = (
-        "booked_flows",
-        "borrowed",
-        "by_mark",
-        "cash",
-        "costs",
-        "currency",
-        "digests",
-        "fill_keys",
-        "legs",
-        "leverage_limit",
-        "leverages",
-        "modes",
-        "orders",
-        "own_fills",
-        "positions",
-        "reference_keys",
-        "renames",
-        "secured",
-        "settles",
-        "splits",
-        "totals",
-        "undefined",
-        "wallets",
-    )
+        "booked_flows", "borrowed", "by_mark", "cash", "costs", "currency", "digests",
+        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "orders", "own_fills",
+        "positions", "reference_keys", "renames", "secured", "settles", "splits", "totals",
+        "undefined", "wallets",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.currency: str | None = None

@@ -26,6 +26,7 @@ from psm.domain.account import Account
 from psm.domain.books import RULES_VERSION, Books
 from psm.domain.delivery.delivery import Delivery
 from psm.domain.delivery.parked import Blocked, Parked
+from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.effect import TotalName
 from psm.domain.ledger.holdings import NO_COST, Cost
 from psm.domain.ledger.ledger import Ledger, MarkSplit
@@ -101,6 +102,8 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     last_fact: bytes = b""
     fill_keys: bytes
     reference_keys: bytes
+    booked_flows: list[tuple[bytes, BookedFlow]] = []
+    by_mark: bool = False
     performance: Performance
     excursions: dict[str, Excursion]
     warned: tuple[Level, ...]
@@ -177,6 +180,8 @@ def _snapshot_of(account: Account, log_sequence: int, message_hash: bytes) -> Ac
         last_fact=delivery.last_fact,
         fill_keys=bytes(ledger.fill_keys.packed),
         reference_keys=bytes(ledger.reference_keys.packed),
+        booked_flows=list(ledger.booked_flows.items()),
+        by_mark=ledger.by_mark,
         performance=state.performance.plain(),
         excursions=dict(sorted(state.totals.excursions.items())),
         warned=state.warned,
@@ -234,6 +239,8 @@ def _ledger(snapshot: AccountSnapshot) -> Ledger:
         orders=OrderStore(snapshot.orders, snapshot.ended),
         fill_keys=FillWindow(snapshot.fill_keys),
         reference_keys=KeyWindow(snapshot.reference_keys),
+        booked_flows=dict(snapshot.booked_flows),
+        by_mark=snapshot.by_mark,
         own_fills=dict(snapshot.own_fills),
         splits=snapshot.splits,
         borrowed=None if snapshot.names is None else snapshot.names.borrowed,

@@ -137,7 +137,6 @@ class Committer:
                 self._nc,
                 PSM,
                 messages,
-                expected=None,  # every cursor carries its own
                 batch_id=uuid.uuid4().hex,
                 timeout_s=ANSWER_S,
             )

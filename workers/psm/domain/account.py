@@ -138,6 +138,13 @@ class Account:
         except ArithmeticError:
             return None
 
+    def near_unpublished(self) -> list[str]:
+        """Return the keys of positions near liquidation that no update tells as they are."""
+        state, waiting = self.valuation, self.unpublished
+        if not state.warned_positions:
+            return []
+        return sorted(key for key in state.near_positions() if key in waiting.positions)
+
     def ledger_hash(self) -> bytes:
         """Return the hash of the ledger, the stream's version, status and parked events."""
         delivery = self.delivery

@@ -127,7 +127,9 @@ class Books:
     def schedule(self, account: Account) -> None:
         """Look at an account at the first slot at which something that waits may be published."""
         waiting, slots = account.unpublished, self.slots
-        if waiting.changed:
+        if account.near_unpublished():  # a warning or an own event told all but the position
+            period = slots.fast
+        elif waiting.changed:
             period = slots.fast if account.valuation.is_near else slots.mid
         elif waiting.anything:
             period = slots.slow

@@ -146,8 +146,8 @@ class _NewMark(_MarketEvent):
             index_price=event.index_price,
         )
         moved = current is None or not mark.has_prices_of(current)
-        if current is None or current.price <= 0 or event.price <= 0:
-            _value_holders(self._books, message, event.symbol)
+        opens = current is None or current.price <= 0 or event.price <= 0
+        _value_holders(self._books, message, event.symbol, None if opens else _is_split)
         concerned = _concerned(self._books, message, event.symbol, None if moved else _is_split)
         _begin_change(self._books, message, event.symbol, concerned)
         market.set_mark(event.symbol, mark)
@@ -176,7 +176,7 @@ class _NewDefinition(_MarketEvent):
         pair = pair_of(event.base, event.quote)
         if event.symbol not in books.market.instruments:
             for symbol in (event.symbol, pair):
-                _value_holders(books, message, symbol)
+                _value_holders(books, message, symbol, None)
             self._begin_change(event.symbol, _needs_definition)
             self._begin_change(pair, None)
         if books.market.define(event, message.log_sequence):
@@ -236,12 +236,14 @@ def _concerned(
     ]
 
 
-def _value_holders(books: Books, message: LogMessage, symbol: str) -> None:
-    """Value every holder before a price comes that may rate what had no rate, or end a rate.
+def _value_holders(
+    books: Books, message: LogMessage, symbol: str, concerns: Concerns | None
+) -> None:
+    """Value holders before a price comes that may rate what had no rate, or end a rate.
 
     What crosses is a flow at the equity before; an account that a snapshot gave back has none yet.
     """
-    for account in _concerned(books, message, symbol, None):
+    for account in _concerned(books, message, symbol, concerns):
         account.equity()
 
 

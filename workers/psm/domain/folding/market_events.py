@@ -146,7 +146,7 @@ class _NewMark(_MarketEvent):
             index_price=event.index_price,
         )
         moved = current is None or not mark.has_prices_of(current)
-        opens = current is None or current.price <= 0 or event.price <= 0
+        opens = current is None or not (current.is_positive and mark.is_positive)
         _value_holders(self._books, message, event.symbol, None if opens else _is_split)
         concerned = _concerned(self._books, message, event.symbol, None if moved else _is_split)
         _begin_change(self._books, message, event.symbol, concerned)

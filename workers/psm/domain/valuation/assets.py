@@ -168,7 +168,7 @@ class AssetTotals:
             self.all_changed()
             return
         mark = prices.market.marks.get(symbol)
-        positive = mark is not None and mark.price > 0 and (mark.index_price or ONE) > 0
+        positive = mark is not None and mark.is_positive
         if self._signs.get(symbol) is not True or not positive:
             self._dirty = None  # paths may be others
         self._signs[symbol] = positive

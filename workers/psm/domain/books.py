@@ -87,14 +87,21 @@ class Books:
         if self.publishing:
             account.begin_change(self.market.minute(time), keys)
 
-    def postpone(self, account: Account, symbol: str) -> None:
-        """Note that a symbol's mark changed an account, which is not published yet."""
+    def postpone(self, account: Account, symbol: str, *, paths: bool = False) -> None:
+        """Note that a symbol's mark changed an account, which is not published yet.
+
+        Args:
+            account: whose.
+            symbol: which serves as a rate, too, where the account has other currencies.
+            paths: whether rates may be made of other marks than before.
+        """
         waiting = account.unpublished
         known = waiting.changed
         state = account.valuation
-        assets = state.totals.assets
-        rated = () if assets is None else assets.rated_by(symbol)
-        waiting.note_change(account.open_keys(symbol), rated)
+        waiting.note_change(account.open_keys(symbol), ())
+        if symbol in state.rates:
+            of = None if paths else symbol
+            waiting.note_change(account.keys_rated_by(of), account.assets_rated_by(of))
         if not known or state.warned or state.warned_positions:
             self.schedule(account)
 

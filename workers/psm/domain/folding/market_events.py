@@ -151,7 +151,7 @@ class _NewMark(_MarketEvent):
         concerned = _concerned(self._books, message, event.symbol, None if moved else _is_split)
         _begin_change(self._books, message, event.symbol, concerned)
         market.set_mark(event.symbol, mark)
-        self._crossed = _revalue(self._books, message, event.symbol, concerned)
+        self._crossed = _revalue(self._books, message, event.symbol, concerned, paths=opens)
         return Outcome.APPLIED
 
     def publish(self) -> None:
@@ -185,7 +185,7 @@ class _NewDefinition(_MarketEvent):
                 books.index(account, (event.symbol,))
             # It may be the instrument whose mark converts an asset from now on.
             defined = _concerned(books, message, event.symbol, _needs_definition)
-            self._crossed = _revalue(books, message, event.symbol, defined)
+            self._crossed = _revalue(books, message, event.symbol, defined, paths=True)
         books.market.take_number(message.subject, envelope.sequence_number)
         return Outcome.APPLIED
 
@@ -264,22 +264,28 @@ def _begin_change(
 
 
 def _revalue(
-    books: Books, message: LogMessage, symbol: str, accounts: Iterable[Account]
+    books: Books,
+    message: LogMessage,
+    symbol: str,
+    accounts: Iterable[Account],
+    *,
+    paths: bool = False,
 ) -> dict[str, tuple[Crossing, ...]]:
-    """Value accounts again; return the levels crossed, by account."""
+    """Value accounts again, `paths` where rates may be made of other marks; return crossings."""
     crossed: dict[str, tuple[Crossing, ...]] = {}
     mark = books.market.marks.get(symbol)
     for account in accounts:
         books.touch(account, message.log_sequence)
         ledger, state = account.ledger, account.valuation
-        if ledger.splits and mark is not None:
+        split = symbol in ledger.splits
+        if split and mark is not None:
             ledger.mark_replaced(symbol, mark.sequence_number)
         state.freeze_published_margin(ledger)
         levels = state.revalue(ledger, account.prices, (symbol,))
         if levels:
             crossed[account.stream_id] = levels
         if books.publishing:
-            books.postpone(account, symbol)
+            books.postpone(account, symbol, paths=paths or split)
     return crossed
 
 

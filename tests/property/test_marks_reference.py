@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.domain import Log, Seen
+from tests.support.domain import Log, Seen, restarted
 from tests.support.events import SECOND, Sent, mark
 from tests.support.leg_reference import Leg
 from tests.support.marks_publisher import NaivePublisher
@@ -57,8 +57,12 @@ class Compared:
     def when(self, sent: Sent) -> list[Any]:
         """Let both take a message; fail where they say different things. Returns the updates."""
         message = self.log.message(sent)
+        most = self.log.books.count_due(message.time, 0)
         seen = self.log.take(message)
         if message.kind == "marks":
+            told = {u["stream_id"]: None for u in seen.updates if u["event_type"] == "StateUpdated"}
+            alarmed = [p["account_id"] for p in seen.payloads("MarginWarning")]
+            assert len([stream for stream in told if stream not in alarmed]) <= most
             self.check_mark(seen, self.naive.mark(message.data, message.time))
             self.check_ages()
             return seen.updates
@@ -78,6 +82,10 @@ class Compared:
             (("", "net") if leg is None else leg, level) for leg, level in self.naive.crossed
         )
         return seen.updates
+
+    def restart(self) -> None:
+        """Go on with books from a checkpoint and snapshots."""
+        self.log = restarted(self.log)
 
     def check_mark(self, seen: Seen, expected: dict[str, list[Told]]) -> None:
         """A mark makes everybody publish what the rules say, in their order, and no more."""
@@ -166,18 +174,21 @@ def key(symbol: str, side: str) -> str:
 
 
 @FEWER
-@given(seeds, slots, st.integers(1, 3))
+@given(seeds, slots, st.integers(1, 3), st.sampled_from([0, 1, 7, 40]))
 def test_the_fold_is_one_that_looks_at_everything(
-    seed: int, periods: ValuationSlots, accounts: int
+    seed: int, periods: ValuationSlots, accounts: int, restarts: int
 ) -> None:
     """Warnings, peak, nav, excursions and closes, and which updates there are, in order.
 
-    Ages are bounded after every mark; after the silence nothing waits.
+    Ages are bounded after every mark, restarts change nothing, and nobody more is looked at than
+    the batch was asked to hold; after the silence nothing waits.
     """
     both = Compared(periods)
     messages = MarksTraffic(seed, accounts=accounts).messages()
-    for sent in messages + silence(messages, periods):
+    for place, sent in enumerate(messages + silence(messages, periods), 1):
         both.when(sent)
+        if restarts and place % restarts == 0:
+            both.restart()
     both.check_end()
     for account in both.log.books.accounts.values():
         assert not account.unpublished.anything

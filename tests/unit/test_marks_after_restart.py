@@ -5,25 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.domain import Log, given
+from tests.support.domain import Log, given, restarted
 from tests.support.events import SECOND, Sent, deposit, event, instrument, mark, opened, trade
 
-from psm.domain.books import Books
-from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
-
 TIER = [{"notional_floor": "0", "maintenance_rate": "0.25"}]
-
-
-def restarted(log: Log) -> Log:
-    """Return the log with books that a checkpoint and snapshots of now give back."""
-    books, at = log.books, log.books.position
-    again = Log(books=Books(partitions=books.partitions, slots=books.slots))
-    again.books.market.restore(load_checkpoint(dump_checkpoint(books, at, None)).tables)
-    again.books.advance(at)
-    for account in books.accounts.values():
-        again.books.restore(load_account(dump_account(account, at, b""))[0])
-    again.messages = dict(log.messages)
-    return again
 
 
 def both(log: Log, *sent: Sent) -> list[dict[str, Any]]:

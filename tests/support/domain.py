@@ -159,7 +159,9 @@ def given(*sent: Sent, **books: Any) -> Log:
 def restarted(log: Log) -> Log:
     """Return the log with books that a checkpoint and snapshots of now give back."""
     books, at = log.books, log.books.position
-    again = Log(books=Books(partitions=books.partitions, partition=books.partition, slots=books.slots))
+    again = Log(
+        books=Books(partitions=books.partitions, partition=books.partition, slots=books.slots)
+    )
     again.books.market.restore(load_checkpoint(dump_checkpoint(books, at, None)).tables)
     again.books.advance(at)
     for account in books.accounts.values():

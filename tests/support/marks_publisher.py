@@ -148,24 +148,12 @@ class NaivePublisher:
 
     def _due(self, stream: str, before: int, crossed: list[Crossed]) -> list[Told]:
         account, waiting = self.accounts[stream], self.unsaid[stream]
-        legs: list[Leg] | None = [] if crossed else None
-        near = [leg for leg in account.near_legs() if leg in waiting.legs]
-        slow = self._reaches(stream, self.slots.slow_ms, before)
-        if slow:
-            self._close_older(stream, [*waiting.minutes], self.latest // MINUTE)
-            if waiting.changed or waiting.legs or waiting.closes:
-                legs = [leg for leg in account.legs if leg in waiting.legs or leg in waiting.closes]
-        elif account.near and self._reaches(stream, self.slots.fast_ms, before):
-            if waiting.changed or near:
-                legs = near
-        elif waiting.changed and self._reaches(stream, self.slots.mid_ms, before):
-            if self._is_away(account.equity, waiting.equity):
-                legs = legs or []
-        if legs is None:
+        legs = self._legs_due(stream, before)
+        if legs is None and not crossed:
             return []
         told: list[Told] = [
             ("PositionUpdated", key_of(leg), self._tell_leg(stream, leg))
-            for leg in sorted(legs, key=key_of)
+            for leg in sorted(legs or [], key=key_of)
         ]
         if account.margin() != waiting.margin:
             told.append(("MarginUpdated", "", {}))
@@ -174,6 +162,21 @@ class NaivePublisher:
             for leg, level in crossed
         ]
         return [*told, ("StateUpdated", "", self._tell(stream))]
+
+    def _legs_due(self, stream: str, before: int) -> list[Leg] | None:
+        """Return what is due at slots beside margin and state; None where these are not due."""
+        account, waiting = self.accounts[stream], self.unsaid[stream]
+        if self._reaches(stream, self.slots.slow_ms, before):
+            self._close_older(stream, [*waiting.minutes], self.latest // MINUTE)
+            if not (waiting.changed or waiting.legs or waiting.closes):
+                return None
+            return [leg for leg in account.legs if leg in waiting.legs or leg in waiting.closes]
+        near = [leg for leg in account.near_legs() if leg in waiting.legs]
+        unsaid = near or (account.near and waiting.changed)
+        if unsaid and self._reaches(stream, self.slots.fast_ms, before):
+            return near
+        away = waiting.changed and self._is_away(account.worth, waiting.equity)
+        return [] if away and self._reaches(stream, self.slots.mid_ms, before) else None
 
     def _reaches(self, stream: str, period_ms: int, before: int) -> bool:
         """Return whether a slot lies behind a time of the clock and not behind the one of now."""
@@ -190,7 +193,7 @@ class NaivePublisher:
 
     def _tell(self, stream: str) -> Seen:
         account, waiting = self.accounts[stream], self.unsaid[stream]
-        waiting.changed, waiting.equity, waiting.margin = False, account.equity, account.margin()
+        waiting.changed, waiting.equity, waiting.margin = False, account.worth, account.margin()
         return {**account.state(), "closed": waiting.closes.pop(None, [])}
 
     def _tell_leg(self, stream: str, leg: Leg) -> Seen:

@@ -60,19 +60,17 @@ class NaiveAccount(LegReference):
         """Levels that are disarmed, of the account (None) and of isolated legs."""
 
     @property
-    def equity(self) -> Fraction:
+    def worth(self) -> Fraction:
         """All it is worth."""
         return self.whole(self.stream) if self.stream in self.cash else ZERO
 
     def open_legs(self, symbol: str | None = None) -> list[Leg]:
         """Return the legs that are open, of one symbol or of all."""
-        return [
-            leg for leg, held in self.legs.items() if held.size and symbol in (None, leg[0])
-        ]
+        return [leg for leg, held in self.legs.items() if held.size and symbol in (None, leg[0])]
 
     def take(self, kind: str, payload: dict[str, Any]) -> list[Crossed]:
         """Take an event or a mark in and look at everything; return the levels crossed."""
-        before, sizes = self.equity, {leg: held.size for leg, held in self.legs.items()}
+        before, sizes = self.worth, {leg: held.size for leg, held in self.legs.items()}
         getattr(self, kind)(self.stream, payload)
         for leg, held in self.legs.items():
             was = sizes.get(leg, ZERO)
@@ -101,7 +99,7 @@ class NaiveAccount(LegReference):
         self.deepest = max(self.deepest, 1 - equity / self.peak)
 
     def _look(self) -> list[Crossed]:
-        self._rise(self.equity)
+        self._rise(self.worth)
         for leg, held in self.legs.items():
             cycle = self.cycles.get(leg)
             if cycle is not None:
@@ -173,7 +171,7 @@ class NaiveAccount(LegReference):
         cross = [leg for leg in self.open_legs() if leg[0] not in self.isolated]
         initial = sum((self.notional(g) / self.leverages.get(g[0], 1) for g in cross), ZERO)
         gross = sum(map(self.notional, self.open_legs()), ZERO)
-        there, equity, needed = self.shared(self.stream), self.equity, self.maintenance()
+        there, equity, needed = self.shared(self.stream), self.worth, self.maintenance()
         ratio = needed / there if there > 0 else None
         leverage = gross / equity if equity > 0 else None
         return equity, initial, needed, max(ZERO, there - initial), ratio, leverage
@@ -182,8 +180,8 @@ class NaiveAccount(LegReference):
         """Return figures of a `StateUpdated`."""
         known = self.units is not None
         return {
-            "equity": self.equity,
-            "nav": self.equity / self.units if self.units else None,
+            "equity": self.worth,
+            "nav": self.worth / self.units if self.units else None,
             "flows": self.flows,
             "peak_equity": self.peak if known else None,
             "max_drawdown": self.deepest if known else None,

@@ -21,7 +21,7 @@ from tests.support.events import (
 )
 
 from psm.contracts.limits import POSITIONS
-from psm.domain.market.slots import MINUTE
+from psm.domain.market.slots import MINUTE, phase_of
 from psm.domain.publication.log_times import log_time
 
 DAY = 86_400 * SECOND
@@ -152,6 +152,23 @@ def test_zero_equity_is_away_from_anything(before: str, after: str) -> None:
     for n in range(1, 11):
         seen += log.when(mark(n, "1", "OTHER", at=at + n * SECOND)).updates
     assert told(seen, "StateUpdated", "equity")[-1:] == [after]
+
+
+@pytest.mark.parametrize(
+    ("price", "told_at_once"),
+    [("110", True), ("109.99", False), ("90", True), ("90.01", False)],
+)
+def test_one_percent_is_of_the_published_equity(price: str, told_at_once: bool) -> None:
+    """Whichever way; less waits for the slow slot."""
+    log, count = held(), 0
+    while (log.books.market.clock - phase_of("acc_001")) % MINUTE >= SECOND:
+        count += 1
+        log.when(mark(count, "1", "OTHER", at=now(log) + SECOND))
+    at = now(log) + 1
+    seen = log.when(mark(2, price, at=at)).updates
+    for n in range(1, 11):  # a middle slot, and no slow one
+        seen += log.when(mark(count + n, "1", "OTHER", at=at + n * SECOND)).updates
+    assert bool(told(seen, "StateUpdated", "equity")) is told_at_once
 
 
 def test_null_equity_that_becomes_and_ceases() -> None:

@@ -131,7 +131,7 @@ class Compared:
                 None: account.near,
                 **dict.fromkeys(account.near_legs(), True),
             }
-            ages: dict[Leg | None, int] = {**waiting.legs}
+            ages: dict[Leg | None, int] = dict(waiting.legs.items())
             if waiting.changed:
                 ages[None] = waiting.since
             for leg, since in ages.items():
@@ -198,3 +198,24 @@ def test_the_fold_is_one_that_looks_at_everything(
     both.check_end()
     for account in both.log.books.accounts.values():
         assert not account.unpublished.anything
+
+
+def test_the_traffic_gets_everywhere() -> None:
+    """Near, by a wallet of its own, in hedge mode, ruined, below zero, with closes and leaps."""
+    reached = dict[str, int]()
+    for seed in range(10):
+        both = Compared(ValuationSlots(fast_ms=500, mid_ms=1_000, slow_ms=4_000))
+        for sent in MarksTraffic(seed, accounts=3).messages():
+            updates = both.when(sent)
+            found = ["closes"] if any("closed" in u["payload"] for u in updates) else []
+            found += [u["payload"]["level"] for u in updates if u["event_type"] == "MarginWarning"]
+            for account in both.naive.accounts.values():
+                found += ["near"] if account.near else []
+                found += ["below zero"] if account.worth < 0 else []
+                found += [f"near {side}" for _, side in account.near_legs()]
+                found += ["ruined" for name in account.warned.get(None, []) if name == "1.0"]
+            for name in found:
+                reached[name] = reached.get(name, 0) + 1
+    expected = {"closes", "near", "near net", "near long", "near short", "below zero", "ruined"}
+    assert expected | {"0.5", "0.8", "1.0"} == {*reached}
+    assert min(reached.values()) > 1, reached

@@ -87,14 +87,21 @@ class Books:
         if self.publishing:
             account.begin_change(self.market.minute(time), keys)
 
-    def postpone(self, account: Account, symbol: str) -> None:
-        """Note that a symbol's mark changed an account, which is not published yet."""
+    def postpone(self, account: Account, symbol: str, *, paths: bool = False) -> None:
+        """Note that a symbol's mark changed an account, which is not published yet.
+
+        Args:
+            account: whose.
+            symbol: which serves as a rate, too, where the account has other currencies.
+            paths: whether rates may be made of other marks than before.
+        """
         waiting = account.unpublished
         known = waiting.changed
         state = account.valuation
-        assets = state.totals.assets
-        rated = () if assets is None else assets.rated_by(symbol)
-        waiting.note_change(account.open_keys(symbol), rated)
+        waiting.note_change(account.open_keys(symbol), ())
+        if symbol in state.rates:
+            of = None if paths else symbol
+            waiting.note_change(account.keys_rated_by(of), account.assets_rated_by(of))
         if not known or state.warned or state.warned_positions:
             self.schedule(account)
 
@@ -127,9 +134,11 @@ class Books:
     def schedule(self, account: Account) -> None:
         """Look at an account at the first slot at which something that waits may be published."""
         waiting, slots = account.unpublished, self.slots
-        if waiting.slot is not None and not waiting.changed:
+        if waiting.slot is not None and not (waiting.changed or account.valuation.warned_positions):
             return  # each period divides the next: no slow slot is before one of any period
-        if waiting.changed:
+        if account.near_unpublished():  # a warning or an own event told all but the position
+            period = slots.fast
+        elif waiting.changed:
             period = slots.fast if account.valuation.is_near else slots.mid
         elif waiting.anything:
             period = slots.slow

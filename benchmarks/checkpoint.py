@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.figures import Figure, Size, beside
 from benchmarks.logs import PARTITIONS, MixedLog
 from benchmarks.memory import fill_windows
@@ -83,12 +85,12 @@ class _Saving:
 
     def __init__(self, store: JetStreamSnapshots, accounts: int) -> None:
         self._books = books = Books(partitions=PARTITIONS)
-        log = MixedLog(events=1_000, accounts=accounts, positions=_POSITIONS)
-        for message in log.warm:
-            fold(books, message, emit="nothing")
+        log = MixedLog(events=max(1_000, accounts), accounts=accounts, positions=_POSITIONS)
+        self._marks = [m for m in log.measured if m.kind == "marks"]
+        for message in log.warm + [m for m in log.measured if m.kind != "marks"]:
+            fold(books, message, emit="nothing")  # so that no two accounts are alike
         for account in books.accounts.values():
             fill_windows(account)
-        self._marks = [m for m in log.measured if m.subject.startswith("marks.")]
         quiet = telemetry.quiet().metrics
         self._checkpoints = Checkpoints(
             0, store, books, PartitionSettings(partitions=PARTITIONS), quiet, PartitionStats()
@@ -97,7 +99,8 @@ class _Saving:
     def mark_all(self, *, whole: bool) -> None:
         """Fold a mark of each symbol; `whole`: let all be saved as if events had touched them."""
         for _ in range(_POSITIONS):
-            message = self._marks.pop(0)
+            place = self._books.position + 1
+            message = msgspec.structs.replace(self._marks.pop(0), log_sequence=place)
             fold(self._books, message, emit="nothing")
         if whole:
             self._books.marked.clear()

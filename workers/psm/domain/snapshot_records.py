@@ -45,12 +45,12 @@ def record_of(account: Account) -> AccountRecord:
         performance=state.performance.plain(),
         excursions={
             key: excursion
-            for key, excursion in sorted(state.totals.excursions.items())
+            for key, excursion in state.totals.excursions.items()
             if key in positions and positions[key].size
         },
         warned=state.warned,
         unpublished=account.unpublished.saved(),
-        warned_positions=dict(sorted(state.warned_positions.items())),
+        warned_positions=dict(state.warned_positions),
         margin_published=published_margin(account),
         updated_at=delivery.updated_at,
     )

@@ -171,7 +171,7 @@ def records_of_an_older_checkpoint() -> list[Patch]:
         version = await self._store.older(latest[0].subject, latest[0].sequence)
         if version is not None and version.data != b"garbage":
             older = load_checkpoint(version.data).records
-            records = {stream: older.get(stream, record) for stream, record in records.items()}
+            records = {stream: older[stream] for stream in records if stream in older}
         return checkpoint, records
 
     return [(Recovery, "_checkpoint", _checkpoint)]

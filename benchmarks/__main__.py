@@ -15,6 +15,7 @@ import structlog
 from benchmarks import (
     accounts,
     archive,
+    checkpoint,
     commit,
     fold,
     latency,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "views": views.measure,
     "scaling": scaling.measure,
     "recovery": recovery.measure,
+    "checkpoint": checkpoint.measure,
     "archive": archive.figures,
 }
 

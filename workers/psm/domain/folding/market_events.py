@@ -159,7 +159,7 @@ class _NewMark(_MarketEvent):
         due = due_for_publication(books, message)
         for stream_id in sorted({**crossed, **due}):
             account = books.accounts[stream_id]
-            books.touch(account, message.log_sequence)
+            books.touch_value(account, message.log_sequence)
             self._writer.account(
                 account, crossed=crossed.get(stream_id, ()), due=due.get(stream_id)
             )
@@ -199,7 +199,7 @@ class _NewDefinition(_MarketEvent):
         concerned = _concerned(books, message, symbol, concerns)
         _begin_change(books, message, "", concerned)
         for account in concerned:
-            books.touch(account, message.log_sequence)
+            books.touch_value(account, message.log_sequence)
 
 
 class _NewCollateral(_MarketEvent):
@@ -279,10 +279,11 @@ def _revalue(
     crossed: dict[str, tuple[Crossing, ...]] = {}
     mark = books.market.marks.get(symbol)
     for account in accounts:
-        books.touch(account, message.log_sequence)
+        books.touch_value(account, message.log_sequence)
         ledger, state = account.ledger, account.valuation
         split = symbol in ledger.splits
         if split and mark is not None:
+            books.touch(account, message.log_sequence)  # the correction is the ledger's
             ledger.mark_replaced(symbol, mark.sequence_number)
         state.freeze_published_margin(ledger)
         levels = state.revalue(ledger, account.prices, (symbol,))

@@ -15,6 +15,7 @@ import structlog
 from benchmarks import (
     accounts,
     archive,
+    audit,
     commit,
     fold,
     latency,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scaling": scaling.measure,
     "recovery": recovery.measure,
     "archive": archive.figures,
+    "audit": audit.measure,
 }
 
 

@@ -1,0 +1,74 @@
+"""`psm audit` of a short and of a long stream: rate and memory must not depend on the length."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.figures import Figure, Size
+from benchmarks.rig import Rig, fills, rig, until
+from psm.workers.proof.audit.findings import AuditReport
+
+LENGTHS = (20_000, 500_000)
+"""Updates of the stream PSM; a trade makes three."""
+
+_ACCOUNTS = 100
+_FILL_S = 1800.0
+
+
+async def measure(size: Size) -> list[Figure]:
+    """Audit the same stream twice, the second time when it is long."""
+    figures, rates, stored = [], [], 0
+    async with rig() as broker:
+        for full in LENGTHS:
+            rounds = size.of(full) // (3 * _ACCOUNTS) + 1
+            events = _ACCOUNTS * rounds - stored
+            first = stored // _ACCOUNTS + 1
+            await broker.fill(fills(events, _ACCOUNTS, first=first))
+            stored += events
+            await _fold(broker, stored)
+            report, seconds, megabytes = await asyncio.to_thread(_audit, broker)
+            if report.counts:
+                raise ValueError(f"a sound stream has findings: {report.counts}")
+            rates.append(report.updates / seconds)
+            name = f"audit of {report.updates:,} updates"
+            figures += [
+                Figure(name=name, unit="updates/s", value=rates[-1]),
+                Figure(name=f"{name}, memory", unit="MB", value=megabytes),
+            ]
+    return figures
+
+
+async def _fold(broker: Rig, last: int) -> None:
+    partition = broker.partition()
+    task = asyncio.create_task(partition.run())
+    await until(lambda: partition.stats.position >= last, "the log is folded", _FILL_S)
+    partition.stop()
+    await task
+
+
+def _audit(broker: Rig) -> tuple[AuditReport, float, float]:
+    """Return what an audit in a process of its own says, its seconds and its greatest memory."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PSM_")}
+    own = {name: str(value) for name, value in broker.environment.items()}
+    with tempfile.TemporaryDirectory(prefix="psm-bench-") as folder:
+        found = Path(folder, "report.json")
+        started = time.perf_counter()
+        with found.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "psm.workers.cli", "audit", "-o", "json"],
+                env={**clean, **own},
+                stdout=output,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        report = msgspec.json.decode(found.read_bytes(), type=AuditReport)
+    return report, seconds, usage.ru_maxrss / 1024

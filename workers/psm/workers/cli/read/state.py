@@ -30,6 +30,7 @@ _POSITION_COLUMNS = (
     "realized_pnl",
     "fees",
     "funding",
+    "as_of",
 )
 _ORDER_COLUMNS = (
     "order_id",
@@ -90,7 +91,10 @@ def positions(
     log_time: LogTime = False,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Show the positions of an account, now or as they were."""
+    """Show the positions of an account, now or as they were.
+
+    Each says what it is as of: the time of the message of the log at which it was valued.
+    """
     document = _document("positions", account, min_sequence, at_sequence, at, log_time=log_time)
     if output.format == "table":
         _print_positions(document["positions"], output)
@@ -165,7 +169,11 @@ def _print_flags(flags: Sequence[str], output: Output) -> None:
 
 def _print_positions(positions: Mapping[str, Mapping[str, Any]], output: Output) -> None:
     if positions:
-        output.rows([{"position": name, **p} for name, p in positions.items()], _POSITION_COLUMNS)
+        rows = [
+            {"position": name, **p, "as_of": p["as_of"]["log_time"]}
+            for name, p in positions.items()
+        ]
+        output.rows(rows, _POSITION_COLUMNS)
     else:
         output.note("no positions")
 
@@ -176,5 +184,6 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     flags = " ".join(document["flags"]) or None
     figures = [name for name in StateUpdated.__struct_fields__ if name not in _LAST]
     names = dict.fromkeys(("account_id", *_FIRST, *figures, *document))
-    shown = {**document, "cash": cash or None, "flags": flags}
+    as_of = "{log_time}, log sequence {log_sequence}".format(**document["as_of"])
+    shown = {**document, "cash": cash or None, "flags": flags, "as_of": as_of}
     return {name: shown[name] for name in names if name in shown}

@@ -120,7 +120,7 @@ def _ages_told(updates: list[Any]) -> dict[str, Any]:
     for update in updates:
         told = msgspec.json.decode(update.data)
         if update.kind in ("state.updated", "position.updated"):
-            age = {"log_sequence": update.log_sequence, "log_time": told["timestamp"]}
+            age = {"log_sequence": update.log_sequence, "time": told["timestamp"]}
             ages[told["payload"].get("symbol", "")] = age
     return ages
 

@@ -318,7 +318,7 @@ SELECT left((CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
 ) END)::text, -1) || ', ' || substr(json_build_object(
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'assets', a.assets,
     'positions', p.positions,
@@ -343,7 +343,7 @@ CROSS JOIN LATERAL (
         'unrealized_pnl', a.unrealized_pnl::text,
         'as_of', json_build_object(
             'log_sequence', a.log_sequence,
-            'log_time', to_char(a.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            'time', to_char(a.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         )
     ) ORDER BY a.asset COLLATE "C"), '{}') AS assets
     FROM (
@@ -400,7 +400,7 @@ CROSS JOIN LATERAL (
         'bankruptcy_price', p.bankruptcy_price::text,
         'as_of', json_build_object(
             'log_sequence', p.log_sequence,
-            'log_time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            'time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         )
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
@@ -449,7 +449,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'positions', p.positions
 ) ELSE json_build_object(
@@ -463,7 +463,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'flags', stale.flags,
     'positions', p.positions
@@ -517,7 +517,7 @@ CROSS JOIN LATERAL (
         'bankruptcy_price', p.bankruptcy_price::text,
         'as_of', json_build_object(
             'log_sequence', p.log_sequence,
-            'log_time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            'time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         )
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
@@ -544,7 +544,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'orders', o.orders
 ) ELSE json_build_object(
@@ -558,7 +558,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'flags', stale.flags,
     'orders', o.orders
@@ -616,7 +616,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'equity', m.equity::text,
     'margin_initial', m.margin_initial::text,
@@ -636,7 +636,7 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'state_hash', b.state_hash,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     ),
     'flags', stale.flags,
     'equity', m.equity::text,
@@ -738,7 +738,7 @@ SELECT json_build_object(
     'margin_ratio', m.margin_ratio::text,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     )
 )::text AS document, '0' AS place, b.account_id
 FROM balances_view b
@@ -783,7 +783,7 @@ SELECT json_build_object(
     'margin_ratio', m.margin_ratio::text,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
@@ -846,7 +846,7 @@ SELECT json_build_object(
     'margin_ratio', m.margin_ratio::text,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
@@ -910,7 +910,7 @@ SELECT json_build_object(
     'margin_ratio', m.margin_ratio::text,
     'as_of', json_build_object(
         'log_sequence', b.log_sequence,
-        'log_time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (

@@ -45,7 +45,7 @@ _SORTED = """
 _AS_OF = """
 'as_of', json_build_object(
     'log_sequence', {alias}.log_sequence,
-    'log_time', to_char({alias}.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    'time', to_char({alias}.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 )
 """.strip()
 

@@ -38,13 +38,15 @@ class AsOf(msgspec.Struct, frozen=True, kw_only=True):
 
     Positions and assets that only marks moved may be older than their account: up to the slow
     period of the valuation clock. What is older than a slow and a middle one is unchanged since.
+    Rows of the past have none of their own: all are as of the document's.
     """
 
     log_sequence: int
-    log_time: str
+    time: str
 
 
 _AS_OF = ("as_of", AsOf)
+_ROW_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
 
 
 def figures_document(
@@ -59,7 +61,7 @@ def figures_document(
         valued: whether marks move it: then it says what it is as of.
     """
     fields = _fields(payload, figures_of(payload))
-    return _document(name, describes, [*fields, _AS_OF] if valued else fields)
+    return _document(name, describes, [*fields, _ROW_AS_OF] if valued else fields)
 
 
 def _document(name: str, describes: str, fields: _Fields, base: _Struct | None = None) -> _Struct:
@@ -110,7 +112,7 @@ class AssetFigures(msgspec.Struct, frozen=True, kw_only=True):
     mark_price: Decimal18 | None
     value: Decimal18 | None
     unrealized_pnl: Decimal18 | None
-    as_of: AsOf
+    as_of: AsOf | UnsetType = UNSET
 
 
 _STALE_FLAGS: Any = ("flags", tuple[str, ...] | UnsetType, UNSET)

@@ -45,7 +45,7 @@ class PastState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         place: the last event that counts.
-        as_of: message of the log at whose marks everything is valued, and its time.
+        as_of: place in the log at whose marks all of it is valued, as documents say it.
         state: what `GET /psm/state` answered then, but for that.
         margin: the figures of the margin document.
         orders: every order kept then, ended ones included.
@@ -59,19 +59,14 @@ class PastState(msgspec.Struct, frozen=True, kw_only=True):
 
     def document(self, name: str) -> dict[str, Any]:
         """Return one of the documents that reads answer with."""
-        valued = {part: self._valued(self.state[part]) for part in ("assets", "positions")}
         if name == "state":
-            state = {**self.state, **valued, "as_of": self.as_of}
+            state = {**self.state, "as_of": self.as_of}
             return {field: state[field] for field in _STATE_FIELDS if field in state}
         versions = {field: self.state[field] for field in VERSION_FIELDS}
         versions["as_of"] = self.as_of
         if name == "margin":
             return {**versions, **{field: self.margin[field] for field in MARGIN_FIGURES}}
-        return {**versions, name: self.orders if name == "orders" else valued[name]}
-
-    def _valued(self, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Return rows with the place that they are as of: all the same."""
-        return {name: {**row, "as_of": self.as_of} for name, row in rows.items()}
+        return {**versions, name: self.orders if name == "orders" else self.state[name]}
 
 
 async def past_state(
@@ -236,7 +231,7 @@ def _document(books: Books, stream_id: str, place: Place, folded: Replayed) -> P
 
 def _as_of(folded: Replayed) -> dict[str, Any]:
     message = folded.message
-    return {"log_sequence": message.log_sequence, "log_time": log_time(message.time)}
+    return {"log_sequence": message.log_sequence, "time": log_time(message.time)}
 
 
 def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import structlog
 from benchmarks import (
     accounts,
     archive,
+    audit,
     checkpoint,
     commit,
     fold,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "recovery": recovery.measure,
     "checkpoint": checkpoint.measure,
     "archive": archive.figures,
+    "audit": audit.measure,
 }
 
 

@@ -16,6 +16,7 @@ from benchmarks import (
     accounts,
     archive,
     commit,
+    costs,
     fold,
     latency,
     partitions,
@@ -32,6 +33,7 @@ Benchmark = Callable[[Size], Awaitable[list[Figure]]]
 BENCHMARKS: dict[str, Benchmark] = {
     "fold": fold.figures,
     "accounts": accounts.measure,
+    "costs": costs.measure,
     "commit": commit.measure,
     "replay": replay.measure,
     "latency": latency.measure,

@@ -220,7 +220,8 @@ async def _settled(watch: Watch) -> bool:
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(1.0)
-        calm = 0 if any((await watch.lag()).values()) else calm + 1
+        lag = (await watch.lag()).values()
+        calm = calm + 1 if all(one == 0 for one in lag) else 0
     return True
 
 
@@ -263,9 +264,13 @@ def _line(one: Minute) -> str:
         f"{one.messages[name]:>10,} {one.megabytes[name]:>7,.0f} {one.per_s[name]:>6,}"
         for name in STREAMS
     )
-    parts = "".join(f"{one.memory_mb[name]:>10.0f} {one.lag[name]:>6,}" for name in PARTS)
+    parts = "".join(f"{one.memory_mb[name]:>10.0f} {_count(one.lag[name]):>6}" for name in PARTS)
     memory = f"{one.memory_mb['broker']:>8.0f}"
     return f"{one.minutes:>6.1f}{streams} {one.disk_mb:>8,.0f} {memory}{parts} {one.behind_s:>8.2f}"
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
 
 
 def _summary(report: Report) -> list[str]:

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from nats.aio.client import Client
@@ -21,6 +22,7 @@ GROWTH_MAX = 0.10
 
 _LAG = "_lag_events"
 _MEGABYTE = 1_000_000
+_WAIT_S = 30.0
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class Minute(msgspec.Struct, kw_only=True):
         per_s: messages of each stream a second since the line before.
         disk_mb: the broker's whole store on disk.
         memory_mb: highest resident set of each process since the line before.
-        lag: messages that each process has not handled, by what it says itself.
+        lag: messages that each process has not handled, by what it says; None: it did not answer.
         behind_s: longest delay of the load against its own plan, so far.
     """
 
@@ -54,7 +56,7 @@ class Minute(msgspec.Struct, kw_only=True):
     per_s: dict[str, int]
     disk_mb: float
     memory_mb: dict[str, float]
-    lag: dict[str, int]
+    lag: dict[str, int | None]
     behind_s: float
 
 
@@ -82,7 +84,7 @@ class Watch:
         """Return the line since the one before."""
         self.sample()
         now = time.monotonic()
-        states = {n: (await call(self._nc, f"STREAM.INFO.{n}"))["state"] for n in STREAMS}
+        states = {n: (await self._info(n))["state"] for n in STREAMS}
         messages = {name: int(state["messages"]) for name, state in states.items()}
         took = now - self._last_at
         found = Minute(
@@ -99,8 +101,11 @@ class Watch:
         self._peaks = dict.fromkeys(self._watched, 0.0)
         return found
 
-    async def lag(self) -> dict[str, int]:
-        """Return what each process has not handled, in messages."""
+    async def _info(self, stream: str) -> dict[str, Any]:
+        return await call(self._nc, f"STREAM.INFO.{stream}", timeout_s=_WAIT_S)
+
+    async def lag(self) -> dict[str, int | None]:
+        """Return what each process has not handled, in messages; None where it does not answer."""
         asked = {name: one.metrics for name, one in self._watched.items() if one.metrics}
         found = await asyncio.gather(*(asyncio.to_thread(_lag, port) for port in asked.values()))
         return dict(zip(asked, found, strict=True))
@@ -149,9 +154,12 @@ def _disk_mb(folder: Path) -> float:
     return used / _MEGABYTE
 
 
-def _lag(port: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+def _lag(port: int) -> int | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_WAIT_S) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return None
     return round(
         sum(
             float(line.rpartition(" ")[2])

@@ -29,10 +29,11 @@ from psm.contracts.errors import FencedError
 from psm.workers.partition.jetstream import JetStreamLog
 from psm.workers.partition.ports import Commit
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if LONG else 300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if LONG else 600)]
 
 PARTITIONS = 8
 EVERY = ("--partitions", f"0-{PARTITIONS - 1}")
+START_S = 240.0
 FENCES = 40 if LONG else 4
 FREEZES = 10 if LONG else 1
 KILLS = 200 if LONG else 6
@@ -94,8 +95,8 @@ async def test_killed_in_a_shared_commit(
             stored = await parts_of_batches(stage.nc)
             row.fire(f"killed at {point}")
             row.fire("shared batch stored before the kill", shared(stored[before:]))
-        worker = stage.start("worker", *EVERY)
-        await worker.until_ready()
+        stage.start("worker", *EVERY)
+        await stage.commits(START_S)
         await load.more()
         await stage.judge(load)
         assert shared(await parts_of_batches(stage.nc)), "nothing was shared"
@@ -122,7 +123,7 @@ async def test_one_partition_fenced_in_a_shared_batch(
     """Another owner takes one partition, again and again: the batch is refused, one is fenced."""
     async with at_work(nats_url, tmp_path, row.seeded(72)) as (stage, load):
         worker = stage.start("worker", *EVERY)
-        await worker.until_ready()
+        await stage.commits(START_S)
         deadline = time.monotonic() + FENCES * 60
         while shared(refused(worker)) < FENCES:
             assert time.monotonic() < deadline, "no shared batch is refused"
@@ -134,7 +135,7 @@ async def test_one_partition_fenced_in_a_shared_batch(
         fenced = [line for line in lines if '"event":"partition.fenced"' in line]
         assert all('"partition":0' in line for line in fenced), "another one was fenced, too"
         assert worker.logged("partition.stopped") == worker.logged("partition.failed") == 0
-        await worker.until_ready()
+        await stage.commits(START_S)
         await load.more()
         await stage.judge(load)
 
@@ -177,12 +178,12 @@ async def freeze_with_a_batch(stage: Stage, load: Load, proxy: TcpProxy, row: Ro
     """Freeze a worker whose batch is on the way, let another take over, then let both go on."""
     hold = proxy.change = Hold()
     zombie = stage.start("worker", *EVERY, NATS_URL=f"nats://127.0.0.1:{proxy.port}")
-    await zombie.until_ready()
+    await stage.commits(START_S)
     hold.frozen = zombie
     await until(lambda: hold.parts, "a shared batch is on its way")
     row.fire("frozen with a shared batch in flight")
     heir = stage.start("worker", *EVERY)
-    await heir.until_ready()
+    await stage.commits(START_S)
     await load.more(PARTITIONS * 4)
     await stage.commits()
     hold.released = True
@@ -205,8 +206,8 @@ async def test_zombie_with_a_shared_batch_in_flight(
     ):
         for _ in range(FREEZES):
             await freeze_with_a_batch(stage, load, proxy, row)
-        worker = stage.start("worker", *EVERY)
-        await worker.until_ready()
+        stage.start("worker", *EVERY)
+        await stage.commits(START_S)
         await stage.judge(load)
 
 
@@ -227,8 +228,9 @@ async def test_broker_killed_again_and_again(postgres_dsn: str, tmp_path: Path, 
         EmbeddedNats(folder) as server,
         at_work(server.url, tmp_path, 74, postgres_dsn) as (stage, load),
     ):
-        worker, projector = stage.start("worker", *EVERY), stage.start("projector")
-        await asyncio.gather(worker.until_ready(), projector.until_ready())
+        stage.start("worker", *EVERY)
+        stage.start("projector")
+        await stage.commits(START_S)
         for _ in range(KILLS):
             await load.more(PARTITIONS)
             await asyncio.sleep(dice.uniform(0.0, 0.05))
@@ -237,7 +239,7 @@ async def test_broker_killed_again_and_again(postgres_dsn: str, tmp_path: Path, 
             row.measure("killed to commits again", time.monotonic() - began)
             row.fire("broker killed")
             row.fire("killed within a batch", cut)
-        await asyncio.gather(worker.until_ready(), projector.until_ready())
+        await stage.commits(START_S)
         await stage.judge(load)
         parts = await parts_of_batches(stage.nc)
         assert shared(parts), "nothing was shared"

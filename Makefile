@@ -6,6 +6,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 SEEDS ?= 200
 FIRST ?= 0
+MINUTES ?= 30
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench locks clean
+	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +115,9 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

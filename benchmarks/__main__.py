@@ -18,6 +18,7 @@ from benchmarks import (
     audit,
     checkpoint,
     commit,
+    costs,
     fold,
     latency,
     partitions,
@@ -34,6 +35,7 @@ Benchmark = Callable[[Size], Awaitable[list[Figure]]]
 BENCHMARKS: dict[str, Benchmark] = {
     "fold": fold.figures,
     "accounts": accounts.measure,
+    "costs": costs.measure,
     "commit": commit.measure,
     "replay": replay.measure,
     "latency": latency.measure,

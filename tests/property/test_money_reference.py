@@ -12,12 +12,13 @@ from tests.support.money_reference import CONTRACT, HOME, MoneyReference
 from tests.support.money_traffic import MoneyTraffic
 
 from psm.domain.account import Account
+from psm.domain.ledger.effect import TotalName
 from psm.domain.ledger.orders import average_price
 from psm.domain.ledger.positions import signed_cost
 
 NEAR = Fraction(1, 10**12)
 """What 18 decimals of a booked value leave."""
-TOTALS = (
+TOTALS: tuple[TotalName, ...] = (
     *("deposits", "withdrawals", "transfers", "interest", "adjustments", "fees", "funding"),
     *("taxes", "losses_covered", "realized_pnl"),
 )

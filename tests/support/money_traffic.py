@@ -253,7 +253,8 @@ class MoneyTraffic:
     def in_kind(self) -> None:
         """Coins or contracts come or go without a trade."""
         way, symbol = self.rng.choice(("In", "Out")), self.rng.choice((CONTRACT, *COINS))
-        payload = {"symbol": symbol, "quantity": self.amount(3), "transfer_id": f"k{self.number}"}
+        payload: Payload = {"symbol": symbol, "quantity": self.amount(3)}
+        payload["transfer_id"] = f"k{self.number}"
         if way == "In" or self.rng.random() < 0.5:
             payload["side"] = self.rng.choice(("long", "short"))
         if symbol == CONTRACT:
@@ -267,7 +268,8 @@ class MoneyTraffic:
     def adjusted(self) -> None:
         """A person corrects what is held; some of it came for nothing."""
         symbol = self.rng.choice((CONTRACT, *(coin + HOME for coin in COINS)))
-        said = {"quantity": self.amount(3, signed=True), "reason": "late", "actor": "ann"}
+        said: Payload = {"quantity": self.amount(3, signed=True)}
+        said |= {"reason": "late", "actor": "ann"}
         price = self.rng.choice(("0", self.amount(60)))
         self.tell("PositionAdjusted", {"symbol": symbol, "price": price, **said})
 

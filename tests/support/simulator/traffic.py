@@ -90,7 +90,11 @@ def _terms(dice: random.Random) -> list[Sent]:
     """Return what is said of the log and of what secures margin, in its order."""
     trimmed = {"through": 1, "certificate": "ab" * 32, "actor": "ann", "approval": "x"}
     promoted = {"epoch": 1, "region": "b", "fork_sequence": 1, "previous_hash": "cd" * 32}
-    said = (("LogTrimmed", trimmed), ("LogRestored", {"through": 1}), ("RegionPromoted", promoted))
+    said: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("LogTrimmed", trimmed),
+        ("LogRestored", {"through": 1}),
+        ("RegionPromoted", promoted),
+    )
     made = [control(kind, payload, number) for number, (kind, payload) in enumerate(said, 1)]
     for number in range(1, 4):
         for asset in ("USDT", "BTC", "BNB"):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -28,6 +30,15 @@ from psm.workers.replay.lines import LineFolder, opened
 
 KINDS: dict[str, type[msgspec.Struct]] = {kind.__name__: kind for kind in get_args(events.Event)}
 
+
+UNIT = Path(__file__).parent
+QUESTIONS = (r'"applied"|Outcome\.APPLIED|booked\(\)', r"refused", r"duplicate|stale")
+"""What the text of a module has that asks them."""
+TOGETHER = {
+    "test_operators": ("EventDismissed", "SequenceVoided", "StreamRetried", "RulesEnabled"),
+    "test_control_events": ("LogTrimmed", "LogRestored", "RegionPromoted"),
+}
+"""Events that one module asks together, as they are of one kind."""
 
 Seen = dict[str, dict[str, None]]
 """Event type -> fields that some event of it had."""
@@ -89,3 +100,20 @@ def test_references_have_every_event_type_and_stated_rates() -> None:
     assert missing(seen) == []
     assert "rates" in seen["CashDeposited"]
     assert "rates" in seen["TradeExecuted"]
+
+
+def test_every_event_type_has_a_module_that_asks_the_three_questions() -> None:
+    """Is it booked, refused where it should be, and quiet when it is repeated?"""
+    told = {path.stem: path.read_text("utf-8") for path in UNIT.rglob("test_*.py")}
+    named = {name: f"test_{_snake(name)}" for name in KINDS}
+    for module, kinds in TOGETHER.items():
+        named |= dict.fromkeys(kinds, module)
+    without = {
+        name: [word for word in QUESTIONS if not re.search(word, told.get(module, ""))]
+        for name, module in named.items()
+    }
+    assert {name: words for name, words in without.items() if words} == {}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

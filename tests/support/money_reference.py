@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from tests.support.events import Sent
@@ -19,6 +19,14 @@ ZERO, ONE = Fraction(0), Fraction(1)
 HOME = "USDT"
 CONTRACT = "X-PERP"
 Body = dict[str, Any]
+
+
+class Coins(NamedTuple):
+    """A holding: signed quantity and cost; whether some of the cost is unknown."""
+
+    quantity: Fraction = ZERO
+    cost: Fraction = ZERO
+    unknown: bool = False
 
 
 class MoneyReference:
@@ -45,7 +53,7 @@ class MoneyReference:
         self.marks: dict[str, Fraction] = {}
         self.terms: dict[str, tuple[Fraction, Fraction]] = {}
         self.money = ZERO
-        self.held: dict[str, tuple[Fraction, Fraction]] = {}
+        self.held: dict[str, Coins] = {}
         self.contract = Held(ONE, "linear_perp")
         self.sums: dict[str, Fraction] = {}
         self.orders: dict[str, Order] = {}
@@ -71,7 +79,7 @@ class MoneyReference:
 
     def equity(self) -> Fraction:
         """Return money, coins at their marks, and what the contract gained."""
-        coins = sum((q * self.marks[asset] for asset, (q, _) in self.held.items()), ZERO)
+        coins = sum((c.quantity * self.marks[asset] for asset, c in self.held.items()), ZERO)
         return self.money + coins + self.gain()
 
     def gain(self) -> Fraction:
@@ -85,20 +93,21 @@ class MoneyReference:
     def collateral(self) -> Fraction:
         """Return what secures margin: coins less their haircut, debts in full."""
         total = self.money + self.gain()
-        for asset, (quantity, _) in self.held.items():
-            haircut = self.terms.get(asset, (ONE, ZERO))[0] if quantity > 0 else ZERO
-            total += quantity * self.marks[asset] * (1 - haircut)
+        for asset, coins in self.held.items():
+            haircut = self.terms.get(asset, (ONE, ZERO))[0] if coins.quantity > 0 else ZERO
+            total += coins.quantity * self.marks[asset] * (1 - haircut)
         return total
 
     def maintenance(self) -> Fraction:
         """Return the margin that debts need."""
-        owed = {HOME: self.money, **{a: q * self.marks[a] for a, (q, _) in self.held.items()}}
+        coins = {asset: c.quantity * self.marks[asset] for asset, c in self.held.items()}
+        owed = {HOME: self.money, **coins}
         rates = {asset: rate for asset, (_, rate) in self.terms.items()}
         return sum((-min(ZERO, v) * rates.get(a, ZERO) for a, v in owed.items()), ZERO)
 
     def quantity(self, asset: str) -> Fraction:
         """Return how much of an asset there is."""
-        return self.money if asset == HOME else self.held.get(asset, (ZERO, ZERO))[0]
+        return self.money if asset == HOME else self.held.get(asset, Coins()).quantity
 
     def _matches(self, p: Body) -> bool:
         names = {*p["assets"], HOME, *self.held}
@@ -108,65 +117,77 @@ class MoneyReference:
 
     # --- movements ----------------------------------------------------------------------------
 
-    def _value(self, asset: str, amount: Fraction) -> Fraction:
-        """Return what an amount is booked at: the stated rate, else the mark."""
+    def _value(self, asset: str, amount: Fraction) -> Fraction | None:
+        """Return what an amount is booked at: the stated rate, else the mark; None: stated none."""
         if asset == HOME:
             return amount
-        stated = self.stated.get(asset)
-        return amount * (self.marks[asset] if stated is None else Fraction(stated))
+        rate = self.stated.get(asset, self.marks[asset])
+        return None if rate is None else amount * Fraction(rate)
 
     def _sum(self, total: str, amount: Fraction) -> None:
         self.sums[total] = self.sums.get(total, ZERO) + amount
 
-    def _move(self, asset: str, amount: Fraction, value: Fraction) -> None:
-        """Acquire or dispose of an amount at a signed value; toward zero it realizes."""
+    def _move(self, asset: str, amount: Fraction, value: Fraction | None) -> Fraction:
+        """Acquire or dispose of an amount; return what of it counts.
+
+        Toward zero it realizes; without a value it leaves at its cost, and comes at none.
+        """
         if asset == HOME:
             self.money += amount
-            return
-        quantity, cost = self.held.get(asset, (ZERO, ZERO))
-        closing = _toward_zero(quantity, amount)
-        if closing:
-            part, gone = value * closing / amount, cost * -closing / quantity
-            self._sum("realized_pnl", -part - gone)
-            quantity, cost = quantity + closing, cost - gone
-            amount, value = amount - closing, value - part
-        self.held[asset] = (quantity + amount, cost + value)
+            return amount
+        closing = _toward_zero(self.quantity(asset), amount)
+        counts, opening = ZERO, amount - closing
+        if closing and value is None:
+            counts = self._leave(asset, closing)
+        elif closing and value is not None:
+            part = value * closing / amount
+            total = "unknown_cost" if self.held[asset].unknown else "realized_pnl"
+            self._sum(total, self._leave(asset, closing) - part)
+            counts = part
+        if opening:
+            added = None if value is None else value * opening / amount
+            self._add(asset, opening, added)
+            counts += added or ZERO
+        return counts
+
+    def _add(self, asset: str, amount: Fraction, cost: Fraction | None) -> None:
+        """Add to a holding, away from zero, at a signed cost that may be unknown."""
+        held = self.held.get(asset, Coins())
+        unknown = held.unknown or cost is None
+        self.held[asset] = Coins(held.quantity + amount, held.cost + (cost or ZERO), unknown)
 
     def _leave(self, asset: str, amount: Fraction) -> Fraction:
         """Take from a holding at its cost; return that cost, signed as the movement."""
-        quantity, cost = self.held[asset]
-        gone = cost * -amount / quantity
-        self.held[asset] = (quantity + amount, cost - gone)
+        held = self.held[asset]
+        gone, left = held.cost * -amount / held.quantity, held.quantity + amount
+        self.held[asset] = Coins(left, held.cost - gone, held.unknown and bool(left))
         return -gone
 
     def _arrive(self, p: Body, asset: str, amount: Fraction, total: str, *, coming: bool) -> None:
         """Let something come from outside or go there: at market, and at cost into a total."""
         self._flow += amount * (ONE if asset == HOME else self.marks[asset])
-        booked, quantity = ZERO, ZERO if asset == HOME else self.quantity(asset)
-        closing, value = _toward_zero(quantity, amount), self._value(asset, amount)
+        value = self._value(asset, amount)
+        stated = Fraction(p["cost"]) * (1 if amount > 0 else -1) if "cost" in p else value
+        closing = ZERO if asset == HOME else _toward_zero(self.quantity(asset), amount)
+        booked, opening = ZERO, amount - closing
+        covering = stated if value is None else value
         if closing and coming:
-            booked = value * closing / amount
-            self._move(asset, closing, booked)
+            part = None if covering is None else covering * closing / amount
+            booked = self._move(asset, closing, part)
         elif closing:
             booked = self._leave(asset, closing)
-        opening = amount - closing
         if opening:
-            stated = Fraction(p["cost"]) * (1 if amount > 0 else -1) if "cost" in p else value
-            added = stated * opening / amount
-            self._move(asset, opening, added)
-            booked += added
+            added = None if stated is None else stated * opening / amount
+            booked += self._move(asset, opening, added)
         self._sum(total, -booked if total == "withdrawals" else booked)
 
     def _earn(self, p: Body, amount: Fraction, total: str) -> None:
         """Book what was gained (below zero: lost) without a trade."""
         asset = p.get("currency", HOME)
-        value = self._value(asset, amount)
-        self._sum(total, value)
-        self._move(asset, amount, value)
+        self._sum(total, self._move(asset, amount, self._value(asset, amount)))
 
-    def _pay(self, asset: str, amount: Fraction, value: Fraction, total: str) -> None:
-        self._sum(total, value)
-        self._move(asset, -amount, -value)
+    def _pay(self, asset: str, amount: Fraction, value: Fraction | None, total: str) -> None:
+        self._sum(total, -self._move(asset, -amount, None if value is None else -value))
 
     # --- the log and its tables ---------------------------------------------------------------
 

@@ -74,10 +74,13 @@ class MoneyTraffic:
     def some(self) -> Payload:
         """Return which money is meant, and for a coin often what it is worth."""
         asset = self.rng.choice((HOME, *COINS))
-        if asset == HOME:
+        return {} if asset == HOME else {"currency": asset, **self.stated(asset)}
+
+    def stated(self, asset: str) -> Payload:
+        """Return what an event says of a rate: mostly nothing, or a number, or that it has none."""
+        if self.rng.random() < 0.5:
             return {}
-        stated = {"rates": {asset: self.amount(120)}} if self.rng.random() < 0.4 else {}
-        return {"currency": asset, **stated}
+        return {"rates": {asset: self.rng.choice((self.amount(120), self.amount(120), None))}}
 
     # --- tables and the log -------------------------------------------------------------------
 
@@ -205,8 +208,8 @@ class MoneyTraffic:
         named = more.get("commission_currency", HOME)
         payload = {"symbol": symbol, "side": self.rng.choice(("buy", "sell")), **more}
         payload |= {"quantity": self.amount(4), "price": self.amount(90)}
-        if named in COINS and self.rng.random() < 0.4:
-            payload["rates"] = {named: self.amount(120)}
+        if named in COINS:
+            payload |= self.stated(named)
         self.fills.append(more["fill_id"])
         self.tell("TradeExecuted", payload)
 
@@ -261,8 +264,7 @@ class MoneyTraffic:
             payload["entry_price"] = self.amount(60)
         else:
             payload |= {"cost": self.amount(90)} if self.rng.random() < 0.6 else {}
-            if self.rng.random() < 0.3:
-                payload["rates"] = {symbol: self.amount(120)}
+            payload |= self.stated(symbol)
         self.tell(f"PositionTransferred{way}", payload)
 
     def adjusted(self) -> None:

@@ -137,3 +137,16 @@ def test_it_is_made_and_published_like_any_event() -> None:
     )
     assert made.subject == "collateral.BTC"
     assert draft_of(made.body).numbered
+
+
+def test_terms_of_its_own_money_are_nothing_to_an_idle_account() -> None:
+    """It may be in memory or not: what is published must not tell. Who owes it needs margin."""
+    log = given(opened(1), deposit(2, "10"))
+    before = log.account().unpublished.saved()
+    assert is_idle(log.account())
+    log.when(collateral(1, asset="USDT", borrow_maintenance_rate="0.1"))
+    assert log.account().unpublished.saved() == before
+    assert is_idle(log.account())
+    log.when(withdrawal(3, "30"), collateral(2, asset="USDT", borrow_maintenance_rate="0.5"))
+    assert log.account().unpublished.changed
+    assert log.state()["margin_maintenance"] == "10"

@@ -131,15 +131,12 @@ def _seen(read: ReadHistory, marks: Sequence[str] | None) -> ReadHistory:
     """
     if marks is None:
         return read
-    of_marks = [f"marks.{subjects.encode_token(symbol)}" for symbol in marks]
 
     async def seen(wanted: NeedHistory) -> Messages:
-        found = await read(wanted)
-        return {
-            at: message
-            for at, message in found.items()
-            if message.kind != "marks" or message.subject in of_marks
-        }
+        known = None
+        if wanted.marks is not None:
+            known = tuple(symbol for symbol in wanted.marks if symbol in marks)
+        return await read(msgspec.structs.replace(wanted, marks=known))
 
     return seen
 

@@ -15,6 +15,8 @@ import structlog
 from benchmarks import (
     accounts,
     archive,
+    audit,
+    checkpoint,
     commit,
     costs,
     fold,
@@ -42,7 +44,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "views": views.measure,
     "scaling": scaling.measure,
     "recovery": recovery.measure,
+    "checkpoint": checkpoint.measure,
     "archive": archive.figures,
+    "audit": audit.measure,
 }
 
 

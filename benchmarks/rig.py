@@ -130,16 +130,16 @@ async def running(runner: Partition | Follower) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def until(found: Callable[[], object], what: str) -> None:
+async def until(found: Callable[[], object], what: str, wait_s: float = _WAIT_S) -> None:
     """Wait until `found` returns something true.
 
     Raises:
-        TimeoutError: it did not in a minute.
+        TimeoutError: it did not in so many seconds.
     """
-    deadline = time.perf_counter() + _WAIT_S
+    deadline = time.perf_counter() + wait_s
     while not found():
         if time.perf_counter() > deadline:
-            raise TimeoutError(f"not within {_WAIT_S:g} s: {what}")
+            raise TimeoutError(f"not within {wait_s:g} s: {what}")
         await asyncio.sleep(0.002)
 
 

@@ -145,7 +145,6 @@ class Committer:
                 self._nc,
                 PSM,
                 messages,
-                expected=None,  # every cursor carries its own
                 batch_id=uuid.uuid4().hex,
                 timeout_s=self._patience_s,
             )

@@ -27,6 +27,7 @@ from tests.support.workbench import until
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import read_range
 from psm.contracts.errors import FencedError
+from psm.workers.log.cursor import Cursor
 from psm.workers.partition.jetstream import JetStreamLog
 from psm.workers.partition.ports import Commit
 
@@ -108,11 +109,10 @@ async def fence(nc: Client, partition: int) -> bool:
     """Commit nothing in a partition, as another owner; return whether that was first."""
     log = JetStreamLog(nc, partition)
     found = await log.cursor()
-    if found is None or found.cursor.part:
-        return False
-    same = msgspec.structs.replace(found.cursor, updates=0)
+    cursor, expected = (found.cursor, found.sequence) if found else (Cursor(log_sequence=0), 0)
+    same = msgspec.structs.replace(cursor, updates=0)
     try:
-        await log.commit(Commit(cursor=same, updates=(), traceparents={}), found.sequence)
+        await log.commit(Commit(cursor=same, updates=(), traceparents={}), expected)
     except FencedError:
         return False
     return True

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if LONG else 600)]
 
 PARTITIONS = 8
 EVERY = ("--partitions", f"0-{PARTITIONS - 1}")
-START_S = 240.0
+START_S = SETTLE_S = 240.0
 FENCES = 40 if LONG else 4
 FREEZES = 10 if LONG else 1
 KILLS = 200 if LONG else 6
@@ -57,7 +57,7 @@ async def at_work(
 ) -> AsyncIterator[tuple[Stage, Load]]:
     """Events of many accounts, close together, so that partitions have something at once."""
     async with staged(url, folder, dsn, partitions=PARTITIONS) as stage:
-        load = Load(stage.nc, seed, accounts=16, pause_s=0.01)
+        load = Load(stage.nc, seed, accounts=12, pause_s=0.02)
         try:
             yield stage, load
         finally:
@@ -101,7 +101,7 @@ async def test_killed_in_a_shared_commit(
         stage.start("worker", *EVERY)
         await stage.commits(START_S)
         await load.more()
-        await stage.judge(load)
+        await stage.judge(load, SETTLE_S)
         assert shared(await parts_of_batches(stage.nc)), "nothing was shared"
 
 
@@ -186,7 +186,7 @@ async def test_one_partition_fenced_in_a_shared_batch(
         assert worker.logged("partition.fenced") == FENCES, "another one was fenced, too"
         assert worker.logged("partition.stopped") == worker.logged("partition.failed") == 0
         assert shared(refused(worker)) >= FENCES
-        await stage.judge(load)
+        await stage.judge(load, SETTLE_S)
 
 
 async def freeze_with_a_batch(stage: Stage, load: Load, proxy: TcpProxy, row: Row) -> None:
@@ -223,7 +223,7 @@ async def test_zombie_with_a_shared_batch_in_flight(
             await freeze_with_a_batch(stage, load, proxy, row)
         stage.start("worker", *EVERY)
         await stage.commits(START_S)
-        await stage.judge(load)
+        await stage.judge(load, SETTLE_S)
 
 
 async def kill_broker(stage: Stage, load: Load, server: EmbeddedNats, folder: Path) -> int:
@@ -255,7 +255,7 @@ async def test_broker_killed_again_and_again(postgres_dsn: str, tmp_path: Path, 
             row.fire("broker killed")
             row.fire("killed within a batch", cut)
         await stage.commits(START_S)
-        await stage.judge(load)
+        await stage.judge(load, SETTLE_S)
         parts = await parts_of_batches(stage.nc)
         assert shared(parts), "nothing was shared"
         row.figures["parts of batches"] = str(dict(sorted(Counter(parts).items())))

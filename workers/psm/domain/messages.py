@@ -64,6 +64,17 @@ class LogMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         kind, token = subjects.log_subject(self.subject)
         return token if kind in subjects.OF_STREAMS else None
 
+    @property
+    def history_name(self) -> str:
+        """What a reader of the past keeps it under, to find it for `NeedHistory`.
+
+        The stream, or the subject of the market; collateral is asked for as a whole.
+        """
+        kind, token = subjects.log_subject(self.subject)
+        if kind in subjects.OF_STREAMS:
+            return token
+        return "collateral.*" if kind == "collateral" else self.subject
+
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One state change to publish.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -194,7 +193,7 @@ def compare(
     if equity is not None:
         found.extend(_difference(report, "equity", holdings.currency or "", None, *equity))
     return Comparison(
-        differences=tuple(sorted(found, key=attrgetter("what"))),
+        differences=tuple(sorted(found, key=lambda one: one.what)),
         not_compared=tuple(_not_compared(report, holdings, equity=equity is not None)),
     )
 

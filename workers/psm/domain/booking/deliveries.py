@@ -175,10 +175,7 @@ def _paid_in_coin(
         change = subtract(steps[-1].position.size, position.size)
         moves.come_at_cost(share_key(position.symbol), change, Cost(negate(value or ZERO)))
         steps = costed(moves, steps)
-    if coin.asset == moves.home:
-        moves.cash(coin.asset, coin.amount)
-    else:
-        moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
+    moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
     return steps
 
 

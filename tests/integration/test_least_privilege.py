@@ -193,6 +193,7 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
         heard.append(message.subject)
 
     await reader.subscribe("psm.>", cb=hear)
+    await reader.subscribe("marks.*", cb=hear)
     await service.subscribe("marketdata.>", cb=hear)
     await asyncio.gather(reader.flush(), service.flush())
     await Publisher(market).append(event("InstrumentDefined", "BTC-PERP", INSTRUMENT))
@@ -211,7 +212,7 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
     await becomes(position, lambda found: found.get("mark_price") == "42500")
     code, _ = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?at_sequence=1")
     assert code == 200
-    wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP"}
+    wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP", "marks.BTC-PERP"}
     await until(lambda: wanted <= set(heard), "the readers heard of it")
     assert not [subject for subject in heard if subject.startswith("psm.get.")]
 

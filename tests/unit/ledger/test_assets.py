@@ -324,3 +324,45 @@ def test_a_late_definition_as_a_share_pays_for_it() -> None:
     log.when(instrument(1, "ABC", kind="equity", base="ABC"), deposit(4, "1"))
     assert (log.position("ABC")["class"], log.state()["cash"]) == ("share", {"USDT": "801"})
     assert figures(log, "equity") == ("1001",)
+
+
+def test_capital_that_is_paid_back_in_the_asset_itself_is_more_of_it() -> None:
+    """What came costs what it is worth, and the cost falls by as much."""
+    log = account(deposit(2, "1", currency="BTC"))
+    log.when(event("ReturnOfCapital", {"symbol": "BTC", "amount": "0.1", "currency": "BTC"}, 3))
+    assert asset(log, "BTC") == ("1.1", "50000", "55000", "5000")
+    assert figures(log, "equity", "flows_cost", "realized_pnl") == ("55000", "50000", "0")
+
+
+def test_a_pair_is_of_two_assets() -> None:
+    """Nothing is exchanged for itself: such a definition is refused, and names the field."""
+    log = account()
+    seen = log.when(instrument(1, "ODD", kind="spot", base="USDT", quote="USDT"))
+    assert (seen.outcome, seen.reason) == ("refused", "invalid_payload")
+    assert seen.payload("EventRefused")["field"] == "payload.quote"
+    assert "ODD" not in log.books.market.instruments
+
+
+@pytest.mark.parametrize("kind", ["equity", "spot"])
+@pytest.mark.parametrize("quote", ["USDT", "EUR"])
+def test_legs_of_a_late_definition_are_one_holding(kind: str, quote: str) -> None:
+    """Shares and coins always net: 5 at 10 and 2 sold at 14 are 3 at 10, and 8 realized."""
+    log = given(opened(1), deposit(2, "1000"), event("PositionModeChanged", {"mode": "hedge"}, 3))
+    for number, side, quantity, price in ((4, "buy", "5", "10"), (5, "sell", "2", "14")):
+        leg = "long" if side == "buy" else "short"
+        fill = {"side": side, "quantity": quantity, "price": price, "position_side": leg}
+        log.when(event("TradeExecuted", {"symbol": "ABC", "commission": "1", **fill}, number))
+    log.when(instrument(1, "ABC", kind=kind, base="GOLD", quote=quote, settle=quote))
+    log.when(deposit(6, "1"))
+    assert figures(log, "realized_pnl", "fees", "flows_cost") == ("8", "2", "1001")
+    assert log.state()["cash"]["USDT"] == "977"
+    ledger = log.account().ledger
+    if kind == "spot":
+        assert (log.state()["cash"]["GOLD"], str(ledger.costs["GOLD"].amount)) == ("3", "30")
+        return
+    (key,) = ledger.positions
+    share = ledger.positions[key]
+    assert (key, *map(str, (share.size, share.cost, share.fees))) == ("ABC", "3", "30", "2")
+    assert str(share.home_cost.amount) == ("0" if quote == "USDT" else "30")
+    log.when(trade(7, "sell", "1", "20", "ABC"))
+    assert [*log.account().ledger.positions] == ["ABC"]

@@ -264,3 +264,60 @@ def test_trades_and_flows_are_not_taken_back_by_it() -> None:
     assert log.when(reverse(4, "TradeExecuted", 3)).reason == "invalid_payload"
     assert log.when(reverse(5, "CashDeposited", 2)).reason == "invalid_payload"
     assert log.when(reverse(6, "FeeCharged", 3)).reason == "unknown_event"
+
+
+def test_the_quote_of_what_was_adjusted_is_rated_again() -> None:
+    """Bitcoins were added at a price in euros, of which the account has none."""
+    pairs = [
+        instrument(1, f"{base}{quote}", kind="spot", base=base, quote=quote, settle=quote)
+        for base, quote in (("BTC", "EUR"), ("EUR", "USDT"))
+    ]
+    log = given(*pairs, mark(1, "1.1", "EURUSDT"), opened(1), deposit(2))
+    said = {"symbol": "BTCEUR", "quantity": "2", "price": "100", "reason": "r", "actor": "a"}
+    log.when(event("PositionAdjusted", said, 3), trade(4, "buy", "1", "10", fill_id="f"))
+    before = log.state()["assets"]["BTC"]
+    assert before["cost"] == "220"
+    assert log.when(bust(5, fill_id="f")).outcome == "applied"
+    assert log.state()["assets"]["BTC"] == before
+    assert log.state()["adjustments"] == "220"
+
+
+def test_a_split_of_what_is_not_held_counts_after_a_correction_too() -> None:
+    """Its mark is of old units until the next one, whoever buys then."""
+    log = shares()
+    log.when(instrument(1, "XYZ", **{**SHARE, "base": "XYZ"}), mark(1, "90", "XYZ"))
+    log.when(trade(3, "buy", "1", "10", "ABC", fill_id="f"))
+    log.when(event("SplitApplied", {"symbol": "XYZ", "numerator": "3", "denominator": "1"}, 4))
+    log.when(bust(5, fill_id="f"), trade(6, "buy", "1", "30", "XYZ"))
+    assert (log.position("XYZ")["mark_price"], log.state()["equity"]) == ("30", "10000")
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_an_amendment_may_name_a_coin_that_the_account_never_had(parked: bool) -> None:
+    """Its rate is that of then: the log is asked for it, also by a correction that waited."""
+    bnb = instrument(1, "BNBUSDT", kind="spot", base="BNB", quote="USDT", settle="USDT")
+    log = given(bnb, mark(1, "300", "BNBUSDT"), opened(1), deposit(2, "1000"))
+    log.when(trade(3, "buy", "1", "100", fill_id="f", commission="1"), mark(2, "500", "BNBUSDT"))
+    said = {"fill_id": "f", "reason": "r", "commission_currency": "BNB"}
+    if parked:
+        log.when(event("TradeAmended", said, 5))
+    log.when(deposit(4, "1"))
+    if not parked:
+        log.when(event("TradeAmended", said, 5))
+    state = log.state()
+    assert (state["sequence_number"], state["cash"]) == (5, {"BNB": "-1", "USDT": "1001"})
+    assert (state["fees"], state["assets"]["BNB"]["cost"]) == ("300", "-300")
+    log.when(event("TradeBusted", {"fill_id": "f", "reason": "r"}, 6))
+    assert (log.state()["fees"], log.state()["cash"]) == ("0", {"USDT": "1001"})
+
+
+def test_a_rate_that_is_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the marks that a correction reads a coin of then is worth nothing known."""
+    bnb = instrument(1, "BNBUSDT", kind="spot", base="BNB", quote="USDT", settle="USDT")
+    log = given(bnb, mark(1, "300", "BNBUSDT"), opened(1), deposit(2, "1000"))
+    log.when(trade(3, "buy", "1", "100", fill_id="f", commission="1"))
+    monkeypatch.setattr(rebooking, "MARKS_REFOLDED_MAX", 0)
+    said = {"fill_id": "f", "reason": "r", "commission_currency": "BNB"}
+    seen = log.when(event("TradeAmended", said, 4))
+    assert seen.result.placements[-1].flags == ("peak_not_restated", "fill_out_of_reach")
+    assert log.state()["fees"] == "0"

@@ -102,15 +102,37 @@ class Account:
         keys = ledger.keys_of(symbol)
         return tuple([key for key in keys if key in positions and positions[key].size])
 
+    def keys_rated_by(self, symbol: str | None) -> list[str]:
+        """Return keys of open positions in whose currency's rate a symbol is; None: in others."""
+        ledger, rate_steps = self.ledger, self.prices.rate_steps
+        rated = {
+            settle: None
+            for settle in ledger.settles
+            if settle != ledger.currency
+            and (symbol is None or any(step.symbol == symbol for step in rate_steps(settle)))
+        }
+        held = ledger.positions.items() if rated else ()
+        return [key for key, one in held if one.size and one.instrument.settle in rated]
+
+    def assets_rated_by(self, symbol: str | None) -> list[str]:
+        """Return assets in whose rate a symbol is; None: all but the account currency."""
+        if symbol is None:
+            ledger = self.ledger
+            return [a for a, held in ledger.cash.items() if held and a != ledger.currency]
+        assets = self.valuation.totals.assets
+        return [] if assets is None else assets.rated_by(symbol)
+
     def begin_change(self, minute: int, keys: Iterable[str]) -> None:
         """Note closes, as a message of this minute is about to change account and positions."""
         waiting = self.unpublished
-        if waiting.minute is not None and waiting.minute < minute:
-            waiting.close(self.equity(), self.valuation.performance)
-        waiting.open_minute(minute)
+        if waiting.minute is None or waiting.minute < minute:
+            if waiting.minute is not None:
+                waiting.close(self.equity(), self.valuation.performance)
+            waiting.open_minute(minute)
         for key in keys:
-            self._close_position(key, minute)
-            waiting.open_position_minute(key, minute)
+            if waiting.minutes.get(key, -1) < minute:
+                self._close_position(key, minute)
+                waiting.open_position_minute(key, minute)
 
     def end_minute(self, minute: int) -> None:
         """Note the closes of all that changed before this minute."""
@@ -137,6 +159,13 @@ class Account:
             return position_value(self.ledger, self.ledger.positions[key], self.prices)
         except ArithmeticError:
             return None
+
+    def near_unpublished(self) -> list[str]:
+        """Return the keys of positions near liquidation that no update tells as they are."""
+        state, waiting = self.valuation, self.unpublished
+        if not state.warned_positions:
+            return []
+        return sorted(key for key in state.near_positions() if key in waiting.positions)
 
     def ledger_hash(self) -> bytes:
         """Return the hash of the ledger, the stream's version, status and parked events."""

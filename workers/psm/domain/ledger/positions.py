@@ -67,7 +67,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def key(self) -> str:
         """Symbol and position side as one text: what a ledger knows it by."""
-        return position_key(self.instrument.symbol, self.position_side)
+        symbol = self.instrument.symbol
+        if self.position_side == "net" and "#" not in symbol:
+            return symbol  # spares the call: it is asked several times per event
+        return position_key(symbol, self.position_side)
 
     @property
     def side(self) -> Literal["long", "short", "flat"]:
@@ -156,15 +159,24 @@ def _reduce(position: Position, signed: Decimal, price: Decimal, fee: Decimal) -
     return PositionStep(position=after, change="closed" if whole else "reduced")
 
 
-def reduce_at_cost(position: Position, quantity: Decimal) -> PositionStep:
-    """Return the position after units left at their cost: nothing is realized."""
+def reduce_at_cost(
+    position: Position, quantity: Decimal, cost: Decimal | None = None
+) -> PositionStep:
+    """Return the position after units left at their cost: nothing is realized.
+
+    Args:
+        position: before.
+        quantity: that leaves, at most all of it.
+        cost: that leaves with them where it is not their share, at most all of it.
+    """
     held = absolute(position.size)
     whole = quantity == held
     kept = ZERO if whole else subtract(held, quantity)
+    leaving = scaled(position.cost, quantity, held) if cost is None else min(cost, position.cost)
     after = msgspec.structs.replace(
         position,
         size=kept if position.size > 0 else negate(kept),
-        cost=ZERO if whole else subtract(position.cost, scaled(position.cost, quantity, held)),
+        cost=ZERO if whole else subtract(position.cost, leaving),
     )
     return PositionStep(position=after, change="closed" if whole else "reduced")
 

@@ -33,15 +33,35 @@ _HASHES = {"ledger_hash": Hash | None, "state_hash": Hash | None}
 """Types in documents: null while an account waits for its first event."""
 
 
-def figures_document(name: str, payload: _Struct, describes: str) -> _Struct:
+class AsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Place of the log that figures are as of: a message, and its time in the log.
+
+    Positions and assets that only marks moved may be older than their account: up to the slow
+    period of the valuation clock. What is older than a slow and a middle one is unchanged since.
+    Rows of the past have none of their own: all are as of the document's.
+    """
+
+    log_sequence: int
+    time: str
+
+
+_AS_OF = ("as_of", AsOf)
+_ROW_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
+
+
+def figures_document(
+    name: str, payload: _Struct, describes: str, *, valued: bool = False
+) -> _Struct:
     """Return a struct of an update's figures, as a document has them.
 
     Args:
         name: of the struct, in OpenAPI too.
         payload: the update.
         describes: docstring, the description in OpenAPI.
+        valued: whether marks move it: then it says what it is as of.
     """
-    return _document(name, describes, _fields(payload, figures_of(payload)))
+    fields = _fields(payload, figures_of(payload))
+    return _document(name, describes, [*fields, _ROW_AS_OF] if valued else fields)
 
 
 def _document(name: str, describes: str, fields: _Fields, base: _Struct | None = None) -> _Struct:
@@ -69,6 +89,7 @@ PositionFigures = figures_document(
     "PositionFigures",
     PositionUpdated,
     "One position: the fields of `PositionUpdated` that are the position's own.",
+    valued=True,
 )
 
 OrderFigures = figures_document(
@@ -91,6 +112,7 @@ class AssetFigures(msgspec.Struct, frozen=True, kw_only=True):
     mark_price: Decimal18 | None
     value: Decimal18 | None
     unrealized_pnl: Decimal18 | None
+    as_of: AsOf | UnsetType = UNSET
 
 
 _STALE_FLAGS: Any = ("flags", tuple[str, ...] | UnsetType, UNSET)
@@ -104,7 +126,7 @@ StateDocument = _document(
 
     Hashes are null only while the account waits for its first event.
     """,
-    (*_HASHES.items(), _ASSETS, _POSITIONS, _ORDERS),
+    (*_HASHES.items(), _AS_OF, _ASSETS, _POSITIONS, _ORDERS),
     AccountFigures,
 )
 
@@ -114,7 +136,7 @@ Versions = _document(
 
     Of `flags` only when a key is stale: `view_stale` is one of them then.
     """,
-    [*_fields(StateUpdated, VERSION_FIELDS), _STALE_FLAGS],
+    [*_fields(StateUpdated, VERSION_FIELDS), _AS_OF, _STALE_FLAGS],
 )
 
 PositionsDocument = _document(
@@ -137,6 +159,7 @@ _ACCOUNT_ROW = _document(
     (
         *_fields(StateUpdated, (*VERSION_FIELDS, *STATE_FIGURES)),
         *_fields(MarginUpdated, LISTED_MARGIN),
+        _AS_OF,
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.domain import Log, given
-from tests.support.events import collateral, deposit, opened, withdrawal
+from tests.support.events import collateral, deposit, instrument, opened, trade, withdrawal
 
 from psm.contracts import EventFactory, codec, registry, subjects
 from psm.contracts.drafts import draft_of
@@ -103,6 +103,18 @@ def test_it_values_those_who_have_the_asset() -> None:
     assert waiting(log) == ["acc_001"]
     log.when(collateral(1, asset="USDT"))
     assert waiting(log) == ["acc_001", "owing"]
+
+
+@pytest.mark.parametrize("asset", ["USDT", "ABC", "BTC"])
+def test_an_account_that_may_be_put_away_is_not_concerned(asset: str) -> None:
+    """Else it would depend on its being in memory what is published of it."""
+    share = instrument(1, "ABC", kind="equity", base="ABC")
+    log = given(share, opened(1), deposit(2), trade(3, "buy", "1", "5", "ABC"))
+    log.when(trade(4, "sell", "1", "5", "ABC"))
+    assert is_idle(log.account())
+    log.when(collateral(1, asset=asset))
+    assert waiting(log) == []
+    assert is_idle(log.account())
 
 
 def test_an_account_that_owes_is_not_put_away() -> None:

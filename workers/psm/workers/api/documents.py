@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from psm.contracts.live import AsOf
 from psm.contracts.reconciliation import ReconciliationReported
 from psm.contracts.update_fields import Decimal18, Hash
 from psm.contracts.updates import (
@@ -93,6 +94,7 @@ class AssetFigures(msgspec.Struct, frozen=True, kw_only=True):
     unrealized_pnl: Decimal18 | None
 
 
+_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
 _STALE_FLAGS: Any = ("flags", tuple[str, ...] | UnsetType, UNSET)
 _POSITIONS = ("positions", _by_name(PositionFigures))
 _ORDERS = ("orders", _by_name(OrderFigures))
@@ -102,9 +104,10 @@ StateDocument = _document(
     "StateDocument",
     """Everything of the last `StateUpdated`, with assets, positions and open orders.
 
-    Hashes are null only while the account waits for its first event.
+    Hashes are null only while the account waits for its first event. Live, `as_of` is the moment
+    it shows, and `flags` are those of the state alone.
     """,
-    (*_HASHES.items(), _ASSETS, _POSITIONS, _ORDERS),
+    (*_HASHES.items(), _ASSETS, _POSITIONS, _ORDERS, _AS_OF),
     AccountFigures,
 )
 
@@ -112,9 +115,10 @@ Versions = _document(
     "Versions",
     """What every answer says of the account it belongs to.
 
-    Of `flags` only when a key is stale: `view_stale` is one of them then.
+    Of `flags` only when a key is stale: `view_stale` is one of them then. Live, `as_of` is the
+    moment it shows.
     """,
-    [*_fields(StateUpdated, VERSION_FIELDS), _STALE_FLAGS],
+    [*_fields(StateUpdated, VERSION_FIELDS), _STALE_FLAGS, _AS_OF],
 )
 
 PositionsDocument = _document(

@@ -38,6 +38,7 @@ _HEADERS_BYTES = 256
 _ANSWER_S = 2.0  # beyond what the owner may wait
 _TABLE_S = 1.0
 _AGAIN_S = 0.05
+_FOLDING = ("live", "draining")
 _ELSEWHERE: tuple[LiveOutcome, ...] = ("handover", "silent")
 _log = get_logger()
 
@@ -153,7 +154,7 @@ class Owners:
             await asyncio.sleep(_AGAIN_S)
 
     async def _owners(self, partition: int, *, anew: bool) -> list[str]:
-        """Return the members that say they have a partition live; more than one while they meet."""
+        """Return the members that say they fold a partition; more than one while they meet."""
         loop = asyncio.get_running_loop()
         async with self._reading:
             if loop.time() - self._read_at >= (_AGAIN_S if anew else _TABLE_S):
@@ -164,7 +165,7 @@ class Owners:
             member.id
             for member in self._members
             for holding in member.holdings
-            if holding.partition == partition and holding.state == "live"
+            if holding.partition == partition and holding.state in _FOLDING
         ]
 
     async def _asked(self, member: str, question: LiveQuestion) -> bytes:

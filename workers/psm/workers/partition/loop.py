@@ -129,7 +129,6 @@ class Partition:
     def stop(self) -> None:
         """Ask the loop to drain, commit, snapshot and return."""
         self._stopping.set()
-        self._live.end()
         if self._fetching is not None and self._may_end():
             # What it would have brought is left to the next owner. Nothing may be folded after
             # this: the reader may have counted messages as handed out that nobody will see.
@@ -152,6 +151,7 @@ class Partition:
                 await self._residents.bring_back(messages)
                 await self._take_all(messages)
                 await self._after_batch()
+            self._live.end()
             await self._drain()
         except UnknownRulesError:
             await self._drain()  # nothing was changed by them, and what came before is right

@@ -1,0 +1,63 @@
+"""Live answers against the log: what each of them must be, to the byte."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+from nats.aio.client import Client
+
+from psm.contracts.codec import encode_fields
+from psm.contracts.live import AsOf, LiveQuestion
+from psm.domain.books import Books
+from psm.domain.market.slots import ValuationSlots
+from psm.domain.messages import LogMessage
+from psm.domain.publication.documents import document_at
+from psm.domain.publication.log_times import log_time
+from psm.workers.log.need_history import fold_from_memory
+from psm.workers.log.reader import last_log_sequence, read_log
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A question and its answer."""
+
+    question: LiveQuestion
+    body: bytes
+
+    @property
+    def as_of(self) -> AsOf:
+        """The moment it shows."""
+        return msgspec.json.decode(self.body, type=_Answer).as_of
+
+
+class _Answer(msgspec.Struct):
+    as_of: AsOf
+
+
+async def assert_folds(
+    nc: Client, partitions: int, slots: ValuationSlots, answers: Iterable[Given]
+) -> None:
+    """Fold the whole log from its beginning; each answer is what the fold says at its `as_of`."""
+    wanted: dict[int, list[Given]] = defaultdict(list)
+    for given in answers:
+        wanted[given.as_of.log_sequence].append(given)
+    books = Books(partitions=partitions, slots=slots)
+    folded: dict[int, LogMessage] = {}
+    end = await last_log_sequence(nc)
+    async for batch in read_log(nc, [">"], 1, end):
+        for message in batch:
+            fold_from_memory(books, message, lambda _: folded)
+            folded[message.log_sequence] = message
+            for given in wanted.pop(message.log_sequence, ()):
+                assert given.body == expected(books, given.question, message)
+    assert not wanted, f"as of places that the log does not have: {sorted(wanted)}"
+
+
+def expected(books: Books, question: LiveQuestion, message: LogMessage) -> bytes:
+    """Return the answer as of a message that was folded last."""
+    place = message.log_sequence
+    account = books.accounts[question.account_id]
+    document = document_at(books, account, question.read, place)
+    document["as_of"] = AsOf(log_sequence=place, time=log_time(message.time))
+    return encode_fields(document)

@@ -211,6 +211,11 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
     await becomes(position, lambda found: found.get("mark_price") == "42500")
     code, _ = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?at_sequence=1")
     assert code == 200
+    # Live: the API asks the owner, over HTTP and for a reader over NATS.
+    code, found = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?live=1")
+    assert (code, found["positions"]["BTC-PERP"]["size"]) == (200, "2")
+    answer = await reader.request("psm.get.live", b"acc_1", timeout=SETTLE_S)
+    assert json.loads(answer.data)["as_of"]["log_sequence"] >= found["as_of"]["log_sequence"]
     wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP"}
     await until(lambda: wanted <= set(heard), "the readers heard of it")
     assert not [subject for subject in heard if subject.startswith("psm.get.")]
@@ -352,6 +357,7 @@ WRITING = (
     "snapshots.0.acc_1",
     "$KV.psm-fleet.member",
     "_psmfleet.news",
+    "_psmfleet.live.member",
     "ops.replay",
     "replay.1.trades.acc_1",
     "marketdata.ticker.BTC",
@@ -360,11 +366,13 @@ WRITING = (
     "orders.command.acc_1",
     "fills.internal.1",
     "psm.get.state",
+    "psm.get.live",
     "_INBOX.reader.1",
     "_INBOX.worker.1",
     "$JS.ACK.PSM.risk.1.1.1.1.1",
     "$JS.API.STREAM.CREATE.OTHER",
     "$JS.API.DIRECT.GET.TRADES",
+    "$JS.API.DIRECT.GET.KV_psm-fleet",
     "$JS.API.DIRECT.GET.PSM.psm.cursor.0",
     "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
     "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
@@ -389,7 +397,10 @@ def _infos() -> set[str]:
 
 
 _ALL_READS = _reads(*STREAMS)
-_GETS = {"$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
+_ASKED = {"psm.get.state", "psm.get.live"}
+_TABLE = "$JS.API.DIRECT.GET.KV_psm-fleet"
+_LIVE = {"_psmfleet.live.member", _TABLE}
+_GETS = {_TABLE, "$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
@@ -400,6 +411,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "$KV.psm-fleet.member",
         "_psmfleet.news",
         "$JS.API.DIRECT.GET.TRADES",
+        *_LIVE,
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
@@ -416,13 +428,14 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES"),
         *_infos(),
     },
-    "api": {"$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "PSM")},
+    "api": {"$JS.API.DIRECT.GET.TRADES", *_LIVE, *_reads("TRADES", "PSM")},
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
         "instruments.BTC",
         "collateral.BTC",
         "$JS.API.DIRECT.GET.TRADES",
+        *_LIVE,
         *_reads("TRADES", "PSM"),
     },
     "streams": {*CHANGING, *_infos()},
@@ -432,7 +445,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "control.rules",
         "ops.replay",
         "replay.1.trades.acc_1",
-        "psm.get.state",
+        *_ASKED,
         "$SRV.PING",
         "$SYS.REQ.USER.INFO",
         "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
@@ -448,10 +461,10 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "collateral.BTC",
         "control.rules",
         "ops.replay",
-        "psm.get.state",
+        *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
     },
-    "replay": {"ops.replay", "replay.1.trades.acc_1", "psm.get.state", *_GETS, *_ALL_READS},
+    "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},
     "market": {
         "marketdata.ticker.BTC",
@@ -460,9 +473,9 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "collateral.BTC",
         *_LOG_GETS,
     },
-    "service": {*_RECORDED, "fills.internal.1", "psm.get.state", *_PSM_GETS},
+    "service": {*_RECORDED, "fills.internal.1", *_ASKED, *_PSM_GETS},
     "reader": {
-        "psm.get.state",
+        *_ASKED,
         *_PSM_GETS,
         "$JS.ACK.PSM.risk.1.1.1.1.1",
         "$JS.API.CONSUMER.MSG.NEXT.PSM.psm-1",

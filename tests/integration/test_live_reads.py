@@ -17,18 +17,17 @@ import msgspec
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, event, mark, trade
-from tests.support.live import Given, assert_folds
+from tests.support.live import Given, answering, assert_folds
 from tests.support.slots import slots_env
 from tests.support.twins import FaultyLog
 from tests.support.workbench import WAIT_S, Bench, end, open_bench, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
-from psm.adapters import telemetry
 from psm.adapters.jetstream import connect
 from psm.contracts.live import LiveQuestion, LiveRead
 from psm.contracts.subjects import partition_of
 from psm.workers.fleet import Holding, NatsMembers, live_reads, this_member
-from psm.workers.fleet.live_reads import LiveAnswers, Owners
+from psm.workers.fleet.live_reads import Owners
 from psm.workers.fleet.worker import Worker
 from psm.workers.partition.live_budget import LiveBudget
 from psm.workers.partition.live_reads import LiveRefusedError
@@ -57,11 +56,7 @@ def process(bench: Bench, folder: Path, **settings: object) -> WorkerProcess:
 @asynccontextmanager
 async def owning(bench: Bench, **tuning: Any) -> AsyncIterator[Worker]:
     """Own all partitions in this process, as the fleet's table says; answer live reads."""
-    async with bench.worker(**tuning) as worker:
-        holdings = tuple(Holding(partition=n, state="live") for n in range(PARTITIONS))
-        me = this_member("1", None)
-        await LiveAnswers(bench.nc, worker, telemetry.quiet().metrics).listen(me.id)
-        await NatsMembers(bench.nc).put(msgspec.structs.replace(me, holdings=holdings))
+    async with bench.worker(**tuning) as worker, answering(bench.nc, worker, PARTITIONS):
         yield worker
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 import msgspec
 from nats.aio.client import Client
+from tests.support.workbench import WAIT_S, end
 
+from psm.adapters import telemetry
 from psm.contracts.codec import encode_fields
 from psm.contracts.live import AsOf, LiveQuestion
 from psm.domain.books import Books
@@ -15,8 +19,33 @@ from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import LogMessage
 from psm.domain.publication.documents import document_at
 from psm.domain.publication.log_times import log_time
+from psm.workers.fleet import Holding, NatsMembers, this_member
+from psm.workers.fleet.live_reads import LiveAnswers
+from psm.workers.fleet.worker import Worker
 from psm.workers.log.need_history import fold_from_memory
 from psm.workers.log.reader import last_log_sequence, read_log
+
+
+@asynccontextmanager
+async def answering(nc: Client, worker: Worker, partitions: int) -> AsyncIterator[None]:
+    """Answer live reads for a worker that has all partitions, as the fleet's table says."""
+    me = this_member("1", None)
+    holdings = tuple(Holding(partition=n, state="live") for n in range(partitions))
+    await LiveAnswers(nc, worker, telemetry.quiet().metrics).listen(me.id)
+    told = asyncio.Event()
+
+    async def renew() -> None:  # the key ends by itself
+        while True:
+            await NatsMembers(nc).put(msgspec.structs.replace(me, holdings=holdings))
+            told.set()
+            await asyncio.sleep(1)
+
+    task = asyncio.create_task(renew())
+    try:
+        await asyncio.wait_for(told.wait(), WAIT_S)
+        yield
+    finally:
+        await end(task)
 
 
 class Given(msgspec.Struct, frozen=True):

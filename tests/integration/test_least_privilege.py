@@ -152,6 +152,11 @@ async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_
             stack.enter_context(running(servers, parts[name], tmp_path))
         await ready(parts, tmp_path)
         await clients_do_their_work(servers, url)
+        lines = await asyncio.to_thread(metrics_of, parts["worker"])
+        assert any(
+            re.match(r'psm_live_reads_answered_total{.*"answered".*} [1-9]', n) for n in lines
+        )
+        assert any(re.match(r"psm_live_reads_time_seconds_total[ {]", n) for n in lines)
 
         # The next worker recovers from what this one saved, and compares it with the heads.
         workers[0].process.kill()

@@ -117,7 +117,7 @@ async def test_questions_that_mean_nothing(api: Api) -> None:
     assert error_of(await over_nats(api, "a b"))[0] == "400"
     code, text = error_of(await over_nats(api, '{"account_id":"acc","read":"x"}'))
     assert (code, text[:17]) == ("400", "not a live read: ")
-    waits = LiveQuestion(account_id="acc", min_log_sequence=10**9, timeout_s=0.1)
+    waits = LiveQuestion(account_id="acc", min_log_sequence=10**9, timeout_ms=100)
     assert error_of(await over_nats(api, waits))[0] == "504"
 
 
@@ -157,7 +157,9 @@ async def test_what_no_message_holds_is_too_large(api: Api, owner: Worker) -> No
 
     sent = [event("OrderSubmitted", order(), n, stream="acc") for n in range(1, 2801)]
     last = await feed.publish(api.nc, sent)
-    question = LiveQuestion(account_id="acc", read="orders", min_log_sequence=last, timeout_s=30)
+    question = LiveQuestion(
+        account_id="acc", read="orders", min_log_sequence=last, timeout_ms=30000
+    )
     code, text = error_of(await over_nats(api, question))
     assert (code, text.partition(":")[0]) == ("413", "too_large")
     assert text.endswith("ask over HTTP")
@@ -176,7 +178,7 @@ async def test_waiting_questions_do_not_hold_up_others(api: Api, owner: Worker) 
     await feed.publish(api.nc, [deposit(1, stream="acc")])
     inbox = api.nc.new_inbox()
     waiting = await api.nc.subscribe(inbox)
-    question = LiveQuestion(account_id="acc", min_sequence=2, timeout_s=30)
+    question = LiveQuestion(account_id="acc", min_sequence=2, timeout_ms=30000)
     for _ in range(20):
         await api.nc.publish(LIVE_SUBJECT, encode(question), reply=inbox)
     answered = await over_nats(api, LiveQuestion(account_id="acc", min_sequence=1))

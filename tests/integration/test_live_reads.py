@@ -122,10 +122,10 @@ async def test_waits_for_versions_and_places(bench: Bench) -> None:
             answer = json.loads(body)
             assert (answer["sequence_number"], answer["as_of"]["log_sequence"]) == (2, last)
             assert answer["cause"] == "event"
-        late = await refused(owner, LiveQuestion(account_id="a", min_sequence=3, timeout_s=0.1))
+        late = await refused(owner, LiveQuestion(account_id="a", min_sequence=3, timeout_ms=100))
         assert (late.outcome, late.reached) == ("not_reached", 2)
         assert "version 2, not yet 3" in late.detail
-        ahead = LiveQuestion(account_id="a", min_log_sequence=last + 1, timeout_s=0.3)
+        ahead = LiveQuestion(account_id="a", min_log_sequence=last + 1, timeout_ms=300)
         late = await refused(owner, ahead)
         assert f"at {last}, not yet at log sequence {last + 1}" in late.detail
 

@@ -28,7 +28,7 @@ def test_question_as_json() -> None:
     """All that may be asked is in one document; encoding gives it back."""
     question = LiveQuestion(account_id="a", read="margin", min_sequence=3, min_log_sequence=9)
     assert question_of(encode(question)) == question
-    assert question_of(b' {"account_id":"a","timeout_s":0}').timeout_s == 0
+    assert question_of(b' {"account_id":"a","timeout_ms":0}').timeout_ms == 0
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_question_as_json() -> None:
         b'{"account_id":"a","read":"events"}',
         b'{"account_id":"a","min_sequence":-1}',
         b'{"account_id":"a","min_log_sequence":1.5}',
-        b'{"account_id":"a","timeout_s":31}',
+        b'{"account_id":"a","timeout_ms":30001}',
         b'{"account_id":"a","min_seqence":1}',
-        b'{"account_id":"a","timeout_s":NaN}',
+        b'{"account_id":"a","timeout_ms":NaN}',
     ],
 )
 def test_what_is_no_question(body: bytes) -> None:

@@ -20,8 +20,8 @@ from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 LIVE_SUBJECT = "psm.get.live"
 """Subject of the request."""
 
-LIVE_WAIT_DEFAULT_S = 5.0
-LIVE_WAIT_MAX_S = 30.0
+LIVE_WAIT_DEFAULT_MS = 5_000
+LIVE_WAIT_MAX_MS = 30_000
 
 LiveRead = Literal["state", "positions", "margin", "orders"]
 
@@ -31,7 +31,7 @@ class MalformedQuestionError(PSMError):
 
 
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=LIVE_WAIT_MAX_S)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LIVE_WAIT_MAX_MS)]
 
 
 class LiveQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,14 +43,14 @@ class LiveQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         min_sequence: wait until the books have this version of the account.
         min_log_sequence: wait until the log is folded up to here; `as_of` is not lower then, so
             who names the one of the last answer gets no older one, of whatever account.
-        timeout_s: how long to wait for either at most.
+        timeout_ms: how long to wait for either at most.
     """
 
     account_id: str
     read: LiveRead = "state"
     min_sequence: _Sequence = 0
     min_log_sequence: _Sequence = 0
-    timeout_s: _Seconds = LIVE_WAIT_DEFAULT_S
+    timeout_ms: _Milliseconds = LIVE_WAIT_DEFAULT_MS
 
     @property
     def waits(self) -> bool:

@@ -56,7 +56,7 @@ def document_at(
     """
     margin: Mapping[str, Any] = {}
     orders: Mapping[str, Any] = {}
-    if read in {"state", "positions"}:
+    if read in ("state", "positions"):
         state = state_document(books, account)
         # A cause is the message at this place; the flags are those of the state, not of an event.
         own = account.delivery.last_log_sequence == log_sequence

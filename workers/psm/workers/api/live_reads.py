@@ -6,8 +6,6 @@ import msgspec
 from starlette.requests import Request
 
 from psm.contracts.live import (
-    LIVE_WAIT_DEFAULT_S,
-    LIVE_WAIT_MAX_S,
     AsOf,
     LiveQuestion,
     LiveRead,
@@ -15,7 +13,7 @@ from psm.contracts.live import (
 )
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.workers.api.parameters import ParameterError, flag, integer, seconds
-from psm.workers.api.reads import Answer
+from psm.workers.api.reads import WAIT_DEFAULT_S, WAIT_MAX_S, Answer
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.partition.live_reads import LiveOutcome
 
@@ -79,5 +77,5 @@ def live_question(request: Request, read: LiveRead) -> LiveQuestion | None:
         read=read,
         min_sequence=integer(request, "min_sequence") or 0,
         min_log_sequence=integer(request, "min_log_sequence") or 0,
-        timeout_s=seconds(request, "timeout_s", LIVE_WAIT_DEFAULT_S, LIVE_WAIT_MAX_S),
+        timeout_ms=round(1000 * seconds(request, "timeout_s", WAIT_DEFAULT_S, WAIT_MAX_S)),
     )

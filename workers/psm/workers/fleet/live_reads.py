@@ -132,16 +132,16 @@ class Owners:
             TransientError: NATS is away.
         """
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + question.timeout_s
+        ends_at = loop.time() + question.timeout_ms / 1000
         partition = partition_of(question.account_id, self._partitions)
         refused = LiveRefusedError("handover", f"nobody has partition {partition} now")
         missing_since: float | None = None
         while True:
             for member in await self._owners(partition, anew=missing_since is not None):
-                left = max(0.0, ends_at - loop.time())
+                left_ms = max(0, round(1000 * (ends_at - loop.time())))
                 try:
                     return await self._asked(
-                        member, msgspec.structs.replace(question, timeout_s=left)
+                        member, msgspec.structs.replace(question, timeout_ms=left_ms)
                     )
                 except LiveRefusedError as error:
                     if error.outcome not in _ELSEWHERE:
@@ -169,7 +169,7 @@ class Owners:
         ]
 
     async def _asked(self, member: str, question: LiveQuestion) -> bytes:
-        waits_s = _ANSWER_S + (question.timeout_s if question.waits else 0.0)
+        waits_s = _ANSWER_S + (question.timeout_ms / 1000 if question.waits else 0.0)
         try:
             answer = await self._nc.request(f"{LIVE}.{member}", encode(question), timeout=waits_s)
         except nats.errors.NoRespondersError as error:

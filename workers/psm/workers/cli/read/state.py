@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
-from psm.contracts.live import LIVE_WAIT_MAX_S, LiveQuestion
+from psm.contracts.live import LIVE_WAIT_MAX_MS, LiveQuestion
 from psm.contracts.update_fields import Common
 from psm.contracts.updates import StateUpdated
 from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
@@ -182,7 +182,7 @@ async def _read(name: ReadName, account: str, moment: Moment) -> bytes:
             read=name,
             min_sequence=moment.min_sequence or 0,
             min_log_sequence=moment.min_log_sequence or 0,
-            timeout_s=LIVE_WAIT_MAX_S,
+            timeout_ms=LIVE_WAIT_MAX_MS,
         )
         async with broker(settings, "psm-cli") as nc:
             return await ask_live(nc, question)

@@ -92,12 +92,20 @@ async def run(settings: Settings) -> int:
         )
         server = HttpServer(app, limits, proxies)
         own.on_stop(server.stop)
-        if settings.ingest and settings.http_host not in _LOOPBACK:
-            log.warning("http.ingest_exposed", host=settings.http_host)
-        if settings.http_host not in _LOOPBACK and not settings.http_hosts:
-            log.warning("http.hosts_missing", host=settings.http_host)
+        _tell_what_is_open(settings)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         log.info("http.started", url=url, ingest=settings.ingest)
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _tell_what_is_open(settings: Settings) -> None:
+    """Warn where others than this machine may ask."""
+    log = telemetry.get_logger()
+    if settings.http_host in _LOOPBACK:
+        return
+    if settings.ingest:
+        log.warning("http.ingest_exposed", host=settings.http_host)
+    if not settings.http_hosts:
+        log.warning("http.hosts_missing", host=settings.http_host)

@@ -53,7 +53,7 @@ async def ask_live(nc: Client, question: LiveQuestion) -> bytes:
         TransientError: nobody answers from the books now, or not with what is waited for.
         ConfigError: no `psm serve` runs.
     """
-    return await _asked(nc, LIVE_SUBJECT, encode(question), question.timeout_s + _ANSWER_S)
+    return await _asked(nc, LIVE_SUBJECT, encode(question), question.timeout_ms / 1000 + _ANSWER_S)
 
 
 async def _asked(nc: Client, subject: str, body: bytes, answer_s: float = _ANSWER_S) -> bytes:

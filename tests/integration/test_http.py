@@ -175,7 +175,7 @@ async def test_nats_errors_are_in_the_headers(api: Api) -> None:
         assert answer.headers["Nats-Service-Error"]
     info = await api.nc.request("$SRV.INFO.psm", b"", timeout=5)
     endpoints = {e["subject"] for e in msgspec.json.decode(info.data)["endpoints"]}
-    names = ("state", "positions", "margin", "orders", "reconciliation")
+    names = ("state", "positions", "margin", "orders", "reconciliation", "live")
     assert endpoints == {f"psm.get.{name}" for name in names}
 
 

@@ -370,7 +370,7 @@ async def test_large_documents_travel_compressed(bench: Bench) -> None:
             for n, order in enumerate(orders, 1)
         ]
         last = await bench.publish(sent)
-        question = LiveQuestion(account_id="a", min_log_sequence=last)
+        question = LiveQuestion(account_id="a", min_log_sequence=last, timeout_ms=30_000)
         given = Given(question, await owners(bench).ask(question))
         assert len(given.body) > 1024 * 1024
         assert len(json.loads(given.body)["orders"]) == 3000

@@ -16,9 +16,11 @@ from tests.support.events import deposit, event, mark, trade
 from tests.support.live import answering
 from tests.support.owner import owning
 from tests.support.running import psm_here
+from tests.support.workbench import until
 
 from psm.contracts.codec import encode
 from psm.contracts.live import LIVE_SUBJECT, LiveQuestion, LiveRead
+from psm.contracts.subjects import partition_of
 from psm.workers.api.documents import (
     MarginDocument,
     OrdersDocument,
@@ -152,21 +154,21 @@ async def test_what_no_message_holds_is_too_large(api: Api, owner: Worker) -> No
     numbers = itertools.count(1)
 
     def order() -> dict[str, Any]:
-        name = f"o{next(numbers):04d}" + "x" * 100
+        name = f"o{next(numbers):04d}" + "x" * 120
         return {"order_id": name, "symbol": "S", "side": "buy", "type": "market", "quantity": "1"}
 
-    sent = [event("OrderSubmitted", order(), n, stream="acc") for n in range(1, 2801)]
+    sent = [event("OrderSubmitted", order(), n, stream="acc") for n in range(1, 2201)]
     last = await feed.publish(api.nc, sent)
-    question = LiveQuestion(
-        account_id="acc", read="orders", min_log_sequence=last, timeout_ms=30000
-    )
+    own = partition_of("acc", 4)
+    await until(lambda: owner.holdings()[own].position >= last, "all orders are folded")
+    question = LiveQuestion(account_id="acc", read="orders", min_log_sequence=last)
     code, text = error_of(await over_nats(api, question))
     assert (code, text.partition(":")[0]) == ("413", "too_large")
     assert text.endswith("ask over HTTP")
     response = await api.client.get(f"/psm/orders/acc?live=1&min_log_sequence={last}")
     assert response.status_code == 200
     assert len(response.content) > 1024 * 1024
-    assert len(response.json()["orders"]) == 2800
+    assert len(response.json()["orders"]) == 2200
     code, _ = error_of(await over_nats(api, LiveQuestion(account_id="acc", min_sequence=1)))
     assert code == "413"
     small = LiveQuestion(account_id="acc", read="margin", min_sequence=1)

@@ -361,17 +361,19 @@ async def test_waiting_room_is_limited(bench: Bench, monkeypatch: pytest.MonkeyP
 async def test_large_documents_travel_compressed(bench: Bench) -> None:
     """A document that no message holds as it is reaches who asks whole."""
     orders = [
-        {"order_id": f"o{n:04d}" + "x" * 100, "symbol": "S", "side": "buy", "type": "market"}
-        for n in range(3000)
+        {"order_id": f"o{n:04d}" + "x" * 120, "symbol": "S", "side": "buy", "type": "market"}
+        for n in range(2200)
     ]
-    async with owning(bench):
+    async with owning(bench) as worker:
         sent = [
             event("OrderSubmitted", {**order, "quantity": "1"}, n, stream="a")
             for n, order in enumerate(orders, 1)
         ]
         last = await bench.publish(sent)
-        question = LiveQuestion(account_id="a", min_log_sequence=last, timeout_ms=30_000)
+        own = partition_of("a", PARTITIONS)
+        await until(lambda: worker.holdings()[own].position >= last, "all orders are folded")
+        question = LiveQuestion(account_id="a", min_log_sequence=last)
         given = Given(question, await owners(bench).ask(question))
         assert len(given.body) > 1024 * 1024
-        assert len(json.loads(given.body)["orders"]) == 3000
+        assert len(json.loads(given.body)["orders"]) == 2200
     await assert_folds(bench.nc, PARTITIONS, bench.settings.valuation_slots, [given])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.support.events import deposit, fee, instrument, mark, trade
+from tests.support.events import deposit, event, fee, instrument, mark, opened, trade
 from tests.support.leg_traffic import LegTraffic
 from tests.support.market import Market
 from tests.support.slots import even_slots
@@ -128,3 +128,55 @@ async def test_legs_and_wallets_are_explained(bench: Bench) -> None:
         if field in paths:
             wanted = state["positions"][field.split(".")[1]]["realized_pnl"]
         assert found.published == wanted, field
+
+
+async def test_a_short_at_a_price_below_zero_is_told(bench: Bench) -> None:
+    """Its notional is a magnitude, and its net exposure above zero."""
+    crude = {"base": "CL", "quote": "USD", "settle": "USD", "multiplier": "100"}
+    await bench.publish(
+        instrument(1, "CL", kind="linear_future", signed_price=True, **crude),
+        opened(1, currency="USD"),
+        deposit(2, "100000"),
+        trade(3, "sell", "2", "-10", "CL", commission="1"),
+        mark(1, "-13", "CL"),
+    )
+    net = await explain_field(bench.nc, SHAPE, "acc_001", "exposure_net")
+    assert net.published == "2600"
+    notional = find(net, "positions.CL.notional")
+    assert (notional.value, notional.arithmetic) == ("2600", "100 x 2 x 13")
+    gain = await explain_field(bench.nc, SHAPE, "acc_001", "positions.CL.unrealized_pnl")
+    assert (gain.published, gain.tree.arithmetic) == ("600", "100 x ((-20) - 2 x (-13))")
+
+
+async def test_the_mark_of_an_old_symbol_is_told(bench: Bench) -> None:
+    """Until the new symbol has a mark, that of the old one values it."""
+    old = {"symbol": "BTC-PERP", "new_symbol": "BTC-NEW"}
+    await bench.publish(
+        deposit(1, "1000"),
+        trade(2, "buy", "1", "100"),
+        mark(1, "110"),
+        event("SymbolChanged", old, 3),
+    )
+    found = await explain_field(bench.nc, SHAPE, "acc_001", "equity")
+    assert found.published == "1010"
+    told = find(found, "positions.BTC-NEW.mark_price")
+    assert told.rule == "mark 1 of the symbol that became BTC-NEW"
+
+
+async def test_a_fee_in_another_coin_is_in_no_arithmetic_of_money(bench: Bench) -> None:
+    """Each coin is told by what was paid in it; a total in the account's currency by no sum."""
+    await bench.publish(
+        instrument(1, "BNBUSDT", kind="spot", base="BNB"),
+        mark(1, "300", "BNBUSDT"),
+        deposit(1, "1000"),
+        trade(2, "buy", "1", "100", commission="0.5", commission_currency="BNB"),
+        trade(3, "sell", "1", "110", commission="0.5", commission_currency="BNB"),
+    )
+    wanted = {
+        "cash.USDT": [("1000", None), ("10", "(1 x 110 - 100)")],
+        "cash.BNB": [("-0.5", "0 - 0.5"), ("-0.5", "0 - 0.5")],
+        "fees": [("150", None), ("150", None)],
+    }
+    for field, told in wanted.items():
+        found = await explain_field(bench.nc, SHAPE, "acc_001", field)
+        assert [(n.value, n.arithmetic) for n in found.tree.children] == told, field

@@ -24,10 +24,10 @@ MAX_SEQUENCE_NUMBER = limits.SEQUENCE_NUMBER
 INVALID_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises where bytes are not the JSON that was asked for."""
 
-_EVENT_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_EVENT_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|\+00:00)",
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|\+00:00)",
     re.ASCII,
 )
 _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -276,12 +276,11 @@ is_stream_token = subjects.is_token
 
 def is_timestamp(text: str) -> bool:
     """Return whether `text` is an RFC 3339 time in UTC with at most microseconds."""
-    match = _TIMESTAMP.fullmatch(text)
-    if match is None:
+    if _TIMESTAMP.fullmatch(text) is None:
         return False
     if text[8:10] <= "28":
         return text[:4] != "0000"
-    year, month, day = int(match[1]), int(match[2]), int(match[3])
+    year, month, day = int(text[:4]), int(text[5:7]), int(text[8:10])
     leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     return year > 0 and day <= _DAYS[month - 1] + leap
 

@@ -324,3 +324,20 @@ def test_a_late_definition_as_a_share_pays_for_it() -> None:
     log.when(instrument(1, "ABC", kind="equity", base="ABC"), deposit(4, "1"))
     assert (log.position("ABC")["class"], log.state()["cash"]) == ("share", {"USDT": "801"})
     assert figures(log, "equity") == ("1001",)
+
+
+def test_capital_that_is_paid_back_in_the_asset_itself_is_more_of_it() -> None:
+    """What came costs what it is worth, and the cost falls by as much."""
+    log = account(deposit(2, "1", currency="BTC"))
+    log.when(event("ReturnOfCapital", {"symbol": "BTC", "amount": "0.1", "currency": "BTC"}, 3))
+    assert asset(log, "BTC") == ("1.1", "50000", "55000", "5000")
+    assert figures(log, "equity", "flows_cost", "realized_pnl") == ("55000", "50000", "0")
+
+
+def test_a_pair_is_of_two_assets() -> None:
+    """Nothing is exchanged for itself: such a definition is refused, and names the field."""
+    log = account()
+    seen = log.when(instrument(1, "ODD", kind="spot", base="USDT", quote="USDT"))
+    assert (seen.outcome, seen.reason) == ("refused", "invalid_payload")
+    assert seen.payload("EventRefused")["field"] == "payload.quote"
+    assert "ODD" not in log.books.market.instruments

@@ -58,3 +58,12 @@ def test_reversed_exchange_never_happened() -> None:
     said = {"event_id": named, "reason": "not filled", "actor": "ann"}
     assert log.when(event("EventReversed", said, 4)).outcome == "applied"
     assert log.state()["cash"] == {"USDT": "1000"}
+
+
+def test_an_asset_is_not_exchanged_for_itself() -> None:
+    """The field is named, and nothing changes."""
+    log = account()
+    seen = log.when(exchange(to="USDT"))
+    assert (seen.outcome, seen.reason) == ("refused", "invalid_payload")
+    assert seen.payload("EventRefused")["field"] == "payload.to"
+    assert log.state()["equity"] == "1000"

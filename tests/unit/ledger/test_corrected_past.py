@@ -264,3 +264,29 @@ def test_trades_and_flows_are_not_taken_back_by_it() -> None:
     assert log.when(reverse(4, "TradeExecuted", 3)).reason == "invalid_payload"
     assert log.when(reverse(5, "CashDeposited", 2)).reason == "invalid_payload"
     assert log.when(reverse(6, "FeeCharged", 3)).reason == "unknown_event"
+
+
+def test_the_quote_of_what_was_adjusted_is_rated_again() -> None:
+    """Bitcoins were added at a price in euros, of which the account has none."""
+    pairs = [
+        instrument(1, f"{base}{quote}", kind="spot", base=base, quote=quote, settle=quote)
+        for base, quote in (("BTC", "EUR"), ("EUR", "USDT"))
+    ]
+    log = given(*pairs, mark(1, "1.1", "EURUSDT"), opened(1), deposit(2))
+    said = {"symbol": "BTCEUR", "quantity": "2", "price": "100", "reason": "r", "actor": "a"}
+    log.when(event("PositionAdjusted", said, 3), trade(4, "buy", "1", "10", fill_id="f"))
+    before = log.state()["assets"]["BTC"]
+    assert before["cost"] == "220"
+    assert log.when(bust(5, fill_id="f")).outcome == "applied"
+    assert log.state()["assets"]["BTC"] == before
+    assert log.state()["adjustments"] == "220"
+
+
+def test_a_split_of_what_is_not_held_counts_after_a_correction_too() -> None:
+    """Its mark is of old units until the next one, whoever buys then."""
+    log = shares()
+    log.when(instrument(1, "XYZ", **{**SHARE, "base": "XYZ"}), mark(1, "90", "XYZ"))
+    log.when(trade(3, "buy", "1", "10", "ABC", fill_id="f"))
+    log.when(event("SplitApplied", {"symbol": "XYZ", "numerator": "3", "denominator": "1"}, 4))
+    log.when(bust(5, fill_id="f"), trade(6, "buy", "1", "30", "XYZ"))
+    assert (log.position("XYZ")["mark_price"], log.state()["equity"]) == ("30", "10000")

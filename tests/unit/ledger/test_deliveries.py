@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.domain import Log, given
-from tests.support.events import Sent, deposit, event, instrument, opened, trade
+from tests.support.events import Sent, deposit, event, instrument, mark, opened, trade
 from tests.unit.ledger.actions import cost_less_realized, costs, share
 
 TERMS = {"underlying": "ABC", "strike": "50", "expiry": "2026-06-19T20:00:00Z"}
@@ -291,3 +291,14 @@ def test_a_delivery_of_several_legs_says_whose_it_is() -> None:
     named = {**payload, "position_side": "long"}
     assert log.when(event("PositionSettled", named, 7)).outcome == "applied"
     assert costs(log) == {"ABC": ("1", "50"), "F#short": ("-1", "5")}
+
+
+def test_what_is_paid_in_the_account_currency_is_worth_what_it_is() -> None:
+    """An option quoted in dollars pays a fifth of a bitcoin, whatever a dollar is worth."""
+    coin = instrument(1, "BTCUSD", kind="spot", base="BTC", quote="USD", settle="USD")
+    log = given(option(), coin, opened(1, currency="BTC"), deposit(2, "10"))
+    log.when(mark(1, "40000", "BTCUSD"), trade(3, "buy", "1", "20", "ABC-C50"))
+    log.when(settled(4, price="100", settlement_currency="BTC", underlying_price="50000"))
+    state = log.state()
+    assert state["cash"] == {"BTC": "10.2", "USD": "-2000"}
+    assert (state["realized_pnl"], state["equity"]) == ("0.15", "10.15")

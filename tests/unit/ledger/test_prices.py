@@ -167,3 +167,16 @@ def test_signed_price_is_decided_once() -> None:
     assert (
         log.when(instrument(2, "CLK0", **CRUDE, signed_price=True)).reason == "instrument_conflict"
     )
+
+
+@pytest.mark.parametrize(("side", "gained", "coins"), [("buy", "1", "11"), ("sell", "-1", "9")])
+def test_what_came_or_went_for_nothing_in_the_account_currency_is_realized(
+    side: str, gained: str, coins: str
+) -> None:
+    """A bitcoin of an account in bitcoin, traded at 0: there is no money that could cost it."""
+    pair = instrument(1, "BTCUSDT", kind="spot")
+    log = given(pair, opened(1, currency="BTC"), deposit(2, "10"))
+    log.when(trade(3, side, "1", "0", "BTCUSDT"))
+    state = log.state()
+    assert (state["realized_pnl"], state["equity"], state["flows_cost"]) == (gained, coins, "10")
+    assert state["flows"] == "10"

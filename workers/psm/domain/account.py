@@ -105,12 +105,14 @@ class Account:
     def begin_change(self, minute: int, keys: Iterable[str]) -> None:
         """Note closes, as a message of this minute is about to change account and positions."""
         waiting = self.unpublished
-        if waiting.minute is not None and waiting.minute < minute:
-            waiting.close(self.equity(), self.valuation.performance)
-        waiting.open_minute(minute)
+        if waiting.minute is None or waiting.minute < minute:
+            if waiting.minute is not None:
+                waiting.close(self.equity(), self.valuation.performance)
+            waiting.open_minute(minute)
         for key in keys:
-            self._close_position(key, minute)
-            waiting.open_position_minute(key, minute)
+            if waiting.minutes.get(key, -1) < minute:
+                self._close_position(key, minute)
+                waiting.open_position_minute(key, minute)
 
     def end_minute(self, minute: int) -> None:
         """Note the closes of all that changed before this minute."""

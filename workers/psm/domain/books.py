@@ -127,6 +127,8 @@ class Books:
     def schedule(self, account: Account) -> None:
         """Look at an account at the first slot at which something that waits may be published."""
         waiting, slots = account.unpublished, self.slots
+        if waiting.slot is not None and not waiting.changed:
+            return  # each period divides the next: no slow slot is before one of any period
         if waiting.changed:
             period = slots.fast if account.valuation.is_near else slots.mid
         elif waiting.anything:

@@ -124,7 +124,9 @@ def published_text(value: Decimal) -> str:
 
 def published_or_null(value: Decimal | None) -> str | None:
     """Return the text of a figure as it is published; None where there is none."""
-    return None if value is None else published_text(value)
+    if value is None:
+        return None
+    return published_text(value) if value else "0"
 
 
 def published(value: Decimal) -> Decimal:

@@ -157,6 +157,8 @@ def borrow_changed(ledger: Ledger, event: BorrowChanged, _: EventContext) -> Eff
 
 def assets_exchanged(ledger: Ledger, event: AssetsExchanged, context: EventContext) -> Effect:
     """One asset went and another came, both at the value of the trade; the fee is paid after it."""
+    if event.from_asset == event.to_asset:
+        raise ContractError("invalid_payload", "to must be another asset than from", "payload.to")
     named = _Named.of(ledger, event, event.from_asset, event.reference)
     moves = Movements(ledger, context, event)
     gone, came = (

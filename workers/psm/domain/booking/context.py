@@ -18,7 +18,7 @@ from psm.domain.market.tables import Market
 DEFAULT_CURRENCY = "USDT"
 
 
-class EventContext(msgspec.Struct, frozen=True, kw_only=True):
+class EventContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Knowledge at the moment an event is applied.
 
     Attributes:

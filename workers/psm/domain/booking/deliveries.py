@@ -166,7 +166,7 @@ def _paid_in_coin(
     """Book an option that was paid in coin: the coin costs what the option paid."""
     settle, money = position.instrument.settle, _notional(position, event)
     value = moves.value(settle, money)
-    if value is None:
+    if value is None or coin.asset == moves.home:
         value = moves.value(coin.asset, coin.amount)
     if settle == moves.home:
         moves.count("realized_pnl", _gained(position, steps))
@@ -175,7 +175,10 @@ def _paid_in_coin(
         change = subtract(steps[-1].position.size, position.size)
         moves.come_at_cost(share_key(position.symbol), change, Cost(negate(value or ZERO)))
         steps = costed(moves, steps)
-    moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
+    if coin.asset == moves.home:
+        moves.cash(coin.asset, coin.amount)
+    else:
+        moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
     return steps
 
 

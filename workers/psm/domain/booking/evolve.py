@@ -100,10 +100,11 @@ def evolve(
     context = EventContext(prices=prices, home=home, time=time, corrected=corrected)
     event = aliases.resolved(ledger, event)
     handler = _HANDLERS[type(event)]
-    if ledger.undefined:
+    if prices.may_be_defined():
         turned = turned_into_holdings(ledger, context)
         if turned is not None:
             return joined(turned, handler(ledger.after(turned), event, context))
+        prices.note_undefined()
     effect = handler(ledger, event, context)
     if ledger.currency is None and effect.currency is None:
         effect = msgspec.structs.replace(effect, currency=home)

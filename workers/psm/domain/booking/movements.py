@@ -80,11 +80,10 @@ class Movements:
 
     def effect(self, **others: Any) -> Effect:
         """Return all of it as an effect, with what else the event does."""
-        costs = tuple(
-            (asset, holding.cost)
-            for asset, holding in self._holdings.items()
-            if not asset.startswith(_SHARE)
-        )
+        costs: tuple[tuple[str, Cost], ...] = ()
+        if self._holdings:
+            held = self._holdings.items()
+            costs = tuple([(key, one.cost) for key, one in held if not key.startswith(_SHARE)])
         return Effect(
             cash=tuple(self._cash),
             costs=costs,
@@ -227,7 +226,7 @@ class Movements:
             return
         for leg, booked in ((base, value), (quote, negate(value))):
             rated_by = leg.quote or leg.asset
-            if rated_by != self.home:
+            if rated_by != self.home and leg.amount:
                 self.legs.append((rated_by, booked))
             self._moved(leg.key, leg.amount, booked)
 
@@ -300,6 +299,8 @@ class Movements:
         """Move an asset at a signed value; return what of it counts."""
         if asset == self.home or not amount:
             self._cash.append((asset, amount))
+            if value and not amount:  # the other side of a trade came, or went, for nothing
+                self.realize(negate(value), unknown=False)
             return amount
         before = self._holding(asset)
         if value is None:

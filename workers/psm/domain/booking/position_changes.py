@@ -118,8 +118,9 @@ def return_of_capital(ledger: Ledger, event: ReturnOfCapital, context: EventCont
 
 def _return_to_asset(moves: Movements, asset: str, currency: str, amount: Decimal) -> None:
     """Lower the cost of an asset by what was paid back of it."""
+    taken = moves.take(currency, amount)  # maybe in the asset itself
     held = moves.holding(asset)
-    fallen, left = _fallen(held, moves.take(currency, amount))
+    fallen, left = _fallen(held, taken)
     moves.rescale(asset, held.quantity, left)
     moves.realize(fallen, unknown=held.cost.unknown)
 

@@ -27,7 +27,7 @@ ID_USED = "this event_id came before with other bytes"
 _CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An account event ready to take its place, or what takes none (`NO_NUMBER`)."""
 
     envelope: Envelope
@@ -55,16 +55,8 @@ def read(message: LogMessage, stream_id: str, version: int) -> Entry:
                 "invalid_subject", f"the last token must be {STREAM_ID_RULE}", "subject"
             )
         envelope = decode_envelope(message.data)
-        if not is_stream_id(envelope.stream_id):
-            raise ContractError(
-                "malformed_field", f"stream_id must be {STREAM_ID_RULE}", "stream_id"
-            )
         if envelope.stream_id != stream_id:
-            raise ContractError(
-                "stream_mismatch",
-                f"stream_id {envelope.stream_id} came on the subject of {stream_id}",
-                "stream_id",
-            )
+            raise _not_of(stream_id, envelope)
         operators = envelope.event_type in OPERATOR_EVENTS
         if operators != message.subject.startswith(REPAIRS):
             raise _wrong_door(envelope, message)
@@ -84,6 +76,17 @@ def read(message: LogMessage, stream_id: str, version: int) -> Entry:
     except ContractError as error:
         raise RejectedError(error, envelope) from None
     return _entry(envelope, envelope.sequence_number, message)
+
+
+def _not_of(stream_id: str, envelope: Envelope) -> ContractError:
+    """Return the error of an event that names another stream than its subject, or none at all."""
+    if not is_stream_id(envelope.stream_id):
+        return ContractError("malformed_field", f"stream_id must be {STREAM_ID_RULE}", "stream_id")
+    return ContractError(
+        "stream_mismatch",
+        f"stream_id {envelope.stream_id} came on the subject of {stream_id}",
+        "stream_id",
+    )
 
 
 def is_report(envelope: Envelope) -> bool:

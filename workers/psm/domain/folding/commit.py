@@ -48,13 +48,13 @@ def commit_effect(
     changed = ledger.commit(effect)
     if performance is not None:
         state.move_performance(performance)
-    _restate(books.market, account, effect)
+    if effect.split is not None or effect.renamed is not None:
+        _restate(books.market, account, effect)
     symbols = _named(effect)
     if changed:
         books.index(account, symbols)
     # A mode that waited holds from here on: orders reserve for other positions.
-    others = _others(account, effect, moded=len(ledger.modes.waiting) != waited)
-    symbols = [*symbols, *others]
+    symbols.extend(_others(account, effect, moded=len(ledger.modes.waiting) != waited))
     assets = [asset for asset, _ in effect.cash]
     if effect.steps:
         assets.append(effect.steps[-1].position.instrument.settle)  # it may be collateral now
@@ -66,14 +66,20 @@ def _others(account: Account, effect: Effect, *, moded: bool) -> list[str]:
     ledger, found = account.ledger, list[str]()
     if effect.margin_mode is not None or effect.wallets:
         found = _with_margin_of_their_own(effect)
-    settings = (effect.leverage, effect.position_mode, effect.split)
-    wide = moded or any(setting is not None for setting in settings)
+    wide = moded or _is_wide(effect)
     if wide or effect.own_fill is not None:
         account.valuation.may_reprice(by_fill=not wide)
         return [*found, *ledger.symbols()]
     if ledger.orders.open_by_symbol and len(ledger.cash) > 1:
         return [*found, *_ordered_pairs(account, effect)]
     return found
+
+
+def _is_wide(effect: Effect) -> bool:
+    """Return whether an effect is a setting that more than its own positions depend on."""
+    return (
+        effect.leverage is not None or effect.position_mode is not None or effect.split is not None
+    )
 
 
 def _ordered_pairs(account: Account, effect: Effect) -> list[str]:

@@ -173,6 +173,10 @@ class _NewDefinition(_MarketEvent):
         if is_stale(books, message, envelope):
             return Outcome.STALE
         event = cast("InstrumentDefined", _payload_of(envelope))
+        if event.kind == "spot" and event.base == event.quote:
+            raise ContractError(
+                "invalid_payload", "quote must be another asset than base", "payload.quote"
+            )
         pair = pair_of(event.base, event.quote)
         if event.symbol not in books.market.instruments:
             for symbol in (event.symbol, pair):

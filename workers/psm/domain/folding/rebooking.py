@@ -31,6 +31,7 @@ from psm.domain.ledger.orders import Order
 from psm.domain.ledger.positions import Position, PositionStep
 from psm.domain.market.instrument import Instrument
 from psm.domain.market.rates import rate_pairs, symbols_of_pairs
+from psm.domain.market.tables import Market
 from psm.domain.messages import History, LogMessage, NeedHistory
 
 MARKS_REFOLDED_MAX = limits.MARKS_REFOLDED
@@ -69,11 +70,18 @@ def valuing_symbols(account: Account) -> tuple[str, ...]:
     settles = [position.instrument.settle for position in ledger.positions.values()]
     assets = dict.fromkeys((*ledger.cash, *settles))
     assets |= dict.fromkeys(account.prices.fill_partners(assets))
+    assets |= dict.fromkeys(_priced_in(account.prices.market, assets))
     pairs = rate_pairs(tuple(assets), ledger.currency)
     rates = symbols_of_pairs(account.prices.market, pairs)
     held = [position.instrument.symbol for position in ledger.positions.values()]
     named = (*ledger.renames.aliases, *ledger.renames.keys)  # held under another symbol once
-    return tuple(sorted(dict.fromkeys((*held, *named, *rates))))
+    return tuple(sorted(dict.fromkeys((*held, *named, *rates, *ledger.splits))))
+
+
+def _priced_in(market: Market, assets: Iterable[str]) -> list[str]:
+    """Return the quotes of pairs of assets: what is adjusted or comes in kind is priced so."""
+    wanted = dict.fromkeys(assets)
+    return [i.quote for i in market.instruments.values() if i.is_pair and i.base in wanted]
 
 
 class Rebooked(msgspec.Struct, frozen=True, kw_only=True):

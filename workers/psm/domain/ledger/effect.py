@@ -38,7 +38,7 @@ TotalName = Literal[
 """Lifetime sums in the account currency; `unknown_cost`: proceeds of what had no known cost."""
 
 
-class Effect(msgspec.Struct, frozen=True, kw_only=True):
+class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Change by one event, fully computed.
 
     Attributes:

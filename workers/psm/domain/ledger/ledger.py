@@ -226,7 +226,8 @@ class Ledger:
         moved = not cash.keys() <= self.cash.keys()
         self.cash.update(cash)
         self.totals.update(totals)
-        self._keep_costs(effect)
+        if effect.costs:
+            self._keep_costs(effect)
         if effect.currency is not None:
             moved = True
             self.currency = effect.currency
@@ -241,7 +242,8 @@ class Ledger:
             for order_id in self.orders.put(order):
                 self.digests.changed(f"o{order_id}")
             moved = True
-        moved = self._remember(effect) or moved
+        if self._remember(effect):
+            moved = True
         self.digests.changed(ACCOUNT)
         return moved
 
@@ -373,10 +375,10 @@ class Ledger:
             self.undefined = tuple(one for one in self.undefined if one != symbol)
             return
         instrument = position.instrument
-        if not instrument.defined or symbol in self.undefined:
-            others = tuple(one for one in self.undefined if one != symbol)
-            is_open = position.size and not instrument.defined
-            self.undefined = tuple(sorted((*others, symbol))) if is_open else others
+        is_open = bool(position.size) and not instrument.defined
+        if is_open is not (symbol in self.undefined):
+            others = [one for one in self.undefined if one != symbol]
+            self.undefined = tuple(sorted((*others, symbol) if is_open else others))
         settle = instrument.settle
         if settle != self.currency and settle not in self.secured and not instrument.full_notional:
             self.secured = tuple(sorted((*self.secured, settle)))

@@ -67,7 +67,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def key(self) -> str:
         """Symbol and position side as one text: what a ledger knows it by."""
-        return position_key(self.instrument.symbol, self.position_side)
+        symbol = self.instrument.symbol
+        if self.position_side == "net" and "#" not in symbol:
+            return symbol  # spares the call: it is asked several times per event
+        return position_key(symbol, self.position_side)
 
     @property
     def side(self) -> Literal["long", "short", "flat"]:

@@ -28,11 +28,25 @@ class AccountPrices:
         market: marks and instruments of the log, shared by all accounts of the books.
     """
 
-    __slots__ = ("_ledger", "market")
+    __slots__ = ("_ledger", "_seen", "market")
 
     def __init__(self, ledger: Ledger, market: Market) -> None:
         self._ledger = ledger
         self.market = market
+        self._seen: tuple[int, tuple[str, ...]] = (0, ())
+
+    def may_be_defined(self) -> bool:
+        """Return whether something open that was undefined may be defined by now.
+
+        Its first definition decides what a symbol is, so only a further one, or another position,
+        may answer otherwise than the last time.
+        """
+        undefined, (known, seen) = self._ledger.undefined, self._seen
+        return bool(undefined) and (seen is not undefined or known != len(self.market.instruments))
+
+    def note_undefined(self) -> None:
+        """Note that nothing of what is open and undefined is defined yet."""
+        self._seen = (len(self.market.instruments), self._ledger.undefined)
 
     def mark(self, symbol: str) -> Decimal | None:
         """Return a symbol's mark in the account's units: one older than a split is divided."""

@@ -19,6 +19,11 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time: int = 0
     index_price: Decimal | None = None
 
+    @property
+    def is_positive(self) -> bool:
+        """Whether all its prices are above zero: a rate made of it stays a rate."""
+        return self.price > 0 and (self.index_price is None or self.index_price > 0)
+
     def has_prices_of(self, other: Mark) -> bool:
         """Return whether nothing is worth more or less at this mark than at another."""
         return self.price == other.price and self.index_price == other.index_price

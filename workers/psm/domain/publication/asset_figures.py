@@ -165,9 +165,9 @@ class _Seen(NamedTuple):
         if asset == account.ledger.currency:
             return cls(holding, (), ONE, holding.quantity)
         steps = account.prices.rate_steps(asset)
-        account.value()  # the sums are up to date
+        computes = account.value().equity is not None  # else the sums are of some time before
         assets = account.valuation.totals.assets
-        value = None if assets is None else assets.value_of(asset)
+        value = assets.value_of(asset) if computes and assets is not None else None
         return cls(
             holding,
             steps,

@@ -114,21 +114,31 @@ def _totals(account: Account) -> dict[str, str]:
         negate(ledger.total("liquidation_fees")),
         ledger.total("funding"),
     )
-    return {
-        "realized_pnl": account.total_text("realized_pnl"),
-        "realized_pnl_net": published_text(net),
-        "fees": account.total_text("fees"),
-        "liquidation_fees": account.total_text("liquidation_fees"),
-        "funding": account.total_text("funding"),
-        "deposits": account.total_text("deposits"),
-        "withdrawals": account.total_text("withdrawals"),
-        "transfers": account.total_text("transfers"),
-        "interest": account.total_text("interest"),
-        "dividends": account.total_text("dividends"),
-        "adjustments": account.total_text("adjustments"),
-        "taxes": account.total_text("taxes"),
-        "losses_covered": account.total_text("losses_covered"),
-    }
+    texts = {**_NO_TOTALS, "realized_pnl_net": published_text(net)}
+    for name in ledger.totals:  # most accounts have few
+        if name in texts:
+            texts[name] = account.total_text(name)
+    return texts
+
+
+_NO_TOTALS = dict.fromkeys(
+    (
+        "realized_pnl",
+        "realized_pnl_net",
+        "fees",
+        "liquidation_fees",
+        "funding",
+        "deposits",
+        "withdrawals",
+        "transfers",
+        "interest",
+        "dividends",
+        "adjustments",
+        "taxes",
+        "losses_covered",
+    ),
+    "0",
+)
 
 
 def order_figures(order: Order) -> dict[str, Any]:

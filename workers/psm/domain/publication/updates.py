@@ -107,7 +107,7 @@ class UpdateWriter:
             return
         valuation = account.value()
         head = self._head(account, valuation, flags)
-        for order in sorted(orders, key=_order_id):
+        for order in sorted(orders, key=lambda order: order.order_id):
             self._append(account, head, "OrderUpdated", order_figures(order))
         self._holdings(account, head, assets, steps)
         margin = margin_figures(valuation, account.ledger.leverage_limit)
@@ -357,6 +357,8 @@ class UpdateWriter:
 
     def finished(self) -> list[Update]:
         """Return the updates of the whole message: each knows how many there are of its account."""
+        if not self._rendered:
+            return []
         at, counts, previous = self._message.log_sequence, self._ordinals, self._previous
         return [
             Update(
@@ -386,10 +388,6 @@ _KINDS = {payload.__name__: kind for payload, kind in KINDS.items()}
 def _all_flags(valuation: Valuation, flags: tuple[str, ...]) -> tuple[str, ...]:
     state = valuation.flags
     return tuple(sorted(dict.fromkeys((*state, *flags)))) if flags else state
-
-
-def _order_id(order: Order) -> str:
-    return order.order_id
 
 
 def _key(step: PositionStep) -> str:

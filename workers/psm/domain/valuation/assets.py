@@ -27,14 +27,16 @@ from psm.domain.money import (
     subtract_wide,
 )
 
+_FILL = "\0"
+
 
 class AssetShare(msgspec.Struct, frozen=True, gc=False):
     """What one asset adds to the sums of its account.
 
     Attributes:
         holding: its quantity and cost.
-        first: symbol of the first of two steps of its rate, empty where there are not two.
-        last: symbol of the last step; empty where it has no rate.
+        first: symbols of the steps of its rate before the last.
+        last: path that the last step is; empty where it has no rate.
         amount: quantity in units of the last step.
         derived: whether the price of a derivative says the rate.
         owned: whether a fill of the account itself says it.
@@ -44,7 +46,7 @@ class AssetShare(msgspec.Struct, frozen=True, gc=False):
     """
 
     holding: AssetHolding
-    first: str = ""
+    first: tuple[str, ...] = ()
     last: str = ""
     amount: Decimal = ZERO
     derived: bool = False
@@ -137,7 +139,7 @@ class AssetTotals:
         self.shares: dict[str, AssetShare] = {}
         self.figures = NO_ASSETS
         self._paths: dict[str, PathSums] = {}
-        self._firsts: dict[str, dict[str, None]] = {}  # first of two steps -> assets
+        self._firsts: dict[str, dict[str, None]] = {}  # steps before the last -> assets
         self._dirty: dict[str, None] | None = None  # None: all of them
         self._repriced: dict[str, None] = {}  # last steps whose price is another one
         self._signs: dict[str, bool] = {}  # whether prices were above zero
@@ -168,7 +170,7 @@ class AssetTotals:
             self.all_changed()
             return
         mark = prices.market.marks.get(symbol)
-        positive = mark is not None and mark.price > 0 and (mark.index_price or ONE) > 0
+        positive = mark is not None and mark.is_positive
         if self._signs.get(symbol) is not True or not positive:
             self._dirty = None  # paths may be others
         self._signs[symbol] = positive
@@ -266,11 +268,11 @@ class AssetTotals:
         path.put(asset, share, away=away)
         if not path.assets:
             del self._paths[share.last]
-        if share.first:
-            firsts = self._firsts.setdefault(share.first, {})
+        for symbol in share.first:
+            firsts = self._firsts.setdefault(symbol, {})
             _keep(firsts, asset, kept=not away)
             if not firsts:
-                del self._firsts[share.first]
+                del self._firsts[symbol]
 
     def _summed(self) -> AssetSums:
         value = gross = initial = maintenance = collateral = ZERO
@@ -321,8 +323,8 @@ def _share_of(
     amount = multiply_wide(quantity, rate_of(first)) if first else quantity
     return AssetShare(
         holding,
-        first[0].symbol if first else "",
-        last.symbol,
+        tuple(step.symbol for step in first),
+        _path_of(last),
         amount,
         any(step.kind in DERIVATIVES for step in steps),
         any(step.kind == "fill" for step in steps),
@@ -330,6 +332,11 @@ def _share_of(
         ledger.leverage_of(asset) if quantity < 0 else ONE,
         prices.borrow_rate(asset) if quantity < 0 else ZERO,
     ), steps
+
+
+def _path_of(last: RateStep) -> str:
+    """Return the name of the path that a last step is: one symbol may be a mark and an own fill."""
+    return f"{_FILL}{last.symbol}" if last.kind == "fill" else last.symbol
 
 
 def _keep(names: dict[str, None], name: str, *, kept: bool) -> None:

@@ -120,7 +120,7 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     """Return the value of an open position at its price, in its settle currency."""
     price, source = prices.price_of(position)
     instrument = position.instrument
-    leverage = ledger.leverage_of(position.key)
+    leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     worth, unrealized = value_at(position, price)
     value = absolute(worth)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
@@ -132,7 +132,9 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
         value,
         unrealized,
         value if leverage is ONE or leverage == 1 else quotient(value, leverage),
-        _maintenance(instrument, value, prices),
+        _maintenance(instrument, value, prices)
+        if instrument.margin_tiers or instrument.full_notional
+        else ZERO,
     )
 
 
@@ -140,8 +142,6 @@ def _maintenance(instrument: Instrument, value: Decimal, prices: AccountPrices) 
     """Return the maintenance margin: by tiers, else of a short share by what borrowing needs."""
     if instrument.margin_tiers:
         return maintenance_margin(value, instrument.tiers)
-    if not instrument.full_notional:
-        return ZERO
     rate = prices.borrow_rate(instrument.symbol)
     return multiply(value, rate) if rate else ZERO
 

@@ -156,8 +156,11 @@ class ValuationState:
         """Return the equity at the current marks, None where it does not compute."""
         if self.cached is not None:
             return self.cached.equity
-        cash = self.totals.refresh(ledger, prices)
-        return None if cash is None else add_wide(cash, self.totals.equity)
+        totals = self.totals
+        cash = totals.cash
+        if cash is None or totals.dirty or totals.failed:
+            cash = totals.refresh(ledger, prices)
+        return None if cash is None else add_wide(cash, totals.equity)
 
     def revalue(
         self,

@@ -145,11 +145,12 @@ class ValuationTotals:
         if self.cash is None:
             cash, home = ledger.cash, ledger.currency
             try:
-                self.wallets = wallets_value(ledger, prices)
+                wallets = ledger.wallets.amounts
+                self.wallets = wallets_value(ledger, prices) if wallets else NO_WALLETS
             except ArithmeticError:
                 return None
             self.cash = cash.get(home, ZERO) if home is not None else ZERO
-            if self.assets is None and any(asset != home for asset in cash):
+            if self.assets is None and len(cash) > (home in cash):
                 self.assets = AssetTotals()
             if self.assets is not None:
                 self.cash = add_wide(self.cash, self.assets.refresh(ledger, prices).value)
@@ -291,7 +292,7 @@ class ValuationTotals:
             self._summed[key] = before
         self._unwritten[key] = None
         if before is not None:
-            if contribution is not None and before.rated is not contribution.rated:
+            if contribution is not None and (before.rate is None) != (contribution.rate is None):
                 self._note_crossing(before, contribution)
             self._take(before)
         elif contribution is not None:
@@ -317,7 +318,7 @@ class ValuationTotals:
             self.isolated_positions += 1
             self.isolated_unrealized = add_wide(self.isolated_unrealized, one.unrealized)
         self._undefined += not one.defined
-        self._unrated += not one.rated
+        self._unrated += one.rate is None
 
     def _take(self, one: PositionContribution) -> None:
         """Take away what a position contributed at every mark."""
@@ -332,7 +333,7 @@ class ValuationTotals:
             self.isolated_positions -= 1
             self.isolated_unrealized = subtract_wide(self.isolated_unrealized, one.unrealized)
         self._undefined -= not one.defined
-        self._unrated -= not one.rated
+        self._unrated -= one.rate is None
 
     def _note_crossing(self, before: PositionContribution, after: PositionContribution) -> None:
         """Add what a message found unrated and left rated, or the reverse."""

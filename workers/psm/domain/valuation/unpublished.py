@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.domain.market.slots import ValuationSlots, phase_of
-from psm.domain.money import absolute, multiply, plain, subtract_wide
+from psm.domain.money import absolute, multiply_wide, plain, subtract_wide
 from psm.domain.valuation.performance import Performance
 
 _BPS = Decimal(10_000)
@@ -206,7 +206,7 @@ class Unpublished:
         if not said:
             return bool(equity)
         moved = absolute(subtract_wide(equity, said))
-        return multiply(moved, _BPS) >= multiply(absolute(said), Decimal(slots.move_bps))
+        return multiply_wide(moved, _BPS) >= multiply_wide(absolute(said), Decimal(slots.move_bps))
 
     def next_slot(self, period: int, clock: int) -> int:
         """Return the first slot of a period behind a time of the clock; all in ns."""

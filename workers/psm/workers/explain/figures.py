@@ -216,11 +216,14 @@ class _Names:
         inverse = position.instrument.inverse
         multiplier = exact_text(position.instrument.multiplier)
         quantity = exact_text(absolute(position.size))
-        worth = f"{quantity} {'/' if inverse else 'x'} {mark.value}"
+        worth = f"{quantity} {'/' if inverse else 'x'} {_bracketed(mark.value)}"
         if name == "notional":
             rule = f"multiplier x size {'/' if inverse else 'x'} mark"
+            if value.price < 0:
+                rule = f"{rule}, without its sign"
+                worth = f"{quantity} x {exact_text(absolute(value.price))}"
             return _computed(figure, value.notional, rule, f"{multiplier} x {worth}", (size, mark))
-        parts = (worth, exact_text(position.cost))
+        parts = (worth, bracketed(exact_text(position.cost)))
         if (position.size > 0) == inverse:
             parts = (parts[1], parts[0])
         rule = "multiplier x (value at the mark - cost), mirrored for short and inverse"
@@ -231,8 +234,11 @@ class _Names:
         figure = f"positions.{position.key}.mark_price"
         if value.source == "fill":
             return leaf(figure, value.price, "no mark is known: the account's own last fill")
-        number = self._books.market.marks[position.symbol].sequence_number
-        return leaf(figure, value.price, f"mark {number} of {position.symbol}")
+        marked = self._account.prices.current_mark(position.symbol)
+        assert marked is not None, "it values the position"
+        own = position.symbol in self._books.market.marks
+        name = position.symbol if own else f"the symbol that became {position.symbol}"
+        return leaf(figure, value.price, f"mark {marked.sequence_number} of {name}")
 
     def _open(self) -> list[tuple[Position, PositionValue]]:
         values = self._valuation.positions
@@ -274,9 +280,9 @@ class _Names:
     def _unrealized(self, position: Position, _: PositionValue) -> Node:
         return self._position(position, "unrealized_pnl")
 
-    def _net_notional(self, position: Position, _: PositionValue) -> Node:
+    def _net_notional(self, position: Position, value: PositionValue) -> Node:
         notional = self._position(position, "notional")
-        return notional if position.size > 0 else _negated(notional)
+        return notional if (position.size > 0) == (value.worth >= 0) else _negated(notional)
 
     # --- valuation -------------------------------------------------------------------------
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from psm.domain.ledger.positions import Position
-from psm.domain.money import ZERO, absolute, exact_text, subtract
+from psm.domain.ledger.positions import Position, notional_cash
+from psm.domain.money import ZERO, absolute, add, exact_text, negate, subtract
 from psm.workers.explain.movements import History, Move
 from psm.workers.explain.tree import Node, bracketed
 
@@ -55,6 +56,9 @@ _PAID = ("commission", "liquidation_fee")
 _FEES = {"fees": ("commission",), "liquidation_fees": ("liquidation_fee",)}
 """Total -> the fields of a fill that are in it; a position's fees are both."""
 
+_Text = tuple[str, Decimal] | None
+"""How a number comes about, and that number; None where nothing is to be said."""
+
 
 def event_nodes(history: History) -> tuple[Node, ...]:
     """Return a node per message that moved the figure."""
@@ -85,51 +89,74 @@ def _node(figure: str, move: Move) -> Node:
 
 
 def _arithmetic(figure: str, move: Move) -> str | None:
-    """Return how a fill's change comes about; None for what is booked as the event names it."""
+    """Return how a fill's change comes about; None for what is booked as the event names it.
+
+    None too where it is not that change: an amount of another currency is in a total by its rate.
+    """
     if move.payload is None or move.places[-1].event_type != "TradeExecuted" or not move.after:
         return None
-    fill = move.payload
-    quantity, price = str(fill["quantity"]), str(fill["price"])
+    found = _of_fill(figure, move, move.payload, move.after)
+    return found[0] if found is not None and found[1] == move.change else None
+
+
+def _of_fill(figure: str, move: Move, fill: Mapping[str, Any], after: Position) -> _Text:
     name = figure.rpartition(".")[2]
     if figure.startswith("cash."):
-        return _cash(move, quantity, price)
+        return _cash(figure.removeprefix("cash."), move, fill, after)
     if name == "realized_pnl":
-        return _realized(move.before, move.after, Decimal(quantity), price)
+        return _realized(move.before, after, fill)
     if name == "size":
-        return f"{'+' if fill['side'] == 'buy' else '-'}{quantity}"
-    return " + ".join(_fees(fill, *_FEES.get(figure, _PAID if name == "fees" else ()))) or None
+        bought, quantity = fill["side"] == "buy", Decimal(str(fill["quantity"]))
+        sign = "+" if bought else "-"
+        return f"{sign}{fill['quantity']}", quantity if bought else negate(quantity)
+    if name not in _FEES:
+        return None
+    return _sum(_fees(fill, *(_FEES[name] if figure == name else _PAID)))
 
 
-def _cash(move: Move, quantity: str, price: str) -> str | None:
-    assert move.payload is not None
-    assert move.after is not None
-    instrument = move.after.instrument
-    fees = "".join(f" - {fee}" for fee in _fees(move.payload, *_PAID))
-    if instrument.full_notional:
-        sign = "-" if move.payload["side"] == "buy" else ""
+def _cash(currency: str, move: Move, fill: Mapping[str, Any], after: Position) -> _Text:
+    instrument = after.instrument
+    settle, paid_in = instrument.settle, fill.get("commission_currency")
+    names = ["commission"] if (paid_in or settle) == currency else []
+    fees = _fees(fill, *names, *(["liquidation_fee"] if settle == currency else []))
+    text, value = "0", ZERO
+    if settle == currency and instrument.full_notional:
+        quantity, price = Decimal(str(fill["quantity"])), Decimal(str(fill["price"]))
+        value = notional_cash(instrument, fill["side"], quantity, price)
         times = "" if instrument.multiplier == 1 else f" x {exact_text(instrument.multiplier)}"
-        return f"{sign}{quantity} x {price}{times}{fees}"
-    realized = _realized(move.before, move.after, Decimal(quantity), price)
-    return f"{realized or '0'}{fees}"
+        sign = "-" if fill["side"] == "buy" else ""
+        text = f"{sign}{fill['quantity']} x {bracketed(str(fill['price']))}{times}"
+    elif settle == currency:
+        text, value = _realized(move.before, after, fill) or (text, value)
+    for fee, amount in fees:
+        text, value = f"{text} - {fee}", subtract(value, amount)
+    return text, value
 
 
-def _fees(fill: Any, *names: str) -> list[str]:
-    named = (fill.get(name) for name in names)
-    return [bracketed(str(fee)) for fee in named if fee is not None]
+def _sum(parts: Sequence[tuple[str, Decimal]]) -> _Text:
+    value = ZERO
+    for _, amount in parts:
+        value = add(value, amount)
+    return (" + ".join(text for text, _ in parts), value) if parts else None
 
 
-def _realized(
-    before: Position | None, after: Position, quantity: Decimal, price: str
-) -> str | None:
+def _fees(fill: Mapping[str, Any], *names: str) -> list[tuple[str, Decimal]]:
+    texts = [str(fee) for fee in map(fill.get, names) if fee is not None]
+    return [(bracketed(text), Decimal(text)) for text in texts]
+
+
+def _realized(before: Position | None, after: Position, fill: Mapping[str, Any]) -> _Text:
     """Return multiplier x (proceeds - cost) of the part that a fill closed; None if it opened."""
     if before is None or not before.size or after.realized_pnl == before.realized_pnl:
         return None
+    quantity, price = Decimal(str(fill["quantity"])), bracketed(str(fill["price"]))
     held = absolute(before.size)
     whole = quantity >= held
     closed = held if whole else quantity
-    cost = exact_text(before.cost if whole else subtract(before.cost, after.cost))
+    cost = bracketed(exact_text(before.cost if whole else subtract(before.cost, after.cost)))
     proceeds = f"{exact_text(closed)} {'/' if before.instrument.inverse else 'x'} {price}"
     gains = (before.size > ZERO) != before.instrument.inverse
     gain = f"({proceeds} - {cost})" if gains else f"({cost} - {proceeds})"
     multiplier = before.instrument.multiplier
-    return gain if multiplier == 1 else f"{exact_text(multiplier)} x {gain}"
+    text = gain if multiplier == 1 else f"{exact_text(multiplier)} x {gain}"
+    return text, subtract(after.realized_pnl, before.realized_pnl)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 
+import nats.errors
 from nats import micro
 from nats.aio.client import Client
 from nats.micro.request import Request
@@ -74,7 +75,7 @@ async def start_nats_reads(nc: Client, reads: Reads, live: LiveReads) -> Service
 def _live_handler(live: LiveReads, most: int) -> Callable[[Request], Awaitable[None]]:
     tasks: set[asyncio.Task[None]] = set()
 
-    async def respond(request: Request) -> None:
+    async def answer(request: Request) -> None:
         try:
             answer = await live.get(question_of(request.data))
         except MalformedQuestionError as error:
@@ -91,6 +92,12 @@ def _live_handler(live: LiveReads, most: int) -> Callable[[Request], Awaitable[N
                 await request.respond_error("413", f"{TOO_LARGE}: {size}; ask over HTTP")
             else:
                 await request.respond(answer.body, headers={"ETag": answer.etag})
+
+    async def respond(request: Request) -> None:
+        try:
+            await answer(request)
+        except nats.errors.Error as error:  # the connection was closed meanwhile
+            _log.info("nats_reads.not_sent", detail=str(error))
 
     async def handle(request: Request) -> None:
         # Requests are handled one after the other, and one of these may wait for the log.

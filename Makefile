@@ -6,6 +6,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 SEEDS ?= 200
 FIRST ?= 0
+MINUTES ?= 30
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench locks clean
+	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +54,7 @@ test: $(STAMP)  ## Run all tests, on real servers
 		echo "make test: tests in a browser are left out; they need chromium"; \
 		without="$${without:+$$without and }not chromium"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
-	$(BIN)/pytest -m "$$without" $(PYTEST_ARGS) $(wildcard $(SERVERS))
+	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))
@@ -114,6 +115,9 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

@@ -15,7 +15,10 @@ import structlog
 from benchmarks import (
     accounts,
     archive,
+    audit,
+    checkpoint,
     commit,
+    costs,
     fold,
     latency,
     partitions,
@@ -32,6 +35,7 @@ Benchmark = Callable[[Size], Awaitable[list[Figure]]]
 BENCHMARKS: dict[str, Benchmark] = {
     "fold": fold.figures,
     "accounts": accounts.measure,
+    "costs": costs.measure,
     "commit": commit.measure,
     "replay": replay.measure,
     "latency": latency.measure,
@@ -40,7 +44,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "views": views.measure,
     "scaling": scaling.measure,
     "recovery": recovery.measure,
+    "checkpoint": checkpoint.measure,
     "archive": archive.figures,
+    "audit": audit.measure,
 }
 
 

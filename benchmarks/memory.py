@@ -109,7 +109,7 @@ def _dumped(first: int, count: int, hashed: bytes, *, full: bool) -> list[tuple[
     for name, account in enumerate(books.accounts.values(), first):
         account.stream_id = f"a{name}"
         if full:
-            _fill_windows(account)
+            fill_windows(account)
         account.delivery.last_log_sequence = 1
         data = dump_account(account, 1, hashed)
         number = subjects.partition_of(account.stream_id, PARTITIONS)
@@ -117,7 +117,8 @@ def _dumped(first: int, count: int, hashed: bytes, *, full: bool) -> list[tuple[
     return dumped
 
 
-def _fill_windows(account: Account) -> None:
+def fill_windows(account: Account) -> None:
+    """Let it remember as many events and business keys as it may."""
     size = WINDOW * 16
     account.delivery.identities = IdentityWindow(os.urandom(size), os.urandom(size))
     account.ledger.fill_keys = FillWindow(os.urandom(size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,8 +13,8 @@ _STOP_S = 20.0
 
 
 @asynccontextmanager
-async def psm(*arguments: str, **settings: object) -> AsyncIterator[None]:
-    """Run `psm ARGUMENTS` with these environment variables until the block ends."""
+async def psm(*arguments: str, **settings: object) -> AsyncIterator[Process]:
+    """Run `psm ARGUMENTS` with these environment variables until the block ends; give it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PSM_")}
     own = {name: str(value) for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
@@ -24,7 +25,7 @@ async def psm(*arguments: str, **settings: object) -> AsyncIterator[None]:
         env={**clean, "PSM_LOG_LEVEL": "error", **own},
     )
     try:
-        yield
+        yield process
     finally:
         if process.returncode is None:
             process.terminate()

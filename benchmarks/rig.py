@@ -9,10 +9,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import nats
 from nats.aio.client import Client
+from tests.support.nats_cluster import NatsCluster, make_streams
 
 from psm.adapters import telemetry
 from psm.adapters.embedded import EmbeddedNats
@@ -54,8 +56,11 @@ class Rig:
     @property
     def environment(self) -> dict[str, object]:
         """Return the settings of a process on this broker."""
-        partitions = self.settings.partitions
-        return {"NATS_URL": self.settings.nats_url, "PSM_PARTITIONS": partitions}
+        return {
+            "NATS_URL": self.settings.nats_url,
+            "PSM_PARTITIONS": self.settings.partitions,
+            "PSM_REPLICAS": self.settings.replicas,
+        }
 
     async def fill(self, messages: Iterable[Message]) -> int:
         """Publish to the log; return its last sequence."""
@@ -81,19 +86,34 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(partitions: int = 1) -> AsyncIterator[Rig]:
-    """Start a broker that syncs every write to disk, make the streams, give the rig."""
+async def rig(partitions: int = 1, *, servers: Literal[1, 3] = 1) -> AsyncIterator[Rig]:
+    """Start brokers that sync every write to disk, make the streams, give the rig."""
     with tempfile.TemporaryDirectory(prefix="psm-bench-") as folder:
-        async with EmbeddedNats(Path(folder)) as server:
-            settings = Settings(nats_url=server.url, partitions=partitions)
-            nc = await connect(server.url, name="benchmark")
-            bare = await nats.connect(server.url)
+        async with _brokers(Path(folder), servers) as url:
+            settings = Settings(nats_url=url, partitions=partitions, replicas=servers)
+            nc = await connect(url, name="benchmark")
+            bare = await nats.connect(url.split(","))
             try:
-                await apply(nc, settings)
+                await make_streams(nc, lambda: apply(nc, settings))
                 yield Rig(nc, bare, settings)
             finally:
                 await bare.close()
                 await nc.close()
+
+
+@asynccontextmanager
+async def _brokers(folder: Path, servers: int) -> AsyncIterator[str]:
+    """Run one server or a cluster; give the addresses, separated by commas."""
+    if servers == 1:
+        async with EmbeddedNats(folder) as server:
+            yield server.url
+        return
+    cluster = NatsCluster(folder)
+    await cluster.start()
+    try:
+        yield cluster.url
+    finally:
+        await cluster.stop()
 
 
 @asynccontextmanager
@@ -110,16 +130,16 @@ async def running(runner: Partition | Follower) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def until(found: Callable[[], object], what: str) -> None:
+async def until(found: Callable[[], object], what: str, wait_s: float = _WAIT_S) -> None:
     """Wait until `found` returns something true.
 
     Raises:
-        TimeoutError: it did not in a minute.
+        TimeoutError: it did not in so many seconds.
     """
-    deadline = time.perf_counter() + _WAIT_S
+    deadline = time.perf_counter() + wait_s
     while not found():
         if time.perf_counter() > deadline:
-            raise TimeoutError(f"not within {_WAIT_S:g} s: {what}")
+            raise TimeoutError(f"not within {wait_s:g} s: {what}")
         await asyncio.sleep(0.002)
 
 

@@ -1,7 +1,8 @@
 """The equity of one account at the newest marks, between its updates.
 
 An account that is far from liquidation is published once a minute; whoever needs its equity at each
-mark computes it from the whole account, as positions may be older than the equity.
+mark computes it from the whole account, as positions may be older than the equity. Other currencies
+keep their rates until the account is asked for anew.
 
     python examples/equity_now.py acc_001 --url nats://127.0.0.1:4222
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +30,7 @@ from psm.domain.folding import table_events as table_fold
 from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory, StateHashes
 from psm.domain.publication.figures import state_document
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
+from psm.domain.snapshot_records import lay_over, record_of
 from psm.workers.proof.validation.run import Spool
 
 CHECKPOINT_EVERY = 25
@@ -82,26 +83,30 @@ class Relay:
             self._tail.append(message)
             phase = number % CHECKPOINT_EVERY
             if phase == 0:
-                self._save(message, lambda _: True)
-                digest = hashlib.sha256(message.data).digest()
-                self._checkpoint = dump_checkpoint(self._books, message.log_sequence, digest)
+                self._save_all(message)
                 self._tail.clear()
             elif phase == CRASH_AFTER:
-                self._save(message, lambda place: place % 2 == 0)
+                self._save(message, self._books.to_save()[0][::2])
                 yield from self._recovered()
         yield from self._documents()
         yield from _altered(self._saved)
 
-    def _save(self, message: LogMessage, chosen: Callable[[int], bool]) -> None:
-        """Save the accounts that changed since they were saved last, or some of them."""
-        books = self._books
-        for place, stream_id in enumerate(sorted(books.dirty)):
-            if chosen(place):
-                digest = hashlib.sha256(message.data).digest()
-                account = books.accounts[stream_id]
-                self._saved[stream_id] = dump_account(account, message.log_sequence, digest)
-                del books.dirty[stream_id]
-                books.applied.pop(stream_id, None)
+    def _save_all(self, message: LogMessage) -> None:
+        """Save what changed, and the checkpoint with the records of those that marks touched."""
+        books, digest = self._books, hashlib.sha256(message.data).digest()
+        whole, marked = books.to_save()
+        self._save(message, whole)
+        records = {stream_id: record_of(books.accounts[stream_id]) for stream_id in marked}
+        self._checkpoint = dump_checkpoint(books, message.log_sequence, digest, records)
+        books.all_saved(whole)
+
+    def _save(self, message: LogMessage, chosen: Sequence[str]) -> None:
+        """Save accounts whole."""
+        digest = hashlib.sha256(message.data).digest()
+        for stream_id in chosen:
+            account = self._books.accounts[stream_id]
+            self._saved[stream_id] = dump_account(account, message.log_sequence, digest)
+            self._books.saved(stream_id)
 
     def _recovered(self) -> Iterator[Second]:
         """Start from what was saved and fold the tail again, also what snapshots include."""
@@ -109,8 +114,13 @@ class Relay:
         self._books = Books(partitions=2, partition=1)
         self._books.market.restore(checkpoint.tables)
         self._books.advance(checkpoint.log_sequence)
-        for saved in self._saved.values():
-            self._books.restore(load_account(saved)[0])
+        for stream_id, saved in self._saved.items():
+            account, snapshot = load_account(saved)
+            record = checkpoint.records.get(stream_id)
+            if record is not None and snapshot.log_sequence < checkpoint.log_sequence:
+                lay_over(account, record)
+                self._books.marked[stream_id] = None
+            self._books.restore(account)
         self._emit = "updates"
         for message in self._tail:
             yield from self._take(message, "recovered")

@@ -120,8 +120,7 @@ class Face:
         for name, account in sorted(books.accounts.items()):
             if is_idle(account):
                 self._saved[name] = self._shelf[name] = self._dumped(account)
-                books.dirty.pop(name, None)
-                books.applied.pop(name, None)
+                books.saved(name)
                 books.evict(name)
         return [sorted(self._shelf.items()), self._lists()]
 
@@ -130,8 +129,7 @@ class Face:
         for place, name in enumerate(sorted(books.dirty)):
             if chosen(place):
                 self._saved[name] = self._dumped(books.accounts[name])
-                del books.dirty[name]
-                books.applied.pop(name, None)
+                books.saved(name)
         return sorted(self._saved.items())
 
     def _crash(self) -> Any:

@@ -16,6 +16,7 @@ from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import last_for, stream_info
 from psm.contracts.subjects import PSM
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.log.cursor import dump_cursor, load_cursor
 from psm.workers.projector.follower import Projector
 from psm.workers.proof.audit.findings import AuditReport, Finding
 from psm.workers.proof.audit.run import Audit, AuditRange
@@ -164,6 +165,29 @@ async def test_forged_update(scene: Scene) -> None:
     assert report.counts == {"commit_broken": 1, "update_unexplained": 1}
     (forged_at,) = {f.sequence for f in report.findings if f.code == "commit_broken"}
     assert forged_at == (await stream_info(scene.bench.nc, PSM)).last_sequence
+
+
+async def test_cursor_with_other_closes(scene: Scene) -> None:
+    """A cursor that tells of other complete minutes than the log gives is named; no other is."""
+    bench, number = scene.bench, 2
+    async with bench.worker(), asyncio.timeout(30):
+        while (await bench.cursor()).closed_through is None:
+            number += 1
+            await bench.publish(mark(number, "102"))
+    assert (await scene.audit(views=False)).counts == {}
+    real = await last_for(bench.nc, PSM, "psm.cursor.0")
+    assert real is not None
+    wrong = msgspec.structs.replace(
+        load_cursor(real.data), closed_through="2099-01-01T00:00:00.000000Z", updates=0
+    )
+    await bench.nc.jetstream().publish("_psm.cursor.0", dump_cursor(wrong))
+    report = await scene.audit(views=False)
+    assert report.counts == {"closes_differ": 1}
+    found = report.findings[0]
+    assert (found.stream, found.partition) == (PSM, 0)
+    assert found.sequence == (await stream_info(bench.nc, PSM)).last_sequence
+    assert str(load_cursor(real.data).closed_through) in (found.expected or "")
+    assert found.found == "closed_through 2099-01-01T00:00:00.000000Z (psm.cursor.0)"
 
 
 async def test_nothing_committed_is_a_finding(nats_url: str) -> None:

@@ -132,9 +132,7 @@ async def test_replay_mode_stops_every_writer(nc: Client) -> None:
             lambda: factory.publish(event),
             lambda: Publisher(nc).record("risk.alert.info", event.body),
             lambda: publish_expected(nc, "RISK", "risk.alert.info", b"{}", expected=None),
-            lambda: publish_atomic(
-                nc, "PSM", [Outgoing("_psm.x.y.0.a", b"{}")], expected=None, batch_id="b"
-            ),
+            lambda: publish_atomic(nc, "PSM", [Outgoing("_psm.x.y.0.a", b"{}")], batch_id="b"),
         ):
             with pytest.raises(ReplayModeError, match="no effects"):
                 await write()

@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 
+import pytest
 from benchmarks.__main__ import BENCHMARKS
 
 # These start many processes one after the other; what they start, others start too.
 LONG = frozenset({"archive", "scaling"})
 
 
+@pytest.mark.timeout(660)
 def test_benchmarks_measure_something() -> None:
     """Each returns figures above zero, beside a baseline where there is a ratio."""
     only = sorted(BENCHMARKS.keys() - LONG)
@@ -20,7 +22,7 @@ def test_benchmarks_measure_something() -> None:
         [sys.executable, "-m", "benchmarks", "--smoke", "--json", *names],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

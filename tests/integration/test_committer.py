@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,11 +30,13 @@ class Batches:
 
     Attributes:
         sent: how many cursors each batch had.
+        waits: how long each was waited for, in seconds.
         gate: batches wait for it.
     """
 
     def __init__(self) -> None:
         self.sent: list[int] = []
+        self.waits: list[float] = []
         self.failures: list[tuple[str, Exception] | None] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -41,6 +44,7 @@ class Batches:
     async def publish(self, nc: Client, stream: str, messages: Any, **more: Any) -> Any:
         """Stand in the way of `publish_atomic`."""
         self.sent.append(sum(m.subject.startswith("_psm.cursor.") for m in messages))
+        self.waits.append(more["timeout_s"])
         failure = self.failures.pop(0) if self.failures else None
         await self.gate.wait()
         if failure is not None and failure[0] == "before":
@@ -186,6 +190,21 @@ async def test_failed_batch_is_settled_by_each_cursor(
         *(log.commit(c, at) for log, c, at in zip(together, again, places, strict=True))
     )
     assert batches.sent == [PARTITIONS, PARTITIONS], "then they share again"
+
+
+async def test_broker_without_answers_is_waited_for_longer(nc: Client, batches: Batches) -> None:
+    """A slow one would only get slower by parts that are sent one by one; a quick answer heals."""
+    first, *_ = logs(nc)
+    lost = ("after", UnknownOutcomeError("the answer is lost"))
+    batches.failures = [lost] * 5
+    place = 0
+    took = 0.0
+    for log_sequence in range(1, 8):
+        began, last_took = time.monotonic(), took
+        place = await first.commit(part(0, 1, log_sequence), place)
+        took = time.monotonic() - began
+    assert batches.waits[:6] == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+    assert shared.ANSWER_S <= batches.waits[6] <= max(shared.ANSWER_S, 4 * last_took)
 
 
 async def test_batch_stored_late_is_recognised(nc: Client, monkeypatch: pytest.MonkeyPatch) -> None:

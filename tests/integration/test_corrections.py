@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.support.events import ACCOUNT, Sent, deposit, event, instrument, mark, trade
+from tests.support.events import (
+    ACCOUNT,
+    Sent,
+    collateral,
+    deposit,
+    event,
+    instrument,
+    mark,
+    trade,
+)
 from tests.support.twins import FaultyLog
 from tests.support.workbench import Bench, open_bench, until
 
@@ -145,3 +154,32 @@ async def test_marks_that_a_replica_hides_count_in_a_corrected_past(
     assert verdict.outcomes == {"applied": 10}
     (position,) = (p for p in verdict.payloads("PositionUpdated") if p["log_sequence"] == last)
     assert position["cycle_mfe"] == "400"
+
+
+@pytest.mark.parametrize("hidden", [set(), {0}, {0, 1}], ids=["none", "one", "all"])
+async def test_terms_that_a_replica_hides_count_in_a_corrected_past(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, hidden: set[int]
+) -> None:
+    """Those of every asset are read back by one wildcard; the leader is asked for each."""
+    await bench.publish(instrument(), deposit(1, "1000"), trade(2, "buy", "1", "100", fill_id="f"))
+    first = await bench.publish(trade(3, "buy", "1", "100", fill_id="g")) + 1
+    await bench.publish(collateral(1, "BTC"), collateral(1, "USDT", "0"), mark(1, "300"))
+
+    async def read_log(*asked: Any) -> AsyncIterator[list[LogMessage]]:
+        async for batch in reader.read_log(*asked):
+            yield [message for message in batch if message.log_sequence - first not in hidden]
+
+    found: list[dict[int, LogMessage]] = []
+    market_history = jetstream.JetStreamLog.market_history
+
+    async def noted(*asked: Any) -> dict[int, LogMessage]:
+        found.append(await market_history(*asked))
+        return found[-1]
+
+    monkeypatch.setattr(jetstream, "read_log", read_log)
+    monkeypatch.setattr(jetstream.JetStreamLog, "market_history", noted)
+    last = await bench.publish(busted(4, "g"))
+    await bench.run_until(bench.partition(), last)
+    verdict = await bench.judge()
+    assert verdict.outcomes == {"applied": 8}
+    assert sorted(found[0]) == [1, first, first + 1, first + 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -29,6 +30,7 @@ async def test_demo_shows_its_accounts_and_goes_on_where_it_stopped(tmp_path: Pa
     assert all(second[account] > first[account] > 10 for account in first)
     with psm_up(tmp_path) as running:
         await assert_continuous(running, second)
+        assert_every_kind_of_account(running)
 
 
 def test_interrupt_on_a_terminal_ends_everything(tmp_path: Path) -> None:
@@ -81,11 +83,15 @@ def test_a_wrong_number_is_refused_before_anything_starts(tmp_path: Path) -> Non
 def test_the_feed_imports_nothing_of_ours() -> None:
     """nats-py and the standard library are all that a producer needs."""
     code = (
-        "import runpy, sys; runpy.run_path(sys.argv[1]);"
+        "import sys, feed.__main__;"
         "print([name for name in sys.modules if name.split('.')[0] == 'psm'])"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, str(FEED)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(FEED.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "[]"
 
@@ -116,6 +122,23 @@ async def assert_continuous(running: Running, shown: dict[str, int]) -> None:
     for account, number in shown.items():
         status, state = running.get(f"/psm/state/{account}")
         assert status == 200
-        assert "instrument_undefined" not in state["flags"]
+        assert state["flags"] == []
         assert (state["status"], state["sequence_number"]) == ("open", number)
         assert counts[account] == number
+
+
+def assert_every_kind_of_account(running: Running) -> None:
+    """Legs, a wallet, coins that are money and shares that paid a dividend are all there."""
+    states = {n: running.get(f"/psm/state/acc_{n:03}")[1] for n in range(1, 7)}
+    assert {side for _, _, side in (k.partition("#") for k in states[2]["positions"])} == {
+        "long",
+        "short",
+    }
+    assert "isolated" in {p["margin_mode"] for p in states[3]["positions"].values()}
+    coins, shares = states[4], states[5]
+    assert (coins["positions"], sorted(coins["cash"])) == ({}, ["BNB", "BTC", "USDT"])
+    assert all(asset["value"] is not None for asset in coins["assets"].values())
+    assert float(coins["fees"]) > 0
+    assert [p["class"] for p in shares["positions"].values()] == ["share"]
+    assert float(shares["dividends"]) > float(shares["taxes"]) > 0
+    assert [state["unrated_cost"] for state in states.values()] == ["0"] * 6

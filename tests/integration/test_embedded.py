@@ -17,6 +17,7 @@ import pytest
 from tests.support import servers as support
 
 from psm.adapters.embedded import EmbeddedNats, EmbeddedPostgres, EmbeddedServers
+from psm.adapters.embedded.memory import go_memory_limit
 from psm.contracts.errors import ConfigError
 
 
@@ -96,6 +97,20 @@ async def test_both_listen_on_loopback_only(data_dir: Path) -> None:
             for line in six.read_text().splitlines()
             for port in ports
         )
+
+
+@pytest.mark.parametrize("own", [None, "3GiB"])
+async def test_broker_knows_how_much_memory_it_has(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    """A share of the container's or the machine's, unless the variable says otherwise."""
+    if own:
+        monkeypatch.setenv("GOMEMLIMIT", own)
+    else:
+        monkeypatch.delenv("GOMEMLIMIT", raising=False)
+    async with EmbeddedNats(data_dir) as server:
+        environment = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
+        assert f"GOMEMLIMIT={own or go_memory_limit()}" in environment
 
 
 async def test_password_is_kept_from_others(data_dir: Path) -> None:

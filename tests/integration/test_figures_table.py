@@ -132,18 +132,19 @@ async def test_documents_have_the_figures_and_openapi_describes_them(
     position, order = state["positions"]["BTC-PERP"], state["orders"]["o1"]
     schemas = msgspec.json.decode(openapi())["components"]["schemas"]
 
-    whole = {*AccountFigures.__struct_fields__, "assets", "positions", "orders"}
+    whole = {*AccountFigures.__struct_fields__, "as_of", "assets", "positions", "orders"}
     assert set(state) == whole - {OPTIONAL}
-    assert set(position) == set(figures_of(PositionUpdated))
+    assert set(position) == {*figures_of(PositionUpdated), "as_of"}
     assert set(order) == set(figures_of(OrderUpdated))
-    assert set(margin) == {*VERSION_FIELDS, *figures_of(MarginUpdated)}
+    assert set(margin) == {*VERSION_FIELDS, *figures_of(MarginUpdated), "as_of"}
     for name in ("positions", "orders"):
         found = await document(connection, READ_STATEMENTS[name])
-        assert set(found) == {*VERSION_FIELDS, name}
+        assert set(found) == {*VERSION_FIELDS, "as_of", name}
         assert set(schemas[f"{name.capitalize()}Document"]["properties"]) == {*found, "flags"}
     assert set(schemas["StateDocument"]["properties"]) == whole
     assert set(schemas["StateDocument"]["required"]) == set(state)
-    assert tuple(schemas["PositionFigures"]["properties"]) == figures_of(PositionUpdated)
+    described = tuple(schemas["PositionFigures"]["properties"])
+    assert described == (*figures_of(PositionUpdated), "as_of")
     assert tuple(schemas["OrderFigures"]["properties"]) == figures_of(OrderUpdated)
     assert set(schemas["MarginDocument"]["properties"]) == {*margin, "flags"}
 
@@ -166,7 +167,7 @@ async def test_one_more_figure_is_a_field_a_value_and_a_column(
         answer = await document(connection, statements[name])
         figures = answer["positions"]["BTC-PERP"]
         assert figures["carry"] == "1.500000000000000001"
-        described = figures_document("PositionFigures", Carried, "One position.")
+        described = figures_document("PositionFigures", Carried, "One position.", valued=True)
         assert set(described.__struct_fields__) == set(figures)
         assert msgspec.convert(figures, described)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from tests.support.guarded import publish_guarded
 from tests.support.log import empty_log
 from tests.support.workbench import WAIT_S, until
 
@@ -57,7 +58,7 @@ def batch(count: int, who: str = "a") -> list[Outgoing]:
 
 async def test_batch_is_stored_as_one_range(nc: Client) -> None:
     """A committed batch lies in one piece, under the stored subjects, with its own headers."""
-    ack = await publish_atomic(nc, "PSM", batch(3), expected=0, batch_id="b1")
+    ack = await publish_guarded(nc, "PSM", batch(3), expected=0, batch_id="b1")
     assert (ack.first, ack.last) == (1, 4)
     cursor = await get(nc, "PSM", 1)
     assert cursor is not None
@@ -74,7 +75,7 @@ async def test_headers_of_a_producer_cannot_break_a_batch(nc: Client) -> None:
     trace = {"traceparent": "00-a\r\nNats-Batch-Commit: 1\n\udcff"}
     messages = batch(2)
     messages[1] = Outgoing(messages[1].subject, b"traced", trace)
-    ack = await publish_atomic(nc, "PSM", messages, expected=0, batch_id="b1")
+    ack = await publish_guarded(nc, "PSM", messages, expected=0, batch_id="b1")
     assert (ack.first, ack.last) == (1, 3)
     stored = await get(nc, "PSM", 2)
     assert stored is not None
@@ -99,23 +100,25 @@ async def test_batch_with_a_message_that_cannot_be_sent_leaves_nothing(
 ) -> None:
     """The batch is refused before anything of it is sent, and the connection goes on."""
     with pytest.raises(UnsendableError):
-        await publish_atomic(nc, "PSM", [*batch(1), wrong, *batch(1)[1:]], expected=0, batch_id="b")
+        await publish_guarded(
+            nc, "PSM", [*batch(1), wrong, *batch(1)[1:]], expected=0, batch_id="b"
+        )
     with pytest.raises(UnsendableError):
         await publish_expected(
             nc, "PSM", wrong.subject, wrong.data, expected=None, headers=wrong.headers
         )
-    ack = await publish_atomic(nc, "PSM", batch(1), expected=0, batch_id="c")
+    ack = await publish_guarded(nc, "PSM", batch(1), expected=0, batch_id="c")
     assert (ack.first, ack.last) == (1, 2)
     assert nc.stats["reconnects"] == 0
 
 
 async def test_stale_expectation_stores_nothing(nc: Client) -> None:
     """The check is made against the stored subject; a refused batch leaves no message."""
-    first = await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")
-    await publish_atomic(nc, "PSM", batch(2), expected=first.first, batch_id="b2")
+    first = await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b1")
+    await publish_guarded(nc, "PSM", batch(2), expected=first.first, batch_id="b2")
     for wrong in (0, first.first):
         with pytest.raises(ApiConflictError) as refused:
-            await publish_atomic(nc, "PSM", batch(2), expected=wrong, batch_id=f"w{wrong}")
+            await publish_guarded(nc, "PSM", batch(2), expected=wrong, batch_id=f"w{wrong}")
         assert refused.value.err_code == 10071
         assert isinstance(refused.value, ConflictError)
     assert (await stream_info(nc, "PSM")).messages == 6
@@ -127,8 +130,8 @@ async def test_two_writers_one_wins(nc: Client, nats_url: str) -> None:
     expected = 0
     for turn in range(50):
         results = await asyncio.gather(
-            publish_atomic(nc, "PSM", batch(5, "a"), expected=expected, batch_id=f"a{turn}"),
-            publish_atomic(other, "PSM", batch(5, "b"), expected=expected, batch_id=f"b{turn}"),
+            publish_guarded(nc, "PSM", batch(5, "a"), expected=expected, batch_id=f"a{turn}"),
+            publish_guarded(other, "PSM", batch(5, "b"), expected=expected, batch_id=f"b{turn}"),
             return_exceptions=True,
         )
         won = [result for result in results if not isinstance(result, BaseException)]
@@ -145,18 +148,18 @@ async def test_two_writers_one_wins(nc: Client, nats_url: str) -> None:
 
 async def test_largest_batch(nc: Client) -> None:
     """1 000 messages are one batch; one more is never sent."""
-    ack = await publish_atomic(nc, "PSM", batch(999), expected=0, batch_id="big")
+    ack = await publish_guarded(nc, "PSM", batch(999), expected=0, batch_id="big")
     assert (ack.first, ack.last) == (1, 1000)
     with pytest.raises(AssertionError, match="1001 messages"):
-        await publish_atomic(nc, "PSM", batch(1000), expected=1, batch_id="bigger")
+        await publish_guarded(nc, "PSM", batch(1000), expected=1, batch_id="bigger")
 
 
 async def test_single_message_is_a_plain_publish(nc: Client) -> None:
     """A cursor alone needs no batch, but the same fence."""
-    ack = await publish_atomic(nc, "PSM", batch(0), expected=0, batch_id="x")
+    ack = await publish_guarded(nc, "PSM", batch(0), expected=0, batch_id="x")
     assert (ack.first, ack.last) == (1, 1)
     with pytest.raises(ApiConflictError):
-        await publish_atomic(nc, "PSM", batch(0), expected=0, batch_id="y")
+        await publish_guarded(nc, "PSM", batch(0), expected=0, batch_id="y")
 
 
 async def test_updates_are_republished_after_the_commit(nc: Client) -> None:
@@ -167,10 +170,10 @@ async def test_updates_are_republished_after_the_commit(nc: Client) -> None:
         heard.append(message)
 
     await nc.subscribe("psm.>", cb=hear)
-    await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")
+    await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b1")
     with pytest.raises(ApiConflictError):
-        await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b2")
-    await publish_atomic(nc, "PSM", batch(1), expected=1, batch_id="b3")
+        await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b2")
+    await publish_guarded(nc, "PSM", batch(1), expected=1, batch_id="b3")
     await until(lambda: len(heard) >= 3, "they are heard")
     assert [message.subject for message in heard] == ["psm.position.updated"] * 3
     assert [(m.headers or {})["Nats-Subject"] for m in heard] == [
@@ -215,7 +218,7 @@ async def test_known_message_id_refuses_the_batch(nc: Client) -> None:
         Outgoing("snapshots.2", b"2", {"Nats-Msg-Id": "same"}),
     ]
     with pytest.raises(ApiConflictError) as refused:
-        await publish_atomic(nc, "SNAPSHOTS", messages, expected=None, batch_id="b")
+        await publish_atomic(nc, "SNAPSHOTS", messages, batch_id="b")
     assert refused.value.err_code == 10201
     assert (await stream_info(nc, "SNAPSHOTS")).messages == 0
 
@@ -236,7 +239,7 @@ async def test_stream_without_batches_is_a_configuration_error(nc: Client) -> No
     """10174: the stream does not take atomic batches."""
     messages = [Outgoing("risk.alert.high", b"1"), Outgoing("risk.alert.low", b"2")]
     with pytest.raises(ApiConfigError) as refused:
-        await publish_atomic(nc, "RISK", messages, expected=None, batch_id="b")
+        await publish_atomic(nc, "RISK", messages, batch_id="b")
     assert refused.value.err_code == 10174
 
 
@@ -245,7 +248,7 @@ async def test_repeated_check_in_a_batch_is_a_conflict(nc: Client) -> None:
     check = {"Nats-Expected-Last-Subject-Sequence": "0"}
     messages = [Outgoing(CURSOR, b"1"), Outgoing(CURSOR, b"2", check)]
     with pytest.raises(ApiConflictError) as refused:
-        await publish_atomic(nc, "PSM", messages, expected=0, batch_id="b")
+        await publish_guarded(nc, "PSM", messages, expected=0, batch_id="b")
     assert refused.value.err_code in {10071, 10164}
 
 
@@ -284,8 +287,8 @@ async def test_unknown_subject_is_an_unknown_outcome(nc: Client) -> None:
 
 async def test_reads_agree_from_leader_and_direct(nc: Client) -> None:
     """By sequence, newest of a subject, next of a subject; None where there is none."""
-    await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")
-    await publish_atomic(nc, "PSM", batch(2, "z"), expected=1, batch_id="b2")
+    await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b1")
+    await publish_guarded(nc, "PSM", batch(2, "z"), expected=1, batch_id="b2")
     newest = await last_for(nc, "PSM", "psm.cursor.3")
     assert newest is not None
     assert (newest.sequence, newest.data) == (4, b"z")
@@ -312,7 +315,7 @@ async def test_frozen_server_is_an_unknown_outcome(nats_server: EmbeddedNats) ->
         os.kill(nats_server.pid, signal.SIGSTOP)
         try:
             with pytest.raises(UnknownOutcomeError, match="no answer"):
-                await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1", timeout_s=0.3)
+                await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b1", timeout_s=0.3)
         finally:
             os.kill(nats_server.pid, signal.SIGCONT)
         # A read may overtake the batch: only a later write that is refused settles the question.
@@ -321,7 +324,7 @@ async def test_frozen_server_is_an_unknown_outcome(nats_server: EmbeddedNats) ->
                 await asyncio.sleep(0.01)
         assert cursor.header("Psm-Batch-Id") == "a"
         with pytest.raises(ApiConflictError):
-            await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b2")
+            await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b2")
 
 
 async def test_nothing_is_sent_without_a_connection(nats_server: EmbeddedNats) -> None:
@@ -332,7 +335,7 @@ async def test_nothing_is_sent_without_a_connection(nats_server: EmbeddedNats) -
             while nc.is_connected:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.01)
         with pytest.raises(TransientError, match="not sent"):
-            await publish_atomic(nc, "PSM", batch(2), expected=0, batch_id="b1")
+            await publish_guarded(nc, "PSM", batch(2), expected=0, batch_id="b1")
         await nats_server.start()
         async with asyncio.timeout(WAIT_S):
             while not nc.is_connected:  # noqa: ASYNC110 - there is no event to wait for

@@ -6,22 +6,28 @@ import asyncio
 import itertools
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.support import feed
-from tests.support.events import deposit, mark
+from tests.support.events import Sent, deposit, mark
 from tests.support.slots import slots_env
 from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import stream_info
+from psm.contracts import subjects
+from psm.domain.books import Books
+from psm.domain.publication.figures import state_document
+from psm.domain.snapshot import load_checkpoint
 from psm.workers.process.crash_points import CRASH_POINTS
 
 PARTITIONS = 4
 WORKER_POINTS = [point for point in CRASH_POINTS if point.startswith("worker.")]
+SAVES = re.compile("snapshot|checkpoint")
 KILLS = int(os.environ.get("PSM_TEST_KILLS", "10"))
 
 
@@ -115,6 +121,57 @@ async def test_killed_at_every_crash_point(
     assert verdict.outcomes["parked"] > 0
     assert any(p["change"] == "closed" for p in verdict.payloads("PositionUpdated"))
     assert any(p["cause"] == "mark" for p in verdict.payloads("StateUpdated"))
+
+
+@pytest.mark.parametrize("point", [point for point in WORKER_POINTS if SAVES.search(point)])
+async def test_killed_while_some_are_saved_by_records(
+    nats_url: str, tmp_path: Path, point: str
+) -> None:
+    """Between snapshots of some, and the checkpoint with the records of the others: the same."""
+    async with open_bench(nats_url) as bench:
+        await bench.run_until(bench.partition(), await bench.publish(feed.holders(20)))
+        load = None
+        try:
+            async with start(bench, tmp_path, PSM_CRASH_POINT=f"{point}:2") as worker:
+                await worker.ready(1)
+                messages = marks_and_deposits()
+                load = asyncio.create_task(feed.press(bench.nc, messages, pause_s=0.02))
+                assert await worker.ended() == -signal.SIGKILL, worker.text
+            await load
+        finally:
+            if load is not None:
+                await end(load)
+        saved = await bench.snapshots().newest(subjects.checkpoint(0))
+        assert saved is not None
+        assert load_checkpoint(saved.data).records, "the last kept checkpoint has records"
+        async with start(bench, tmp_path) as worker:
+            verdict = await bench.judge()
+            worker.terminate()
+            assert await worker.ended() == 0
+        assert any(p["cause"] == "mark" for p in verdict.payloads("StateUpdated"))
+        partition = bench.partition()
+        async with bench.running(partition):
+            await until(lambda: partition.stats.live, "it recovered once more")
+            recovered = partition._books
+            assert {s: hashes(recovered, s) for s in recovered.accounts} == {
+                s: hashes(verdict.books[0], s) for s in verdict.books[0].accounts
+            }
+
+
+def marks_and_deposits() -> list[Sent]:
+    """Return marks that move all holders, and events of a few of them, for some seconds."""
+    found = []
+    for number in range(2, 152):
+        found.append(mark(number, str(100 + number % 17)))
+        if number % 5 == 0:
+            account = feed.account(1 + number // 5 % 4)
+            found.append(deposit(2 + (number // 5 - 1) // 4, stream=account))
+    return found
+
+
+def hashes(books: Books, stream_id: str) -> object:
+    """Return everything that is said of an account."""
+    return state_document(books, books.accounts[stream_id])
 
 
 @pytest.mark.parametrize("nth", [2, 3])

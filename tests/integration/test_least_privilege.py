@@ -198,6 +198,7 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
         heard.append(message.subject)
 
     await reader.subscribe("psm.>", cb=hear)
+    await reader.subscribe("marks.*", cb=hear)
     await service.subscribe("marketdata.>", cb=hear)
     await asyncio.gather(reader.flush(), service.flush())
     await Publisher(market).append(event("InstrumentDefined", "BTC-PERP", INSTRUMENT))
@@ -221,7 +222,7 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
     assert (code, found["positions"]["BTC-PERP"]["size"]) == (200, "2")
     answer = await reader.request("psm.get.live", b"acc_1", timeout=SETTLE_S)
     assert json.loads(answer.data)["as_of"]["log_sequence"] >= found["as_of"]["log_sequence"]
-    wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP"}
+    wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP", "marks.BTC-PERP"}
     await until(lambda: wanted <= set(heard), "the readers heard of it")
     assert not [subject for subject in heard if subject.startswith("psm.get.")]
 

@@ -7,6 +7,7 @@ import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from tests.support import workbench
-from tests.support.events import mark
+from tests.support.events import deposit, event, instrument, mark, opened, trade
 from tests.support.feed import publish
 from tests.support.log import LogSize, empty_log
 from tests.support.owner import owning
 from tests.support.running import started
-from tests.support.workbench import until_answer
+from tests.support.workbench import open_bench, until_answer
 
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import StoredMessage, connect, read_range
+from psm.adapters.jetstream import StoredMessage, connect, last_for, read_range
 from psm.adapters.jetstream.streams_apply import apply
 from psm.adapters.tasks import end_all
 from psm.adapters.telemetry import quiet
@@ -253,24 +254,65 @@ def test_up_runs_it_where_it_is_wanted() -> None:
     assert part.command == ("marks",)
 
 
-async def test_silence_repeats_the_newest_mark_until_everything_is_published(nc: Client) -> None:
-    """Same bytes, no id, a slow and a middle period long; then it is silent, until a mark comes."""
-    slots = ValuationSlots(fast_ms=20, mid_ms=40, slow_ms=80)
-    filling = asyncio.create_task(Silence(nc, quiet().metrics, slots).run())
+SLOTS = ValuationSlots(fast_ms=20, mid_ms=40, slow_ms=80)
+
+
+@asynccontextmanager
+async def silences(nc: Client, count: int) -> AsyncIterator[list[Silence]]:
+    """Several that watch the newest mark."""
+    watching = [Silence(nc, quiet().metrics, SLOTS) for _ in range(count)]
+    tasks = [asyncio.create_task(one.run()) for one in watching]
     try:
+        yield watching
+    finally:
+        await end_all(tasks)
+
+
+@pytest.mark.parametrize("watchers", [1, 2])
+async def test_silence_repeats_the_newest_mark_for_a_while(nc: Client, watchers: int) -> None:
+    """Same bytes, no id, a slow and a middle period long; then it is silent, until a mark comes."""
+    async with silences(nc, watchers) as watching:
         for number in (1, 2):
             await publish(nc, [mark(number, "5")])
-            stored = await until_answer(
-                partial(on_marks, nc), partial(_has, 4 * number), "it is repeated"
+            await until_answer(
+                partial(on_marks, nc), partial(_repeated, 4 * number), "it is repeated"
             )
+            await workbench.until(lambda: all(one.filled for one in watching), "all are silent")
+            stored = await on_marks(nc)
             assert len(stored) == 4 * number
             assert len({one.data for one in stored[-4:]}) == 1
             assert all(not one.header("Nats-Msg-Id") for one in stored[-3:])
-    finally:
-        await end_all([filling])
 
 
-def _has(count: int, found: list[StoredMessage]) -> bool:
+async def test_silence_publishes_what_waits_and_keeps_a_split(nats_url: str) -> None:
+    """Everything the newest marks changed is told; the one of old units stays corrected."""
+    async with open_bench(nats_url, slots=SLOTS) as bench, bench.worker(), silences(bench.nc, 1):
+        split = {"symbol": "ACME", "numerator": "2", "denominator": "1"}
+        await bench.publish(
+            instrument(1, "ACME", kind="equity", base="ACME"),
+            *(opened(1), deposit(2, "1000"), trade(3, "buy", "10", "50", "ACME")),
+            *(mark(1, "7", "OTHER"), mark(1, "60", "ACME"), event("SplitApplied", split, 4)),
+        )
+        for number, price, told in ((1, "60", "30"), (2, "31", "31")):
+            if number > 1:
+                await bench.publish(mark(number, price, "ACME"))
+            await until_answer(
+                partial(on_marks, bench.nc), partial(_repeated, 1 + 4 * number), "it is repeated"
+            )
+            row = await until_answer(
+                partial(last_for, bench.nc, "PSM", "psm.position.updated.*.acc_001"),
+                partial(_says, told),
+                f"the position is told at {told}",
+            )
+            assert row is not None
+        assert (await bench.judge()).updates[0]
+
+
+def _says(price: str, found: StoredMessage | None) -> bool:
+    return found is not None and json.loads(found.data)["payload"]["mark_price"] == price
+
+
+def _repeated(count: int, found: list[StoredMessage]) -> bool:
     return len(found) >= count
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tests.support.broker import compose_broker, connect_as, password_of, settings_of
 from tests.support.events import deposit
+from tests.support.guarded import publish_guarded
 from tests.support.running import psm
 
 from psm.adapters.jetstream import (
     PermissionRefusedError,
     connect,
     last_values,
-    publish_atomic,
     publish_expected,
     stream_info,
 )
@@ -48,7 +48,7 @@ async def test_refused_requests_fail_at_once(url: str) -> None:
             await publish_expected(nc, "TRADES", "control.rules", b"{}", expected=None)
         batch = [Outgoing("_psm.cursor.0", b"1"), Outgoing("_psm.state.updated.0.A", b"2")]
         with pytest.raises(PermissionRefusedError, match=r"_psm\.state\.updated\.0\.A"):
-            await publish_atomic(nc, "PSM", batch, expected=0, batch_id="b")
+            await publish_guarded(nc, "PSM", batch, expected=0, batch_id="b")
         with pytest.raises(PermissionRefusedError, match=r"DIRECT\.GET\.PSM"):
             await direct_batch(nc, "PSM", {"seq": 1, "batch": 10})
         with pytest.raises(PermissionRefusedError, match=r"DIRECT\.GET\.KV_psm-fleet"):

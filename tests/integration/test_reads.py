@@ -74,15 +74,18 @@ async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
     state = await reads.get("state", "acc_001")
     body = msgspec.json.decode(state.body)
     expected = rows_of(worker.document("acc_001"))
+    msgspec.json.decode(state.body, type=StateDocument)
+    ages = _without_ages(body)
     assert {name: body[name] for name in expected} == expected
     assert body["cause"] == "event"
-    assert set(body) - set(expected) <= {"cause"}
+    assert set(body) - set(expected) == {"as_of", "cause"}
+    told = _ages_told(updates)
+    assert ages == {**told, "USDT": told[""]}, "the account currency is worth what it is"
+    assert len({age["log_sequence"] for age in told.values()}) > 1, "rows differ in age"
     assert body["positions"]["ETH-PERP"]["side"] == "flat"
     assert state.etag == f'"11-{body["state_hash"]}"'
-    msgspec.json.decode(state.body, type=StateDocument)
 
     positions = msgspec.json.decode((await reads.get("positions", "acc_001")).body)
-    assert positions["positions"] == expected["positions"]
     margin = msgspec.json.decode((await reads.get("margin", "acc_001")).body)
     assert margin["margin_available"] == expected["margin_available"]
     orders = msgspec.json.decode((await reads.get("orders", "acc_001")).body)
@@ -97,8 +100,29 @@ async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:
     ):
         msgspec.convert(answer, kind)
         assert "flags" not in answer  # nothing is stale
-        for name in set(Versions.__struct_fields__) - {"flags"}:
+        for name in set(Versions.__struct_fields__) - {"flags", "as_of"}:
             assert answer[name] == expected[name]
+        assert answer["as_of"] == ages[""]
+    assert _without_ages(positions) == told
+    assert positions["positions"] == expected["positions"]
+
+
+def _without_ages(document: dict[str, Any]) -> dict[str, Any]:
+    """Take out what each row is as of, and return it by the row's name; the document's is empty."""
+    rows = {**document.get("assets", {}), **document["positions"]}
+    ages = {name: row.pop("as_of") for name, row in rows.items()}
+    return {**ages, "": document["as_of"]}
+
+
+def _ages_told(updates: list[Any]) -> dict[str, Any]:
+    """Return the place and the time of the last update of each position, and of the account."""
+    ages = {}
+    for update in updates:
+        told = msgspec.json.decode(update.data)
+        if update.kind in ("state.updated", "position.updated"):
+            age = {"log_sequence": update.log_sequence, "time": told["timestamp"]}
+            ages[told["payload"].get("symbol", "")] = age
+    return ages
 
 
 async def test_orders_are_all_open_ones_and_the_last_that_ended(pool: postgres.Pool) -> None:
@@ -229,7 +253,7 @@ def test_documents_have_the_updates_fields() -> None:
     """A field added to an update must reach the documents."""
     common = set(Common.__struct_fields__)
     own = set(PositionUpdated.__struct_encode_fields__) - common - {"change", *TOLD_ONCE}
-    assert set(PositionFigures.__struct_fields__) == own
+    assert set(PositionFigures.__struct_fields__) == {*own, "as_of"}
     assert OrderFigures.__struct_fields__ == ORDER_FIGURES
     assert set(MarginUpdated.__struct_fields__) - common <= set(MarginDocument.__struct_fields__)
     own = {*StateUpdated.__struct_fields__} - {*TOLD_ONCE}
@@ -238,7 +262,7 @@ def test_documents_have_the_updates_fields() -> None:
 
 async def test_view_columns_are_the_updates_fields(pool: postgres.Pool) -> None:
     """A field added to an update must get a column, or the view silently loses it."""
-    extra = {"timestamp", "correlation_id", "causation_id", "trace_id"}
+    extra = {"log_time", "correlation_id", "causation_id", "trace_id"}
     for table, update in (
         ("balances_view", StateUpdated),
         ("positions_view", PositionUpdated),

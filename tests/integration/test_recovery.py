@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from tests.support import feed
 from tests.support.events import deposit, mark, rules, trade, unknown
+from tests.support.guarded import publish_guarded
 from tests.support.slots import even_slots
 from tests.support.twins import FaultyLog
 from tests.support.workbench import Bench, open_bench, until
 
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import Outgoing, get, last_for, publish_atomic, stream_info
+from psm.adapters.jetstream import Outgoing, get, last_for, stream_info
 from psm.adapters.jetstream.api import call
 from psm.contracts import subjects
 from psm.contracts.errors import InvariantError, LogDamagedError
@@ -169,7 +170,7 @@ async def test_changed_message_at_the_cursor_is_named(bench: Bench) -> None:
     forged = Cursor(log_sequence=last, event_hash="ab" * 32)
     subject = subjects.entrance(subjects.cursor(0))
     message = Outgoing(subject, dump_cursor(forged))
-    await publish_atomic(bench.nc, "PSM", [message], expected=0, batch_id="forged")
+    await publish_guarded(bench.nc, "PSM", [message], expected=0, batch_id="forged")
     with pytest.raises(LogDamagedError, match=f"log sequence {last} is not the one the commit"):
         await bench.partition().run()
 
@@ -187,18 +188,18 @@ async def test_commit_of_which_a_part_is_lost_is_named(bench: Bench, kept: int) 
         *(Outgoing("_psm.state.updated.0.acc_001", b"{}") for _ in range(2)),
     ]
     part = [*whole[: 1 + kept], Outgoing("_psm.cursor.7", dump_cursor(cursor))]
-    ack = await publish_atomic(bench.nc, "PSM", part, expected=before.sequence, batch_id="torn")
+    ack = await publish_guarded(bench.nc, "PSM", part, expected=before.sequence, batch_id="torn")
     where = f"announces 2 updates, and number {kept + 1} of them, at PSM sequence {ack.last}"
     with pytest.raises(LogDamagedError, match=where):
         await bench.partition().run()
-    ack = await publish_atomic(bench.nc, "PSM", whole, expected=ack.first, batch_id="whole")
+    ack = await publish_guarded(bench.nc, "PSM", whole, expected=ack.first, batch_id="whole")
     await run(bench, last)
 
 
 async def test_foreign_message_on_the_cursor_stops(bench: Bench) -> None:
     """Somebody else's bytes in the private entrance are no cursor."""
     message = Outgoing(subjects.entrance(subjects.cursor(0)), b"hello")
-    await publish_atomic(bench.nc, "PSM", [message], expected=0, batch_id="forged")
+    await publish_guarded(bench.nc, "PSM", [message], expected=0, batch_id="forged")
     with pytest.raises(InvariantError, match="is no cursor"):
         await bench.partition().run()
 

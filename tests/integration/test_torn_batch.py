@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
+from tests.support.guarded import publish_guarded
 from tests.support.workbench import until
 
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import Outgoing, connect, last_for, publish_atomic
+from psm.adapters.jetstream import Outgoing, connect, last_for
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import LogDamagedError, PSMError
 from psm.workers.log.cursor import Cursor, dump_cursor
@@ -36,7 +37,7 @@ async def commit(nc: Client, partition: int, stored: asyncio.Event) -> None:
     last = await last_for(nc, "PSM", f"psm.cursor.{partition}")
     expected = last.sequence if last else 0
     while True:
-        ack = await publish_atomic(
+        ack = await publish_guarded(
             nc, "PSM", batch, expected=expected, batch_id=f"{partition}-{expected}", timeout_s=1.0
         )
         expected = ack.first

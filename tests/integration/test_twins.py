@@ -19,6 +19,7 @@ import pytest
 from nats.aio.client import Client
 from tests.support import feed, views
 from tests.support.events import Sent, deposit, mark, opened, trade
+from tests.support.guarded import publish_guarded
 from tests.support.log import LogSize, empty_log
 from tests.support.psm_stream import OneWorker, read
 from tests.support.simulator.broker import MemoryBroker
@@ -38,7 +39,6 @@ from psm.adapters.jetstream import (
     last_for,
     last_per_subject,
     next_for,
-    publish_atomic,
     publish_expected,
     read_range,
     stream_info,
@@ -273,12 +273,12 @@ async def test_an_incomplete_batch_is_never_stored(nc: Client) -> None:
         )
         assert msgspec.json.decode(answer.data)["error"]["err_code"] == 10176, places
     assert (await stream_info(nc, "PSM")).messages == 0
-    ack = await publish_atomic(
+    ack = await publish_guarded(
         nc, "PSM", [Outgoing(entrance, b"{}")] * 3, expected=0, batch_id="whole"
     )
     assert (ack.first, ack.last) == (1, 3)
     with pytest.raises(ApiConflictError) as refused:
-        await publish_atomic(
+        await publish_guarded(
             nc, "PSM", [Outgoing(entrance, b"{}")] * 3, expected=2, batch_id="late"
         )
     assert refused.value.err_code == 10071

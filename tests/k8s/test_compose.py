@@ -22,6 +22,7 @@ from tests.support.small_disk import filled, small_disk, write
 from tests.support.workbench import open_bench
 
 from psm.adapters.embedded import EmbeddedNats
+from psm.adapters.embedded import nats as broker_log
 from psm.adapters.jetstream.roles import ROLES, render_config, render_table, role
 from psm.projections.schema.roles import LOGINS, login_of
 from psm.workers.cli import build
@@ -120,6 +121,27 @@ def test_nothing_is_exposed_or_privileged(services: dict[str, dict[str, Any]]) -
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_broker_knows_how_much_memory_it_has(services: dict[str, dict[str, Any]]) -> None:
+    """It collects its memory before the container's limit ends it."""
+    broker = services["nats"]
+    limit = int(broker["mem_limit"].removesuffix("g")) * 1024
+    told = int(broker["environment"]["GOMEMLIMIT"].removesuffix("MiB"))
+    assert 0.8 * limit <= told <= 0.9 * limit
+
+
+def test_log_of_the_broker_is_watched_for_half_a_batch() -> None:
+    """The alert looks for what the server says, and is no other than what we look for ourselves."""
+    ((rule,),) = [
+        group["rules"]
+        for group in yaml.safe_load((ROOT / "deploy/loki-rules.yaml").read_text())["groups"]
+    ]
+    assert rule["labels"] == {"severity": "critical"}
+    (text,) = re.findall(r'\|= "([^"]+)"', rule["expr"])
+    line = f"[WRN] {text} for stream '$G > PSM' at sequence 7"
+    assert broker_log.TORN_BATCH.findall(line) == ["stream '$G > PSM' at sequence 7"]
+    assert text in (ROOT / "docs/runbook.md").read_text()
 
 
 def test_passwords_can_be_replaced() -> None:

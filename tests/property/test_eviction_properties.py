@@ -36,7 +36,7 @@ class EvictingLog(Log):
         for name, account in list(books.accounts.items()):
             if is_idle(account) and self._dice.random() < 0.5:
                 self._shelf[name] = dump_account(account, books.position, b"h" * 32)
-                books.dirty.pop(name, None)
+                books.saved(name)
                 books.evict(name)
                 _moved["evicted"] += 1
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.domain import Log, stored
 from tests.support.events import SECOND, START, Sent, mark
+from tests.support.market import Market
+from tests.support.marks_traffic import MarksTraffic
 from tests.support.strategies import Story, disturbed, stories
 
 from psm.contracts import subjects
 from psm.domain.books import Books
 from psm.domain.market.slots import MINUTE, ValuationSlots
 from psm.domain.messages import LogMessage
+from psm.domain.publication.asset_figures import AssetStep, asset_update
+from psm.domain.publication.figures import position_figures
 from psm.domain.publication.log_times import log_time
 from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
 
 SLOTS = ValuationSlots(fast_ms=500, mid_ms=1_000, slow_ms=4_000)
 Essence = list[tuple[int, bytes]]
+FEWER = settings(max_examples=max(1, settings().max_examples // 4))
+"""Every example folds its log once for each account, or writes it by folding it."""
+
+seeds = st.integers(0, 2**32)
+logs: st.SearchStrategy[list[Sent]] = st.one_of(
+    st.builds(lambda one, seed: disturbed(one.messages(), seed), stories(accounts=3), seeds),
+    st.builds(lambda seed: MarksTraffic(seed, 80, accounts=3).messages(), seeds),
+    st.builds(lambda seed: Market(seed=seed, length=90, accounts=3).author().sent, seeds),
+)
+"""What is refused and comes twice; accounts near liquidation; all instruments, and corrections."""
 
 
 def told(messages: list[Sent]) -> list[Sent]:
@@ -30,10 +45,10 @@ def told(messages: list[Sent]) -> list[Sent]:
     return [*messages, *idle]
 
 
-def whole(story: Story, seed: int) -> Log:
-    """Return the log of a story, disturbed, with a silence at its end."""
+def whole(messages: list[Sent]) -> Log:
+    """Return the log of messages, with a silence at its end."""
     log = Log(slots=SLOTS)
-    log.when(*told(disturbed(story.messages(), seed)))
+    log.when(*told(messages))
     return log
 
 
@@ -48,10 +63,11 @@ def concerning(log: Log, stream: str) -> list[LogMessage]:
     return [m for m in log.messages.values() if m.stream_id is None or m.subject in own]
 
 
-@given(stories(accounts=3), st.integers(0, 2**32))
-def test_neighbours_do_not_matter(story: Story, seed: int) -> None:
+@FEWER
+@given(logs)
+def test_neighbours_do_not_matter(messages: list[Sent]) -> None:
     """An account folded without its neighbours publishes the same bytes."""
-    together = whole(story, seed)
+    together = whole(messages)
     for stream in together.books.accounts:
         alone = Log(slots=SLOTS)
         for message in concerning(together, stream):
@@ -59,10 +75,11 @@ def test_neighbours_do_not_matter(story: Story, seed: int) -> None:
         assert essence(alone, stream) == essence(together, stream)
 
 
-@given(stories(), st.integers(0, 2**32), st.lists(st.floats(0, 1), min_size=1, max_size=4))
-def test_snapshots_of_unlike_age_do_not_matter(story: Story, seed: int, parts: list[float]) -> None:
+@FEWER
+@given(logs, st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_snapshots_of_unlike_age_do_not_matter(messages: list[Sent], parts: list[float]) -> None:
     """Accounts saved at any places behind the checkpoint publish on as if nothing had happened."""
-    full = whole(story, seed)
+    full = whole(messages)
     count = len(full.messages)
     places = sorted(int(part * count) for part in parts)
     kept: dict[str, tuple[int, bytes]] = {}
@@ -149,10 +166,11 @@ def payloads(log: Log, stream: str) -> list[dict[str, Any]]:
     return [msgspec.json.decode(data)["payload"] for data in found]
 
 
-@given(stories(accounts=3), st.integers(0, 2**32), st.sampled_from([1, 7, 64]))
-def test_partitions_do_not_matter(story: Story, seed: int, partitions: int) -> None:
+@FEWER
+@given(logs, st.sampled_from([1, 7, 64]))
+def test_partitions_do_not_matter(messages: list[Sent], partitions: int) -> None:
     """With any number of them each account publishes the same but for the subject."""
-    together = whole(story, seed)
+    together = whole(messages)
     logs = {p: Log(partitions=partitions, partition=p, slots=SLOTS) for p in range(partitions)}
     for stream in together.books.accounts:
         log = logs[subjects.partition_of(stream, partitions)]
@@ -173,18 +191,30 @@ def test_partitions_do_not_matter(story: Story, seed: int, partitions: int) -> N
         assert essence(log, stream) == essence(together, stream)
 
 
-@given(stories(), st.integers(0, 2**32))
-def test_nothing_waits_after_a_silence(story: Story, seed: int) -> None:
-    """Every account told all that it is, and every position too."""
-    log = whole(story, seed)
+AS_PUBLISHED = ("change", "closed", "liquidation_price")
+"""What is not of the position alone: the last follows from all of its account."""
+
+
+@FEWER
+@given(logs, seeds)
+def test_rows_are_what_is_true_after_a_silence(messages: list[Sent], seed: int) -> None:
+    """Every account told all that it is; every position and asset, too, whatever moved its rate."""
+    rng, log = random.Random(seed), whole(messages)
+    rates = [s for s in ("BTCUSDT", "USDUSDT", "BTC-PERP") if s in log.books.market.instruments]
+    if rates:
+        changed = [mark(9_000, rng.choice(["0", "1.5", "41000"]), s) for s in rng.sample(rates, 1)]
+        log.when(*told([one.later(log.books.market.latest + SECOND) for one in changed]))
     for stream, account in log.books.accounts.items():
         assert not account.unpublished.anything
-        state = log.state(stream)
         said = payloads(log, stream)
         states = [p for p in said if "nav_epoch" in p]
-        if not states:
-            continue
-        assert states[-1]["state_hash"] == state["state_hash"]
-        for symbol, position in state["positions"].items():
-            mine = [p for p in said if p.get("symbol") == symbol and "change" in p]
-            assert mine[-1]["unrealized_pnl"] == position["unrealized_pnl"]
+        rows = {(p["class"], p["symbol"], p["position_side"]): p for p in said if "change" in p}
+        if states:
+            assert states[-1]["state_hash"] == log.state(stream)["state_hash"]
+        now = [position_figures(account, p) for p in account.ledger.positions.values() if p.size]
+        held = [(a, q) for a, q in account.ledger.cash.items() if a != account.ledger.currency]
+        now += [asset_update(account, AssetStep(asset, "marked")) for asset, q in held if q]
+        for figures in now:
+            row = rows[figures["class"], figures["symbol"], figures["position_side"]]
+            for name in [name for name in figures if name not in AS_PUBLISHED]:
+                assert row[name] == figures[name], f"{name} of {figures['symbol']}"

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from typing import get_args
 
 import pytest
 from tests.support.simulator.__main__ import regressions
@@ -17,6 +18,7 @@ from tests.support.simulator.bugs import BUGS, planted
 from tests.support.simulator.faults import FAULTS, Fault
 from tests.support.simulator.run import BugFoundError, Report, run_seed
 
+from psm.contracts.events import ControlEvent, TableEvents
 from psm.contracts.registry import ACCOUNT_EVENTS
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.domain.messages import Outcome
@@ -24,7 +26,7 @@ from psm.domain.messages import Outcome
 SEEDS = int(os.environ.get("PSM_TEST_WORLDS", "50"))
 BUG_SEEDS = 80
 _BROKEN = re.compile(r"\b(Type|Name|Attribute|Value|Index)Error\b")
-_OTHERS = ("MarkPriceUpdated", "InstrumentDefined", "RulesEnabled")
+_OTHERS = tuple(kind.__name__ for kind in get_args(TableEvents | ControlEvent))
 _fired: Counter[Fault] = Counter()
 _seen: Counter[str] = Counter()
 

@@ -27,9 +27,10 @@ _BLANKS = {
     "currency": r"[A-Z]{3,4}",
     "name": r"[A-Z]+-\d+",
     "code": r"[a-z_]+",
+    "leg": r"(?:long|short)",
     "figure": rf"(?:[-+x/(). \d]+ = )?{NUMBER}",
 }
-_SAME = {"home": "currency"}
+_SAME = {"home": "currency", "other": "currency", "new_symbol": "symbol"}
 _OPENING = re.compile(r"^(?:Then|Now|So|Later|But|And|At last),? (?=[A-Za-z])")
 _PLACED = re.compile(r"^Event (\d+) arrives: (.*)$")
 _TOKEN = re.compile(rf"\s*({NUMBER.removeprefix('-?')}|[-+x/()])")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from tests.stories.language import Sentence, StoryError, Vocabulary, sentences
 from tests.support.domain import Log, Seen
-from tests.support.events import Sent, event, instrument, mark
+from tests.support.events import Sent, event, instrument, mark, report
 
 
 class Story:
@@ -66,7 +66,7 @@ class Story:
         self._next.setdefault(stream, 1)
         self.append(stream, "AccountOpened", currency=currency)
 
-    def append(self, stream: str, event_type: str, **payload: str | None) -> None:
+    def append(self, stream: str, event_type: str, **payload: Any) -> None:
         """Append an event of an account, with the next number or the one it was given."""
         if stream not in self._next:
             raise self.fail(f"{stream} has no account")
@@ -98,10 +98,21 @@ class Story:
         self._marks[symbol] = number = self._marks.get(symbol, 0) + 1
         self._take(mark(number, price, symbol))
 
-    def define(self, symbol: str, **definition: str) -> None:
+    def report(self, stream: str, assets: dict[str, str], *held: dict[str, str]) -> None:
+        """Append what somebody else says that the account has; it takes no number."""
+        self._take(report(assets, *held, stream=stream, salt=f"line {self._now.line}"))
+
+    def define(self, symbol: str, **definition: Any) -> None:
         """Append the definition of an instrument, unless it is known."""
         if symbol not in self.log.books.market.instruments:
             self._take(instrument(1, symbol, **definition))
+
+    def strike(self, symbol: str) -> str:
+        """Return what a unit of the underlying costs who exercises an option."""
+        option = self.log.books.market.instruments[symbol].option
+        if option is None:
+            raise self.fail(f"{symbol} is no option")
+        return str(option.strike)
 
     # --- what became of it --------------------------------------------------------------------
 
@@ -111,6 +122,15 @@ class Story:
         if seen is None or seen.outcome != outcome or (reason or seen.reason) != seen.reason:
             found = "nothing happened" if seen is None else f"{seen.outcome} ({seen.reason})"
             raise self.fail(f"the books say: {found}")
+
+    def compared(self, *, matches: bool) -> dict[str, str]:
+        """Check the answer to a report; return by how much it differs, by name."""
+        self.outcome("compared")
+        assert self._seen is not None
+        answer = self._seen.payload("ReconciliationReported")
+        if answer["matches"] is not matches:
+            raise self.fail(f"the books say: {answer}")
+        return {one["what"]: one["difference"] for one in answer["differences"]}
 
     def missing(self, number: int) -> None:
         """Check which event the account that was named last waits for."""

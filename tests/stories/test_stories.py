@@ -73,7 +73,7 @@ def test_stories_need_every_sentence() -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("Ann opens an account in USDT.\nShe borrows 5 USDT.", "line 3: no sentence"),
+        ("Ann opens an account in USDT.\nShe lends 5 USDT.", "line 3: no sentence"),
         ("Ann opens an account in USDT.\nHer cash is 5", "line 3: a sentence ends"),
         ("Ann opens an account in USDT.\n\nHer account stands at event 2.", "line 4: .*say: 1"),
         ("Ann deposits 5 USDT.", "line 2: .*ann has no account"),

@@ -7,6 +7,7 @@ from tests.stories.story import Story
 
 VOCABULARY = Vocabulary()
 _sentence = VOCABULARY.sentence
+_FILL = "[ as fill {name}][ and pays {fee}][ on the {leg} side]"
 
 
 # --- what happens to an account -------------------------------------------------------------------
@@ -17,9 +18,47 @@ def _opens(story: Story, stream: str, currency: str) -> None:
     story.open(stream, currency)
 
 
-@_sentence("{who} deposits {amount} {currency}")
-def _deposits(story: Story, stream: str, amount: str, currency: str) -> None:
-    story.append(stream, "CashDeposited", amount=amount, currency=currency)
+@_sentence("{who} deposits {amount} {currency}[ as {name}]")
+def _deposits(story: Story, stream: str, name: str | None, **money: str) -> None:
+    story.append(stream, "CashDeposited", **money, reference=name)
+
+
+@_sentence("The venue takes back {amount} of {whose} deposit {name}")
+def _deposit_returns(story: Story, stream: str, amount: str, name: str) -> None:
+    story.append(stream, "CashReversed", amount=amount, reference=name, direction="in")
+
+
+@_sentence("{who} transfers {amount} {currency} to another account as {name}")
+def _transfers(story: Story, stream: str, name: str, **money: str) -> None:
+    story.append(stream, "TransferredOut", **money, transfer_id=name)
+
+
+@_sentence("{amount} of {whose} transfer {name} come back")
+def _transfer_returns(story: Story, stream: str, amount: str, name: str) -> None:
+    story.append(stream, "TransferReversed", amount=amount, transfer_id=name, direction="out")
+
+
+@_sentence("{who} exchanges {given} {currency} for {got} {other} and pays {fee}")
+def _exchanges(
+    story: Story, stream: str, given: str, currency: str, got: str, other: str, fee: str
+) -> None:
+    sides = {"from": currency, "from_amount": given, "to": other, "to_amount": got}
+    story.append(stream, "AssetsExchanged", **sides, fee=fee)
+
+
+@_sentence("{who} borrows {amount} {currency}")
+def _borrows(story: Story, stream: str, amount: str, currency: str) -> None:
+    story.append(stream, "BorrowChanged", asset=currency, amount=amount)
+
+
+@_sentence("{who} repays {amount} {currency}")
+def _repays(story: Story, stream: str, amount: str, currency: str) -> None:
+    story.append(stream, "BorrowChanged", asset=currency, amount=f"-{amount}")
+
+
+@_sentence("{who} pays a tax of {amount} {currency}")
+def _pays_tax(story: Story, stream: str, **money: str) -> None:
+    story.append(stream, "TaxCharged", **money, kind="tax")
 
 
 @_sentence("{who} withdraws {amount} {currency}")
@@ -27,14 +66,28 @@ def _withdraws(story: Story, stream: str, amount: str, currency: str) -> None:
     story.append(stream, "CashWithdrawn", amount=amount, currency=currency)
 
 
-@_sentence("{who} buys {quantity} {symbol} at {price}[ as fill {name}][ and pays {fee}]")
-def _buys(story: Story, stream: str, name: str | None, fee: str | None, **terms: str) -> None:
-    story.append(stream, "TradeExecuted", side="buy", **terms, fill_id=name, commission=fee)
+@_sentence(f"{{who}} buys {{quantity}} {{symbol}} at {{price}}{_FILL}")
+def _buys(story: Story, stream: str, **terms: str | None) -> None:
+    _trades(story, stream, "buy", **terms)
 
 
-@_sentence("{who} sells {quantity} {symbol} at {price}[ as fill {name}][ and pays {fee}]")
-def _sells(story: Story, stream: str, name: str | None, fee: str | None, **terms: str) -> None:
-    story.append(stream, "TradeExecuted", side="sell", **terms, fill_id=name, commission=fee)
+@_sentence(f"{{who}} sells {{quantity}} {{symbol}} at {{price}}{_FILL}")
+def _sells(story: Story, stream: str, **terms: str | None) -> None:
+    _trades(story, stream, "sell", **terms)
+
+
+def _trades(
+    story: Story,
+    stream: str,
+    side: str,
+    *,
+    name: str | None,
+    fee: str | None,
+    leg: str | None,
+    **terms: str | None,
+) -> None:
+    how = {"fill_id": name, "commission": fee, "position_side": leg}
+    story.append(stream, "TradeExecuted", side=side, **terms, **how)
 
 
 @_sentence("{who} cancels order {name}")
@@ -52,9 +105,86 @@ def _receives_funding(story: Story, stream: str, amount: str, symbol: str) -> No
     story.append(stream, "FundingApplied", symbol=symbol, funding_payment=amount)
 
 
-@_sentence("{who} receives a dividend of {amount} {currency} on {symbol}")
-def _receives_dividend(story: Story, stream: str, **payload: str) -> None:
+@_sentence("{who} receives a dividend of {amount} {currency} on {symbol}[, less a tax of {tax}]")
+def _receives_dividend(story: Story, stream: str, **payload: str | None) -> None:
     story.append(stream, "DividendPaid", **payload)
+
+
+@_sentence("{who} receives {new} {symbol} on top of every {old}")
+def _receives_on_top(story: Story, stream: str, symbol: str, new: str, old: str) -> None:
+    story.append(stream, "StockDividend", symbol=symbol, numerator=new, denominator=old)
+
+
+@_sentence("{who} is paid back {amount} of the capital of {symbol}")
+def _is_paid_back(story: Story, stream: str, **payload: str) -> None:
+    story.append(stream, "ReturnOfCapital", **payload)
+
+
+@_sentence("{whose} {symbol} are called {new_symbol} from now on")
+def _are_called(story: Story, stream: str, **payload: str) -> None:
+    story.append(stream, "SymbolChanged", **payload)
+
+
+@_sentence("{who} receives {new} {new_symbol} for {old} {symbol}, with {part} of their cost")
+def _receives_part(
+    story: Story, stream: str, new: str, old: str, part: str, **symbols: str
+) -> None:
+    terms = {"numerator": new, "denominator": old, "cost_share": part}
+    story.append(stream, "SpinOff", **symbols, **terms)
+
+
+@_sentence("{whose} {symbol} become {new_symbol}, {new} for {old}, and {cash} is paid")
+def _become(story: Story, stream: str, new: str, old: str, cash: str, **symbols: str) -> None:
+    story.append(stream, "Merged", **symbols, numerator=new, denominator=old, cash=cash)
+
+
+@_sentence("{who} exercises {quantity} {symbol}, and receives {units} {new_symbol}")
+def _exercises(
+    story: Story, stream: str, quantity: str, symbol: str, units: str, new_symbol: str
+) -> None:
+    received = {"symbol": new_symbol, "quantity": units, "price": story.strike(symbol)}
+    how = {"kind": "exercise", "settlement_price": "0", "quantity": quantity}
+    story.append(stream, "PositionSettled", symbol=symbol, **how, deliver=received)
+
+
+@_sentence("{whose} {symbol} expire at {price}")
+def _expire(story: Story, stream: str, symbol: str, price: str) -> None:
+    how = {"kind": "expiry", "settlement_price": price}
+    story.append(stream, "PositionSettled", symbol=symbol, **how)
+
+
+@_sentence("{who} keeps the sides of {symbol} apart")
+def _keeps_apart(story: Story, stream: str, symbol: str) -> None:
+    story.append(stream, "PositionModeChanged", symbol=symbol, mode="hedge")
+
+
+@_sentence("{who} keeps a margin of its own behind {symbol}")
+def _keeps_margin(story: Story, stream: str, symbol: str) -> None:
+    story.append(stream, "MarginModeChanged", symbol=symbol, mode="isolated")
+
+
+@_sentence("{who} trades {symbol} at a leverage of {leverage}")
+def _trades_at(story: Story, stream: str, **payload: str) -> None:
+    story.append(stream, "LeverageChanged", **payload)
+
+
+@_sentence("{who} puts {amount} behind {symbol}")
+def _puts_behind(story: Story, stream: str, **payload: str) -> None:
+    story.append(stream, "MarginTransferred", **payload)
+
+
+@_sentence("An operator sets {whose} peak to {peak}, and the deepest drawdown to {deepest}")
+def _sets_peak(story: Story, stream: str, peak: str, deepest: str) -> None:
+    said = {"peak_nav": peak, "max_drawdown": deepest}
+    story.append(stream, "PeakReset", **said, actor="ann", reason="wrong mark")
+
+
+@_sentence("{whose} broker reports {amount} {currency}[ and {size} {symbol}]")
+def _reports(
+    story: Story, stream: str, amount: str, currency: str, size: str | None, symbol: str | None
+) -> None:
+    held = [{"symbol": symbol, "size": size}] if symbol is not None and size is not None else []
+    story.report(stream, {currency: amount}, *held)
 
 
 @_sentence(
@@ -135,6 +265,21 @@ def _is_conflict(story: Story, code: str) -> None:
     story.unchanged()
 
 
+@_sentence("That matches")
+def _matches(story: Story) -> None:
+    story.compared(matches=True)
+    story.unchanged()
+
+
+@_sentence("That differs by {figure} {currency}")
+def _differs(story: Story, figure: str, currency: str) -> None:
+    found = story.compared(matches=False)
+    if [*found] != [f"assets.{currency}"]:
+        raise story.fail(f"the books say: {found}")
+    story.equal(found[f"assets.{currency}"], figure)
+    story.unchanged()
+
+
 # --- the market -----------------------------------------------------------------------------------
 
 
@@ -147,6 +292,16 @@ def _is_perpetual(story: Story, symbol: str, currency: str) -> None:
 @_sentence("{symbol} is a share in {currency}")
 def _is_share(story: Story, symbol: str, currency: str) -> None:
     story.define(symbol, kind="equity", base=symbol, quote=currency, settle=currency)
+
+
+@_sentence("{symbol} is a call of {units} {new_symbol} at {strike} {currency}")
+def _is_call(
+    story: Story, symbol: str, units: str, new_symbol: str, strike: str, currency: str
+) -> None:
+    terms = {"underlying": new_symbol, "right": "call", "strike": strike}
+    option = {**terms, "settlement": "physical", "expiry": "2026-06-19T20:00:00Z"}
+    money = {"base": new_symbol, "quote": currency, "settle": currency}
+    story.define(symbol, kind="option", **money, multiplier=units, option=option)
 
 
 @_sentence("{symbol} is marked at {price}")
@@ -195,6 +350,41 @@ def _deepest_is(story: Story, stream: str, figure: str) -> None:
     story.equal(story.state(stream)["max_drawdown"], figure)
 
 
+@_sentence("{whose} drawdown is {figure}")
+def _drawdown_is(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["drawdown"], figure)
+
+
+@_sentence("{whose} dividends are {figure}")
+def _dividends_are(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["dividends"], figure)
+
+
+@_sentence("{whose} taxes are {figure}")
+def _taxes_are(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["taxes"], figure)
+
+
+@_sentence("{whose} deposits are {figure}")
+def _deposits_are(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["deposits"], figure)
+
+
+@_sentence("{whose} transfers are {figure}")
+def _transfers_are(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["transfers"], figure)
+
+
+@_sentence("{who} owes {figure} {currency}")
+def _owes(story: Story, stream: str, figure: str, currency: str) -> None:
+    story.equal(story.state(stream)["borrowed"].get(currency, "0"), figure)
+
+
+@_sentence("{figure} stand behind {whose} {symbol}")
+def _stand_behind(story: Story, stream: str, figure: str, symbol: str) -> None:
+    story.equal(story.state(stream)["positions"][symbol]["isolated_margin"], figure)
+
+
 @_sentence("{whose} fees are {figure}")
 def _fees_are(story: Story, stream: str, figure: str) -> None:
     story.equal(story.state(stream)["fees"], figure)
@@ -205,19 +395,23 @@ def _funding_is(story: Story, stream: str, figure: str) -> None:
     story.equal(story.state(stream)["funding"], figure)
 
 
-@_sentence("{who} holds {figure} {symbol} at {price}")
-def _holds(story: Story, stream: str, figure: str, symbol: str, price: str) -> None:
-    story.position(stream, symbol, side="long", size=figure, entry_price=price)
+@_sentence("{who} holds {figure} {symbol} at {price}[ on the {leg} side]")
+def _holds(
+    story: Story, stream: str, figure: str, symbol: str, price: str, leg: str | None
+) -> None:
+    story.position(stream, _key(symbol, leg), side="long", size=figure, entry_price=price)
 
 
-@_sentence("{who} is short {figure} {symbol} at {price}")
-def _is_short(story: Story, stream: str, figure: str, symbol: str, price: str) -> None:
-    story.position(stream, symbol, side="short", size=figure, entry_price=price)
+@_sentence("{who} is short {figure} {symbol} at {price}[ on the {leg} side]")
+def _is_short(
+    story: Story, stream: str, figure: str, symbol: str, price: str, leg: str | None
+) -> None:
+    story.position(stream, _key(symbol, leg), side="short", size=figure, entry_price=price)
 
 
-@_sentence("{who} holds no {symbol}")
-def _holds_none(story: Story, stream: str, symbol: str) -> None:
-    story.position(stream, symbol, side="flat", size="0")
+@_sentence("{who} holds no {symbol}[ on the {leg} side]")
+def _holds_none(story: Story, stream: str, symbol: str, leg: str | None) -> None:
+    story.position(stream, _key(symbol, leg), side="flat", size="0")
 
 
 @_sentence("{whose} account stands at event {number}")
@@ -237,3 +431,8 @@ def _is_not_flagged(story: Story, stream: str) -> None:
     flags = story.state(stream)["flags"]
     if flags:
         raise story.fail(f"the books say: {flags}")
+
+
+def _key(symbol: str, leg: str | None) -> str:
+    """Return the name of a position; a leg's says its side."""
+    return symbol if leg is None else f"{symbol}#{leg}"

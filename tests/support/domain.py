@@ -15,6 +15,7 @@ from psm.domain.fold import fold
 from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory, Outcome, Update
 from psm.domain.publication.figures import state_document
+from psm.domain.snapshot import dump_account, dump_checkpoint, load_account, load_checkpoint
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +154,20 @@ def given(*sent: Sent, **books: Any) -> Log:
     if sent:
         log.when(*sent)
     return log
+
+
+def restarted(log: Log) -> Log:
+    """Return the log with books that a checkpoint and snapshots of now give back."""
+    books, at = log.books, log.books.position
+    again = Log(
+        books=Books(partitions=books.partitions, partition=books.partition, slots=books.slots)
+    )
+    again.books.market.restore(load_checkpoint(dump_checkpoint(books, at, None)).tables)
+    again.books.advance(at)
+    for account in books.accounts.values():
+        again.books.restore(load_account(dump_account(account, at, b""))[0])
+    again.messages = dict(log.messages)
+    return again
 
 
 def stored(subject: str, partitions: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from psm.contracts import codec, subjects
+from psm.contracts.control_events import CONTROL_SUBJECTS
 
 ACCOUNT = "acc_001"
 SYMBOL = "BTC-PERP"
@@ -214,6 +215,13 @@ def rules(version: int = 1, *, number: int | None = None, **more: Any) -> Sent:
     payload = {"rules_version": version, "actor": "operator", "reason": "test"}
     body = envelope("RulesEnabled", payload, number, stream="rules", **more)
     return Sent(subject="control.rules", data=codec.encode(body))
+
+
+def control(event_type: str, payload: dict[str, Any], number: int) -> Sent:
+    """Return what an operator says to the whole log, on the subject of its type."""
+    subject = CONTROL_SUBJECTS[event_type]
+    body = envelope(event_type, payload, number, stream=subject.partition(".")[2])
+    return Sent(subject=subject, data=codec.encode(body))
 
 
 def dismissed(log_sequence: int, **more: Any) -> Sent:

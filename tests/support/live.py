@@ -18,7 +18,6 @@ from psm.domain.books import Books
 from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import LogMessage
 from psm.domain.publication.documents import document_at
-from psm.domain.publication.log_times import log_time
 from psm.workers.fleet import Holding, NatsMembers, this_member
 from psm.workers.fleet.live_reads import LiveAnswers
 from psm.workers.fleet.worker import Worker
@@ -85,8 +84,5 @@ async def assert_folds(
 
 def expected(books: Books, question: LiveQuestion, message: LogMessage) -> bytes:
     """Return the answer as of a message that was folded last."""
-    place = message.log_sequence
-    account = books.accounts[question.account_id]
-    document = document_at(books, account, question.read, place)
-    document["as_of"] = AsOf(log_sequence=place, time=log_time(message.time))
-    return encode_fields(document)
+    account, place = books.accounts[question.account_id], message.log_sequence
+    return encode_fields(document_at(books, account, question.read, place, message.time))

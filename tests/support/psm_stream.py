@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 from nats.aio.client import Client
+from tests.support.guarded import publish_guarded
 
-from psm.adapters.jetstream import BatchAck, Outgoing, last_for, publish_atomic
+from psm.adapters.jetstream import BatchAck, Outgoing, last_for
 from psm.contracts import subjects
 from psm.contracts.codec import encode
 from psm.contracts.updates_read import ReadUpdate
@@ -182,7 +183,7 @@ async def commit(
     )
     headers = {"traceparent": traceparent} if traceparent else None
     before = await last_for(nc, "PSM", subjects.cursor(partition))
-    return await publish_atomic(
+    return await publish_guarded(
         nc,
         "PSM",
         [

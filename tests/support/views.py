@@ -155,7 +155,7 @@ def _set_status(rows: Rows, update: dict[str, Any]) -> None:
 def _row(update: dict[str, Any]) -> dict[str, Any]:
     row = {
         **update["payload"],
-        "timestamp": datetime.fromisoformat(update["timestamp"]),
+        "log_time": datetime.fromisoformat(update["timestamp"]),
         "correlation_id": update.get("correlation_id"),
         "causation_id": update.get("causation_id"),
     }

@@ -9,7 +9,7 @@ INSERT INTO balances_view (
     unrated_cost, exposure_gross, exposure_net, margin_initial, margin_maintenance,
     margin_available, withdrawable, leverage, leverage_limit, peak_equity, drawdown,
     max_drawdown, nav, nav_epoch, open_positions, open_orders, ledger_hash, state_hash,
-    "timestamp", correlation_id, causation_id, trace_id
+    log_time, correlation_id, causation_id, trace_id
 )
 SELECT
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
@@ -19,7 +19,7 @@ SELECT
     unrated_cost, exposure_gross, exposure_net, margin_initial, margin_maintenance,
     margin_available, withdrawable, leverage, leverage_limit, peak_equity, drawdown,
     max_drawdown, nav, nav_epoch, open_positions, open_orders, ledger_hash, state_hash,
-    "timestamp", correlation_id, causation_id, trace_id
+    log_time, correlation_id, causation_id, trace_id
 FROM json_populate_recordset(NULL::balances_view, $1::json)
 ON CONFLICT (account_id) DO UPDATE SET (
     sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
@@ -28,7 +28,7 @@ ON CONFLICT (account_id) DO UPDATE SET (
     adjustments, taxes, losses_covered, borrowed, flows, flows_cost, unrated_cost,
     exposure_gross, exposure_net, margin_initial, margin_maintenance, margin_available,
     withdrawable, leverage, leverage_limit, peak_equity, drawdown, max_drawdown, nav, nav_epoch,
-    open_positions, open_orders, ledger_hash, state_hash, "timestamp", correlation_id,
+    open_positions, open_orders, ledger_hash, state_hash, log_time, correlation_id,
     causation_id, trace_id
 ) = ROW (
     excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
@@ -43,7 +43,7 @@ ON CONFLICT (account_id) DO UPDATE SET (
     excluded.withdrawable, excluded.leverage, excluded.leverage_limit, excluded.peak_equity,
     excluded.drawdown, excluded.max_drawdown, excluded.nav, excluded.nav_epoch,
     excluded.open_positions, excluded.open_orders, excluded.ledger_hash, excluded.state_hash,
-    excluded."timestamp", excluded.correlation_id, excluded.causation_id, excluded.trace_id
+    excluded.log_time, excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
 
 -- balances_view.set_status
@@ -52,11 +52,11 @@ ON CONFLICT (account_id) DO UPDATE SET (
 -- so that an operator sees who waits. Rows come as one JSON array whose keys are columns.
 INSERT INTO balances_view (
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
-    chain_hash, flags, status, "timestamp", correlation_id, causation_id, trace_id
+    chain_hash, flags, status, log_time, correlation_id, causation_id, trace_id
 )
 SELECT
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
-    chain_hash, flags, status, "timestamp", correlation_id, causation_id, trace_id
+    chain_hash, flags, status, log_time, correlation_id, causation_id, trace_id
 FROM json_populate_recordset(NULL::balances_view, $1::json)
 ON CONFLICT (account_id) DO UPDATE SET status = excluded.status;
 
@@ -68,7 +68,7 @@ INSERT INTO positions_view (
     mark_log_sequence, mark_time, notional, unrealized_pnl, unrealized_pnl_account,
     realized_pnl, realized_pnl_account, realized_pnl_net, fees, funding, cycle, cycle_opened_at,
     cycle_realized_pnl, cycle_fees, cycle_funding, cycle_mae, cycle_mfe, isolated_margin,
-    liquidation_price, bankruptcy_price, "timestamp", correlation_id, causation_id, trace_id
+    liquidation_price, bankruptcy_price, log_time, correlation_id, causation_id, trace_id
 )
 SELECT
     account_id, class, symbol, position_side, sequence_number, log_sequence, event_log_sequence,
@@ -77,7 +77,7 @@ SELECT
     mark_log_sequence, mark_time, notional, unrealized_pnl, unrealized_pnl_account,
     realized_pnl, realized_pnl_account, realized_pnl_net, fees, funding, cycle, cycle_opened_at,
     cycle_realized_pnl, cycle_fees, cycle_funding, cycle_mae, cycle_mfe, isolated_margin,
-    liquidation_price, bankruptcy_price, "timestamp", correlation_id, causation_id, trace_id
+    liquidation_price, bankruptcy_price, log_time, correlation_id, causation_id, trace_id
 FROM json_populate_recordset(NULL::positions_view, $1::json)
 ON CONFLICT (account_id, class, symbol, position_side) DO UPDATE SET (
     sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
@@ -86,7 +86,7 @@ ON CONFLICT (account_id, class, symbol, position_side) DO UPDATE SET (
     notional, unrealized_pnl, unrealized_pnl_account, realized_pnl, realized_pnl_account,
     realized_pnl_net, fees, funding, cycle, cycle_opened_at, cycle_realized_pnl, cycle_fees,
     cycle_funding, cycle_mae, cycle_mfe, isolated_margin, liquidation_price, bankruptcy_price,
-    "timestamp", correlation_id, causation_id, trace_id
+    log_time, correlation_id, causation_id, trace_id
 ) = ROW (
     excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
     excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.change,
@@ -98,7 +98,7 @@ ON CONFLICT (account_id, class, symbol, position_side) DO UPDATE SET (
     excluded.realized_pnl_net, excluded.fees, excluded.funding, excluded.cycle,
     excluded.cycle_opened_at, excluded.cycle_realized_pnl, excluded.cycle_fees,
     excluded.cycle_funding, excluded.cycle_mae, excluded.cycle_mfe, excluded.isolated_margin,
-    excluded.liquidation_price, excluded.bankruptcy_price, excluded."timestamp",
+    excluded.liquidation_price, excluded.bankruptcy_price, excluded.log_time,
     excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
 
@@ -111,22 +111,22 @@ WHERE positions_view.account_id = gone.account_id AND positions_view.class = gon
 INSERT INTO margin_view (
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, equity, margin_initial, margin_maintenance, margin_available,
-    margin_ratio, leverage, leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+    margin_ratio, leverage, leverage_limit, log_time, correlation_id, causation_id, trace_id
 )
 SELECT
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, equity, margin_initial, margin_maintenance, margin_available,
-    margin_ratio, leverage, leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+    margin_ratio, leverage, leverage_limit, log_time, correlation_id, causation_id, trace_id
 FROM json_populate_recordset(NULL::margin_view, $1::json)
 ON CONFLICT (account_id) DO UPDATE SET (
     sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
     equity, margin_initial, margin_maintenance, margin_available, margin_ratio, leverage,
-    leverage_limit, "timestamp", correlation_id, causation_id, trace_id
+    leverage_limit, log_time, correlation_id, causation_id, trace_id
 ) = ROW (
     excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
     excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.equity,
     excluded.margin_initial, excluded.margin_maintenance, excluded.margin_available,
-    excluded.margin_ratio, excluded.leverage, excluded.leverage_limit, excluded."timestamp",
+    excluded.margin_ratio, excluded.leverage, excluded.leverage_limit, excluded.log_time,
     excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
 
@@ -134,26 +134,26 @@ ON CONFLICT (account_id) DO UPDATE SET (
 INSERT INTO orders_view (
     account_id, order_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, symbol, position_side, side, type, quantity, price, stop_price,
-    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status,
-    "timestamp", correlation_id, causation_id, trace_id
+    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status, log_time,
+    correlation_id, causation_id, trace_id
 )
 SELECT
     account_id, order_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, symbol, position_side, side, type, quantity, price, stop_price,
-    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status,
-    "timestamp", correlation_id, causation_id, trace_id
+    reduce_only, time_in_force, strategy_id, filled_quantity, average_price, status, log_time,
+    correlation_id, causation_id, trace_id
 FROM json_populate_recordset(NULL::orders_view, $1::json)
 ON CONFLICT (account_id, order_id) DO UPDATE SET (
     sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
     symbol, position_side, side, type, quantity, price, stop_price, reduce_only, time_in_force,
-    strategy_id, filled_quantity, average_price, status, "timestamp", correlation_id,
-    causation_id, trace_id
+    strategy_id, filled_quantity, average_price, status, log_time, correlation_id, causation_id,
+    trace_id
 ) = ROW (
     excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
     excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.symbol,
     excluded.position_side, excluded.side, excluded.type, excluded.quantity, excluded.price,
     excluded.stop_price, excluded.reduce_only, excluded.time_in_force, excluded.strategy_id,
-    excluded.filled_quantity, excluded.average_price, excluded.status, excluded."timestamp",
+    excluded.filled_quantity, excluded.average_price, excluded.status, excluded.log_time,
     excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
 
@@ -166,26 +166,26 @@ WHERE orders_view.account_id = gone.account_id AND orders_view.order_id = gone.o
 INSERT INTO reconciliation_view (
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, status, currency, ledger_hash, state_hash, event_id, as_of, through,
-    matches, reason, differences, differences_total, not_compared, "timestamp", correlation_id,
+    matches, reason, differences, differences_total, not_compared, log_time, correlation_id,
     causation_id, trace_id
 )
 SELECT
     account_id, sequence_number, log_sequence, event_log_sequence, cause, event_hash,
     chain_hash, flags, status, currency, ledger_hash, state_hash, event_id, as_of, through,
-    matches, reason, differences, differences_total, not_compared, "timestamp", correlation_id,
+    matches, reason, differences, differences_total, not_compared, log_time, correlation_id,
     causation_id, trace_id
 FROM json_populate_recordset(NULL::reconciliation_view, $1::json)
 ON CONFLICT (account_id) DO UPDATE SET (
     sequence_number, log_sequence, event_log_sequence, cause, event_hash, chain_hash, flags,
     status, currency, ledger_hash, state_hash, event_id, as_of, through, matches, reason,
-    differences, differences_total, not_compared, "timestamp", correlation_id, causation_id,
+    differences, differences_total, not_compared, log_time, correlation_id, causation_id,
     trace_id
 ) = ROW (
     excluded.sequence_number, excluded.log_sequence, excluded.event_log_sequence,
     excluded.cause, excluded.event_hash, excluded.chain_hash, excluded.flags, excluded.status,
     excluded.currency, excluded.ledger_hash, excluded.state_hash, excluded.event_id,
     excluded.as_of, excluded.through, excluded.matches, excluded.reason, excluded.differences,
-    excluded.differences_total, excluded.not_compared, excluded."timestamp",
+    excluded.differences_total, excluded.not_compared, excluded.log_time,
     excluded.correlation_id, excluded.causation_id, excluded.trace_id
 );
 
@@ -207,7 +207,8 @@ ON CONFLICT (stream_id) DO UPDATE SET (
 );
 
 -- read.state
-SELECT (CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
+-- Two objects made one: together they have more pairs than a call takes.
+SELECT left((CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
     'account_id', b.account_id,
     'sequence_number', b.sequence_number,
     'log_sequence', b.log_sequence,
@@ -259,10 +260,7 @@ SELECT (CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
     'open_positions', b.open_positions,
     'open_orders', b.open_orders,
     'ledger_hash', b.ledger_hash,
-    'state_hash', b.state_hash,
-    'assets', a.assets,
-    'positions', p.positions,
-    'orders', o.orders
+    'state_hash', b.state_hash
 ) ELSE json_build_object(
     'account_id', b.account_id,
     'sequence_number', b.sequence_number,
@@ -316,11 +314,16 @@ SELECT (CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
     'open_positions', b.open_positions,
     'open_orders', b.open_orders,
     'ledger_hash', b.ledger_hash,
-    'state_hash', b.state_hash,
+    'state_hash', b.state_hash
+) END)::text, -1) || ', ' || substr(json_build_object(
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'assets', a.assets,
     'positions', p.positions,
     'orders', o.orders
-) END)::text
+)::text, 2)
 FROM balances_view b
 CROSS JOIN LATERAL (
     SELECT CASE WHEN EXISTS (
@@ -337,18 +340,22 @@ CROSS JOIN LATERAL (
         'entry_price', a.entry_price::text,
         'mark_price', a.mark_price::text,
         'value', a.value::text,
-        'unrealized_pnl', a.unrealized_pnl::text
+        'unrealized_pnl', a.unrealized_pnl::text,
+        'as_of', json_build_object(
+            'log_sequence', a.log_sequence,
+            'time', to_char(a.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        )
     ) ORDER BY a.asset COLLATE "C"), '{}') AS assets
     FROM (
         SELECT p.symbol AS asset,
         CASE p.side WHEN 'short' THEN -p.size ELSE p.size END AS quantity,
         p.cost, p.entry_price, p.mark_price,
         CASE p.side WHEN 'short' THEN -p.notional ELSE p.notional END AS value,
-        p.unrealized_pnl
+        p.unrealized_pnl, p.log_sequence, p.log_time
         FROM positions_view p
         WHERE p.account_id = b.account_id AND p.class = 'asset' AND p.side <> 'flat'
         UNION ALL  -- the account currency is worth what it is, and costs that
-        SELECT b.currency, h.money, h.money, 1, 1, h.money, 0
+        SELECT b.currency, h.money, h.money, 1, 1, h.money, 0, b.log_sequence, b.log_time
         FROM (SELECT (b.cash ->> b.currency)::numeric AS money) AS h
         WHERE h.money <> 0
     ) AS a
@@ -390,7 +397,11 @@ CROSS JOIN LATERAL (
         'cycle_mfe', p.cycle_mfe::text,
         'isolated_margin', p.isolated_margin::text,
         'liquidation_price', p.liquidation_price::text,
-        'bankruptcy_price', p.bankruptcy_price::text
+        'bankruptcy_price', p.bankruptcy_price::text,
+        'as_of', json_build_object(
+            'log_sequence', p.log_sequence,
+            'time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        )
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
         SELECT *,
@@ -436,6 +447,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'positions', p.positions
 ) ELSE json_build_object(
     'account_id', b.account_id,
@@ -446,6 +461,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'flags', stale.flags,
     'positions', p.positions
 ) END)::text
@@ -495,7 +514,11 @@ CROSS JOIN LATERAL (
         'cycle_mfe', p.cycle_mfe::text,
         'isolated_margin', p.isolated_margin::text,
         'liquidation_price', p.liquidation_price::text,
-        'bankruptcy_price', p.bankruptcy_price::text
+        'bankruptcy_price', p.bankruptcy_price::text,
+        'as_of', json_build_object(
+            'log_sequence', p.log_sequence,
+            'time', to_char(p.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        )
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
         SELECT *,
@@ -519,6 +542,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'orders', o.orders
 ) ELSE json_build_object(
     'account_id', b.account_id,
@@ -529,6 +556,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'flags', stale.flags,
     'orders', o.orders
 ) END)::text
@@ -583,6 +614,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'equity', m.equity::text,
     'margin_initial', m.margin_initial::text,
     'margin_maintenance', m.margin_maintenance::text,
@@ -599,6 +634,10 @@ SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     'chain_hash', b.chain_hash,
     'ledger_hash', b.ledger_hash,
     'state_hash', b.state_hash,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    ),
     'flags', stale.flags,
     'equity', m.equity::text,
     'margin_initial', m.margin_initial::text,
@@ -696,7 +735,11 @@ SELECT json_build_object(
     'open_orders', b.open_orders,
     'margin_maintenance', m.margin_maintenance::text,
     'margin_available', m.margin_available::text,
-    'margin_ratio', m.margin_ratio::text
+    'margin_ratio', m.margin_ratio::text,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 )::text AS document, '0' AS place, b.account_id
 FROM balances_view b
 LEFT JOIN margin_view m USING (account_id)
@@ -737,7 +780,11 @@ SELECT json_build_object(
     'open_orders', b.open_orders,
     'margin_maintenance', m.margin_maintenance::text,
     'margin_available', m.margin_available::text,
-    'margin_ratio', m.margin_ratio::text
+    'margin_ratio', m.margin_ratio::text,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
     SELECT placed.account_id, placed.place
@@ -796,7 +843,11 @@ SELECT json_build_object(
     'open_orders', b.open_orders,
     'margin_maintenance', m.margin_maintenance::text,
     'margin_available', m.margin_available::text,
-    'margin_ratio', m.margin_ratio::text
+    'margin_ratio', m.margin_ratio::text,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
     SELECT placed.account_id, placed.place
@@ -856,7 +907,11 @@ SELECT json_build_object(
     'open_orders', b.open_orders,
     'margin_maintenance', m.margin_maintenance::text,
     'margin_available', m.margin_available::text,
-    'margin_ratio', m.margin_ratio::text
+    'margin_ratio', m.margin_ratio::text,
+    'as_of', json_build_object(
+        'log_sequence', b.log_sequence,
+        'time', to_char(b.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    )
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
     SELECT placed.account_id, placed.place

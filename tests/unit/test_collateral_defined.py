@@ -119,10 +119,10 @@ def test_everybody_reads_it() -> None:
     assert "collateral.*" in subjects.partition_filters(3)
     assert "collateral.*" in subjects.stream_filters("acc_001", 16, ["BTC"])
     log = given(collateral(1))
-    need = NeedHistory(stream_id="acc_001", from_log_sequence=1, to_log_sequence=9, marks=True)
+    need = NeedHistory(stream_id="acc_001", from_log_sequence=1, to_log_sequence=9, marks=())
     assert [*log.history(need)] == [1]
     assert need.market_subjects() == ["collateral.*"]
-    assert [*log.history(msgspec.structs.replace(need, marks=False))] == []
+    assert [*log.history(msgspec.structs.replace(need, marks=None))] == []
     folder = LineFolder()
     taken = folder.take(collateral(1).data)
     assert taken is not None

@@ -67,7 +67,7 @@ def test_reading_changes_nothing_of_the_books(seed: int) -> None:
         updates += len(results[0].updates)
         for number, account in enumerate(read.accounts.values()):
             kind = READS[(number + message.log_sequence) % 4]
-            document_at(read, account, kind, message.log_sequence)
+            document_at(read, account, kind, message.log_sequence, message.time)
     assert updates > 300
     for name, account in unread.accounts.items():
         assert dump_account(read.accounts[name], 1, b"") == dump_account(account, 1, b"")

@@ -10,6 +10,7 @@ import pytest
 
 from psm.contracts.payload_codec import PayloadCodec
 from psm.contracts.reports import AccountReported
+from psm.domain.ledger.positions import Position
 from psm.domain.market.instrument import Instrument
 from psm.domain.reconciliation import Comparison, HeldPosition, Holdings, report_of
 from psm.domain.reconciliation import compare as compare_with
@@ -47,6 +48,87 @@ def position(**fields: Any) -> list[dict[str, Any]]:
 def test_what_we_say_of_ourselves_matches() -> None:
     """The payload that is made of holdings is compared as equal, and all of it."""
     assert compare(said(), OURS) == Comparison(differences=(), not_compared=())
+
+
+def test_debts_are_compared_where_both_sides_have_any() -> None:
+    """What the report leaves out is none; what it states without a debt is not known."""
+    owing = msgspec.structs.replace(OURS, borrowed={"BTC": D("0.5")})
+    told = {"USDT": "1000", "BTC": {"quantity": "-0.5", "borrowed": "0.5"}}
+    assert compare(said(assets=told), owing) == Comparison(differences=(), not_compared=())
+    assert compare(said(assets=told), OURS).not_compared == ("assets.borrowed",)
+    told["BTC"] = {"quantity": "-0.5", "borrowed": "0.4"}
+    (found,) = compare(said(assets=told), owing).differences
+    assert (found.what, found.expected, found.reported) == ("assets.BTC.borrowed", "0.5", "0.4")
+    unknown = {"USDT": {"quantity": "1000", "borrowed": "3"}, "BTC": "-0.5"}
+    assert whats(compare(said(assets=unknown), owing)) == ["assets.USDT.borrowed"]
+    left_out = {"USDT": {"quantity": "1000", "borrowed": "0"}}
+    assert whats(compare(said(assets=left_out), owing)) == ["assets.BTC", "assets.BTC.borrowed"]
+
+
+def test_margin_modes_are_compared() -> None:
+    """1 stands for isolated, 0 for cross; what has none is not compared."""
+    held = msgspec.structs.replace(HELD, margin_mode="isolated")
+    ours = msgspec.structs.replace(OURS, positions={("X", "short"): held})
+    assert compare(said(positions=position(margin_mode="isolated")), ours).matches
+    (found,) = compare(said(positions=position(margin_mode="cross")), ours).differences
+    assert (found.what, found.difference) == ("positions.X#short.margin_mode", "-1")
+    result = compare(said(positions=position(margin_mode="cross")), OURS)
+    assert (result.matches, result.not_compared) == (True, ("positions.margin_mode",))
+
+
+PERP = Instrument(symbol="X", kind="linear_perp", base="X", quote="USDT", settle="USDT")
+SHARE = Instrument(symbol="S", kind="equity", base="S", quote="EUR", settle="EUR")
+
+
+def priced() -> Holdings:
+    """Return our holdings with positions that can be valued: a short contract, foreign shares."""
+    contract = Position(instrument=PERP, size=D("-3"), cost=D("301.5"), last_fill=D("1"))
+    shares = Position(instrument=SHARE, size=D("4"), cost=D("40"), last_fill=D("1"))
+    held = {
+        ("X", "short"): msgspec.structs.replace(HELD, position=contract),
+        ("S", "net"): HeldPosition(size=D("4"), position=shares),
+    }
+    return msgspec.structs.replace(OURS, positions=held, currency="USDT")
+
+
+@pytest.mark.parametrize(
+    ("mark", "rates", "equity"),
+    [
+        ("90", {"BTC": "200", "EUR": "2"}, "1011.5"),  # 1000 - 100 + 31.5 + 4 x 10 x 2
+        (None, {"BTC": "200", "S": "25"}, "1031.5"),  # a rate of a share is over its mark
+    ],
+)
+def test_equity_is_compared_at_the_prices_of_the_report(
+    mark: str | None, rates: dict[str, str], equity: str
+) -> None:
+    """Ours at their rates and marks; no moment of a mark decides it."""
+    shares = {"symbol": "S", "size": "4"} | ({"mark_price": "10"} if mark else {})
+    positions = [*position(mark_price="90"), shares]
+    stated = {"positions": positions, "rates": rates, "equity": equity}
+    assert compare(said(**stated), priced()) == Comparison(differences=(), not_compared=())
+    (found,) = compare(said(**{**stated, "equity": "1"}), priced()).differences
+    assert (found.what, found.symbol, found.expected) == ("equity", "USDT", equity)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rates": {"EUR": "2"}},
+        {"rates": {"BTC": "200"}},
+        {"rates": {"BTC": None, "EUR": "2"}},
+        {"positions": [*position(), {"symbol": "S", "size": "4", "mark_price": "10"}]},
+        {"assets": {"USDT": "999", "BTC": "-0.5"}},
+    ],
+)
+def test_equity_is_not_compared_where_a_price_is_missing_or_the_rest_differs(
+    fields: dict[str, Any],
+) -> None:
+    """Nor is it a difference of its own then."""
+    positions = [*position(mark_price="90"), {"symbol": "S", "size": "4", "mark_price": "10"}]
+    whole = {"positions": positions, "rates": {"BTC": "200", "EUR": "2"}, "equity": "5"}
+    result = compare(said(**{**whole, **fields}), priced())
+    assert "equity" not in whats(result)
+    assert "equity" in result.not_compared
 
 
 @pytest.mark.parametrize(

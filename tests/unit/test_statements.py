@@ -29,13 +29,13 @@ def test_key_comes_first_and_is_not_replaced() -> None:
     """The key identifies a row; everything else is taken from the new one."""
     columns = columns_of(Small, ("account_id", "symbol"))
     assert columns[:3] == ("account_id", "symbol", "sequence_number")
-    assert columns[-5:] == ("price", "timestamp", "correlation_id", "causation_id", "trace_id")
+    assert columns[-5:] == ("price", "log_time", "correlation_id", "causation_id", "trace_id")
     statement = upsert("small_view", columns, ("account_id", "symbol"))
     inserted, _, changed = statement.partition("ON CONFLICT (account_id, symbol) DO UPDATE SET")
     assert inserted.count(" symbol,") == 2
     assert "symbol" not in changed
     assert "excluded.price" in changed
-    assert 'excluded."timestamp"' in changed
+    assert "excluded.log_time" in changed
 
 
 def test_delete_names_the_whole_key() -> None:

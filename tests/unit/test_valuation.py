@@ -65,6 +65,8 @@ def valuate(
         orders=OrderStore(),
         fill_keys=FillWindow(),
         reference_keys=KeyWindow(),
+        booked_flows={},
+        by_mark=False,
         own_fills={},
         splits={},
     )

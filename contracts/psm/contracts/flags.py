@@ -8,6 +8,7 @@ VIEW_STALE = "view_stale"
 FLAGS = (
     "defined_late",
     "fill_after_cancel",
+    "fill_out_of_reach",
     "funding_mismatch",
     "instrument_undefined",
     "isolated_liquidatable",
@@ -19,6 +20,7 @@ FLAGS = (
     "overclose",
     "overdraft",
     "overfill",
+    "peak_not_restated",
     "position_mode_waiting",
     "position_side_ignored",
     "rate_from_derivative",

@@ -29,8 +29,9 @@ PositionDirection = Literal["long", "short"]
 class PositionTransferredIn(Payload, frozen=True, kw_only=True):
     """Shares or contracts came from elsewhere, with their cost.
 
-    Of what is fully paid `cost` is the whole cost in the instrument's currency; what only covers a
-    short may leave it out. A contract enters at `entry_price`, which it needs.
+    Of what is fully paid `cost` is the whole cost in the instrument's currency, of a coin in the
+    account's; without it that is its value, by a stated rate or the mark. A contract enters at
+    `entry_price`, which it needs.
     """
 
     symbol: Symbol
@@ -48,7 +49,8 @@ class PositionTransferredIn(Payload, frozen=True, kw_only=True):
 class PositionTransferredOut(Payload, frozen=True, kw_only=True):
     """Shares or contracts went elsewhere; they leave at their cost.
 
-    Without `side` it is what is held. What goes beyond zero needs `cost` or `entry_price`.
+    Without `side` it is what is held. What goes beyond zero costs `cost`, else its value, and is at
+    `entry_price`.
     """
 
     symbol: Symbol

@@ -59,10 +59,14 @@ class LiveQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class AsOf(msgspec.Struct, frozen=True, kw_only=True):
-    """The moment that an answer shows.
+    """Place of the log that figures are as of: a message, and its time in the log.
+
+    Live it is the whole document's. In views, positions and assets that only marks moved may be
+    older than their account: up to the slow period of the valuation clock; what is older than a
+    slow and a middle one is unchanged since. Rows without one are as of the document's.
 
     Attributes:
-        log_sequence: everything in the log up to here is in it, and nothing behind.
+        log_sequence: of the message.
         time: log time of the message there: RFC 3339 in UTC with microseconds.
     """
 

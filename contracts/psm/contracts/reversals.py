@@ -25,8 +25,8 @@ from psm.contracts.personal import Actor, Explanation
 class TransferReversed(Payload, frozen=True, kw_only=True):
     """A transfer, or part of it, came back; `direction` is that of the original.
 
-    Money by `amount`; shares and contracts by `symbol` and `quantity`, with what they cost where
-    they come back to the account.
+    Money by `amount`; shares and contracts by `symbol` and `quantity`. Without `cost` (of contracts
+    `entry_price`) it is that of the original, as it was booked.
     """
 
     transfer_id: Identifier
@@ -44,7 +44,10 @@ class TransferReversed(Payload, frozen=True, kw_only=True):
 
 
 class CashReversed(Payload, frozen=True, kw_only=True):
-    """A deposit (`in`) or withdrawal (`out`), or part of it, was taken back by the venue."""
+    """A deposit (`in`) or withdrawal (`out`), or part of it, was taken back by the venue.
+
+    Without `cost` it is that of the original, as it was booked.
+    """
 
     reference: Reference
     amount: Positive

@@ -57,13 +57,16 @@ async def write(connection: Connection, query: str, rows: list[Row]) -> None:
 
 
 def row(update: ReadUpdate, envelope: Decoded[Any]) -> Row:
-    """Return the payload's fields as columns, with the envelope's time, causes and trace."""
+    """Return the payload's fields as columns, with the envelope's time, causes and trace.
+
+    The time is that of the message of the log at `log_sequence`.
+    """
     columns: Row = msgspec.structs.asdict(envelope.payload)
     for name in TOLD_ONCE:
         columns.pop(name, None)
     if columns.get("event_log_sequence") is msgspec.UNSET:
         columns["event_log_sequence"] = None
-    columns["timestamp"] = envelope.timestamp
+    columns["log_time"] = envelope.timestamp
     columns["correlation_id"] = envelope.correlation_id
     columns["causation_id"] = envelope.causation_id
     columns["trace_id"] = trace_id(update.traceparent)

@@ -12,7 +12,7 @@ import msgspec
 
 from psm.contracts.updates import TOLD_ONCE, is_amounts, is_decimal
 
-ENVELOPE_COLUMNS = ("timestamp", "correlation_id", "causation_id", "trace_id")
+ENVELOPE_COLUMNS = ("log_time", "correlation_id", "causation_id", "trace_id")
 """Columns that a row has from the envelope and the headers of its update."""
 
 _UPSERT = """
@@ -42,8 +42,14 @@ _SORTED = """
 )
 """.strip()
 
+_AS_OF = """
+'as_of', json_build_object(
+    'log_sequence', {alias}.log_sequence,
+    'time', to_char({alias}.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+)
+""".strip()
+
 _WIDTH = 96
-_QUOTED = frozenset({"timestamp"})
 
 
 def columns_of(payload: type[msgspec.Struct], key: Sequence[str]) -> tuple[str, ...]:
@@ -61,11 +67,10 @@ def upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
         columns: names of all columns that the rows have.
         key: those that identify a row.
     """
-    names = [_quoted(name) for name in columns]
-    changed = [_quoted(name) for name in columns if name not in key]
+    changed = [name for name in columns if name not in key]
     return _UPSERT.format(
         table=table,
-        columns=_lines(names),
+        columns=_lines(columns),
         key=", ".join(key),
         changed=_lines(changed),
         new=_lines(f"excluded.{name}" for name in changed),
@@ -92,6 +97,15 @@ def json_pairs(payload: type[msgspec.Struct], names: Sequence[str], alias: str) 
     return ",\n".join(f"'{name}', {_json_value(payload, name, alias)}" for name in names)
 
 
+def as_of_pair(alias: str) -> str:
+    """Return arguments of `json_build_object`: which place of the log a row is as of.
+
+    Args:
+        alias: of the table in the statement.
+    """
+    return _AS_OF.format(alias=alias)
+
+
 def _json_value(payload: type[msgspec.Struct], name: str, alias: str) -> str:
     column = f"{alias}.{name}"
     if is_amounts(payload, name):  # jsonb has an order of its own
@@ -101,7 +115,3 @@ def _json_value(payload: type[msgspec.Struct], name: str, alias: str) -> str:
 
 def _lines(items: Iterable[str]) -> str:
     return fill(", ".join(items), _WIDTH, initial_indent="    ", subsequent_indent="    ")
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if name in _QUOTED else name

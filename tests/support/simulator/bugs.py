@@ -26,7 +26,8 @@ from psm.domain.folding.stream import StreamFold
 from psm.domain.messages import LogMessage, NeedHistory, Update
 from psm.domain.publication import figures
 from psm.domain.publication import updates as publish
-from psm.domain.snapshot import AccountSnapshot, dump_account, load_account
+from psm.domain.snapshot import AccountSnapshot, dump_account, load_account, load_checkpoint
+from psm.domain.snapshot_records import AccountRecord
 from psm.domain.valuation.state import MarginTexts
 from psm.domain.valuation.valuation import Valuation
 from psm.projections import checkpoints
@@ -156,6 +157,33 @@ def snapshot_forgotten() -> list[Patch]:
         await real(self, acknowledged, frozen[:-1], *rest)
 
     return [(Checkpoints, "_save", _save)]
+
+
+def records_of_an_older_checkpoint() -> list[Patch]:
+    """What the market changed is taken from the checkpoint before, the place from the newest."""
+    real = Recovery._checkpoint
+
+    async def _checkpoint(self: Recovery, latest: Any, *rest: Any) -> Any:
+        found = await real(self, latest, *rest)
+        if found is None:
+            return None
+        checkpoint, records = found
+        version = await self._store.older(latest[0].subject, latest[0].sequence)
+        if version is not None and version.data != b"garbage":
+            older = load_checkpoint(version.data).records
+            records = {stream: older[stream] for stream in records if stream in older}
+        return checkpoint, records
+
+    return [(Recovery, "_checkpoint", _checkpoint)]
+
+
+def records_forgotten() -> list[Patch]:
+    """A recovery takes snapshots as they are."""
+
+    def lay_over(account: Account, record: AccountRecord) -> None:
+        pass
+
+    return [(recovery, "lay_over", lay_over)]
 
 
 def checkpoint_before_rows() -> list[Patch]:
@@ -367,6 +395,8 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         snapshot_before_commit,
         snapshots_unchecked,
         snapshot_forgotten,
+        records_of_an_older_checkpoint,
+        records_forgotten,
         checkpoint_before_rows,
         projection_outcome_believed,
         half_inputs_shown,

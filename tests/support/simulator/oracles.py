@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,8 +26,10 @@ from psm.domain.books import Books
 from psm.domain.fold import fold
 from psm.domain.messages import LogMessage, NeedHistory, Update
 from psm.domain.snapshot import dump_account, load_account, load_checkpoint
+from psm.domain.snapshot_records import AccountRecord, record_of
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.log.cursor import load_cursor
+from psm.workers.partition.jetstream import CHUNKS_HEADER
 
 SUBJECT_BYTES_MAX = 512
 """Of everything that PSM publishes: brokers take no long ones, and a client that sends one ends."""
@@ -36,7 +38,7 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 class Refold(msgspec.Struct):
-    """One partition, folded from its first message; snapshots by stream and log sequence.
+    """One partition, folded from its first message; snapshots and records by stream and place.
 
     `outcomes` are counted alone and, as `<event type> <outcome>`, by type.
     """
@@ -45,6 +47,7 @@ class Refold(msgspec.Struct):
     updates: list[Update]
     outcomes: Counter[str]
     snapshots: dict[tuple[str, int], bytes]
+    records: dict[tuple[str, int], AccountRecord]
 
 
 def refold(
@@ -59,7 +62,7 @@ def refold(
         log: all of it.
         settings: of the log.
         partition: number.
-        wanted: log sequences at which the snapshots of a stream are wanted.
+        wanted: log sequences at which snapshots and records of a stream are wanted.
     """
     at = sorted((place, stream) for stream, places in (wanted or {}).items() for place in places)
     books = Books(
@@ -67,7 +70,7 @@ def refold(
         partition=partition,
         slots=settings.valuation_slots,
     )
-    done = Refold(books, [], Counter(), {})
+    done = Refold(books, [], Counter(), {}, {})
     for message in log:
         if message.stream_id is not None and _partition(message) != partition:
             continue
@@ -85,8 +88,9 @@ def refold(
             place, stream = at.pop(0)
             if place == message.log_sequence and stream in books.accounts:
                 hashed = event_hash(message.data)
-                data = dump_account(books.accounts[stream], place, hashed)
-                done.snapshots[stream, place] = data
+                account = books.accounts[stream]
+                done.snapshots[stream, place] = dump_account(account, place, hashed)
+                done.records[stream, place] = record_of(account)
     return done
 
 
@@ -144,46 +148,77 @@ def _linked(head: str, hashed: str) -> str:
 
 
 def snapshots_of(history: Sequence[StoredMessage]) -> dict[str, set[int]]:
-    """Return the log sequences of the snapshots that were stored, by stream."""
+    """Return the log sequences of the snapshots and records that were stored, by stream."""
     found: dict[str, set[int]] = defaultdict(set)
-    for message in history:
-        if _is_snapshot(message) and not _is_checkpoint(message):
+    for message in _saved(history):
+        if message.data == GARBAGE:
+            continue
+        if _is_checkpoint(message):
+            checkpoint = load_checkpoint(message.data)
+            for stream in checkpoint.records:
+                found[stream].add(checkpoint.log_sequence)
+        else:
             _, snapshot = load_account(message.data)
             found[message.subject.split(".")[2]].add(snapshot.log_sequence)
     return found
+
+
+def _saved(history: Sequence[StoredMessage]) -> Iterator[StoredMessage]:
+    """Yield what was saved, whole; garbage where any of its chunks is."""
+    stored = [message for message in history if message.subject.startswith("snapshots.")]
+    for place, message in enumerate(stored):
+        chunks = int(message.header(CHUNKS_HEADER) or 0)
+        parts = stored[place - chunks : place] or [message]
+        if chunks and GARBAGE not in (message.data, *(part.data for part in parts)):
+            yield msgspec.structs.replace(message, data=b"".join(part.data for part in parts))
+        elif chunks:
+            yield msgspec.structs.replace(message, data=GARBAGE)
+        elif not _is_chunk(message):
+            yield message
+
+
+def _is_chunk(message: StoredMessage) -> bool:
+    return message.subject.split(".")[-2] in ("chunk", "part")
 
 
 def check_snapshots(history: Sequence[StoredMessage], folds: Mapping[int, Refold]) -> None:
     """What is saved was committed before, follows its predecessor, and is what the log says."""
     committed: dict[int, set[int]] = defaultdict(set)
     last: dict[str, int] = {}
+    saved = {message.sequence: message for message in _saved(history)}
     for message in history:
         kind, _, rest = message.subject.partition(".")
         if message.subject.startswith("psm.cursor."):
             cursor = load_cursor(message.data)
             if cursor.part == 0:
                 committed[int(rest.split(".")[1])].add(cursor.log_sequence)
-        if kind != "snapshots":
+        if kind != "snapshots" or message.sequence not in saved:
             continue
         where = f"{message.subject} at {message.sequence}"
         expected, before = message.header(EXPECTED), last.get(message.subject, 0)
         assert expected == str(before), f"{where} expects {expected}, its predecessor is {before}"
         last[message.subject] = message.sequence
-        if not _is_snapshot(message):
+        data, partition = saved[message.sequence].data, int(message.subject.split(".")[1])
+        if data == GARBAGE:
             continue
-        partition = int(message.subject.split(".")[1])
-        if _is_checkpoint(message):
-            place = load_checkpoint(message.data).log_sequence
-        else:
-            _, snapshot = load_account(message.data)
-            place, stream = snapshot.log_sequence, message.subject.split(".")[2]
-            made = folds[partition].snapshots[stream, place]
-            assert message.data == made, f"{where}: not the state as of log sequence {place}"
+        place = _check_saved(message.subject, data, folds[partition], where)
         assert place in committed[partition], f"{where}: log sequence {place} was not committed"
 
 
-def _is_snapshot(message: StoredMessage) -> bool:
-    return message.subject.startswith("snapshots.") and message.data != GARBAGE
+def _check_saved(subject: str, data: bytes, made: Refold, where: str) -> int:
+    """Compare a snapshot, or a checkpoint's records, with the log; return of when it is."""
+    if subject.count(".") > 1:
+        _, snapshot = load_account(data)
+        place = snapshot.log_sequence
+        same = data == made.snapshots[subject.split(".")[2], place]
+        assert same, f"{where}: not the state as of log sequence {place}"
+        return place
+    checkpoint = load_checkpoint(data)
+    place = checkpoint.log_sequence
+    for stream, record in checkpoint.records.items():
+        same = record == made.records[stream, place]
+        assert same, f"{where}: the record of {stream} is not that of log sequence {place}"
+    return place
 
 
 def _is_checkpoint(message: StoredMessage) -> bool:

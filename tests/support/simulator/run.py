@@ -21,9 +21,11 @@ from tests.support.simulator.world import World
 from psm.adapters.logs import configure
 from psm.contracts import subjects
 from psm.workers.partition import commit_queue as commits
+from psm.workers.partition import jetstream as log_store
 
 STEPS_MAX = 3_000_000
 _UPDATES_PER_COMMIT = (2, 5, 999)
+_CHUNK_BYTES = (500, 512 * 1024)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +64,11 @@ def run_seed(seed: int) -> Report:
     loop = SimulatedLoop(random.Random(f"turns/{seed}"), STEPS_MAX)  # type: ignore[abstract]
     clocks = Clocks(loop)
     _log_nothing()
-    before = commits.UPDATES_PER_COMMIT
+    before = commits.UPDATES_PER_COMMIT, log_store.CHUNK_BYTES
     with simulated(clocks, seed):
         world = World(loop, swarm, clocks)
         commits.UPDATES_PER_COMMIT = swarm.dice.choice(_UPDATES_PER_COMMIT)
+        log_store.CHUNK_BYTES = swarm.dice.choice(_CHUNK_BYTES)
         try:
             with small_limits(swarm.dice.choice):
                 loop.run_until_complete(world.run())
@@ -75,7 +78,7 @@ def run_seed(seed: int) -> Report:
             what = f"{type(error).__name__}: {error}"
             raise BugFoundError(f"seed {seed}: {what}{'; ' if found else ''}{found}") from error
         finally:
-            commits.UPDATES_PER_COMMIT = before
+            commits.UPDATES_PER_COMMIT, log_store.CHUNK_BYTES = before
             trace, steps, now = loop.trace, loop.steps, loop.time()
             loop.dispose()
             loop.trace, loop.steps, loop._now = trace, steps, now

@@ -15,7 +15,18 @@ from typing import Any
 
 import msgspec
 from tests.support import feed
-from tests.support.events import Sent, changed, deposit, event, opened, rules, trade, withdrawal
+from tests.support.events import (
+    Sent,
+    changed,
+    collateral,
+    control,
+    deposit,
+    event,
+    opened,
+    rules,
+    trade,
+    withdrawal,
+)
 from tests.support.market import KINDS, Market
 
 from psm.contracts import registry
@@ -59,6 +70,7 @@ def traffic(dice: random.Random, seed: int, accounts: int) -> list[Sent]:
     for number in range(length):
         place = (number + 1) * len(sent) // (length + 1)
         sent.insert(place, next(flats[number % FLATS]))
+    _insert(dice, sent, _terms(dice))
     for number in range(OPENERS):
         _insert(dice, sent, _late_opening(f"late_{number}", str(dice.randint(1, 5))))
     sent = _troubled(dice, sent)
@@ -72,6 +84,23 @@ def _insert(dice: random.Random, sent: list[Sent], own: list[Sent]) -> None:
     places = sorted(dice.randint(0, len(sent)) for _ in own)
     for place, message in reversed([*zip(places, own, strict=True)]):
         sent.insert(place, message)
+
+
+def _terms(dice: random.Random) -> list[Sent]:
+    """Return what is said of the log and of what secures margin, in its order."""
+    trimmed = {"through": 1, "certificate": "ab" * 32, "actor": "ann", "approval": "x"}
+    promoted = {"epoch": 1, "region": "b", "fork_sequence": 1, "previous_hash": "cd" * 32}
+    said: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("LogTrimmed", trimmed),
+        ("LogRestored", {"through": 1}),
+        ("RegionPromoted", promoted),
+    )
+    made = [control(kind, payload, number) for number, (kind, payload) in enumerate(said, 1)]
+    for number in range(1, 4):
+        for asset in ("USDT", "BTC", "BNB"):
+            haircut = dice.choice(["0", "0.05", "1"])
+            made.append(collateral(number, asset, haircut, borrow_maintenance_rate="0.1"))
+    return made
 
 
 def _late_opening(stream: str, limit: str) -> list[Sent]:
@@ -94,9 +123,15 @@ def _flat_events(dice: random.Random, stream: str) -> Iterator[Sent]:
 
     while True:
         amount, turn = str(dice.randint(1, 500)), next(number)
-        match dice.choice(["deposit", "withdrawal", "transfer", "order", "trade", "correction"]):
+        what = ["deposit", "coin", "withdrawal", "transfer", "order", "trade", "correction"]
+        match dice.choice(what):
             case "deposit":
                 yield deposit(turn, amount, stream=stream)
+            case "coin":
+                stated = {"BTC": dice.choice(["40000", "41500.5", None])}
+                payload = {"amount": "0.5", "currency": "BTC", "rates": stated}
+                yield event("CashDeposited", payload, turn, stream=stream)
+                yield say("CashWithdrawn", payload)
             case "withdrawal":
                 yield withdrawal(turn, amount, stream=stream)
             case "transfer":

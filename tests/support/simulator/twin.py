@@ -15,10 +15,13 @@ from tests.support.simulator.traffic import type_of
 
 from psm.contracts.codec import decode_untyped
 from psm.contracts.sequencing import OPERATOR_EVENTS
+from psm.contracts.table_events import TABLE_SUBJECTS
 from psm.domain.books import Books
 from psm.domain.market.slots import ValuationSlots
 from psm.domain.messages import LogMessage, Update
 from psm.domain.publication.figures import state_document
+
+_TABLES = tuple(f"{head}." for head in TABLE_SUBJECTS.values())
 
 
 def check_twins(
@@ -78,7 +81,7 @@ def _untroubled(log: Mapping[int, LogMessage], updates: Sequence[Update]) -> lis
         versions[stream] = number
     sent = [rules(2)]
     for at, message in log.items():
-        if message.subject.startswith(("marks.", "instruments.")):
+        if message.subject.startswith(_TABLES):
             own = [Sent(subject=message.subject, data=message.data)]
         else:
             own = taken.get(at, [])

@@ -341,3 +341,28 @@ def test_a_pair_is_of_two_assets() -> None:
     assert (seen.outcome, seen.reason) == ("refused", "invalid_payload")
     assert seen.payload("EventRefused")["field"] == "payload.quote"
     assert "ODD" not in log.books.market.instruments
+
+
+@pytest.mark.parametrize("kind", ["equity", "spot"])
+@pytest.mark.parametrize("quote", ["USDT", "EUR"])
+def test_legs_of_a_late_definition_are_one_holding(kind: str, quote: str) -> None:
+    """Shares and coins always net: 5 at 10 and 2 sold at 14 are 3 at 10, and 8 realized."""
+    log = given(opened(1), deposit(2, "1000"), event("PositionModeChanged", {"mode": "hedge"}, 3))
+    for number, side, quantity, price in ((4, "buy", "5", "10"), (5, "sell", "2", "14")):
+        leg = "long" if side == "buy" else "short"
+        fill = {"side": side, "quantity": quantity, "price": price, "position_side": leg}
+        log.when(event("TradeExecuted", {"symbol": "ABC", "commission": "1", **fill}, number))
+    log.when(instrument(1, "ABC", kind=kind, base="GOLD", quote=quote, settle=quote))
+    log.when(deposit(6, "1"))
+    assert figures(log, "realized_pnl", "fees", "flows_cost") == ("8", "2", "1001")
+    assert log.state()["cash"]["USDT"] == "977"
+    ledger = log.account().ledger
+    if kind == "spot":
+        assert (log.state()["cash"]["GOLD"], str(ledger.costs["GOLD"].amount)) == ("3", "30")
+        return
+    (key,) = ledger.positions
+    share = ledger.positions[key]
+    assert (key, *map(str, (share.size, share.cost, share.fees))) == ("ABC", "3", "30", "2")
+    assert str(share.home_cost.amount) == ("0" if quote == "USDT" else "30")
+    log.when(trade(7, "sell", "1", "20", "ABC"))
+    assert [*log.account().ledger.positions] == ["ABC"]

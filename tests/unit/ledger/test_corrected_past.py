@@ -290,3 +290,34 @@ def test_a_split_of_what_is_not_held_counts_after_a_correction_too() -> None:
     log.when(event("SplitApplied", {"symbol": "XYZ", "numerator": "3", "denominator": "1"}, 4))
     log.when(bust(5, fill_id="f"), trade(6, "buy", "1", "30", "XYZ"))
     assert (log.position("XYZ")["mark_price"], log.state()["equity"]) == ("30", "10000")
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_an_amendment_may_name_a_coin_that_the_account_never_had(parked: bool) -> None:
+    """Its rate is that of then: the log is asked for it, also by a correction that waited."""
+    bnb = instrument(1, "BNBUSDT", kind="spot", base="BNB", quote="USDT", settle="USDT")
+    log = given(bnb, mark(1, "300", "BNBUSDT"), opened(1), deposit(2, "1000"))
+    log.when(trade(3, "buy", "1", "100", fill_id="f", commission="1"), mark(2, "500", "BNBUSDT"))
+    said = {"fill_id": "f", "reason": "r", "commission_currency": "BNB"}
+    if parked:
+        log.when(event("TradeAmended", said, 5))
+    log.when(deposit(4, "1"))
+    if not parked:
+        log.when(event("TradeAmended", said, 5))
+    state = log.state()
+    assert (state["sequence_number"], state["cash"]) == (5, {"BNB": "-1", "USDT": "1001"})
+    assert (state["fees"], state["assets"]["BNB"]["cost"]) == ("300", "-300")
+    log.when(event("TradeBusted", {"fill_id": "f", "reason": "r"}, 6))
+    assert (log.state()["fees"], log.state()["cash"]) == ("0", {"USDT": "1001"})
+
+
+def test_a_rate_that_is_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the marks that a correction reads a coin of then is worth nothing known."""
+    bnb = instrument(1, "BNBUSDT", kind="spot", base="BNB", quote="USDT", settle="USDT")
+    log = given(bnb, mark(1, "300", "BNBUSDT"), opened(1), deposit(2, "1000"))
+    log.when(trade(3, "buy", "1", "100", fill_id="f", commission="1"))
+    monkeypatch.setattr(rebooking, "MARKS_REFOLDED_MAX", 0)
+    said = {"fill_id": "f", "reason": "r", "commission_currency": "BNB"}
+    seen = log.when(event("TradeAmended", said, 4))
+    assert seen.result.placements[-1].flags == ("peak_not_restated", "fill_out_of_reach")
+    assert log.state()["fees"] == "0"

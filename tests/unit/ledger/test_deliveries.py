@@ -11,6 +11,8 @@ from tests.support.domain import Log, given
 from tests.support.events import Sent, deposit, event, instrument, mark, opened, trade
 from tests.unit.ledger.actions import cost_less_realized, costs, share
 
+COIN = instrument(1, "BTCUSD", kind="spot", base="BTC", quote="USD", settle="USD")
+EURUSD = instrument(1, "EURUSD", kind="spot", base="EUR", quote="USD", settle="USD")
 TERMS = {"underlying": "ABC", "strike": "50", "expiry": "2026-06-19T20:00:00Z"}
 
 
@@ -265,15 +267,44 @@ def test_alias_of_the_underlying_is_delivered_under_its_name_of_now() -> None:
 
 
 def test_a_pair_that_is_delivered_is_two_assets() -> None:
-    """The coin comes at its price for its quote, the option's cost is realized: no position."""
-    pair = instrument(1, "BTCUSD", kind="spot", base="BTC", quote="USD", settle="USD")
+    """The coin comes at its price for its quote, and costs what the option cost, too."""
     log = holder("buy", "2", "3")
-    seen = log.when(pair, settled(4, **units("2", "20000", "BTCUSD")))
+    seen = log.when(COIN, settled(4, **units("2", "20000", "BTCUSD")))
     assert seen.outcome == "applied"
     state = log.state()
-    assert (state["cash"], state["realized_pnl"]) == ({"BTC": "2", "USD": "59400"}, "-600")
-    assert state["assets"]["BTC"]["cost"] == "40000"
+    assert (state["cash"], state["realized_pnl"]) == ({"BTC": "2", "USD": "59400"}, "0")
+    assert state["assets"]["BTC"]["cost"] == "40600"
     assert costs(log) == {}
+
+
+def test_coins_that_are_delivered_realize_with_the_cost_of_the_option() -> None:
+    """A put of 600 on 2 coins that cost 15 000 each, delivered at 20 000: 9 400."""
+    log = holder("buy", "2", "3", right="put")
+    log.when(COIN, trade(4, "buy", "2", "15000", "BTCUSD"))
+    assert log.when(settled(5, **units("2", "20000", "BTCUSD"))).outcome == "applied"
+    state = log.state()
+    assert (state["cash"], state["realized_pnl"]) == ({"BTC": "0", "USD": "109400"}, "9400")
+
+
+@pytest.mark.parametrize("home", ["BTC", "EUR"])
+def test_coins_of_another_account_currency(home: str) -> None:
+    """The cost of the option is that of the account; the account currency costs its amount."""
+    known = (
+        COIN,
+        mark(1, "20000", "BTCUSD"),
+        option(multiplier="1"),
+        EURUSD,
+        mark(1, "2", "EURUSD"),
+    )
+    log = given(*known, opened(1, currency=home), deposit(2, "100000"))
+    log.when(trade(3, "buy", "2", "400", "ABC-C50"))
+    assert log.when(settled(4, **units("2", "20000", "BTCUSD"))).outcome == "applied"
+    state = log.state()
+    assert costs(log) == {}
+    if home == "BTC":  # 2 coins for 40 000 dollars and 800 of the option, at 20 000 a coin
+        assert (state["cash"]["BTC"], state["realized_pnl"]) == ("100002", "-0.04")
+    else:  # a dollar is half a euro
+        assert (state["assets"]["BTC"]["cost"], state["realized_pnl"]) == ("20400", "0")
 
 
 def test_a_delivery_of_several_legs_says_whose_it_is() -> None:

@@ -69,7 +69,7 @@ def test_shares_come_with_their_cost(more: dict[str, str], entry: str, transfers
 
 
 def test_shares_that_come_need_a_cost() -> None:
-    """No mark decides a ledger; without a mark they are worth what they cost."""
+    """Where neither a rate nor a mark says what they are worth; then it is what they cost."""
     log = account()
     seen = log.when(moved(3, "In", "ABC", "10"))
     assert (seen.reason, seen.payload("EventRefused")["field"]) == (
@@ -92,11 +92,13 @@ def test_shares_that_cover_a_short_are_a_trade() -> None:
 
 
 def test_what_covers_a_short_is_a_trade_at_the_mark() -> None:
-    """4 sold at 60 are covered at 50; what is added beyond zero needs a cost."""
+    """4 sold at 60 are covered at 50; what is added beyond zero costs its value, too."""
     log = account(trade(3, "sell", "10", "60", "ABC"), mark(1, "50", "ABC"))
     log.when(moved(4, "In", "ABC", "4"))
     assert figures(log, "realized_pnl", "transfers", "nav") == ("40", "200", "1.01")
-    assert log.when(moved(5, "In", "ABC", "7")).reason == "invalid_payload"
+    log.when(moved(5, "In", "ABC", "7"))
+    assert figures(log, "realized_pnl", "transfers", "nav") == ("100", "550", "1.01")
+    assert (log.position("ABC")["size"], log.position("ABC")["entry_price"]) == ("1", "50")
 
 
 def test_a_contract_enters_at_its_entry_price() -> None:
@@ -192,16 +194,16 @@ def test_a_move_in_kind_comes_back() -> None:
     log.when(moved(4, "Out", "ABC", "4"))
     before = figures(log, "nav", "realized_pnl")
     back = {"transfer_id": "t4", "symbol": "ABC", "direction": "out", "quantity": "4"}
-    assert log.when(event("TransferReversed", back, 5)).reason == "invalid_payload"
-    named = {**back, "cost": "200", "reversal_reference": "b1"}
-    log.when(event("TransferReversed", named, 6))
+    named = {**back, "reversal_reference": "b1"}
+    log.when(event("TransferReversed", named, 5))
     assert (log.position("ABC")["size"], log.position("ABC")["entry_price"]) == ("10", "50")
     assert figures(log, "nav", "realized_pnl", "transfers") == (*before, "0")
-    assert log.when(event("TransferReversed", named, 7)).reason == "duplicate_reference"
-    log.when(moved(8, "In", "ABC", "5", cost="100"))
-    came = {"transfer_id": "t8", "symbol": "ABC", "direction": "in", "quantity": "5"}
-    log.when(event("TransferReversed", came, 9))
-    assert (log.position("ABC")["size"], log.position("ABC")["entry_price"]) == ("10", "40")
+    assert log.when(event("TransferReversed", named, 6)).reason == "duplicate_reference"
+    log.when(moved(7, "In", "ABC", "5", cost="100"))
+    came = {"transfer_id": "t7", "symbol": "ABC", "direction": "in", "quantity": "5"}
+    log.when(event("TransferReversed", came, 8))
+    assert (log.position("ABC")["size"], log.position("ABC")["entry_price"]) == ("10", "50")
+    assert figures(log, "transfers", "realized_pnl") == ("0", "0")
     for wrong in ({"symbol": "ABC"}, {"quantity": "1"}, {**came, "amount": "1"}, {}):
         payload = {"transfer_id": "x", "direction": "in", **wrong}
         number = log.account().delivery.version + 1

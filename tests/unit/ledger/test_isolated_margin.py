@@ -300,3 +300,22 @@ def test_fee_and_funding_before_any_position_move_the_wallet_of_their_symbol() -
     )
     log.when(event("FeeCharged", {"amount": "1", "symbol": SYMBOL, "isolated_margin": "-2"}, 4))
     assert log.account().ledger.wallets.amounts == {SYMBOL: Decimal(-2)}
+
+
+@pytest.mark.parametrize(
+    ("held", "margin", "collateral_"),
+    [("1", "0.4", "54"), ("1", "1", "0"), ("0.2", "0.5", "-30"), ("-0.1", "0.5", "-60")],
+)
+def test_what_is_left_without_the_wallets_secures_by_its_haircut(
+    held: str, margin: str, collateral_: str
+) -> None:
+    """0.6 of a coin at 100 less a tenth are 54; what wallets have beyond the holding is owed."""
+    inverse = {"kind": "inverse_perp", "base": "BTC", "quote": "USD", "settle": "BTC"}
+    spot = instrument(1, "BTCUSDT", kind="spot", base="BTC", quote="USDT", settle="USDT")
+    log = given(spot, mark(1, "100", "BTCUSDT"), collateral(1, "BTC", "0.1"))
+    log.when(instrument(1, SYMBOL, **inverse), opened(1), margin_mode(2))
+    way = "CashDeposited" if Decimal(held) > 0 else "CashWithdrawn"
+    log.when(event(way, {"amount": held.lstrip("-"), "currency": "BTC"}, 3))
+    log.when(moved(4, margin))
+    assert log.account().value().collateral == Decimal(collateral_)
+    assert Decimal(log.state()["equity"]) == Decimal(held) * 100

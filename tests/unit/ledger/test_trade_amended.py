@@ -15,7 +15,7 @@ def test_an_amended_fill_happened_as_amended() -> None:
     """At its own place in the order of fills; what is left out stays as it was."""
     log = given(opened(1), deposit(2), trade(3, "buy", "2", "100", fill_id="f3", commission="1"))
     log.when(trade(4, "sell", "1", "110"))
-    log.when(amend(5, price="90"))
+    assert log.when(amend(5, price="90")).outcome == "applied"
     assert (log.position()["realized_pnl"], log.state()["cash"]) == ("20", {"USDT": "1019"})
     log.when(amend(6, quantity="1", commission="-0.5"))
     assert (log.position()["side"], log.state()["cash"]) == ("flat", {"USDT": "1020.5"})

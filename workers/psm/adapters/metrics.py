@@ -76,7 +76,8 @@ class Metrics:
             "psm.reader.resets", description="Times an ordered reader started over, by reason."
         )
         self._snapshots = meter.create_counter(
-            "psm.snapshots.written", description="Account snapshots and checkpoints, by kind."
+            "psm.snapshots.written",
+            description="Account snapshots, records and checkpoints, by kind.",
         )
         self._accounts = meter.create_gauge(
             "psm.accounts.in_memory", description="Accounts a partition has in memory."
@@ -229,12 +230,14 @@ class Metrics:
         """Count a new start of an ordered reader; `reason` is such as `gap` or `heartbeat`."""
         self._resets.add(1, {"stream": stream, "reason": reason})
 
-    def snapshots_written(self, partition: int, *, accounts: int, checkpoints: int = 0) -> None:
-        """Count acknowledged snapshots and checkpoints."""
-        if accounts:
-            self._snapshots.add(accounts, {"partition": partition, "kind": "account"})
-        if checkpoints:
-            self._snapshots.add(checkpoints, {"partition": partition, "kind": "checkpoint"})
+    def snapshots_written(
+        self, partition: int, *, accounts: int, records: int = 0, checkpoints: int = 0
+    ) -> None:
+        """Count acknowledged snapshots, records within checkpoints, and checkpoints."""
+        counts = {"account": accounts, "record": records, "checkpoint": checkpoints}
+        for kind, count in counts.items():
+            if count:
+                self._snapshots.add(count, {"partition": partition, "kind": kind})
 
     def accounts_in_memory(self, partition: int, accounts: int) -> None:
         """Set how many accounts a partition has in memory."""

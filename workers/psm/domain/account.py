@@ -102,6 +102,26 @@ class Account:
         keys = ledger.keys_of(symbol)
         return tuple([key for key in keys if key in positions and positions[key].size])
 
+    def keys_rated_by(self, symbol: str | None) -> list[str]:
+        """Return keys of open positions in whose currency's rate a symbol is; None: in others."""
+        ledger, rate_steps = self.ledger, self.prices.rate_steps
+        rated = {
+            settle: None
+            for settle in ledger.settles
+            if settle != ledger.currency
+            and (symbol is None or any(step.symbol == symbol for step in rate_steps(settle)))
+        }
+        held = ledger.positions.items() if rated else ()
+        return [key for key, one in held if one.size and one.instrument.settle in rated]
+
+    def assets_rated_by(self, symbol: str | None) -> list[str]:
+        """Return assets in whose rate a symbol is; None: all but the account currency."""
+        if symbol is None:
+            ledger = self.ledger
+            return [a for a, held in ledger.cash.items() if held and a != ledger.currency]
+        assets = self.valuation.totals.assets
+        return [] if assets is None else assets.rated_by(symbol)
+
     def begin_change(self, minute: int, keys: Iterable[str]) -> None:
         """Note closes, as a message of this minute is about to change account and positions."""
         waiting = self.unpublished
@@ -139,6 +159,13 @@ class Account:
             return position_value(self.ledger, self.ledger.positions[key], self.prices)
         except ArithmeticError:
             return None
+
+    def near_unpublished(self) -> list[str]:
+        """Return the keys of positions near liquidation that no update tells as they are."""
+        state, waiting = self.valuation, self.unpublished
+        if not state.warned_positions:
+            return []
+        return sorted(key for key in state.near_positions() if key in waiting.positions)
 
     def ledger_hash(self) -> bytes:
         """Return the hash of the ledger, the stream's version, status and parked events."""

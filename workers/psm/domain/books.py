@@ -27,7 +27,9 @@ class Books:
         holders: symbol -> accounts whose valuation its mark changes.
         position: log sequence of the last message folded.
         publishing: whether anything is noted for updates; not where a corrected past is booked.
-        dirty: account -> first log sequence since its last snapshot that changed anything of it.
+        dirty: account -> first log sequence since it was last saved that changed anything of it.
+        marked: accounts that differ from their last snapshot by what the market changed alone: a
+            record is enough to save them.
         applied: account -> events that took a place since its last snapshot.
     """
 
@@ -48,6 +50,7 @@ class Books:
         self.holders: dict[str, dict[str, Account]] = {}
         self.position = 0
         self.dirty: dict[str, int] = {}
+        self.marked: dict[str, None] = {}
         self.applied: dict[str, int] = {}
         self._agenda = Agenda()
 
@@ -70,8 +73,16 @@ class Books:
         self.position = log_sequence
 
     def touch(self, account: Account, log_sequence: int) -> None:
-        """Note that a message changed something of the account."""
+        """Note that a message changed something of the account that no mark changes."""
         self.dirty.setdefault(account.stream_id, log_sequence)
+        self.marked.pop(account.stream_id, None)
+
+    def touch_value(self, account: Account, log_sequence: int) -> None:
+        """Note that the market changed what the account is worth, or what of it waits."""
+        stream_id = account.stream_id
+        if stream_id not in self.dirty:
+            self.dirty[stream_id] = log_sequence
+            self.marked[stream_id] = None
 
     def count_applied(self, stream_id: str) -> None:
         """Count an event that took a place."""
@@ -80,21 +91,45 @@ class Books:
     def saved(self, stream_id: str) -> None:
         """Note that the present state of an account is in its snapshot."""
         self.dirty.pop(stream_id, None)
+        self.marked.pop(stream_id, None)
         self.applied.pop(stream_id, None)
+
+    def to_save(self) -> tuple[list[str], list[str]]:
+        """Return whom to save whole, and of whom a record is enough, each in order.
+
+        Together they are all that differ from their snapshots. An account that no mark concerns is
+        saved whole: it may be evicted, and comes back from its snapshot alone.
+        """
+        marked = [s for s in self.marked if s not in self.dirty or marks_concern(self.accounts[s])]
+        enough = dict.fromkeys(sorted(marked))
+        return sorted(s for s in self.dirty if s not in enough), [*enough]
+
+    def all_saved(self, whole: Iterable[str]) -> None:
+        """Note that everything is saved as of now, of these accounts whole snapshots."""
+        self.dirty, self.applied = {}, {}
+        for stream_id in whole:
+            self.marked.pop(stream_id, None)
 
     def begin_change(self, account: Account, time: int, keys: Iterable[str]) -> None:
         """Note closes before a message of this time changes an account and its positions."""
         if self.publishing:
             account.begin_change(self.market.minute(time), keys)
 
-    def postpone(self, account: Account, symbol: str) -> None:
-        """Note that a symbol's mark changed an account, which is not published yet."""
+    def postpone(self, account: Account, symbol: str, *, paths: bool = False) -> None:
+        """Note that a symbol's mark changed an account, which is not published yet.
+
+        Args:
+            account: whose.
+            symbol: which serves as a rate, too, where the account has other currencies.
+            paths: whether rates may be made of other marks than before.
+        """
         waiting = account.unpublished
         known = waiting.changed
         state = account.valuation
-        assets = state.totals.assets
-        rated = () if assets is None else assets.rated_by(symbol)
-        waiting.note_change(account.open_keys(symbol), rated)
+        waiting.note_change(account.open_keys(symbol), ())
+        if symbol in state.rates:
+            of = None if paths else symbol
+            waiting.note_change(account.keys_rated_by(of), account.assets_rated_by(of))
         if not known or state.warned or state.warned_positions:
             self.schedule(account)
 
@@ -127,9 +162,11 @@ class Books:
     def schedule(self, account: Account) -> None:
         """Look at an account at the first slot at which something that waits may be published."""
         waiting, slots = account.unpublished, self.slots
-        if waiting.slot is not None and not waiting.changed:
+        if waiting.slot is not None and not (waiting.changed or account.valuation.warned_positions):
             return  # each period divides the next: no slow slot is before one of any period
-        if waiting.changed:
+        if account.near_unpublished():  # a warning or an own event told all but the position
+            period = slots.fast
+        elif waiting.changed:
             period = slots.fast if account.valuation.is_near else slots.mid
         elif waiting.anything:
             period = slots.slow
@@ -191,7 +228,8 @@ class Books:
         Before its next message is folded it must be put back with `restore`.
         """
         account = self.accounts.pop(stream_id)
-        assert stream_id not in self.dirty, f"{stream_id} changed since it was saved"
+        changed = stream_id in self.dirty or stream_id in self.marked
+        assert not changed, f"{stream_id} changed since its snapshot"
         assert not account.valuation.rates, f"{stream_id}: marks concern it"
 
 

@@ -64,6 +64,17 @@ class LogMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         kind, token = subjects.log_subject(self.subject)
         return token if kind in subjects.OF_STREAMS else None
 
+    @property
+    def history_name(self) -> str:
+        """What a reader of the past keeps it under, to find it for `NeedHistory`.
+
+        The stream, or the subject of the market; collateral is asked for as a whole.
+        """
+        kind, token = subjects.log_subject(self.subject)
+        if kind in subjects.OF_STREAMS:
+            return token
+        return "collateral.*" if kind == "collateral" else self.subject
+
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One state change to publish.
@@ -213,7 +224,7 @@ class NeedHistory(msgspec.Struct, frozen=True, kw_only=True):
         stream_id: whose messages are needed.
         correction: whether a correction books the stream again.
         symbols: whose definitions are needed too, in the same range.
-        marks: whether their marks are needed.
+        marks: whose marks are needed, with what collateral was; None: none of both.
     """
 
     stream_id: str
@@ -221,14 +232,15 @@ class NeedHistory(msgspec.Struct, frozen=True, kw_only=True):
     to_log_sequence: int
     correction: bool = False
     symbols: tuple[str, ...] = ()
-    marks: bool = False
+    marks: tuple[str, ...] | None = None
 
     def market_subjects(self) -> list[str]:
         """Return the subjects of the market that are needed beside the stream."""
-        kinds = ("instruments", "marks") if self.marks else ("instruments",)
-        tokens = [subjects.encode_token(symbol) for symbol in self.symbols]
-        found = [f"{kind}.{token}" for kind in kinds for token in tokens]
-        return [*found, "collateral.*"] if self.marks else found
+        found = [f"instruments.{subjects.encode_token(symbol)}" for symbol in self.symbols]
+        if self.marks is None:
+            return found
+        marks = [f"marks.{subjects.encode_token(symbol)}" for symbol in self.marks]
+        return [*found, *marks, "collateral.*"]
 
     def holds(self, message: LogMessage, partitions: int) -> bool:
         """Return whether a message of a log of so many partitions is one that is needed."""
@@ -237,7 +249,7 @@ class NeedHistory(msgspec.Struct, frozen=True, kw_only=True):
         if message.stream_id is not None:
             return message.subject in subjects.stream_subjects(self.stream_id, partitions)
         if message.kind == "collateral":
-            return self.marks
+            return self.marks is not None
         return message.subject in self.market_subjects()
 
 

@@ -1,8 +1,9 @@
 """Account <-> versioned snapshot, tables <-> checkpoint.
 
-A snapshot carries everything of an account (ledger, valuation state, windows, throttle), so that
-snapshot + tail equals the full replay byte for byte. What is read is checked: the ledger hash is
-computed again from the restored state.
+A snapshot carries everything of an account (ledger, valuation state, windows, what waits to be
+published), so that snapshot + tail equals the full replay byte for byte. What is read is checked:
+the ledger hash is computed again from the restored state. A checkpoint carries the records of
+accounts that only the market changed since their snapshots.
 
 It is compressed JSON: a message of the broker takes 1 MiB at most, which an account with 1 000
 positions in tiered instruments would exceed.
@@ -11,9 +12,10 @@ positions in tiered instruments would exceed.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +28,7 @@ from psm.domain.account import Account
 from psm.domain.books import RULES_VERSION, Books
 from psm.domain.delivery.delivery import Delivery
 from psm.domain.delivery.parked import Blocked, Parked
+from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.effect import TotalName
 from psm.domain.ledger.holdings import NO_COST, Cost
 from psm.domain.ledger.ledger import Ledger, MarkSplit
@@ -41,6 +44,7 @@ from psm.domain.market.tables import Tables
 from psm.domain.money import ZERO
 from psm.domain.publication.figures import published_margin
 from psm.domain.snapshot_forms import Converters, converted
+from psm.domain.snapshot_records import AccountRecord
 from psm.domain.valuation.excursion import Excursion
 from psm.domain.valuation.performance import Performance
 from psm.domain.valuation.state import ValuationState
@@ -101,6 +105,8 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     last_fact: bytes = b""
     fill_keys: bytes
     reference_keys: bytes
+    booked_flows: list[tuple[bytes, BookedFlow]] = []
+    by_mark: bool = False
     performance: Performance
     excursions: dict[str, Excursion]
     warned: tuple[Level, ...]
@@ -114,10 +120,14 @@ class AccountSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a partition's recovery starts: all accounts are on disk as of here or later.
 
+    An account is what its snapshot says if that is of this position or a later one, else what the
+    snapshot says with the record laid over it; without a record nothing of it changed in between.
+
     Attributes:
         log_sequence: consume from the next one.
         message_hash: SHA-256 of the log message at that position, hex; None at the start.
         tables: marks, instruments and clock as of the position.
+        records: by account, likewise as of the position.
     """
 
     form: int = SNAPSHOT_FORM
@@ -125,6 +135,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     log_sequence: int
     message_hash: str | None
     tables: Tables
+    records: dict[str, AccountRecord] = {}
 
 
 _Saved = TypeVar("_Saved", AccountSnapshot, Checkpoint)
@@ -177,6 +188,8 @@ def _snapshot_of(account: Account, log_sequence: int, message_hash: bytes) -> Ac
         last_fact=delivery.last_fact,
         fill_keys=bytes(ledger.fill_keys.packed),
         reference_keys=bytes(ledger.reference_keys.packed),
+        booked_flows=list(ledger.booked_flows.items()),
+        by_mark=ledger.by_mark,
         performance=state.performance.plain(),
         excursions=dict(sorted(state.totals.excursions.items())),
         warned=state.warned,
@@ -234,6 +247,8 @@ def _ledger(snapshot: AccountSnapshot) -> Ledger:
         orders=OrderStore(snapshot.orders, snapshot.ended),
         fill_keys=FillWindow(snapshot.fill_keys),
         reference_keys=KeyWindow(snapshot.reference_keys),
+        booked_flows=dict(snapshot.booked_flows),
+        by_mark=snapshot.by_mark,
         own_fills=dict(snapshot.own_fills),
         splits=snapshot.splits,
         borrowed=None if snapshot.names is None else snapshot.names.borrowed,
@@ -308,12 +323,18 @@ _shared_instrument: Callable[[bytes], Instrument] = lru_cache(maxsize=4096)(
 )
 
 
-def dump_checkpoint(books: Books, log_sequence: int, message_hash: bytes | None) -> bytes:
-    """Return the checkpoint of books whose tables are as of `log_sequence`."""
+def dump_checkpoint(
+    books: Books,
+    log_sequence: int,
+    message_hash: bytes | None,
+    records: Mapping[str, AccountRecord] = MappingProxyType({}),
+) -> bytes:
+    """Return the checkpoint of books whose tables and records are as of `log_sequence`."""
     checkpoint = Checkpoint(
         log_sequence=log_sequence,
         message_hash=message_hash.hex() if message_hash else None,
         tables=books.market.tables(),
+        records=dict(records),
     )
     return _encoded(checkpoint)
 

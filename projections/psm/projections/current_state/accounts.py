@@ -7,7 +7,7 @@ from typing import Literal
 from psm.contracts.updates import VERSION_FIELDS, MarginUpdated, StateUpdated
 from psm.projections.current_state.stale import account_pairs, stale_flags
 from psm.projections.sql import expanded, load
-from psm.projections.statements import json_pairs
+from psm.projections.statements import as_of_pair, json_pairs
 
 AccountOrder = Literal["account", "drawdown", "margin", "equity"]
 
@@ -39,6 +39,7 @@ def account_statements() -> dict[AccountOrder, str]:
     variables = {
         "figures": account_pairs(StateUpdated, (*VERSION_FIELDS, *STATE_FIGURES)),
         "margin_figures": json_pairs(MarginUpdated, LISTED_MARGIN, "m"),
+        "as_of": as_of_pair("b"),
         "stale": stale_flags(_VIEWS),
     }
     statements: dict[AccountOrder, str] = {

@@ -9,7 +9,8 @@
 -- name: accounts
 SELECT json_build_object(
     :figures,
-    :margin_figures
+    :margin_figures,
+    :as_of
 )::text AS document, page.place::text AS place, page.account_id
 FROM (
     SELECT placed.account_id, placed.place
@@ -38,7 +39,8 @@ ORDER BY page.place, page.account_id;
 -- name: accounts_by_id
 SELECT json_build_object(
     :figures,
-    :margin_figures
+    :margin_figures,
+    :as_of
 )::text AS document, '0' AS place, b.account_id
 FROM balances_view b
 LEFT JOIN margin_view m USING (account_id)

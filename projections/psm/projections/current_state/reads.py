@@ -16,7 +16,7 @@ from psm.contracts.updates import (
 )
 from psm.projections.current_state.stale import account_pairs, stale_flags
 from psm.projections.sql import expanded, load
-from psm.projections.statements import json_pairs
+from psm.projections.statements import as_of_pair, json_pairs
 
 # Present only where an event had waited; the template chooses.
 _OPTIONAL = "event_log_sequence"
@@ -57,6 +57,9 @@ def read_statements(
     always = [name for name in released if name != _OPTIONAL]
     variables = {
         "versions": json_pairs(state, VERSION_FIELDS, "b"),
+        "as_of": as_of_pair("b"),
+        "as_of_position": as_of_pair("p"),
+        "as_of_asset": as_of_pair("a"),
         "state": account_pairs(state, always),
         "released_state": account_pairs(state, released),
         "position_key": _POSITION_KEY,

@@ -10,17 +10,17 @@
 -- `reads.py` and `stale.py`). One json_build_object takes 50 pairs.
 
 -- name: state
-SELECT (CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
-    :state,
-    'assets', a.assets,
-    'positions', p.positions,
-    'orders', o.orders
+-- Two objects made one: together they have more pairs than a call takes.
+SELECT left((CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
+    :state
 ) ELSE json_build_object(
-    :released_state,
+    :released_state
+) END)::text, -1) || ', ' || substr(json_build_object(
+    :as_of,
     'assets', a.assets,
     'positions', p.positions,
     'orders', o.orders
-) END)::text
+)::text, 2)
 FROM balances_view b
 CROSS JOIN LATERAL (
     :stale_state
@@ -32,25 +32,27 @@ CROSS JOIN LATERAL (
         'entry_price', a.entry_price::text,
         'mark_price', a.mark_price::text,
         'value', a.value::text,
-        'unrealized_pnl', a.unrealized_pnl::text
+        'unrealized_pnl', a.unrealized_pnl::text,
+        :as_of_asset
     ) ORDER BY a.asset COLLATE "C"), '{}') AS assets
     FROM (
         SELECT p.symbol AS asset,
         CASE p.side WHEN 'short' THEN -p.size ELSE p.size END AS quantity,
         p.cost, p.entry_price, p.mark_price,
         CASE p.side WHEN 'short' THEN -p.notional ELSE p.notional END AS value,
-        p.unrealized_pnl
+        p.unrealized_pnl, p.log_sequence, p.log_time
         FROM positions_view p
         WHERE p.account_id = b.account_id AND p.class = 'asset' AND p.side <> 'flat'
         UNION ALL  -- the account currency is worth what it is, and costs that
-        SELECT b.currency, h.money, h.money, 1, 1, h.money, 0
+        SELECT b.currency, h.money, h.money, 1, 1, h.money, 0, b.log_sequence, b.log_time
         FROM (SELECT (b.cash ->> b.currency)::numeric AS money) AS h
         WHERE h.money <> 0
     ) AS a
 ) AS a
 CROSS JOIN LATERAL (
     SELECT coalesce(json_object_agg(p.key, json_build_object(
-        :position_figures
+        :position_figures,
+        :as_of_position
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
         SELECT *,
@@ -75,9 +77,11 @@ WHERE b.account_id = $1;
 -- name: positions
 SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     :versions,
+    :as_of,
     'positions', p.positions
 ) ELSE json_build_object(
     :versions,
+    :as_of,
     'flags', stale.flags,
     'positions', p.positions
 ) END)::text
@@ -87,7 +91,8 @@ CROSS JOIN LATERAL (
 ) AS stale
 CROSS JOIN LATERAL (
     SELECT coalesce(json_object_agg(p.key, json_build_object(
-        :position_figures
+        :position_figures,
+        :as_of_position
     ) ORDER BY p.key COLLATE "C"), '{}') AS positions
     FROM (
         SELECT *,
@@ -103,9 +108,11 @@ WHERE b.account_id = $1;
 -- All open orders, and of the ended ones the 256 that changed last: an answer has a limit.
 SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     :versions,
+    :as_of,
     'orders', o.orders
 ) ELSE json_build_object(
     :versions,
+    :as_of,
     'flags', stale.flags,
     'orders', o.orders
 ) END)::text
@@ -135,9 +142,11 @@ WHERE b.account_id = $1;
 -- name: margin
 SELECT (CASE WHEN stale.flags IS NULL THEN json_build_object(
     :versions,
+    :as_of,
     :margin_figures
 ) ELSE json_build_object(
     :versions,
+    :as_of,
     'flags', stale.flags,
     :margin_figures
 ) END)::text

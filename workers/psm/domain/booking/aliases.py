@@ -11,7 +11,7 @@ from psm.contracts.position_keys import position_key
 from psm.contracts.settlements import PositionSettled
 from psm.domain.booking.context import EventContext, opened_at
 from psm.domain.booking.identities import new_reference
-from psm.domain.booking.movements import Movements
+from psm.domain.booking.movements import Leg, Movements
 from psm.domain.booking.shares import came_with_cost
 from psm.domain.ledger.effect import Effect
 from psm.domain.ledger.ledger import Ledger
@@ -62,9 +62,9 @@ def symbol_changed(ledger: Ledger, event: SymbolChanged, context: EventContext) 
         before = ledger.positions.get(position_key(old, side))
         into = ledger.positions.get(position_key(new, side))
         if before is not None:
-            moved = _moved(before, into, definition, context)
-            moved = _booked(moves, before, into, moved)
-            steps.extend((_nothing_of(before), *moved))
+            moved = moved_into(before, into, definition, context)
+            moved = booked_together(moves, before, into, moved)
+            steps.extend((nothing_of(before), *moved))
             of, cycle = _going_on(before, into)
             excursions.append((before.key, of.key, position_key(new, side), cycle))
             wallets.extend(_moved_wallet(ledger, before.key, moved[-1].position))
@@ -93,11 +93,12 @@ def _relabel(moves: Movements, old: str, new: str) -> None:
             "invalid_payload", "the account currency has no other name", "payload.symbol"
         )
     held = moves.holding(old)
+    moves.note_became(Leg(old, held.quantity), Leg(new, held.quantity))
     moves.rescale(old, ZERO, ZERO)
     moves.come_at_cost(new, held.quantity, held.cost)
 
 
-def _booked(
+def booked_together(
     moves: Movements, before: Position, into: Position | None, steps: list[PositionStep]
 ) -> list[PositionStep]:
     """Book what two positions of one thing realized on each other; return them with their cost."""
@@ -160,7 +161,7 @@ def _moved_mark(old: str, new: str, context: EventContext) -> Mark | None:
     return msgspec.structs.replace(mark, price=price)
 
 
-def _moved(
+def moved_into(
     position: Position, into: Position | None, instrument: Instrument, context: EventContext
 ) -> list[PositionStep]:
     """Return the position of the new symbol."""
@@ -226,7 +227,7 @@ def _moved_wallet(ledger: Ledger, key: str, after: Position) -> list[WalletChang
     return [(key, negate(held)), (after.key, held)] if held else []
 
 
-def _nothing_of(before: Position) -> PositionStep:
+def nothing_of(before: Position) -> PositionStep:
     """Return that nothing is left of a position under its old symbol."""
     empty = Position(
         instrument=before.instrument,

@@ -26,12 +26,13 @@ from psm.contracts.holdings import AssetsExchanged, BorrowChanged, LossCovered, 
 from psm.contracts.position_keys import position_key
 from psm.contracts.reversals import CashReversed, TransferReversed
 from psm.domain.booking.context import EventContext, instrument_of
-from psm.domain.booking.identities import new_reference, new_transfer
+from psm.domain.booking.identities import new_reference, new_transfer, original_flow
 from psm.domain.booking.isolated import with_stated
 from psm.domain.booking.legs import cost_leg, fill_leg, known_leg
 from psm.domain.booking.movements import FlowTotal, Leg, Movements
 from psm.domain.booking.transfers_in_kind import position_transfer_reversed
 from psm.domain.ledger.effect import Effect, TotalName
+from psm.domain.ledger.holdings import Cost
 from psm.domain.ledger.ledger import Ledger
 from psm.domain.ledger.positions import Position, PositionStep, notional
 from psm.domain.money import ZERO, absolute, add, multiply, negate, scaled
@@ -278,8 +279,22 @@ def _flow(
     if named is None:
         named = _Named.of(ledger, event, currency, getattr(event, "reference", None))
     moves = Movements(ledger, context, event)
-    moves.flow(currency, signed, name, cost=cost)
-    return moves.effect(flags=named.flags, reference_key=named.key)
+    stated = None if cost is None else Cost(cost)
+    if isinstance(event, TransferReversed | CashReversed):
+        booked_at = stated or _cost_taken_back(ledger, event, absolute(signed))
+        moves.flow(currency, signed, name, cost=booked_at, back=True)
+        return moves.effect(flags=named.flags, reference_key=named.key)
+    flow = moves.flow(currency, signed, name, cost=stated)
+    booked = None if flow is None or named.key is None else (named.key, flow)
+    return moves.effect(flags=named.flags, reference_key=named.key, booked_flow=booked)
+
+
+def _cost_taken_back(
+    ledger: Ledger, event: TransferReversed | CashReversed, amount: Decimal
+) -> Cost | None:
+    """Return what the part of a flow that is taken back was booked at; None: nobody remembers."""
+    original = original_flow(ledger, event)
+    return None if original is None else original.part(amount).cost
 
 
 def _earned(

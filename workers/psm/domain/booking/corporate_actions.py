@@ -14,6 +14,7 @@ import msgspec
 from psm.contracts.corporate_actions import Merged, SpinOff
 from psm.contracts.errors import ContractError
 from psm.domain.booking.aliases import new_definition, without_alias
+from psm.domain.booking.coin_actions import coins_merged, coins_spun_off
 from psm.domain.booking.context import EventContext, asset_meant, instrument_of, opened_at
 from psm.domain.booking.fractions import NewUnits, in_new_units
 from psm.domain.booking.identities import new_reference
@@ -49,11 +50,15 @@ def spin_off(ledger: Ledger, event: SpinOff, context: EventContext) -> Effect:
     _check_terms(event)
     if event.cost is not None and event.cost_share is not None:
         raise ContractError("invalid_payload", "cost or cost_share, not both", "payload.cost")
+    moves = Movements(ledger, context, event)
+    asset = asset_meant(ledger, event.symbol, context)
+    if asset is not None and moves.holding(asset).quantity:
+        units = coins_spun_off(moves, ledger, event, asset, context)
+        return _of_coins(moves, ledger, event, (*flags, *units), key)
     position = known_leg(ledger, event.symbol, "net")
     if position is None or not position.size:
-        return _to_a_flat_account(ledger, event, context, flags, key)
+        return _to_a_flat_account(moves, ledger, event, context, flags, key)
     _check_paid(position)
-    moves = Movements(ledger, context, event)
     moved = _moved_cost(position, event)
     home = position.home_cost
     going = Cost(_share_of(home.amount, moved, position.cost), home.unknown)
@@ -82,11 +87,15 @@ def merged(ledger: Ledger, event: Merged, context: EventContext) -> Effect:
     """Every unit went, for cash, for units of another symbol, or both."""
     key, flags = new_reference(ledger, "Merged", event.symbol, event.reference, event.position_side)
     _check_terms(event)
+    moves = Movements(ledger, context, event)
+    asset = asset_meant(ledger, event.symbol, context)
+    if asset is not None and moves.holding(asset).quantity:
+        units = coins_merged(moves, ledger, event, asset, context)
+        return _of_coins(moves, ledger, event, (*flags, *units), key)
     position = known_leg(ledger, event.symbol, "net")
     if position is None or not position.size:
-        return _to_a_flat_account(ledger, event, context, flags, key)
+        return _to_a_flat_account(moves, ledger, event, context, flags, key)
     _check_paid(position)
-    moves = Movements(ledger, context, event)
     paid = _paid(moves, position, event)
     came = _Coming.of(position, event, paid.cost, paid.home_cost, context)
     steps: list[PositionStep] = []
@@ -100,6 +109,18 @@ def merged(ledger: Ledger, event: Merged, context: EventContext) -> Effect:
         flags=(*flags, *came.flags),
         reference_key=key,
     )
+
+
+def _of_coins(
+    moves: Movements,
+    ledger: Ledger,
+    event: SpinOff | Merged,
+    flags: tuple[str, ...],
+    key: bytes | None,
+) -> Effect:
+    """Return what was booked of coins; the new name stands for itself from here on."""
+    ended = None if event.new_symbol is None else without_alias(ledger, event.new_symbol)
+    return moves.effect(renamed=ended, flags=flags, reference_key=key)
 
 
 class _Coming(msgspec.Struct, frozen=True):
@@ -295,6 +316,7 @@ def _defined(
 
 
 def _to_a_flat_account(
+    moves: Movements,
     ledger: Ledger,
     event: SpinOff | Merged,
     context: EventContext,
@@ -302,14 +324,8 @@ def _to_a_flat_account(
     key: bytes | None,
 ) -> Effect:
     """Book the cash of an account that holds nothing by then: it is a dividend."""
-    asset = asset_meant(ledger, event.symbol, context)
-    if asset is not None and ledger.cash.get(asset):
-        raise ContractError(
-            "invalid_payload", "AssetsExchanged is for what is no share", "payload.symbol"
-        )
     currency = event.currency or instrument_of(ledger, event.symbol, context).settle
     paid = event.cash or ZERO if isinstance(event, Merged) else ZERO
-    moves = Movements(ledger, context, event)
     moves.earn(currency, add(event.cash_in_lieu or ZERO, paid), "dividends")
     return moves.effect(
         renamed=None if event.new_symbol is None else without_alias(ledger, event.new_symbol),

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import msgspec
 
+from psm.contracts.fields import Payload
+from psm.domain.booking.aliases import booked_together, moved_into, nothing_of
 from psm.domain.booking.context import EventContext
+from psm.domain.booking.movements import Movements
 from psm.domain.ledger.effect import Effect, TotalName
 from psm.domain.ledger.holdings import Cost, traded
 from psm.domain.ledger.ledger import Ledger
 from psm.domain.ledger.positions import Position, PositionStep, signed_cost
+from psm.domain.ledger.wallets import WalletChange
 from psm.domain.market.instrument import Instrument
 from psm.domain.money import ZERO, negate, quotient, subtract
 
 
-def turned_into_holdings(ledger: Ledger, context: EventContext) -> Effect | None:
+def turned_into_holdings(ledger: Ledger, event: Payload, context: EventContext) -> Effect | None:
     """Return what turns contracts that were none into what they are; None where all is well."""
     effect: Effect | None = None
     for key in ledger.undefined:
@@ -27,7 +31,10 @@ def turned_into_holdings(ledger: Ledger, context: EventContext) -> Effect | None
         if known is None or not known.full_notional:
             continue
         seen = ledger if effect is None else ledger.after(effect)
-        one = _turned(seen, position, known, context.home)
+        if known.is_pair:
+            one = _coins(seen, position, known, context.home)
+        else:
+            one = _shares(seen, position, known, Movements(seen, context, event), context)
         effect = one if effect is None else joined(effect, one)
     return effect
 
@@ -45,16 +52,39 @@ def joined(first: Effect, second: Effect) -> Effect:
     )
 
 
-def _turned(ledger: Ledger, position: Position, known: Instrument, home: str) -> Effect:
-    cost, wallet = signed_cost(position), ledger.wallets.of(position.key)
-    back = ((position.key, negate(wallet)),) if wallet else ()
-    if not known.is_pair:
-        home_cost = Cost(cost) if known.settle != home else position.home_cost
-        paid = quotient(position.cost, known.multiplier)
-        share = msgspec.structs.replace(position, instrument=known, cost=paid, home_cost=home_cost)
-        step = PositionStep(position=share, change="adjusted")
-        paid_for = ((home, negate(cost)),)
-        return Effect(cash=paid_for, steps=(step,), wallets=back, flags=("defined_late",))
+def _shares(
+    ledger: Ledger,
+    position: Position,
+    known: Instrument,
+    moves: Movements,
+    context: EventContext,
+) -> Effect:
+    """Return what makes a position one of shares. Those always net: what was a leg joins the rest.
+
+    Of two sides the one covers the other at its cost.
+    """
+    cost = signed_cost(position)
+    moves.cash(moves.home, negate(cost))
+    share = msgspec.structs.replace(
+        position,
+        instrument=known,
+        position_side="net",
+        cost=quotient(position.cost, known.multiplier),
+        home_cost=Cost(cost) if known.settle != moves.home else position.home_cost,
+    )
+    steps = [PositionStep(position=share, change="adjusted")]
+    if position.position_side != "net":
+        into = ledger.positions.get(share.key)
+        steps = moved_into(share, into, known, context)
+        steps = [nothing_of(position), *booked_together(moves, share, into, steps)]
+    return moves.effect(
+        steps=tuple(steps), wallets=_back(ledger, position), flags=("defined_late",)
+    )
+
+
+def _coins(ledger: Ledger, position: Position, known: Instrument, home: str) -> Effect:
+    """Return what makes a position a holding of the pair's base."""
+    cost = signed_cost(position)
     flat = msgspec.structs.replace(position, size=ZERO, cost=ZERO)
     cash = ((home, negate(cost)), (known.base, position.size))
     costs: tuple[tuple[str, Cost], ...] = ()
@@ -69,6 +99,12 @@ def _turned(ledger: Ledger, position: Position, known: Instrument, home: str) ->
         costs=costs,
         totals=((name, realized),) if realized else (),
         steps=(PositionStep(position=flat, change="closed"),),
-        wallets=back,
+        wallets=_back(ledger, position),
         flags=("defined_late",),
     )
+
+
+def _back(ledger: Ledger, position: Position) -> tuple[WalletChange, ...]:
+    """Return what comes back from a wallet: only contracts have one."""
+    wallet = ledger.wallets.of(position.key)
+    return ((position.key, negate(wallet)),) if wallet else ()

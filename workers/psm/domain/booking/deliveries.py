@@ -1,8 +1,8 @@
 """Effect of a settlement: cash for what the position is worth, or what it is delivered in.
 
 Where an option is exercised into its underlying nothing is realized: its cost becomes part of what
-the underlying cost, or of what it was sold for. Into a contract nothing is paid but a gain, so the
-option's cost is realized.
+the underlying, shares or coins, cost, or of what it was sold for. Into a contract nothing is paid
+but a gain, so the option's cost is realized.
 """
 
 from __future__ import annotations
@@ -175,10 +175,7 @@ def _paid_in_coin(
         change = subtract(steps[-1].position.size, position.size)
         moves.come_at_cost(share_key(position.symbol), change, Cost(negate(value or ZERO)))
         steps = costed(moves, steps)
-    if coin.asset == moves.home:
-        moves.cash(coin.asset, coin.amount)
-    else:
-        moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
+    moves.come_at_cost(coin.asset, coin.amount, Cost(value or ZERO, value is None))
     return steps
 
 
@@ -253,12 +250,13 @@ def _delivered(
     if event.fill_id is not None:
         key = new_fill(ledger, deliver.symbol, event.fill_id, side, None)
     units: list[PositionStep] = []
-    if under.instrument.is_pair:
+    signed = absolute(deliver.quantity) if side == "buy" else negate(absolute(deliver.quantity))
+    if under.instrument.is_pair and _carries_cost(position, under):
+        steps, moved = _let_go(position, event)
+        _take_coins(moves, under.instrument, deliver, signed, moved)
+    elif under.instrument.is_pair:
         steps = _paid(moves, event, position)
-        signed = absolute(deliver.quantity)
-        _exchange(
-            moves, under.instrument, signed if side == "buy" else negate(signed), deliver.price
-        )
+        _exchange(moves, under.instrument, signed, deliver.price)
     elif _carries_cost(position, under):
         steps, moved = _let_go(position, event)
         units = _taken(moves, under, deliver, moved, side)
@@ -370,6 +368,18 @@ def _with_rest(moves: Movements, steps: list[PositionStep], rest: Decimal) -> li
         moves.count("realized_pnl", negate(rest))
     final = realizing(last.position, negate(rest))
     return [*before, msgspec.structs.replace(last, position=final)]
+
+
+def _take_coins(
+    moves: Movements, pair: Instrument, deliver: DeliveredUnits, signed: Decimal, moved: _Carried
+) -> None:
+    """Book coins that came, or went, at their price and the option's cost."""
+    side: Side = "buy" if signed > 0 else "sell"
+    money = notional_cash(pair, side, absolute(signed), deliver.price)
+    unrated = pair.quote != moves.home and moves.value(pair.quote, money) is None
+    carried = Cost(moved.own) if pair.quote == moves.home else moved.home
+    cost = Cost(subtract(carried.amount, moves.take(pair.quote, money)), carried.unknown or unrated)
+    moves.come_at_cost(pair.base, signed, cost)
 
 
 def _taken(

@@ -101,7 +101,7 @@ def evolve(
     event = aliases.resolved(ledger, event)
     handler = _HANDLERS[type(event)]
     if prices.may_be_defined():
-        turned = turned_into_holdings(ledger, context)
+        turned = turned_into_holdings(ledger, event, context)
         if turned is not None:
             return joined(turned, handler(ledger.after(turned), event, context))
         prices.note_undefined()

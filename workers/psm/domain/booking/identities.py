@@ -14,6 +14,8 @@ from psm.contracts.errors import ContractError
 from psm.contracts.events import TradeExecuted
 from psm.contracts.fields import Payload, PositionSide
 from psm.contracts.order_events import Side
+from psm.contracts.reversals import CashReversed, TransferReversed
+from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.ledger import Ledger
 from psm.domain.windows import FillKey, digest16, fill_key
 
@@ -107,7 +109,7 @@ def new_transfer(ledger: Ledger, transfer_id: str) -> bytes:
     Raises:
         ContractError: reason `duplicate_transfer`, the account remembers it.
     """
-    key = digest16("transfer", transfer_id)
+    key = _transfer_key(transfer_id)
     if key in ledger.reference_keys:
         raise ContractError(
             "duplicate_transfer",
@@ -115,6 +117,20 @@ def new_transfer(ledger: Ledger, transfer_id: str) -> bytes:
             "payload.transfer_id",
         )
     return key
+
+
+def original_flow(ledger: Ledger, event: CashReversed | TransferReversed) -> BookedFlow | None:
+    """Return what the flow was booked at that a reversal takes back; None: not remembered."""
+    if isinstance(event, TransferReversed):
+        return ledger.booked_flows.get(_transfer_key(event.transfer_id))
+    kind = "CashDeposited" if event.direction == "in" else "CashWithdrawn"
+    names = ledger.renames.keys_of(event.currency or ledger.currency or "")
+    keys = [digest16("reference", kind, name, event.reference) for name in names]
+    return next((ledger.booked_flows[key] for key in keys if key in ledger.booked_flows), None)
+
+
+def _transfer_key(transfer_id: str) -> bytes:
+    return digest16("transfer", transfer_id)
 
 
 def fact_name(event: Payload) -> str | None:

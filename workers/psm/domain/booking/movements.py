@@ -17,8 +17,18 @@ from psm.contracts.errors import ContractError
 from psm.contracts.fields import Payload
 from psm.domain.booking.booked_rates import rate_for, value_of
 from psm.domain.booking.context import EventContext
+from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.effect import Effect, TotalName
-from psm.domain.ledger.holdings import AssetHolding, Cost, Traded, moved_at_cost, parts, traded
+from psm.domain.ledger.holdings import (
+    NO_COST,
+    AssetHolding,
+    Cost,
+    Traded,
+    left_with,
+    moved_at_cost,
+    parts,
+    traded,
+)
 from psm.domain.ledger.ledger import Ledger
 from psm.domain.money import ZERO, add, negate, scaled, subtract
 
@@ -100,6 +110,10 @@ class Movements:
         rate = rate_for(self._event, self._context, asset)
         return None if rate is None else value_of(amount, rate)
 
+    def states_rate(self, asset: str) -> bool:
+        """Return whether the event says what a unit is worth, or that nobody knows."""
+        return asset in (getattr(self._event, "rates", None) or {})
+
     def trade_value(self, base: Leg, quote: Leg) -> Decimal | None:
         """Return what the base of a trade is booked at, signed as its amount; None: no rate.
 
@@ -149,24 +163,42 @@ class Movements:
         if amount:
             self._totals.append((name, amount))
 
-    def flow(self, asset: str, amount: Decimal, name: FlowTotal, *, cost: Decimal | None) -> None:
-        """Book an external flow of money or of an asset, in above zero.
+    def flow(
+        self,
+        asset: str,
+        amount: Decimal,
+        name: FlowTotal,
+        *,
+        cost: Cost | None,
+        back: bool = False,
+    ) -> BookedFlow | None:
+        """Book an external flow of money or of an asset, in above zero; return what to remember.
 
         Args:
             asset: that moves.
             amount: signed.
             name: total that takes the flow at cost.
-            cost: magnitude that the event states, None: none.
+            cost: magnitude that is stated, or was booked; None: none.
+            back: whether it is the opposite of an earlier one.
         """
-        booked = self.arrive(asset, amount, cost, coming=amount > 0)
-        self.count(name, negate(booked) if name == "withdrawals" else booked)
+        booked = self.arrive(asset, amount, cost, coming=amount > 0, back=back)
+        self.count(name, negate(booked.amount) if name == "withdrawals" else booked.amount)
+        return None if asset == self.home else BookedFlow.of(amount, booked)
 
-    def arrive(self, asset: str, amount: Decimal, cost: Decimal | None, *, coming: bool) -> Decimal:
+    def arrive(
+        self,
+        asset: str,
+        amount: Decimal,
+        cost: Cost | None,
+        *,
+        coming: bool,
+        back: bool = False,
+    ) -> Cost:
         """Take in or give away an asset; return the flow at cost, signed.
 
-        What is added away from zero costs what the event says, else its value. What is taken from
-        the holding leaves at its cost, but where something that comes covers the other side: that
-        is a trade at its value, else at the stated cost.
+        What is added away from zero has the given cost, else its value. What is taken from the
+        holding leaves at its cost, and what goes `back` at the given one; but where something that
+        comes covers the other side that is a trade at its value, else at the given cost.
         """
         self.flows.append((asset, amount))
         if asset == self.home:
@@ -176,9 +208,13 @@ class Movements:
                     "payload.cost",
                 )  # fmt: skip
             self._cash.append((asset, amount))
-            return amount
-        stated = cost if cost is None or amount > 0 else negate(cost)
-        return self.arrive_at(asset, amount, self.value(asset, amount), stated, coming=coming)
+            return Cost(amount)
+        if cost is not None and cost.unknown:
+            return self.arrive_at(asset, amount, None, None, coming=coming)
+        value, stated = self.value(asset, amount), None
+        if cost is not None:
+            stated = cost.amount if amount > 0 else negate(cost.amount)
+        return self.arrive_at(asset, amount, value, stated, coming=coming, back=back)
 
     def arrive_at(
         self,
@@ -188,33 +224,44 @@ class Movements:
         stated: Decimal | None,
         *,
         coming: bool,
-    ) -> Decimal:
-        """Do so at a signed value and a signed stated cost, which may both be unknown."""
-        holding, booked = self._holding(key), ZERO
+        back: bool = False,
+    ) -> Cost:
+        """Do so at a signed value and a signed stated cost, which may both be unknown.
+
+        Of what goes `back` where it came from the stated cost leaves.
+        """
+        holding = self._holding(key)
         closing, opening = parts(holding.quantity, amount)
+        booked = NO_COST
         if closing:
             covering = stated if value is None else value
-            holding, booked = self._covered(holding, closing, amount, covering if coming else None)
+            given = covering if coming else stated if back else None
+            part = None if given is None else _part(given, closing, amount)
+            holding, booked = self._closed(holding, closing, part, covers=coming)
         if opening:
             own = value if stated is None else stated
             if own is not None and closing:
                 own = subtract(own, scaled(own, closing, amount))
             holding = moved_at_cost(holding, opening, own).holding
-            booked = add(booked, own or ZERO)
+            booked = Cost(add(booked.amount, own or ZERO), booked.unknown or own is None)
         self._put(key, amount, holding)
         return booked
 
-    def _covered(
-        self, holding: AssetHolding, closing: Decimal, amount: Decimal, value: Decimal | None
-    ) -> tuple[AssetHolding, Decimal]:
-        """Return the holding after the part of a flow that takes from it, and its flow at cost."""
-        if value is None:
-            left = moved_at_cost(holding, closing, None)
-            return left.holding, negate(left.released)
-        part = value if closing == amount else scaled(value, closing, amount)
-        done = traded(holding, closing, part)
-        self._realize(holding, done)
-        return done.holding, part
+    def _closed(
+        self, holding: AssetHolding, closing: Decimal, given: Decimal | None, *, covers: bool
+    ) -> tuple[AssetHolding, Cost]:
+        """Return the holding after the part of a flow that takes from it, and its flow at cost.
+
+        What covers the other side trades at the given value; what leaves takes the given cost
+        along. Without one its share of the cost leaves.
+        """
+        if covers and given is not None:
+            done = traded(holding, closing, given)
+            self._realize(holding, done)
+            return done.holding, Cost(given)
+        left = left_with(holding, closing, given)
+        unknown = given is None and holding.cost.unknown
+        return left.holding, Cost(negate(left.released), unknown)
 
     def exchange(self, base: Leg, quote: Leg, value: Decimal | None) -> None:
         """Book both legs of a trade at the signed value of its base.
@@ -225,13 +272,34 @@ class Movements:
             self._carry(base, quote)
             return
         for leg, booked in ((base, value), (quote, negate(value))):
-            rated_by = leg.quote or leg.asset
-            if rated_by != self.home and leg.amount:
-                self.legs.append((rated_by, booked))
+            if leg.amount:
+                self.note_leg(leg.quote or leg.asset, booked)
             self._moved(leg.key, leg.amount, booked)
 
+    def note_leg(self, rated_by: str, value: Decimal) -> None:
+        """Note what one side of an exchange is worth: a flow where nothing rates it afterwards."""
+        if rated_by != self.home:
+            self.legs.append((rated_by, value))
+
+    def note_became(self, gone: Leg, came: Leg, paid: Decimal = ZERO) -> None:
+        """Note that one thing became another one and money, which is neither a gain nor a loss."""
+        value = self.value(gone.asset, gone.amount)
+        if value is None:
+            value = self.value(came.asset, came.amount)
+            value = None if value is None else add(value, paid)
+        if value is not None:
+            self.note_leg(gone.asset, negate(value))
+            self.note_leg(came.asset, subtract(value, paid))
+
     def come_at_cost(self, key: str, amount: Decimal, cost: Cost) -> None:
-        """Take in units with their signed cost; what covers the other side trades at that cost."""
+        """Take in units with their signed cost; what covers the other side trades at that cost.
+
+        The account currency costs its amount: what came for another cost realizes the difference.
+        """
+        if key == self.home:
+            self._cash.append((key, amount))
+            self.realize(subtract(amount, cost.amount), unknown=cost.unknown)
+            return
         held = self._holding(key)
         done = traded(held, amount, cost.amount)
         self._realize(held, done)
@@ -323,3 +391,8 @@ class Movements:
         if not key.startswith(_SHARE):
             self._cash.append((key, amount))
         self._holdings[key] = holding
+
+
+def _part(whole: Decimal, closing: Decimal, amount: Decimal) -> Decimal:
+    """Return the part of a signed value that so much of a movement has."""
+    return whole if closing == amount else scaled(whole, closing, amount)

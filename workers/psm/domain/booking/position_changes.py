@@ -120,9 +120,9 @@ def _return_to_asset(moves: Movements, asset: str, currency: str, amount: Decima
     """Lower the cost of an asset by what was paid back of it."""
     taken = moves.take(currency, amount)  # maybe in the asset itself
     held = moves.holding(asset)
-    fallen, left = _fallen(held, taken)
+    beyond, left = fallen(held, taken)
     moves.rescale(asset, held.quantity, left)
-    moves.realize(fallen, unknown=held.cost.unknown)
+    moves.realize(beyond, unknown=held.cost.unknown)
 
 
 def return_to_shares(moves: Movements, position: Position, amount: Decimal) -> PositionStep:
@@ -135,7 +135,7 @@ def return_to_shares(moves: Movements, position: Position, amount: Decimal) -> P
     realized = own
     if position.instrument.settle != moves.home:
         held = AssetHolding(position.size, position.home_cost)
-        realized, cost = _fallen(held, taken)
+        realized, cost = fallen(held, taken)
         after = msgspec.structs.replace(after, home_cost=Cost(cost, held.cost.unknown))
     moves.realize(realized, unknown=position.home_cost.unknown)
     after = msgspec.structs.replace(
@@ -146,7 +146,7 @@ def return_to_shares(moves: Movements, position: Position, amount: Decimal) -> P
     return PositionStep(position=after, change="adjusted")
 
 
-def _fallen(held: AssetHolding, value: Decimal) -> tuple[Decimal, Decimal]:
+def fallen(held: AssetHolding, value: Decimal) -> tuple[Decimal, Decimal]:
     """Return what a value paid back realizes beyond the cost of a holding, and the cost left."""
     left = subtract(held.cost.amount, value)
     if (left < 0) == (held.quantity > 0):  # below nothing on its own side

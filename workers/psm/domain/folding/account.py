@@ -14,12 +14,12 @@ from psm.domain.delivery.rules import Entry
 from psm.domain.folding.commit import commit_effect
 from psm.domain.folding.placements import find_places
 from psm.domain.folding.rebooking import (
-    NOT_RESTATED,
     Rebooking,
     changed_orders,
     changed_positions,
     check_same,
     needs_rates,
+    unrestated_flags,
     with_market,
 )
 from psm.domain.folding.stream import StreamFold, Taken
@@ -132,7 +132,8 @@ class ApplyToAccount:
         rebooked = rebooking.rebook(corrected, marks=restated, corrected_at=number)
         check_rebooked(before, rebooked.account.ledger)
         self._books.begin_change(account, self._message.time, _open_positions(before))
-        flags = rebooked.flags if restated else (*rebooked.flags, NOT_RESTATED)
+        beyond = () if restated else unrestated_flags(event, before.currency)
+        flags = (*rebooked.flags, *beyond)
         symbols = before.symbols()
         warned = account.valuation.all_warned()
         account.rebook(rebooked.account, restated=restated)
@@ -161,7 +162,8 @@ class ApplyToAccount:
         asked = NeedHistory(
             stream_id=account.stream_id, from_log_sequence=1, to_log_sequence=1, correction=True
         )
-        return with_market(self._books, asked).marks
+        told = (self._message, *(self._history or {}).values())
+        return with_market(self._books, asked, told).marks is not None
 
 
 def _open_positions(ledger: Ledger) -> list[str]:

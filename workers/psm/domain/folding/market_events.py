@@ -146,12 +146,12 @@ class _NewMark(_MarketEvent):
             index_price=event.index_price,
         )
         moved = current is None or not mark.has_prices_of(current)
-        if current is None or current.price <= 0 or event.price <= 0:
-            _value_holders(self._books, message, event.symbol)
+        opens = current is None or not (current.is_positive and mark.is_positive)
+        _value_holders(self._books, message, event.symbol, None if opens else _is_split)
         concerned = _concerned(self._books, message, event.symbol, None if moved else _is_split)
         _begin_change(self._books, message, event.symbol, concerned)
         market.set_mark(event.symbol, mark)
-        self._crossed = _revalue(self._books, message, event.symbol, concerned)
+        self._crossed = _revalue(self._books, message, event.symbol, concerned, paths=opens)
         return Outcome.APPLIED
 
     def publish(self) -> None:
@@ -159,7 +159,7 @@ class _NewMark(_MarketEvent):
         due = due_for_publication(books, message)
         for stream_id in sorted({**crossed, **due}):
             account = books.accounts[stream_id]
-            books.touch(account, message.log_sequence)
+            books.touch_value(account, message.log_sequence)
             self._writer.account(
                 account, crossed=crossed.get(stream_id, ()), due=due.get(stream_id)
             )
@@ -180,7 +180,7 @@ class _NewDefinition(_MarketEvent):
         pair = pair_of(event.base, event.quote)
         if event.symbol not in books.market.instruments:
             for symbol in (event.symbol, pair):
-                _value_holders(books, message, symbol)
+                _value_holders(books, message, symbol, None)
             self._begin_change(event.symbol, _needs_definition)
             self._begin_change(pair, None)
         if books.market.define(event, message.log_sequence):
@@ -189,7 +189,7 @@ class _NewDefinition(_MarketEvent):
                 books.index(account, (event.symbol,))
             # It may be the instrument whose mark converts an asset from now on.
             defined = _concerned(books, message, event.symbol, _needs_definition)
-            self._crossed = _revalue(books, message, event.symbol, defined)
+            self._crossed = _revalue(books, message, event.symbol, defined, paths=True)
         books.market.take_number(message.subject, envelope.sequence_number)
         return Outcome.APPLIED
 
@@ -199,7 +199,7 @@ class _NewDefinition(_MarketEvent):
         concerned = _concerned(books, message, symbol, concerns)
         _begin_change(books, message, "", concerned)
         for account in concerned:
-            books.touch(account, message.log_sequence)
+            books.touch_value(account, message.log_sequence)
 
 
 class _NewCollateral(_MarketEvent):
@@ -240,12 +240,14 @@ def _concerned(
     ]
 
 
-def _value_holders(books: Books, message: LogMessage, symbol: str) -> None:
-    """Value every holder before a price comes that may rate what had no rate, or end a rate.
+def _value_holders(
+    books: Books, message: LogMessage, symbol: str, concerns: Concerns | None
+) -> None:
+    """Value holders before a price comes that may rate what had no rate, or end a rate.
 
     What crosses is a flow at the equity before; an account that a snapshot gave back has none yet.
     """
-    for account in _concerned(books, message, symbol, None):
+    for account in _concerned(books, message, symbol, concerns):
         account.equity()
 
 
@@ -266,22 +268,29 @@ def _begin_change(
 
 
 def _revalue(
-    books: Books, message: LogMessage, symbol: str, accounts: Iterable[Account]
+    books: Books,
+    message: LogMessage,
+    symbol: str,
+    accounts: Iterable[Account],
+    *,
+    paths: bool = False,
 ) -> dict[str, tuple[Crossing, ...]]:
-    """Value accounts again; return the levels crossed, by account."""
+    """Value accounts again, `paths` where rates may be made of other marks; return crossings."""
     crossed: dict[str, tuple[Crossing, ...]] = {}
     mark = books.market.marks.get(symbol)
     for account in accounts:
-        books.touch(account, message.log_sequence)
+        books.touch_value(account, message.log_sequence)
         ledger, state = account.ledger, account.valuation
-        if ledger.splits and mark is not None:
+        split = symbol in ledger.splits
+        if split and mark is not None:
+            books.touch(account, message.log_sequence)  # the correction is the ledger's
             ledger.mark_replaced(symbol, mark.sequence_number)
         state.freeze_published_margin(ledger)
         levels = state.revalue(ledger, account.prices, (symbol,))
         if levels:
             crossed[account.stream_id] = levels
         if books.publishing:
-            books.postpone(account, symbol)
+            books.postpone(account, symbol, paths=paths or split)
     return crossed
 
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.contracts import limits
+from psm.contracts.codec import decode_envelope
 from psm.contracts.errors import ContractError, InvariantError
 from psm.contracts.events import AccountEvent
 from psm.contracts.subjects import OF_MARKET, encode_token, log_subject
@@ -37,38 +38,91 @@ from psm.domain.messages import History, LogMessage, NeedHistory
 MARKS_REFOLDED_MAX = limits.MARKS_REFOLDED
 """A constant of the log: beyond it the peak stays as it is, flagged."""
 
-NOT_RESTATED = "peak_not_restated"
-
 
 _FOLDS = {"marks": fold_mark, "instruments": fold_instrument, "collateral": fold_collateral}
 
 
-def with_market(books: Books, wanted: NeedHistory) -> NeedHistory:
-    """Return what a correction needs besides its stream: definitions, and marks if not too many."""
+def with_market(
+    books: Books, wanted: NeedHistory, messages: Iterable[LogMessage] = ()
+) -> NeedHistory:
+    """Return what a correction needs besides its stream: definitions, and marks if not too many.
+
+    Args:
+        books: as they are before it.
+        wanted: of its stream.
+        messages: among which are corrections that may name what the account never had.
+    """
     if not wanted.correction:
         return wanted
     account = books.accounts.get(wanted.stream_id)
-    symbols = () if account is None else valuing_symbols(account)
+    symbols = () if account is None else valuing_symbols(account, named_assets(messages))
     taken = books.market.marks_taken
     count = 0
     for symbol in symbols:
         count += taken.get(symbol, 0)
     marks = count <= MARKS_REFOLDED_MAX or (account is not None and needs_rates(account))
-    return msgspec.structs.replace(wanted, symbols=symbols, marks=marks)
+    return msgspec.structs.replace(wanted, symbols=symbols, marks=symbols if marks else None)
+
+
+def still_wanted(
+    books: Books, wanted: NeedHistory | None, message: LogMessage, history: History | None
+) -> NeedHistory | None:
+    """Return what of the log must be read before a message is folded; None: all is there.
+
+    Which assets a correction names that waited is known only when it was read.
+    """
+    if wanted is None:
+        return None
+    asked = with_market(books, wanted, (message,))
+    if history is None or not wanted.correction:
+        return asked if history is None else None
+    found = with_market(books, wanted, (message, *history.values()))
+    missing = [symbol for symbol in found.symbols if symbol not in asked.symbols]
+    defined = books.market.defined_at
+    return None if all(defined.get(symbol) in history for symbol in missing) else found
+
+
+def unrestated_flags(event: AccountEvent, home: str | None) -> tuple[str, ...]:
+    """Return the flags of a correction for which the marks are too many to be read again."""
+    named = getattr(event, "commission_currency", None)
+    if named in (None, home):
+        return ("peak_not_restated",)
+    return ("peak_not_restated", "fill_out_of_reach")
+
+
+def named_assets(messages: Iterable[LogMessage]) -> tuple[str, ...]:
+    """Return the assets in which amendments say that a commission was paid."""
+    found: dict[str, None] = {}
+    for message in messages:
+        if b"TradeAmended" in message.data and b"commission_currency" in message.data:
+            found |= dict.fromkeys(_commission_currency(message))
+    return tuple(found)
+
+
+def _commission_currency(message: LogMessage) -> tuple[str, ...]:
+    try:
+        payload = msgspec.json.decode(decode_envelope(message.data).payload)
+        named = payload["commission_currency"]
+    except (ContractError, msgspec.MsgspecError, LookupError, TypeError):
+        return ()  # it will be refused for what is wrong with it
+    return (named,) if isinstance(named, str) else ()
 
 
 def needs_rates(account: Account) -> bool:
     """Return whether rates are in the ledger itself, so that booking it again takes the marks."""
     ledger, home = account.ledger, account.ledger.currency
     settles = (position.instrument.settle for position in ledger.positions.values())
-    return any(asset != home for asset in (*ledger.cash, *settles))
+    return ledger.by_mark or any(asset != home for asset in (*ledger.cash, *settles))
 
 
-def valuing_symbols(account: Account) -> tuple[str, ...]:
-    """Return the symbols whose marks ever valued the account: traded ones, and its rates."""
+def valuing_symbols(account: Account, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the symbols whose marks ever valued the account: traded ones, and its rates.
+
+    And those that may rate `named` assets, which it may have had.
+    """
     ledger = account.ledger
     settles = [position.instrument.settle for position in ledger.positions.values()]
-    assets = dict.fromkeys((*ledger.cash, *settles))
+    assets = dict.fromkeys((*ledger.cash, *settles, *named))
     assets |= dict.fromkeys(account.prices.fill_partners(assets))
     assets |= dict.fromkeys(_priced_in(account.prices.market, assets))
     pairs = rate_pairs(tuple(assets), ledger.currency)

@@ -49,7 +49,7 @@ from psm.domain.delivery.rules import (
     report_of,
 )
 from psm.domain.delivery.states import REACTIONS, Arrival, Reaction, state_of
-from psm.domain.folding.rebooking import with_market
+from psm.domain.folding.rebooking import still_wanted
 from psm.domain.folding.reports import answer_report
 from psm.domain.ledger.bounds import StateTooLargeError
 from psm.domain.messages import Folded, History, LogMessage, NeedHistory, Outcome, Placement
@@ -92,6 +92,7 @@ class StreamFold:
         self._books = books
         self._message = message
         self._stream_id = stream_id
+        self._read = history
         self._history = None if history is None else _of_streams(history)
         self._settle = settle
         self._writer = writer
@@ -181,16 +182,14 @@ class StreamFold:
         self, delivery: Delivery, entry: Entry, codec: PayloadCodec
     ) -> Folded | NeedHistory:
         """Take the next event, and what waited for it; a correction reads the whole stream."""
-        if self._history is None:
-            wanted = history_wanted(
-                delivery,
-                entry.number,
-                self._message.log_sequence,
-                correction=is_correction(entry),
-            )
-            if wanted is not None and self._stream_id in self._books.accounts:
-                return with_market(self._books, wanted)
-        else:
+        wanted = history_wanted(
+            delivery, entry.number, self._message.log_sequence, correction=is_correction(entry)
+        )
+        if self._stream_id in self._books.accounts:
+            more = still_wanted(self._books, wanted, self._message, self._read)
+            if more is not None:
+                return more
+        if self._history is not None:
             self._check_history(delivery, entry.number)
         account = self._opened()
         outcome, reason, _ = self._release(
@@ -327,12 +326,10 @@ class StreamFold:
         retried = not isinstance(event, SequenceVoided | EventDismissed)
         if retried and blocked is not None and not blocked.known_by(rules):
             return self._retry_in_vain(entry, blocked)
-        if self._history is None:
-            wanted = history_wanted(
-                delivery, repair.last, self._message.log_sequence, correction=False
-            )
-            if wanted is not None:
-                return with_market(self._books, wanted)
+        wanted = history_wanted(delivery, repair.last, self._message.log_sequence, correction=False)
+        more = still_wanted(self._books, wanted, self._message, self._read)
+        if more is not None:
+            return more
         self._check_history(delivery, repair.last)
         if isinstance(event, SequenceVoided):
             account = self._chain(entry, Outcome.APPLIED, number=event.last)

@@ -11,6 +11,7 @@ import msgspec
 from psm.contracts.events import PeakReset
 from psm.contracts.fields import MarginMode
 from psm.contracts.margin_events import PositionMode
+from psm.domain.ledger.booked_flows import BookedFlow
 from psm.domain.ledger.holdings import Cost
 from psm.domain.ledger.orders import Order
 from psm.domain.ledger.own_fills import OwnFill
@@ -64,6 +65,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         flags: opinions about this event.
         fill_key: identity of a fill to remember.
         reference_key: identity of another fact to remember.
+        by_mark: whether a mark said what shares cost.
+        booked_flow: identity and booked value of a flow in kind, for its reversal.
     """
 
     currency: str | None = None
@@ -88,6 +91,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     flags: tuple[str, ...] = ()
     fill_key: FillKey | None = None
     reference_key: bytes | None = None
+    by_mark: bool = False
+    booked_flow: tuple[bytes, BookedFlow] | None = None
 
 
 _Name = TypeVar("_Name", str, TotalName)

@@ -89,6 +89,23 @@ def moved_at_cost(holding: AssetHolding, amount: Decimal, cost: Decimal | None) 
     return Traded(left, released, opened=opening)
 
 
+def left_with(holding: AssetHolding, closing: Decimal, cost: Decimal | None) -> Traded:
+    """Return the holding after units left with a cost of their own: at most what there is.
+
+    Where nothing is left all of the cost leaves; without a cost it is their share.
+    """
+    if cost is None:
+        return moved_at_cost(holding, closing, None)
+    left, known = add(holding.quantity, closing), holding.cost
+    if not left:
+        return Traded(AssetHolding(), known.amount)
+    short = holding.quantity < 0
+    gone = max(ZERO, min(cost.copy_abs(), negate(known.amount) if short else known.amount))
+    released = negate(gone) if short else gone
+    rest = Cost(subtract(known.amount, released), known.unknown)
+    return Traded(AssetHolding(left, rest), released)
+
+
 def parts(quantity: Decimal, amount: Decimal) -> tuple[Decimal, Decimal]:
     """Return how much of a movement takes from what is held, and how much is added beyond it."""
     if not quantity or (quantity > 0) == (amount > 0):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from psm.contracts.position_keys import position_key, symbol_of
+from psm.domain.ledger.booked_flows import BookedFlows, note_flow
 from psm.domain.ledger.digests import ACCOUNT, PartDigests
 from psm.domain.ledger.effect import Effect, TotalName, added
 from psm.domain.ledger.holdings import NO_COST, AssetHolding, Cost
@@ -51,7 +52,9 @@ class Ledger:
         undefined: open positions in instruments that were not defined when they opened.
         orders: open ones and the last 256 that ended.
         fill_keys: identities of the last 256 fills that had one.
+        by_mark: whether a mark ever said what shares cost: booking again takes the marks then.
         reference_keys: those of the last 256 references and transfers.
+        booked_flows: what the last 256 flows in kind that had an identity were booked at.
         own_fills: the last fill in each spot pair, the oldest first.
         renames: aliases that symbol changes left.
         borrowed: what is owed, by asset.
@@ -60,28 +63,11 @@ class Ledger:
     """
 
     __slots__ = (
-        "borrowed",
-        "cash",
-        "costs",
-        "currency",
-        "digests",
-        "fill_keys",
-        "legs",
-        "leverage_limit",
-        "leverages",
-        "modes",
-        "orders",
-        "own_fills",
-        "positions",
-        "reference_keys",
-        "renames",
-        "secured",
-        "settles",
-        "splits",
-        "totals",
-        "undefined",
-        "wallets",
-    )
+        "booked_flows", "borrowed", "by_mark", "cash", "costs", "currency", "digests",
+        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "orders", "own_fills",
+        "positions", "reference_keys", "renames", "secured", "settles", "splits", "totals",
+        "undefined", "wallets",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.currency: str | None = None
@@ -100,6 +86,8 @@ class Ledger:
         self.orders = OrderStore()
         self.fill_keys = FillWindow()
         self.reference_keys = KeyWindow()
+        self.booked_flows: BookedFlows = {}
+        self.by_mark = False
         self.own_fills: OwnFills = {}
         self.splits: dict[str, MarkSplit] = {}
         self.borrowed: Mapping[str, Decimal] = _NONE
@@ -122,6 +110,8 @@ class Ledger:
         orders: OrderStore,
         fill_keys: FillWindow,
         reference_keys: KeyWindow,
+        booked_flows: BookedFlows,
+        by_mark: bool,
         own_fills: OwnFills,
         splits: dict[str, MarkSplit],
         borrowed: Mapping[str, Decimal] | None = None,
@@ -144,6 +134,8 @@ class Ledger:
             ledger.digests.changed(f"o{order_id}")
         ledger.fill_keys = fill_keys
         ledger.reference_keys = reference_keys
+        ledger.booked_flows = booked_flows
+        ledger.by_mark = by_mark
         ledger.own_fills = own_fills
         for symbol in own_fills:
             ledger.digests.changed(f"f{symbol}")
@@ -281,6 +273,9 @@ class Ledger:
             self.fill_keys.add(effect.fill_key)
         if effect.reference_key is not None:
             self.reference_keys.add(effect.reference_key)
+        self.by_mark = self.by_mark or effect.by_mark
+        if effect.booked_flow is not None:
+            note_flow(self.booked_flows, *effect.booked_flow)
         if effect.renamed is not None:
             self._rename(effect.renamed)
         if effect.borrowed is not None:

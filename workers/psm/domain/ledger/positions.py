@@ -159,15 +159,24 @@ def _reduce(position: Position, signed: Decimal, price: Decimal, fee: Decimal) -
     return PositionStep(position=after, change="closed" if whole else "reduced")
 
 
-def reduce_at_cost(position: Position, quantity: Decimal) -> PositionStep:
-    """Return the position after units left at their cost: nothing is realized."""
+def reduce_at_cost(
+    position: Position, quantity: Decimal, cost: Decimal | None = None
+) -> PositionStep:
+    """Return the position after units left at their cost: nothing is realized.
+
+    Args:
+        position: before.
+        quantity: that leaves, at most all of it.
+        cost: that leaves with them where it is not their share, at most all of it.
+    """
     held = absolute(position.size)
     whole = quantity == held
     kept = ZERO if whole else subtract(held, quantity)
+    leaving = scaled(position.cost, quantity, held) if cost is None else min(cost, position.cost)
     after = msgspec.structs.replace(
         position,
         size=kept if position.size > 0 else negate(kept),
-        cost=ZERO if whole else subtract(position.cost, scaled(position.cost, quantity, held)),
+        cost=ZERO if whole else subtract(position.cost, leaving),
     )
     return PositionStep(position=after, change="closed" if whole else "reduced")
 

@@ -16,8 +16,9 @@ from psm.domain.publication.figures import (
     state_document,
     state_figures,
 )
+from psm.domain.publication.log_times import log_time
 
-_STATE_FIELDS = (*StateUpdated.__struct_fields__, "assets", "positions", "orders")
+_STATE_FIELDS = (*StateUpdated.__struct_fields__, "as_of", "assets", "positions", "orders")
 
 
 def document_of(
@@ -30,20 +31,20 @@ def document_of(
 
     Args:
         read: which.
-        state: the whole account; of it the version fields where nothing more is asked for.
+        state: the whole account and `as_of`; of it the version fields where nothing more is asked.
         margin: the figures of the margin document.
         orders: every order kept, ended ones included.
     """
     if read == "state":
         return {field: state[field] for field in _STATE_FIELDS if field in state}
-    versions = {field: state[field] for field in VERSION_FIELDS}
+    versions = {field: state[field] for field in (*VERSION_FIELDS, "as_of")}
     if read == "margin":
         return {**versions, **{field: margin[field] for field in MARGIN_FIGURES}}
     return {**versions, read: orders if read == "orders" else state[read]}
 
 
 def document_at(
-    books: Books, account: Account, read: LiveRead, log_sequence: int
+    books: Books, account: Account, read: LiveRead, log_sequence: int, time: int
 ) -> dict[str, Any]:
     """Return a document as of the books' position; reading changes nothing of them.
 
@@ -53,6 +54,7 @@ def document_at(
         read: which document.
         log_sequence: of the document: the books' position, or a later one up to which the log
             has nothing for them.
+        time: log time of the message there, ns.
     """
     margin: Mapping[str, Any] = {}
     orders: Mapping[str, Any] = {}
@@ -67,4 +69,5 @@ def document_at(
         if read == "orders":
             orders = {n: order_figures(o) for n, o in sorted(account.ledger.orders.by_id.items())}
     state["log_sequence"] = log_sequence
+    state["as_of"] = {"log_sequence": log_sequence, "time": log_time(time)}
     return document_of(read, state, margin, orders)

@@ -54,13 +54,12 @@ def _due_of(books: Books, account: Account, before: int) -> DueUpdates | None:
     if waiting.reaches(slots.slow, before, clock):
         account.end_minute(books.market.minute(0))
         return _everything(account) if waiting.tellable else None
-    if not waiting.changed:
-        return None
-    if account.valuation.is_near and waiting.reaches(slots.fast, before, clock):
-        near = account.valuation.near_positions()
-        return DueUpdates(positions=tuple(sorted(k for k in near if k in waiting.positions)))
-    if waiting.reaches(slots.mid, before, clock) and waiting.is_away(account.equity(), slots):
-        return _FIGURES_ALONE
+    near = account.near_unpublished()
+    is_near = bool(near) or (waiting.changed and account.valuation.is_near)
+    if is_near and waiting.reaches(slots.fast, before, clock):
+        return DueUpdates(positions=tuple(near))
+    if waiting.changed and waiting.reaches(slots.mid, before, clock):
+        return _FIGURES_ALONE if waiting.is_away(account.equity(), slots) else None
     return None
 
 

@@ -20,6 +20,7 @@ from psm.domain.money import (
     negate,
     published_or_null,
     published_text,
+    subtract_wide,
 )
 from psm.domain.publication.asset_figures import asset_document
 from psm.domain.publication.log_times import log_time
@@ -199,7 +200,7 @@ def position_update(account: Account, position: Position, change: Change) -> dic
     value = _value_of(account, position, account.value())
     own = _own_texts(account, position)
     settle = position.instrument.settle
-    home = own if settle == account.ledger.currency else _NOT_HOME
+    home = settle == account.ledger.currency
     missing = None if position.size else "0"
     unrealized = published_text(value.unrealized) if value else missing
     margin = position_margin(account, position, value)
@@ -217,16 +218,16 @@ def position_update(account: Account, position: Position, change: Change) -> dic
         "peak_size": own["peak_size"],
         "entry_price": own["entry_price"],
         "break_even_price": own["break_even_price"],
-        "cost": home["cost"],
+        "cost": own["cost"] if home else _home_cost(position),
         "cost_quote": own["cost"],
         **_mark_figures(account, position, value),
         "notional": published_text(value.notional) if value else missing,
         "unrealized_pnl": unrealized,
         "unrealized_pnl_account": (
-            unrealized if home is own or not value else _converted(account, value, settle)
+            unrealized if home or not value else _converted(account, position, value)
         ),
         "realized_pnl": own["realized_pnl"],
-        "realized_pnl_account": home["realized_pnl"],
+        "realized_pnl_account": own["realized_pnl"] if home else None,
         "realized_pnl_net": own["realized_pnl_net"],
         "fees": own["fees"],
         "funding": own["funding"],
@@ -238,7 +239,6 @@ def position_update(account: Account, position: Position, change: Change) -> dic
 
 
 _Texts = dict[str, str | None]
-_NOT_HOME: _Texts = {"cost": None, "realized_pnl": None}
 
 
 def _mark_figures(
@@ -316,10 +316,22 @@ def _value_of(account: Account, position: Position, valuation: Valuation) -> Pos
     return account.position_value(position.key) if value is None else value
 
 
-def _converted(account: Account, value: PositionValue, currency: str) -> str | None:
-    """Return what is unrealized at the rate of now; null without one."""
-    rate = account.prices.rate(currency)
+def _home_cost(position: Position) -> str | None:
+    """Return what shares quoted in another currency cost in the account's; contracts have none."""
+    if not position.instrument.full_notional:
+        return None
+    return published_text(position.home_cost.amount)
+
+
+def _converted(account: Account, position: Position, value: PositionValue) -> str | None:
+    """Return what totals add of what is unrealized, at the rate of now; null without one."""
+    rate = account.prices.rate(position.instrument.settle)
+    if rate is None:
+        return None
     try:
-        return None if rate is None else published_text(multiply(value.unrealized, rate))
+        if not position.instrument.full_notional:
+            return published_text(multiply(value.unrealized, rate))
+        worth = multiply(value.worth if position.size > 0 else negate(value.worth), rate)
+        return published_text(subtract_wide(worth, position.home_cost.amount))
     except ArithmeticError:
         return None

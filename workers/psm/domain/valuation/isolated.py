@@ -17,7 +17,6 @@ from psm.domain.ledger.ledger import Ledger
 from psm.domain.ledger.positions import Position
 from psm.domain.ledger.prices import AccountPrices
 from psm.domain.money import (
-    ONE,
     ZERO,
     absolute,
     add_wide,
@@ -98,24 +97,35 @@ def isolated_margin(ledger: Ledger, position: Position, value: PositionValue) ->
 
 
 def wallets_value(ledger: Ledger, prices: AccountPrices) -> WalletsValue:
-    """Return what wallets are worth as collateral; one without a rate is left out.
+    """Return what wallets are of the collateral; those of an asset without a rate are left out.
+
+    What is left of a holding without them secures by its haircut, below zero it is owed in full.
 
     Raises:
         ArithmeticError: it does not compute exactly.
     """
     if not ledger.wallets.amounts:
         return NO_WALLETS
-    whole = home = ZERO
+    amounts: dict[str, Decimal] = {}
     for key, amount in ledger.wallets.amounts.items():
         settle = settle_of(ledger, key, prices)
-        if settle == ledger.currency:
-            home = add_wide(home, amount)
+        amounts[settle] = add_wide(amounts.get(settle, ZERO), amount)
+    home = amounts.pop(ledger.currency or "", ZERO)
+    whole = home
+    for asset, amount in amounts.items():
+        rate = prices.rate(asset)
+        if rate is None:
             continue
-        rate = prices.rate(settle)
-        if rate is not None:
-            value = amount if rate is ONE else multiply(amount, rate)
-            whole = add_wide(whole, multiply_wide(value, prices.secures(settle)))
-    return WalletsValue(add_wide(whole, home), home)
+        held, secures = ledger.cash.get(asset, ZERO), prices.secures(asset)
+        left = _secured(subtract_wide(held, amount), secures)
+        counted = subtract_wide(_secured(held, secures), left)
+        whole = add_wide(whole, multiply_wide(counted, rate))
+    return WalletsValue(whole, home)
+
+
+def _secured(quantity: Decimal, secures: Decimal) -> Decimal:
+    """Return how much of a holding secures margins: what is owed counts in full."""
+    return multiply_wide(quantity, secures) if quantity > 0 else quantity
 
 
 def settle_of(ledger: Ledger, key: str, prices: AccountPrices) -> str:

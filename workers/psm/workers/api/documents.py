@@ -33,16 +33,23 @@ _Fields = Iterable[tuple[str, Any]]
 _HASHES = {"ledger_hash": Hash | None, "state_hash": Hash | None}
 """Types in documents: null while an account waits for its first event."""
 
+_AS_OF = ("as_of", AsOf)
+_ROW_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
 
-def figures_document(name: str, payload: _Struct, describes: str) -> _Struct:
+
+def figures_document(
+    name: str, payload: _Struct, describes: str, *, valued: bool = False
+) -> _Struct:
     """Return a struct of an update's figures, as a document has them.
 
     Args:
         name: of the struct, in OpenAPI too.
         payload: the update.
         describes: docstring, the description in OpenAPI.
+        valued: whether marks move it: then it says what it is as of.
     """
-    return _document(name, describes, _fields(payload, figures_of(payload)))
+    fields = _fields(payload, figures_of(payload))
+    return _document(name, describes, [*fields, _ROW_AS_OF] if valued else fields)
 
 
 def _document(name: str, describes: str, fields: _Fields, base: _Struct | None = None) -> _Struct:
@@ -70,6 +77,7 @@ PositionFigures = figures_document(
     "PositionFigures",
     PositionUpdated,
     "One position: the fields of `PositionUpdated` that are the position's own.",
+    valued=True,
 )
 
 OrderFigures = figures_document(
@@ -92,9 +100,9 @@ class AssetFigures(msgspec.Struct, frozen=True, kw_only=True):
     mark_price: Decimal18 | None
     value: Decimal18 | None
     unrealized_pnl: Decimal18 | None
+    as_of: AsOf | UnsetType = UNSET
 
 
-_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
 _STALE_FLAGS: Any = ("flags", tuple[str, ...] | UnsetType, UNSET)
 _POSITIONS = ("positions", _by_name(PositionFigures))
 _ORDERS = ("orders", _by_name(OrderFigures))
@@ -107,7 +115,7 @@ StateDocument = _document(
     Hashes are null only while the account waits for its first event. Live, `as_of` is the moment
     it shows, and `flags` are those of the state alone.
     """,
-    (*_HASHES.items(), _ASSETS, _POSITIONS, _ORDERS, _AS_OF),
+    (*_HASHES.items(), _AS_OF, _ASSETS, _POSITIONS, _ORDERS),
     AccountFigures,
 )
 
@@ -118,7 +126,7 @@ Versions = _document(
     Of `flags` only when a key is stale: `view_stale` is one of them then. Live, `as_of` is the
     moment it shows.
     """,
-    [*_fields(StateUpdated, VERSION_FIELDS), _STALE_FLAGS, _AS_OF],
+    [*_fields(StateUpdated, VERSION_FIELDS), _AS_OF, _STALE_FLAGS],
 )
 
 PositionsDocument = _document(
@@ -141,6 +149,7 @@ _ACCOUNT_ROW = _document(
     (
         *_fields(StateUpdated, (*VERSION_FIELDS, *STATE_FIGURES)),
         *_fields(MarginUpdated, LISTED_MARGIN),
+        _AS_OF,
     ),
 )
 

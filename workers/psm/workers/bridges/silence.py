@@ -26,7 +26,8 @@ _log = get_logger()
 class Silence:
     """Watches the newest mark of the log, whoever appends them.
 
-    Several may watch: only one of them repeats it, as each expects the newest that it saw.
+    Several may watch: only one of them repeats it, as each expects the newest that it saw, and what
+    another repeated counts as if it had.
     """
 
     def __init__(self, nc: Client, metrics: Metrics, slots: ValuationSlots) -> None:
@@ -36,8 +37,14 @@ class Silence:
         self._every_s = slots.mid_ms / 1000
         self._repeats_max = slots.slow_ms // slots.mid_ms + 1
         self._newest = 0
+        self._data = b""
         self._since = 0.0
         self._repeats = 0
+
+    @property
+    def filled(self) -> bool:
+        """Whether the newest mark was repeated for long enough."""
+        return self._repeats >= self._repeats_max
 
     async def run(self) -> None:
         """Look and repeat until cancelled."""
@@ -54,8 +61,9 @@ class Silence:
         if newest is None:
             return
         if newest.sequence != self._newest:
-            self._newest, self._since, self._repeats = newest.sequence, now, 0
-        elif self._repeats < self._repeats_max and now - self._since >= self._every_s:
+            self._repeats = self._repeats + 1 if newest.data == self._data else 0
+            self._newest, self._data, self._since = newest.sequence, newest.data, now
+        elif not self.filled and now - self._since >= self._every_s:
             await self._repeat(newest, now)
 
     async def _repeat(self, newest: StoredMessage, now: float) -> None:

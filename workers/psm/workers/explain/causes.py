@@ -45,6 +45,7 @@ MEANINGS: dict[Kind, str] = {
 _ORDER: tuple[Kind, ...] = get_args(Kind)
 _AMOUNTS = ("amount", "funding_payment", "commission", "fee", "liquidation_fee", "cash_in_lieu")
 _WAITING = ("parked", "held", "blocked")
+_NO_AMOUNTS = (".entry_price", ".margin_mode", ".borrowed", "equity")
 _NOTHING = ("refused", "rejected", "conflict", "stale")
 
 
@@ -108,7 +109,7 @@ def find_causes(
     wanted = {
         one.what: Decimal(one.difference)
         for one in differences
-        if not one.what.endswith(".entry_price")
+        if not one.what.endswith(_NO_AMOUNTS)
     }
     found = [_cause("older_report", older, tuple(wanted), wanted)] if older else []
     seen: dict[tuple[str | None, tuple[tuple[str, Decimal], ...]], None] = {}

@@ -37,6 +37,13 @@ FLAGS: dict[str, FlagText] = {
         "ask the venue; if the trade is wrong, it is taken back by TradeBusted. The flag is of "
         "this event, and the next event's state does not have it",
     ),
+    "fill_out_of_reach": FlagText(
+        "an amended commission has no rate",
+        "a TradeAmended names a coin that the account never had, and the marks that would say what "
+        "it was worth at the fill are more than a correction reads again",
+        "amend the trade with rates, which are facts and need no mark. The flag is of this event, "
+        "and the next event's state does not have it",
+    ),
     "funding_mismatch": FlagText(
         "a funding payment is not what its rate gives",
         "payment and rate of a FundingApplied differ by more than the tolerance at the present "
@@ -104,6 +111,13 @@ FLAGS: dict[str, FlagText] = {
         "so they are booked",
         "ask the venue; if a trade is wrong, it is taken back by TradeBusted. The flag is of this "
         "event, and the next event's state does not have it",
+    ),
+    "peak_not_restated": FlagText(
+        "peak, drawdown and warnings are those of before a correction",
+        "the marks since the corrected fill are more than a correction reads again; the ledger "
+        "itself is corrected",
+        "state the peak by PeakReset, if it matters. The flag is of this event, and the next "
+        "event's state does not have it",
     ),
     "position_mode_waiting": FlagText(
         "another position mode was reported while positions are open",

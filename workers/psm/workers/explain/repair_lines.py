@@ -38,7 +38,8 @@ def repair_lines(
     """Return the events that repair every difference, in the order in which they are to be booked.
 
     They have no number: whoever publishes them assigns it. A size whose price nobody states gets no
-    line. Wallets have none either: margin is moved at the venue.
+    line. Wallets, margin modes, debts and equity have none either: they are moved at the venue, or
+    follow from the rest.
 
     Args:
         account: whose.
@@ -106,13 +107,15 @@ def _repairs(
         if found.what.endswith(".entry_price")
     }
     for found in comparison.differences:
-        if found.position_side is None:
+        if found.what == f"assets.{found.symbol}":
             yield "CashAdjusted", {"amount": found.difference, "currency": found.symbol}
+            continue
+        if found.position_side is None:
             continue
         key = (found.symbol, found.position_side)
         if found.what.endswith(".entry_price"):
             yield from _restated(told[key], holdings.positions[key])
-        elif found.what.startswith("positions.") and key not in restated:
+        elif found.what.endswith(".size") and key not in restated:
             yield from _resized(found, told.get(key), holdings.positions.get(key))
 
 

@@ -45,19 +45,22 @@ class PastState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         place: the last event that counts.
-        state: what `GET /psm/state` answered then.
+        as_of: place in the log at whose marks all of it is valued, as documents say it.
+        state: what `GET /psm/state` answered then, but for that.
         margin: the figures of the margin document.
         orders: every order kept then, ended ones included.
     """
 
     place: Place
+    as_of: dict[str, Any]
     state: dict[str, Any]
     margin: dict[str, Any]
     orders: dict[str, Any]
 
     def document(self, name: LiveRead) -> dict[str, Any]:
         """Return one of the documents that reads answer with."""
-        return document_of(name, self.state, self.margin, self.orders)
+        state = {**self.state, "as_of": self.as_of}
+        return document_of(name, state, self.margin, self.orders)
 
 
 async def past_state(
@@ -90,12 +93,12 @@ async def past_state(
     if _is_released_with_next(ledger, place):
         # One message folded both, so the state between them is only in its updates.
         books = shape.books()
-        await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
-        before = _document(books, stream_id, place)
+        folded = await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
+        before = _document(books, stream_id, place, folded)
         released = await _fold_to(nc, books, ledger, place.folded_at, progress)
         return _between(before, released)
     books, folded = await _books_at(nc, shape, ledger, place, when, progress)
-    past = _document(books, stream_id, place)
+    past = _document(books, stream_id, place, folded)
     if books.position == place.folded_at:
         # Only the update knows what was said of the event itself, such as its flags.
         past.state.update(_state_updated(folded, place))
@@ -208,15 +211,21 @@ async def _fold_to(
     return folded
 
 
-def _document(books: Books, stream_id: str, place: Place) -> PastState:
+def _document(books: Books, stream_id: str, place: Place, folded: Replayed) -> PastState:
     account = books.open(stream_id)
     ledger = account.ledger
     return PastState(
         place=place,
+        as_of=_as_of(folded),
         state=state_document(books, account),
         margin=margin_figures(account.value(), ledger.leverage_limit),
         orders={order_id: order_figures(o) for order_id, o in sorted(ledger.orders.by_id.items())},
     )
+
+
+def _as_of(folded: Replayed) -> dict[str, Any]:
+    message = folded.message
+    return {"log_sequence": message.log_sequence, "time": log_time(message.time)}
 
 
 def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:
@@ -263,4 +272,6 @@ def _between(before: PastState, released: Replayed) -> PastState:
             if payload["chain_hash"] == before.place.chain_hash:
                 break
     state["orders"] = {name: o for name, o in orders.items() if o["status"] not in TERMINAL}
-    return PastState(place=before.place, state=state, margin=margin, orders=orders)
+    return PastState(
+        place=before.place, as_of=_as_of(released), state=state, margin=margin, orders=orders
+    )

@@ -157,6 +157,9 @@ class Board:
                 if position["side"] != "flat":
                     row = [_text(account_id), _text(name), *_position(position)]
                     rows.append(row[:columns])
+            for name, asset in sorted(state["assets"].items()):
+                if name != state["currency"]:
+                    rows.append([_text(account_id), _text(name), *_asset(asset)][:columns])
         return rows
 
 
@@ -186,6 +189,18 @@ def _position(position: Mapping[str, Any]) -> list[Text]:
         _signed(position["realized_pnl"]),
         _signed(position["funding"]),
         _money(position["isolated_margin"]),
+    ]
+
+
+def _asset(asset: Mapping[str, Any]) -> list[Text]:
+    """What is held of a coin or of foreign money; what was realized is the account's alone."""
+    return [
+        Text("asset"),
+        Text(asset["quantity"]),
+        _price(asset["entry_price"]),
+        _price(asset["mark_price"]),
+        _signed(asset["unrealized_pnl"]),
+        *(Text("-") for _ in range(3)),
     ]
 
 

@@ -67,14 +67,14 @@ def _satisfied(
     """Yield what the fold asks for, take the messages, return what it made of them."""
     result: Folded | NeedHistory = wanted
     history: dict[int, LogMessage] = {}
-    asked: list[str] = []
+    asked: list[NeedHistory] = []
     while isinstance(result, NeedHistory):
-        if result.stream_id in asked:
+        if result in asked:
             raise InvariantError(
                 f"log sequence {message.log_sequence}: what {result.stream_id} waits for is not "
                 f"at log sequences {result.from_log_sequence} to {result.to_log_sequence} any more"
             )
-        asked.append(result.stream_id)
+        asked.append(result)
         history.update((yield result))
         result = fold(books, message, history, emit=emit)
     return result

@@ -30,10 +30,15 @@ StopBefore = Callable[[LogMessage], bool]
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """One message and what the fold made of it."""
+    """One message and what the fold made of it.
+
+    Attributes:
+        closed_through: end of the last minute all of whose closes are told by now, ns.
+    """
 
     message: LogMessage
     result: Folded
+    closed_through: int | None
 
     def updates(self, stream_id: str | None = None) -> list[ReadUpdate]:
         """Return what the fold published, of one stream or of all, as a projection reads it."""
@@ -63,7 +68,11 @@ async def refold_partition(
     read = partial(read_history, nc, books.partitions)
     async for batch in read_log(nc, filters, books.position + 1, last):
         folded = [
-            Replayed(message=message, result=await fold_with_history(books, message, read, emit))
+            Replayed(
+                message=message,
+                result=await fold_with_history(books, message, read, emit),
+                closed_through=books.market.closed_through,
+            )
             for message in batch
         ]
         if progress is not None and batch:
@@ -105,7 +114,9 @@ async def refold_stream(
             if stop is not None and stop(message):
                 return
             result = await fold_with_history(books, message, read, emit)
-            yield Replayed(message=message, result=result)
+            yield Replayed(
+                message=message, result=result, closed_through=books.market.closed_through
+            )
             folded += 1
             if folded % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)  # others on this event loop, such as requests, go on
@@ -120,15 +131,12 @@ def _seen(read: ReadHistory, marks: Sequence[str] | None) -> ReadHistory:
     """
     if marks is None:
         return read
-    of_marks = [f"marks.{subjects.encode_token(symbol)}" for symbol in marks]
 
     async def seen(wanted: NeedHistory) -> Messages:
-        found = await read(wanted)
-        return {
-            at: message
-            for at, message in found.items()
-            if message.kind != "marks" or message.subject in of_marks
-        }
+        known = None
+        if wanted.marks is not None:
+            known = tuple(symbol for symbol in wanted.marks if symbol in marks)
+        return await read(msgspec.structs.replace(wanted, marks=known))
 
     return seen
 

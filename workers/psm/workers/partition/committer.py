@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import Outgoing, publish_atomic
+from psm.adapters.jetstream import Outgoing, UnknownOutcomeError, publish_atomic
 from psm.adapters.jetstream.batch import MAX_BATCH_MESSAGES
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
@@ -31,6 +31,11 @@ BYTES_TOGETHER = 4 * 1024 * 1024
 
 ANSWER_S = 1.0
 """So long a batch is waited for. Its parts are then looked for one by one, which is safe."""
+
+ANSWER_MAX_S = 8.0
+"""Where answers take longer: parts sent one by one would only make a slow broker slower."""
+
+_SLOWER = 4
 
 _log = get_logger()
 
@@ -64,6 +69,7 @@ class Committer:
         self._in_flight: frozenset[int] = frozenset()
         self._answered = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
+        self._patience_s = ANSWER_S
 
     async def commit(self, partition: int, messages: Sequence[Outgoing]) -> int:
         """Store a part together with those of others; return the sequence of its first message.
@@ -132,17 +138,20 @@ class Committer:
         """Send one batch and tell its parts where they are, or that they must look."""
         messages = [message for part in parts for message in part.messages]
         crash_point("worker.before_batch")
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             ack = await publish_atomic(
                 self._nc,
                 PSM,
                 messages,
-                expected=None,  # every cursor carries its own
                 batch_id=uuid.uuid4().hex,
-                timeout_s=ANSWER_S,
+                timeout_s=self._patience_s,
             )
         except Exception as error:  # noqa: BLE001 - each part finds out by itself what it means
             self._count(parts, refused=True)
+            if isinstance(error, UnknownOutcomeError):
+                self._patience_s = min(2 * self._patience_s, ANSWER_MAX_S)
             _log.info("batch.refused", parts=len(parts), reason=str(error))
             for part in parts:
                 if not part.stored.done():
@@ -150,6 +159,7 @@ class Committer:
             return
         crash_point("worker.after_batch")
         self._count(parts, refused=False)
+        self._patience_s = min(max(ANSWER_S, _SLOWER * (clock() - began)), ANSWER_MAX_S)
         sequence = ack.first
         for part in parts:
             if not part.stored.done():

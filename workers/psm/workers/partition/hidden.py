@@ -187,17 +187,20 @@ def gaps_between(
 ) -> list[tuple[str, int, int]]:
     """Return where subjects of the market may have messages that a consumer did not show.
 
-    That is in front of each number that does not follow, and behind the last one.
+    That is in front of each number that does not follow, and behind the last one. Subjects under a
+    wildcard, which are of few messages, have no numbers in common: all of theirs may be missing.
 
     Args:
         shown: what it showed, in the order of the log.
-        market: the subjects.
+        market: the subjects; `collateral.*` for all under it.
         first: log sequence that it was to begin with.
         last: that it was to end with.
     """
     gaps: list[tuple[str, int, int]] = []
     reached = dict.fromkeys(market, (first, 0))
     for message in shown:
+        if message.subject not in reached:  # under a wildcard
+            continue
         start, before = reached[message.subject]
         number = _number_in(message)
         if number != before + 1:

@@ -216,7 +216,6 @@ class JetStreamLog:
             self._nc,
             PSM,
             messages,
-            expected=None,  # the cursor carries it
             batch_id=uuid.uuid4().hex,
             timeout_s=timeout_s,
         )
@@ -316,9 +315,7 @@ class JetStreamSnapshots:
         headers[EXPECTED_LAST_SUBJECT_SEQUENCE] = str(expected)
         batch = [Outgoing(f"{base}.{kind}.{i}", chunk) for i, chunk in enumerate(chunks)]
         batch.append(Outgoing(subject, b"", headers))
-        ack_batch = await publish_atomic(
-            self._nc, SNAPSHOTS, batch, expected=None, batch_id=uuid.uuid4().hex
-        )
+        ack_batch = await publish_atomic(self._nc, SNAPSHOTS, batch, batch_id=uuid.uuid4().hex)
         return ack_batch.last
 
     async def _whole(self, stored: StoredMessage) -> Saved:

@@ -13,12 +13,11 @@ from typing import Literal, NamedTuple
 
 from psm.contracts.codec import encode_fields
 from psm.contracts.errors import PSMError, TransientError
-from psm.contracts.live import AsOf, LiveQuestion
+from psm.contracts.live import LiveQuestion
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage
 from psm.domain.publication.documents import document_at
-from psm.domain.publication.log_times import log_time
 from psm.workers.partition.eviction import Residents
 from psm.workers.partition.live_budget import WAITING_MAX, LiveBudget
 from psm.workers.partition.ports import EventLog
@@ -204,8 +203,7 @@ class LiveReads:
         if self._budget.is_spent:
             raise LiveRefusedError("busy", "live reads take more than their share of the worker")
         started = time.thread_time()
-        document = document_at(self._books, account, question.read, place.log_sequence)
-        document["as_of"] = AsOf(log_sequence=place.log_sequence, time=log_time(place.time_ns))
+        document = document_at(self._books, account, question.read, *place)
         body = encode_fields(document)
         self._budget.spend(time.thread_time() - started)
         return body

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -21,6 +21,7 @@ from psm.contracts.subjects import last_token
 from psm.domain.account import Account
 from psm.domain.books import Books, is_idle
 from psm.domain.snapshot import Checkpoint, load_account, load_checkpoint
+from psm.domain.snapshot_records import AccountRecord, lay_over
 from psm.workers.log.cursor import Cursor
 from psm.workers.partition.eviction import Census
 from psm.workers.partition.ports import CommittedCursor, EventLog, Saved, SnapshotStore
@@ -112,11 +113,16 @@ class Recovery:
             floor = floor if at is None else min(floor, at)
         if recovered.unreadable:
             floor = 0
-        checkpoint = await self._checkpoint(checkpoints, floor)
-        if checkpoint is not None:
+        kept = {account.stream_id: account for account, _ in accounts}
+        found = await self._checkpoint(checkpoints, floor, kept, recovered.evicted)
+        if found is not None:
+            checkpoint, records = found
             books.market.restore(checkpoint.tables)
             books.advance(checkpoint.log_sequence)
-        for account, _ in accounts:
+            for stream_id, record in records.items():
+                lay_over(kept[stream_id], record)
+                books.marked[stream_id] = None
+        for account in kept.values():
             books.restore(account)
         return recovered
 
@@ -202,12 +208,22 @@ class Recovery:
             version = await self._store.older(version.subject, version.sequence)
         return None, 0
 
-    async def _checkpoint(self, latest: list[Saved], floor: int) -> Checkpoint | None:
-        """Return the newest good checkpoint at or below `floor`, or None for the beginning."""
+    async def _checkpoint(
+        self,
+        latest: list[Saved],
+        floor: int,
+        kept: Mapping[str, Account],
+        evicted: Mapping[str, ChainEnd],
+    ) -> tuple[Checkpoint, dict[str, AccountRecord]] | None:
+        """Return the newest good checkpoint at or below `floor` with the records that are due.
+
+        None for the beginning.
+        """
         version = latest[0] if latest else None
         while version is not None:
             try:
                 checkpoint = load_checkpoint(version.data)
+                records = _due_records(checkpoint, kept, evicted)
             except ContractError as error:
                 _log.error(
                     "snapshot.refused",
@@ -220,7 +236,7 @@ class Recovery:
                     await self._verify(
                         checkpoint.log_sequence, checkpoint.message_hash, "the checkpoint"
                     )
-                    return checkpoint
+                    return checkpoint, records
             version = await self._store.older(version.subject, version.sequence)
         return None
 
@@ -241,6 +257,26 @@ class Recovery:
                 f"partition {self._partition}: the message at log sequence {log_sequence} is not "
                 f"the one {what} was made from: the log was changed"
             )
+
+
+def _due_records(
+    checkpoint: Checkpoint, kept: Mapping[str, Account], evicted: Mapping[str, ChainEnd]
+) -> dict[str, AccountRecord]:
+    """Return the records to lay over the accounts kept; a later snapshot includes its record.
+
+    Raises:
+        ContractError: reason `bad_snapshot`: one belongs to another snapshot than there is.
+    """
+    due: dict[str, AccountRecord] = {}
+    for stream_id, record in checkpoint.records.items():
+        account = kept.get(stream_id)
+        end = evicted.get(stream_id) if account is None else account.delivery
+        if end is not None and end.as_of >= checkpoint.log_sequence:
+            continue
+        if account is None or record.last_log_sequence != account.delivery.last_log_sequence:
+            raise ContractError("bad_snapshot", f"the record of {stream_id} is of another snapshot")
+        due[stream_id] = record
+    return due
 
 
 def _chain_end(account: Account) -> ChainEnd:

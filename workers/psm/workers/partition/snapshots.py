@@ -1,6 +1,7 @@
 """Snapshots of what changed, and the checkpoint behind them: where a recovery starts.
 
-Only states as of a commit boundary are written, and only once that commit is acknowledged.
+Only states as of a commit boundary are written, and only once that commit is acknowledged. An
+account that only the market changed since its snapshot has a record in each checkpoint instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from psm.adapters.metrics import Metrics
 from psm.contracts import subjects
 from psm.domain.books import Books
 from psm.domain.snapshot import dump_account, dump_checkpoint
+from psm.domain.snapshot_records import record_of
 from psm.workers.partition.ports import SnapshotStore
 from psm.workers.process.crash_points import crash_point
 
@@ -72,7 +74,12 @@ class Checkpoints:
         """
         if self._last_saves >= _LAST_SAVES:
             return True
-        return self._task is None and len(self._books.dirty) <= DRAIN_ACCOUNTS
+        return self._task is None and not self._many_changed()
+
+    def _many_changed(self) -> bool:
+        """Return whether many are to be saved whole; records are written in one go."""
+        dirty, marked = self._books.dirty, self._books.marked
+        return len(dirty) > DRAIN_ACCOUNTS and len(dirty.keys() - marked.keys()) > DRAIN_ACCOUNTS
 
     def due(self, now: float, *, stopping: bool) -> bool:
         """Return whether it is time to save; `now` is monotonic."""
@@ -80,7 +87,7 @@ class Checkpoints:
             return False
         if stopping:
             self._last_saves += 1
-            return len(self._books.dirty) > DRAIN_ACCOUNTS
+            return self._many_changed()
         since = now - self._at
         interval = self._settings.snapshot_interval_s
         if since >= interval:
@@ -93,7 +100,7 @@ class Checkpoints:
         """Freeze all that is dirty at this commit boundary; write it once the commit is stored.
 
         Every dirty account is saved as of the same position, so that position is where recovery
-        may start, and the tables belong to it.
+        may start, and tables and records belong to it.
 
         Args:
             acknowledged: the commit of the boundary.
@@ -102,17 +109,21 @@ class Checkpoints:
         """
         message_hash = bytes.fromhex(hashed)
         books = self._books
+        whole, marked = books.to_save()
         frozen = []
-        for stream_id in sorted(books.dirty):
-            account = books.accounts[stream_id]
-            dumped = dump_account(account, log_sequence, message_hash)
-            account.drop_caches()  # whoever is not idle makes them anew, once a checkpoint
+        for stream_id in whole:
+            dumped = dump_account(books.accounts[stream_id], log_sequence, message_hash)
             frozen.append((subjects.snapshot(self._partition, stream_id), dumped))
-        checkpoint = dump_checkpoint(books, log_sequence, message_hash)
-        books.dirty, books.applied = {}, {}
+        records = {stream_id: record_of(books.accounts[stream_id]) for stream_id in marked}
+        checkpoint = dump_checkpoint(books, log_sequence, message_hash, records)
+        for stream_id in (*whole, *marked):
+            books.accounts[stream_id].drop_caches()  # who is not idle makes them anew, once a time
+        books.all_saved(whole)
         self.unsaved = 0
         self._at = time.monotonic()
-        self._task = asyncio.create_task(self._save(acknowledged, frozen, checkpoint, log_sequence))
+        self._task = asyncio.create_task(
+            self._save(acknowledged, frozen, checkpoint, log_sequence, len(records))
+        )
 
     async def settle(self) -> None:
         """Take note of what was saved meanwhile; raise what saving raised."""
@@ -135,6 +146,7 @@ class Checkpoints:
         frozen: list[tuple[str, bytes]],
         checkpoint: bytes,
         log_sequence: int,
+        records: int,
     ) -> None:
         await asyncio.wait([acknowledged])
         if acknowledged.cancelled() or acknowledged.exception() is not None:
@@ -150,10 +162,13 @@ class Checkpoints:
         await self._write(subjects.checkpoint(self._partition), checkpoint)
         crash_point("worker.after_checkpoint")
         self._stats.checkpoints += 1
-        self._metrics.snapshots_written(self._partition, accounts=len(frozen), checkpoints=1)
+        self._metrics.snapshots_written(
+            self._partition, accounts=len(frozen), records=records, checkpoints=1
+        )
         self._log.info(
             "snapshot.written",
             accounts=len(frozen),
+            records=records,
             log_sequence=log_sequence,
             seconds=round(time.monotonic() - started, 3),
         )

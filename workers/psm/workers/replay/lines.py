@@ -295,7 +295,7 @@ class LineFolder:
 
     def _fold(self, message: LogMessage) -> Folded:
         result = fold_from_memory(self.books, message, self._read_back, self._emit)
-        self._streams.setdefault(message.stream_id or message.subject, []).append(message)
+        self._streams.setdefault(message.history_name, []).append(message)
         return result
 
     def message_at(self, name: str, log_sequence: int) -> LogMessage:

@@ -1,6 +1,9 @@
 -- The current state of every account, as of the last update read from the stream PSM.
 -- Columns are named as the updates' fields. Money is numeric without a declared scale: it keeps
 -- the digits it was given. Figures that do not exist are null, never zero.
+--
+-- A row is as of `log_sequence` and `log_time`: the message of the log at which it was valued, and the
+-- time of that message. Rows of one account differ in age; see docs/marks.md.
 
 CREATE TABLE balances_view (
     account_id          text        NOT NULL PRIMARY KEY,
@@ -51,7 +54,7 @@ CREATE TABLE balances_view (
     -- Null only for an account that waits for its first event: nothing of it was applied yet.
     ledger_hash         text,
     state_hash          text,
-    "timestamp"         timestamptz NOT NULL,
+    log_time            timestamptz NOT NULL,
     correlation_id      text,
     causation_id        text,
     -- From the message's header, not from the log's content: a rebuild does not compare it.
@@ -104,7 +107,7 @@ CREATE TABLE positions_view (
     isolated_margin     numeric,
     liquidation_price   numeric,
     bankruptcy_price    numeric,
-    "timestamp"         timestamptz NOT NULL,
+    log_time            timestamptz NOT NULL,
     correlation_id      text,
     causation_id        text,
     trace_id            text        CHECK (trace_id ~ '^[0-9a-f]{32}$'),
@@ -127,11 +130,18 @@ CREATE TABLE margin_view (
     margin_ratio        numeric,
     leverage            numeric,
     leverage_limit      numeric,
-    "timestamp"         timestamptz NOT NULL,
+    log_time            timestamptz NOT NULL,
     correlation_id      text,
     causation_id        text,
     trace_id            text        CHECK (trace_id ~ '^[0-9a-f]{32}$')
 );
+
+COMMENT ON COLUMN balances_view.log_sequence IS 'as of: last message of the log that is in this row';
+COMMENT ON COLUMN balances_view.log_time IS 'as of: time of the message at log_sequence';
+COMMENT ON COLUMN positions_view.log_sequence IS 'as of: message of the log at which this position was valued';
+COMMENT ON COLUMN positions_view.log_time IS 'as of: time of the message at log_sequence; a row older than a slow and a middle period of the valuation clock is unchanged since';
+COMMENT ON COLUMN margin_view.log_sequence IS 'as of: message of the log at which a figure became another one';
+COMMENT ON COLUMN margin_view.log_time IS 'as of: time of the message at log_sequence; the figures still hold as of the row in balances_view';
 
 -- How far each projection has read the stream PSM. `event_hash` is the SHA-256 of the message at
 -- `stream_sequence`; a log that has other bytes there is not the log this view was made from.

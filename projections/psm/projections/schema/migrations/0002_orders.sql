@@ -26,7 +26,7 @@ CREATE TABLE orders_view (
     status              text        NOT NULL CHECK (status IN (
         'submitted', 'accepted', 'partially_filled', 'filled', 'cancelled', 'rejected', 'expired'
     )),
-    "timestamp"         timestamptz NOT NULL,
+    log_time            timestamptz NOT NULL,
     correlation_id      text,
     causation_id        text,
     trace_id            text        CHECK (trace_id ~ '^[0-9a-f]{32}$'),

@@ -22,7 +22,7 @@ CREATE TABLE reconciliation_view (
     differences         jsonb       NOT NULL DEFAULT '[]',
     differences_total   integer     NOT NULL DEFAULT 0,
     not_compared        text[]      NOT NULL DEFAULT '{}',
-    "timestamp"         timestamptz NOT NULL,
+    log_time            timestamptz NOT NULL,
     correlation_id      text,
     causation_id        text,
     trace_id            text        CHECK (trace_id ~ '^[0-9a-f]{32}$')

@@ -32,6 +32,7 @@ _POSITION_COLUMNS = (
     "realized_pnl",
     "fees",
     "funding",
+    "as_of",
 )
 _ORDER_COLUMNS = (
     "order_id",
@@ -121,7 +122,7 @@ def state(
     output.document(_flat(document))
     _print_flags(document["flags"], output)
     output.lines("")
-    _print_positions(positions, output)
+    _print_positions(positions, document["as_of"], output)
     if orders:
         output.lines("")
         output.rows([{"order_id": name, **o} for name, o in orders.items()], _ORDER_COLUMNS)
@@ -134,10 +135,13 @@ def positions(
     moment: Moment = NOW,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Show the positions of an account, now or as they were."""
+    """Show the positions of an account, now or as they were.
+
+    Each says what it is as of: the time of the message of the log at which it was valued.
+    """
     document = _document("positions", account, moment)
     if output.format == "table":
-        _print_positions(document["positions"], output)
+        _print_positions(document["positions"], document["as_of"], output)
     else:
         output.document(document)
 
@@ -204,9 +208,16 @@ def _print_flags(flags: Sequence[str], output: Output) -> None:
         output.note("psm explain FLAG says where one comes from and what to do")
 
 
-def _print_positions(positions: Mapping[str, Mapping[str, Any]], output: Output) -> None:
+def _print_positions(
+    positions: Mapping[str, Mapping[str, Any]], as_of: Mapping[str, Any], output: Output
+) -> None:
+    """Print positions; `as_of` is the account's, for those that have none of their own."""
     if positions:
-        output.rows([{"position": name, **p} for name, p in positions.items()], _POSITION_COLUMNS)
+        rows = [
+            {"position": name, **p, "as_of": p.get("as_of", as_of)["time"]}
+            for name, p in positions.items()
+        ]
+        output.rows(rows, _POSITION_COLUMNS)
     else:
         output.note("no positions")
 
@@ -217,7 +228,6 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     flags = " ".join(document["flags"]) or None
     figures = [name for name in StateUpdated.__struct_fields__ if name not in _LAST]
     names = dict.fromkeys(("account_id", *_FIRST, *figures, *document))
-    shown = {**document, "cash": cash or None, "flags": flags}
-    if "as_of" in document:
-        shown["as_of"] = "{log_sequence} at {time}".format(**document["as_of"])
+    as_of = "{time}, log sequence {log_sequence}".format(**document["as_of"])
+    shown = {**document, "cash": cash or None, "flags": flags, "as_of": as_of}
     return {name: shown[name] for name in names if name in shown}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from psm.workers.local.supervisor import Addresses, LocalPlan, Supervisor
 from psm.workers.process.config import load_settings
 from psm.workers.process.running import announced
 
-FEED = Path(__file__).parents[2] / "local" / "feed.py"
+FEED = Path(__file__).parents[2] / "local" / "feed"
 ACCOUNTS_MAX = 200
 RATE_MAX = 1000.0
 _REFRESH_S = 0.5
@@ -171,14 +172,18 @@ class _Feed:
 
     def __init__(self, url: str, accounts: int, rate: float, plan: LocalPlan) -> None:
         options = {"--url": url, "--accounts": accounts, "--rate": rate}
-        self._command: list[str | Path] = [sys.executable, "-P", FEED]
+        self._command = [sys.executable, "-P", "-m", FEED.name]
         self._command += [str(word) for option in options.items() for word in option]
         self._log = (plan.log_dir or plan.data_dir) / "feed.log"
         self._child: Child | None = None
 
     def start(self) -> None:
         """Start it."""
-        self._child = Child.start(self._command, name="the feed", log=self._log)
+        # Its own folder is all that it sees of this installation.
+        environment = {**os.environ, "PYTHONPATH": str(FEED.parent)}
+        self._child = Child.start(
+            self._command, name="the feed", log=self._log, environment=environment
+        )
 
     def keep(self, board: Board) -> None:
         """Start it again if it is gone."""

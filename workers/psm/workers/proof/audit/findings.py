@@ -26,6 +26,8 @@ _NEXT = {
     "update_unexplained": "the log lost or altered the event it came from: restore the log",
     "updates_lost": "restore the newer PSM; without one, `psm recover partition`",
     "commit_broken": "PSM lost messages: restore PSM from a backup",
+    "closes_differ": "whoever waits for complete minutes was misled; does a worker of another "
+    "release run? Restore PSM from a backup",
     "refold_failed": "repair the log first, then audit again",
     "consumer_hides": "a replica is damaged: `psm audit --replica all` names it",
     "log_head_differs": "PostgreSQL or the log was restored; see 'A damaged log' in "

@@ -26,6 +26,14 @@ class _Update(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Update)
 
 
+class PublishedCursor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a commit cursor says of the log, and where in PSM it stands."""
+
+    sequence: int
+    event_hash: str | None
+    closed_through: str | None
+
+
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The updates that one input published, in order."""
 
@@ -37,7 +45,8 @@ class PublishedUpdates:
     """Reads a partition's updates once, grouped by the input that caused them.
 
     Attributes:
-        cursors: log sequence -> SHA-256 of its message, as the commits not yet checked say.
+        cursors: by log sequence, those read and not taken by the caller. Once `peek` gave a later
+            input, all of a log sequence are here.
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class PublishedUpdates:
             whole: whether PSM still begins with its first message; else the first commit that is
                 left may lack its cursor.
         """
-        self.cursors: dict[int, str] = {}
+        self.cursors: dict[int, list[PublishedCursor]] = {}
         self._partition = partition
         self._cursor_subject = subjects.cursor(partition)
         self._findings = findings
@@ -77,7 +86,7 @@ class PublishedUpdates:
 
     async def _read(self, batches: AsyncIterator[list[StoredMessage]]) -> AsyncIterator[Group]:
         waiting: list[StoredMessage] = []
-        at = missing = committed = 0
+        at = missing = 0
         started = self._whole
         async for batch in batches:
             for message in batch:
@@ -86,10 +95,15 @@ class PublishedUpdates:
                         self._broken(message, f"{missing} updates before it are gone")
                     cursor = load_cursor(message.data)
                     missing = cursor.updates
+                    started = True
                     # An input in parts, or an idle day, repeats the position before.
-                    if cursor.log_sequence != committed and cursor.event_hash is not None:
-                        self.cursors[cursor.log_sequence] = cursor.event_hash
-                    committed, started = cursor.log_sequence, True
+                    self.cursors.setdefault(cursor.log_sequence, []).append(
+                        PublishedCursor(
+                            sequence=message.sequence,
+                            event_hash=cursor.event_hash,
+                            closed_through=cursor.closed_through,
+                        )
+                    )
                     continue
                 if not started:
                     continue

@@ -16,6 +16,7 @@ from psm.contracts.updates import StateUpdated
 from psm.contracts.updates_read import Decoded
 from psm.domain.books import Books
 from psm.domain.messages import LogMessage, Outcome, Update
+from psm.domain.publication.log_times import log_time
 from psm.projections.witness.heads import ChainHead, LogHead
 from psm.workers.log.reader import read_stored
 from psm.workers.log.refold import Replayed, refold_partition
@@ -90,7 +91,7 @@ class Refold:
             self.seen = (self.seen[0] + 1, self.seen[1] + at)
         hashed = event_hash(message.data).hex()
         await self._compare_updates(at, replayed.result.updates)
-        self._compare_message(at, self._published.cursors.pop(at, None), hashed, "message_altered")
+        self._compare_cursors(at, hashed, replayed.closed_through)
         head = self._log_heads.pop(at, None)
         if head is not None:
             self._compare_message(at, head.event_hash, hashed, "log_head_differs")
@@ -169,6 +170,23 @@ class Refold:
         if kept is not None and kept != hashed and self._is_asked(at):
             self._add(code, TRADES, at, expected=short(kept), found=short(hashed))
 
+    def _compare_cursors(self, at: int, hashed: str | None, closed_through: int | None) -> None:
+        """Compare what commits say of a place with the log: its message, and the minutes over."""
+        cursors = self._published.cursors.pop(at, [])
+        for kept in dict.fromkeys(cursor.event_hash for cursor in cursors):
+            self._compare_message(at, kept, hashed, "message_altered")
+        expected = None if closed_through is None else log_time(closed_through)
+        for cursor in cursors:
+            if cursor.closed_through != expected and self._is_due(at):
+                self._add(
+                    "closes_differ",
+                    PSM,
+                    cursor.sequence,
+                    expected=f"closed_through {expected} (folded from the log up to {at})",
+                    found=f"closed_through {cursor.closed_through} "
+                    f"({subjects.cursor(self._partition)})",
+                )
+
     def _compare_heads(self, updates: list[Update]) -> None:
         for update in updates:
             head = self._heads.get(update.stream_id)
@@ -219,9 +237,10 @@ class Refold:
         """Note what the log no longer explains: it lies behind the end of what is there."""
         while (group := await self._published.take()) is not None:
             self._unexplained(group.updates, group.log_sequence)
-        for at, kept in sorted(self._published.cursors.items()):
+        self._compare_cursors(0, None, None)  # before the first input
+        for at, cursors in sorted(self._published.cursors.items()):
             if self._is_due(at):
-                self._compare_message(at, kept, None, "message_altered")
+                self._compare_message(at, cursors[0].event_hash, None, "message_altered")
         for at, log_head in sorted(self._log_heads.items()):
             self._compare_message(at, log_head.event_hash, None, "log_head_differs")
         for head in sorted(self._heads.values(), key=lambda h: h.log_sequence):

@@ -179,7 +179,7 @@ class Spool:
             while head := file.read(_LENGTH):
                 length = int.from_bytes(head, "big")
                 message = self._decoder.decode(file.read(length)).message
-                place = message.stream_id or message.subject  # no account's name has a point
+                place = message.history_name  # no account's name has a point
                 self._sequences.setdefault(place, array("Q")).append(message.log_sequence)
                 self._offsets.setdefault(place, array("Q")).append(offset)
                 offset += _LENGTH + length

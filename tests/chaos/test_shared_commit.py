@@ -1,0 +1,246 @@
+"""The commit that a worker's partitions share, under fire: killed, fenced, frozen, its broker dead.
+
+Afterwards there is no half batch, and nothing is lost, doubled or out of order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from tests.support.chaos_load import Load
+from tests.support.chaos_report import LONG, Row
+from tests.support.chaos_stage import Process, Stage, staged
+from tests.support.tcp_proxy import Direction, TcpProxy, proxied
+from tests.support.workbench import until
+
+from psm.adapters.embedded import EmbeddedNats
+from psm.adapters.jetstream import read_range
+from psm.contracts.errors import FencedError
+from psm.workers.partition.jetstream import JetStreamLog
+from psm.workers.partition.ports import Commit
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if LONG else 600)]
+
+PARTITIONS = 8
+EVERY = ("--partitions", f"0-{PARTITIONS - 1}")
+START_S = 240.0
+FENCES = 40 if LONG else 4
+FREEZES = 10 if LONG else 1
+KILLS = 200 if LONG else 6
+PASSES = (2, 3, 7, 20) if LONG else (3,)
+POINTS = (
+    "worker.before_commit",
+    "worker.before_batch",
+    "worker.after_batch",
+    "worker.after_commit",
+)
+_END = 2**62
+_REFUSED = re.compile(r'"event":"batch.refused".*?"parts":(\d+)|"parts":(\d+).*?"batch.refused"')
+
+
+@asynccontextmanager
+async def at_work(
+    url: str, folder: Path, seed: int, dsn: str | None = None
+) -> AsyncIterator[tuple[Stage, Load]]:
+    """Events of many accounts, close together, so that partitions have something at once."""
+    async with staged(url, folder, dsn, partitions=PARTITIONS) as stage:
+        load = Load(stage.nc, seed, accounts=16, pause_s=0.01)
+        try:
+            yield stage, load
+        finally:
+            await load.cancel()
+
+
+async def parts_of_batches(nc: Client) -> list[int]:
+    """Return how many partitions each batch in PSM is of, in order."""
+    found: defaultdict[str, int] = defaultdict(int)
+    async for batch in read_range(nc, "PSM", ["psm.cursor.*"], 1, _END):
+        for message in batch:
+            found[str(message.header("Nats-Batch-Id"))] += 1
+    return list(found.values())
+
+
+def refused(worker: Process) -> list[int]:
+    """Return of how many partitions the batches were that a worker had refused."""
+    return [int(one or other) for one, other in _REFUSED.findall(worker.running.log.read_text())]
+
+
+def shared(parts: list[int]) -> int:
+    """Return how many batches are of several partitions."""
+    return sum(count > 1 for count in parts)
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_killed_in_a_shared_commit(
+    nats_url: str, tmp_path: Path, row: Row, point: str
+) -> None:
+    """SIGKILL around the one batch of several partitions; who comes next closes the gap for all."""
+    async with at_work(nats_url, tmp_path, row.seeded(71)) as (stage, load):
+        for nth in PASSES:
+            await load.more(PARTITIONS * 4)  # unread when it starts: its first batches are shared
+            before = len(await parts_of_batches(stage.nc))
+            doomed = stage.start("worker", *EVERY, PSM_CRASH_POINT=f"{point}:{nth}")
+            assert await asyncio.to_thread(doomed.running.process.wait, 120) == -signal.SIGKILL
+            assert doomed.logged("crash_point.reached") == 1
+            stored = await parts_of_batches(stage.nc)
+            row.fire(f"killed at {point}")
+            row.fire("shared batch stored before the kill", shared(stored[before:]))
+        stage.start("worker", *EVERY)
+        await stage.commits(START_S)
+        await load.more()
+        await stage.judge(load)
+        assert shared(await parts_of_batches(stage.nc)), "nothing was shared"
+
+
+async def fence(nc: Client, partition: int) -> bool:
+    """Commit nothing in a partition, as another owner; return whether that was first."""
+    log = JetStreamLog(nc, partition)
+    found = await log.cursor()
+    if found is None or found.cursor.part:
+        return False
+    same = msgspec.structs.replace(found.cursor, updates=0)
+    try:
+        await log.commit(Commit(cursor=same, updates=(), traceparents={}), found.sequence)
+    except FencedError:
+        return False
+    return True
+
+
+async def test_one_partition_fenced_in_a_shared_batch(
+    nats_url: str, tmp_path: Path, row: Row
+) -> None:
+    """Another owner takes one partition, again and again: the batch is refused, one is fenced."""
+    async with at_work(nats_url, tmp_path, row.seeded(72)) as (stage, load):
+        worker = stage.start("worker", *EVERY)
+        await stage.commits(START_S)
+        deadline = time.monotonic() + FENCES * 60
+        while shared(refused(worker)) < FENCES:
+            assert time.monotonic() < deadline, "no shared batch is refused"
+            row.fire("partition taken", await fence(stage.nc, 0))
+            await load.more(PARTITIONS)
+        row.fire("shared batch refused", shared(refused(worker)))
+        row.fire("partition fenced", worker.logged("partition.fenced"))
+        lines = worker.running.log.read_text().splitlines()
+        fenced = [line for line in lines if '"event":"partition.fenced"' in line]
+        assert all('"partition":0' in line for line in fenced), "another one was fenced, too"
+        assert worker.logged("partition.stopped") == worker.logged("partition.failed") == 0
+        await stage.commits(START_S)
+        await load.more()
+        await stage.judge(load)
+
+
+class Hold:
+    """Holds a batch of several partitions back on its way to the broker, and freezes its sender.
+
+    Attributes:
+        parts: of the batch that is held; 0 before there is one.
+        released: let go what is held with the next frame.
+    """
+
+    def __init__(self) -> None:
+        self.parts = 0
+        self.released = False
+        self.frozen: Process | None = None
+        self._held: list[bytes] = []
+
+    def __call__(self, direction: Direction, frame: bytes) -> list[bytes]:
+        if direction == "down" or self.frozen is None:
+            return [frame]
+        if self.released:
+            held, self._held = self._held, []
+            return [*held, frame]
+        if not (self._held or b"Nats-Batch-Sequence: 1\r\n" in frame):
+            return [frame]
+        self._held.append(frame)
+        if self.parts or b"Nats-Batch-Commit" not in frame:
+            return []
+        cursors = sum(b" _psm.cursor." in one[:64] for one in self._held)
+        if cursors > 1:
+            self.parts = cursors
+            self.frozen.freeze()
+            return []
+        held, self._held = self._held, []
+        return held
+
+
+async def freeze_with_a_batch(stage: Stage, load: Load, proxy: TcpProxy, row: Row) -> None:
+    """Freeze a worker whose batch is on the way, let another take over, then let both go on."""
+    hold = proxy.change = Hold()
+    zombie = stage.start("worker", *EVERY, NATS_URL=f"nats://127.0.0.1:{proxy.port}")
+    await stage.commits(START_S)
+    hold.frozen = zombie
+    await until(lambda: hold.parts, "a shared batch is on its way")
+    row.fire("frozen with a shared batch in flight")
+    heir = stage.start("worker", *EVERY)
+    await stage.commits(START_S)
+    await load.more(PARTITIONS * 4)
+    await stage.commits()
+    hold.released = True
+    zombie.thaw()
+    await until(lambda: shared(refused(zombie)), "its batch is refused")
+    await until(lambda: zombie.logged("partition.fenced"), "it is fenced")
+    row.fire("zombie fenced", zombie.logged("partition.fenced"))
+    zombie.running.process.kill()
+    heir.running.process.terminate()
+    await asyncio.to_thread(heir.running.process.wait, 60)
+
+
+async def test_zombie_with_a_shared_batch_in_flight(
+    nats_url: str, tmp_path: Path, row: Row
+) -> None:
+    """A worker freezes with its batch on the way; the batch comes after others took over."""
+    async with (
+        proxied(nats_url, frames=True) as proxy,
+        at_work(nats_url, tmp_path, row.seeded(73)) as (stage, load),
+    ):
+        for _ in range(FREEZES):
+            await freeze_with_a_batch(stage, load, proxy, row)
+        stage.start("worker", *EVERY)
+        await stage.commits(START_S)
+        await stage.judge(load)
+
+
+async def kill_broker(stage: Stage, load: Load, server: EmbeddedNats, folder: Path) -> int:
+    """Kill the broker and start it again; return how many batches it was about to store."""
+    await server.kill()
+    cut = sum(any(redo.iterdir()) for redo in folder.rglob("batches"))
+    await server.start()
+    await load.more(PARTITIONS)
+    await stage.commits()
+    return cut
+
+
+async def test_broker_killed_again_and_again(postgres_dsn: str, tmp_path: Path, row: Row) -> None:
+    """SIGKILL of the one broker under load: a batch is there as a whole or not at all."""
+    dice, folder = random.Random(row.seeded(74)), tmp_path / "broker"
+    async with (
+        EmbeddedNats(folder) as server,
+        at_work(server.url, tmp_path, 74, postgres_dsn) as (stage, load),
+    ):
+        stage.start("worker", *EVERY)
+        stage.start("projector")
+        await stage.commits(START_S)
+        for _ in range(KILLS):
+            await load.more(PARTITIONS)
+            await asyncio.sleep(dice.uniform(0.0, 0.05))
+            began = time.monotonic()
+            cut = await kill_broker(stage, load, server, folder)
+            row.measure("killed to commits again", time.monotonic() - began)
+            row.fire("broker killed")
+            row.fire("killed within a batch", cut)
+        await stage.commits(START_S)
+        await stage.judge(load)
+        parts = await parts_of_batches(stage.nc)
+        assert shared(parts), "nothing was shared"
+        row.figures["parts of batches"] = str(dict(sorted(Counter(parts).items())))

@@ -1,0 +1,38 @@
+"""OrderRejected."""
+
+from __future__ import annotations
+
+from tests.support.events import event
+from tests.support.questions import FUNDED, Question
+
+ORDER = {
+    "order_id": "o",
+    "symbol": "BTC-PERP",
+    "side": "buy",
+    "type": "limit",
+    "quantity": "2",
+    "price": "90",
+}
+ASK = Question(
+    "OrderRejected",
+    {"order_id": "o", "reason": "venue"},
+    wrong={"order_id": ""},
+    before=(*FUNDED, event("OrderSubmitted", ORDER, 3)),
+)
+
+
+def test_order_rejected_is_booked() -> None:
+    """The venue did not take it: nothing is reserved."""
+    log = ASK.booked()
+    assert log.account().ledger.orders.by_id["o"].status == "rejected"
+    assert (log.state()["open_orders"], log.state()["margin_available"]) == (0, "1000")
+
+
+def test_order_rejected_with_a_bad_payload_is_refused() -> None:
+    """It keeps its place, changes nothing, and names the field."""
+    ASK.is_refused()
+
+
+def test_order_rejected_repeated_is_a_duplicate() -> None:
+    """The same bytes change nothing; another event with its number is a conflict."""
+    ASK.is_quiet_and_loud()

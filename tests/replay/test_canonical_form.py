@@ -17,14 +17,14 @@ from tests.replay.golden import FOLDER
 from psm.adapters.jetstream.streams import CANONICAL_FORM
 
 FROZEN = {
-    "equity.jsonl.gz": "7057384a9870006c31945dc0b97c0ccaf9252213e96f09a58a1c7eab63c8315c",
-    "everything.jsonl.gz": "7931486b96561f661e9d6f09d6023d669687763bbc1f3426c4e6ef7e3e5f0692",
+    "equity.jsonl.gz": "12dcd45251efa74e8e638e56ed5dc128f3da1a3721a9029c2b7b7f7e14ac8039",
+    "everything.jsonl.gz": "75c93c5b5c5d7f04786ef5fe2eaf8fb8847a865c23662400ade0f7699be6c8da",
     "future.jsonl.gz": "5a9f27799e75fef94d4d20ced8a9ebacbe8845f46c710c82aa0afba0315c3a9a",
-    "inverse_perp.jsonl.gz": "9f7b9470df493362cb0f89ca0e4816b89e8824bd1e72c1018b4814846940a2c7",
+    "inverse_perp.jsonl.gz": "1b9b86110e782e4e262e5816d50e824746432d9c08ab7c0832874301b7c1b02d",
     "linear.expected.jsonl": "5bc2e5eafb432f12d636fb5d495944dc05588a2169dd09d325ba46630ee7faa8",
     "linear_perp.jsonl.gz": "9e8d5a01676bc58928af758ff59ba80fd0d0c09646b2f445f453642b236d3396",
     "repairs.expected.jsonl": "91d49422ad7a7741801c2a689f4d425d0ac2304e16af88c315125e2050337271",
-    "spot.jsonl.gz": "3837cc56e131f9fbf417f968a39a0bf22f553d8dda3c524446ba914e78c06c36",
+    "spot.jsonl.gz": "c35646d4b9a65f04228c8e440f1cba0f356d362cac7c8beeab4f9232a39bdf7e",
 }
 """SHA-256 over the chain, ledger and state hashes in each record, in file order."""
 

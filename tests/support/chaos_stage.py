@@ -166,8 +166,8 @@ class Stage:
         assert times, "nothing was committed"
         return max(after - before for before, after in pairwise([since_ns, *times])) / 1e9
 
-    async def judge(self, load: Load) -> Verdict:
-        """Stop the load, wait for everything to settle and ask all oracles.
+    async def judge(self, load: Load, settle_s: float = SETTLE_S) -> Verdict:
+        """Stop the load, wait so long for everything to settle and ask all oracles.
 
         Raises:
             AssertionError: an oracle found something.
@@ -175,11 +175,11 @@ class Stage:
         await load.stop()
         log = [m async for batch in read_range(self.nc, "TRADES", [">"], 1, _END) for m in batch]
         check_acknowledged(load, log)
-        verdict = await log_oracle.judge(self.nc, self.settings, timeout_s=SETTLE_S)
+        verdict = await log_oracle.judge(self.nc, self.settings, timeout_s=settle_s)
         assert verdict.count > 0
         if self._dsn is not None:
             partitions = self.settings.partitions
-            views = await assert_views_equal_fold(self.nc, self._dsn, partitions, SETTLE_S)
+            views = await assert_views_equal_fold(self.nc, self._dsn, partitions, settle_s)
             check_money(views, log)
         return verdict
 

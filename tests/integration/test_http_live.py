@@ -91,7 +91,7 @@ async def test_doors_give_the_same_bytes(
     assert await psm_here("state", account, "--live", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads(plain.data)
     assert await psm_here("state", account, "--live", "--min-log-sequence", str(last)) == 0
-    assert f"{last} at " in capsys.readouterr().out
+    assert f", log sequence {last}" in capsys.readouterr().out
     assert await psm_here("positions", account, "--live") == 0
     assert "BTC-PERP" in capsys.readouterr().out
 

@@ -54,7 +54,7 @@ test: $(STAMP)  ## Run all tests, on real servers
 		echo "make test: tests in a browser are left out; they need chromium"; \
 		without="$${without:+$$without and }not chromium"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
-	$(BIN)/pytest -m "$$without" $(PYTEST_ARGS) $(wildcard $(SERVERS))
+	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
 	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))

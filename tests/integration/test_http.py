@@ -26,10 +26,13 @@ from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
+from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
+from psm.workers.fleet import NatsMembers
+from psm.workers.fleet.live_reads import Owners
 from psm.workers.log.shape import log_shape
 from psm.workers.process.canary import Canary
 from psm.workers.process.settings import Settings
@@ -93,6 +96,7 @@ async def serving(
     pool = await postgres.open_pool(dsn, name="psm-serve")
     instruments = telemetry.setup("psm-serve", level="error")
     reads = Reads(pool)
+    live = LiveReads(Owners(nc, NatsMembers(nc), 4))
     metrics = instruments.metrics
     canary = Canary(nc, "test", metrics) if ingest else None
     stack = AsyncExitStack()
@@ -105,6 +109,7 @@ async def serving(
             reads=reads,
             archive=ArchiveReads(pool),
             past=Past(nc, log_shape(Settings(partitions=4))),
+            live=live,
             health=health,
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
@@ -113,7 +118,7 @@ async def serving(
             proxies=Proxies(proxies),
         )
     )
-    answering = await start_nats_reads(nc, reads)
+    answering = await start_nats_reads(nc, reads, live)
     listener = listen("127.0.0.1", 0)
     # A client that does not read is noticed after these bytes, not after megabytes.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -170,7 +175,7 @@ async def test_nats_errors_are_in_the_headers(api: Api) -> None:
         assert answer.headers["Nats-Service-Error"]
     info = await api.nc.request("$SRV.INFO.psm", b"", timeout=5)
     endpoints = {e["subject"] for e in msgspec.json.decode(info.data)["endpoints"]}
-    names = ("state", "positions", "margin", "orders", "reconciliation")
+    names = ("state", "positions", "margin", "orders", "reconciliation", "live")
     assert endpoints == {f"psm.get.{name}" for name in names}
 
 

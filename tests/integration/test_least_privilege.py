@@ -152,6 +152,11 @@ async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_
             stack.enter_context(running(servers, parts[name], tmp_path))
         await ready(parts, tmp_path)
         await clients_do_their_work(servers, url)
+        lines = await asyncio.to_thread(metrics_of, parts["worker"])
+        assert any(
+            re.match(r'psm_live_reads_answered_total{.*"answered".*} [1-9]', n) for n in lines
+        )
+        assert any(re.match(r"psm_live_reads_time_seconds_total[ {]", n) for n in lines)
 
         # The next worker recovers from what this one saved, and compares it with the heads.
         workers[0].process.kill()
@@ -212,6 +217,11 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
     await becomes(position, lambda found: found.get("mark_price") == "42500")
     code, _ = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?at_sequence=1")
     assert code == 200
+    # Live: the API asks the owner, over HTTP and for a reader over NATS.
+    code, found = await asyncio.to_thread(request, f"{url}/psm/state/acc_1?live=1")
+    assert (code, found["positions"]["BTC-PERP"]["size"]) == (200, "2")
+    answer = await reader.request("psm.get.live", b"acc_1", timeout=SETTLE_S)
+    assert json.loads(answer.data)["as_of"]["log_sequence"] >= found["as_of"]["log_sequence"]
     wanted = {"psm.position.updated", "marketdata.ticker.BTC-PERP", "marks.BTC-PERP"}
     await until(lambda: wanted <= set(heard), "the readers heard of it")
     assert not [subject for subject in heard if subject.startswith("psm.get.")]
@@ -353,6 +363,7 @@ WRITING = (
     "snapshots.0.acc_1",
     "$KV.psm-fleet.member",
     "_psmfleet.news",
+    "_psmfleet.live.member",
     "ops.replay",
     "replay.1.trades.acc_1",
     "marketdata.ticker.BTC",
@@ -361,11 +372,13 @@ WRITING = (
     "orders.command.acc_1",
     "fills.internal.1",
     "psm.get.state",
+    "psm.get.live",
     "_INBOX.reader.1",
     "_INBOX.worker.1",
     "$JS.ACK.PSM.risk.1.1.1.1.1",
     "$JS.API.STREAM.CREATE.OTHER",
     "$JS.API.DIRECT.GET.TRADES",
+    "$JS.API.DIRECT.GET.KV_psm-fleet",
     "$JS.API.DIRECT.GET.PSM.psm.cursor.0",
     "$JS.API.CONSUMER.DURABLE.CREATE.PSM.risk",
     "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
@@ -390,7 +403,10 @@ def _infos() -> set[str]:
 
 
 _ALL_READS = _reads(*STREAMS)
-_GETS = {"$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
+_ASKED = {"psm.get.state", "psm.get.live"}
+_TABLE = "$JS.API.DIRECT.GET.KV_psm-fleet"
+_LIVE = {"_psmfleet.live.member", _TABLE}
+_GETS = {_TABLE, "$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
@@ -401,6 +417,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "$KV.psm-fleet.member",
         "_psmfleet.news",
         "$JS.API.DIRECT.GET.TRADES",
+        *_LIVE,
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
@@ -417,13 +434,14 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES"),
         *_infos(),
     },
-    "api": {"$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "PSM")},
+    "api": {"$JS.API.DIRECT.GET.TRADES", *_LIVE, *_reads("TRADES", "PSM")},
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
         "instruments.BTC",
         "collateral.BTC",
         "$JS.API.DIRECT.GET.TRADES",
+        *_LIVE,
         *_reads("TRADES", "PSM"),
     },
     "streams": {*CHANGING, *_infos()},
@@ -433,7 +451,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "control.rules",
         "ops.replay",
         "replay.1.trades.acc_1",
-        "psm.get.state",
+        *_ASKED,
         "$SRV.PING",
         "$SYS.REQ.USER.INFO",
         "$JS.API.STREAM.LEADER.STEPDOWN.TRADES",
@@ -449,10 +467,10 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "collateral.BTC",
         "control.rules",
         "ops.replay",
-        "psm.get.state",
+        *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
     },
-    "replay": {"ops.replay", "replay.1.trades.acc_1", "psm.get.state", *_GETS, *_ALL_READS},
+    "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},
     "market": {
         "marketdata.ticker.BTC",
@@ -461,9 +479,9 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "collateral.BTC",
         *_LOG_GETS,
     },
-    "service": {*_RECORDED, "fills.internal.1", "psm.get.state", *_PSM_GETS},
+    "service": {*_RECORDED, "fills.internal.1", *_ASKED, *_PSM_GETS},
     "reader": {
-        "psm.get.state",
+        *_ASKED,
         *_PSM_GETS,
         "$JS.ACK.PSM.risk.1.1.1.1.1",
         "$JS.API.CONSUMER.MSG.NEXT.PSM.psm-1",

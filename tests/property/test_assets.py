@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +19,22 @@ FEWER = settings(max_examples=settings().max_examples // 2)
 seeds = st.integers(0, 2**32)
 
 
+class Flow(NamedTuple):
+    """A flow that may be taken back, and the cost that it was booked at."""
+
+    direction: str
+    asset: str
+    amount: str
+    cost: Fraction
+    reference: str
+
+
 class Story:
     """A random log of one account that trades coins, told to the fold and to the reference."""
 
     def __init__(self, seed: int) -> None:
         self.rng, self.number, self.marks = random.Random(seed), 2, 0
+        self.flows: list[Flow] = []
         self.log, self.purse = Log(), Purse({"USDT": Fraction(1)})
         for symbol, (base, quote) in PAIRS.items():
             self.log.when(instrument(1, symbol, kind="spot", base=base, quote=quote, settle=quote))
@@ -52,22 +63,43 @@ class Story:
         """Tell one thing to both."""
         rng, purse, amount = self.rng, self.purse, self.draw(3)
         asset = rng.choice(["BTC", "BNB"])
-        draw = rng.randrange(6)
+        draw = rng.randrange(7)
         if draw == 0:
             self.reprice()
         elif draw == 1:
             cost = self.draw(300) if rng.random() < 0.5 else None
             payload = {"amount": amount, "currency": asset} | ({"cost": cost} if cost else {})
-            self.tell(event("CashDeposited", payload, self.next()))
-            purse.deposit(asset, Fraction(amount), None if cost is None else Fraction(cost))
+            name = f"d{self.next()}"
+            self.tell(event("CashDeposited", {**payload, "reference": name}, self.number))
+            booked = purse.deposit(
+                asset, Fraction(amount), None if cost is None else Fraction(cost)
+            )
+            self.flows.append(Flow("in", asset, amount, booked, name))
         elif draw == 2:
-            self.tell(withdrawal(self.next(), amount, currency=asset))
-            purse.withdraw(asset, Fraction(amount))
+            name = f"w{self.next()}"
+            self.tell(withdrawal(self.number, amount, currency=asset, reference=name))
+            self.flows.append(
+                Flow("out", asset, amount, purse.withdraw(asset, Fraction(amount)), name)
+            )
+        elif draw == 6 and self.flows:
+            self.take_back(rng.choice(self.flows))
         elif draw == 3:
             self.tell(fee(self.next(), amount, currency=asset))
             purse.pay(asset, Fraction(amount), purse.rates[asset])
         else:
             self.trade(amount)
+
+    def take_back(self, flow: Flow) -> None:
+        """Take back half of a flow, or all of it, at what it was booked at."""
+        amount = Decimal(flow.amount) / self.rng.choice([1, 2])
+        cost = flow.cost * Fraction(amount) / Fraction(flow.amount)
+        said = {"reference": flow.reference, "direction": flow.direction}
+        said |= {"amount": format(amount, "f"), "currency": flow.asset}
+        self.tell(event("CashReversed", said, self.next()))
+        if flow.direction == "in":
+            self.purse.take_back(flow.asset, Fraction(amount), cost)
+        else:
+            self.purse.deposit(flow.asset, Fraction(amount), cost)
 
     def trade(self, amount: str) -> None:
         """Trade a pair, with a fee in its base or in nothing."""

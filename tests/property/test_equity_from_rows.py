@@ -74,7 +74,9 @@ def assert_equal(account: Account, document: dict[str, Any]) -> bool:
     found = equity_at(document, marks, rates)
     assert found is not None
     largest = max([Decimal(1), *(rate for rate in rates.values() if rate is not None)])
-    rounded = LAST_DIGIT * largest * (4 + 2 * len(positions) + len(rates))
+    # Each figure of a row is rounded to 18 decimals, a size that a split left with more, too.
+    units = sum(abs(priced[p.symbol][0]) * p.instrument.multiplier for p in positions)
+    rounded = LAST_DIGIT * largest * (4 + 2 * len(positions) + len(rates) + units)
     worth = sum((abs(Decimal(h["value"] or 0)) for h in document["assets"].values()), Decimal(1))
     assert abs(found - live) <= rounded + worth * Decimal("1e-30")
     return True

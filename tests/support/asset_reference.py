@@ -29,8 +29,11 @@ class Purse:
             amount, value = amount * (1 - part), value * (1 - part)
         self.held[asset] = (quantity + amount, cost + value)
 
-    def deposit(self, asset: str, amount: Fraction, cost: Fraction | None) -> None:
-        """What comes costs what is said, or its value; what covers is a trade at its value."""
+    def deposit(self, asset: str, amount: Fraction, cost: Fraction | None) -> Fraction:
+        """What comes costs what is said, or its value; what covers is a trade at its value.
+
+        Returns the flow at cost.
+        """
         value = amount * self.rates[asset]
         quantity, _ = self.held.get(asset, (ZERO, ZERO))
         covering = min(amount, max(ZERO, -quantity)) if asset != "USDT" else ZERO
@@ -41,9 +44,23 @@ class Purse:
             self.move(asset, covering, value * part)
         if amount > covering:
             self.move(asset, amount - covering, booked - value * part)
+        return booked
 
-    def withdraw(self, asset: str, amount: Fraction) -> None:
-        """What goes leaves at its cost; beyond zero at its value."""
+    def take_back(self, asset: str, amount: Fraction, cost: Fraction) -> None:
+        """A deposit leaves with what it was booked at: of what is held at most its cost."""
+        quantity, held = self.held.get(asset, (ZERO, ZERO))
+        leaving = min(amount, max(ZERO, quantity)) if asset != "USDT" else ZERO
+        gone = min(cost * leaving / amount, max(ZERO, held)) if leaving else ZERO
+        gone = held if leaving and leaving == quantity else gone
+        beyond = cost * (amount - leaving) / amount
+        self.flows_cost -= gone + beyond
+        if leaving:
+            self.held[asset] = (quantity - leaving, held - gone)
+        if amount > leaving:
+            self.move(asset, leaving - amount, -beyond)
+
+    def withdraw(self, asset: str, amount: Fraction) -> Fraction:
+        """What goes leaves at its cost; beyond zero at its value. Returns the flow at cost."""
         quantity, cost = self.held.get(asset, (ZERO, ZERO))
         leaving = min(amount, max(ZERO, quantity)) if asset != "USDT" else ZERO
         at_cost = cost * leaving / quantity if leaving else ZERO
@@ -53,6 +70,7 @@ class Purse:
             self.held[asset] = (quantity - leaving, cost - at_cost)
         if amount > leaving:
             self.move(asset, leaving - amount, -beyond)
+        return at_cost + beyond
 
     def trade(self, base: str, quote: str, bought: Fraction, price: Fraction) -> Fraction:
         """Exchange two assets at the value of the quote; return the value of one base."""

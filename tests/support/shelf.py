@@ -13,9 +13,11 @@ from psm.domain.snapshot_records import lay_over, record_of
 class Shelf:
     """What a partition saves, and the books that a recovery makes of it."""
 
-    def __init__(self, partitions: int, slots: ValuationSlots) -> None:
+    def __init__(
+        self, partitions: int, slots: ValuationSlots, partition: int | None = None
+    ) -> None:
         self.snapshots: dict[str, bytes] = {}
-        self._empty = partial(Books, partitions=partitions, slots=slots)
+        self._empty = partial(Books, partitions=partitions, partition=partition, slots=slots)
         self.checkpoint = dump_checkpoint(self._empty(), 0, None)
 
     def save(self, books: Books, *, cut: int | None = None) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.domain import Log, given
-from tests.support.events import collateral, deposit, opened, withdrawal
+from tests.support.events import collateral, deposit, instrument, opened, trade, withdrawal
 
 from psm.contracts import EventFactory, codec, registry, subjects
 from psm.contracts.drafts import draft_of
@@ -105,6 +105,18 @@ def test_it_values_those_who_have_the_asset() -> None:
     assert waiting(log) == ["acc_001", "owing"]
 
 
+@pytest.mark.parametrize("asset", ["USDT", "ABC", "BTC"])
+def test_an_account_that_may_be_put_away_is_not_concerned(asset: str) -> None:
+    """Else it would depend on its being in memory what is published of it."""
+    share = instrument(1, "ABC", kind="equity", base="ABC")
+    log = given(share, opened(1), deposit(2), trade(3, "buy", "1", "5", "ABC"))
+    log.when(trade(4, "sell", "1", "5", "ABC"))
+    assert is_idle(log.account())
+    log.when(collateral(1, asset=asset))
+    assert waiting(log) == []
+    assert is_idle(log.account())
+
+
 def test_an_account_that_owes_is_not_put_away() -> None:
     """The terms of what it owes may become others."""
     log = given(opened(1), deposit(2, "100"))
@@ -137,3 +149,16 @@ def test_it_is_made_and_published_like_any_event() -> None:
     )
     assert made.subject == "collateral.BTC"
     assert draft_of(made.body).numbered
+
+
+def test_terms_of_its_own_money_are_nothing_to_an_idle_account() -> None:
+    """It may be in memory or not: what is published must not tell. Who owes it needs margin."""
+    log = given(opened(1), deposit(2, "10"))
+    before = log.account().unpublished.saved()
+    assert is_idle(log.account())
+    log.when(collateral(1, asset="USDT", borrow_maintenance_rate="0.1"))
+    assert log.account().unpublished.saved() == before
+    assert is_idle(log.account())
+    log.when(withdrawal(3, "30"), collateral(2, asset="USDT", borrow_maintenance_rate="0.5"))
+    assert log.account().unpublished.changed
+    assert log.state()["margin_maintenance"] == "10"

@@ -13,10 +13,17 @@ import msgspec
 
 from psm.contracts import deprecations, events, registry, updates
 from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER
+from psm.contracts.live import LiveQuestion
 from psm.contracts.registry import kinds, version_of
 from psm.contracts.reports import AccountReported
 
+_SCHEMA = "#/components/schemas/{name}"
 _READS = ("state", "positions", "margin", "orders", "reconciliation")
+_LIVE = (
+    "Read live, from the books of whoever folds the account: one moment, with `as_of`. The body is "
+    "the account id, or which read, what to wait for and how long. Errors: 400, 404, 413 "
+    "(`too_large`: ask over HTTP), 429, 503 (a handover), 504 (not reached)."
+)
 _ABOUT = {
     "stream_id": "Account or portfolio: letters, digits, `_` and `-`, at most 64.",
     "partition": "Partition of the log that the account is in.",
@@ -51,7 +58,9 @@ def document() -> dict[str, Any]:
         channels[name] = _channel(address, names, text)
         operations[f"{action}.{name}"] = _operation(action, name)
     for read in _READS:
-        _request(read, channels, operations)
+        text = f"Read: {read}. The body is the account id; the answer is that of the HTTP API."
+        _request(read, text, channels, operations)
+    _request("live", _LIVE, channels, operations)
     messages = {name: _message(name, kind) for name, kind in kinds().items()}
     return {
         "asyncapi": "3.0.0",
@@ -114,11 +123,11 @@ def _operation(action: str, channel: str) -> dict[str, Any]:
     return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
 
 
-def _request(read: str, channels: dict[str, Any], operations: dict[str, Any]) -> None:
+def _request(read: str, text: str, channels: dict[str, Any], operations: dict[str, Any]) -> None:
     """A read by request and reply; the answer comes to the inbox that the request names."""
     name, inbox = f"psm.get.{read}", f"psm.get.{read}.reply"
-    text = f"Read: {read}. The body is the account id; the answer is that of the HTTP API."
-    channels[name] = _channel(name, ["account_id"], text)
+    bodies = ["account_id", "LiveQuestion"] if read == "live" else ["account_id"]
+    channels[name] = _channel(name, bodies, text)
     channels[inbox] = {
         "address": None,
         "messages": {"document": {"$ref": "#/components/messages/document"}},
@@ -186,6 +195,11 @@ def _plain_messages() -> dict[str, Any]:
             "summary": "An account id.",
             "payload": {"type": "string"},
         },
+        "LiveQuestion": {
+            "name": "LiveQuestion",
+            "summary": "A live read.",
+            "payload": {"$ref": "#/components/schemas/LiveQuestion"},
+        },
         "document": {
             "name": "document",
             "summary": "The document of the read, or headers `Nats-Service-Error*`.",
@@ -202,7 +216,8 @@ def _schemas() -> dict[str, Any]:
             found[name] = _linked(shared)
         own = {key: value for key, value in schema.items() if key not in ("$defs", "$schema")}
         found[path.partition("/")[0]] = _linked(own)
-    return found
+    _, live = msgspec.json.schema_components([LiveQuestion], ref_template=_SCHEMA)
+    return found | live
 
 
 def _linked(schema: Any) -> Any:

@@ -137,6 +137,7 @@ def test_into_the_account_currency_costs_its_amount() -> None:
         (fork(), "invalid_payload"),
         (fork(cost="1", cost_share="0.1"), "invalid_payload"),
         (migrate(new_symbol="ABC"), "instrument_conflict"),
+        (migrate(cash="1", currency="BTC"), "invalid_payload"),
     ],
 )
 def test_what_is_no_such_thing_is_refused(sent: Sent, reason: str) -> None:

@@ -86,6 +86,12 @@ class Metrics:
             "psm.accounts.moved",
             description="Idle accounts evicted from memory, and returned from their snapshots.",
         )
+        self._live_reads = meter.create_counter(
+            "psm.live_reads.answered", description="Live reads of a worker, by outcome."
+        )
+        self._live_seconds = meter.create_counter(
+            "psm.live_reads.time", unit="s", description="Time a worker spent on live answers."
+        )
         self._recovery = meter.create_gauge(
             "psm.recovery.duration", unit="s", description="How long the last recovery took."
         )
@@ -244,6 +250,14 @@ class Metrics:
     def accounts_returned(self, partition: int, count: int) -> None:
         """Count accounts that came back from their snapshots."""
         self._accounts_moved.add(count, {"partition": partition, "way": "returned"})
+
+    def live_read(self, outcome: str) -> None:
+        """Count a live read that a worker was asked for."""
+        self._live_reads.add(1, {"outcome": outcome})
+
+    def live_time(self, seconds: float) -> None:
+        """Add time that a worker took from folding for a live answer."""
+        self._live_seconds.add(seconds)
 
     def recovered(self, partition: int, *, seconds: float) -> None:
         """Set how long a partition took from nothing to its first new message."""

@@ -31,6 +31,7 @@ _EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
 _READ_REQUESTS = ("psm.get.>",)
 _HEAD = "psm.get.head"
+_LIVE = "_psmfleet.live.*"
 _ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
 
 
@@ -108,8 +109,10 @@ class Role(Struct, frozen=True, kw_only=True):
 _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
+    publish=(_LIVE,),
     subscribe=("psm.get.*", "$SRV.>"),
     scans=(TRADES, PSM),
+    api=(f"DIRECT.GET.{FLEET}",),
     answers=True,
 )
 
@@ -152,10 +155,14 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="ingest",
         about="`psm serve --ingest`: the same, and `POST /psm/events`",
-        publish=("trades.*", "marks.*", "instruments.*", "collateral.*", _HEAD, HEALTH_LOG),
+        publish=(
+            *("trades.*", "marks.*", "instruments.*", "collateral.*", _HEAD, HEALTH_LOG),
+            *_SERVE.publish,
+        ),
         subscribe=_SERVE.subscribe,
         scans=_SERVE.scans,
         gets=(HEALTH,),
+        api=_SERVE.api,
         answers=True,
     ),
     Role(

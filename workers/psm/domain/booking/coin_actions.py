@@ -47,7 +47,12 @@ def coins_merged(
     held, left = moves.holding(asset), moves.holding(asset).cost.amount
     paid = ZERO
     if event.cash:
-        paid = moves.take(event.currency or quoted_in(event.symbol, context), event.cash)
+        currency = event.currency or quoted_in(event.symbol, context)
+        if currency == asset:
+            raise ContractError(
+                "invalid_payload", "all of it went: it is not paid in itself", "payload.currency"
+            )
+        paid = moves.take(currency, event.cash)
         beyond, left = fallen(held, paid)
         moves.realize(beyond, unknown=held.cost.unknown)
     moves.rescale(asset, ZERO, ZERO)

@@ -10,12 +10,12 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import TableEvents
-from psm.contracts.position_keys import position_key
 from psm.contracts.subjects import TOKEN_RULE, encode_token, is_token
 from psm.contracts.table_events import CollateralDefined, InstrumentDefined, MarkPriceUpdated
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.delivery.rules import RejectedError
+from psm.domain.ledger.ledger import Ledger
 from psm.domain.market.collateral import terms_of
 from psm.domain.market.instrument import undefined_instrument
 from psm.domain.market.mark import Mark
@@ -27,6 +27,7 @@ from psm.domain.messages import (
     NeedHistory,
     Outcome,
 )
+from psm.domain.money import ZERO
 from psm.domain.publication.due import due_for_publication
 from psm.domain.publication.updates import UpdateWriter
 from psm.domain.valuation.state import Crossing
@@ -212,12 +213,11 @@ class _NewCollateral(_MarketEvent):
         event = cast("CollateralDefined", _payload_of(envelope))
         terms = terms_of(event)
         # Definitions are few, and whose security an asset is changes with every event: no index.
-        share = position_key(event.asset)
         concerned = [
             account
             for account in books.accounts.values()
             if message.log_sequence > account.delivery.as_of
-            and (event.asset in account.ledger.cash or share in account.ledger.positions)
+            and _is_secured_by(account.ledger, event.asset)
         ]
         _begin_change(books, message, "", concerned)
         books.market.secure(terms)
@@ -226,6 +226,18 @@ class _NewCollateral(_MarketEvent):
         self._crossed = _revalue(books, message, event.asset, concerned)
         books.market.take_number(message.subject, envelope.sequence_number)
         return Outcome.APPLIED
+
+
+def _is_secured_by(ledger: Ledger, asset: str) -> bool:
+    """Return whether the terms of an asset change figures: of what is idle they change none.
+
+    Money of the account currency secures in full, whatever its terms; only owing it needs margin.
+    """
+    share = ledger.positions.get(position_key(asset))
+    if share is not None and share.size:
+        return True
+    amount = ledger.cash.get(asset)
+    return amount is not None and (asset != ledger.currency or amount < 0)
 
 
 def _concerned(

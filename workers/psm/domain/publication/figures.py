@@ -33,22 +33,30 @@ from psm.domain.valuation.valuation import Valuation
 
 def state_document(books: Books, account: Account) -> dict[str, Any]:
     """Return what `GET /psm/state/{account_id}` answers, as of now."""
-    valuation, delivery, ledger = account.value(), account.delivery, account.ledger
+    ledger = account.ledger
     positions = {
         key: position_figures(account, position)
         for key, position in sorted(ledger.positions.items())
     }
+    return {
+        **common_figures(books, account),
+        **state_figures(account, account.value()),
+        "assets": asset_document(account),
+        "positions": positions,
+        "orders": {order.order_id: order_figures(order) for order in ledger.orders.all_open()},
+    }
+
+
+def common_figures(books: Books, account: Account) -> dict[str, Any]:
+    """Return which state of the account it is, and its flags, as of now."""
+    delivery = account.delivery
     return {
         "account_id": account.stream_id,
         "sequence_number": delivery.version,
         "log_sequence": books.position,
         "event_hash": delivery.event_hash.hex() if delivery.event_hash else None,
         "chain_hash": delivery.chain_hash.hex(),
-        "flags": list(valuation.flags),
-        **state_figures(account, valuation),
-        "assets": asset_document(account),
-        "positions": positions,
-        "orders": {order.order_id: order_figures(order) for order in ledger.orders.all_open()},
+        "flags": list(account.value().flags),
     }
 
 

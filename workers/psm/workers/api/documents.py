@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from psm.contracts.live import AsOf
 from psm.contracts.reconciliation import ReconciliationReported
 from psm.contracts.update_fields import Decimal18, Hash
 from psm.contracts.updates import (
@@ -31,19 +32,6 @@ _Fields = Iterable[tuple[str, Any]]
 
 _HASHES = {"ledger_hash": Hash | None, "state_hash": Hash | None}
 """Types in documents: null while an account waits for its first event."""
-
-
-class AsOf(msgspec.Struct, frozen=True, kw_only=True):
-    """Place of the log that figures are as of: a message, and its time in the log.
-
-    Positions and assets that only marks moved may be older than their account: up to the slow
-    period of the valuation clock. What is older than a slow and a middle one is unchanged since.
-    Rows of the past have none of their own: all are as of the document's.
-    """
-
-    log_sequence: int
-    time: str
-
 
 _AS_OF = ("as_of", AsOf)
 _ROW_AS_OF: Any = ("as_of", AsOf | UnsetType, UNSET)
@@ -124,7 +112,8 @@ StateDocument = _document(
     "StateDocument",
     """Everything of the last `StateUpdated`, with assets, positions and open orders.
 
-    Hashes are null only while the account waits for its first event.
+    Hashes are null only while the account waits for its first event. Live, `as_of` is the moment
+    it shows, and `flags` are those of the state alone.
     """,
     (*_HASHES.items(), _AS_OF, _ASSETS, _POSITIONS, _ORDERS),
     AccountFigures,
@@ -134,7 +123,8 @@ Versions = _document(
     "Versions",
     """What every answer says of the account it belongs to.
 
-    Of `flags` only when a key is stale: `view_stale` is one of them then.
+    Of `flags` only when a key is stale: `view_stale` is one of them then. Live, `as_of` is the
+    moment it shows.
     """,
     [*_fields(StateUpdated, VERSION_FIELDS), _AS_OF, _STALE_FLAGS],
 )

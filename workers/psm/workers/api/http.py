@@ -20,6 +20,7 @@ from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, TransientError
+from psm.contracts.live import MalformedQuestionError
 from psm.contracts.publisher import Publisher
 from psm.workers.api.accounts_http import accounts_answer
 from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
@@ -28,6 +29,7 @@ from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
 from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
+from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -42,7 +44,7 @@ from psm.workers.api.parameters import (
     integer,
     seconds,
 )
-from psm.workers.api.problems import problem
+from psm.workers.api.problems import TITLES, problem
 from psm.workers.api.reads import (
     READS,
     WAIT_DEFAULT_S,
@@ -59,6 +61,7 @@ from psm.workers.api.reads import (
 from psm.workers.api.refusals_http import refusals_of
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
+from psm.workers.partition.live_reads import LiveRefusedError
 
 PREFIXES = ("/psm", "/api/psm")
 _JSON = "application/json"
@@ -76,6 +79,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reads: answers from the views.
         past: answers from the log.
+        live: answers from the books of whoever folds an account.
         archive: answers from the event archive.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
@@ -88,6 +92,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     reads: Reads
     past: Past
+    live: LiveReads
     archive: ArchiveReads
     health: ServiceHealth
     publisher: Publisher | None
@@ -128,6 +133,8 @@ def build_app(service: Service) -> Starlette:
         exception_handlers={
             HTTPException: _http_problem,
             MalformedAccountError: _malformed_account,
+            MalformedQuestionError: _malformed_account,
+            LiveRefusedError: _live_refused,
             ParameterError: _malformed_parameter,
             UnknownAccountError: _unknown_account,
             NoReportError: _no_report,
@@ -184,8 +191,12 @@ def _accounts(service: Service) -> Handler:
 def _read(service: Service, name: ReadName) -> Handler:
     async def read(request: Request) -> Response:
         account_id = request.path_params["account_id"]
+        question = live_question(request, name)
         when = when_of(request)
-        if when is not None:
+        if question is not None:
+            kept = _NO_STORE
+            answer = await unless_gone(request, service.live.get(question))
+        elif when is not None:
             kept = _NO_STORE
             answer = await unless_gone(request, service.past.get(name, account_id, when))
         else:
@@ -291,6 +302,15 @@ def _no_such_state(request: Request, error: Exception) -> Response:
 def _not_reached(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotReachedError)
     return problem("not-reached", str(error), request.url.path, reached_sequence=error.reached)
+
+
+def _live_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LiveRefusedError)
+    kind, path = LIVE_PROBLEMS[error.outcome], request.url.path
+    if kind == "not-reached":
+        return problem(kind, error.detail, path, reached_sequence=error.reached)
+    headers = {"Retry-After": "1"} if TITLES[kind][0] in (429, 503) else {}
+    return problem(kind, error.detail, path, headers=headers)
 
 
 def _view_stale(request: Request, error: Exception) -> Response:

@@ -53,6 +53,9 @@ _READ_PROBLEMS = (
     "unavailable",
     "not-reached",
     "view-stale",
+    "no-owner",
+    "too-many-live-reads",
+    "document-too-large",
 )
 _PAST_PROBLEMS = (
     "malformed-account-id",

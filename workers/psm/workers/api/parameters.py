@@ -99,10 +99,22 @@ READ_PARAMETERS = (
     _log_time("at"),
     Parameter(
         name="min_sequence",
-        description="Wait until the view has this version of the account.",
+        description="Wait until the view, or live the owner, has this version of the account.",
         schema=NUMBER,
     ),
-    _timeout("min_sequence"),
+    Parameter(
+        name="live",
+        description="Ask the worker that folds the account: at the marks of this moment, of one "
+        "moment, with `as_of`.",
+        schema={"type": "boolean", "default": False},
+    ),
+    Parameter(
+        name="min_log_sequence",
+        description="Live: wait until the log is folded up to here; `as_of` is not lower.",
+        schema=NUMBER,
+        needs=("live",),
+    ),
+    _timeout("min_sequence", "min_log_sequence"),
 )
 RECONCILIATION_PARAMETERS = (
     Parameter(
@@ -256,9 +268,9 @@ def timestamp(request: Request, name: str) -> str | None:
 def flag(request: Request, name: str) -> bool:
     """Return a query parameter that is true or false; false if it is not given."""
     text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
+    if text not in ("true", "false", "1", "0"):
         raise ParameterError(f"{name} must be true or false")
-    return text == "true"
+    return text in ("true", "1")
 
 
 def seconds(request: Request, name: str, default: float, most: float) -> float:

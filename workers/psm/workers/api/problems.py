@@ -37,8 +37,10 @@ TITLES: dict[str, tuple[int, str]] = {
     "unknown-host": (421, "This service has another name"),
     "invalid-event": (422, "Not an event of the contract"),
     "too-many-folds": (429, "Too many questions about the past"),
+    "too-many-live-reads": (429, "Live reads take more than their share"),
     "internal": (500, "Internal error"),
     "unavailable": (503, "An outside system is away"),
+    "no-owner": (503, "Nobody can answer from the books now"),
     "not-reached": (504, "The version was not reached in time"),
 }
 """Kind -> status and title. The kind is the last part of a problem's `type`."""

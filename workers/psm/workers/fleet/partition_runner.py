@@ -15,7 +15,9 @@ from psm.adapters.metrics import Metrics
 from psm.adapters.tasks import BackOff
 from psm.contracts.errors import FencedError, PSMError, TransientError
 from psm.contracts.heads import SubjectHead
+from psm.contracts.live import LiveQuestion
 from psm.workers.fleet.members import HoldingState
+from psm.workers.partition.live_reads import LiveRefusedError
 from psm.workers.partition.loop import Partition
 from psm.workers.partition.settings import PartitionStats
 
@@ -84,6 +86,17 @@ class Keeper:
     async def head(self, subject: str) -> SubjectHead | None:
         """Return the head of a subject of this partition; None while it is not live."""
         return await self._running.head(subject) if self._running is not None else None
+
+    async def live(self, question: LiveQuestion) -> bytes:
+        """Return a document from the books, as JSON.
+
+        Raises:
+            LiveRefusedError: it cannot be answered here, or not now.
+            PSMError: the log, or a snapshot, cannot be read.
+        """
+        if self._running is None:
+            raise LiveRefusedError("handover", "the partition does not run here now")
+        return await self._running.live(question)
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""

@@ -15,6 +15,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.heads import SubjectHead
+from psm.contracts.live import LiveQuestion
 from psm.contracts.subjects import log_subject, partition_of
 from psm.workers.fleet.members import Holding
 from psm.workers.fleet.partition_runner import Keeper, partition_back_off
@@ -23,6 +24,8 @@ from psm.workers.partition.eviction import Census
 from psm.workers.partition.heads_check import Guard
 from psm.workers.partition.heads_store import HeadStore
 from psm.workers.partition.jetstream import JetStreamLog, JetStreamSnapshots
+from psm.workers.partition.live_budget import LiveBudget
+from psm.workers.partition.live_reads import LiveRefusedError
 from psm.workers.partition.loop import Partition
 from psm.workers.partition.settings import PartitionSettings
 from psm.workers.process.lateness import EVERY_S, Lateness
@@ -59,6 +62,7 @@ class Worker:
         self._settings = settings
         self._census = Census(settings.accounts_in_memory)
         self._metrics = metrics
+        self._live_budget = LiveBudget(metrics)
         self._committer = Committer(nc, metrics)
         self._heads = heads
         self._steps_down = steps_down
@@ -149,6 +153,19 @@ class Worker:
                     return found
         return None
 
+    async def live(self, question: LiveQuestion) -> bytes:
+        """Return a document from the books of the account's partition, as JSON.
+
+        Raises:
+            LiveRefusedError: it cannot be answered here, or not now.
+            PSMError: the log, or a snapshot, cannot be read.
+        """
+        owner = partition_of(question.account_id, self._settings.partitions)
+        keeper = self._keepers.get(owner)
+        if keeper is None:
+            raise LiveRefusedError("handover", f"partition {owner} is not this worker's")
+        return await keeper.live(question)
+
     # --- how it is ------------------------------------------------------------------------------
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
@@ -212,6 +229,7 @@ class Worker:
             self._metrics,
             Guard(self._nc, number, self._metrics, self._heads),
             self._census,
+            self._live_budget,
         )
 
 

@@ -8,21 +8,21 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.contracts.errors import InvariantError
+from psm.contracts.live import LiveRead
 from psm.contracts.position_keys import position_key
 from psm.contracts.update_fields import Common
-from psm.contracts.updates import MARGIN_FIGURES, TOLD_ONCE, VERSION_FIELDS, StateUpdated
+from psm.contracts.updates import TOLD_ONCE
 from psm.domain.books import Books
 from psm.domain.ledger.orders import TERMINAL
 from psm.domain.messages import LogMessage
 from psm.domain.publication.asset_figures import put_asset, put_home
+from psm.domain.publication.documents import document_of
 from psm.domain.publication.figures import margin_figures, order_figures, state_document
 from psm.domain.publication.log_times import log_time
 from psm.workers.history.timeline import NoSuchPlaceError, Place, StreamHistory, read_ledger
 from psm.workers.log.refold import Progress, Replayed, refold_stream
 from psm.workers.log.shape import LogShape
 from psm.workers.process.times import is_later
-
-_STATE_FIELDS = (*StateUpdated.__struct_fields__, "as_of", "assets", "positions", "orders")
 
 
 class When(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,16 +57,10 @@ class PastState(msgspec.Struct, frozen=True, kw_only=True):
     margin: dict[str, Any]
     orders: dict[str, Any]
 
-    def document(self, name: str) -> dict[str, Any]:
+    def document(self, name: LiveRead) -> dict[str, Any]:
         """Return one of the documents that reads answer with."""
-        if name == "state":
-            state = {**self.state, "as_of": self.as_of}
-            return {field: state[field] for field in _STATE_FIELDS if field in state}
-        versions = {field: self.state[field] for field in VERSION_FIELDS}
-        versions["as_of"] = self.as_of
-        if name == "margin":
-            return {**versions, **{field: self.margin[field] for field in MARGIN_FIGURES}}
-        return {**versions, name: self.orders if name == "orders" else self.state[name]}
+        state = {**self.state, "as_of": self.as_of}
+        return document_of(name, state, self.margin, self.orders)
 
 
 async def past_state(

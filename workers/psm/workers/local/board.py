@@ -1,7 +1,7 @@
 """What the demo knows of its accounts, and how it shows it: as tables for a terminal or a pipe.
 
-It is a subscriber like any other: documents over request-reply (`psm.get.state`), and
-`psm.state.updated` to count what is published and how fast it arrives.
+It is a subscriber like any other: documents over request-reply, live (`psm.get.live`), so that they
+move with every mark, and `psm.state.updated` to count what is published and how fast it arrives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from rich.text import Text
 
 from psm.adapters.terminal import printable
 
-_REQUEST_S = 1.0
+_REQUEST_S = 3.0  # a live read looks for its owner for two
+_LIVE, _VIEW = "psm.get.live", "psm.get.state"
+_CODE, _NOT_NOW = "Nats-Service-Error-Code", {"429", "503"}
 _WINDOW = 500
 _RATE_S = 5.0
 _CENT = Decimal("0.01")
@@ -69,13 +71,17 @@ class Board:
 
     async def refresh(self) -> None:
         """Ask for the state of each account; what does not answer keeps its last one."""
+        subject = _LIVE
         for account_id in self._accounts:
             try:
-                answer = await self._nc.request(
-                    "psm.get.state", account_id.encode(), timeout=_REQUEST_S
-                )
+                answer = await self._nc.request(subject, account_id.encode(), timeout=_REQUEST_S)
+                if subject == _LIVE and (answer.headers or {}).get(_CODE) in _NOT_NOW:
+                    subject = _VIEW  # for all of them, until the next time
+                    answer = await self._nc.request(
+                        subject, account_id.encode(), timeout=_REQUEST_S
+                    )
             except (nats.errors.Error, OSError):
-                self.note = "no answer on psm.get.state; trying again"
+                self.note = f"no answer on {subject}; trying again"
                 return
             if answer.data:  # an error has no body: the account is not there yet
                 self._states[account_id] = msgspec.json.decode(answer.data)

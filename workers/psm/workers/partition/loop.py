@@ -18,6 +18,7 @@ from psm.adapters.tasks import end_all
 from psm.contracts.envelope import event_hash
 from psm.contracts.errors import LogDamagedError, TransientError
 from psm.contracts.heads import SubjectHead
+from psm.contracts.live import LiveQuestion
 from psm.contracts.subjects import log_subject
 from psm.domain.books import Books
 from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory, UnknownRulesError
@@ -28,6 +29,8 @@ from psm.workers.partition.eviction import Census, Residents
 from psm.workers.partition.heads_check import Guard
 from psm.workers.partition.hidden import HiddenMessageError, HiddenMessages
 from psm.workers.partition.live import stream_head, table_head
+from psm.workers.partition.live_budget import LiveBudget
+from psm.workers.partition.live_reads import LiveReads
 from psm.workers.partition.outcomes import comparisons_in, refusals_in
 from psm.workers.partition.ports import CommittedCursor, EventLog, SnapshotStore
 from psm.workers.partition.recovery import Recovery
@@ -59,6 +62,7 @@ class Partition:
         metrics: Metrics,
         guard: Guard | None = None,
         census: Census | None = None,
+        budget: LiveBudget | None = None,
     ) -> None:
         self.partition = partition
         self.stats = PartitionStats()
@@ -90,6 +94,9 @@ class Partition:
             partition, store, self._books, self._census, metrics, self._checkpoints.saved
         )
         self._hidden = HiddenMessages(log, self._books)
+        self._live = LiveReads(
+            log, self._books, self._residents, self.stats, budget or LiveBudget(metrics)
+        )
         self._commits = Commits(partition, log, settings, metrics, self.stats)
         self._watched_at = time.monotonic()
 
@@ -109,6 +116,15 @@ class Partition:
             # As of `position` it is what its snapshot holds, whatever is folded meanwhile.
             account = await self._residents.peek(token)
         return stream_head(account.delivery if account else None, subject, position)
+
+    async def live(self, question: LiveQuestion) -> bytes:
+        """Return a document from the books, as JSON.
+
+        Raises:
+            LiveRefusedError: it cannot be answered here, or not now.
+            PSMError: the log, or an evicted account's snapshot, cannot be read.
+        """
+        return await self._live.answer(question)
 
     def stop(self) -> None:
         """Ask the loop to drain, commit, snapshot and return."""
@@ -135,6 +151,7 @@ class Partition:
                 await self._residents.bring_back(messages)
                 await self._take_all(messages)
                 await self._after_batch()
+            self._live.end()
             await self._drain()
         except UnknownRulesError:
             await self._drain()  # nothing was changed by them, and what came before is right
@@ -185,6 +202,7 @@ class Partition:
         self._replay_to = cursor.log_sequence
         self._replay_hash = cursor.event_hash or ""
         self._hidden.start_behind(self._books.position)
+        self._live.start_behind(self._books.position)
         await self._event_log.start_at(self._books.position + 1)
         self.stats.position = self._books.position
         self.stats.last_known = await self._event_log.last_sequence()
@@ -228,6 +246,7 @@ class Partition:
         before = self._hidden.seen_before(message)
         result = await self._fold(message, "nothing" if replaying else "updates")
         await self._hidden.check(message, before, result)
+        self._live.advance(message)
         self._checkpoints.unsaved += 1
         if replaying:
             self._check_replayed(message)
@@ -364,6 +383,7 @@ class Partition:
         self._log.info("partition.released", log_sequence=self._commits.folded.log_sequence)
 
     async def _abandon(self) -> None:
+        self._live.end()
         self._residents.leave()
         own = (self._fetching, self._commits.in_flight, self._watching, *self._checkpoints.tasks())
         await end_all(task for task in own if task is not None)

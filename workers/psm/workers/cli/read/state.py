@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.contracts.live import LIVE_WAIT_MAX_MS, LiveQuestion
 from psm.contracts.update_fields import Common
 from psm.contracts.updates import StateUpdated
 from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
 from psm.workers.cli.read.diff import Account, At, AtSequence, LogTime, past_document
 from psm.workers.cli.shared.connections import broker, check_account, database
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
-from psm.workers.cli.shared.questions import ask
+from psm.workers.cli.shared.questions import ask, ask_live
 from psm.workers.explain.flags import FLAGS
 from psm.workers.process.config import load_settings
 
@@ -47,27 +49,72 @@ _ORDER_COLUMNS = (
 _FIRST = ("status", "flags", "sequence_number")
 _LAST = frozenset({*Common.__struct_fields__, "ledger_hash", "state_hash"}) - {*_FIRST}
 
-MinSequence = Annotated[
-    int | None,
-    Parameter(help=f"Wait up to {WAIT_MAX_S:.0f} s until the view has this version.", negative=""),
-]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Which state of an account a command shows: of the views, live, or of the past.
+
+    Attributes:
+        live: from the books of the worker that folds it, not from the views.
+        min_sequence: version of the account to wait for.
+        min_log_sequence: place in the log to wait for, live.
+        at_sequence: after this number.
+        at: before the first event later than this.
+        log_time: `at` is compared with the log's times.
+    """
+
+    live: Annotated[
+        bool,
+        Parameter(
+            negative="", help="As its worker has it now, at the marks of this moment; `as_of` says."
+        ),
+    ] = False
+    min_sequence: Annotated[
+        int | None,
+        Parameter(help=f"Wait up to {WAIT_MAX_S:.0f} s for this version.", negative=""),
+    ] = None
+    min_log_sequence: Annotated[
+        int | None,
+        Parameter(help="With --live: wait likewise until this much of the log is in it."),
+    ] = None
+    at_sequence: AtSequence = None
+    at: At = None
+    log_time: LogTime = False
+
+    @property
+    def is_past(self) -> bool:
+        """Whether a past state is asked for."""
+        return self.at_sequence is not None or self.at is not None
+
+    def check(self) -> None:
+        """Make sure that the options fit together.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        if self.live and self.is_past:
+            raise ConfigError("--live is of now: leave it out with --at-sequence or --at")
+        if self.min_log_sequence is not None and not self.live:
+            raise ConfigError("--min-log-sequence has no effect without --live")
+
+
+NOW = Moment()
 
 
 def state(
     account: Account,
     /,
     *,
-    min_sequence: MinSequence = None,
-    at_sequence: AtSequence = None,
-    at: At = None,
-    log_time: LogTime = False,
+    moment: Moment = NOW,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show the state of an account: cash, equity, margin, positions, orders, hashes.
 
-    Now from the views; with --at-sequence or --at as it was, folded again from the log.
+    Now from the views, with --live from the worker that folds it; with --at-sequence or --at as it
+    was, folded again from the log.
     """
-    document = _document("state", account, min_sequence, at_sequence, at, log_time=log_time)
+    document = _document("state", account, moment)
     if output.format != "table":
         output.document(document)
         return
@@ -85,17 +132,14 @@ def positions(
     account: Account,
     /,
     *,
-    min_sequence: MinSequence = None,
-    at_sequence: AtSequence = None,
-    at: At = None,
-    log_time: LogTime = False,
+    moment: Moment = NOW,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show the positions of an account, now or as they were.
 
     Each says what it is as of: the time of the message of the log at which it was valued.
     """
-    document = _document("positions", account, min_sequence, at_sequence, at, log_time=log_time)
+    document = _document("positions", account, moment)
     if output.format == "table":
         _print_positions(document["positions"], document["as_of"], output)
     else:
@@ -106,14 +150,11 @@ def orders(
     account: Account,
     /,
     *,
-    min_sequence: MinSequence = None,
-    at_sequence: AtSequence = None,
-    at: At = None,
-    log_time: LogTime = False,
+    moment: Moment = NOW,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show the orders of an account, now or as they were; of those that ended the last 256."""
-    document = _document("orders", account, min_sequence, at_sequence, at, log_time=log_time)
+    document = _document("orders", account, moment)
     if output.format != "table":
         output.document(document)
     elif document["orders"]:
@@ -123,40 +164,40 @@ def orders(
         output.note("no orders")
 
 
-def _document(
-    name: ReadName,
-    account: str,
-    min_sequence: int | None,
-    at_sequence: int | None,
-    at: str | None,
-    *,
-    log_time: bool,
-) -> dict[str, Any]:
-    """Return a document of now, from the views, or of the past, from the log."""
-    if at_sequence is not None or at is not None:
-        return past_document(name, account, at_sequence, at, log_time=log_time)
-    return _read(name, account, min_sequence)
-
-
-def _read(name: ReadName, account: str, min_sequence: int | None) -> dict[str, Any]:
-    settings = load_settings()
-
-    async def read() -> bytes:
-        if settings.postgres_dsn is None:
-            async with broker(settings, "psm-cli") as nc:
-                return await ask(nc, name, account, min_sequence=min_sequence or 0)
-        async with database(settings) as pool:
-            answer = await Reads(pool).get(
-                name, account, min_sequence=min_sequence, timeout_s=WAIT_MAX_S
-            )
-        return answer.body
-
+def _document(name: ReadName, account: str, moment: Moment) -> dict[str, Any]:
+    """Return a document of now, from the views or live, or of the past, from the log."""
+    moment.check()
+    if moment.is_past:
+        past = (name, account, moment.at_sequence, moment.at)
+        return past_document(*past, log_time=moment.log_time)
     check_account(account)
     try:
-        document: dict[str, Any] = msgspec.json.decode(asyncio.run(read()))
+        document: dict[str, Any] = msgspec.json.decode(asyncio.run(_read(name, account, moment)))
     except MalformedAccountError as error:
         raise ConfigError(f"{account!r}: {error}") from error
     return document
+
+
+async def _read(name: ReadName, account: str, moment: Moment) -> bytes:
+    settings = load_settings()
+    if moment.live:
+        question = LiveQuestion(
+            account_id=account,
+            read=name,
+            min_sequence=moment.min_sequence or 0,
+            min_log_sequence=moment.min_log_sequence or 0,
+            timeout_ms=LIVE_WAIT_MAX_MS,
+        )
+        async with broker(settings, "psm-cli") as nc:
+            return await ask_live(nc, question)
+    if settings.postgres_dsn is None:
+        async with broker(settings, "psm-cli") as nc:
+            return await ask(nc, name, account, min_sequence=moment.min_sequence or 0)
+    async with database(settings) as pool:
+        answer = await Reads(pool).get(
+            name, account, min_sequence=moment.min_sequence, timeout_s=WAIT_MAX_S
+        )
+    return answer.body
 
 
 def _print_flags(flags: Sequence[str], output: Output) -> None:

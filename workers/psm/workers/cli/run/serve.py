@@ -16,11 +16,14 @@ from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
+from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.shared.process import process
+from psm.workers.fleet import NatsMembers
+from psm.workers.fleet.live_reads import Owners
 from psm.workers.log.shape import log_shape
 from psm.workers.process.config import Settings, load_settings
 
@@ -56,6 +59,7 @@ async def run(settings: Settings) -> int:
         log, nc = telemetry.get_logger(), own.nc
         pool = await own.open_pool()
         reads = Reads(pool)
+        live = LiveReads(Owners(nc, NatsMembers(nc), settings.partitions))
         publisher = canary = None
         if settings.ingest:
             publisher = Publisher(nc, give_up_s=_APPEND_GIVE_UP_S)
@@ -70,6 +74,7 @@ async def run(settings: Settings) -> int:
                 reads=reads,
                 archive=ArchiveReads(pool),
                 past=Past(nc, log_shape(settings)),
+                live=live,
                 health=health,
                 publisher=publisher,
                 metrics=metrics,
@@ -79,7 +84,7 @@ async def run(settings: Settings) -> int:
                 fault=lambda: own.life.fault,
             )
         )
-        answering = await start_nats_reads(nc, reads)
+        answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
         limits = ServerLimits(
             connections=settings.http_connections,
@@ -87,12 +92,20 @@ async def run(settings: Settings) -> int:
         )
         server = HttpServer(app, limits, proxies)
         own.on_stop(server.stop)
-        if settings.ingest and settings.http_host not in _LOOPBACK:
-            log.warning("http.ingest_exposed", host=settings.http_host)
-        if settings.http_host not in _LOOPBACK and not settings.http_hosts:
-            log.warning("http.hosts_missing", host=settings.http_host)
+        _tell_what_is_open(settings)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         log.info("http.started", url=url, ingest=settings.ingest)
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _tell_what_is_open(settings: Settings) -> None:
+    """Warn where others than this machine may ask."""
+    log = telemetry.get_logger()
+    if settings.http_host in _LOOPBACK:
+        return
+    if settings.ingest:
+        log.warning("http.ingest_exposed", host=settings.http_host)
+    if not settings.http_hosts:
+        log.warning("http.hosts_missing", host=settings.http_host)

@@ -14,6 +14,7 @@ from psm.adapters.jetstream.streams_apply import check
 from psm.workers.cli.shared.process import chosen_partitions, process
 from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
 from psm.workers.fleet.heads import answer_heads
+from psm.workers.fleet.live_reads import LiveAnswers
 from psm.workers.fleet.worker import Worker
 from psm.workers.partition.settings import PartitionSettings
 from psm.workers.process.config import Settings, load_settings
@@ -74,6 +75,7 @@ async def run(settings: Settings, pinned: tuple[int, ...] | None) -> int:
         await prober.listen(me.id)
         await store.listen(fleet.hear)
         await answer_heads(own.nc, worker)
+        await LiveAnswers(own.nc, worker, own.instruments.metrics).listen(me.id)
         running = asyncio.create_task(worker.run())
         try:
             await fleet.run()

@@ -10,6 +10,7 @@ from psm.contracts.codec import decode_envelope
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import TableEvents
+from psm.contracts.position_keys import position_key
 from psm.contracts.subjects import TOKEN_RULE, encode_token, is_token
 from psm.contracts.table_events import CollateralDefined, InstrumentDefined, MarkPriceUpdated
 from psm.domain.account import Account
@@ -27,7 +28,6 @@ from psm.domain.messages import (
     NeedHistory,
     Outcome,
 )
-from psm.domain.money import ZERO
 from psm.domain.publication.due import due_for_publication
 from psm.domain.publication.updates import UpdateWriter
 from psm.domain.valuation.state import Crossing

@@ -57,7 +57,7 @@ class _Place(NamedTuple):
     time_ns: int
 
 
-class LiveAnswers:
+class LiveBooks:
     """Answers from the books of one partition."""
 
     def __init__(

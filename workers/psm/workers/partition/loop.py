@@ -30,7 +30,7 @@ from psm.workers.partition.heads_check import Guard
 from psm.workers.partition.hidden import HiddenMessageError, HiddenMessages
 from psm.workers.partition.live import stream_head, table_head
 from psm.workers.partition.live_budget import LiveBudget
-from psm.workers.partition.live_reads import LiveAnswers
+from psm.workers.partition.live_reads import LiveBooks
 from psm.workers.partition.outcomes import comparisons_in, refusals_in
 from psm.workers.partition.ports import CommittedCursor, EventLog, SnapshotStore
 from psm.workers.partition.recovery import Recovery
@@ -94,7 +94,7 @@ class Partition:
             partition, store, self._books, self._census, metrics, self._checkpoints.saved
         )
         self._hidden = HiddenMessages(log, self._books)
-        self._live = LiveAnswers(
+        self._live = LiveBooks(
             log, self._books, self._residents, self.stats, budget or LiveBudget(metrics)
         )
         self._commits = Commits(partition, log, settings, metrics, self.stats)

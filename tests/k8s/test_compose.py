@@ -196,7 +196,8 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
     for part in LOGINS:
         login = login_of(part, given[f"POSTGRES_{part.upper()}_DSN"])
         assert login.user == f"psm_{part}"
-    assert set(services["nats"]["environment"]) == {one.password_variable for one in ROLES}
+    passwords = {one.password_variable for one in ROLES}
+    assert set(services["nats"]["environment"]) == {*passwords, "GOMEMLIMIT"}
 
 
 async def _without_password(url: str) -> bytes:

@@ -285,7 +285,10 @@ def test_a_busted_fill_leaves_the_books_without_it(seed: int, place: int) -> Non
     assert seen.outcome == "applied"
     if _refused(full) != _refused(without):  # outcomes are not revisited
         return
-    assert "void_in_correction" not in seen.result.placements[-1].flags
+    if "void_in_correction" in seen.result.placements[-1].flags:
+        # A stated size that never fitted is taken when it comes, and cut in a corrected past.
+        assert any(b'"quantity_after"' in message.data for message in sent)
+        return
     assert ledger_of(full, "acc_000") == ledger_of(without, "acc_000")
     assert figures_of(full, "acc_000") == figures_of(without, "acc_000")
     _goes_on_alike(full, without, author)
@@ -320,8 +323,12 @@ def figures_of(log: Log, stream: str) -> dict[str, Any]:
     return {**figures, "cash": cash}
 
 
-def _refused(log: Log) -> int:
-    return len(log.account("acc_000").delivery.refused)
+def _refused(log: Log) -> set[str]:
+    """Return the ids of the events that were refused: other ones have other numbers."""
+    numbers = log.account("acc_000").delivery.refused
+    own = [m for m in log.messages.values() if m.stream_id == "acc_000"]
+    bodies = [msgspec.json.decode(message.data) for message in own]
+    return {body["event_id"] for body in bodies if body.get("sequence_number") in numbers}
 
 
 def _applied(log: Log, place: int) -> bool:
@@ -332,12 +339,13 @@ def _applied(log: Log, place: int) -> bool:
 def _told(sent: list[Sent], *, renumber: bool = False) -> Log:
     """Fold messages; `renumber` closes the gap that a left-out one leaves."""
     log = Log()
-    numbers: dict[str, int] = {}
+    numbers: dict[str, dict[int, int]] = {}
     for message in sent:
         body = msgspec.json.decode(message.data)
-        if renumber and message.subject.startswith("trades."):
-            numbers[body["stream_id"]] = numbers.get(body["stream_id"], 0) + 1
-            body["sequence_number"] = numbers[body["stream_id"]]
+        was = body.get("sequence_number")
+        if renumber and was is not None and message.subject.startswith("trades."):
+            known = numbers.setdefault(body["stream_id"], {})
+            body["sequence_number"] = known.setdefault(was, len(known) + 1)  # a repeat has its own
             message = msgspec.structs.replace(message, data=msgspec.json.encode(body))
         log.when(message)
     return log

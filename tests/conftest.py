@@ -14,7 +14,8 @@ from tests.support import servers
 from psm.adapters.embedded import EmbeddedNats, EmbeddedPostgres
 
 # No deadline, and slow examples are no failure: a busy machine is not a wrong result. The same
-# commit gets the same examples each time; `make properties` draws others, and more of them.
+# commit gets the same examples each time; `make properties` draws others, and more of them. `brief`
+# is for a further interpreter, which must only agree.
 settings.register_profile(
     "thorough",
     deadline=None,
@@ -25,6 +26,7 @@ settings.register_profile(
 settings.register_profile(
     "quick", settings.get_profile("thorough"), derandomize=True, max_examples=200
 )
+settings.register_profile("brief", settings.get_profile("quick"), max_examples=40)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -50,6 +50,7 @@ class Ledger:
         settles: open positions per settle currency.
         secured: other assets than the account currency in which it traded contracts.
         undefined: open positions in instruments that were not defined when they opened.
+        options: open positions in options, which marks of what they are on concern too.
         orders: open ones and the last 256 that ended.
         fill_keys: identities of the last 256 fills that had one.
         by_mark: whether a mark ever said what shares cost: booking again takes the marks then.
@@ -64,9 +65,9 @@ class Ledger:
 
     __slots__ = (
         "booked_flows", "borrowed", "by_mark", "cash", "costs", "currency", "digests",
-        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "orders", "own_fills",
-        "positions", "reference_keys", "renames", "secured", "settles", "splits", "totals",
-        "undefined", "wallets",
+        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "options", "orders",
+        "own_fills", "positions", "reference_keys", "renames", "secured", "settles", "splits",
+        "totals", "undefined", "wallets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -83,6 +84,7 @@ class Ledger:
         self.settles: dict[str, int] = {}
         self.secured: tuple[str, ...] = ()
         self.undefined: tuple[str, ...] = ()
+        self.options: tuple[str, ...] = ()
         self.orders = OrderStore()
         self.fill_keys = FillWindow()
         self.reference_keys = KeyWindow()
@@ -355,13 +357,13 @@ class Ledger:
             self.positions[key] = position  # still open, and still the same thing
             return False
         if before is not None and before.size:
-            self._count(before.instrument.settle, -1)
+            self._count(before, -1)
         if position is None:
             self.positions.pop(key, None)
             return True
         self.positions[key] = position
         if position.size:
-            self._count(position.instrument.settle, 1)
+            self._count(position, 1)
         return True
 
     def _note_kind(self, position: Position | None, symbol: str) -> None:
@@ -378,7 +380,13 @@ class Ledger:
         if settle != self.currency and settle not in self.secured and not instrument.full_notional:
             self.secured = tuple(sorted((*self.secured, settle)))
 
-    def _count(self, settle: str, change: int) -> None:
+    def _count(self, position: Position, change: int) -> None:
+        """Count a position that opens (1) or closes (-1)."""
+        instrument, key = position.instrument, position.key
+        if instrument.option is not None:
+            others = [one for one in self.options if one != key]
+            self.options = tuple(sorted([*others, key] if change > 0 else others))
+        settle = instrument.settle
         count = self.settles.get(settle, 0)
         count += change
         if count:

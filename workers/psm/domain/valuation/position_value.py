@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,11 +25,19 @@ from psm.domain.money import (
 )
 
 
+class UnderlyingMark(NamedTuple):
+    """Price of what an option is on, in its quote, and how much of its moves the option makes."""
+
+    price: Decimal
+    delta: Decimal
+
+
 class PositionValue(msgspec.Struct, frozen=True, gc=False):
     """One open position at a price, in its settle currency.
 
     Attributes:
         worth: value of its size; below zero where the price is.
+        underlying: of an option, by which it is exposed; None where it has no mark.
     """
 
     price: Decimal
@@ -38,6 +47,7 @@ class PositionValue(msgspec.Struct, frozen=True, gc=False):
     unrealized: Decimal
     margin_initial: Decimal
     margin_maintenance: Decimal
+    underlying: UnderlyingMark | None = None
 
 
 class PositionContribution(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +102,11 @@ def contribution_of(
         worth = multiply(worth, rate)
         initial = multiply(value.margin_initial, rate)
         maintenance = multiply(value.margin_maintenance, rate)
-    net = worth if position.size > 0 else negate(worth)
+    net = equity = worth if position.size > 0 else negate(worth)
+    if value.underlying is not None and rate is not None:
+        exposure = _exposure(position, value.underlying, prices)
+        if exposure is not None:
+            gross, net = absolute(exposure), exposure
     if not instrument.full_notional:
         contract = PositionContribution(
             value, gross, net, unrealized, unrealized, value.unrealized, initial, maintenance,
@@ -101,12 +115,12 @@ def contribution_of(
         return _isolated(contract) if instrument.symbol in ledger.wallets.symbols else contract
     cost = position.home_cost.amount
     if rate is not None and rate is not ONE:
-        unrealized = subtract_wide(net, cost)
+        unrealized = subtract_wide(equity, cost)
     own, uncounted = negate(value.worth), ZERO
     if position.size > 0:
-        own, uncounted = value.worth, _discounted(net, prices.secures(instrument.symbol))
+        own, uncounted = value.worth, _discounted(equity, prices.secures(instrument.symbol))
     return PositionContribution(
-        value, gross, net, unrealized, net, own, initial, maintenance, rate, True,
+        value, gross, net, unrealized, equity, own, initial, maintenance, rate, True,
         instrument.defined, uncounted, cost if rate is None else ZERO,
     )  # fmt: skip
 
@@ -123,8 +137,9 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     worth, unrealized = value_at(position, price)
     value = absolute(worth)
+    underlying = None if instrument.option is None else _underlying_mark(instrument, prices)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
-        return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO)
+        return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO, underlying)
     return PositionValue(
         price,
         source,
@@ -135,7 +150,34 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
         _maintenance(instrument, value, prices)
         if instrument.margin_tiers or instrument.full_notional
         else ZERO,
+        underlying,
     )
+
+
+def _underlying_mark(option: Instrument, prices: AccountPrices) -> UnderlyingMark | None:
+    """Return the mark by which an option is exposed: with the delta of its own, else 1 or -1."""
+    terms = option.option
+    assert terms is not None, "it is an option"
+    price = prices.mark(prices.underlying_of(option)[0])
+    if price is None:
+        return None
+    own = prices.current_mark(option.symbol)
+    if own is not None and own.delta is not None:
+        return UnderlyingMark(price, own.delta)
+    return UnderlyingMark(price, ONE if terms.right == "call" else negate(ONE))
+
+
+def _exposure(position: Position, by: UnderlyingMark, prices: AccountPrices) -> Decimal | None:
+    """Return the signed exposure of an option by its delta, in the account currency.
+
+    None where the currency of the underlying's price has no rate.
+    """
+    instrument = position.instrument
+    rate = prices.rate(prices.underlying_of(instrument)[1])
+    if rate is None:
+        return None
+    units = multiply_wide(multiply_wide(position.size, instrument.multiplier), by.delta)
+    return multiply_wide(multiply_wide(units, by.price), rate)
 
 
 def _maintenance(instrument: Instrument, value: Decimal, prices: AccountPrices) -> Decimal:

@@ -79,7 +79,7 @@ class Shares:
         symbol = self.rng.choice((*SYMBOLS, OPTION))
         self.marks[symbol] = self.marks.get(symbol, 0) + 1
         told = symbol == OPTION and self.rng.random() < 0.7
-        delta = {"delta": f"0.{self.rng.randint(0, 99):02d}"} if told else {}
+        delta: Payload = {"delta": f"0.{self.rng.randint(0, 99):02d}"} if told else {}
         self.sent.append(mark(self.marks[symbol], self._amount(99), symbol, **delta))
 
     def split(self) -> None:

@@ -102,26 +102,35 @@ def contribution_of(
         worth = multiply(worth, rate)
         initial = multiply(value.margin_initial, rate)
         maintenance = multiply(value.margin_maintenance, rate)
-    net = equity = worth if position.size > 0 else negate(worth)
-    if value.underlying is not None and rate is not None:
-        exposure = _exposure(position, value.underlying, prices)
-        if exposure is not None:
-            gross, net = absolute(exposure), exposure
-    if not instrument.full_notional:
-        contract = PositionContribution(
-            value, gross, net, unrealized, unrealized, value.unrealized, initial, maintenance,
-            rate, False, instrument.defined,
-        )  # fmt: skip
-        return _isolated(contract) if instrument.symbol in ledger.wallets.symbols else contract
+    net = worth if position.size > 0 else negate(worth)
+    found = PositionContribution(
+        value, gross, net, unrealized, unrealized, value.unrealized, initial, maintenance,
+        rate, False, instrument.defined,
+    )  # fmt: skip
+    if instrument.full_notional:
+        return _paid(found, position, prices)
+    return _isolated(found) if instrument.symbol in ledger.wallets.symbols else found
+
+
+def _paid(
+    found: PositionContribution, position: Position, prices: AccountPrices
+) -> PositionContribution:
+    """Return the contribution of a share or an option: its whole value is equity."""
+    value, rate, equity = found.value, found.rate, found.net
+    gross, net, unrealized = found.gross, equity, found.unrealized
     cost = position.home_cost.amount
     if rate is not None and rate is not ONE:
         unrealized = subtract_wide(equity, cost)
+    if rate is not None and value.underlying is not None:
+        net = _exposure(position, value.underlying, prices, net)
+        gross = absolute(net)
     own, uncounted = negate(value.worth), ZERO
     if position.size > 0:
-        own, uncounted = value.worth, _discounted(equity, prices.secures(instrument.symbol))
+        own = value.worth
+        uncounted = _discounted(equity, prices.secures(position.instrument.symbol))
     return PositionContribution(
-        value, gross, net, unrealized, equity, own, initial, maintenance, rate, True,
-        instrument.defined, uncounted, cost if rate is None else ZERO,
+        value, gross, net, unrealized, equity, own, found.initial, found.maintenance, rate, True,
+        found.defined, uncounted, cost if rate is None else ZERO,
     )  # fmt: skip
 
 
@@ -137,7 +146,9 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     worth, unrealized = value_at(position, price)
     value = absolute(worth)
-    underlying = None if instrument.option is None else _underlying_mark(instrument, prices)
+    underlying = None
+    if instrument.option is not None and instrument.full_notional:
+        underlying = _underlying_mark(instrument, prices)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
         return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO, underlying)
     return PositionValue(
@@ -167,15 +178,17 @@ def _underlying_mark(option: Instrument, prices: AccountPrices) -> UnderlyingMar
     return UnderlyingMark(price, ONE if terms.right == "call" else negate(ONE))
 
 
-def _exposure(position: Position, by: UnderlyingMark, prices: AccountPrices) -> Decimal | None:
+def _exposure(
+    position: Position, by: UnderlyingMark, prices: AccountPrices, own: Decimal
+) -> Decimal:
     """Return the signed exposure of an option by its delta, in the account currency.
 
-    None where the currency of the underlying's price has no rate.
+    It is its own value where the currency of the underlying's price has no rate.
     """
     instrument = position.instrument
     rate = prices.rate(prices.underlying_of(instrument)[1])
     if rate is None:
-        return None
+        return own
     units = multiply_wide(multiply_wide(position.size, instrument.multiplier), by.delta)
     return multiply_wide(multiply_wide(units, by.price), rate)
 

@@ -282,6 +282,10 @@ class Author:
             return
         if rng.random() < 0.5:
             payload["reference"] = f"m{rng.randrange(50)}"
+        if rng.random() < 0.3:
+            margin = {"initial": self.decimal(0, 90, 2), "maintenance": self.decimal(0, 40, 2)}
+            self.tell(stream, "MarginReported", {**payload, **margin})
+            return
         self.tell(stream, "MarginTransferred", {**payload, "amount": self.signed(20)})
 
     def leg(self) -> Payload:

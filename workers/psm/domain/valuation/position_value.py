@@ -149,6 +149,10 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     underlying = None
     if instrument.option is not None and instrument.full_notional:
         underlying = _underlying_mark(instrument, prices)
+    margin = position.margin
+    if margin is not None:  # the venue says it
+        own, needed = margin.initial, margin.maintenance
+        return PositionValue(price, source, worth, value, unrealized, own, needed, underlying)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
         return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO, underlying)
     return PositionValue(

@@ -325,8 +325,10 @@ class ValuationState:
 
 
 def leg_flags(ledger: Ledger, values: Mapping[str, PositionValue]) -> list[str]:
-    """Return the flags of hedge mode and isolated margin."""
+    """Return the flags of hedge mode, and of margins that positions have for themselves."""
     flags = ["position_mode_waiting"] if ledger.modes.waiting else []
+    if ledger.older_margins:
+        flags.append("margin_unknown")
     if ledger.legs and any(map(_is_overclosed, ledger.positions.values())):
         flags.append("overclose")
     if ledger.wallets.symbols and is_liquidatable(ledger, values):

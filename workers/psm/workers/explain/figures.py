@@ -53,6 +53,8 @@ VALUED = (
 )  # fmt: skip
 POSITION_FIGURES = (*POSITION_SUMS, "entry_price", "mark_price", "notional", "unrealized_pnl")
 
+_REPORTED = "as the venue said by MarginReported, in place of leverage and tiers"
+
 
 class FigureExplanation(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of an account at a moment.
@@ -373,7 +375,7 @@ class _Names:
 
     def _needs_none(self, position: Position) -> str | None:
         """Return why a position needs no margin of the account; None where it does."""
-        if position.instrument.full_notional and position.size > 0:
+        if position.instrument.full_notional and position.size > 0 and position.margin is None:
             return "what is paid needs no margin"
         isolated = is_isolated(self._account.ledger, position)
         return "a wallet of its own carries it" if isolated else None
@@ -384,6 +386,8 @@ class _Names:
             figure = f"positions.{position.key}.margin_initial"
             if why := self._needs_none(position):
                 return _computed(figure, ZERO, why, None, (notional,))
+            if position.margin is not None:
+                return leaf(figure, value.margin_initial, _REPORTED)
             leverage = self._account.ledger.leverage_of(position.key)
             return _computed(
                 figure,
@@ -403,6 +407,8 @@ class _Names:
             figure = f"positions.{position.key}.margin_maintenance"
             if why := self._needs_none(position):
                 return _computed(figure, ZERO, why, None, (notional,))
+            if position.margin is not None:
+                return leaf(figure, value.margin_maintenance, _REPORTED)
             tiers = position.instrument.tiers
             if position.instrument.full_notional and not position.instrument.margin_tiers:
                 rule = "notional x borrow_maintenance_rate of CollateralDefined; 0 without it"

@@ -436,7 +436,7 @@ def _plain(rows: Any) -> views.Rows:
     """Return rows as they stand in an update; a null is left out."""
     return {
         key: {
-            name: datetime.fromisoformat(value) if name == "timestamp" else value
+            name: datetime.fromisoformat(value) if name == "log_time" else value
             for name, value in row.items()
             if value is not None
         }

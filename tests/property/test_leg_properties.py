@@ -105,12 +105,17 @@ def test_wallets_and_what_is_shared_are_the_whole(seed: int) -> None:
 def _apart(account: Account) -> Fraction:
     """Return what isolated positions have for themselves, in the account currency."""
     ledger, apart = account.ledger, Fraction(0)
+    wallets: dict[str, Fraction] = {}
     for key, amount in ledger.wallets.amounts.items():
         settle = account.prices.instrument(symbol_of(key)).settle
         if key in ledger.positions:
             settle = ledger.positions[key].instrument.settle
-        secures = 1 if settle == ledger.currency else Fraction(account.prices.secures(settle))
-        apart += Fraction(amount) * Fraction(account.prices.rate(settle) or 0) * secures
+        wallets[settle] = wallets.get(settle, Fraction(0)) + Fraction(amount)
+    for asset, whole in wallets.items():
+        held, secures = Fraction(ledger.cash.get(asset, 0)), Fraction(account.prices.secures(asset))
+        # What is held secures by its haircut, what the wallets take beyond it is owed in full.
+        counted = [part * (secures if part > 0 else 1) for part in (held, held - whole)]
+        apart += (counted[0] - counted[1]) * Fraction(account.prices.rate(asset) or 0)
     for key, value in account.value().positions.items():
         made = ledger.positions[key].instrument
         if made.symbol in ledger.wallets.symbols and not made.full_notional:

@@ -65,6 +65,11 @@ class Account:
         account.unpublished = unpublished
         return account
 
+    def marked(self, valuation: ValuationState, unpublished: Unpublished) -> None:
+        """Take what the market changed since the snapshot that this account came from."""
+        self.valuation = valuation
+        self.unpublished = unpublished
+
     def enter(self, market: Market) -> None:
         """Value the ledger at the prices of this market from now on."""
         self.prices = AccountPrices(self.ledger, market)

@@ -59,7 +59,7 @@ def record_of(account: Account) -> AccountRecord:
 def lay_over(account: Account, record: AccountRecord) -> None:
     """Make an account that its snapshot gave back what it was when the record was taken."""
     state = account.valuation
-    account.valuation = ValuationState.restored(
+    valuation = ValuationState.restored(
         account.ledger.symbols(),
         performance=record.performance,
         excursions={**state.totals.excursions, **record.excursions},
@@ -67,5 +67,6 @@ def lay_over(account: Account, record: AccountRecord) -> None:
         warned_positions=record.warned_positions,
         published=record.margin_published,
     )
-    account.unpublished = Unpublished.restored(account.stream_id, record.unpublished)
+    unpublished = Unpublished.restored(account.stream_id, record.unpublished)
+    account.marked(valuation, unpublished)
     account.delivery.note_update(record.updated_at)

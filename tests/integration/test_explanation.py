@@ -180,3 +180,20 @@ async def test_a_fee_in_another_coin_is_in_no_arithmetic_of_money(bench: Bench) 
     for field, told in wanted.items():
         found = await explain_field(bench.nc, SHAPE, "acc_001", field)
         assert [(n.value, n.arithmetic) for n in found.tree.children] == told, field
+
+
+async def test_exposure_of_an_option_is_told_by_what_it_is_on(bench: Bench) -> None:
+    """Size, multiplier, mark of the underlying and delta; a past moment reads the same marks."""
+    terms = {"underlying": "ABC", "right": "put", "strike": "50", "expiry": "2026-06-19T20:00:00Z"}
+    await bench.publish(
+        instrument(1, "PUT", kind="option", base="ABC", multiplier="100", option=terms),
+        deposit(1, "1000"),
+        trade(2, "buy", "2", "3", "PUT"),
+        mark(1, "3", "PUT", delta="-0.4"),
+        mark(1, "60", "ABC"),
+    )
+    found = await explain_field(bench.nc, SHAPE, "acc_001", "exposure_net")
+    assert found.published == "-4800"
+    exposure = find(found, "positions.PUT.exposure")
+    assert exposure.arithmetic == "2 x 100 x 60 x (-0.4)"
+    assert (await explain_field(bench.nc, SHAPE, "acc_001", "exposure_gross")).published == "4800"

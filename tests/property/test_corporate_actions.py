@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.domain import Log
+from tests.support.domain import Log, restarted
 from tests.support.domain import given as log_of
 from tests.support.events import Sent, event, mark
 from tests.support.reference_actions import ActionsReference
-from tests.support.shares import Shares
+from tests.support.shares import OPTION, Shares
 
 from psm.domain.account import Account
 from psm.domain.ledger.effect import TotalName
@@ -63,6 +63,31 @@ def test_reference_agrees(seed: int) -> None:
         assert abs(Fraction(ours) - theirs.sums.get(name, Fraction(0))) <= CLOSE, name
     owed = {asset: amount for asset, amount in theirs.borrowed.items() if amount}
     assert {a: Fraction(v) for a, v in account.ledger.borrowed.items()} == owed
+
+
+@given(seeds)
+def test_exposure_is_by_delta_and_survives_a_restart(seed: int) -> None:
+    """Of options by what they are on, under its name of now, and the delta of their last mark."""
+    log, delta = Log(), Fraction(1)
+    for message in Shares(seed).sent:
+        log.when(message)
+        if _type(message) == "MarkPriceUpdated" and _payload(message)["symbol"] == OPTION:
+            delta = Fraction(_payload(message).get("delta", 1))
+    account, net = log.account(), Fraction(0)
+    aliases = account.ledger.renames.aliases
+    for symbol, position in account.ledger.positions.items():
+        if not position.size:
+            continue
+        underlying = account.prices.mark(aliases.get("AAA", "AAA"))
+        price = Fraction(account.prices.price_of(position)[0])
+        if symbol == OPTION and underlying is not None:
+            price = Fraction(underlying) * delta
+        net += Fraction(position.size) * Fraction(position.instrument.multiplier) * price
+    found = account.value().exposure_net
+    assert found is not None
+    assets = account.valuation.totals.assets
+    assert Fraction(found) - Fraction(assets.figures.value if assets else 0) == net
+    assert restarted(log).end() == log.end()
 
 
 def _applied(sent: list[Sent]) -> list[Sent]:

@@ -49,8 +49,14 @@ def test_reference_agrees_on_legs_and_wallets(seed: int) -> None:
         (valuation.equity, theirs.whole(ACCOUNT)),
         (shared, theirs.shared(ACCOUNT)),
     ]
+    rates = [(Fraction(t["notional_floor"]), Fraction(t["maintenance_rate"])) for t in TIERS]
+    initial, maintenance = theirs.margins(rates)
+    assert valuation.margin_initial is not None
+    assert valuation.margin_maintenance is not None
+    pairs += [(valuation.margin_initial, initial), (valuation.margin_maintenance, maintenance)]
     for ours, expected in pairs:
         assert abs(Fraction(ours) - expected) <= ROUNDING
+    assert ("margin_unknown" in valuation.flags) == bool(theirs.older)
 
 
 @given(seeds)
@@ -199,7 +205,9 @@ def test_margins_are_covered_exactly_at_the_liquidation_price(seed: int) -> None
         for leg in legs:
             units = Fraction(leg.size) * Fraction(leg.instrument.multiplier)
             left += units * (Fraction(price) - Fraction(value.price))
-            left -= _maintenance(abs(units) * Fraction(price))
+            said = leg.margin
+            needed = _maintenance(abs(units) * Fraction(price))
+            left -= needed if said is None else Fraction(said.maintenance)
         assert abs(left) <= Fraction(1, 10**20) * (1 + abs(Fraction(price)))
 
 

@@ -93,10 +93,10 @@ class Story:
         body: dict[str, Any] = msgspec.json.decode(self._sent_as(stream, number).data)
         return str(body["event_id"])
 
-    def set_mark(self, symbol: str, price: str) -> None:
+    def set_mark(self, symbol: str, price: str, **more: str) -> None:
         """Append a mark."""
         self._marks[symbol] = number = self._marks.get(symbol, 0) + 1
-        self._take(mark(number, price, symbol))
+        self._take(mark(number, price, symbol, at=None, **more))
 
     def report(self, stream: str, assets: dict[str, str], *held: dict[str, str]) -> None:
         """Append what somebody else says that the account has; it takes no number."""

@@ -173,6 +173,11 @@ def _puts_behind(story: Story, stream: str, **payload: str) -> None:
     story.append(stream, "MarginTransferred", **payload)
 
 
+@_sentence("{whose} venue asks {initial} for {symbol}, and never less than {maintenance}")
+def _asks(story: Story, stream: str, **payload: str) -> None:
+    story.append(stream, "MarginReported", **payload)
+
+
 @_sentence("An operator sets {whose} peak to {peak}, and the deepest drawdown to {deepest}")
 def _sets_peak(story: Story, stream: str, peak: str, deepest: str) -> None:
     said = {"peak_nav": peak, "max_drawdown": deepest}
@@ -309,6 +314,11 @@ def _is_marked(story: Story, symbol: str, price: str) -> None:
     story.set_mark(symbol, price)
 
 
+@_sentence("{symbol} is marked at {price} with a delta of {delta}")
+def _is_marked_with_delta(story: Story, symbol: str, price: str, delta: str) -> None:
+    story.set_mark(symbol, price, delta=delta)
+
+
 @_sentence("One {currency} is worth {price} {home}")
 def _is_worth(story: Story, currency: str, price: str, home: str) -> None:
     pair = f"{currency}{home}"
@@ -338,6 +348,21 @@ def _realized_is(story: Story, stream: str, figure: str) -> None:
 @_sentence("{whose} unrealized profit is {figure}")
 def _unrealized_is(story: Story, stream: str, figure: str) -> None:
     story.equal(story.state(stream)["unrealized_pnl"], figure)
+
+
+@_sentence("{whose} margin is {figure}")
+def _margin_is(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["margin_initial"], figure)
+
+
+@_sentence("{whose} maintenance margin is {figure}")
+def _maintenance_is(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["margin_maintenance"], figure)
+
+
+@_sentence("{whose} net exposure is {figure}")
+def _exposure_is(story: Story, stream: str, figure: str) -> None:
+    story.equal(story.state(stream)["exposure_net"], figure)
 
 
 @_sentence("{whose} nav is {figure}")

@@ -182,7 +182,7 @@ def mark(
     number: int, price: str, symbol: str = SYMBOL, *, at: int | None = None, **more: Any
 ) -> Sent:
     """Return `MarkPriceUpdated` on `marks.<symbol>`."""
-    payload = {"symbol": symbol, "price": price, **_taken(more, "index_price")}
+    payload = {"symbol": symbol, "price": price, **_taken(more, "index_price", "delta")}
     body = envelope("MarkPriceUpdated", payload, number, **{"stream": symbol, **more})
     return Sent(subject=f"marks.{symbol}", data=codec.encode(body), at=at)
 

@@ -24,6 +24,8 @@ class LegReference(Reference):
         self.wallets: dict[Leg, Fraction] = {}
         self.leverages: dict[str, Fraction] = {}
         self.legs: dict[Leg, Held] = {}
+        self.reported: dict[Leg, tuple[Fraction, Fraction]] = {}
+        self.older: dict[Leg, None] = {}
         super().__init__(messages)
 
     # --- modes -------------------------------------------------------------------------------
@@ -67,6 +69,10 @@ class LegReference(Reference):
         signed = Fraction(p["quantity"]) * (1 if p["side"] == "buy" else -1)
         size, realized, price = held.size, held.realized, Fraction(p["price"])
         held.fill(signed, price)
+        if not held.size or held.size * size <= 0:  # closed, or it is another one by now
+            self.reported.pop(leg, None)
+            self.older.pop(leg, None)
+        self._note_change(leg)
         commission = Fraction(p.get("commission", 0))
         self.cash[stream] += held.realized - realized - commission
         self.fees[stream] += commission
@@ -91,6 +97,8 @@ class LegReference(Reference):
         payment, leg = Fraction(p["funding_payment"]), self.leg_of(p)
         self.cash[stream] += payment
         self.funding[stream] += payment
+        if leg is not None:
+            self._note_change(leg)
         if leg is not None and leg[0] in self.isolated and leg in self.legs and self.legs[leg].size:
             self.wallets[leg] = self.wallets.get(leg, ZERO) + payment
 
@@ -100,6 +108,9 @@ class LegReference(Reference):
         self.leverages[p["symbol"]] = Fraction(p["leverage"])
 
     def MarginModeChanged(self, _: str, p: dict[str, Any]) -> None:  # noqa: N802
+        for leg in self.reported:
+            if leg[0] == p["symbol"]:
+                self._note_change(leg)
         if p["mode"] == "cross":
             self.isolated.pop(p["symbol"], None)
             self.wallets = {leg: w for leg, w in self.wallets.items() if leg[0] != p["symbol"]}
@@ -112,11 +123,41 @@ class LegReference(Reference):
         if p["symbol"] in self.isolated:
             self._put(p)
 
+    def MarginReported(self, _: str, p: dict[str, Any]) -> None:  # noqa: N802
+        leg = self.leg_of(p) or (p["symbol"], "net")
+        if leg in self.legs and self.legs[leg].size:
+            self.reported[leg] = (Fraction(p["initial"]), Fraction(p["maintenance"]))
+            self.older.pop(leg, None)
+
+    def _note_change(self, leg: Leg) -> None:
+        if leg in self.reported:
+            self.older[leg] = None
+
     def _put(self, p: dict[str, Any]) -> None:
         leg = self.leg_of(p) or (p["symbol"], "net")
         self.wallets[leg] = self.wallets.get(leg, ZERO) + Fraction(p["amount"])
+        self._note_change(leg)
 
     # --- figures -----------------------------------------------------------------------------
+
+    def margins(self, rates: list[tuple[Fraction, Fraction]]) -> tuple[Fraction, Fraction]:
+        """Return initial and maintenance margin of what has no wallet of its own.
+
+        Args:
+            rates: (floor of a tier, maintenance rate), ascending; margins do not jump.
+        """
+        initial = maintenance = ZERO
+        for leg, held in self.legs.items():
+            if leg[0] in self.isolated or not held.size:
+                continue
+            worth = abs(held.size) * self.marks.get(leg[0], held.last) * held.multiplier
+            own, needed = worth / self.leverages.get(leg[0], Fraction(1)), ZERO
+            for number, (floor, rate) in enumerate(rates):
+                ends = rates[number + 1][0] if number + 1 < len(rates) else worth
+                needed += max(ZERO, min(worth, ends) - floor) * rate
+            own, needed = self.reported.get(leg, (own, needed))
+            initial, maintenance = initial + own, maintenance + needed
+        return initial, maintenance
 
     def gains(self, *, isolated: bool) -> Fraction:
         """Return what positions have not realized, those with a wallet or those without."""

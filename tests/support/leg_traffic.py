@@ -26,7 +26,9 @@ class LegTraffic:
         self.marks = dict.fromkeys(SYMBOLS, 0)
         self.kinds = ["fill"] * 12 + ["mark"] * 5 + ["funding"] * 2
         self.kinds += ["mode"] * 2 if modes else []
-        self.kinds += ["margin_mode", "margin_mode", "transfer", "leverage"] if wallets else []
+        self.kinds += (
+            ["margin_mode", "margin_mode", "transfer", "leverage", "report"] if wallets else []
+        )
         self.wallets = wallets
 
     def messages(self) -> list[Sent]:
@@ -87,6 +89,10 @@ class LegTraffic:
     def transfer(self) -> Sent:
         amount = self.rng.choice(["", "-"]) + self.amount(20)
         return self.tell("MarginTransferred", {**self.leg(), "amount": amount})
+
+    def report(self) -> Sent:
+        margin = {"initial": self.amount(50), "maintenance": self.amount(20)}
+        return self.tell("MarginReported", {**self.leg(), **margin})
 
     def leverage(self) -> Sent:
         leverage = self.rng.choice(["1", "3", "7", "20"])

@@ -119,6 +119,8 @@ def contracts(story: Story) -> None:
     say("MarginModeChanged", symbol="CL", mode="isolated", amount="20", isolated_margin="25",
         effective_at=WHEN, **leg)  # fmt: skip
     say("MarginTransferred", symbol="CL", amount="5", reference="m", effective_at=WHEN, **leg)
+    say("MarginReported", symbol="CL", initial="6", maintenance="3.5", reference="v",
+        effective_at=WHEN, **leg)  # fmt: skip
     say("LeverageChanged", symbol="CL", leverage="5", isolated_margin="1.5", **leg)
     cost = {"symbol": "CL", **leg, **STATED}
     say("FundingApplied", funding_payment="-0.5", currency="EUR", reference="n", **cost)

@@ -190,7 +190,9 @@ class Author:
 
     def marked(self, _: str) -> None:
         symbol = self.rng.choice(self.market.symbols)
-        self.say(mark(self.next(symbol), self.price(symbol), symbol, at=self.time))
+        told = INSTRUMENTS.get(symbol, {}).get("kind") == "option" and self.rng.random() < 0.5
+        delta: Payload = {"delta": self.decimal(0, 1, 3)} if told else {}
+        self.say(mark(self.next(symbol), self.price(symbol), symbol, at=self.time, **delta))
 
     def traded_alone(self, stream: str) -> None:
         self.fill(stream, {})
@@ -282,6 +284,10 @@ class Author:
             return
         if rng.random() < 0.5:
             payload["reference"] = f"m{rng.randrange(50)}"
+        if rng.random() < 0.3:
+            margin = {"initial": self.decimal(0, 90, 2), "maintenance": self.decimal(0, 40, 2)}
+            self.tell(stream, "MarginReported", {**payload, **margin})
+            return
         self.tell(stream, "MarginTransferred", {**payload, "amount": self.signed(20)})
 
     def leg(self) -> Payload:

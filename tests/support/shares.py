@@ -78,7 +78,9 @@ class Shares:
         """A mark."""
         symbol = self.rng.choice((*SYMBOLS, OPTION))
         self.marks[symbol] = self.marks.get(symbol, 0) + 1
-        self.sent.append(mark(self.marks[symbol], self._amount(99), symbol))
+        told = symbol == OPTION and self.rng.random() < 0.7
+        delta: Payload = {"delta": f"0.{self.rng.randint(0, 99):02d}"} if told else {}
+        self.sent.append(mark(self.marks[symbol], self._amount(99), symbol, **delta))
 
     def split(self) -> None:
         """A split, or units on top."""

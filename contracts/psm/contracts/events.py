@@ -39,7 +39,12 @@ from psm.contracts.holdings import (
     StockDividend,
     TaxCharged,
 )
-from psm.contracts.margin_events import MarginModeChanged, MarginTransferred, PositionModeChanged
+from psm.contracts.margin_events import (
+    MarginModeChanged,
+    MarginReported,
+    MarginTransferred,
+    PositionModeChanged,
+)
 from psm.contracts.order_events import (
     OrderAccepted,
     OrderCancelled,
@@ -290,6 +295,7 @@ AccountEvent = (
     | PositionModeChanged
     | MarginModeChanged
     | MarginTransferred
+    | MarginReported
     | PeakReset
     | CashDeposited
     | CashWithdrawn

@@ -55,3 +55,17 @@ class MarginTransferred(Payload, frozen=True, kw_only=True):
     position_side: PositionSide | None = None
     reference: Reference | None = None
     effective_at: Instant | None = None
+
+
+class MarginReported(Payload, frozen=True, kw_only=True):
+    """The venue's own margin of an open position, in its settle currency; no money moves.
+
+    It stands in place of leverage and tiers, also after the position changed, flagged then.
+    """
+
+    symbol: Symbol
+    initial: NotNegative
+    maintenance: NotNegative
+    position_side: PositionSide | None = None
+    reference: Reference | None = None
+    effective_at: Instant | None = None

@@ -203,9 +203,9 @@ class Books:
     def index(self, account: Account, symbols: Iterable[str]) -> None:
         """Keep the index of holders true after positions, orders or cash changed.
 
-        An account holds what its valuation depends on: open positions, open orders, and the rates
-        of its currencies. The index follows from the account alone, so that one restored from a
-        snapshot is published at the same marks.
+        An account holds what its valuation depends on: open positions, open orders, the rates of
+        its currencies, and what its options are on. The index follows from the account alone, so
+        that one restored from a snapshot is published at the same marks.
         """
         ledger, state = account.ledger, account.valuation
         rates = _rates_of(account)
@@ -234,17 +234,24 @@ class Books:
 
 
 def _rates_of(account: Account) -> tuple[str, ...]:
-    """Return what converts what the account has or has ordered: pairs, and their instruments."""
+    """Return what converts what the account has or has ordered: pairs, and their instruments.
+
+    And what its options are on: marks of it change their exposure.
+    """
     ledger = account.ledger
     home = ledger.currency
     needed = dict.fromkeys((*ledger.cash, *ledger.settles))
+    underlyings: dict[str, None] = {}
+    for key in ledger.options:
+        symbol, quote = account.prices.underlying_of(ledger.positions[key].instrument)
+        underlyings[symbol] = needed[quote] = None
     for symbol in sorted(ledger.orders.open_by_symbol):
         needed[account.prices.instrument(symbol).settle] = None
     if len(needed) == 1 and home in needed:
-        return ()
+        return (*underlyings,)
     needed |= dict.fromkeys(account.prices.fill_partners(needed))
     pairs = rate_pairs(tuple(needed), home)
-    return (*pairs, *symbols_of_pairs(account.prices.market, pairs))
+    return (*pairs, *symbols_of_pairs(account.prices.market, pairs), *underlyings)
 
 
 def is_idle(account: Account) -> bool:

@@ -299,6 +299,7 @@ def _lean(position: Position) -> Position:
         cycle_opened_at=position.cycle_opened_at,
         peak_size=_shared(position.peak_size),
         home_cost=NO_COST if position.home_cost == NO_COST else position.home_cost,
+        margin=position.margin,
     )
 
 

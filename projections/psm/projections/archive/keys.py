@@ -86,6 +86,7 @@ _KEYS: dict[str, Callable[[Any], _Key]] = {
             "FundingApplied", "FeeCharged", "TaxCharged", "LossCovered", "ReturnOfCapital",
             "StockDividend", "SplitApplied", "PositionAdjusted", "PositionSettled", "SymbolChanged",
             "SpinOff", "Merged", "BorrowChanged", "AssetsExchanged", "MarginTransferred",
+            "MarginReported",
         ),
         _reference,
     ),

@@ -77,6 +77,7 @@ def symbol_changed(ledger: Ledger, event: SymbolChanged, context: EventContext) 
         orders=_moved_orders(ledger, old, new),
         wallets=tuple(wallets),
         renamed=Renamed(names=names, old=old, new=new, excursions=tuple(excursions)),
+        keeps_margin=all(step.change == "adjusted" for step in steps),
         flags=flags,
         reference_key=key,
     )

@@ -38,6 +38,7 @@ _HANDLERS: dict[type, Callable[[Ledger, Any, EventContext], Effect]] = {
     margin_events.PositionModeChanged: isolated.position_mode_changed,
     margin_events.MarginModeChanged: isolated.margin_mode_changed,
     margin_events.MarginTransferred: isolated.margin_transferred,
+    margin_events.MarginReported: isolated.margin_reported,
     events.PeakReset: cash_events.peak_reset,
     events.CashDeposited: cash_events.cash_deposited,
     events.CashWithdrawn: cash_events.cash_withdrawn,

@@ -12,14 +12,19 @@ from decimal import Decimal
 
 import msgspec
 
-from psm.contracts.margin_events import MarginModeChanged, MarginTransferred, PositionModeChanged
+from psm.contracts.margin_events import (
+    MarginModeChanged,
+    MarginReported,
+    MarginTransferred,
+    PositionModeChanged,
+)
 from psm.contracts.position_keys import position_key
 from psm.domain.booking.context import EventContext, instrument_of
 from psm.domain.booking.identities import new_reference
 from psm.domain.booking.legs import Flags, fill_leg, open_legs
 from psm.domain.ledger.effect import Effect
 from psm.domain.ledger.ledger import Ledger
-from psm.domain.ledger.positions import Position, PositionStep, notional_of
+from psm.domain.ledger.positions import Position, PositionStep, ReportedMargin, notional_of
 from psm.domain.ledger.wallets import WalletChange
 from psm.domain.money import ZERO, absolute, add, negate, quotient, scaled, subtract
 
@@ -66,6 +71,22 @@ def margin_transferred(ledger: Ledger, event: MarginTransferred, context: EventC
     position = position_key(event.symbol, leg)
     effect = Effect(flags=(*flags, *named), reference_key=key)
     return with_stated(ledger, effect, event.symbol, position, event.amount)
+
+
+def margin_reported(ledger: Ledger, event: MarginReported, context: EventContext) -> Effect:
+    """Keep the venue's margin of an open position; of none there is nothing to keep."""
+    symbol = event.symbol
+    leg, flags = fill_leg(ledger, symbol, event.position_side, context)
+    key, named = new_reference(
+        ledger, "MarginReported", symbol, event.reference, event.position_side
+    )
+    position = ledger.positions.get(position_key(symbol, leg))
+    if position is None or not position.size:
+        return Effect(flags=(*flags, *named, "margin_unknown"), reference_key=key)
+    margin = ReportedMargin(event.initial, event.maintenance)
+    after = msgspec.structs.replace(position, margin=margin)
+    step = PositionStep(position=after, change="adjusted")
+    return Effect(steps=(step,), keeps_margin=True, flags=(*flags, *named), reference_key=key)
 
 
 def with_stated(

@@ -51,7 +51,7 @@ def commit_effect(
     if effect.split is not None or effect.renamed is not None:
         _restate(books.market, account, effect)
     symbols = _named(effect)
-    if changed:
+    if changed or effect.renamed is not None:  # what an option is on may have another name
         books.index(account, symbols)
     # A mode that waited holds from here on: orders reserve for other positions.
     symbols.extend(_others(account, effect, moded=len(ledger.modes.waiting) != waited))
@@ -78,7 +78,10 @@ def _others(account: Account, effect: Effect, *, moded: bool) -> list[str]:
 def _is_wide(effect: Effect) -> bool:
     """Return whether an effect is a setting that more than its own positions depend on."""
     return (
-        effect.leverage is not None or effect.position_mode is not None or effect.split is not None
+        effect.leverage is not None
+        or effect.position_mode is not None
+        or effect.split is not None
+        or effect.renamed is not None
     )
 
 

@@ -145,6 +145,7 @@ class _NewMark(_MarketEvent):
             log_sequence=message.log_sequence,
             time=message.time,
             index_price=event.index_price,
+            delta=event.delta,
         )
         moved = current is None or not mark.has_prices_of(current)
         opens = current is None or not (current.is_positive and mark.is_positive)

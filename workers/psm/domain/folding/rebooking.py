@@ -116,18 +116,21 @@ def needs_rates(account: Account) -> bool:
 
 
 def valuing_symbols(account: Account, named: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the symbols whose marks ever valued the account: traded ones, and its rates.
+    """Return the symbols whose marks ever valued the account: traded ones, underlyings, its rates.
 
     And those that may rate `named` assets, which it may have had.
     """
-    ledger = account.ledger
-    settles = [position.instrument.settle for position in ledger.positions.values()]
-    assets = dict.fromkeys((*ledger.cash, *settles, *named))
-    assets |= dict.fromkeys(account.prices.fill_partners(assets))
-    assets |= dict.fromkeys(_priced_in(account.prices.market, assets))
+    ledger, prices = account.ledger, account.prices
+    instruments = [position.instrument for position in ledger.positions.values()]
+    underlyings = [prices.underlying_of(one) for one in instruments if one.option is not None]
+    settles = [instrument.settle for instrument in instruments]
+    assets = dict.fromkeys((*ledger.cash, *settles, *(quote for _, quote in underlyings), *named))
+    assets |= dict.fromkeys(prices.fill_partners(assets))
+    assets |= dict.fromkeys(_priced_in(prices.market, assets))
     pairs = rate_pairs(tuple(assets), ledger.currency)
-    rates = symbols_of_pairs(account.prices.market, pairs)
-    held = [position.instrument.symbol for position in ledger.positions.values()]
+    rates = symbols_of_pairs(prices.market, pairs)
+    held = [instrument.symbol for instrument in instruments]
+    held.extend(symbol for symbol, _ in underlyings)
     named = (*ledger.renames.aliases, *ledger.renames.keys)  # held under another symbol once
     return tuple(sorted(dict.fromkeys((*held, *named, *rates, *ledger.splits))))
 

@@ -110,8 +110,14 @@ def _entry(name: str, amount: Decimal) -> str:
 
 
 def position_part(position: Position) -> bytes:
-    """Return the part of a position, open or flat; when it opened is of delivery, not in it."""
-    instrument = position.instrument
+    """Return the part of a position, open or flat; when it opened is of delivery, not in it.
+
+    A margin that the venue reported is left out where there is none.
+    """
+    instrument, margin, reported = position.instrument, position.margin, ""
+    if margin is not None:
+        figures = f'"{exact_text(margin.initial)}","{exact_text(margin.maintenance)}"'
+        reported = f',"margin":[{figures},{"true" if margin.stale else "false"}]'
     return (
         f'{{"cost":"{exact_text(position.cost)}"'
         f',"cycle":{position.cycle}'
@@ -123,7 +129,7 @@ def position_part(position: Position) -> bytes:
         f',"funding":"{exact_text(position.funding)}"'
         f',"home_cost":{_cost(position.home_cost)}'
         f',"kind":"{instrument.kind}"'
-        f',"last_fill":"{exact_text(position.last_fill)}"'
+        f',"last_fill":"{exact_text(position.last_fill)}"{reported}'
         f',"multiplier":"{exact_text(instrument.multiplier)}"'
         f',"peak_size":"{exact_text(position.peak_size)}"'
         f',"position_side":"{position.position_side}"'

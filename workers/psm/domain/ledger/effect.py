@@ -61,6 +61,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         own_fill: symbol and price of a fill in a spot pair.
         renamed: names after a symbol became another.
         borrowed: (asset, signed amount) that is owed from here on.
+        keeps_margin: whether margins that venues reported are of the positions after it.
         peak_reset: peak that an operator stated.
         flags: opinions about this event.
         fill_key: identity of a fill to remember.
@@ -87,6 +88,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     own_fill: tuple[str, OwnFill] | None = None
     renamed: Renamed | None = None
     borrowed: tuple[str, Decimal] | None = None
+    keeps_margin: bool = False
     peak_reset: PeakReset | None = None
     flags: tuple[str, ...] = ()
     fill_key: FillKey | None = None

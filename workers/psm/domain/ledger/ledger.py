@@ -18,6 +18,7 @@ from psm.domain.ledger.booked_flows import BookedFlows, note_flow
 from psm.domain.ledger.digests import ACCOUNT, PartDigests
 from psm.domain.ledger.effect import Effect, TotalName, added
 from psm.domain.ledger.holdings import NO_COST, AssetHolding, Cost
+from psm.domain.ledger.listed import listed
 from psm.domain.ledger.modes import PositionModes
 from psm.domain.ledger.order_store import OrderStore
 from psm.domain.ledger.own_fills import OwnFills, note_fill, split_fill
@@ -50,6 +51,8 @@ class Ledger:
         settles: open positions per settle currency.
         secured: other assets than the account currency in which it traded contracts.
         undefined: open positions in instruments that were not defined when they opened.
+        options: open positions in options, which marks of what they are on concern too.
+        older_margins: open positions that have changed since the venue reported their margin.
         orders: open ones and the last 256 that ended.
         fill_keys: identities of the last 256 fills that had one.
         by_mark: whether a mark ever said what shares cost: booking again takes the marks then.
@@ -64,9 +67,9 @@ class Ledger:
 
     __slots__ = (
         "booked_flows", "borrowed", "by_mark", "cash", "costs", "currency", "digests",
-        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "orders", "own_fills",
-        "positions", "reference_keys", "renames", "secured", "settles", "splits", "totals",
-        "undefined", "wallets",
+        "fill_keys", "legs", "leverage_limit", "leverages", "modes", "older_margins", "options",
+        "orders", "own_fills", "positions", "reference_keys", "renames", "secured", "settles",
+        "splits", "totals", "undefined", "wallets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -83,6 +86,8 @@ class Ledger:
         self.settles: dict[str, int] = {}
         self.secured: tuple[str, ...] = ()
         self.undefined: tuple[str, ...] = ()
+        self.options: tuple[str, ...] = ()
+        self.older_margins: tuple[str, ...] = ()
         self.orders = OrderStore()
         self.fill_keys = FillWindow()
         self.reference_keys = KeyWindow()
@@ -225,7 +230,7 @@ class Ledger:
             self.currency = effect.currency
             self.leverage_limit = effect.leverage_limit
         for step in effect.steps:
-            position = None if step.forgotten else step.position
+            position = step.left(keeps_margin=effect.keeps_margin)
             moved = self._put_position(position, step.position.key) or moved
         self._keep_settings(effect)
         if wallets is not None:
@@ -355,30 +360,37 @@ class Ledger:
             self.positions[key] = position  # still open, and still the same thing
             return False
         if before is not None and before.size:
-            self._count(before.instrument.settle, -1)
+            self._count(before, -1)
         if position is None:
             self.positions.pop(key, None)
             return True
         self.positions[key] = position
         if position.size:
-            self._count(position.instrument.settle, 1)
+            self._count(position, 1)
         return True
 
     def _note_kind(self, position: Position | None, symbol: str) -> None:
         """Keep what is undefined, and which assets secure contracts."""
         if position is None:  # its only fill is busted: what it secured may be secured no more
-            self.undefined = tuple(one for one in self.undefined if one != symbol)
+            self.undefined = listed(self.undefined, symbol, is_in=False)
+            self.older_margins = listed(self.older_margins, symbol, is_in=False)
             return
         instrument = position.instrument
         is_open = bool(position.size) and not instrument.defined
         if is_open is not (symbol in self.undefined):
-            others = [one for one in self.undefined if one != symbol]
-            self.undefined = tuple(sorted((*others, symbol) if is_open else others))
+            self.undefined = listed(self.undefined, symbol, is_in=is_open)
+        if position.margin is not None or self.older_margins:
+            is_older = position.margin is not None and position.margin.stale
+            self.older_margins = listed(self.older_margins, symbol, is_in=is_older)
         settle = instrument.settle
         if settle != self.currency and settle not in self.secured and not instrument.full_notional:
             self.secured = tuple(sorted((*self.secured, settle)))
 
-    def _count(self, settle: str, change: int) -> None:
+    def _count(self, position: Position, change: int) -> None:
+        """Count a position that opens (1) or closes (-1)."""
+        if position.instrument.option is not None:
+            self.options = listed(self.options, position.key, is_in=change > 0)
+        settle = position.instrument.settle
         count = self.settles.get(settle, 0)
         count += change
         if count:

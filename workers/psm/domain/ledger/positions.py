@@ -23,6 +23,17 @@ from psm.domain.market.instrument import Instrument
 from psm.domain.money import ZERO, absolute, add, multiply, negate, quotient, scaled, subtract
 
 
+class ReportedMargin(msgspec.Struct, frozen=True, gc=False):
+    """Margin of an open position as the venue has it, in the settle currency.
+
+    `stale`: the position has changed since.
+    """
+
+    initial: Decimal
+    maintenance: Decimal
+    stale: bool = False
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One symbol of one account, or a leg of it: the open position, if any, and lifetime values.
 
@@ -40,6 +51,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         peak_size: greatest magnitude of the size in this cycle.
         home_cost: signed, in the account currency, of shares quoted in another one; contracts have
             none, and of other shares it is `cost`.
+        margin: of the venue, in place of leverage and tiers; None where it reported none.
         cycle_realized_pnl: gross, of the current (or last) cycle; so are fees and funding.
     """
 
@@ -58,6 +70,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cycle_opened_at: int | None = None
     peak_size: Decimal = ZERO
     home_cost: Cost = NO_COST
+    margin: ReportedMargin | None = None
 
     @property
     def symbol(self) -> str:
@@ -89,6 +102,17 @@ class PositionStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     position: Position
     change: Change
     forgotten: bool = False
+
+    def left(self, *, keeps_margin: bool) -> Position | None:
+        """Return what is left of it; a reported margin is of before it, and of nothing flat."""
+        position = self.position
+        margin = position.margin
+        if self.forgotten:
+            return None
+        if margin is None or (keeps_margin and position.size):
+            return position
+        margin = ReportedMargin(margin.initial, margin.maintenance, stale=True)
+        return msgspec.structs.replace(position, margin=margin if position.size else None)
 
 
 def fill(
@@ -136,6 +160,7 @@ def _increase(position: Position, signed: Decimal, price: Decimal, fee: Decimal)
         cycle_fees=fee if opening else add(position.cycle_fees, fee),
         cycle_funding=ZERO if opening else position.cycle_funding,
         peak_size=absolute(size) if opening else max(position.peak_size, absolute(size)),
+        margin=None if opening else position.margin,
     )
     return PositionStep(position=after, change="opened" if opening else "increased")
 

@@ -72,6 +72,14 @@ class AccountPrices:
             return position.last_fill, "fill"  # taken before the definition said that it is inverse
         return mark, "mark"
 
+    def underlying_of(self, option: Instrument) -> tuple[str, str]:
+        """Return the present symbol of what an option is on, and the currency of its price."""
+        terms = option.option
+        assert terms is not None, "it is an option"
+        symbol = self._ledger.renames.aliases.get(terms.underlying, terms.underlying)
+        known = self.definition(symbol)
+        return symbol, option.quote if known is None else known.quote
+
     def instrument(self, symbol: str) -> Instrument:
         """Return what a symbol is: as its open position has it, or as it is defined now."""
         position = self._ledger.open_position(symbol)

@@ -66,6 +66,7 @@ def _added(position: Position, units: Decimal, cost: Decimal, price: Decimal) ->
         cycle_fees=ZERO if opening else position.cycle_fees,
         cycle_funding=ZERO if opening else position.cycle_funding,
         peak_size=absolute(size) if opening else max(position.peak_size, absolute(size)),
+        margin=None if opening else position.margin,
     )
     return PositionStep(position=after, change="opened" if opening else "increased")
 

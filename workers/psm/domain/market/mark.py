@@ -18,6 +18,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     log_sequence: int = 0
     time: int = 0
     index_price: Decimal | None = None
+    delta: Decimal | None = None
 
     @property
     def is_positive(self) -> bool:
@@ -26,4 +27,5 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def has_prices_of(self, other: Mark) -> bool:
         """Return whether nothing is worth more or less at this mark than at another."""
-        return self.price == other.price and self.index_price == other.index_price
+        ours = (self.price, self.index_price, self.delta)
+        return ours == (other.price, other.index_price, other.delta)

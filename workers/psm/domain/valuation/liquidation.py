@@ -87,7 +87,10 @@ def isolated_liquidation_price(position: Position, margin: IsolatedMargin) -> De
     """
     if margin.value.worth <= 0:
         return None
-    return _solve(position, margin.value, margin.equity)
+    slack = margin.equity
+    if position.margin is not None:
+        slack = subtract_wide(slack, margin.value.margin_maintenance)
+    return _solve(*_by_price(position, margin.value), slack)
 
 
 def _legs(
@@ -100,11 +103,22 @@ def _legs(
     """Return the open positions of a symbol with their values; mostly this one alone."""
     symbol = position.instrument.symbol
     if symbol not in ledger.legs:
-        return [(_with_tiers(position, prices), value)]
+        return [_by_price(_with_tiers(position, prices), value)]
     found = [
         (ledger.positions.get(key), valuation.positions.get(key)) for key in ledger.keys_of(symbol)
     ]
-    return [(leg, worth) for leg, worth in found if leg is not None and worth is not None]
+    return [_by_price(leg, of) for leg, of in found if leg is not None and of is not None]
+
+
+def _by_price(position: Position, value: PositionValue) -> Leg:
+    """Return a position with the margin that moves with its price: of a reported one nothing."""
+    if position.margin is None:
+        return position, value
+    instrument = msgspec.structs.replace(position.instrument, margin_tiers=())
+    return (
+        msgspec.structs.replace(position, instrument=instrument),
+        msgspec.structs.replace(value, margin_maintenance=ZERO),
+    )
 
 
 def _with_tiers(position: Position, prices: AccountPrices) -> Position:

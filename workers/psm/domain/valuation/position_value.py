@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,11 +25,19 @@ from psm.domain.money import (
 )
 
 
+class UnderlyingMark(NamedTuple):
+    """Price of what an option is on, in its quote, and how much of its moves the option makes."""
+
+    price: Decimal
+    delta: Decimal
+
+
 class PositionValue(msgspec.Struct, frozen=True, gc=False):
     """One open position at a price, in its settle currency.
 
     Attributes:
         worth: value of its size; below zero where the price is.
+        underlying: of an option, by which it is exposed; None where it has no mark.
     """
 
     price: Decimal
@@ -38,6 +47,7 @@ class PositionValue(msgspec.Struct, frozen=True, gc=False):
     unrealized: Decimal
     margin_initial: Decimal
     margin_maintenance: Decimal
+    underlying: UnderlyingMark | None = None
 
 
 class PositionContribution(msgspec.Struct, frozen=True, gc=False):
@@ -93,21 +103,34 @@ def contribution_of(
         initial = multiply(value.margin_initial, rate)
         maintenance = multiply(value.margin_maintenance, rate)
     net = worth if position.size > 0 else negate(worth)
-    if not instrument.full_notional:
-        contract = PositionContribution(
-            value, gross, net, unrealized, unrealized, value.unrealized, initial, maintenance,
-            rate, False, instrument.defined,
-        )  # fmt: skip
-        return _isolated(contract) if instrument.symbol in ledger.wallets.symbols else contract
+    found = PositionContribution(
+        value, gross, net, unrealized, unrealized, value.unrealized, initial, maintenance,
+        rate, False, instrument.defined,
+    )  # fmt: skip
+    if instrument.full_notional:
+        return _paid(found, position, prices)
+    return _isolated(found) if instrument.symbol in ledger.wallets.symbols else found
+
+
+def _paid(
+    found: PositionContribution, position: Position, prices: AccountPrices
+) -> PositionContribution:
+    """Return the contribution of a share or an option: its whole value is equity."""
+    value, rate, equity = found.value, found.rate, found.net
+    gross, net, unrealized = found.gross, equity, found.unrealized
     cost = position.home_cost.amount
     if rate is not None and rate is not ONE:
-        unrealized = subtract_wide(net, cost)
+        unrealized = subtract_wide(equity, cost)
+    if rate is not None and value.underlying is not None:
+        net = _exposure(position, value.underlying, prices, net)
+        gross = absolute(net)
     own, uncounted = negate(value.worth), ZERO
     if position.size > 0:
-        own, uncounted = value.worth, _discounted(net, prices.secures(instrument.symbol))
+        own = value.worth
+        uncounted = _discounted(equity, prices.secures(position.instrument.symbol))
     return PositionContribution(
-        value, gross, net, unrealized, net, own, initial, maintenance, rate, True,
-        instrument.defined, uncounted, cost if rate is None else ZERO,
+        value, gross, net, unrealized, equity, own, found.initial, found.maintenance, rate, True,
+        found.defined, uncounted, cost if rate is None else ZERO,
     )  # fmt: skip
 
 
@@ -123,8 +146,15 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     worth, unrealized = value_at(position, price)
     value = absolute(worth)
+    underlying = None
+    if instrument.option is not None and instrument.full_notional:
+        underlying = _underlying_mark(instrument, prices)
+    margin = position.margin
+    if margin is not None:  # the venue says it
+        own, needed = margin.initial, margin.maintenance
+        return PositionValue(price, source, worth, value, unrealized, own, needed, underlying)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
-        return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO)
+        return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO, underlying)
     return PositionValue(
         price,
         source,
@@ -135,7 +165,36 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
         _maintenance(instrument, value, prices)
         if instrument.margin_tiers or instrument.full_notional
         else ZERO,
+        underlying,
     )
+
+
+def _underlying_mark(option: Instrument, prices: AccountPrices) -> UnderlyingMark | None:
+    """Return the mark by which an option is exposed: with the delta of its own, else 1 or -1."""
+    terms = option.option
+    assert terms is not None, "it is an option"
+    price = prices.mark(prices.underlying_of(option)[0])
+    if price is None:
+        return None
+    own = prices.current_mark(option.symbol)
+    if own is not None and own.delta is not None:
+        return UnderlyingMark(price, own.delta)
+    return UnderlyingMark(price, ONE if terms.right == "call" else negate(ONE))
+
+
+def _exposure(
+    position: Position, by: UnderlyingMark, prices: AccountPrices, own: Decimal
+) -> Decimal:
+    """Return the signed exposure of an option by its delta, in the account currency.
+
+    It is its own value where the currency of the underlying's price has no rate.
+    """
+    instrument = position.instrument
+    rate = prices.rate(prices.underlying_of(instrument)[1])
+    if rate is None:
+        return own
+    units = multiply_wide(multiply_wide(position.size, instrument.multiplier), by.delta)
+    return multiply_wide(multiply_wide(units, by.price), rate)
 
 
 def _maintenance(instrument: Instrument, value: Decimal, prices: AccountPrices) -> Decimal:

@@ -91,7 +91,8 @@ class ValuationState:
         performance: units, peak and deepest fall of the net asset value.
         warned: levels crossed and not yet armed again.
         warned_positions: those of isolated positions.
-        rates: symbols whose marks convert the account's currencies, as the books indexed them.
+        rates: symbols whose marks convert the account's currencies or say how its options are
+            exposed, as the books indexed them.
         published: margin figures of the last publication.
     """
 
@@ -302,7 +303,8 @@ class ValuationState:
         """Return SHA-256 of the ledger hash and the canonical bytes of the valuation.
 
         The bytes are the canonical JSON of drawdown, equity, flows, margin_initial,
-        margin_maintenance, marks (symbol -> [price, source]), max_drawdown, nav, nav_epoch and
+        margin_maintenance, marks (position key -> [price, source], of an option that is exposed by
+        its delta the underlying's price and the delta too), max_drawdown, nav, nav_epoch and
         peak_equity, each as exact text or null.
         """
         own, equity = self.performance, valuation.equity
@@ -323,8 +325,10 @@ class ValuationState:
 
 
 def leg_flags(ledger: Ledger, values: Mapping[str, PositionValue]) -> list[str]:
-    """Return the flags of hedge mode and isolated margin."""
+    """Return the flags of hedge mode, and of margins that positions have for themselves."""
     flags = ["position_mode_waiting"] if ledger.modes.waiting else []
+    if ledger.older_margins:
+        flags.append("margin_unknown")
     if ledger.legs and any(map(_is_overclosed, ledger.positions.values())):
         flags.append("overclose")
     if ledger.wallets.symbols and is_liquidatable(ledger, values):

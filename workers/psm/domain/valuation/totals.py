@@ -190,11 +190,11 @@ class ValuationTotals:
         return crossed if self.assets is None else add_wide(crossed, self.assets.take_crossed())
 
     def _invalidate_converted(self, ledger: Ledger) -> None:
-        """Forget every contribution that a rate converted: one changed."""
+        """Forget every contribution that a rate converted, and of options: one changed."""
         home, positions = ledger.currency, ledger.positions
         for key in self._contributions:
             held = positions.get(key)
-            if held is None or held.instrument.settle != home:
+            if held is None or held.instrument.settle != home or held.instrument.option is not None:
                 self.dirty[symbol_of(key)] = None
         for known in (self._order_margins, self.failed):
             self.dirty.update(dict.fromkeys(known))
@@ -270,7 +270,10 @@ class ValuationTotals:
         return flags if self.assets is None else [*flags, *self.assets.flags()]
 
     def marks_json(self) -> str:
-        """Return the marks used as canonical JSON: position key -> [price, source]."""
+        """Return the marks used as canonical JSON: position key -> [price, source].
+
+        Of an option that is exposed by its delta the underlying's price and the delta follow.
+        """
         texts = self._marks_json
         if self._unwritten:
             for key in self._unwritten:
@@ -278,8 +281,10 @@ class ValuationTotals:
                 if value is None:
                     texts.pop(key, None)
                 else:
-                    price = exact_text(value.price)
-                    texts[key] = f'{json_name(key)}:["{price}","{value.source}"]'
+                    price, of_option = exact_text(value.price), ""
+                    if value.underlying is not None:
+                        of_option = "".join(f',"{exact_text(one)}"' for one in value.underlying)
+                    texts[key] = f'{json_name(key)}:["{price}","{value.source}"{of_option}]'
             self._unwritten = {}
         return ",".join([texts[key] for key in self._keys])
 

@@ -76,6 +76,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
             "symbol": self.payload.symbol,
             "price": canonical_decimal(self.payload.price),
             "index_price": _text(self.payload.index_price),
+            "delta": _text(self.payload.delta),
             "source": self.payload.source,
         }
         fields = {
@@ -120,6 +121,7 @@ def tick_of(message: StoredMessage) -> Tick:
         "symbol": symbol,
         "price": _price(payload),
         "index_price": payload.get("index_price"),
+        "delta": payload.get("delta"),
         "source": _named(payload, "source", "exchange") or _named(fields, "source_service"),
     }
     said = fields.get("timestamp")
@@ -349,7 +351,8 @@ def _price(payload: dict[str, Any]) -> object:
 
 
 def _same(one: MarkPriceUpdated, other: MarkPriceUpdated) -> bool:
-    return (one.price, one.index_price) == (other.price, other.index_price)
+    ours = (one.price, one.index_price, one.delta)
+    return ours == (other.price, other.index_price, other.delta)
 
 
 def _named(fields: dict[str, Any], *names: str) -> str | None:

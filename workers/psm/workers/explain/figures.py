@@ -53,6 +53,8 @@ VALUED = (
 )  # fmt: skip
 POSITION_FIGURES = (*POSITION_SUMS, "entry_price", "mark_price", "notional", "unrealized_pnl")
 
+_REPORTED = "as the venue said by MarginReported, in place of leverage and tiers"
+
 
 class FigureExplanation(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of an account at a moment.
@@ -322,24 +324,58 @@ class _Names:
         return _computed(figure, gain, "value - cost", text, (worth, paid))
 
     def _exposure_gross(self) -> Node:
-        value, rule = self._valuation.exposure_gross, "the sum of the notionals"
-        return self._sum_over_positions(
-            "exposure_gross",
-            value,
-            rule,
-            lambda p, _: self._position(p, "notional"),
-            self._assets.magnitudes(),
-        )
+        value, rule = self._valuation.exposure_gross, "the sum of notionals, of options by delta"
+        if value is None:
+            return leaf("exposure_gross", None, "the valuation failed")
+        parts = [
+            self._delta_exposure(p, v, gross=True)
+            or self._converted(self._position(p, "notional"), p.instrument.settle)
+            for p, v in self._open()
+        ]
+        return sum_of("exposure_gross", value, rule, [*self._assets.magnitudes(), *parts])
 
     def _exposure_net(self) -> Node:
-        value, rule = self._valuation.exposure_net, "the sum of the notionals, short below zero"
-        return self._sum_over_positions(
-            "exposure_net", value, rule, self._net_notional, self._assets.values(home=False)
+        value, rule = self._valuation.exposure_net, "the same, short below zero"
+        if value is None:
+            return leaf("exposure_net", None, "the valuation failed")
+        parts = [
+            self._delta_exposure(p, v)
+            or self._converted(self._net_notional(p, v), p.instrument.settle)
+            for p, v in self._open()
+        ]
+        return sum_of("exposure_net", value, rule, [*self._assets.values(home=False), *parts])
+
+    def _delta_exposure(
+        self, position: Position, value: PositionValue, *, gross: bool = False
+    ) -> Node | None:
+        """Return the exposure of an option by what it is on; None where it is its own value."""
+        if value.underlying is None:
+            return None
+        symbol, quote = self._account.prices.underlying_of(position.instrument)
+        if any(self._rate(one) is None for one in (quote, position.instrument.settle)):
+            return None
+        price, delta = value.underlying
+        exposed = multiply(multiply(position.size, position.instrument.multiplier), price)
+        factors = (position.size, position.instrument.multiplier, price, delta)
+        marks = (
+            leaf(f"{symbol}.mark_price", price, "what the option is on"),
+            leaf(f"{position.key}.delta", delta, "of its current mark, else 1 or -1 by its right"),
         )
+        node = self._converted(
+            _computed(
+                f"positions.{position.key}.exposure",
+                multiply(exposed, delta),
+                "size x multiplier x mark of the underlying x delta",
+                " x ".join(bracketed(exact_text(one)) for one in factors),
+                (self._ledger(f"positions.{position.key}.size"), *marks),
+            ),
+            quote,
+        )
+        return _negated(node) if gross and (node.value or "").startswith("-") else node
 
     def _needs_none(self, position: Position) -> str | None:
         """Return why a position needs no margin of the account; None where it does."""
-        if position.instrument.full_notional and position.size > 0:
+        if position.instrument.full_notional and position.size > 0 and position.margin is None:
             return "what is paid needs no margin"
         isolated = is_isolated(self._account.ledger, position)
         return "a wallet of its own carries it" if isolated else None
@@ -350,6 +386,8 @@ class _Names:
             figure = f"positions.{position.key}.margin_initial"
             if why := self._needs_none(position):
                 return _computed(figure, ZERO, why, None, (notional,))
+            if position.margin is not None:
+                return leaf(figure, value.margin_initial, _REPORTED)
             leverage = self._account.ledger.leverage_of(position.key)
             return _computed(
                 figure,
@@ -369,6 +407,8 @@ class _Names:
             figure = f"positions.{position.key}.margin_maintenance"
             if why := self._needs_none(position):
                 return _computed(figure, ZERO, why, None, (notional,))
+            if position.margin is not None:
+                return leaf(figure, value.margin_maintenance, _REPORTED)
             tiers = position.instrument.tiers
             if position.instrument.full_notional and not position.instrument.margin_tiers:
                 rule = "notional x borrow_maintenance_rate of CollateralDefined; 0 without it"

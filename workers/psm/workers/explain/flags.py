@@ -82,11 +82,13 @@ FLAGS: dict[str, FlagText] = {
         "deposit or reduce positions; whether it is liquidated is the venue's decision",
     ),
     "margin_unknown": FlagText(
-        "an open position became isolated, and nobody said with how much margin",
-        "MarginModeChanged came while a position was open, without its amount; nothing was moved "
-        "into its wallet",
-        "publish MarginTransferred with what the venue shows. The flag is of this event, and the "
-        "next event's state does not have it",
+        "the margin of an open position is not known, or not as it is now",
+        "MarginModeChanged came while a position was open, without its amount: nothing was moved "
+        "into its wallet; or the position changed after MarginReported, whose figures stay until "
+        "the next one; or MarginReported came where no position is open, and says nothing",
+        "publish MarginTransferred, or MarginReported, with what the venue shows. After "
+        "MarginReported the flag stays as long as its figures are used, else it is of the event "
+        "alone",
     ),
     "not_isolated": FlagText(
         "an event moves isolated margin of what has none",

@@ -28,6 +28,7 @@ _RULES = {
     "BorrowChanged": "what is owed changes; no money moves",
     "AssetsExchanged": "one asset goes, another comes, and a fee after it",
     "MarginTransferred": "money moved between a position's wallet and the account; it stays there",
+    "MarginReported": "the venue's own margin of a position; no money moves",
     "TaxCharged": "a tax is paid from cash",
     "LossCovered": "somebody else paid for a loss",
     "CashAdjusted": "a person corrected cash, as the event's actor and reason say",

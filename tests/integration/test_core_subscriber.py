@@ -188,7 +188,7 @@ async def fill(nc: Client, account: str, symbol: str, side: str, times: int = 1)
 async def view(running: Running, account: str) -> dict[str, Any]:
     status, answer = await asyncio.to_thread(running.get, f"/psm/positions/{account}")
     assert status == 200
-    return dict(answer["positions"])
+    return {symbol: figures(position) for symbol, position in answer["positions"].items()}
 
 
 async def drained(positions: Positions) -> None:
@@ -228,3 +228,8 @@ def known(positions: Positions, account: str, like: dict[str, Any]) -> dict[str,
         symbol: {name: position.get(name) for name in like.get(symbol, position)}
         for symbol, position in found.items()
     }
+
+
+def figures(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a position without the moment of its row: of an update that is its envelope's."""
+    return {name: figure for name, figure in document.items() if name != "as_of"}

@@ -17,14 +17,14 @@ from tests.replay.golden import FOLDER
 from psm.adapters.jetstream.streams import CANONICAL_FORM
 
 FROZEN = {
-    "equity.jsonl.gz": "12dcd45251efa74e8e638e56ed5dc128f3da1a3721a9029c2b7b7f7e14ac8039",
-    "everything.jsonl.gz": "75c93c5b5c5d7f04786ef5fe2eaf8fb8847a865c23662400ade0f7699be6c8da",
-    "future.jsonl.gz": "5a9f27799e75fef94d4d20ced8a9ebacbe8845f46c710c82aa0afba0315c3a9a",
-    "inverse_perp.jsonl.gz": "1b9b86110e782e4e262e5816d50e824746432d9c08ab7c0832874301b7c1b02d",
+    "equity.jsonl.gz": "b7c2398e1bb017fcc49350a1ec856a89e2e707d25717e853c21a2e6ae7799a0e",
+    "everything.jsonl.gz": "e7bce9c988e565ec44ba17ff7fa87de21f9ecd2fb039b272ed43cc74e2d6d4bc",
+    "future.jsonl.gz": "688f8fc971640f029af0c42f0da3e83bad50305db6ea2619522ff47c67d15910",
+    "inverse_perp.jsonl.gz": "564c0f843699fff084d98f7f264dad4928f388bcbf3d01b35d6626f56f33c29d",
     "linear.expected.jsonl": "5bc2e5eafb432f12d636fb5d495944dc05588a2169dd09d325ba46630ee7faa8",
-    "linear_perp.jsonl.gz": "9e8d5a01676bc58928af758ff59ba80fd0d0c09646b2f445f453642b236d3396",
+    "linear_perp.jsonl.gz": "2ca44ae22d9ad4ef877344d1807207a4038994f0db720f985f30727505c9b1eb",
     "repairs.expected.jsonl": "91d49422ad7a7741801c2a689f4d425d0ac2304e16af88c315125e2050337271",
-    "spot.jsonl.gz": "c35646d4b9a65f04228c8e440f1cba0f356d362cac7c8beeab4f9232a39bdf7e",
+    "spot.jsonl.gz": "8bc7053389f2db125b38cdef10e57e20caa24a6045d80afbef68eb829fcccd46",
 }
 """SHA-256 over the chain, ledger and state hashes in each record, in file order."""
 

@@ -73,7 +73,8 @@ async def test_every_header_takes_anything(api: Api, caplog: pytest.LogCaptureFi
 async def _asks(api: Api, target: str, **more: Any) -> None:
     answer = await api.client.get(target, timeout=60, **more)
     told = f"{target[:200]}: {answer.status_code} {answer.text[:300]}"
-    assert answer.status_code < 500 or answer.status_code == 504, told
+    nobody = answer.status_code == 503 and "problem:no-owner" in answer.text  # no worker is here
+    assert answer.status_code < 500 or answer.status_code == 504 or nobody, told
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == "application/problem+json", told
         assert answer.json()["detail"], told

@@ -333,3 +333,11 @@ def test_what_is_paid_in_the_account_currency_is_worth_what_it_is() -> None:
     state = log.state()
     assert state["cash"] == {"BTC": "10.2", "USD": "-2000"}
     assert (state["realized_pnl"], state["equity"]) == ("0.15", "10.15")
+
+
+def test_a_flat_option_in_a_foreign_currency_leaves_no_cash_of_its_own() -> None:
+    """Nothing is delivered from it but the units that the venue says; it is no asset."""
+    log = given(share("ABC"), option(), opened(1, currency="EUR"), deposit(2, "100000"))
+    log.when(trade(3, "buy", "1", "3", "ABC-C50"), trade(4, "sell", "1", "3", "ABC-C50"))
+    assert log.when(settled(5, **units("100"))).outcome == "applied"
+    assert [*log.state()["cash"]] == ["EUR", "USD"]

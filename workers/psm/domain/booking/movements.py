@@ -366,7 +366,8 @@ class Movements:
     def _moved(self, asset: str, amount: Decimal, value: Decimal | None) -> Decimal:
         """Move an asset at a signed value; return what of it counts."""
         if asset == self.home or not amount:
-            self._cash.append((asset, amount))
+            if not asset.startswith(_SHARE):  # no units of a share are no cash either
+                self._cash.append((asset, amount))
             if value and not amount:  # the other side of a trade came, or went, for nothing
                 self.realize(negate(value), unknown=False)
             return amount

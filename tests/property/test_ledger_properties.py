@@ -557,4 +557,4 @@ def test_the_market_writes_every_event_type() -> None:
         for seed in range(4)
         for s in Market(seed=seed, length=600).author().sent
     }
-    assert len(types) == 44
+    assert len(types) == 45

@@ -17,7 +17,7 @@ from tests.replay.golden import FOLDER
 from psm.adapters.jetstream.streams import CANONICAL_FORM
 
 FROZEN = {
-    "equity.jsonl.gz": "b7c2398e1bb017fcc49350a1ec856a89e2e707d25717e853c21a2e6ae7799a0e",
+    "equity.jsonl.gz": "12cca118ea113a0cf8c08a168da4e81ce431e3ff51470cced71e71e6888ab963",
     "everything.jsonl.gz": "e7bce9c988e565ec44ba17ff7fa87de21f9ecd2fb039b272ed43cc74e2d6d4bc",
     "future.jsonl.gz": "688f8fc971640f029af0c42f0da3e83bad50305db6ea2619522ff47c67d15910",
     "inverse_perp.jsonl.gz": "564c0f843699fff084d98f7f264dad4928f388bcbf3d01b35d6626f56f33c29d",

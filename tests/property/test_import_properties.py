@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.support.importing import owner_of
 
+from psm.contracts.codec import canonical_decimal
 from psm.workers.imports.facts import Link, VenueFact
 from psm.workers.imports.known import Known
 from psm.workers.imports.plan import ordered, plan
-from psm.workers.imports.rows import FilePlace, plain
+from psm.workers.imports.rows import FilePlace
 
 OWNER = owner_of("somewhere", "USD")
 AMOUNTS = st.integers(1, 5).map(Decimal)
@@ -33,7 +34,7 @@ def fills(draw: st.DrawFn) -> list[VenueFact]:
         payload = {
             "symbol": "X",
             "side": side,
-            "quantity": plain(quantity),
+            "quantity": canonical_decimal(quantity),
             "price": "1",
             "fill_id": f"{name}-{number}",
         }
@@ -51,7 +52,7 @@ def flows(draw: st.DrawFn) -> list[VenueFact]:
     for number in range(draw(st.integers(0, 12))):
         named = draw(st.booleans())
         event_type = draw(st.sampled_from(["CashDeposited", "CashWithdrawn", "InterestAccrued"]))
-        payload: dict[str, Any] = {"amount": plain(draw(AMOUNTS)), "currency": "USD"}
+        payload: dict[str, Any] = {"amount": canonical_decimal(draw(AMOUNTS)), "currency": "USD"}
         if named:
             payload["reference"] = str(number)
         record = f"flow:{number}" if named else None

@@ -12,8 +12,9 @@ from itertools import accumulate
 
 import msgspec
 
+from psm.contracts.codec import canonical_decimal
 from psm.workers.imports.facts import Found, VenueFact, VenueInstrument
-from psm.workers.imports.rows import plain, rfc3339
+from psm.workers.imports.rows import rfc3339
 
 _OUT = ("FeeCharged", "TaxCharged", "CashWithdrawn", "TransferredOut")
 _BEFORE = "were there before the first record of these files"
@@ -69,7 +70,7 @@ class Causes:
         if opening is None and figure.booked < 0 <= figure.venue:
             # More left than ever came.
             opening = -self._lowest(figure.name)
-        return f"{plain(opening)} {_BEFORE}" if opening == figure.difference else None
+        return f"{canonical_decimal(opening)} {_BEFORE}" if opening == figure.difference else None
 
     def _after_report(self, figure: _Figure) -> str | None:
         as_of = self._found.as_of_us
@@ -93,7 +94,7 @@ class Causes:
 
     def _in_part(self, figure: _Figure) -> str | None:
         opening = self._opening.get(figure.name)
-        return None if opening is None else f"in part: {plain(opening)} {_BEFORE}"
+        return None if opening is None else f"in part: {canonical_decimal(opening)} {_BEFORE}"
 
     def _not_known(self, name: str) -> str:
         if not any(name in _touched(fact, self._found.instruments) for fact in self._facts):

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from psm.contracts.codec import canonical_decimal
 from psm.contracts.fields import PositionSide
-from psm.workers.imports.rows import FilePlace, FileRow, FileRowError, plain
+from psm.workers.imports.rows import FilePlace, FileRow, FileRowError
 
 ERRORS_MAX = 20
 
@@ -68,7 +69,7 @@ class VenueInstrument(msgspec.Struct, frozen=True, kw_only=True):
             "base": self.base,
             "quote": self.quote,
             "settle": self.settle,
-            "multiplier": plain(self.multiplier),
+            "multiplier": canonical_decimal(self.multiplier),
             **self.more,
         }
         return fields if self.venue is None else {**fields, "venue": self.venue}
@@ -138,7 +139,7 @@ class Found:
             more: further fields of the fact.
         """
         written = {
-            name: plain(value) if isinstance(value, Decimal) else value
+            name: canonical_decimal(value) if isinstance(value, Decimal) else value
             for name, value in payload.items()
             if value is not None
         }

@@ -18,12 +18,13 @@ from uuid import UUID, uuid5
 import msgspec
 
 from psm.contracts import codec
+from psm.contracts.codec import canonical_decimal
 from psm.contracts.registry import ACCOUNT_EVENTS, SCHEMA_VERSION
 from psm.contracts.sequencing import ACCOUNT_REPORTED
 from psm.projections.archive.keys import BusinessKey, business_key
 from psm.workers.imports.facts import Link, VenueFact, VenueInstrument
 from psm.workers.imports.known import Already, Known
-from psm.workers.imports.rows import FilePlace, plain, rfc3339
+from psm.workers.imports.rows import FilePlace, rfc3339
 from psm.workers.imports.trail import trail
 
 SERVICE = "psm-import"
@@ -274,7 +275,7 @@ def _rates(
         if instrument.kind == "spot" and instrument.quote == currency and price > 0:
             stated.setdefault(instrument.base, price)
     return {
-        asset: plain(stated[asset]) if stated.get(asset) is not None else None
+        asset: canonical_decimal(stated[asset]) if stated.get(asset) is not None else None
         for asset in sorted(assets - {currency})
     }
 

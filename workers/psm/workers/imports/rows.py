@@ -156,11 +156,3 @@ def rfc3339(time_us: int) -> str:
 def datetime_like(form: str) -> str:
     """Return an example of a time format."""
     return datetime(2026, 1, 31, 13, 45, 59, tzinfo=UTC).strftime(form)
-
-
-def plain(value: Decimal) -> str:
-    """Return a number as events write it: no exponent, no needless zeros."""
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text

@@ -155,8 +155,9 @@ class Movements:
         return self._moved(asset, amount, self.value(asset, amount))
 
     def cash(self, asset: str, amount: Decimal) -> None:
-        """Move a quantity alone; its cost and totals are booked apart."""
-        self._cash.append((asset, amount))
+        """Move a quantity alone; its cost and totals are booked apart. Units of shares are none."""
+        if not asset.startswith(_SHARE):
+            self._cash.append((asset, amount))
 
     def count(self, name: TotalName, amount: Decimal) -> None:
         """Add to a lifetime sum."""
@@ -366,8 +367,7 @@ class Movements:
     def _moved(self, asset: str, amount: Decimal, value: Decimal | None) -> Decimal:
         """Move an asset at a signed value; return what of it counts."""
         if asset == self.home or not amount:
-            if not asset.startswith(_SHARE):  # no units of a share are no cash either
-                self._cash.append((asset, amount))
+            self.cash(asset, amount)
             if value and not amount:  # the other side of a trade came, or went, for nothing
                 self.realize(negate(value), unknown=False)
             return amount
@@ -389,8 +389,7 @@ class Movements:
         return self._ledger.holding(asset) if known is None else known
 
     def _put(self, key: str, amount: Decimal, holding: AssetHolding) -> None:
-        if not key.startswith(_SHARE):
-            self._cash.append((key, amount))
+        self.cash(key, amount)
         self._holdings[key] = holding
 
 

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from psm.contracts.events import TradeExecuted
-from psm.contracts.fields import PositionSide
 from psm.domain.booking.context import EventContext, current_instrument, opened_at, position_for
 from psm.domain.booking.identities import new_fill_key
 from psm.domain.booking.isolated import with_wallet
-from psm.domain.booking.legs import Flags, fill_leg
+from psm.domain.booking.legs import fill_leg
 from psm.domain.booking.movements import Leg, Movements
 from psm.domain.booking.shares import trade_shares
 from psm.domain.ledger import orders
@@ -37,10 +36,7 @@ def trade_executed(ledger: Ledger, event: TradeExecuted, context: EventContext) 
     """Book a fill as the venue reported it."""
     key = new_fill_key(ledger, event)
     moves = Movements(ledger, context, event)
-    leg: PositionSide = "net"
-    leg_flags: Flags = ()
-    if ledger.modes.own or event.position_side is not None:
-        leg, leg_flags = fill_leg(ledger, event.symbol, event.position_side, context)
+    leg, leg_flags = fill_leg(ledger, event.symbol, event.position_side, context)
     position = position_for(ledger, event.symbol, context, event.price, leg)
     instrument = position.instrument
     instrument.check_price(event.price, "payload.price")
@@ -70,8 +66,6 @@ def trade_executed(ledger: Ledger, event: TradeExecuted, context: EventContext) 
         fill_key=key,
         own_fill=None if priced is None else (event.symbol, priced),
     )
-    if not ledger.wallets.symbols and event.isolated_margin is None:
-        return effect
     return with_wallet(ledger, effect, position, event.price, event.isolated_margin)
 
 

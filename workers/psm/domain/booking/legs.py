@@ -20,6 +20,8 @@ def fill_leg(
     ledger: Ledger, symbol: str, stated: PositionSide | None, context: EventContext
 ) -> tuple[PositionSide, Flags]:
     """Return the leg that a fill or a wallet's money belongs to, and what there is to flag."""
+    if stated is None and not ledger.modes.own:
+        return "net", ()  # the usual case
     leg, flags = cost_leg(ledger, symbol, stated, context)
     return leg or "net", flags
 

@@ -78,11 +78,6 @@ class PositionContribution(msgspec.Struct, frozen=True, gc=False):
     unrated_cost: Decimal = ZERO
     isolated: bool = False
 
-    @property
-    def rated(self) -> bool:
-        """Whether it is in money figures."""
-        return self.rate is not None
-
 
 def contribution_of(
     ledger: Ledger, position: Position, prices: AccountPrices
@@ -143,7 +138,6 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
     """Return the value of an open position at its price, in its settle currency."""
     price, source = prices.price_of(position)
     instrument = position.instrument
-    leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     worth, unrealized = value_at(position, price)
     value = absolute(worth)
     underlying = None
@@ -155,6 +149,7 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
         return PositionValue(price, source, worth, value, unrealized, own, needed, underlying)
     if instrument.full_notional and position.size > 0:  # it is paid: nothing secures it
         return PositionValue(price, source, worth, value, unrealized, ZERO, ZERO, underlying)
+    leverage = ledger.leverage_of(position.key) if ledger.leverages else ONE
     return PositionValue(
         price,
         source,
@@ -162,9 +157,7 @@ def position_value(ledger: Ledger, position: Position, prices: AccountPrices) ->
         value,
         unrealized,
         value if leverage is ONE or leverage == 1 else quotient(value, leverage),
-        _maintenance(instrument, value, prices)
-        if instrument.margin_tiers or instrument.full_notional
-        else ZERO,
+        _maintenance(instrument, value, prices),
         underlying,
     )
 
@@ -201,6 +194,8 @@ def _maintenance(instrument: Instrument, value: Decimal, prices: AccountPrices) 
     """Return the maintenance margin: by tiers, else of a short share by what borrowing needs."""
     if instrument.margin_tiers:
         return maintenance_margin(value, instrument.tiers)
+    if not instrument.full_notional:
+        return ZERO
     rate = prices.borrow_rate(instrument.symbol)
     return multiply(value, rate) if rate else ZERO
 

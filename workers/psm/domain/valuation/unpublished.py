@@ -159,14 +159,12 @@ class Unpublished:
             self.assets[asset] = None
 
     def open_minute(self, minute: int) -> None:
-        """Note that the account is about to change within a minute."""
-        if self.minute is None or self.minute < minute:
-            self.minute = minute
+        """Note that the account is about to change within a minute, the first time in it."""
+        self.minute = minute
 
     def open_position_minute(self, key: str, minute: int) -> None:
-        """Note that a position is about to change within a minute."""
-        if self.minutes.get(key, -1) < minute:
-            self.minutes[key] = minute
+        """Note that a position is about to change within a minute, the first time in it."""
+        self.minutes[key] = minute
 
     def close(self, equity: Decimal | None, performance: Performance) -> None:
         """Note the account at the end of its open minute."""

@@ -23,13 +23,9 @@ from psm.contracts.codec import decode_envelope
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.fold import fold
-from psm.domain.ledger.canonical import (
-    account_part,
-    cash_json,
-    costs_json,
-    position_part,
-    totals_json,
-)
+from psm.domain.ledger.canonical import position_part
+from psm.domain.ledger.digests import ACCOUNT
+from psm.domain.ledger.ledger_hash import part_of
 from psm.domain.messages import LogMessage
 from psm.domain.money import add, exact_text
 
@@ -79,19 +75,11 @@ def _count(messages: Sequence[LogMessage], books: Books) -> Counts:
 
 
 def _account_part(account: Account) -> bytes:
-    ledger = account.ledger
-    return account_part(
-        cash=cash_json(ledger.cash, {}),
-        costs=costs_json(ledger.costs),
-        currency=ledger.currency,
-        leverage_limit=ledger.leverage_limit,
-        leverages=ledger.leverages,
-        modes=ledger.modes,
-        wallets=ledger.wallets,
-        status=account.delivery.status,
-        totals=totals_json(ledger.totals, {}),
-        version=account.delivery.version,
-    )
+    """Return the account's own part, every amount of it written anew."""
+    account.ledger.digests.drop_texts()
+    part = part_of(account.ledger, ACCOUNT, account.delivery.version, account.delivery.status)
+    assert part is not None, "an account always has it"
+    return part
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -10,16 +10,8 @@ from tests.support.domain import given
 from tests.support.events import deposit, event, instrument, opened, trade
 
 from psm.contracts.codec import canonical_bytes
-from psm.domain.ledger.canonical import (
-    account_part,
-    cash_json,
-    costs_json,
-    order_part,
-    own_fill_part,
-    parked_part,
-    position_part,
-    totals_json,
-)
+from psm.domain.ledger.canonical import order_part, own_fill_part, parked_part, position_part
+from psm.domain.ledger.ledger_hash import part_of
 
 D = Decimal
 
@@ -58,19 +50,8 @@ def test_parts_are_written_as_form_1_says() -> None:
     )
     account = log.account()
     position, placed = account.ledger.positions[symbol], account.ledger.orders.by_id['o"1']
-    ledger = account.ledger
-    own = account_part(
-        cash=cash_json(ledger.cash, {}),
-        costs=costs_json(ledger.costs),
-        currency=ledger.currency,
-        leverage_limit=ledger.leverage_limit,
-        leverages=ledger.leverages,
-        modes=ledger.modes,
-        wallets=ledger.wallets,
-        status=account.delivery.status,
-        totals=totals_json(ledger.totals, {}),
-        version=account.delivery.version,
-    )
+    own = part_of(account.ledger, "", account.delivery.version, account.delivery.status)
+    assert own is not None
     parts = [own, position_part(position), order_part(placed)]
     assert [part.decode() for part in parts] == [ACCOUNT, POSITION, ORDER]
     for part in parts:

@@ -31,10 +31,10 @@ def hash_of(ledger: Ledger, version: int, status: Status, parked: Mapping[int, P
         status: of the stream.
         parked: events that wait for a gap to close, by number.
     """
-    return ledger.digests.hash(partial(_part, ledger), version, status, parked)
+    return ledger.digests.hash(partial(part_of, ledger), version, status, parked)
 
 
-def _part(ledger: Ledger, key: str, version: int, status: Status) -> bytes | None:
+def part_of(ledger: Ledger, key: str, version: int, status: Status) -> bytes | None:
     """Return a part's canonical bytes; None where the part does not exist any more."""
     if not key:
         return account_part(

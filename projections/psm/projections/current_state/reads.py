@@ -72,7 +72,8 @@ def read_statements(
         ),
     }
     variables |= {f"stale_{name}": stale_flags(views) for name, views in READ_VIEWS.items()}
-    templates = load(__package__, "reads")
+    templates = dict(load(__package__, "reads"))
+    variables["positions_of"] = expanded(templates.pop("positions_of"), variables)
     return {name: expanded(text, variables) for name, text in templates.items()}
 
 

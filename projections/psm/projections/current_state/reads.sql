@@ -9,6 +9,21 @@
 -- the fields of the updates, `:stale_...` for the flags of an account with a key in quarantine (see
 -- `reads.py` and `stale.py`). One json_build_object takes 50 pairs.
 
+-- A part of the two queries with positions.
+
+-- name: positions_of
+SELECT coalesce(json_object_agg(p.key, json_build_object(
+    :position_figures,
+    :as_of_position
+) ORDER BY p.key COLLATE "C"), '{}') AS positions
+FROM (
+    SELECT *,
+    :position_key
+    AS key
+    FROM positions_view p
+    WHERE p.account_id = b.account_id AND p.class <> 'asset'
+) AS p
+
 -- name: state
 -- Two objects made one: together they have more pairs than a call takes.
 SELECT left((CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(
@@ -50,17 +65,7 @@ CROSS JOIN LATERAL (
     ) AS a
 ) AS a
 CROSS JOIN LATERAL (
-    SELECT coalesce(json_object_agg(p.key, json_build_object(
-        :position_figures,
-        :as_of_position
-    ) ORDER BY p.key COLLATE "C"), '{}') AS positions
-    FROM (
-        SELECT *,
-        :position_key
-        AS key
-        FROM positions_view p
-        WHERE p.account_id = b.account_id AND p.class <> 'asset'
-    ) AS p
+    :positions_of
 ) AS p
 CROSS JOIN LATERAL (
     SELECT coalesce(json_object_agg(o.order_id, json_build_object(
@@ -90,17 +95,7 @@ CROSS JOIN LATERAL (
     :stale_positions
 ) AS stale
 CROSS JOIN LATERAL (
-    SELECT coalesce(json_object_agg(p.key, json_build_object(
-        :position_figures,
-        :as_of_position
-    ) ORDER BY p.key COLLATE "C"), '{}') AS positions
-    FROM (
-        SELECT *,
-        :position_key
-        AS key
-        FROM positions_view p
-        WHERE p.account_id = b.account_id AND p.class <> 'asset'
-    ) AS p
+    :positions_of
 ) AS p
 WHERE b.account_id = $1;
 

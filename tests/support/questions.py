@@ -13,6 +13,16 @@ from tests.support.domain import Log, given
 from tests.support.events import Sent, changed, deposit, event, event_id, opened
 
 FUNDED = (opened(1), deposit(2))
+_ORDER = {
+    "order_id": "o",
+    "symbol": "BTC-PERP",
+    "side": "buy",
+    "type": "limit",
+    "quantity": "2",
+    "price": "90",
+}
+ORDERED = (*FUNDED, event("OrderSubmitted", _ORDER, 3))
+"""An account with an open order `o`."""
 
 
 class Question(msgspec.Struct, frozen=True):

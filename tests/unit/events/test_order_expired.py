@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from tests.support.events import event
-from tests.support.questions import FUNDED, Question
+from tests.support.questions import ORDERED, Question
 
-ORDER = {
-    "order_id": "o",
-    "symbol": "BTC-PERP",
-    "side": "buy",
-    "type": "limit",
-    "quantity": "2",
-    "price": "90",
-}
 ASK = Question(
     "OrderExpired",
     {"order_id": "o", "reason": "venue"},
     wrong={"order_id": ""},
-    before=(*FUNDED, event("OrderSubmitted", ORDER, 3)),
+    before=ORDERED,
 )
 
 

@@ -123,7 +123,7 @@ def _flat_events(dice: random.Random, stream: str) -> Iterator[Sent]:
 
     while True:
         amount, turn = str(dice.randint(1, 500)), next(number)
-        what = ["deposit", "coin", "withdrawal", "transfer", "order", "trade", "correction"]
+        what = ["deposit", "coin", "withdrawal", "transfer", "order", "trade", "loan", "correction"]
         match dice.choice(what):
             case "deposit":
                 yield deposit(turn, amount, stream=stream)
@@ -144,6 +144,11 @@ def _flat_events(dice: random.Random, stream: str) -> Iterator[Sent]:
                 payload |= {"quantity": amount, "price": "100"}
                 yield event("OrderSubmitted", payload, turn, stream=stream)
                 yield say(dice.choice(["OrderCancelled", "OrderExpired", "OrderRejected"]), order)
+            case "loan":
+                yield event(
+                    "BorrowChanged", {"asset": "USDT", "amount": amount}, turn, stream=stream
+                )
+                yield say("BorrowChanged", {"asset": "USDT", "amount": f"-{amount}"})
             case "trade":
                 fills += [f"{stream}-{turn}", f"{stream}-{turn + 1}"]
                 yield trade(turn, "buy", amount, "100", _SYMBOL, stream=stream, fill_id=fills[-2])

@@ -1,4 +1,4 @@
-"""What the engine takes and gives: messages of streams, whole inputs of accounts, what it stores."""
+"""What the engine takes and gives: messages of streams, and the records that it stores."""
 
 from __future__ import annotations
 

@@ -44,6 +44,27 @@ CATALOGUE: Mapping[str, tuple[Kind, str]] = {
 """Every check in the order in which they are reported, its kind and the unit of its value."""
 
 
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """So many, at most, in any period of so many seconds."""
+
+    count: int
+    seconds: int
+
+
+class PeriodNotional(msgspec.Struct, frozen=True, kw_only=True):
+    """So much money, at most, in any period of so many seconds."""
+
+    money: Decimal
+    seconds: int
+
+
+class PeriodCollar(msgspec.Struct, frozen=True, kw_only=True):
+    """How far, at most, the mean price of a period of so many seconds may be from the mark."""
+
+    fraction: Decimal
+    seconds: int
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The limits that hold for an order; one that is left out is no limit.
 
@@ -61,10 +82,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         open_orders_count: orders open at once, this one included.
         concentration: share of one symbol in the gross exposure, above half of the equity.
         self_cross: an order may not trade with one of the same books.
-        daily_loss: up to 1 a fraction of the day's opening equity, above it money.
+        daily_loss: up to 1 a fraction of the day's opening equity, above it money;
+            `daily_loss_money` always money, and both hold; `daily_loss_basis` what counts as loss;
+            `daily_loss_sticky`: its latch does not end with the day.
         drawdown: fraction of the peak.
         loss_streak: closed trades in loss, one after the other.
         on_limit: what is done with an order that is too large, unless it says so itself.
+        mark_age: seconds; `duplicate_order` seconds in which the same order is one too many;
+            `cooldown` seconds after a latch ended in which only closing is allowed.
+        collar_period, order_rate, message_rate, notional_period: figures of a sliding period.
+        exposure_currency, exposure_sector: as `exposure_cluster`, over the symbols of a tag.
+        repeated_execution: approved orders of one strategy, symbol and side until somebody enables
+            the strategy again.
     """
 
     price_collar: Decimal | None = None
@@ -89,6 +118,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drawdown: Decimal | None = None
     loss_streak: int | None = None
     on_limit: Literal["reject", "reduce"] = "reject"
+    mark_age: Decimal | None = None
+    collar_period: PeriodCollar | None = None
+    exposure_currency: Decimal | None = None
+    exposure_sector: Decimal | None = None
+    duplicate_order: Decimal | None = None
+    order_rate: Rate | None = None
+    message_rate: Rate | None = None
+    repeated_execution: int | None = None
+    notional_period: PeriodNotional | None = None
+    daily_loss_money: Decimal | None = None
+    daily_loss_basis: Literal["total", "realized"] = "total"
+    daily_loss_sticky: bool = False
+    cooldown: Decimal | None = None
 
     def quantity_of(self, symbol: str) -> Decimal | None:
         """Return the largest quantity of one order in a symbol; None for no limit."""

@@ -44,27 +44,6 @@ CATALOGUE: Mapping[str, tuple[Kind, str]] = {
 """Every check in the order in which they are reported, its kind and the unit of its value."""
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """So many, at most, in any period of so many seconds."""
-
-    count: int
-    seconds: int
-
-
-class PeriodNotional(msgspec.Struct, frozen=True, kw_only=True):
-    """So much money, at most, in any period of so many seconds."""
-
-    money: Decimal
-    seconds: int
-
-
-class PeriodCollar(msgspec.Struct, frozen=True, kw_only=True):
-    """How far, at most, the mean price of a period of so many seconds may be from the mark."""
-
-    fraction: Decimal
-    seconds: int
-
-
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The limits that hold for an order; one that is left out is no limit.
 
@@ -80,20 +59,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             multiple of equity.
         hedge_credit: how much of a cluster's smaller side its larger side is spared, 0 to 1.
         open_orders_count: orders open at once, this one included.
+        exposure_currency, exposure_sector: as the others, over all symbols of a tag.
         concentration: share of one symbol in the gross exposure, above half of the equity.
+        mark_age: seconds that a mark may be old.
+        collar_period: fraction that the mean of the prices approved in the last
+            `collar_period_seconds` may be worse than the mark.
+        notional_period: money approved per side within `notional_period_seconds`.
+        order_rate: orders approved within `order_rate_seconds`; `message_rate`: requests of every
+            kind within `message_rate_seconds`.
+        duplicate_order: seconds within which an equal order is refused.
+        repeated_execution: orders of one strategy, symbol and side until it is enabled anew.
+        cooldown: seconds after a latch ended in which orders may only close.
         self_cross: an order may not trade with one of the same books.
-        daily_loss: up to 1 a fraction of the day's opening equity, above it money;
-            `daily_loss_money` always money, and both hold; `daily_loss_basis` what counts as loss;
-            `daily_loss_sticky`: its latch does not end with the day.
+        daily_loss: up to 1 a fraction of the day's opening equity, above it money; and
+            `daily_loss_money`, the tighter holds. Of `daily_loss_basis`: total profit, or what is
+            realized; `daily_loss_sticky`: the latch stays at the day's end.
         drawdown: fraction of the peak.
         loss_streak: closed trades in loss, one after the other.
         on_limit: what is done with an order that is too large, unless it says so itself.
-        mark_age: seconds; `duplicate_order` seconds in which the same order is one too many;
-            `cooldown` seconds after a latch ended in which only closing is allowed.
-        collar_period, order_rate, message_rate, notional_period: figures of a sliding period.
-        exposure_currency, exposure_sector: as `exposure_cluster`, over the symbols of a tag.
-        repeated_execution: approved orders of one strategy, symbol and side until somebody enables
-            the strategy again.
     """
 
     price_collar: Decimal | None = None
@@ -109,28 +92,32 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exposure_gross: Decimal | None = None
     exposure_net: Decimal | None = None
     exposure_cluster: Decimal | None = None
+    exposure_currency: Decimal | None = None
+    exposure_sector: Decimal | None = None
     hedge_credit: Decimal = ZERO
     open_orders_count: int | None = None
     open_orders_notional: Decimal | None = None
     concentration: Decimal | None = None
     self_cross: bool = False
-    daily_loss: Decimal | None = None
-    drawdown: Decimal | None = None
-    loss_streak: int | None = None
-    on_limit: Literal["reject", "reduce"] = "reject"
-    mark_age: Decimal | None = None
-    collar_period: PeriodCollar | None = None
-    exposure_currency: Decimal | None = None
-    exposure_sector: Decimal | None = None
-    duplicate_order: Decimal | None = None
-    order_rate: Rate | None = None
-    message_rate: Rate | None = None
+    mark_age: int | None = None
+    collar_period: Decimal | None = None
+    collar_period_seconds: int = 60
+    notional_period: Decimal | None = None
+    notional_period_seconds: int = 60
+    order_rate: int | None = None
+    order_rate_seconds: int = 1
+    message_rate: int | None = None
+    message_rate_seconds: int = 1
+    duplicate_order: int | None = None
     repeated_execution: int | None = None
-    notional_period: PeriodNotional | None = None
+    cooldown: int | None = None
+    daily_loss: Decimal | None = None
     daily_loss_money: Decimal | None = None
     daily_loss_basis: Literal["total", "realized"] = "total"
     daily_loss_sticky: bool = False
-    cooldown: Decimal | None = None
+    drawdown: Decimal | None = None
+    loss_streak: int | None = None
+    on_limit: Literal["reject", "reduce"] = "reject"
 
     def quantity_of(self, symbol: str) -> Decimal | None:
         """Return the largest quantity of one order in a symbol; None for no limit."""

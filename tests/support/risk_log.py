@@ -188,9 +188,7 @@ def payload_of(output: Output) -> dict[str, Any]:
 
 def check_of(decision: dict[str, Any], name: str, scope: str | None = None) -> dict[str, Any]:
     """Return one check of a decision."""
-    found = [
-        c for c in decision["checks"] if c["name"] == name and scope in (None, c["scope"])
-    ]
+    found = [c for c in decision["checks"] if c["name"] == name and scope in (None, c["scope"])]
     assert len(found) == 1, [c["name"] for c in decision["checks"]]
     return found[0]
 

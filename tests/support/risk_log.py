@@ -190,7 +190,7 @@ def check_of(decision: dict[str, Any], name: str, scope: str | None = None) -> d
     """Return one check of a decision."""
     found = [c for c in decision["checks"] if c["name"] == name and scope in (None, c["scope"])]
     assert len(found) == 1, [c["name"] for c in decision["checks"]]
-    return found[0]
+    return dict(found[0])
 
 
 def _key(person: Person) -> dict[str, Any]:

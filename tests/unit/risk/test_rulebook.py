@@ -259,7 +259,8 @@ def test_version_is_the_last_one_plus_one(version: int) -> None:
         ({"leverage": "1e400"}, "invalid_payload"),
         ({"leverage": True}, "invalid_payload"),
         ({"leverage": ["2"]}, "invalid_payload"),
-        ({"open_orders_count": "2"}, "invalid_payload"),
+        ({"open_orders_count": "2.5"}, "invalid_payload"),
+        ({"open_orders_count": "9" * 19}, "invalid_payload"),
         ({"open_orders_count": -1}, "invalid_payload"),
         ({"order_rate_seconds": 0}, "invalid_payload"),
         ({"stop_required": 1}, "invalid_payload"),
@@ -273,10 +274,9 @@ def test_what_is_no_limit_is_refused(limits: dict[str, Any], reason: str) -> Non
 
 def test_numbers_are_exact_however_they_are_written() -> None:
     rules = Rules()
-    rules.propose(ADA, {"leverage": 3, "drawdown": "0.10", "max_order_quantity": {"BTC": "1.5"}})
-    assert rules.limits() == {
-        "leverage": "3", "drawdown": "0.10", "max_order_quantity": {"BTC": "1.5"},
-    }  # fmt: skip
+    quantity = {"max_order_quantity": {"BTC": "1.5"}}
+    rules.propose(ADA, {"leverage": 3, "drawdown": "0.10", "order_rate": "7", **quantity})
+    assert rules.limits() == {"leverage": "3", "drawdown": "0.10", "order_rate": 7, **quantity}
 
 
 def test_document_holds_from_when_it_is_valid_until_it_is_not() -> None:

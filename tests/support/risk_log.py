@@ -15,7 +15,6 @@ from psm.risk.engine import Slot
 from psm.risk.messages import Output, Stored
 from psm.risk.rulebook import slot_of
 from psm.workers.replay.risk_fold import RiskFolder
-from psm.workers.risk.rulebook import subject_of_body
 
 ACCOUNT, GROUP = "acc_1", "desk"
 
@@ -105,9 +104,9 @@ class RiskLog:
     def say(self, person: Person, event_type: str, **content: Any) -> list[Output]:
         """Say something in the rulebook."""
         self.rules.clock = self.clock
-        body = self.rules.body(person, event_type, **content)
-        found = self.line(subject_of_body(body), body)
-        self.rules.take(body, subject_of_body(body))
+        event = self.rules.event(person, event_type, **content)
+        found = self.line(event.subject, event.data)
+        self.rules.take(event.data, event.subject)
         return found
 
     def both(self, event_type: str, **content: Any) -> list[Output]:
@@ -151,11 +150,12 @@ class RiskLog:
 
     def shows(self, order_id: str, **more: Any) -> list[Output]:
         """Let the venue accept an order."""
+        account = more.pop("account", ACCOUNT)
         payload = {
             "order_id": order_id, "symbol": "BTC-PERP", "side": "buy", "type": "limit",
             "quantity": "1", "price": "100", **more,
         }  # fmt: skip
-        return self.event(more.pop("account", ACCOUNT), "OrderSubmitted", **payload)
+        return self.event(account, "OrderSubmitted", **payload)
 
     def body(self, event_type: str, account: str, **more: Any) -> bytes:
         """Return a request that nobody has sent."""

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import ENDED, Change, Member, line_name
+from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.messages import Output
 from psm.risk.rulebook import Rulebook
 
@@ -22,7 +22,7 @@ RESERVATION_TTL = 30 * 1_000_000
 class OpenOrders:
     """Reservations of a slot, and which orders are known."""
 
-    def __init__(self, path: Path, watch: Watch) -> None:
+    def __init__(self, path: Path, watch: LossWatch) -> None:
         self._path, self._watch = path, watch
 
     def reserve(self, reservation: Reservation) -> None:
@@ -36,7 +36,7 @@ class OpenOrders:
             )
         self._path.put("reservation", key, reservation)
 
-    def entered(self, member: Member, clock: int, *, first: bool) -> list[Output]:
+    def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[Output]:
         """Look at all open orders of an account that was read anew.
 
         Those that were open before risk knew the account are external, and nobody's fault.
@@ -59,7 +59,7 @@ class OpenOrders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
 
-    def lines(self, change: Change) -> tuple[str, ...]:
+    def lines(self, change: AccountChange) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
 

@@ -20,13 +20,13 @@ from psm.risk.engine.answers import Answers, note
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
-from psm.risk.engine.inquiry import Books
-from psm.risk.engine.member import Change, Member, microseconds
+from psm.risk.engine.inquiry import Basis
+from psm.risk.engine.member import AccountChange, GroupMember, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Membership, Path, Peak, canonical
 from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
@@ -61,7 +61,7 @@ class Slot:
         self._path, self._windows = Path(), Windows()
         self._market = MarketView()
         self._chain = Chain(number, self._path)
-        self._watch = Watch(self._path, self._chain)
+        self._watch = LossWatch(self._path, self._chain)
         self._orders = OpenOrders(self._path, self._watch)
         self._remembered = AnsweredRequests()
         self._vector = Vector()
@@ -207,7 +207,9 @@ class Slot:
         state.refresh(found.account_id, ())
         return [*outputs, *self._looked_at(found.account_id)]
 
-    def _changed(self, state: GroupState, member: Member, change: Change) -> list[Output]:
+    def _changed(
+        self, state: GroupState, member: GroupMember, change: AccountChange
+    ) -> list[Output]:
         self._watch.count_results(state, member.account_id, change.results)
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
@@ -295,7 +297,7 @@ class Slot:
     def _answers(self) -> Answers:
         if self._rulebook is None:
             raise InvariantError("no rulebook was taken: nothing can be decided")
-        books = Books(self._rulebook, self._market, self._path, self._windows)
+        books = Basis(self._rulebook, self._market, self._path, self._windows)
         return Answers(
             books=books,
             chain=self._chain,
@@ -384,7 +386,7 @@ class Slot:
     def _states(self) -> list[GroupState]:
         return [state for _, state in sorted(self._groups.items())]
 
-    def _member(self, account_id: str) -> tuple[GroupState, Member] | None:
+    def _member(self, account_id: str) -> tuple[GroupState, GroupMember] | None:
         name = self._of.get(account_id)
         if name is None:
             return None

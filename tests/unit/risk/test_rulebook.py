@@ -501,6 +501,20 @@ def test_slot_of_a_group_is_fixed() -> None:
     ]
 
 
+def test_slots_of_a_scope_are_those_of_its_groups() -> None:
+    rules = Rules()
+    rules.both("GroupDefined", group="house", members=[], currency="USDT")
+    rules.both("GroupDefined", **desk("a"), parent="house")
+    rules.both("GroupDefined", group="other", members=["b"], currency="USDT")
+    slots = {name: slot_of(name) for name in ("house", "desk", "other")}
+    every = tuple(sorted(slots.values()))
+    of = rules.book.slots_of
+    assert of("firm") == of("symbol:X") == of("strategy:s") == every
+    assert of("group:house") == tuple(sorted((slots["house"], slots["desk"])))
+    assert (of("group:desk"), of("account:b")) == ((slots["desk"],), (slots["other"],))
+    assert of("account:nobody") == of("group:none") == ()
+
+
 def _fnv(text: str) -> int:
     value = 2166136261
     for byte in text.encode():

@@ -299,7 +299,7 @@ class Rulebook:
         return self._groups.of(account_id)
 
     def slots_of(self, scope: str) -> tuple[int, ...]:
-        """Return the slots whose loops decide for a scope, ascending; a parent's are its children's.
+        """Return the slots whose loops decide for a scope, ascending; for a parent all below.
 
         Args:
             scope: "firm", "group:x", "account:x", "strategy:x", "symbol:x", as effects name them.

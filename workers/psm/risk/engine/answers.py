@@ -272,7 +272,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             "profit": None if own is None else own.profit,
             "group_equity": None if total is None else total.equity,
             "group_profit": None if total is None else total.profit,
-            "group_nav": None if peak is None else peak.nav,
+            "group_nav": state.nav(),
             "group_peak": None if peak is None else peak.peak,
         }
         figures = {name: exact_text(v) for name, v in found.items() if v is not None}

@@ -57,6 +57,7 @@ class GroupState:
         currency: of its figures.
         members: by account.
         sums: over all lines of all members.
+        log_sequence: highest of its members' last inputs.
     """
 
     def __init__(self, name: str, currency: str, market: MarketView, path: Path) -> None:
@@ -73,6 +74,8 @@ class GroupState:
         self._holders: dict[str, dict[str, dict[str, None]]] = {}
         self._converted: dict[str, None] = {}
         self._touched: dict[str, None] = {}
+        self._unknown: dict[str, None] = {}
+        self.log_sequence = 0
 
     # --- members --------------------------------------------------------------------------------
 
@@ -88,6 +91,7 @@ class GroupState:
         if member is None:
             member = self.members[account_id] = GroupMember(account_id)
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
+            self._unknown[account_id] = None
             self._count(account_id, None)
         return member
 
@@ -105,12 +109,18 @@ class GroupState:
         for missing in self._missing.values():
             missing.pop(account_id, None)
         self._converted.pop(account_id, None)
+        self._unknown.pop(account_id, None)
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
         """Count an account as it is now; of its lines only those that are named changed."""
         member = self.members[account_id]
         self._touched[account_id] = None
+        if member.known:
+            self._unknown.pop(account_id, None)
+            self.log_sequence = max(self.log_sequence, member.log_sequence)
+        else:
+            self._unknown[account_id] = None
         member.value(self._market)
         if names is None:
             reserved = [r.line for _, r in self.reservations(account_id)]
@@ -152,11 +162,7 @@ class GroupState:
 
     def reservations(self, account_id: str) -> list[tuple[str, Reservation]]:
         """Return an account's reservations, ascending by key."""
-        return [
-            (key, one)
-            for key, one in self._path.items(Reservation, "reservation")
-            if one.account_id == account_id
-        ]
+        return self._path.under(Reservation, "reservation", f"{account_id}/")
 
     def open_orders(
         self, account_id: str, name: str, without: str | None = None
@@ -283,7 +289,7 @@ class GroupState:
 
     def unknown(self) -> list[str]:
         """Return members that something is missing of, ascending."""
-        return sorted(name for name, member in self.members.items() if not member.known)
+        return sorted(self._unknown)
 
     def _sum(self, name: str) -> Decimal | None:
         return None if self._missing.get(name) else self._totals.get(name, ZERO)
@@ -345,12 +351,19 @@ class GroupState:
         after = _first_peak(total.equity) if before is None else _next_peak(before, total.equity)
         self._path.put("peak", key, after)
 
+    def nav(self) -> Decimal | None:
+        """Return the net asset value of a unit, to 34 digits; None before the first equity."""
+        peak, total = self._path.get(Peak, "peak", f"group:{self.name}"), self.total()
+        if peak is None or total is None or peak.units <= 0:
+            return None
+        return quotient(subtract(total.equity, peak.flows), peak.units)
+
     def drawdown(self) -> Decimal | None:
         """Return 1 - nav / its peak, to 34 digits; None before the first equity."""
-        peak = self._path.get(Peak, "peak", f"group:{self.name}")
-        if peak is None or peak.peak <= 0:
+        peak, nav = self._path.get(Peak, "peak", f"group:{self.name}"), self.nav()
+        if peak is None or nav is None:
             return None
-        return quotient(subtract(peak.peak, peak.nav), peak.peak)
+        return quotient(subtract(peak.peak, nav), peak.peak)
 
     def loss_of(self, scope: str, profit: Decimal | None, clock: int) -> Decimal | None:
         """Return the day's profit of a scope, counted from the last lift of its latch."""
@@ -381,7 +394,7 @@ def _plain(value: Decimal) -> Decimal:
 
 
 def _first_peak(equity: Decimal) -> Peak:
-    return Peak(nav=ONE, peak=ONE, units=equity) if equity > 0 else Peak(nav=ONE, peak=ONE)
+    return Peak(peak=ONE, units=equity if equity > 0 else ZERO)
 
 
 def _next_peak(before: Peak, equity: Decimal) -> Peak:
@@ -393,4 +406,4 @@ def _next_peak(before: Peak, equity: Decimal) -> Peak:
     if before.flows:
         units = _plain(scaled(units, equity, kept))
     nav = _plain(quotient(equity, units))
-    return Peak(nav=nav, peak=max(before.peak, nav), units=units)
+    return Peak(peak=max(before.peak, nav), units=units)

@@ -84,12 +84,14 @@ class Inquiry:
         ordered, state, books = self._ordered, self._state, self._books
         account_id = ordered.account_id
         own = state.line(account_id, ordered.line_name, ordered.replaces)
-        place, mode, excused = self._place(own), self._mode(), self._excused()
+        mode, excused = self._mode(), self._excused()
         scoped = with_defaults(
             books.rulebook.limits_of(
                 account_id, ordered.order.strategy_id, ordered.order.symbol, ordered.clock
             )
         )
+        crossing = any(limits.self_cross for _, limits in scoped)
+        place = self._place(own, tuple(self._others(own.symbol)) if crossing else ())
         measures = Measures(state, ordered, own, books.market, books.path, books.windows)
         hard, latches = self._facts(place, mode, scoped)
         found = answer(
@@ -112,7 +114,7 @@ class Inquiry:
             group_unit=self._unit(place, state.currency),
         )
 
-    def _place(self, own: ExposureLine) -> OrderPlace:
+    def _place(self, own: ExposureLine, others: tuple[OpenOrder, ...]) -> OrderPlace:
         ordered, market = self._ordered, self._books.market
         mark = market.mark(ordered.order.symbol)
         return OrderPlace(
@@ -121,7 +123,7 @@ class Inquiry:
             size=own.size,
             room=own.room(ordered.order.side),
             tag_kinds=("currency", "sector", "cluster"),
-            others=tuple(self._others(own.symbol)),
+            others=others,
             known=self._again or (ordered.replaces is None and self._is_open()),
         )
 
@@ -236,8 +238,7 @@ def standing_facts(
 
 def _state_behind(books: Basis, state: GroupState, command: Command) -> Fact:
     """Marks must be as far as every account that is looked at, accounts as far as is asked."""
-    needed = max((one.log_sequence for one in state.members.values() if one.known), default=0)
-    position = books.market.position
+    needed, position = state.log_sequence, books.market.position
     expected = command.fields.get("expects") or {}
     behind = [
         account_id

@@ -24,6 +24,7 @@ class OpenOrders:
 
     def __init__(self, path: Path, watch: LossWatch) -> None:
         self._path, self._watch = path, watch
+        self._due = 0
 
     def reserve(self, reservation: Reservation) -> None:
         """Count an approved order from now on; of a change the greater quantity."""
@@ -35,6 +36,7 @@ class OpenOrders:
                 reservation, quantity=quantity, replaces=before.replaces
             )
         self._path.put("reservation", key, reservation)
+        self._due = min(self._due, int(reservation.since) + RESERVATION_TTL)
 
     def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[Output]:
         """Look at all open orders of an account that was read anew.
@@ -66,7 +68,12 @@ class OpenOrders:
     def overdue(self, clock: int) -> list[Output]:
         """Tell of approved orders that PSM should have shown by now; they count on."""
         outputs: list[Output] = []
-        for key, one in self._path.items(Reservation, "reservation"):
+        if clock < self._due:
+            return []
+        reserved = self._path.items(Reservation, "reservation")
+        waiting = [int(one.since) for _, one in reserved if not one.expired]
+        self._due = int(min(waiting, default=clock)) + RESERVATION_TTL
+        for key, one in reserved:
             if not one.expired and clock - int(one.since) >= RESERVATION_TTL:
                 self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
                 message = f"PSM never showed {one.order_id}, which was approved: it counts as open"

@@ -108,16 +108,14 @@ class LossBase(Remembered, frozen=True, kw_only=True):
 
 
 class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
-    """Net asset value of a group's unit, or of an account's since its peak was rebased.
+    """Highest net asset value of a group's unit, or of an account's since its peak was rebased.
 
     Attributes:
-        nav: last one; 1 where the epoch began.
-        peak: highest of the epoch.
-        units: equity of a unit is `nav`; unused of an account.
+        peak: highest of the epoch, which began at 1.
+        units: nav is equity / units; unused of an account.
         flows: that came since, in the group's currency, and are in no units yet.
     """
 
-    nav: Decimal
     peak: Decimal
     units: Decimal = ZERO
     flows: Decimal = ZERO
@@ -192,6 +190,16 @@ class Path:
             found.append((key, entry))
         return found
 
+    def under(self, struct: type[E], kind: str, prefix: str) -> list[tuple[str, E]]:
+        """Return the entries of a kind whose keys begin so, ascending by key."""
+        found = []
+        for key, entry in self._entries[kind].items():
+            if key.startswith(prefix):
+                assert isinstance(entry, struct), kind
+                found.append((key, entry))
+        found.sort(key=lambda item: item[0])
+        return found
+
     def names(self, kind: str, prefix: str) -> list[str]:
         """Return the keys of a kind that begin so, ascending."""
         return sorted(key for key in self._entries[kind] if key.startswith(prefix))
@@ -230,6 +238,11 @@ class Path:
         self.apply(found)
         for name in found:
             self._untold[name] = None
+
+    @property
+    def untold_count(self) -> int:
+        """How many entries no record has told as they are."""
+        return len(self._untold)
 
     def untold(self) -> Iterator[tuple[str, Any]]:
         """Yield what changed since it was told last, ascending: name, value; None: forgotten."""

@@ -68,6 +68,7 @@ class Slot:
         self._groups: dict[str, GroupState] = {}
         self._of: dict[str, str] = {}
         self._rulebook: Rulebook | None = None
+        self._day_ends = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
 
     # --- what is known of it --------------------------------------------------------------------
@@ -98,6 +99,7 @@ class Slot:
         self._advance(at)
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
+        self._day_ends = 0
         outputs = self._regroup(rulebook)
         for state in self._groups.values():
             state.use(rulebook)
@@ -214,7 +216,7 @@ class Slot:
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
         if rebased is not None and nav is not None and nav > rebased.peak:
-            self._path.put("peak", f"account:{member.account_id}", Peak(nav=nav, peak=nav))
+            self._path.put("peak", f"account:{member.account_id}", Peak(peak=nav))
         return self._orders.updated(member.account_id, change.orders, self.clock)
 
     def lose(self, account_id: str) -> list[Output]:
@@ -258,12 +260,19 @@ class Slot:
         rulebook = self._rulebook
         if rulebook is None or time < self.clock:
             return []
-        for state in self._states():
-            for member in state.members.values():
-                self._watch.open_day(state, member, rulebook, time)
+        if time >= self._day_ends:
+            self._day_ends = self._open_days(rulebook, time)
         outputs = self._watch.end_latches(rulebook, self.clock, self._groups)
         outputs = [*outputs, *self._orders.overdue(self.clock)]
         return [*outputs, *self._chain.flush(self.clock)]
+
+    def _open_days(self, rulebook: Rulebook, time: int) -> int:
+        """Begin the days that have begun; return when the next one does."""
+        for state in self._states():
+            for member in state.members.values():
+                self._watch.open_day(state, member, rulebook, time)
+                state.refresh(member.account_id, ())
+        return min((rulebook.day_of(name, time).end for name in self._groups), default=0)
 
     def _looked_at(self, account_id: str) -> list[Output]:
         """Look at an account and its group after something changed."""

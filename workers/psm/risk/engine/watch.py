@@ -229,11 +229,12 @@ class LossWatch:
             return
         found = self._path.get(Peak, "peak", latch.scope)
         if kind == "group" and found is not None:
-            peak = Peak(nav=found.nav, peak=found.nav, units=found.units, flows=found.flows)
+            value = state.nav()
+            peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
             self._path.put("peak", latch.scope, peak)
         nav = state.members[name].amount("nav") if name in state.members else None
         if kind == "account" and nav is not None:
-            self._path.put("peak", latch.scope, Peak(nav=nav, peak=nav))
+            self._path.put("peak", latch.scope, Peak(peak=nav))
 
     # --- alerts ---------------------------------------------------------------------------------
 

@@ -239,13 +239,13 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     # --- payloads -------------------------------------------------------------------------------
 
     def _head(self, command: Command, state: GroupState | None, clock: int) -> Payload:
-        rulebook, fields = self.books.rulebook, command.fields
+        rulebook, fields = self.books.rulebook, {} if command.error else command.fields
         clusters = rulebook.clusters
         found: Payload = {
             "account_id": command.account_id,
             "command": command.kind,
-            "order_id": command.order_id or None,
-            "strategy_id": command.strategy_id,
+            "order_id": fields.get("order_id"),
+            "strategy_id": fields.get("strategy_id"),
             "symbol": fields.get("symbol"),
             "side": fields.get("side"),
             "order": command.embedded(),

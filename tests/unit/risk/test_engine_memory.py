@@ -267,6 +267,16 @@ def test_an_order_that_nobody_approved_counts_and_is_told_of() -> None:
     assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
 
 
+def test_an_order_that_came_while_an_account_was_lost_is_told_of() -> None:
+    """The whole account is read anew; the record is part of the chain like any other."""
+    log = RiskLog({})
+    log.slot.lose(ACCOUNT)
+    document = json.dumps({**log.document(), "orders": {"rogue": log.shown("rogue")}})
+    found = log.slot.enter(ACCOUNT, document.encode(), log.folder.books.position)
+    assert kinds(found) == ["alert:unapproved_order"]
+    assert payload_of(found[0])["n"] == log.slot.n
+
+
 def test_a_change_counts_as_the_worse_of_both() -> None:
     """Until PSM shows the new one; less frees nothing before that."""
     log = RiskLog({"exposure_symbol": "1"})

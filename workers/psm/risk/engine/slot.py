@@ -70,6 +70,7 @@ class Slot:
         )
         self._rulebook: Rulebook | None = None
         self._day_ends = 0
+        self._turned = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
 
     # --- what is known of it --------------------------------------------------------------------
@@ -105,7 +106,8 @@ class Slot:
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
-        outputs = [*outputs, *self._watch.end_latches(rulebook, self.clock, self._members.groups)]
+        lifted = self._watch.end_latches(rulebook, self._day_time(), self._members.groups)
+        outputs = [*outputs, *lifted]
         for account_id in self.members():
             outputs = [*outputs, *self._looked_at(account_id)]
         return [*outputs, *self._chain.flush(self.clock)]
@@ -199,12 +201,13 @@ class Slot:
         """Take a time that TRADES has passed, us: days, latches and reservations end by it."""
         self._advance(time)
         rulebook = self._rulebook
-        if rulebook is None or time < self.clock:
+        if rulebook is None or time < self._turned:
             return []
+        self._turned = time
         if time >= self._day_ends:
             self._day_ends = self._open_days(rulebook, time)
-        outputs = self._watch.end_latches(rulebook, self.clock, self._members.groups)
-        outputs = [*outputs, *self._orders.overdue(self.clock)]
+        outputs = self._watch.end_latches(rulebook, time, self._members.groups)
+        outputs = [*outputs, *self._orders.overdue(time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def _open_days(self, rulebook: Rulebook, time: int) -> int:
@@ -221,10 +224,10 @@ class Slot:
         if found is None or rulebook is None or not found[1].known:
             return []
         state, member = found
-        self._watch.open_day(state, member, rulebook, self.clock)
+        self._watch.open_day(state, member, rulebook, self._day_time())
         state.refresh(account_id, ())
         state.take_nav()
-        return self._watch.losses(state, account_id, rulebook, self.clock)
+        return self._watch.losses(state, account_id, rulebook, self._day_time())
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -326,6 +329,13 @@ class Slot:
         }
 
     # --- helpers --------------------------------------------------------------------------------
+
+    def _day_time(self) -> int:
+        """Return the time by which days and latches turn: that of TRADES alone, once it is known.
+
+        A request that ORDERS stored a moment later turns nothing.
+        """
+        return self._turned or self.clock
 
     def _advance(self, time: int) -> None:
         self.clock = max(self.clock, time)

@@ -195,9 +195,9 @@ class GroupMember:
                 rates[asset] = rate
         prices = {}
         for position in self._document["positions"].values():
-            mark = market.mark(position["symbol"])
-            if mark is not None:
-                prices[position["symbol"]] = mark.price
+            price = _price(position, market)
+            if price is not None:
+                prices[position["symbol"]] = price
         try:
             self.equity = equity_at(self._document, prices, rates)
         except ArithmeticError:
@@ -244,9 +244,26 @@ class GroupMember:
             size = Decimal(position["size"])
             size = negate(size) if position["side"] == "short" else size
         unit = market.unit(symbol, self.currency)
-        if unit is None and position is not None and position["mark_source"] == "fill":
-            unit = market.worth(symbol, Decimal(position["mark_price"]), self.currency)
+        if position is not None and size:
+            price = _price(position, market)
+            if price is None and position["mark_source"] == "fill":
+                price = Decimal(position["mark_price"])
+            unit = market.worth(symbol, price, self.currency)
         return ExposureLine(symbol=symbol, size=size, unit=unit)
+
+
+def _price(position: Mapping[str, Any], market: MarketView) -> Decimal | None:
+    """Return the mark of a position in the account's own units; None where there is none.
+
+    After a split the position's row has the mark of before as it counts from then on.
+    """
+    mark = market.mark(position["symbol"])
+    if mark is None:
+        return None
+    own = position["mark_log_sequence"]
+    if own is not None and mark.log_sequence <= own and position["mark_price"] is not None:
+        return Decimal(position["mark_price"])
+    return mark.price
 
 
 def line_name(order: Mapping[str, Any]) -> str:

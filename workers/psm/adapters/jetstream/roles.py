@@ -1,6 +1,6 @@
 """Who may do what on the broker: one NATS user per part of PSM and per kind of client.
 
-This table is the only one. `psm config nats-users` renders it for a NATS server, as
+This table is the only one. `roles_text` renders it for a NATS server, as
 deploy/nats-users.conf, and for docs/security.md; the chart and compose.yaml name its users.
 
 Every user has an inbox prefix of its own, so that none reads another one's answers. Whoever may
@@ -11,8 +11,6 @@ messages, and consumers that an operator made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
 from psm.adapters.jetstream.streams import FLEET, RECORDED
@@ -22,17 +20,17 @@ from psm.contracts.subjects import (
     MARKETDATA,
     OPS,
     PSM,
+    RULEBOOK,
     SNAPSHOTS,
     TRADES,
 )
 
 _API = "$JS.API"
-_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET, HEALTH)
+_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, RULEBOOK, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
 _READ_REQUESTS = ("psm.get.>",)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
-_ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -200,6 +198,13 @@ ROLES: tuple[Role, ...] = (
         ),
     ),
     Role(
+        name="officer",
+        about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
+        "each may say",
+        publish=("rulebook.*.*",),
+        scans=(RULEBOOK,),
+    ),
+    Role(
         name="admin",
         about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
         publish=(
@@ -306,7 +311,9 @@ def _owner() -> Role:
 
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
-    people = [role(name) for name in ("operator", "admin", "market", "service", "replay")]
+    people = [
+        role(name) for name in ("operator", "officer", "admin", "market", "service", "replay")
+    ]
     return Role(
         name="owner",
         about="commands of the user who runs an embedded broker",
@@ -325,69 +332,3 @@ OWNER = _owner()
 LOCAL = _without_credentials()
 EMBEDDED = (*ROLES, OWNER, LOCAL)
 """Users of an embedded broker."""
-
-
-def render_config(roles: Sequence[Role] = ROLES) -> str:
-    """Return the users as configuration of a NATS server."""
-    lines = [
-        "# Made by `psm config nats-users`; edit workers/psm/adapters/jetstream/roles.py instead.",
-        "# Passwords come from the environment. docs/security.md has the same as a table.",
-        "authorization {",
-        "  users: [",
-    ]
-    for one in roles:
-        lines += [
-            "    {",
-            f"      user: {one.name}",
-            f"      password: ${one.password_variable}",
-            "      permissions: {",
-            "        publish: [",
-            *(f'          "{subject}"' for subject in one.may_publish()),
-            "        ]",
-            f"        subscribe: {{ allow: [{_quoted(one.may_subscribe())}]{_denied(one)} }}",
-            *([_ANSWERS] if one.answers else []),
-            "      }",
-            "    }",
-        ]
-    return "\n".join([*lines, "  ]", "}"]) + "\n"
-
-
-def render_table() -> str:
-    """Return the users as a Markdown table."""
-    lines = [
-        "| user | for | publishes | subscribes | reads | JetStream API |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in ROLES:
-        heard = _marked(one.subscribe)
-        if one.unheard:
-            heard += f", never {_marked(one.unheard)}"
-        reads = [
-            _marked(one.scans),
-            *([f"single messages of {_marked(one.gets)}"] if one.gets else []),
-            *([f"consumers it was given of {_marked(one.follows)}"] if one.follows else []),
-        ]
-        makes = "creates and updates the streams of PSM" if one.makes else ""
-        answers = "answers to requests" if one.answers else ""
-        cells = (
-            f"`{one.name}`",
-            one.about,
-            ", ".join(filter(None, (_marked(one.publish), answers))),
-            heard,
-            ", ".join(filter(None, reads)),
-            ", ".join(filter(None, (makes, _marked(one.api)))),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _marked(texts: tuple[str, ...]) -> str:
-    return ", ".join(f"`{text}`" for text in texts)
-
-
-def _quoted(subjects: list[str]) -> str:
-    return ", ".join(f'"{subject}"' for subject in subjects)
-
-
-def _denied(one: Role) -> str:
-    return f", deny: [{_quoted(list(one.unheard))}]" if one.unheard else ""

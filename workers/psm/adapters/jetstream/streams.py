@@ -20,6 +20,7 @@ from psm.contracts.subjects import (
     ORDERS,
     PSM,
     RISK,
+    RULEBOOK,
     SIGNALS,
     SNAPSHOTS,
     TRADES,
@@ -83,6 +84,7 @@ def desired(settings: LogSettings) -> list[dict[str, Any]]:
         _updates(settings),
         _snapshots(settings),
         *(_recorded(settings, name, days) for name, days in RECORDED.items()),
+        _rulebook(settings),
         _operations(settings),
         _fleet(settings),
         _health(settings),
@@ -184,6 +186,19 @@ def _recorded(settings: LogSettings, name: str, days: int) -> dict[str, Any]:
         max_age=days * _DAY,
         deny_delete=True,
         deny_purge=True,
+    )
+
+
+def _rulebook(settings: LogSettings) -> dict[str, Any]:
+    """What limits and stops orders: read from its start by whoever decides, so kept for ever."""
+    return _stream(
+        settings,
+        RULEBOOK,
+        "rulebook.*.*",
+        deny_delete=True,
+        deny_purge=True,
+        discard="new",
+        max_msg_size=limits.LOG_MESSAGE_BYTES,
     )
 
 

@@ -26,6 +26,8 @@ _RULES = "psm.workers.cli.decide.rules"
 app.command("psm.workers.cli.decide.limits:app", name="limits")
 for _name in ("halt", "resume", "halts", "groups", "keys", "rulebook"):
     app.command(f"{_RULES}:{_name}", name=_name)
+for _name in ("show", "verify", "publish"):
+    clusters.command(f"psm.workers.cli.decide.cluster_events:{_name}", name=_name)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

@@ -33,7 +33,7 @@ class NoSuchClustersError(ContractError):
         super().__init__("unknown_version", detail)
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterDifference(msgspec.Struct, frozen=True, kw_only=True):
     """A field of recorded clusters that the log does not give."""
 
     field: str
@@ -103,21 +103,21 @@ def applied_clusters(found: ReadRulebook) -> dict[int, ClustersDefined]:
 
 async def verify_clusters(
     nc: Client, event: ClustersDefined, before: ClustersDefined | None
-) -> list[Difference]:
+) -> list[ClusterDifference]:
     """Compute recorded clusters again from the log; return what differs.
 
     Betas are compared with those to the symbol whose own is 1.
     """
     if event.code != CODE:
-        return [Difference(field="code", recorded=event.code, computed=CODE)]
+        return [ClusterDifference(field="code", recorded=event.code, computed=CODE)]
     day = date.fromisoformat(event.as_of_day)
     closes = await read_closes_of_log(nc, day, event.window + 1, event.symbols)
     recorded = _texts(event)
-    found: list[Difference] = []
+    found: list[ClusterDifference] = []
     for benchmark in _benchmarks(recorded):
         content = clusters_content(closes, event.version, _members(before), benchmark)
         found = [
-            Difference(field=name, recorded=recorded.get(name), computed=figure)
+            ClusterDifference(field=name, recorded=recorded.get(name), computed=figure)
             for name, figure in content.items()
             if figure != recorded.get(name)
         ]

@@ -16,7 +16,7 @@ from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
 from psm.workers.risk.clusters_job import (
-    Difference,
+    ClusterDifference,
     publish_clusters,
     recorded_clusters,
     verify_clusters,
@@ -40,7 +40,7 @@ def show(version: Version = None, /, *, output: Output = DEFAULT_OUTPUT) -> None
 def verify(version: Version = None, /, *, output: Output = DEFAULT_OUTPUT) -> int:
     """Compute recorded clusters again from the marks of the log; exit code 1 if they differ."""
 
-    async def run() -> tuple[ClustersDefined, list[Difference]]:
+    async def run() -> tuple[ClustersDefined, list[ClusterDifference]]:
         async with broker(load_settings(), "psm-risk") as nc:
             event, before = await recorded_clusters(nc, version)
             return event, await verify_clusters(nc, event, before)

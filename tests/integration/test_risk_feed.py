@@ -36,6 +36,7 @@ from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import OrderedReader, StoredMessage
 from psm.workers.fleet import worker as worker_module
+from psm.workers.risk.accounts import STALL_S
 from psm.workers.risk.missed import MISSED_MAX
 
 PARTITIONS = 4
@@ -205,6 +206,24 @@ async def test_a_broken_connection_makes_all_unknown(bench: Bench) -> None:
         proxy.refuse(refuses=False)
         await settled(bench, follower)
         assert follower.counted["Regained"] >= len(ACCOUNTS)
+        assert follower.counted["Entered"] == len(ACCOUNTS)
+
+
+async def test_who_stood_still_knows_nothing(bench: Bench) -> None:
+    """However whole its connection is: first each account is compared with the leader."""
+    now = 0.0
+    async with (
+        owning(bench),
+        following(
+            bench.settings.nats_url, PARTITIONS, ACCOUNTS, compare_s=3600.0, clock=lambda: now
+        ) as follower,
+    ):
+        await bench.publish(deposit(1, stream=name) for name in ACCOUNTS)
+        await settled(bench, follower)
+        now += STALL_S + 1
+        await until(lambda: follower.counted.get("Lost") == len(ACCOUNTS), "nothing is known")
+        await settled(bench, follower)
+        assert follower.counted["Regained"] == len(ACCOUNTS)
         assert follower.counted["Entered"] == len(ACCOUNTS)
 
 

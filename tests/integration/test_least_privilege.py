@@ -373,6 +373,7 @@ WRITING = (
     "fills.internal.1",
     "rulebook.firm.firm",
     "rulebook.group.desk",
+    "rulebook.clusters.clusters",
     "psm.get.state",
     "psm.get.live",
     "_INBOX.reader.1",
@@ -461,7 +462,12 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_GETS,
         *_ALL_READS,
     },
-    "officer": {"rulebook.firm.firm", "rulebook.group.desk", *_reads("RULEBOOK")},
+    "officer": {
+        "rulebook.firm.firm",
+        "rulebook.group.desk",
+        "rulebook.clusters.clusters",
+        *_reads("RULEBOOK"),
+    },
     "admin": {
         "trades.acc_1",
         "repair.1.acc_1",
@@ -472,6 +478,11 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "ops.replay",
         *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
+    },
+    "clusters": {
+        "rulebook.clusters.clusters",
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "RULEBOOK"),
     },
     "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},

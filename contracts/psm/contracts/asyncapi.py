@@ -16,6 +16,7 @@ from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER
 from psm.contracts.live import LiveQuestion
 from psm.contracts.registry import kinds, version_of
 from psm.contracts.reports import AccountReported
+from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 
 _SCHEMA = "#/components/schemas/{name}"
 _READS = ("state", "positions", "margin", "orders", "reconciliation")
@@ -35,6 +36,8 @@ _ABOUT = {
     "severity": "info, warning, error or critical.",
     "order_id": "Order, percent-encoded.",
     "exchange": "Exchange, percent-encoded.",
+    "scope": "firm, group, account, strategy, symbol, or the kind of a table.",
+    "name": "Whose, or the table's name, percent-encoded.",
 }
 _RECORDED = {
     "marketdata.ticker.{symbol}": "market_data",
@@ -98,6 +101,8 @@ def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     trimmed = ["LogTrimmed", "LogRestored"]
     yield "control.log", trimmed, "receive", "Which messages the hot log has."
     yield "control.region", ["RegionPromoted"], "receive", "Which region leads."
+    rules = "Limits, halts, groups and tables, signed by who says so; kept for ever."
+    yield "rulebook.{scope}.{name}", list(RULEBOOK_EVENTS), "receive", rules
     for address, name in _RECORDED.items():
         yield address, [name], "receive", "Recorded for audit and replay; never folded."
     for kind, middle in updates.KINDS.items():

@@ -61,7 +61,7 @@ class PayloadCodec:
         self._fields = _field_rules(payload_type)
         self._numbers = [(r.name, r.sign) for r in self._fields if r.sign and not r.nested]
         self._personal = [(rule.name, rule.longest) for rule in self._fields if rule.personal]
-        self._nested = any(rule.items is not None or rule.within for rule in self._fields)
+        self._nested = any(rule.items or rule.each or rule.within for rule in self._fields)
         self._maps = [rule.name for rule in self._fields if rule.entry is not None]
 
     def decode(self, raw: bytes) -> Payload:
@@ -134,8 +134,8 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     """Rule of one payload field.
 
     `nullable`: null means left out. `sign` is set for decimals, `choices` for literals, `items` for
-    lists of structs, `entry` for maps with a rule for each value, `within` for a struct that may
-    stand in place of a number, `free` for what an open payload may hold in any form: `object` or
+    lists of structs, `each` for lists of names, `entry` for maps with a rule for each value,
+    `within` for a struct that may stand in place of a number, `free` for what an open payload may hold in any form: `object` or
     `scalar`. `longest` of a text is in bytes of UTF-8, or in characters where `unit` says so.
     `personal`: a text that may be sealed instead, and longer then.
     """
@@ -146,6 +146,7 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     sign: str = ""
     choices: tuple[str, ...] = ()
     items: tuple[_FieldRule, ...] | None = None
+    each: _FieldRule | None = None
     entry: _FieldRule | None = None
     within: tuple[_FieldRule, ...] | None = None
     free: str = ""
@@ -159,7 +160,8 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def nested(self) -> bool:
         """Whether other rules are in it."""
-        return not (self.items is None and self.entry is None and self.within is None)
+        rules = (self.items, self.each, self.entry, self.within)
+        return any(rule is not None for rule in rules)
 
 
 def _field_rules(struct: type[msgspec.Struct]) -> tuple[_FieldRule, ...]:
@@ -188,7 +190,10 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
     if get_origin(hint) is Literal:
         return rule(choices=get_args(hint))
     if get_origin(hint) is tuple:
-        return rule(items=_field_rules(get_args(hint)[0]))
+        item = get_args(hint)[0]
+        if not isinstance(item, type):  # a name or one of several, never a bare type
+            return rule(each=_rule_of(name, item, required=True))
+        return rule(items=_field_rules(item))
     if get_origin(hint) is dict and get_args(hint)[1] is not Any:
         key, value = (_rule_of(name, part, required=False) for part in get_args(hint))
         most = next(m.max_length or 0 for m in meta)
@@ -237,6 +242,9 @@ def _check_value(rule: _FieldRule, value: object, field: str) -> None:
             if not isinstance(item, dict):
                 _refuse(rule, f"{field}[{place}]")
             _check_rules(rule.items, item, f"{field}[{place}]")
+    elif rule.each is not None and isinstance(value, list):
+        for place, item in enumerate(value):
+            _check_value(rule.each, item, f"{field}[{place}]")
     elif (rule.nested and not rule.sign) or not _is_scalar(rule, value):
         _refuse(rule, field)
 
@@ -259,7 +267,7 @@ def _check_map(rule: _FieldRule, entry: _FieldRule, value: dict[str, Any], field
 def _is_scalar(rule: _FieldRule, value: object) -> bool:
     """Return whether a value is what its field must be."""
     if rule.sign:
-        return _is_number(value, rule.sign)
+        return is_number(value, rule.sign)
     if rule.choices:
         return value in rule.choices
     if rule.free:
@@ -293,6 +301,8 @@ def _expected(rule: _FieldRule) -> str:
         return _expected_number(rule)
     if rule.items is not None:
         return "a list of objects"
+    if rule.each is not None:
+        return "a list, each " + _expected(rule.each)
     if rule.entry is not None:
         each = "a decimal or null" if rule.entry.nullable else "a decimal or an object"
         return f"an object of at most {rule.longest} names, each with {each}"
@@ -319,7 +329,8 @@ def _expected_number(rule: _FieldRule) -> str:
     return f"{decimal}, or an object" if rule.nested else decimal
 
 
-def _is_number(value: object, sign: str) -> bool:
+def is_number(value: object, sign: str) -> bool:
+    """Return whether a value, or its text, is a decimal of this sign and in range."""
     text = str(value) if type(value) is int else value
     if not isinstance(text, str) or len(text) > limits.NUMBER_BYTES:
         return False

@@ -17,6 +17,7 @@ from psm.contracts.envelope_schema import ENVELOPE
 from psm.contracts.errors import ContractError
 from psm.contracts.fields import Payload
 from psm.contracts.payload_codec import OpenPayloadCodec, PayloadCodec
+from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 
 SCHEMA_VERSION = "1.0.0"
 _VERSIONS: dict[str, str] = {}
@@ -145,7 +146,7 @@ def version_of(event_type: str) -> str:
 def kinds() -> dict[str, type[msgspec.Struct]]:
     """Return the payload struct of every event type there is, by its name on the wire."""
     named = (*get_args(events.Event), *updates.KINDS)
-    return {**{kind.__name__: kind for kind in named}, **AUDIT_EVENTS}
+    return {**{kind.__name__: kind for kind in named}, **AUDIT_EVENTS, **RULEBOOK_EVENTS}
 
 
 def schemas() -> dict[str, dict[str, Any]]:

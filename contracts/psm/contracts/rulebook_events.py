@@ -8,16 +8,13 @@ other event by an equal one (`content`). One struct per event type, current vers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from psm.contracts import codec, limits, subjects
+from psm.contracts import codec, limits
 from psm.contracts.control_events import Digest
-from psm.contracts.envelope import Envelope
-from psm.contracts.errors import ContractError
 from psm.contracts.fields import (
     Currency,
     Day,
@@ -29,7 +26,6 @@ from psm.contracts.fields import (
     Signed,
     Symbol,
 )
-from psm.contracts.payload_codec import OpenPayloadCodec
 from psm.contracts.personal import PII, Explanation
 
 Scope = Literal["firm", "group", "account", "strategy", "symbol"]
@@ -223,7 +219,7 @@ class GroupDefined(RulebookEvent, frozen=True, kw_only=True):
     """Which accounts one risk loop decides for, in which currency; said by two.
 
     An account is in one group: naming it here takes it out of the one it was in. `parent` is a
-    group with budgets only. No members: the group ends.
+    group without members, whose limits in money its children share.
     """
 
     group: Key

@@ -19,10 +19,8 @@ from psm.contracts.errors import ContractError
 TRADES, PSM, SNAPSHOTS, OPS = "TRADES", "PSM", "SNAPSHOTS", "OPS"
 MARKETDATA, SIGNALS, RISK = "MARKETDATA", "SIGNALS", "RISK"
 ORDERS, FILLS = "ORDERS", "FILLS"
-RULEBOOK = "RULEBOOK"
-HEALTH = "HEALTH"
-"""Names of JetStream streams: the log, updates, snapshots, operations, what is recorded, the rules
-of risk, health."""
+HEALTH, RULEBOOK = "HEALTH", "RULEBOOK"
+"""Names of JetStream streams: log, updates, snapshots, operations, what is recorded, health, rules."""
 HEALTH_LOG = "health.log"
 """Subject of the canary: a write beside the log that shows whether the broker takes any."""
 
@@ -244,6 +242,11 @@ def snapshot(partition: int, stream_id: str) -> str:
 def entrance(durable: str) -> str:
     """Return the private subject to publish to, so that `durable` is what the stream stores."""
     return f"_{durable}"
+
+
+def rulebook(scope: str, name: str) -> str:
+    """Return the subject of rules about a scope, or of a table, by its name."""
+    return f"rulebook.{scope}.{encode_token(name)}"
 
 
 # --- recorded subjects: kept for audit and replay, never folded ----------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from psm.contracts import limits as bounds
+from psm.contracts.errors import ContractError
+from psm.contracts.payload_codec import is_number
 from psm.domain.money import ZERO, exact_text
 
 Kind = Literal["hard", "reduce", "size", "order_size"]
@@ -126,6 +129,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.max_order_quantity
 
 
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "on_limit": ("reject", "reduce"),
+    "daily_loss_basis": ("total", "realized"),
+    "stop_required": (True, False),
+    "self_cross": (True, False),
+    "daily_loss_sticky": (True, False),
+}
+_COUNTS = (
+    *("open_orders_count", "loss_streak", "mark_age", "order_rate", "message_rate"),
+    *("duplicate_order", "repeated_execution", "cooldown", "collar_period_seconds"),
+    *("notional_period_seconds", "order_rate_seconds", "message_rate_seconds"),
+)
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What one check found, of the order as it was requested.
 
@@ -147,6 +164,56 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     binding: bool = False
     detail: str | None = None
+
+
+def limits_of_document(values: Mapping[str, Any]) -> Limits:
+    """Return the limits of a document: numbers are texts, exact, and none is below zero.
+
+    Raises:
+        ContractError: reason `unknown_limit` or `invalid_payload`; `field` names the limit.
+    """
+    for name in values:
+        if name not in Limits.__struct_fields__:
+            known = ", ".join(Limits.__struct_fields__)
+            text = f'there is no limit "{name}"; there are {known}'
+            raise ContractError("unknown_limit", text, f"limits.{name}")
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        _check_limit(name, value)
+    try:
+        return msgspec.convert(given, Limits)
+    except msgspec.ValidationError:
+        raise ContractError("invalid_payload", "the limits cannot be read", "limits") from None
+
+
+def _check_limit(name: str, value: object) -> None:
+    """Refuse what is not of the limit's kind, in words that never change."""
+    field = f"limits.{name}"
+    known = _CHOICES.get(name)
+    if known is not None:
+        if value not in known or type(value) is not type(known[0]):
+            words = " or ".join(_word(one) for one in known)
+            raise ContractError("invalid_payload", f"{name} must be {words}", field)
+    elif name in _COUNTS:
+        least = 1 if name.endswith("_seconds") else 0
+        if type(value) is not int or not least <= value <= bounds.INTEGER:
+            text = f"{name} must be an integer from {least}"
+            raise ContractError("invalid_payload", text, field)
+    elif name == "max_order_quantity" and isinstance(value, Mapping):
+        for symbol, most in value.items():
+            _require_number(most, f"{field}.{symbol}")
+    else:
+        _require_number(value, field)
+
+
+def _require_number(value: object, field: str) -> None:
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or not is_number(text, "not_negative"):
+        raise ContractError("invalid_payload", f"{field} must be a decimal of zero or more", field)
+
+
+def _word(choice: object) -> str:
+    return str(choice).lower()
 
 
 NEEDS_HISTORY = (

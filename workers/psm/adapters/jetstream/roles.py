@@ -22,12 +22,13 @@ from psm.contracts.subjects import (
     MARKETDATA,
     OPS,
     PSM,
+    RULEBOOK,
     SNAPSHOTS,
     TRADES,
 )
 
 _API = "$JS.API"
-_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, OPS, FLEET, HEALTH)
+_EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, RULEBOOK, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
 _READ_REQUESTS = ("psm.get.>",)
 _HEAD = "psm.get.head"
@@ -200,6 +201,13 @@ ROLES: tuple[Role, ...] = (
         ),
     ),
     Role(
+        name="risk_officer",
+        about="people: `psm risk limits`, `halt`, `resume`, `groups`; what each may say, his key "
+        "says",
+        publish=("rulebook.*.*",),
+        scans=(RULEBOOK,),
+    ),
+    Role(
         name="admin",
         about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
         publish=(
@@ -306,7 +314,7 @@ def _owner() -> Role:
 
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
-    people = [role(name) for name in ("operator", "admin", "market", "service", "replay")]
+    people = [role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")]
     return Role(
         name="owner",
         about="commands of the user who runs an embedded broker",

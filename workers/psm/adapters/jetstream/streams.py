@@ -211,9 +211,15 @@ def _risk(settings: LogSettings, days: int) -> dict[str, Any]:
 
 
 def _rulebook(settings: LogSettings) -> dict[str, Any]:
-    """Who may do what, for ever."""
+    """What limits and stops orders: read from its start by whoever decides, so kept for ever."""
     return _stream(
-        settings, RULEBOOK, "rulebook.*.*", discard="new", deny_delete=True, deny_purge=True
+        settings,
+        RULEBOOK,
+        "rulebook.*.*",
+        deny_delete=True,
+        deny_purge=True,
+        discard="new",
+        max_msg_size=limits.LOG_MESSAGE_BYTES,
     )
 
 

@@ -1,4 +1,4 @@
-"""Ed25519 keys of anchors and approvals, from files: a private one is for its owner's eyes only."""
+"""Ed25519 keys of anchors, approvals and rules, from files: a private one is for its owner's eyes only."""
 
 from __future__ import annotations
 
@@ -40,8 +40,21 @@ class Keyring:
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the first 16 hex digits of SHA-256 of the raw public key."""
-    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return hashlib.sha256(raw).hexdigest()[:16]
+    return hashlib.sha256(raw_public(key)).hexdigest()[:16]
+
+
+def raw_public(key: Ed25519PublicKey) -> bytes:
+    """Return a public key as its 32 bytes."""
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def made_signature(public_key: bytes, signature: bytes, signed: bytes) -> bool:
+    """Return whether the key of these 32 bytes made a signature; what is no key made none."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def generate(path: Path) -> tuple[Path, str]:

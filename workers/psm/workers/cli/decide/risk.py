@@ -18,9 +18,14 @@ from psm.workers.cli.shared.lines import answer_lines
 from psm.workers.cli.shared.output import say_json
 from psm.workers.risk.rows import read_case, read_closes, read_sizing
 
-app = App(name="risk", help="Decide on orders, size positions, find clusters.")
+app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
+_RULES = "psm.workers.cli.decide.rules"
+# Imported when they are run: they ask servers, and the commands below need none.
+app.command("psm.workers.cli.decide.limits:app", name="limits")
+for _name in ("halt", "resume", "halts", "groups", "keys", "rulebook"):
+    app.command(f"{_RULES}:{_name}", name=_name)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

@@ -1,0 +1,133 @@
+"""What commands share that say something in the rulebook: who, why, with which key, and how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from psm.contracts.errors import ConfigError
+from psm.contracts.rulebook_events import FIRM, SCOPES
+from psm.workers.cli.shared.connections import broker
+from psm.workers.cli.shared.output import Output
+from psm.workers.ops.keys import key_id, load_private
+from psm.workers.ops.principal import principal
+from psm.workers.process.config import load_settings
+from psm.workers.risk.rulebook import ReadRulebook, Said, Saying, read_rulebook, say
+
+ScopeName = Annotated[
+    str, Parameter(help="firm, group:NAME, account:ID, strategy:ID or symbol:NAME.")
+]
+_REFUSED = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """Who says something in the rulebook.
+
+    Attributes:
+        reason: why; it is kept for ever.
+        key: your Ed25519 private key (PEM, mode 0600); `psm anchor keygen` makes one.
+        actor: you, by pseudonym; default: the holder of the key.
+        dry_run: show what would become of it, write nothing.
+    """
+
+    reason: str
+    key: Path
+    actor: str | None = None
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+
+
+def parse_scope(text: str) -> tuple[str, str]:
+    """Return scope and id of a text such as `group:desk`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    scope, _, name = text.partition(":")
+    if scope not in SCOPES or (scope == FIRM) == bool(name):
+        raise ConfigError(f"{text!r} is no scope: firm, group:NAME, account:ID, strategy:ID or "
+                          "symbol:NAME")
+    return scope, name or FIRM
+
+
+def scoped(text: str) -> dict[str, str]:
+    """Return the fields of an event about a scope."""
+    scope, name = parse_scope(text)
+    return {"scope": scope, "id": name}
+
+
+def load_rulebook() -> ReadRulebook:
+    """Read the rulebook as it is now."""
+
+    async def run() -> ReadRulebook:
+        async with broker(load_settings(), "psm-risk") as nc:
+            return await read_rulebook(nc)
+
+    return asyncio.run(run())
+
+
+def speak(
+    speaker: Speaker, event_type: str, *contents: Mapping[str, Any], output: Output
+) -> int:
+    """Say something in the rulebook, one event for each content; show what became of each.
+
+    Returns:
+        Exit code: 1 if one was refused; then those behind it are not said.
+    """
+    if not speaker.reason.strip():
+        raise ConfigError("--reason says why; it is kept in the rulebook for ever")
+    rows: list[dict[str, Any]] = []
+    refused = asyncio.run(_speak(speaker, event_type, contents, rows))
+    if len(rows) == 1:
+        output.document(rows[0])
+    else:
+        output.rows(rows, ("outcome", "event_type", "subject", "sequence", "hash", "detail"))
+    if speaker.dry_run:
+        output.note("nothing was written (--dry-run)")
+    if refused is not None:
+        output.failure(f"refused: {refused.ruled.reason}: {refused.ruled.detail}; nothing written")
+        return _REFUSED
+    return 0
+
+
+async def _speak(
+    speaker: Speaker,
+    event_type: str,
+    contents: tuple[Mapping[str, Any], ...],
+    rows: list[dict[str, Any]],
+) -> Said | None:
+    key = load_private(speaker.key)
+    async with broker(load_settings(), "psm-risk") as nc:
+        actor = speaker.actor
+        if actor is None:
+            held = (await read_rulebook(nc)).rulebook.keys.held.get(key_id(key.public_key()))
+            actor = principal() if held is None else held.holder
+        for content in contents:
+            saying = Saying(
+                event_type=event_type, content=content, actor=actor, reason=speaker.reason, key=key
+            )
+            said = await say(nc, saying, dry_run=speaker.dry_run)
+            rows.append(_row(event_type, said))
+            if said.ruled.outcome == "refused":
+                return said
+    return None
+
+
+def _row(event_type: str, said: Said) -> dict[str, Any]:
+    ruled = said.ruled
+    return {
+        "outcome": ruled.outcome,
+        "event_type": event_type,
+        "subject": said.stored.subject,
+        "sequence": said.stored.sequence or None,
+        "hash": ruled.hash,
+        "reason": ruled.reason,
+        "detail": ruled.detail,
+        "effects": [f"{effect.kind} {effect.scope}" for effect in ruled.effects],
+    }

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
 from psm.domain.money import ZERO, absolute, add, multiply, quotient, subtract
-from psm.risk.exposure import Exposure
-from psm.risk.limits import Limits
-from psm.risk.state import Contract, ProposedOrder, RiskState
+from psm.risk.limits import CATALOGUE
+from psm.risk.measured import Measured, Place
+from psm.risk.state import ProposedOrder
 
 _HALF = Decimal("0.5")
-_PLAIN = Contract()
 Figure = Callable[[Decimal], Decimal]
+
+WATCHED = (
+    *("available_margin", "leverage", "exposure_symbol", "exposure_gross", "exposure_net"),
+    *("exposure_currency", "exposure_sector", "exposure_cluster", "open_orders_notional"),
+)
+"""Figures of the account or group, in money: near their limit somebody should know."""
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +32,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
         limit: None for no limit.
         after: the figure at a quantity; None if it cannot be known, and `unknown` says why.
         shown: what is reported of quantity and limit, where it is not the figure itself.
+        tag: what the figure is of, where that is more than one symbol.
     """
 
     name: str
@@ -34,6 +41,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     after: Figure | None
     unknown: str | None = None
     shown: tuple[Figure, Decimal] | None = None
+    tag: str | None = None
 
     def within(self, quantity: Decimal) -> bool:
         """Return whether the figure is within its limit; what cannot be known is not."""
@@ -49,77 +57,94 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bands:
-    """All bands of an order.
+    """All bands of an order that one scope's limits make.
 
     Args:
-        state: of the account or group.
-        limits: that hold.
         order: as requested.
-        clusters: cluster by symbol.
+        place: what it is ordered of.
+        measured: limits, and what they are measured on.
     """
 
-    def __init__(
-        self, state: RiskState, limits: Limits, order: ProposedOrder, clusters: Mapping[str, str]
-    ) -> None:
-        self._state, self._limits, self._order = state, limits, order
-        self._clusters = clusters
-        self._contract = state.contracts.get(order.symbol, _PLAIN)
-        self._mark = state.marks.get(order.symbol)
-        self._exposure = Exposure(state, order.symbol, clusters)
+    def __init__(self, order: ProposedOrder, place: Place, measured: Measured) -> None:
+        self._order, self._place, self._measured = order, place, measured
+        self._limits, self._exposure = measured.limits, measured.exposure
 
     def all(self) -> list[Band]:
-        """Return every band, in the order of the catalogue."""
-        return [*self._of_the_order(), *self._of_exposure()]
+        """Return every band, in the order of the catalogue; of some scopes those with a limit."""
+        bands = [*self._of_the_order(), *self._of_exposure()]
+        if self._measured.scope is None:
+            return bands
+        return [band for band in bands if band.limit is not None]
 
     def _of_the_order(self) -> Iterator[Band]:
-        limits, order, multiplier = self._limits, self._order, self._contract.multiplier
-        yield Band(
-            name="max_order_quantity",
-            scope=f"symbol:{order.symbol}",
-            limit=limits.quantity_of(order.symbol),
-            after=lambda quantity: quantity,
-        )
-        price = _greater(order.price, self._mark)
-        each = None if price is None else multiply(price, multiplier)
-        yield self._band("max_order_notional", limits.max_order_notional, _each(each))
-        yield self._band("risk_per_trade", self._share(limits.risk_per_trade), self._at_stake())
-        yield self._band("available_margin", self._share(limits.available_margin), self._margin())
+        limits, order = self._limits, self._order
+        symbol = f"symbol:{order.symbol}"
+        quantity = limits.quantity_of(order.symbol)
+        yield self._band("max_order_quantity", quantity, lambda x: x, scope=symbol)
+        yield self._band("max_order_notional", limits.max_order_notional, _each(self._unit()))
+        yield self._share("risk_per_trade", limits.risk_per_trade, self._at_stake())
+        yield self._share("available_margin", limits.available_margin, self._margin())
+        spent, unit = self._measured.notional_spent, self._unit()
+        if spent is not None and limits.notional_period is not None:
+            after = None if unit is None else _beyond(spent, unit)
+            yield self._band("notional_period", limits.notional_period, after)
+
+    def _unit(self) -> Decimal | None:
+        """Return what one of the order is worth at its price or at the mark, whichever is more."""
+        money = self._measured.money
+        prices = [price for price in (self._order.price, self._place.mark) if price is not None]
+        worth = [each for each in map(money, prices) if each is not None] if money else []
+        return max(worth) if worth else None
+
+    def _margin(self) -> Figure | None:
+        """Initial margin of every line at its worst, of those whose rate is known."""
+        exposure, side = self._exposure, self._order.side
+        if exposure.line.margin_rate and exposure.line.unit is None:
+            return None
+        if self._measured.scope is not None and exposure.unvalued:
+            return None
+        return lambda x: exposure.margin(exposure.with_order(side, x))
 
     def _of_exposure(self) -> Iterator[Band]:
         limits, exposure, side = self._limits, self._exposure, self._order.side
-
-        def known(figure: Figure) -> Figure | None:
-            return figure if not exposure.unvalued and self._mark is not None else None
-
-        gross = known(lambda x: exposure.gross(exposure.with_order(side, x)))
-        own = known(lambda x: exposure.with_order(side, x).worst) if self._mark else None
-        yield self._band("leverage", self._share(limits.leverage), gross)
-        yield self._band(
-            "exposure_symbol", self._share(limits.exposure_symbol), own,
-            scope=f"symbol:{self._order.symbol}",
-        )  # fmt: skip
-        yield self._band("exposure_gross", self._share(limits.exposure_gross), gross)
-        yield self._band(
-            "exposure_net",
-            self._share(limits.exposure_net),
-            known(lambda x: exposure.net(exposure.with_order(side, x))),
-        )
-        credit = limits.hedge_credit
-        yield self._band(
-            "exposure_cluster",
-            self._share(limits.exposure_cluster) if self._clusters else None,
-            known(lambda x: exposure.cluster(exposure.with_order(side, x), credit)),
-            scope=f"cluster:{exposure.cluster_name}",
-        )
-        yield self._band("open_orders_notional", limits.open_orders_notional, self._open_notional())
+        gross = self._known(lambda x: exposure.gross(exposure.with_order(side, x)))
+        own = self._known(lambda x: exposure.symbol(exposure.with_order(side, x)))
+        symbol = f"symbol:{self._order.symbol}"
+        yield self._share("leverage", limits.leverage, gross)
+        yield self._share("exposure_symbol", limits.exposure_symbol, own, scope=symbol)
+        yield self._share("exposure_gross", limits.exposure_gross, gross)
+        net = self._known(lambda x: exposure.net(exposure.with_order(side, x)))
+        yield self._share("exposure_net", limits.exposure_net, net)
+        for kind in self._place.tag_kinds:
+            yield self._tagged(kind, getattr(limits, f"exposure_{kind}"))
+        open_notional = None
+        if exposure.are_orders_valued(side):
+            open_notional = partial(exposure.open_notional, side)
+        yield self._band("open_orders_notional", limits.open_orders_notional, open_notional)
         yield self._concentration(own, gross)
+
+    def _tagged(self, kind: str, share: Decimal | None) -> Band:
+        """Exposure of everything with the order's tag; no limit where it has none."""
+        exposure, side, credit = self._exposure, self._order.side, self._limits.hedge_credit
+        tag = exposure.tag(kind)
+        figure = self._known(
+            lambda x: exposure.tagged(kind, exposure.with_order(side, x), credit)
+        )
+        share = None if tag is None else share
+        named = tag or "unclassified"
+        return self._share(f"exposure_{kind}", share, figure, scope=f"{kind}:{named}", tag=named)
+
+    def _known(self, figure: Figure) -> Figure | None:
+        exposure = self._exposure
+        return None if exposure.line.unit is None or exposure.unvalued else figure
 
     def _concentration(self, own: Figure | None, gross: Figure | None) -> Band:
         """Share of the gross exposure; below half of the equity any share is fine."""
-        share, half = self._limits.concentration, multiply(_HALF, self._state.equity)
+        share, equity = self._limits.concentration, self._measured.equity
         scope = f"symbol:{self._order.symbol}"
-        if own is None or gross is None:
-            return self._band("concentration", share, None, scope=scope)
+        if own is None or gross is None or equity is None:
+            return self._share("concentration", share, None, scope=scope)
+        half = multiply(_HALF, equity)
 
         def excess(quantity: Decimal) -> Decimal:
             everything = gross(quantity)
@@ -133,67 +158,75 @@ class Bands:
             return quotient(own(quantity), everything) if everything else ZERO
 
         if share is None:
-            return Band(name="concentration", scope=scope, limit=None, after=ratio)
-        return Band(
-            name="concentration", scope=scope, limit=ZERO, after=excess, shown=(ratio, share)
-        )
+            return self._band("concentration", None, ratio, scope=scope)
+        band = self._band("concentration", ZERO, excess, scope=scope)
+        return msgspec.structs.replace(band, shown=(ratio, share))
 
     def _at_stake(self) -> Figure | None:
         """Loss at the stop, fees of both ways included; nothing without a stop."""
-        order = self._order
-        entry = order.price if order.price is not None else self._mark
+        order, place = self._order, self._place
+        entry = order.price if order.price is not None else place.mark
         stop = order.stop_loss if order.stop_loss is not None else order.stop_price
         if stop is None:
             return lambda _: ZERO
-        if entry is None:
+        money = self._measured.money
+        bought = None if entry is None or money is None else money(entry)
+        sold = None if money is None else money(stop)
+        if bought is None or sold is None:
             return None
-        fees = multiply(add(entry, stop), self._limits.fee_rate)
-        lost = add(absolute(subtract(entry, stop)), fees)
-        return _each(multiply(self._contract.multiplier, lost))
+        fees = multiply(add(bought, sold), self._limits.fee_rate)
+        return _each(add(absolute(subtract(bought, sold)), fees))
 
-    def _margin(self) -> Figure | None:
-        """Initial margin of every symbol at its worst, of those whose rate is known."""
-        exposure, order = self._exposure, self._order
-        rates = {s: c.initial_margin_rate for s, c in self._state.contracts.items()}
-        others = ZERO
-        for symbol, reach in exposure.others():
-            others = add(others, multiply(reach.worst, rates.get(symbol) or ZERO))
-        rate = rates.get(order.symbol) or ZERO
-        if rate and self._mark is None:
-            return None
-        return lambda x: add(others, multiply(rate, exposure.with_order(order.side, x).worst))
-
-    def _open_notional(self) -> Figure | None:
-        """Notional of open orders on the order's side, at the marks."""
-        result = ZERO
-        for open_order in self._state.open_orders:
-            if open_order.side == self._order.side:
-                each = self._exposure.unit_of(open_order.symbol)
-                if each is None:
-                    return None
-                result = add(result, multiply(each, open_order.open_quantity))
-        unit = self._exposure.unit
-        return None if unit is None else lambda x: add(result, multiply(unit, x))
+    def _share(
+        self,
+        name: str,
+        fraction: Decimal | None,
+        after: Figure | None,
+        *,
+        scope: str = "account",
+        tag: str | None = None,
+    ) -> Band:
+        """Return a band whose limit is a multiple of equity; without equity nothing is within."""
+        equity, limit = self._measured.equity, None
+        if fraction is not None:
+            limit = ZERO if equity is None else multiply(fraction, equity)
+        if equity is None:
+            after = None
+        return self._band(name, limit, after, scope=scope, tag=tag)
 
     def _band(
-        self, name: str, limit: Decimal | None, after: Figure | None, *, scope: str = "account"
+        self,
+        name: str,
+        limit: Decimal | None,
+        after: Figure | None,
+        *,
+        scope: str = "account",
+        tag: str | None = None,
     ) -> Band:
         unknown = None
         if after is None:
             missing = self._exposure.unvalued or [self._order.symbol]
             unknown = "no mark of " + ", ".join(missing)
-        return Band(name=name, scope=scope, limit=limit, after=after, unknown=unknown)
+            if self._measured.equity is None:
+                unknown = "no equity"
+        return Band(
+            name=name,
+            scope=self._measured.scope or scope,
+            limit=limit,
+            after=after,
+            unknown=unknown,
+            tag=tag,
+        )
 
-    def _share(self, fraction: Decimal | None) -> Decimal | None:
-        """Return a limit that is a multiple of equity as money."""
-        return None if fraction is None else multiply(fraction, self._state.equity)
+
+def binds_closing(name: str) -> bool:
+    """Return whether a figure is the order's own, and binds what only closes, too."""
+    return CATALOGUE[name][0] == "order_size"
 
 
 def _each(unit: Decimal | None) -> Figure | None:
     return None if unit is None else lambda quantity: multiply(quantity, unit)
 
 
-def _greater(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return max(other, one)
+def _beyond(spent: Decimal, unit: Decimal) -> Figure:
+    return lambda quantity: add(spent, multiply(quantity, unit))

@@ -1,4 +1,4 @@
-"""One decision: a pure function of state, limits and order.
+"""One decision: a pure function of limits, of what they are measured on, and of an order.
 
 All checks are always evaluated and reported, with the value of the order as it was requested. A
 hard one rejects. What only closes is never in the way of exposure, loss or drawdown limits. The
@@ -9,26 +9,36 @@ limit may still do what does not raise it. Comparisons are of products, never of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
 import msgspec
 
-from psm.domain.money import ZERO, absolute, multiply, published_text
-from psm.risk.bands import Band, Bands
-from psm.risk.exposure import reducing_room
-from psm.risk.facts import Fact, hard_facts, reducing_facts
+from psm.domain.money import ZERO, absolute, add, multiply, published_text, subtract
+from psm.risk.bands import Band, Bands, binds_closing
+from psm.risk.exposure import Exposure, Line, Sums, cluster_of
+from psm.risk.facts import (
+    Fact,
+    latch_facts,
+    limit_facts,
+    mode_fact,
+    order_facts,
+    reduce_only_fact,
+)
 from psm.risk.limits import CATALOGUE, Check, Limits, text
+from psm.risk.measured import Measured, Place
 from psm.risk.sizing import SMALLEST_LOT, floor_to, whole_lots
-from psm.risk.state import Contract, ProposedOrder, RiskState
+from psm.risk.state import Contract, OpenOrder, ProposedOrder, RiskState
 
 Verdict = Literal["approved", "reduced", "rejected"]
 Restriction = Literal["buy", "sell", "both"]
 
+_PLACES = {name: place for place, name in enumerate(CATALOGUE)}
+
 
 class RiskCase(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that one decision depends on.
+    """Everything that one decision in the short form depends on: one account, one set of limits.
 
     Attributes:
         clusters: cluster by symbol.
@@ -61,40 +71,160 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """An order and all that it is judged by, whoever collected it.
+
+    Attributes:
+        measured: limits with what they are measured on, in the order in which they are reported.
+        hard: facts that reject, beyond those that follow from the rest.
+        latches: facts that leave no more than closing, likewise.
+        excused: checks that this order may fail.
+    """
+
+    order: ProposedOrder
+    place: Place
+    measured: tuple[Measured, ...]
+    hard: tuple[Fact, ...] = ()
+    latches: tuple[Fact, ...] = ()
+    excused: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision, and the figures that it was made by.
+
+    Attributes:
+        bands: of all scopes, in the order in which they are reported.
+        most: quantity that would be approved under `on_limit` reduce.
+    """
+
+    decision: Decision
+    bands: tuple[Band, ...]
+    most: Decimal
+
+
 def decide(case: RiskCase) -> Decision:
     """Return what may be sent of an order, and why."""
-    state, limits, order = case.state, case.limits, case.order
+    state, order = case.state, case.order
     contract = state.contracts.get(order.symbol, Contract())
-    room = reducing_room(state, order.symbol, order.side)
-    hard = hard_facts(state, limits, order, case.restricted)
-    latches = reducing_facts(state, limits, order, room)
-    bands = Bands(state, limits, order, case.clusters).all()
+    lines = _lines(state, order.symbol, case.clusters)
+    sums = Sums()
+    for line in lines.values():
+        sums.replace(None, line)
+    line = lines[order.symbol]
+    place = Place(
+        contract=contract,
+        mark=state.marks.get(order.symbol),
+        size=line.size,
+        room=line.room(order.side),
+        others=state.open_orders,
+        known=order.order_id != "" and order.order_id in [o.order_id for o in state.open_orders],
+    )
+    opened = state.day_open_equity
+    profit = None if opened is None else subtract(subtract(state.equity, opened), state.flows)
+    measured = Measured(
+        scope=None,
+        limits=case.limits,
+        equity=state.equity,
+        exposure=Exposure(sums, line),
+        money=lambda price: multiply(price, contract.multiplier),
+        open_orders=len(state.open_orders),
+        profit=profit,
+        opened=opened,
+        drawdown=state.drawdown,
+        loss_streak=state.loss_streak,
+    )
+    restricted = case.restricted.get(order.symbol)
+    hard = (
+        Fact(name="account_known", passed=True),
+        Fact(name="instrument_known", scope=f"symbol:{order.symbol}", passed=True),
+        *order_facts(order, place, mode=state.mode, restricted=restricted, mode_scope="account"),
+    )
+    latches = (mode_fact("reducing"),) if state.mode == "reducing" else ()
+    return answer(
+        Question(order=order, place=place, measured=(measured,), hard=hard, latches=latches)
+    ).decision
 
-    bound = order.quantity if _all_pass(latches) or order.quantity <= room else room
-    most = ZERO
-    if _all_pass(hard):
-        lot = contract.lot_size or SMALLEST_LOT
-        most = _largest(order.quantity, bound, lot, _allowed(bands, room))
-        if _below_minimum(state, contract, order, most):
+
+def answer(question: Question) -> Answer:
+    """Return what may be sent of an order, why, and the figures behind it."""
+    order, place, excused = question.order, question.place, question.excused
+    hard = [*question.hard]
+    latches = [reduce_only_fact(order, place.room), *question.latches]
+    bands: list[Band] = []
+    for measured in question.measured:
+        hard = [*hard, *limit_facts(order, place, measured)]
+        latches = [*latches, *latch_facts(measured)]
+        bands = [*bands, *Bands(order, place, measured).all()]
+    bands.sort(key=lambda band: _PLACES[band.name])
+
+    counted = [band for band in bands if band.name not in excused]
+    free = _all_pass(latches, excused) or order.quantity <= place.room
+    bound = order.quantity if free else place.room
+    lot, most = place.contract.lot_size or SMALLEST_LOT, ZERO
+    if _all_pass(hard, excused):
+        most = _largest(order.quantity, bound, lot, _allowed(counted, place.room))
+        if _below_minimum(place, most):
             most = ZERO
-    step = _Step(order.quantity, most, contract.lot_size or SMALLEST_LOT, room)
+    step = _Step(order.quantity, most, lot, place.room, excused)
     checks = [
         *(step.of_fact(fact, binding=not fact.passed) for fact in hard),
         *(step.of_fact(fact, binding=step.exceeds_room and not fact.passed) for fact in latches),
         *(step.of_band(band) for band in bands),
     ]
-    places = {name: place for place, name in enumerate(CATALOGUE)}
-    checks.sort(key=lambda check: places[check.name])
-    return _decision(order, limits, most, room, checks)
+    checks.sort(key=lambda check: _PLACES[check.name])
+    reasons = {fact.name: fact.reason for fact in hard if fact.reason and not fact.passed}
+    decision = _decision(question, most, checks, reasons)
+    return Answer(decision=decision, bands=tuple(bands), most=most)
 
 
-def _all_pass(facts: list[Fact]) -> bool:
-    return all(fact.passed for fact in facts)
+def _lines(state: RiskState, symbol: str, clusters: Mapping[str, str]) -> dict[str, Line]:
+    """Return the line of each symbol that is held or ordered, and of the order's own."""
+    orders: dict[str, list[OpenOrder]] = {}
+    for order in state.open_orders:
+        orders.setdefault(order.symbol, []).append(order)
+    return {
+        name: _line(state, name, orders.get(name, ()), clusters)
+        for name in sorted({**state.positions, **orders, symbol: ZERO})
+    }
+
+
+def _line(
+    state: RiskState, symbol: str, orders: Sequence[OpenOrder], clusters: Mapping[str, str]
+) -> Line:
+    contract, mark = state.contracts.get(symbol, Contract()), state.marks.get(symbol)
+    return line_of(
+        Line(
+            symbol=symbol,
+            size=state.positions.get(symbol, ZERO),
+            unit=None if mark is None else multiply(mark, contract.multiplier),
+            margin_rate=contract.initial_margin_rate or ZERO,
+            tags=(("cluster", cluster_of(symbol, clusters)),) if clusters else (),
+        ),
+        orders,
+    )
+
+
+def line_of(held: Line, orders: Sequence[OpenOrder]) -> Line:
+    """Return a line with what is ordered of it."""
+    opening = {"buy": ZERO, "sell": ZERO}
+    every = {"buy": ZERO, "sell": ZERO}
+    for order in orders:
+        every[order.side] = add(every[order.side], order.open_quantity)
+        if not order.reduce_only:
+            opening[order.side] = add(opening[order.side], order.open_quantity)
+    return msgspec.structs.replace(
+        held, buys=opening["buy"], sells=opening["sell"],
+        all_buys=every["buy"], all_sells=every["sell"],
+    )  # fmt: skip
+
+
+def _all_pass(facts: list[Fact], excused: tuple[str, ...]) -> bool:
+    return all(fact.passed or fact.name in excused for fact in facts)
 
 
 def _allowed(bands: list[Band], room: Decimal) -> Callable[[Decimal], bool]:
     """Return what tells whether a quantity is allowed: a closing one by the order's size alone."""
-    always = [band for band in bands if CATALOGUE[band.name][0] == "order_size"]
+    always = [band for band in bands if binds_closing(band.name)]
 
     def allowed(quantity: Decimal) -> bool:
         return all(band.allows(quantity) for band in (always if quantity <= room else bands))
@@ -125,23 +255,28 @@ def _largest(
     return multiply(Decimal(good), lot)
 
 
-def _below_minimum(
-    state: RiskState, contract: Contract, order: ProposedOrder, quantity: Decimal
-) -> bool:
+def _below_minimum(place: Place, quantity: Decimal) -> bool:
     """Return whether a quantity is less than the venue takes, and closes less than all."""
-    if quantity == absolute(state.positions.get(order.symbol, ZERO)):
+    if quantity == absolute(place.size):
         return False
-    mark = state.marks.get(order.symbol, ZERO)
-    notional = multiply(multiply(quantity, contract.multiplier), mark)
+    contract = place.contract
+    notional = multiply(multiply(quantity, contract.multiplier), place.mark or ZERO)
     return quantity < contract.min_quantity or notional < contract.min_notional
 
 
 class _Step:
     """The approved quantity and the next lot above it: what stops that one is binding."""
 
-    def __init__(self, wanted: Decimal, most: Decimal, lot: Decimal, room: Decimal) -> None:
+    def __init__(
+        self,
+        wanted: Decimal,
+        most: Decimal,
+        lot: Decimal,
+        room: Decimal,
+        excused: tuple[str, ...],
+    ) -> None:
         self._wanted, self._cut = wanted, most < wanted
-        self._room = room
+        self._room, self._excused = room, excused
         following = floor_to(most, lot)
         self._next = multiply(Decimal(whole_lots(following, lot) + 1), lot)
         self.exceeds_room = self._cut and self._next > room
@@ -155,48 +290,57 @@ class _Step:
             value=fact.value,
             limit=fact.limit,
             unit=CATALOGUE[fact.name][1],
-            binding=binding,
-            detail=fact.detail,
+            binding=binding and fact.name not in self._excused,
+            detail=self._detail(fact.name, fact.detail, passed=fact.passed),
         )
 
     def of_band(self, band: Band) -> Check:
         """Return what is reported of a figure: at the requested quantity."""
-        kind, unit = CATALOGUE[band.name]
+        unit = CATALOGUE[band.name][1]
         figure, limit = band.shown or (band.after, band.limit)
-        binds = self._next > self._room or kind == "order_size"
+        binds = self._next > self._room or binds_closing(band.name)
+        binds = binds and band.name not in self._excused
+        passed = band.within(self._wanted)
+        unknown = band.unknown if band.limit is not None else None
         return Check(
             name=band.name,
             scope=band.scope,
-            passed=band.within(self._wanted),
+            passed=passed,
             value=None if figure is None else published_text(figure(self._wanted)),
             limit=text(limit),
             unit=unit,
             binding=self._cut and binds and not band.allows(self._next),
-            detail=band.unknown if band.limit is not None else None,
+            detail=self._detail(band.name, unknown, passed=passed),
         )
+
+    def _detail(self, name: str, detail: str | None, *, passed: bool) -> str | None:
+        return "overridden" if not passed and name in self._excused else detail
 
 
 def _decision(
-    order: ProposedOrder, limits: Limits, most: Decimal, room: Decimal, checks: list[Check]
+    question: Question, most: Decimal, checks: list[Check], reasons: Mapping[str, str]
 ) -> Decision:
-    on_limit = order.on_limit or limits.on_limit
+    order, room = question.order, question.place.room
+    default = any(measured.limits.on_limit == "reduce" for measured in question.measured)
+    on_limit = order.on_limit or ("reduce" if default else "reject")
     verdict: Verdict = "approved"
     if most < order.quantity:
         verdict = "reduced" if most and on_limit == "reduce" else "rejected"
     approved = ZERO if verdict == "rejected" else most
+    reason = None if verdict == "approved" else _reason(checks, question.excused)
     return Decision(
         decision=verdict,
         approved_quantity=text(approved) or "0",
         max_quantity=text(most) or "0",
-        reason=None if verdict == "approved" else _reason(checks),
+        reason=None if reason is None else reasons.get(reason, reason),
         reducing_room=text(room) or "0",
         checks=tuple(checks),
     )
 
 
-def _reason(checks: list[Check]) -> str:
+def _reason(checks: list[Check], excused: tuple[str, ...]) -> str:
     """Return the name of what decided: the first hard check that failed, else what set the size."""
-    failed = [check for check in checks if not check.passed]
+    failed = [check for check in checks if not check.passed and check.name not in excused]
     for check in failed:
         if CATALOGUE[check.name][0] == "hard":
             return check.name

@@ -1,7 +1,10 @@
 """Exposure at the worst subset of fills: buys and sells of open orders never net.
 
-Per symbol: low = (size - open sells) x mark x multiplier, high = (size + open buys) x mark x
-multiplier. Orders that only reduce are left out. All values are exact, in the account currency.
+A *line* is what one account holds and has ordered of one thing: a position, a leg of hedge mode,
+an asset. low = (size - open sells) x unit, high = (size + open buys) x unit, where the unit is what
+one of it is worth. Orders that only reduce are left out. Figures of an account, and of a group,
+are sums over lines, kept up to date line by line; nothing of one line offsets another but where a
+figure says so. All values are exact.
 """
 
 from __future__ import annotations
@@ -11,17 +14,27 @@ from decimal import Decimal
 
 import msgspec
 
-from psm.domain.money import ZERO, absolute, add, multiply, subtract
-from psm.risk.state import Contract, RiskState, Side
+from psm.domain.money import ZERO, absolute, add, multiply, negate, subtract
+from psm.risk.state import Side
 
 UNCLASSIFIED = "unclassified"
 """The cluster of symbols that are in none."""
 
-_PLAIN = Contract()
+TagKind = str
+"""`cluster`, `currency` or `sector`."""
+
+Key = tuple[str, str]
+"""Name of a sum and what it is of: ("gross", ""), ("symbol", "BTC"), ("cluster.high+", "c1")."""
+
+_GROSS: Key = ("gross", "")
+_LOW: Key = ("low", "")
+_HIGH: Key = ("high", "")
+_MARGIN: Key = ("margin", "")
+_OPEN: Mapping[Side, Key] = {"buy": ("open", "buy"), "sell": ("open", "sell")}
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
-    """Lowest and highest notional that one symbol's open orders can lead to."""
+    """Lowest and highest notional that one line's open orders can lead to."""
 
     low: Decimal = ZERO
     high: Decimal = ZERO
@@ -33,127 +46,219 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
         return max(low, high)
 
 
-class Sides(msgspec.Struct, frozen=True, gc=False):
-    """Sums of notionals above and below zero, both positive."""
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account holds and has ordered of one thing.
 
-    longs: Decimal = ZERO
-    shorts: Decimal = ZERO
+    Attributes:
+        symbol: of it.
+        size: signed.
+        buys, sells: open quantities that may open something.
+        all_buys, all_sells: those of orders that only reduce among them.
+        unit: what one is worth; None if that is not known.
+        margin_rate: initial margin of a notional.
+        tags: what its symbol is counted under, by kind.
+    """
 
-    def plus(self, notional: Decimal) -> Sides:
-        """Return the sums with one more."""
-        if notional >= 0:
-            return Sides(add(self.longs, notional), self.shorts)
-        return Sides(self.longs, subtract(self.shorts, notional))
+    symbol: str
+    size: Decimal = ZERO
+    buys: Decimal = ZERO
+    sells: Decimal = ZERO
+    all_buys: Decimal = ZERO
+    all_sells: Decimal = ZERO
+    unit: Decimal | None = None
+    margin_rate: Decimal = ZERO
+    tags: tuple[tuple[TagKind, str], ...] = ()
+
+    def reach(self, buys: Decimal = ZERO, sells: Decimal = ZERO) -> Reach:
+        """Return the range with so much more to buy and to sell; nothing without a unit."""
+        if self.unit is None:
+            return Reach()
+        low = subtract(self.size, add(self.sells, sells))
+        high = add(self.size, add(self.buys, buys))
+        return Reach(multiply(low, self.unit), multiply(high, self.unit))
+
+    def room(self, side: Side) -> Decimal:
+        """Return how much of the position orders of a side may still close."""
+        if not self.size or (self.size > 0) == (side == "buy"):
+            return ZERO
+        taken = self.all_buys if side == "buy" else self.all_sells
+        room = subtract(absolute(self.size), taken)
+        return room if room > 0 else ZERO
+
+    def scaled(self, rate: Decimal | None) -> Line:
+        """Return the line in another currency."""
+        if self.unit is None:
+            return self
+        unit = None if rate is None else multiply(self.unit, rate)
+        return msgspec.structs.replace(self, unit=unit)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held and nothing is ordered."""
+        return not (self.size or self.all_buys or self.all_sells)
+
+    def unvalued(self) -> tuple[Key, ...]:
+        """Return of what the worth is not known: of a position with its orders, of a side's."""
+        if self.unit is not None:
+            return ()
+        kinds = {
+            "line": self.size or self.buys or self.sells,
+            "buy": self.all_buys,
+            "sell": self.all_sells,
+        }
+        return tuple((kind, self.symbol) for kind, some in kinds.items() if some)
+
+    def contribution(self) -> dict[Key, Decimal]:
+        """Return what the line adds to each sum."""
+        if self.unit is None:
+            return {}
+        reach = self.reach()
+        found = {
+            _GROSS: reach.worst,
+            _LOW: reach.low,
+            _HIGH: reach.high,
+            _MARGIN: multiply(self.margin_rate, reach.worst),
+            _OPEN["buy"]: multiply(self.all_buys, self.unit),
+            _OPEN["sell"]: multiply(self.all_sells, self.unit),
+            ("symbol", self.symbol): reach.worst,
+        }
+        for kind, tag in self.tags:
+            found[_side_key(kind, "high", reach.high), tag] = absolute(reach.high)
+            found[_side_key(kind, "low", reach.low), tag] = absolute(reach.low)
+        return found
+
+
+class Sums:
+    """Sums over lines; adding and taking away is exact, so any order gives the same."""
+
+    __slots__ = ("_unvalued", "_values")
+
+    def __init__(self) -> None:
+        self._values: dict[Key, Decimal] = {}
+        self._unvalued: dict[Key, int] = {}
+
+    def of(self, key: Key) -> Decimal:
+        """Return a sum; 0 where no line adds to it."""
+        return self._values.get(key, ZERO)
+
+    def unvalued(self, kind: str) -> list[str]:
+        """Return symbols of whose positions (`line`), or orders of a side, no worth is known."""
+        return [symbol for own, symbol in self._unvalued if own == kind]
+
+    def replace(self, before: Line | None, after: Line | None) -> None:
+        """Count a line as it is after something changed it, instead of as it was."""
+        if before is not None:
+            self._change(before, -1)
+        if after is not None:
+            self._change(after, 1)
+
+    def _change(self, line: Line, sign: int) -> None:
+        values = self._values
+        for key, amount in line.contribution().items():
+            if amount:
+                changed = add(values.get(key, ZERO), amount if sign > 0 else negate(amount))
+                if changed:
+                    values[key] = changed
+                else:
+                    del values[key]
+        for key in line.unvalued():
+            count = self._unvalued.get(key, 0)
+            count += sign
+            if count:
+                self._unvalued[key] = count
+            else:
+                del self._unvalued[key]
 
 
 class Exposure:
-    """Ranges of every symbol, and the sums over all but the order's own.
+    """The sums with an order in them, at any quantity.
 
     Args:
-        state: positions, open orders, marks.
-        symbol: the order's.
-        clusters: cluster by symbol; empty for none.
-
-    Attributes:
-        unvalued: symbols that are held or ordered and have no mark, ascending.
-        own: the order's symbol without the order.
-        unit: notional of one of it, at the mark; None without a mark.
-        cluster_name: the order's.
+        sums: of the account or group.
+        line: the order's, without what the order replaces.
+        counted: the same line as it is in the sums; None where it is as `line` is.
+        replaced: open quantity that the order replaces: it counts as the worse of both.
     """
 
-    def __init__(self, state: RiskState, symbol: str, clusters: Mapping[str, str]) -> None:
-        buys, sells = _pending(state)
-        names = sorted({**state.positions, **buys, **sells, symbol: ZERO})
-        self.unvalued: list[str] = []
-        self._ranges: dict[str, Reach] = {}
-        for name in names:
-            size, unit = state.positions.get(name, ZERO), unit_notional(state, name)
-            low = subtract(size, sells.get(name, ZERO))
-            high = add(size, buys.get(name, ZERO))
-            if unit is not None:
-                self._ranges[name] = Reach(multiply(low, unit), multiply(high, unit))
-            elif low or high:
-                self.unvalued.append(name)
-        self._state, self._symbol = state, symbol
-        self.unit = self.unit_of(symbol)
-        self.own = self._ranges.get(symbol, Reach())
-        self._gross, self._low, self._high = ZERO, ZERO, ZERO
-        self._at_high, self._at_low = Sides(), Sides()
-        self.cluster_name = cluster_of(symbol, clusters)
-        for name, reach in self.others():
-            self._gross = add(self._gross, reach.worst)
-            self._low, self._high = add(self._low, reach.low), add(self._high, reach.high)
-            if clusters and cluster_of(name, clusters) == self.cluster_name:
-                self._at_high = self._at_high.plus(reach.high)
-                self._at_low = self._at_low.plus(reach.low)
+    def __init__(
+        self, sums: Sums, line: Line, counted: Line | None = None, replaced: Decimal = ZERO
+    ) -> None:
+        self._sums, self.line, self._replaced = sums, line, replaced
+        counted = line if counted is None else counted
+        self._own = counted.contribution()
 
-    def others(self) -> list[tuple[str, Reach]]:
-        """Return the ranges of every symbol but the order's."""
-        return [(name, reach) for name, reach in self._ranges.items() if name != self._symbol]
+    @property
+    def unvalued(self) -> list[str]:
+        """Symbols that are held or ordered and whose worth is not known, ascending."""
+        return sorted(self._sums.unvalued("line"))
 
-    def unit_of(self, symbol: str) -> Decimal | None:
-        """Return what one of a symbol is worth at its mark; None without one."""
-        return unit_notional(self._state, symbol)
+    def are_orders_valued(self, side: Side) -> bool:
+        """Return whether the worth of every open order of a side is known, and of the order."""
+        return self.line.unit is not None and not self._sums.unvalued(side)
+
+    def tag(self, kind: TagKind) -> str | None:
+        """Return what the order is counted under; None for nothing."""
+        return next((tag for own, tag in self.line.tags if own == kind), None)
 
     def with_order(self, side: Side, quantity: Decimal) -> Reach:
-        """Return the range of the order's symbol with the order at a quantity."""
-        more = multiply(quantity, ZERO if self.unit is None else self.unit)
-        if side == "buy":
-            return Reach(self.own.low, add(self.own.high, more))
-        return Reach(subtract(self.own.low, more), self.own.high)
+        """Return the range of the order's line with the order at a quantity."""
+        more = max(self._replaced, quantity)
+        return self.line.reach(buys=more) if side == "buy" else self.line.reach(sells=more)
 
     def gross(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes."""
-        return add(self._gross, own.worst)
+        return add(self._others(_GROSS), own.worst)
+
+    def symbol(self, own: Reach) -> Decimal:
+        """Return the sum of the worst magnitudes of the symbol."""
+        return add(self._others(("symbol", self.line.symbol)), own.worst)
 
     def net(self, own: Reach) -> Decimal:
         """Return the greater of what everything bought, and everything sold, would leave."""
-        high, low = absolute(add(self._high, own.high)), absolute(add(self._low, own.low))
+        high = absolute(add(self._others(_HIGH), own.high))
+        low = absolute(add(self._others(_LOW), own.low))
         return max(low, high)
 
-    def cluster(self, own: Reach, hedge_credit: Decimal) -> Decimal:
-        """Return the cluster's exposure: larger side less credit for the smaller, at the worst.
+    def tagged(self, kind: TagKind, own: Reach, hedge_credit: Decimal) -> Decimal:
+        """Return a tag's exposure: larger side less credit for the smaller, at the worst.
 
         Everything bought is worst for the long side, everything sold for the short one, as both
         terms of max(L - h S, S - h L) only rise with their own fills.
         """
-        bought, sold = self._at_high.plus(own.high), self._at_low.plus(own.low)
-        longs = subtract(bought.longs, multiply(hedge_credit, bought.shorts))
-        shorts = subtract(sold.shorts, multiply(hedge_credit, sold.longs))
-        return max(shorts, longs)
+        tag = self.tag(kind) or UNCLASSIFIED
+        longs = self._side(kind, tag, "high", own.high)
+        shorts = self._side(kind, tag, "low", own.low)
+        bought = subtract(longs[0], multiply(hedge_credit, longs[1]))
+        sold = subtract(shorts[1], multiply(hedge_credit, shorts[0]))
+        return max(sold, bought)
+
+    def margin(self, own: Reach) -> Decimal:
+        """Return the sum of initial margins at the worst."""
+        return add(self._others(_MARGIN), multiply(self.line.margin_rate, own.worst))
+
+    def open_notional(self, side: Side, quantity: Decimal) -> Decimal:
+        """Return the notional of open orders of a side, the order among them."""
+        line = self.line
+        assert line.unit is not None, "asked only where it is known"
+        own = add(line.all_buys if side == "buy" else line.all_sells, max(self._replaced, quantity))
+        return add(self._others(_OPEN[side]), multiply(line.unit, own))
+
+    def _side(self, kind: str, tag: str, end: str, own: Decimal) -> tuple[Decimal, Decimal]:
+        """Return the sums of a tag above and below zero at one end, the order's line in them."""
+        longs, shorts = self._others((f"{kind}.{end}+", tag)), self._others((f"{kind}.{end}-", tag))
+        if own >= 0:
+            return add(longs, own), shorts
+        return longs, subtract(shorts, own)
+
+    def _others(self, key: Key) -> Decimal:
+        own = self._own.get(key)
+        return self._sums.of(key) if own is None else subtract(self._sums.of(key), own)
 
 
-def _pending(state: RiskState) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-    """Return open quantities to buy and to sell, by symbol; those that only reduce left out."""
-    buys: dict[str, Decimal] = {}
-    sells: dict[str, Decimal] = {}
-    for order in state.open_orders:
-        if not order.reduce_only:
-            side = buys if order.side == "buy" else sells
-            side[order.symbol] = add(side.get(order.symbol, ZERO), order.open_quantity)
-    return buys, sells
-
-
-def unit_notional(state: RiskState, symbol: str) -> Decimal | None:
-    """Return what one of a symbol is worth at its mark; None without one."""
-    mark = state.marks.get(symbol)
-    if mark is None:
-        return None
-    return multiply(mark, state.contracts.get(symbol, _PLAIN).multiplier)
+def _side_key(kind: TagKind, end: str, notional: Decimal) -> str:
+    return f"{kind}.{end}+" if notional >= 0 else f"{kind}.{end}-"
 
 
 def cluster_of(symbol: str, clusters: Mapping[str, str]) -> str:
     """Return the cluster of a symbol; those in none count as one."""
     return clusters.get(symbol, UNCLASSIFIED)
-
-
-def reducing_room(state: RiskState, symbol: str, side: Side) -> Decimal:
-    """Return how much of a position orders of this side may still close."""
-    size = state.positions.get(symbol, ZERO)
-    if not size or (size > 0) == (side == "buy"):
-        return ZERO
-    room = absolute(size)
-    for order in state.open_orders:
-        if order.symbol == symbol and order.side == side:
-            room = subtract(room, order.open_quantity)
-    return room if room > 0 else ZERO

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 
 import msgspec
 
 from psm.domain.money import ONE, add, multiply, negate, subtract
 from psm.risk.limits import Limits, text
+from psm.risk.measured import Measured, Place, loss_cap
 from psm.risk.sizing import floor_to
-from psm.risk.state import Contract, OpenOrder, ProposedOrder, RiskState
+from psm.risk.state import Mode, OpenOrder, ProposedOrder
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What one of them found; texts as they are reported."""
+    """What one of them found; texts as they are reported.
+
+    Attributes:
+        reason: by which a decision names the failure, where that is not the check's name.
+    """
 
     name: str
     passed: bool
@@ -22,77 +27,84 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     value: str | None = None
     limit: str | None = None
     detail: str | None = None
+    reason: str | None = None
 
 
-def hard_facts(
-    state: RiskState, limits: Limits, order: ProposedOrder, restricted: Mapping[str, str]
+def order_facts(
+    order: ProposedOrder, place: Place, *, mode: Mode, restricted: str | None, mode_scope: str
 ) -> list[Fact]:
-    """Return the checks that reject an order, each with what it found."""
+    """Return what an order is judged by that is the same under all limits."""
     symbol = f"symbol:{order.symbol}"
-    listed = restricted.get(order.symbol)
-    opened = len(state.open_orders) + 1
-    most = limits.open_orders_count
-    known = [other.order_id for other in state.open_orders]
     return [
-        Fact(name="account_known", passed=True),
-        Fact(name="instrument_known", scope=symbol, passed=True),
-        _increment(state.contracts.get(order.symbol, Contract()), order),
-        *([] if state.mode == "reducing" else [_mode(state)]),
+        _increment(order, place),
+        *([] if mode == "reducing" else [mode_fact(mode, mode_scope)]),
         Fact(
-            name="restricted", scope=symbol, passed=listed not in ("both", order.side),
-            value=order.side, limit=listed,
+            name="restricted", scope=symbol, passed=restricted not in ("both", order.side),
+            value=order.side, limit=restricted,
         ),
-        _collar(state, limits, order),
-        Fact(
-            name="stop_required",
-            passed=not limits.stop_required or _stop(order) is not None,
-            value=text(_stop(order)),
-        ),
-        Fact(
-            name="open_orders_count", passed=most is None or opened <= most,
-            value=text(opened), limit=text(most),
-        ),
-        Fact(name="duplicate_order_id", passed=order.order_id == "" or order.order_id not in known),
-        _self_cross(state, limits, order),
+        Fact(name="duplicate_order_id", passed=not place.known),
     ]  # fmt: skip
 
 
-def reducing_facts(
-    state: RiskState, limits: Limits, order: ProposedOrder, room: Decimal
-) -> list[Fact]:
-    """Return the checks that, failing, leave an order no more than the room for closing."""
-    fall, streak = limits.drawdown, limits.loss_streak
+def limit_facts(order: ProposedOrder, place: Place, measured: Measured) -> list[Fact]:
+    """Return the checks of one scope that reject an order, each with what it found."""
+    limits, scope = measured.limits, measured.scope or "account"
+    opened, most = measured.open_orders + 1, limits.open_orders_count
     return [
+        _collar(order, place, measured),
         Fact(
-            name="reduce_only",
-            passed=not order.reduce_only or order.quantity <= room,
-            value=text(order.quantity) if order.reduce_only else None,
-            limit=text(room) if order.reduce_only else None,
-        ),
-        *([_mode(state)] if state.mode == "reducing" else []),
-        _daily_loss(state, limits),
-        Fact(
-            name="drawdown",
-            passed=fall is None or state.drawdown is None or state.drawdown < fall,
-            value=text(state.drawdown),
-            limit=text(fall),
+            name="stop_required", scope=scope,
+            passed=not limits.stop_required or _stop(order) is not None,
+            value=text(_stop(order)), limit="true" if limits.stop_required else None,
         ),
         Fact(
-            name="loss_streak",
-            passed=streak is None or state.loss_streak is None or state.loss_streak < streak,
-            value=text(state.loss_streak),
-            limit=text(streak),
+            name="open_orders_count", scope=scope, passed=most is None or opened <= most,
+            value=text(opened), limit=text(most),
         ),
-    ]
+        _self_cross(order, place, measured),
+    ]  # fmt: skip
 
 
-def _mode(state: RiskState) -> Fact:
-    return Fact(name="mode", passed=state.mode == "active", value=state.mode, limit="active")
+def reduce_only_fact(order: ProposedOrder, room: Decimal) -> Fact:
+    """Return whether an order that must only close is within the room for that."""
+    return Fact(
+        name="reduce_only",
+        passed=not order.reduce_only or order.quantity <= room,
+        value=text(order.quantity) if order.reduce_only else None,
+        limit=text(room) if order.reduce_only else None,
+    )
 
 
-def _increment(contract: Contract, order: ProposedOrder) -> Fact:
+def latch_facts(measured: Measured) -> list[Fact]:
+    """Return the checks of one scope that, failing, leave an order no more than closing."""
+    fall, streak = measured.limits.drawdown, measured.limits.loss_streak
+    scope, drawdown, losses = measured.scope or "account", measured.drawdown, measured.loss_streak
+    return [
+        _daily_loss(measured),
+        Fact(
+            name="drawdown", scope=scope,
+            passed=not _latched(measured, "drawdown")
+            and (fall is None or drawdown is None or drawdown < fall),
+            value=text(drawdown), limit=text(fall), detail=_detail(measured, "drawdown"),
+        ),
+        Fact(
+            name="loss_streak", scope=scope,
+            passed=streak is None or losses is None or losses < streak,
+            value=text(losses), limit=text(streak),
+        ),
+    ]  # fmt: skip
+
+
+def mode_fact(mode: Mode, scope: str = "account", code: str | None = None) -> Fact:
+    """Return what the tightest of the halts says, and which it is."""
+    return Fact(
+        name="mode", scope=scope, passed=mode == "active", value=mode, limit="active", detail=code
+    )
+
+
+def _increment(order: ProposedOrder, place: Place) -> Fact:
     """Quantity and prices are on the venue's grid."""
-    lot, tick = contract.lot_size, contract.tick_size
+    lot, tick = place.contract.lot_size, place.contract.tick_size
     scope = f"symbol:{order.symbol}"
     if lot is not None and floor_to(order.quantity, lot) != order.quantity:
         return Fact(
@@ -108,16 +120,16 @@ def _increment(contract: Contract, order: ProposedOrder) -> Fact:
     return Fact(name="increment", scope=scope, passed=True, limit=text(lot))
 
 
-def _collar(state: RiskState, limits: Limits, order: ProposedOrder) -> Fact:
+def _collar(order: ProposedOrder, place: Place, measured: Measured) -> Fact:
     """A price is not too far from the mark, and a stop on its side of it."""
-    width, mark = limits.price_collar, state.marks.get(order.symbol)
-    scope, price = f"symbol:{order.symbol}", order.price
+    width, mark, price = measured.limits.price_collar, place.mark, order.price
+    scope = measured.scope or f"symbol:{order.symbol}"
     triggers = order.type.startswith("stop") and order.stop_price is not None
     if width is None or (price is None and not triggers):
         return Fact(name="price_collar", scope=scope, passed=True, value=text(price))
     if mark is None:
         return Fact(name="price_collar", scope=scope, passed=False, detail="no mark")
-    for given, bound, too_far in _bounds(limits, order, mark, width, triggers=triggers):
+    for given, bound, too_far in _bounds(measured.limits, order, mark, width, triggers=triggers):
         if too_far:
             return Fact(
                 name="price_collar", scope=scope, passed=False, value=text(given), limit=text(bound)
@@ -142,14 +154,16 @@ def _bounds(
         yield trigger, mark, trigger < mark if buys else trigger > mark
 
 
-def _self_cross(state: RiskState, limits: Limits, order: ProposedOrder) -> Fact:
+def _self_cross(order: ProposedOrder, place: Place, measured: Measured) -> Fact:
     """An order would trade with an open one of the same books."""
-    crossing = sorted(other.order_id for other in state.open_orders if _crosses(order, other))
+    crossing = sorted(other.order_id for other in place.others if _crosses(order, other))
+    wanted = measured.limits.self_cross
     return Fact(
         name="self_cross",
-        scope=f"symbol:{order.symbol}",
-        passed=not (limits.self_cross and crossing),
+        scope=measured.scope or f"symbol:{order.symbol}",
+        passed=not (wanted and crossing),
         value=crossing[0] if crossing else None,
+        limit="true" if wanted and measured.scope is not None else None,
     )
 
 
@@ -161,17 +175,31 @@ def _crosses(order: ProposedOrder, other: OpenOrder) -> bool:
     return order.price >= other.price if order.side == "buy" else order.price <= other.price
 
 
-def _daily_loss(state: RiskState, limits: Limits) -> Fact:
+def _daily_loss(measured: Measured) -> Fact:
     """Profit of the day, flows apart, against the cap; reaching it is enough."""
-    cap, opened = limits.daily_loss, state.day_open_equity
-    if opened is None:
-        return Fact(name="daily_loss", passed=True, limit=text(cap), detail="no opening equity")
-    profit = subtract(subtract(state.equity, opened), state.flows)
-    if cap is None:
-        return Fact(name="daily_loss", passed=True, value=text(profit))
-    money = multiply(cap, opened) if cap <= ONE else cap
-    limit = negate(money)
-    return Fact(name="daily_loss", passed=profit > limit, value=text(profit), limit=text(limit))
+    cap, profit, scope = loss_cap(measured.limits, measured.opened), measured.profit, measured.scope
+    latched = _latched(measured, "daily_loss")
+    if profit is None or (cap is None and measured.limits.daily_loss is not None):
+        told = cap or measured.limits.daily_loss
+        return Fact(
+            name="daily_loss", scope=scope or "account",
+            passed=not latched and (scope is None or told is None),
+            limit=text(told), detail="no opening equity",
+        )  # fmt: skip
+    limit = None if cap is None else negate(cap)
+    return Fact(
+        name="daily_loss", scope=scope or "account",
+        passed=not latched and (limit is None or profit > limit),
+        value=text(profit), limit=text(limit), detail=_detail(measured, "daily_loss"),
+    )  # fmt: skip
+
+
+def _latched(measured: Measured, code: str) -> bool:
+    return code in measured.latched
+
+
+def _detail(measured: Measured, code: str) -> str | None:
+    return "latched" if _latched(measured, code) else None
 
 
 def _stop(order: ProposedOrder) -> Decimal | None:

@@ -19,12 +19,18 @@ orders too."""
 
 CATALOGUE: Mapping[str, tuple[Kind, str]] = {
     "account_known": ("hard", ""),
+    "stream_open": ("hard", ""),
+    "state_behind": ("hard", "log_sequence"),
+    "expired": ("hard", "s"),
+    "too_many_orders": ("hard", "orders"),
     "instrument_known": ("hard", ""),
     "increment": ("hard", ""),
     "mode": ("hard", ""),
     "reduce_only": ("reduce", "quantity"),
     "restricted": ("hard", ""),
+    "mark_age": ("hard", "s"),
     "price_collar": ("hard", "price"),
+    "collar_period": ("hard", "price"),
     "max_order_quantity": ("order_size", "quantity"),
     "max_order_notional": ("order_size", "money"),
     "stop_required": ("hard", ""),
@@ -34,15 +40,24 @@ CATALOGUE: Mapping[str, tuple[Kind, str]] = {
     "exposure_symbol": ("size", "money"),
     "exposure_gross": ("size", "money"),
     "exposure_net": ("size", "money"),
+    "exposure_currency": ("size", "money"),
+    "exposure_sector": ("size", "money"),
     "exposure_cluster": ("size", "money"),
     "open_orders_count": ("hard", "orders"),
     "open_orders_notional": ("size", "money"),
     "concentration": ("size", "fraction"),
     "duplicate_order_id": ("hard", ""),
+    "duplicate_order": ("hard", "s"),
+    "order_rate": ("hard", "orders"),
+    "message_rate": ("hard", "requests"),
+    "repeated_execution": ("hard", "orders"),
+    "notional_period": ("order_size", "money"),
     "self_cross": ("hard", "price"),
     "daily_loss": ("reduce", "money"),
     "drawdown": ("reduce", "fraction"),
     "loss_streak": ("reduce", "cycles"),
+    "cooldown": ("reduce", "s"),
+    "session": ("hard", ""),
 }
 """Every check in the order in which they are reported, its kind and the unit of its value."""
 
@@ -153,7 +168,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         value, limit: texts; None where there is no limit, or nothing to compare.
         unit: of both.
         binding: it is what set the approved quantity.
-        detail: what could not be known.
+        detail: what could not be known, or why it is no obstacle.
     """
 
     name: str
@@ -217,9 +232,10 @@ def _word(choice: object) -> str:
 
 
 NEEDS_HISTORY = (
-    *("mark_age", "collar_period", "exposure_currency", "exposure_sector", "beta_exposure"),
-    *("correlated_risk", "duplicate_order", "order_rate", "message_rate", "repeated_execution"),
-    *("notional_period", "cooldown", "session"),
+    *("stream_open", "state_behind", "expired", "too_many_orders", "mark_age", "collar_period"),
+    *("exposure_currency", "exposure_sector", "beta_exposure", "correlated_risk"),
+    *("duplicate_order", "order_rate", "message_rate", "repeated_execution", "notional_period"),
+    *("cooldown", "session"),
 )
 """Checks that look at more than a state holds: times, windows, tags. Never judged without them."""
 

@@ -72,6 +72,7 @@ class ProposedOrder(msgspec.Struct, frozen=True, kw_only=True):
         stop_price: trigger of a stop order.
         stop_loss: where the trade is given up; the stop of `risk_per_trade`.
         on_limit: what to do if it is too large; None as the limits say.
+        strategy_id: whose it is.
     """
 
     symbol: str
@@ -84,3 +85,4 @@ class ProposedOrder(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None = None
     reduce_only: bool = False
     on_limit: Literal["reject", "reduce"] | None = None
+    strategy_id: str | None = None

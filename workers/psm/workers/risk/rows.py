@@ -136,7 +136,7 @@ def _limits(row: CaseRow) -> Limits:
     known = Limits.__struct_fields__
     given = {}
     for name, value in row.limits.items():
-        if name in known:
+        if name in known and name not in NEEDS_HISTORY:
             given[name] = value
         elif name not in NEEDS_HISTORY:
             near = difflib.get_close_matches(name, known, n=1)

@@ -1,10 +1,10 @@
-"""A risk engine that follows every position with nothing but nats-py, and misses none.
+"""What a risk engine may decide on: equities at the marks of now, or that it does not know.
 
-Core NATS is fast and may lose messages: a slow reader, a broken connection. A lost update shows,
-because each one carries the sequence of the one before it (`Nats-Last-Sequence`, per account); then
-the missing ones are read from the stream PSM, where all of them are kept.
+It follows accounts with nats-py and `psm.contracts`. Updates come over core NATS, which may lose
+some; `UpdateFeed` notices, and until an account was read again nothing is decided on it. Between
+two updates `equity_at` values the account at the marks that were heard since.
 
-    python examples/risk_engine.py --url nats://127.0.0.1:4222
+    python examples/risk_engine.py acc_001 acc_002 --limit 0.3 --url nats://127.0.0.1:4222
 """
 
 from __future__ import annotations
@@ -12,134 +12,142 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
-UPDATES = "psm.position.updated"  # for core subscribers; stored as UPDATES.<partition>.<account>
-PAGE = 500
+from psm.contracts.documents import AccountDocument
+from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER, UpdateFeed
+from psm.contracts.valuation import equity_at
 
 
-class Positions:
-    """Every position as it was published last: `by_key[(account, position)]`."""
+class Accounts:
+    """Accounts as PSM published them last, and the newest mark of each symbol.
 
-    def __init__(self, nc: Client, pending_limit: int = 65_536) -> None:
-        """Follow over `nc`; more than `pending_limit` unread updates are lost, then repaired."""
+    Attributes:
+        repaired: how often an account was read again.
+    """
+
+    def __init__(self, nc: Client, accounts: Iterable[str]) -> None:
+        """Follow these accounts, once `start` is called."""
         self._nc = nc
         self._js = nc.jetstream()
-        self._pending_limit = pending_limit
-        self._seen: dict[str, int] = {}  # sequence of the last update, per stored subject
-        self.by_key: dict[tuple[str, str], dict[str, Any]] = {}
-        self.lock = asyncio.Lock()
+        self._feed = UpdateFeed()
+        self._documents: dict[str, AccountDocument] = {}
+        self._marks: dict[str, tuple[int, Decimal]] = {}
+        self.accounts = list(accounts)
         self.repaired = 0
 
     async def start(self) -> None:
-        """Follow from now on, and catch up with what was published before."""
-        self.subscription = await self._nc.subscribe(
-            UPDATES, cb=self._heard, pending_msgs_limit=self._pending_limit
-        )
+        """Hear updates and marks from now on, and read what was before."""
+        await self._nc.subscribe("psm.*.*", cb=self._heard)
+        await self._nc.subscribe("marks.*", cb=self._marked)
         await self._nc.flush()
-        await self.check()
+        self.lose_all()
+        await self.repair()
 
-    async def check(self) -> None:
-        """Find what was missed at the end, where no later update tells of it.
+    def lose_all(self) -> None:
+        """Know nothing any more: the connection was broken, or messages were dropped."""
+        for account in self.accounts:
+            self._feed.lose(account)
 
-        Call it after a reconnect and now and then.
-        """
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=AckPolicy.NONE,
-            mem_storage=True,
-            inactive_threshold=30,
-        )
-        async with self.lock:  # what is heard meanwhile waits
-            last = await self._js.pull_subscribe(f"{UPDATES}.*.*", stream="PSM", config=config)
-            left = (await last.consumer_info()).num_pending or 0
-            while left > 0:
-                for message in await last.fetch(min(left, PAGE), timeout=5):
-                    left -= 1
-                    if message.subject in self._seen:
-                        await self._catch_up(message.subject, message.metadata.sequence.stream)
-                    else:
-                        await self._begin(message)
-            await last.unsubscribe()
+    def equity(self, account: str) -> Decimal | None:
+        """Return the equity at the newest marks; None: unknown, and nothing may be decided."""
+        if not self._feed.is_known(account):
+            return None
+        state = self._documents[account].state
+        prices = {symbol: price for symbol, (_, price) in self._marks.items()}
+        for position in state["positions"].values():
+            if position["mark_price"] is not None:
+                prices.setdefault(position["symbol"], Decimal(position["mark_price"]))
+        return equity_at(state, prices)
+
+    def drawdown(self, account: str) -> Decimal | None:
+        """Return by which part of its peak the equity of now is below it; None: unknown."""
+        equity = self.equity(account)
+        if equity is None:
+            return None
+        peak = Decimal(self._documents[account].state["peak_equity"] or 0)
+        return 1 - equity / peak if peak > 0 else None
+
+    async def repair(self) -> None:
+        """Read the accounts that are not known, each as of all that was published of it."""
+        for account in self.accounts:
+            if self._feed.is_known(account):
+                continue
+            question = {"account_id": account, "min_log_sequence": await self._newest(account)}
+            answer = await self._nc.request("psm.get.live", json.dumps(question).encode(), 5)
+            if "Nats-Service-Error" in (answer.headers or {}):
+                continue  # nobody knows it yet, or it is on its way to another worker
+            self._documents[account] = AccountDocument(answer.data)
+            at = self._documents[account].state["log_sequence"]
+            self.repaired += 1
+            for found in self._feed.repaired(account, at):
+                self._documents[account].take(found.updates)
+
+    async def compare(self) -> None:
+        """Find what was lost at the end, where no later update tells of it."""
+        for account in self.accounts:
+            if (self._feed.last_input(account) or 0) < await self._newest(account):
+                self._feed.lose(account)
+
+    async def _newest(self, account: str) -> int:
+        """Return the input that updated an account last, as the stream PSM has it."""
+        try:
+            stored = await self._js.get_last_msg("PSM", f"psm.*.*.*.{account}")
+        except NotFoundError:
+            return 0
+        headers = stored.headers or {}
+        return int(headers[POSITION_HEADER].split("/")[0]) if PREVIOUS_HEADER in headers else 0
 
     async def _heard(self, message: Msg) -> None:
-        headers = message.headers or {}
-        subject, sequence = headers["Nats-Subject"], int(headers["Nats-Sequence"])
-        async with self.lock:
-            seen = self._seen.get(subject, 0)
-            if sequence <= seen:
-                return  # it was repaired already
-            if int(headers["Nats-Last-Sequence"]) != seen:
-                await self._catch_up(subject, sequence - 1)
-            self._take(subject, sequence, message.data)
+        for found in self._feed.take(message.headers, message.data):
+            if found.account_id in self._documents:
+                self._documents[found.account_id].take(found.updates)
 
-    async def _begin(self, last: Msg) -> None:
-        """Take an account's positions as PSM answers for them, once it is as far as `last`."""
-        account, reached = last.subject.rpartition(".")[2], _payload(last.data)["log_sequence"]
-        while True:
-            answer = await self._nc.request("psm.get.positions", account.encode(), timeout=5)
-            known = json.loads(answer.data or b"{}")  # an error has no body
-            if known.get("log_sequence", 0) >= reached:
-                break
-            await asyncio.sleep(0.05)
-        for key, position in known["positions"].items():
-            self.by_key[account, key] = position
-        self._seen[last.subject] = last.metadata.sequence.stream
-
-    async def _catch_up(self, subject: str, upto: int) -> None:
-        """Read what is stored under a subject after the last one seen, as far as `upto`."""
-        sequence = self._seen.get(subject, 0)
-        while sequence < upto:
-            try:
-                message = await self._js.get_msg("PSM", sequence + 1, subject=subject, next=True)
-            except NotFoundError:
-                return
-            sequence = message.seq or 0
-            if sequence <= upto:
-                self._take(subject, sequence, message.data or b"")
-                self.repaired += 1
-
-    def _take(self, subject: str, sequence: int, data: bytes) -> None:
-        self._seen[subject] = sequence
-        position = _payload(data)
-        self.by_key[position["account_id"], _key(position)] = position
-
-
-def _key(position: dict[str, Any]) -> str:
-    """Return what answers call a position: the symbol, in hedge mode with its leg."""
-    symbol, leg = position["symbol"], position["position_side"]
-    return str(symbol) if leg == "net" else f"{symbol}#{leg}"
-
-
-def _payload(data: bytes) -> dict[str, Any]:
-    return dict(json.loads(data)["payload"])
+    async def _marked(self, message: Msg) -> None:
+        event: dict[str, Any] = json.loads(message.data, parse_float=Decimal)
+        symbol, number = event["payload"]["symbol"], event["sequence_number"]
+        if number > self._marks.get(symbol, (0,))[0]:
+            self._marks[symbol] = number, Decimal(event["payload"]["price"])
 
 
 async def main() -> None:
-    """Print whoever holds more than the limit, every second."""
+    """Print every second what each account is worth, and who is too far below his peak."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("accounts", nargs="+")
     parser.add_argument("--url", default="nats://127.0.0.1:4222")
-    parser.add_argument("--limit", type=float, default=50_000, help="notional of one position")
+    parser.add_argument("--limit", type=Decimal, default=Decimal("0.2"), help="drawdown")
     options = parser.parse_args()
-    nc = await nats.connect(options.url)
-    positions = Positions(nc)
-    await positions.start()
+
+    async def lost(*_: Exception) -> None:
+        followed.lose_all()
+
+    nc = await nats.connect(options.url, error_cb=lost, reconnected_cb=lost)
+    followed = Accounts(nc, options.accounts)
+    await followed.start()
     while True:
-        for (account, key), position in sorted(positions.by_key.items()):
-            if float(position["notional"] or 0) > options.limit:
-                print(f"{account} {key}: {position['side']} {position['notional']}", flush=True)
+        for account in followed.accounts:
+            equity, drawdown = followed.equity(account), followed.drawdown(account)
+            if equity is None or drawdown is None:
+                print(f"{account}: unknown, no order", flush=True)
+            else:
+                may = "may trade" if drawdown <= options.limit else "may only reduce"
+                print(f"{account}: equity {equity:f}, drawdown {drawdown:.4f}: {may}", flush=True)
         await asyncio.sleep(1)
         try:
-            await positions.check()
-        except NatsTimeoutError:
-            print("the broker does not answer; trying again", flush=True)
+            await followed.compare()
+            await followed.repair()
+        except (NatsError, JetStreamError) as error:
+            followed.lose_all()
+            print(f"nothing is known: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from tests.support.domain import Log
 from tests.support.leg_traffic import LegTraffic
 from tests.support.market import Market
 
+from psm.contracts.documents import put_asset, put_home
 from psm.contracts.position_keys import position_key
 from psm.contracts.valuation import equity_at
 from psm.domain.account import Account
 from psm.domain.market.slots import ValuationSlots
-from psm.domain.publication.asset_figures import put_asset, put_home
 
 SLOTS = ValuationSlots(fast_ms=1_000, mid_ms=10_000, slow_ms=60_000)
 LAST_DIGIT = Decimal("1e-18")

@@ -22,7 +22,9 @@ POSITION_HEADER = "Psm-Position"
 PREVIOUS_HEADER = "Psm-Previous"
 _STORED_SUBJECT = "Nats-Subject"
 WAITING_MAX = 1024
-"""Inputs of an unknown account that are kept until it is repaired; then they are dropped."""
+"""Inputs of an unknown account that are kept until it is repaired; more of them drop them all."""
+WAITING_IN_ALL_MAX = 16 * WAITING_MAX
+"""The same of all unknown accounts; the one that it is full for drops its own."""
 
 
 class FeedInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class UpdateFeed:
     def __init__(self) -> None:
         """No account is known; one whose first input comes here is known from then on."""
         self._places: dict[str, _Place] = {}
+        self._waiting = 0  # inputs, of all places
 
     def is_known(self, account_id: str) -> bool:
         """Return whether all updates of an account up to its last input here were seen."""
@@ -105,24 +108,50 @@ class UpdateFeed:
         return self._apply(place, _whole(account_id, at, previous, updates))
 
     def repaired(self, account_id: str, log_sequence: int) -> list[FeedInput]:
-        """Take an account as known up to an input; return what waited and goes on from there."""
+        """Take an account as known up to a place; return what waited and goes on from there.
+
+        Args:
+            account_id: whose.
+            log_sequence: of its last input that was read, or of any later place up to which it
+                had none, such as that of a live document.
+        """
         place = self._places.setdefault(account_id, _Place(None))
         if place.last is not None and place.last >= log_sequence:
             return []
-        waiting, place.waiting, place.last = place.waiting, [], log_sequence
+        place.last = log_sequence
+        if place.at <= log_sequence:
+            place.part = []
+        waiting = sorted(self._taken_from(place), key=lambda found: found.log_sequence)
         return [one for found in waiting for one in self._apply(place, found)]
+
+    def lose(self, account_id: str) -> None:
+        """Take an account as unknown: something of it may be missing that nothing here tells of."""
+        self._places.setdefault(account_id, _Place(None)).lose()
+
+    def forget(self, account_id: str) -> None:
+        """Keep nothing of an account any more."""
+        place = self._places.pop(account_id, None)
+        if place is not None:
+            self._taken_from(place)
+
+    def _taken_from(self, place: _Place) -> list[FeedInput]:
+        waiting, place.waiting = place.waiting, []
+        self._waiting -= len(waiting)
+        return waiting
 
     def _apply(self, place: _Place, found: FeedInput) -> list[FeedInput]:
         if place.last is not None and found.log_sequence <= place.last:
             return []
-        if place.last is None or found.previous != place.last:
-            place.lose()
-            if len(place.waiting) >= WAITING_MAX:
-                place.waiting.clear()
-            place.waiting.append(found)
-            return []
-        place.last = found.log_sequence
-        return [found]
+        # Before it may be the last one, or a place that the account was repaired up to behind that.
+        if place.last is not None and found.previous is not None and found.previous <= place.last:
+            place.last = found.log_sequence
+            return [found]
+        place.lose()
+        if len(place.waiting) >= WAITING_MAX or self._waiting >= WAITING_IN_ALL_MAX:
+            self._taken_from(place)
+        place.waiting.append(found)
+        self._waiting += 1
+        return []
 
 
 def _whole(account_id: str, at: int, previous: int | None, updates: tuple[bytes, ...]) -> FeedInput:
@@ -137,8 +166,10 @@ def _joined(
         return None  # seen before, or part of what the account was repaired with
     if place.at != at:
         if place.part:
-            place.lose()  # the rest of the input before it was lost
+            place.lose()  # the rest of the input before it is missing
         place.at, place.part = at, []
+    if number <= len(place.part):
+        return None  # a copy of what is here
     if number != len(place.part) + 1:
         place.lose()
         place.part = []

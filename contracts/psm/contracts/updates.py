@@ -357,6 +357,9 @@ KINDS: dict[type, str] = {
 }
 """Payload type -> the middle of its subject."""
 
+KIND_OF = {payload.__name__: kind for payload, kind in KINDS.items()}
+"""The same by the event type in the envelope."""
+
 
 class UpdateEnvelope(msgspec.Struct, frozen=True, kw_only=True):
     """What surrounds an update's payload; the same fields as an event's envelope."""

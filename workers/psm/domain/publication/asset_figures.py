@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -107,41 +106,6 @@ def asset_update(account: Account, step: AssetStep) -> dict[str, Any]:
         "unrealized_pnl": own["unrealized_pnl"],
         "unrealized_pnl_account": own["unrealized_pnl"],
     }
-
-
-def put_asset(document: dict[str, dict[str, str | None]], figures: Mapping[str, Any]) -> None:
-    """Replace an asset of a document by what an update said of it; of nothing held nothing."""
-    asset = figures["symbol"]
-    if figures["side"] == "flat":
-        document.pop(asset, None)
-        return
-    sign = "-" if figures["side"] == "short" else ""
-    value, gain = figures["notional"], figures["unrealized_pnl"]
-    document[asset] = {
-        "quantity": f"{sign}{figures['size']}",
-        "cost": figures["cost"],
-        "entry_price": figures["entry_price"],
-        "mark_price": figures["mark_price"],
-        "value": None if value is None else value if value == "0" else f"{sign}{value}",
-        "unrealized_pnl": gain,
-    }
-
-
-def put_home(
-    document: dict[str, dict[str, str | None]], currency: str, cash: Mapping[str, str]
-) -> None:
-    """Replace the account currency of a document: it is worth what it is, and costs that."""
-    quantity = cash.get(currency, "0")
-    document.pop(currency, None)
-    if quantity != "0":
-        document[currency] = {
-            "quantity": quantity,
-            "cost": quantity,
-            "entry_price": "1",
-            "mark_price": "1",
-            "value": quantity,
-            "unrealized_pnl": "0",
-        }
 
 
 _NO_FIGURES: dict[str, Any] = dict.fromkeys(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from psm.contracts.documents import STATE_FIELDS
 from psm.contracts.live import LiveRead
-from psm.contracts.updates import MARGIN_FIGURES, VERSION_FIELDS, StateUpdated
+from psm.contracts.updates import MARGIN_FIGURES, VERSION_FIELDS
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.publication.figures import (
@@ -17,8 +18,6 @@ from psm.domain.publication.figures import (
     state_figures,
 )
 from psm.domain.publication.log_times import log_time
-
-_STATE_FIELDS = (*StateUpdated.__struct_fields__, "as_of", "assets", "positions", "orders")
 
 
 def document_of(
@@ -36,7 +35,7 @@ def document_of(
         orders: every order kept, ended ones included.
     """
     if read == "state":
-        return {field: state[field] for field in _STATE_FIELDS if field in state}
+        return {field: state[field] for field in STATE_FIELDS if field in state}
     versions = {field: state[field] for field in (*VERSION_FIELDS, "as_of")}
     if read == "margin":
         return {**versions, **{field: margin[field] for field in MARGIN_FIGURES}}

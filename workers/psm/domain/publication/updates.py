@@ -18,7 +18,7 @@ from psm.contracts.reconciliation import ReconciliationReported
 from psm.contracts.reports import AccountReported
 from psm.contracts.subjects import is_token, partition_of, token_bytes
 from psm.contracts.update_fields import Cause
-from psm.contracts.updates import KINDS, UpdateEnvelope, UpdatePayload
+from psm.contracts.updates import KIND_OF, KINDS, UpdateEnvelope, UpdatePayload
 from psm.domain.account import Account
 from psm.domain.books import Books
 from psm.domain.ledger.orders import Order
@@ -311,7 +311,7 @@ class UpdateWriter:
         fields: dict[str, Any],
     ) -> None:
         """Add an update whose bytes are written out: a struct would be filled and read again."""
-        kind, stream_id = _KINDS[event_type], account.stream_id
+        kind, stream_id = KIND_OF[event_type], account.stream_id
         if isinstance(head, dict):
             payload = {**head, **fields}
             self.payloads.append(Published(kind=kind, stream_id=stream_id, payload=payload))
@@ -380,9 +380,6 @@ class UpdateWriter:
         if account is not None and account.delivery.updated_at != self._message.log_sequence:
             before = account.delivery.note_update(self._message.log_sequence)
             self._previous[account.stream_id] = before
-
-
-_KINDS = {payload.__name__: kind for payload, kind in KINDS.items()}
 
 
 def _all_flags(valuation: Valuation, flags: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,15 +7,12 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
+from psm.contracts.documents import HOLDINGS, figures_in, put_update
 from psm.contracts.errors import InvariantError
 from psm.contracts.live import LiveRead
-from psm.contracts.position_keys import position_key
-from psm.contracts.update_fields import Common
 from psm.contracts.updates import TOLD_ONCE
 from psm.domain.books import Books
-from psm.domain.ledger.orders import TERMINAL
 from psm.domain.messages import LogMessage
-from psm.domain.publication.asset_figures import put_asset, put_home
 from psm.domain.publication.documents import document_of
 from psm.domain.publication.figures import margin_figures, order_figures, state_document
 from psm.domain.publication.log_times import log_time
@@ -246,32 +243,17 @@ def _of_the_account(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _between(before: PastState, released: Replayed) -> PastState:
     """Apply the updates of one message up to those of a number, as a projection would."""
-    state = {**before.state, "positions": dict(before.state["positions"])}
-    state["assets"] = dict(before.state["assets"])
+    state = {**before.state, **{name: dict(before.state[name]) for name in HOLDINGS}}
     orders, margin = dict(before.orders), before.margin
     for published in released.result.payloads:
         payload = published.payload
-        figures = {
-            name: value for name, value in payload.items() if name not in Common.__struct_fields__
-        }
-        if published.kind == "position.updated" and figures["class"] == "asset":
-            put_asset(state["assets"], figures)
-        elif published.kind == "position.updated":
-            del figures["change"]
-            key = position_key(figures["symbol"], figures["position_side"])
-            state["positions"][key] = figures
-            if (figures["side"], figures["cycle"]) == ("flat", 0):  # a bust took its only fill
-                del state["positions"][key]
-        elif published.kind == "order.updated":
-            orders[figures["order_id"]] = figures
+        put_update(state, published.kind, payload)
+        if published.kind == "order.updated":
+            orders[payload["order_id"]] = figures_in(payload)
         elif published.kind == "margin.updated":
-            margin = figures
-        elif published.kind == "state.updated":
-            state.update(_of_the_account(payload))
-            put_home(state["assets"], state["currency"], state["cash"])
-            if payload["chain_hash"] == before.place.chain_hash:
-                break
-    state["orders"] = {name: o for name, o in orders.items() if o["status"] not in TERMINAL}
+            margin = figures_in(payload)
+        elif payload["chain_hash"] == before.place.chain_hash and published.kind == "state.updated":
+            break
     return PastState(
         place=before.place, as_of=_as_of(released), state=state, margin=margin, orders=orders
     )

@@ -21,110 +21,133 @@ account is lost, and nothing may be decided on it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import msgspec
 from nats.aio.client import Client
 
 from psm.contracts.feed import FeedInput
 from psm.risk.messages import Stored
+from psm.workers.risk.accounts import COMPARE_S, HEARD_MAX, AccountFeed
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.market import MarketFeed
+from psm.workers.risk.missed import AskLive, live_owners, live_service
 
+__all__ = [
+    "AskLive",
+    "Delivered",
+    "Entered",
+    "FeedInput",
+    "Lost",
+    "Reached",
+    "Regained",
+    "RiskFeed",
+    "Stored",
+    "live_owners",
+    "live_service",
+]
 
-class Entered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An account as a whole; what was known of it before counts no more.
-
-    It comes first for every account that is followed, and again where a loss could not be repaired
-    input by input.
-
-    Attributes:
-        account_id: whose.
-        document: of `psm.get.live`, read `state`.
-        log_sequence: up to which the account's log is in it.
-    """
-
-    account_id: str
-    document: bytes
-    log_sequence: int
-
-
-class Lost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something of an account is missing, or may be: unknown until it is regained or entered.
-
-    What is known of it is kept: inputs that were missing may follow, each next to the one before.
-    """
-
-    account_id: str
-
-
-class Regained(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A lost account is known again: what was missing came before this, or nothing was."""
-
-    account_id: str
-
-
-class Reached(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """TRADES has no other mark or instrument up to here: M, without a message."""
-
-    log_sequence: int
-
-
-Delivered = Entered | FeedInput | Lost | Regained | Stored | Reached
-"""What the feed gives. Of one account, and of the market, always in the order of the log."""
+_LOOK_S = 0.1  # so soon a broken connection is told, if nothing else comes
 
 
 class RiskFeed:
     """Follows accounts that may change, and all marks and instruments.
 
-    For one task: nothing here may be called by two at once.
+    For one task: nothing here may be called by two at once. What waits to be taken is bounded: of
+    updates that come beyond it the accounts are lost, and repaired; marks wait in the stream.
+
+    Attributes:
+        accounts: the half of accounts, with its counters.
+        market: the half of marks and instruments, with its counters.
     """
 
-    def __init__(self, nc: Client, *, market_from: int = 1) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        *,
+        market_from: int = 0,
+        live: AskLive | None = None,
+        compare_s: float = COMPARE_S,
+        heard_max: int = HEARD_MAX,
+    ) -> None:
         """Nothing is heard before `running`.
 
         Args:
             nc: connection of `psm.adapters.jetstream.connect`.
-            market_from: log sequence of the first mark or instrument wanted.
+            market_from: log sequence of the first mark or instrument wanted; 0 for the newest of
+                each symbol, and whatever follows.
+            live: who answers for whole accounts; by default the service `psm.get.live`.
+            compare_s: how often each account is compared with the leader.
+            heard_max: updates that may wait to be taken.
         """
+        self._wake = asyncio.Event()
+        self.accounts = AccountFeed(
+            nc, live or live_service(nc), self._wake, compare_s=compare_s, heard_max=heard_max
+        )
+        self.market = MarketFeed(nc, self._wake, start=market_from)
 
     def follow(self, accounts: Iterable[str]) -> None:
         """Follow exactly these accounts from now on; new ones come by `Entered`.
 
         Of one that is left out nothing comes any more, not even what had arrived.
         """
+        self.accounts.follow(accounts)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Hear, check and repair meanwhile.
-
-        Raises:
-            PSMError: what cannot be waited out: a stream that is not there, no permission.
-        """
-        yield
+        """Hear, compare and repair meanwhile."""
+        async with self.accounts.running(), self.market.running():
+            yield
 
     async def take(self, wait_s: float, most: int = 1000) -> list[Delivered]:
         """Return what has arrived; an empty list where nothing came within `wait_s` seconds.
 
-        Raises:
-            PSMError: as `running`; the feed has ended.
-        """
-        return []
+        Before a decision, take until it is empty.
 
-    async def reach(self, log_sequence: int, wait_s: float) -> bool:
+        Args:
+            wait_s: how long to wait for the first of it; 0 for not at all.
+            most: about how much.
+
+        Raises:
+            PSMError: the feed has ended, for a reason that cannot be waited out: a stream that is
+                not there, no permission.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + wait_s
+        while True:
+            self._wake.clear()
+            found = self.accounts.take(most)
+            found += self.market.take(most)
+            left = ends_at - loop.time()
+            if found or left <= 0:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, _LOOK_S)):
+                    await self._wake.wait()
+
+    async def reach(self, log_sequence: int, wait_s: float, symbols: Iterable[str] = ()) -> bool:
         """Ask the leader for all marks and instruments up to a place of the log.
 
-        What `take` returns from then on brings the market there, if it can be told in time.
+        What `take` returns from then on brings the market there, and has the newest mark and
+        definition of each of these symbols, also where a replica had hidden it.
+
+        Args:
+            log_sequence: the place, such as the highest one of a decision's vector.
+            wait_s: how long it may take.
+            symbols: what is to be decided about.
 
         Returns:
-            Whether it can; `False` after `wait_s` seconds.
+            Whether it was told in time.
         """
-        return False
+        return await self.market.reach(log_sequence, symbols, wait_s)
 
     def is_known(self, account_id: str) -> bool:
         """Return whether an account was entered, and is not lost, as far as `take` has told."""
-        return False
+        return self.accounts.is_known(account_id)
 
     @property
     def market_position(self) -> int:
         """M, as far as `take` has told: every mark and instrument up to this log sequence."""
-        return 0
+        return self.market.position

@@ -1,0 +1,50 @@
+"""What the feed of a risk engine gives, besides inputs of accounts and messages of the market."""
+
+from __future__ import annotations
+
+import msgspec
+
+from psm.contracts.feed import FeedInput
+from psm.risk.messages import Stored
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An account as a whole; what was known of it before counts no more.
+
+    It comes first for every account that is followed, and again where a loss could not be repaired
+    input by input.
+
+    Attributes:
+        account_id: whose.
+        document: of `psm.get.live`, read `state`.
+        log_sequence: up to which the account's log is in it.
+    """
+
+    account_id: str
+    document: bytes
+    log_sequence: int
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something of an account is missing, or may be: unknown until it is regained or entered.
+
+    What is known of it is kept: inputs that were missing may follow, each next to the one before.
+    """
+
+    account_id: str
+
+
+class Regained(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A lost account is known again: what was missing came before this, or nothing was."""
+
+    account_id: str
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """TRADES has no other mark or instrument up to here: M, without a message."""
+
+    log_sequence: int
+
+
+Delivered = Entered | FeedInput | Lost | Regained | Stored | Reached
+"""What the feed gives. Of one account, and of the market, always in the order of the log."""

@@ -21,16 +21,19 @@ from psm.contracts.subjects import (
     HEALTH_LOG,
     MARKETDATA,
     OPS,
+    ORDERS,
     PSM,
+    RISK,
     RULEBOOK,
     SNAPSHOTS,
+    RISK_CHECK,
     TRADES,
 )
 
 _API = "$JS.API"
 _EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, RULEBOOK, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
-_READ_REQUESTS = ("psm.get.>",)
+_READ_REQUESTS = ("psm.get.>", RISK_CHECK)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
 _ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
@@ -110,7 +113,7 @@ class Role(Struct, frozen=True, kw_only=True):
 _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
-    publish=(_LIVE,),
+    publish=(_LIVE, RISK_CHECK),
     subscribe=("psm.get.*", "$SRV.>"),
     scans=(TRADES, PSM),
     api=(f"DIRECT.GET.{FLEET}",),
@@ -137,6 +140,19 @@ ROLES: tuple[Role, ...] = (
         name="archiver",
         about="`psm archive`: reads the log and the recorded streams into the archive",
         scans=(TRADES, *RECORDED, PSM),
+    ),
+    Role(
+        name="risk",
+        about="`psm risk worker`: decides on orders, answers `psm.risk.check`",
+        publish=(
+            *("_risk.>", "snapshots.risk.*", "orders.command.*", "psm.get.live"),
+            *("$KV.psm-fleet.risk.*", "_psmfleet.>", HEALTH_LOG),
+        ),
+        subscribe=("_psmfleet.>", "psm.*.*", RISK_CHECK, "$SRV.>"),
+        scans=(TRADES, PSM, ORDERS, RISK, RULEBOOK),
+        gets=(HEALTH, SNAPSHOTS),
+        api=("STREAM.INFO.*", f"DIRECT.GET.{FLEET}"),
+        answers=True,
     ),
     Role(
         name="marks",
@@ -204,8 +220,9 @@ ROLES: tuple[Role, ...] = (
         name="risk_officer",
         about="people: `psm risk limits`, `halt`, `resume`, `groups`; what each may say, his key "
         "says",
-        publish=("rulebook.*.*",),
+        publish=("rulebook.*.*", "_risk.owner.*.record"),
         scans=(RULEBOOK,),
+        gets=(RISK,),
     ),
     Role(
         name="admin",
@@ -255,7 +272,7 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="service",
         about="strategies, risk, execution: record what they see and decide, and hear each other",
-        publish=("signals.>", "risk.>", "orders.>", "fills.>", "psm.get.*"),
+        publish=("signals.>", "risk.*.*", "orders.>", "fills.>", "psm.get.*", RISK_CHECK),
         subscribe=(
             *("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", "marks.*"),
             *_UPDATES,

@@ -32,7 +32,8 @@ from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import ORDERS, RULEBOOK, TRADES, decode_token, last_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
-from psm.workers.risk.feed import Delivered, Entered, Lost, Reached, Regained, RiskFeed
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.feed import RiskFeed
 from psm.workers.risk.loop import SlotLoop, stored_of
 
 COMMANDS = "orders.command.*"

@@ -25,7 +25,7 @@ from psm.risk.engine import Slot
 from psm.risk.messages import Output, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
-from psm.workers.risk.feed import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore
@@ -55,11 +55,24 @@ class Inputs(Protocol):
         """Deliver nothing more."""
 
 
-class _Waiting(msgspec.Struct, frozen=True):
-    """A record to be stored; `received` when its command came, monotonic, None without one."""
+Answered = Callable[[int, bytes], None]
+"""Told the sequence of a command in ORDERS and its decision, once that is stored."""
 
-    output: Output
-    received: float | None
+
+class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for its turn to be stored, and to be answered.
+
+    Attributes:
+        output: the record; None where an earlier decision is only told again.
+        command: sequence of the command that it answers; 0 for none.
+        decision: its answer.
+        received: when the command came, monotonic.
+    """
+
+    output: Output | None
+    command: int = 0
+    decision: bytes = b""
+    received: float = 0.0
 
 
 class SlotLoop:
@@ -79,6 +92,7 @@ class SlotLoop:
         inputs: Inputs,
         settings: SlotSettings,
         metrics: RiskMetrics,
+        answered: Answered = lambda _sequence, _decision: None,
         engine: type[Slot] = Slot,
     ) -> None:
         """Nothing is read or written yet.
@@ -90,6 +104,7 @@ class SlotLoop:
             inputs: delivers once attached.
             settings: of the loop.
             metrics: where counts go.
+            answered: told of each decision.
             engine: the rules of the slot's state.
         """
         self.number = number
@@ -100,6 +115,7 @@ class SlotLoop:
         self._inputs = inputs
         self._settings = settings
         self._metrics = metrics
+        self._answered = answered
         self._engine = engine
         self._slot = engine(number)
         self._owned: Owned | None = None
@@ -258,8 +274,7 @@ class SlotLoop:
         """Decide on a command; the record is stored behind those before it."""
         if command.sequence < self.commands_from:
             return
-        received = time.monotonic()
-        self._guarded(lambda: self._slot.decide(command), received)
+        self._guarded(lambda: self._slot.decide(command), command.sequence)
         crash_point("risk.after_decide")
         self.commands_from = command.sequence + 1
 
@@ -278,7 +293,7 @@ class SlotLoop:
         if not self._outbox:
             self.stats.position = self.commands_from - 1
 
-    def _guarded(self, step: Callable[[], list[Output]], received: float | None = None) -> None:
+    def _guarded(self, step: Callable[[], list[Output]], command: int = 0) -> None:
         """Let a defect of one slot stop that slot alone."""
         if self._failure is not None:
             return
@@ -289,12 +304,21 @@ class SlotLoop:
             self._failure = error
             self._wake.set()
             return
-        # An answer that was stored before is given again, and not stored twice.
-        new = outputs[len(outputs) - (self._slot.n - before) :] if outputs else []
-        last = len(new) - 1
-        for place, output in enumerate(new):
-            self._outbox.append(_Waiting(output, received if place == last else None))
-        if new or self._due():
+        # An answer that was given before is told again, and not stored twice.
+        new = outputs[len(outputs) - (self._slot.n - before) :]
+        self._outbox.extend(_Waiting(output=output) for output in new)
+        if command:
+            last = self._outbox.pop() if new else _Waiting(output=None)
+            decision = outputs[-1].data if outputs else b""
+            self._outbox.append(
+                _Waiting(
+                    output=last.output,
+                    command=command,
+                    decision=decision,
+                    received=time.monotonic(),
+                )
+            )
+        if self._outbox or self._due():
             self._wake.set()
 
     # --- storing --------------------------------------------------------------------------------
@@ -321,14 +345,19 @@ class SlotLoop:
         waiting = [self._outbox.popleft() for _ in range(most)]
         crash_point("risk.before_write")
         started = time.monotonic()
-        await self._store.write([one.output for one in waiting])
+        outputs = [one.output for one in waiting if one.output is not None]
+        if outputs:
+            await self._store.write(outputs)
         crash_point("risk.after_write")
         now = time.monotonic()
-        self._since_checkpoint += len(waiting)
+        self._since_checkpoint += len(outputs)
         self._metrics.stored(now - started)
         for one in waiting:
-            self.stats.decisions += one.output.kind == "decision"
-            self._metrics.record(one.output, None if one.received is None else now - one.received)
+            if one.output is not None:
+                self.stats.decisions += one.output.kind == "decision"
+                self._metrics.record(one.output, now - one.received if one.command else None)
+            if one.command and one.decision:
+                self._answered(one.command, one.decision)
         if not self._outbox:
             self.stats.position = self.commands_from - 1
 

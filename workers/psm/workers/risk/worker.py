@@ -20,7 +20,7 @@ from psm.risk.rulebook import Verify
 from psm.workers.fleet.keeper import Keeper, Keepers
 from psm.workers.fleet.members import Holding
 from psm.workers.risk.inputs import SlotInputs
-from psm.workers.risk.loop import SlotLoop
+from psm.workers.risk.loop import Answered, SlotLoop
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.store import RiskStore
 
@@ -52,6 +52,7 @@ class RiskWorker:
         settings: SlotSettings,
         metrics: Metrics,
         risk_metrics: RiskMetrics,
+        answered: Answered = lambda _sequence, _decision: None,
         engine: type[Slot] = Slot,
     ) -> None:
         """Nothing runs yet.
@@ -63,6 +64,7 @@ class RiskWorker:
             settings: of the slots.
             metrics: where counts of readers go.
             risk_metrics: where counts of decisions go.
+            answered: told of each decision, once it is stored.
             engine: the rules of a slot's state.
         """
         self.inputs = SlotInputs(nc, verify, metrics, risk_metrics)
@@ -71,6 +73,7 @@ class RiskWorker:
         self._owner = owner
         self._settings = settings
         self._metrics = risk_metrics
+        self._answered = answered
         self._engine = engine
         self._keepers = Keepers(self._keeper)
         self._stopping = asyncio.Event()
@@ -170,5 +173,6 @@ class RiskWorker:
             self.inputs,
             self._settings,
             self._metrics,
+            self._answered,
             self._engine,
         )

@@ -21,6 +21,7 @@ from psm.workers.risk.rows import read_case, read_closes, read_sizing
 app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
+app.command("psm.workers.cli.run.risk_worker:worker", name="worker")
 _RULES = "psm.workers.cli.decide.rules"
 # Imported when they are run: they ask servers, and the commands below need none.
 app.command("psm.workers.cli.decide.limits:app", name="limits")

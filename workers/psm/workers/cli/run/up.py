@@ -96,6 +96,10 @@ def up(
         bool | None,
         Parameter(help="Also sample marketdata.ticker.* into marks; default PSM_MARKS."),
     ] = None,
+    risk: Annotated[
+        bool | None,
+        Parameter(help="Also decide on orders of risk groups; default PSM_RISK."),
+    ] = None,
     verbose: Annotated[
         bool, Parameter(negative="", help="Logs of all parts on stderr, not in DATA_DIR/logs.")
     ] = False,
@@ -117,6 +121,7 @@ def up(
         sync=sync,
         log_dir=None if verbose else folder / "logs",
         marks=settings.marks if marks is None else marks,
+        risk=settings.risk if risk is None else risk,
     )
     return asyncio.run(run(plan))
 

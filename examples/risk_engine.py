@@ -4,7 +4,7 @@ It follows accounts with nats-py and `psm.contracts`. Updates come over core NAT
 some; `UpdateFeed` notices, and until an account was read again nothing is decided on it. Between
 two updates `equity_at` values the account at the marks that were heard since.
 
-    python examples/risk_engine.py acc_001 acc_002 --limit 0.3 --url nats://127.0.0.1:4222
+    python examples/risk_engine.py acc_001 acc_002 --floor 5000 --url nats://127.0.0.1:4222
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -42,7 +41,7 @@ class Accounts:
         self._feed = UpdateFeed()
         self._documents: dict[str, AccountDocument] = {}
         self._marks: dict[str, tuple[int, Decimal]] = {}
-        self.accounts = list(accounts)
+        self.accounts = dict.fromkeys(accounts)
         self.repaired = 0
 
     async def start(self) -> None:
@@ -68,14 +67,6 @@ class Accounts:
             if position["mark_price"] is not None:
                 prices.setdefault(position["symbol"], Decimal(position["mark_price"]))
         return equity_at(state, prices)
-
-    def drawdown(self, account: str) -> Decimal | None:
-        """Return by which part of its peak the equity of now is below it; None: unknown."""
-        equity = self.equity(account)
-        if equity is None:
-            return None
-        peak = Decimal(self._documents[account].state["peak_equity"] or 0)
-        return 1 - equity / peak if peak > 0 else None
 
     async def repair(self) -> None:
         """Read the accounts that are not known, each as of all that was published of it."""
@@ -108,8 +99,9 @@ class Accounts:
         return int(headers[POSITION_HEADER].split("/")[0]) if PREVIOUS_HEADER in headers else 0
 
     async def _heard(self, message: Msg) -> None:
-        for found in self._feed.take(message.headers, message.data):
-            if found.account_id in self._documents:
+        headers = message.headers or {}
+        if headers.get("Nats-Subject", "").rpartition(".")[2] in self.accounts:
+            for found in self._feed.take(headers, message.data):
                 self._documents[found.account_id].take(found.updates)
 
     async def _marked(self, message: Msg) -> None:
@@ -120,27 +112,28 @@ class Accounts:
 
 
 async def main() -> None:
-    """Print every second what each account is worth, and who is too far below his peak."""
+    """Print every second what each account is worth, and whether it may trade."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("accounts", nargs="+")
     parser.add_argument("--url", default="nats://127.0.0.1:4222")
-    parser.add_argument("--limit", type=Decimal, default=Decimal("0.2"), help="drawdown")
+    parser.add_argument("--floor", type=Decimal, default=Decimal(0), help="equity to trade with")
     options = parser.parse_args()
+    nc = Client()
+    followed = Accounts(nc, options.accounts)
 
-    async def lost(*_: Exception) -> None:
+    async def broken(*_: Exception) -> None:
         followed.lose_all()
 
-    nc = await nats.connect(options.url, error_cb=lost, reconnected_cb=lost)
-    followed = Accounts(nc, options.accounts)
+    await nc.connect(options.url, error_cb=broken, reconnected_cb=broken)
     await followed.start()
     while True:
         for account in followed.accounts:
-            equity, drawdown = followed.equity(account), followed.drawdown(account)
-            if equity is None or drawdown is None:
+            equity = followed.equity(account)
+            if equity is None:
                 print(f"{account}: unknown, no order", flush=True)
             else:
-                may = "may trade" if drawdown <= options.limit else "may only reduce"
-                print(f"{account}: equity {equity:f}, drawdown {drawdown:.4f}: {may}", flush=True)
+                may = "may trade" if equity > options.floor else "may only reduce"
+                print(f"{account}: equity {equity:f}, {may}", flush=True)
         await asyncio.sleep(1)
         try:
             await followed.compare()

@@ -14,7 +14,8 @@ from tests.support.events import Sent
 from tests.support.planted import Planted
 from tests.support.strategies import Story, disturbed, stories
 
-from psm.contracts.feed import UpdateFeed
+from psm.contracts.documents import AccountDocument
+from psm.contracts.feed import FeedInput, UpdateFeed
 from psm.domain.messages import Emit, Update
 from psm.domain.snapshot import dump_account, load_account
 
@@ -126,6 +127,97 @@ def test_a_lossy_feed_shows_no_wrong_account(seed: int, loss: float) -> None:
             assert lossy.shown[account_id] == state, account_id
     if not loss:
         assert lossy.feed.unknown() == []
+
+
+class Tampered:
+    """A subscriber that keeps documents, to whom updates are lost, doubled and swapped.
+
+    `offered` counts the documents that were compared while the feed called their account known.
+    """
+
+    def __init__(self, seed: int, share: float) -> None:
+        self.feed = UpdateFeed()
+        self.offered = 0
+        self._log = Log()
+        self._dice, self._share = random.Random(seed), share
+        self._stored: dict[str, list[tuple[int, list[Update]]]] = {}
+        self._shown: dict[str, AccountDocument] = {}
+        self._late: list[Update] = []
+
+    def publish(self, sent: Sent) -> None:
+        """Fold a message; let the subscriber hear of it, more or less."""
+        for update in self._log.when(sent).result.updates:
+            if update.previous is not None:
+                inputs = self._stored.setdefault(update.stream_id, [])
+                if not inputs or inputs[-1][0] != update.log_sequence:
+                    inputs.append((update.log_sequence, []))
+                inputs[-1][1].append(update)
+            for one in self._disturbed(update):
+                self._hear(one)
+        self.compare()
+
+    def _disturbed(self, update: Update) -> list[Update]:
+        late, self._late = self._late, []
+        if self._dice.random() >= self._share:
+            return [update, *late]
+        fault = self._dice.choice(["lost", "twice", "late", "again"])
+        if fault == "late":
+            self._late = [update]
+            return late
+        if fault == "again":
+            _, old = self._dice.choice(self._stored.get(update.stream_id) or [(0, [update])])
+            return [update, *old, *late]
+        return late if fault == "lost" else [update, update, *late]
+
+    def _hear(self, update: Update) -> None:
+        headers = {**update.headers, "Nats-Subject": update.subject}
+        self._apply(self.feed.take(headers, update.data))
+
+    def _apply(self, found: list[FeedInput]) -> None:
+        for one in found:
+            if one.previous is not None:
+                shown = self._shown.setdefault(one.account_id, AccountDocument(_NOTHING))
+                shown.take(one.updates)
+
+    def repair_some(self) -> None:
+        """Read accounts that are not known: what is stored, or the whole as of some later place."""
+        for account_id in self.feed.unknown():
+            if self._dice.random() < 0.3:
+                inputs = self._stored.get(account_id, [])
+                known = self._dice.randrange(len(inputs) + 1)
+                self._shown[account_id] = self._document(account_id, known)
+                at = inputs[known - 1][0] if known else 0
+                later = inputs[known][0] - 1 if known < len(inputs) else self._log.books.position
+                self._apply(self.feed.repaired(account_id, self._dice.choice([at, later])))
+
+    def compare(self) -> None:
+        """Whoever is known is shown as the log has him at the place that he is known up to."""
+        for account_id, inputs in self._stored.items():
+            last = self.feed.last_input(account_id)
+            if last is not None:
+                known = sum(at <= last for at, _ in inputs)
+                assert self._shown[account_id].state == self._document(account_id, known).state
+                self.offered += 1
+
+    def _document(self, account_id: str, known: int) -> AccountDocument:
+        document = AccountDocument(_NOTHING)
+        for _, updates in self._stored.get(account_id, [])[:known]:
+            document.take(update.data for update in updates)
+        return document
+
+
+_NOTHING = b'{"assets":{},"positions":{},"orders":{},"currency":null,"cash":{}}'
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.4))
+def test_no_fault_and_no_repair_shows_a_wrong_account(seed: int, share: float) -> None:
+    """Lost, doubled, swapped and old copies, repaired from any place that was not the newest."""
+    one = Tampered(seed, share)
+    for sent in traffic(Story(seed=seed, length=40)):
+        one.publish(sent)
+        one.repair_some()
+        one.compare()
+    assert one.offered or share
 
 
 def test_the_planted_traffic_has_headers_too() -> None:

@@ -24,9 +24,9 @@ from psm.contracts.subjects import (
     ORDERS,
     PSM,
     RISK,
+    RISK_CHECK,
     RULEBOOK,
     SNAPSHOTS,
-    RISK_CHECK,
     TRADES,
 )
 
@@ -331,7 +331,9 @@ def _owner() -> Role:
 
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
-    people = [role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")]
+    people = [
+        role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")
+    ]
     return Role(
         name="owner",
         about="commands of the user who runs an embedded broker",

@@ -20,7 +20,7 @@ TRADES, PSM, SNAPSHOTS, OPS = "TRADES", "PSM", "SNAPSHOTS", "OPS"
 MARKETDATA, SIGNALS, RISK = "MARKETDATA", "SIGNALS", "RISK"
 ORDERS, FILLS = "ORDERS", "FILLS"
 HEALTH, RULEBOOK = "HEALTH", "RULEBOOK"
-"""Names of JetStream streams: log, updates, snapshots, operations, what is recorded, health, rules."""
+"""Names of streams: log, updates, snapshots, operations, what is recorded, health, rules."""
 HEALTH_LOG = "health.log"
 """Subject of the canary: a write beside the log that shows whether the broker takes any."""
 

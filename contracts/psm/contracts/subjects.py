@@ -277,6 +277,16 @@ def risk_alert(severity: str) -> str:
     return f"risk.alert.{encode_token(severity)}"
 
 
+def risk_halt(scope: str) -> str:
+    """Return the subject of what the risk engine halted in a scope."""
+    return f"risk.halt.{encode_token(scope)}"
+
+
+def risk_release(account_id: str) -> str:
+    """Return the subject of an account that its group gave up."""
+    return f"risk.release.{encode_token(account_id)}"
+
+
 def order_command(account_id: str) -> str:
     """Return the subject of an account's orders to execution."""
     return f"orders.command.{encode_token(account_id)}"

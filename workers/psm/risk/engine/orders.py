@@ -67,7 +67,7 @@ class OpenOrders:
         """Tell of approved orders that PSM should have shown by now; they count on."""
         outputs: list[Output] = []
         for key, one in self._path.items(Reservation, "reservation"):
-            if not one.expired and one.since + RESERVATION_TTL <= clock:
+            if not one.expired and clock - int(one.since) >= RESERVATION_TTL:
                 self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
                 message = f"PSM never showed {one.order_id}, which was approved: it counts as open"
                 more = {"account_id": one.account_id, "symbol": one.symbol}
@@ -118,7 +118,7 @@ class OpenOrders:
 
 
 def _shows(figures: Mapping[str, Any], reservation: Reservation) -> bool:
-    """Return whether an open order is what was approved: of a change, the new quantity and price."""
+    """Return whether an open order is what was approved: of a change, as it was changed."""
     if not reservation.replaces:
         return True
     price = None if figures["price"] is None else Decimal(figures["price"])

@@ -1,4 +1,4 @@
-"""A broker with a rulebook in which two persons speak, orders, and loops or processes that decide."""
+"""A broker with a rulebook in which two persons speak, orders, and what decides on them."""
 
 from __future__ import annotations
 

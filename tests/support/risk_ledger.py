@@ -23,11 +23,19 @@ class LedgerSlot(Slot):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.n = 0
-        self.previous = hashlib.sha256(f"{number}".encode()).hexdigest()
+        self.count = 0
+        self.link = hashlib.sha256(f"{number}".encode()).hexdigest()
         self.orders: dict[str, str] = {}
         self.positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
         self.rulebook: Rulebook | None = None
+
+    @property
+    def n(self) -> int:
+        return self.count
+
+    @property
+    def previous(self) -> str:
+        return self.link
 
     @property
     def consumed(self) -> dict[str, int]:
@@ -58,6 +66,9 @@ class LedgerSlot(Slot):
     def take_market(self, message: Stored) -> list[Output]:
         return []
 
+    def take_release(self, record: Stored) -> list[Output]:
+        return []
+
     def take_clock(self, time: int) -> list[Output]:
         return []
 
@@ -70,7 +81,7 @@ class LedgerSlot(Slot):
         assert self.rulebook is not None
         mode = self.rulebook.mode_of(account, None, payload["symbol"], command.time).mode
         fields = {
-            "n": 0 if dry_run else self.n + 1,
+            "n": 0 if dry_run else self.count + 1,
             "previous": self.previous,
             "orders": command.sequence,
             "rulebook": self.rulebook.sequence,
@@ -87,10 +98,10 @@ class LedgerSlot(Slot):
 
     def take_recorded(self, record: Output | Stored) -> None:
         payload: dict[str, Any] = msgspec.json.decode(record.data)["payload"]
-        if (payload["n"], payload["previous"]) != (self.n + 1, self.previous):
+        if (payload["n"], payload["previous"]) != (self.count + 1, self.previous):
             raise InvariantError(f"slot {self.number}: {payload['n']} does not follow {self.n}")
-        self.n += 1
-        self.previous = hashlib.sha256(record.data).hexdigest()
+        self.count += 1
+        self.link = hashlib.sha256(record.data).hexdigest()
         self.positions["ORDERS"] = payload["orders"]
         self.orders[payload["order_id"]] = record.data.decode()
 
@@ -103,7 +114,7 @@ class LedgerSlot(Slot):
     def restored(cls, checkpoint: bytes) -> LedgerSlot:
         number, n, previous, orders, positions = msgspec.json.decode(checkpoint)
         slot = cls(number)
-        slot.n, slot.previous, slot.orders, slot.positions = n, previous, orders, positions
+        slot.count, slot.link, slot.orders, slot.positions = n, previous, orders, positions
         return slot
 
     def state_hash(self) -> str:

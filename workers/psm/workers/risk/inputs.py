@@ -28,7 +28,7 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import LogDamagedError, TransientError
 from psm.contracts.feed import FeedInput
-from psm.contracts.subjects import ORDERS, RULEBOOK, decode_token, last_token
+from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
@@ -37,6 +37,7 @@ from psm.workers.risk.loop import SlotLoop, stored_of
 
 COMMANDS = "orders.command.*"
 RULES = "rulebook.*.*"
+RELEASES = "risk.release.*.*"
 _FEED_WAIT_S = 0.01
 _DRAIN_S = 0.001
 _REACH_S = 0.005
@@ -79,6 +80,8 @@ class SlotInputs:
         reset = metrics.reader_reset
         self._rules = OrderedReader(nc, RULEBOOK, [RULES], on_reset=reset)
         self._orders = OrderedReader(nc, ORDERS, [COMMANDS], on_reset=reset)
+        self._releases = OrderedReader(nc, RISK, [RELEASES], on_reset=reset)
+        self._released: dict[str, Stored] = {}  # newest by account
         self._feed: RiskFeed | None = None
         self._rules_at = 0
         self._rules_changed = asyncio.Event()
@@ -175,13 +178,14 @@ class SlotInputs:
                 yield feed
         finally:
             await end_all(self._tasks.values())
-            for reader in (self._rules, self._orders):
+            for reader in (self._rules, self._orders, self._releases):
                 await reader.close()
 
     async def _turn(self, feed: RiskFeed) -> None:
         """Wait until something came; take it, what only changes the state first."""
         self._start("feed", lambda: feed.take(_FEED_WAIT_S))
         self._start("rules", lambda: self._rules.fetch(_MOST, 1.0))
+        self._start("releases", lambda: self._releases.fetch(_MOST, 1.0))
         if len(self._loops) > len(self._joining):
             self._start("orders", lambda: self._orders.fetch(_MOST, 1.0))
         self._start("nudge", self._nudge.wait)
@@ -219,6 +223,8 @@ class SlotInputs:
 
     async def _take_arrived(self, feed: RiskFeed) -> bool:
         rules, delivered = self._done("rules"), self._done("feed")
+        for message in self._done("releases") or ():
+            self._take_release(stored_of(message))
         if rules:
             await self._take_rules(rules)
             self._follow(feed)
@@ -255,6 +261,16 @@ class SlotInputs:
         self._rules_at = max(self._rules_at, stored.time)
         for name in self.rulebook.groups:
             self._slots.setdefault(slot_of(name), stored.time)
+
+    def _take_release(self, release: Stored) -> None:
+        """Give what a group remembered of an account to the group that has it now."""
+        account_id = account_of(release.subject)
+        if account_id is None:
+            return
+        self._released[account_id] = release
+        slot = self.slot_of_account(account_id)
+        if slot is not None and slot in self._loops:
+            self._loops[slot].take_release(release)
 
     # --- market and members ---------------------------------------------------------------------
 
@@ -302,6 +318,9 @@ class SlotInputs:
                 loop.take(stored)
             loop.take(Reached(log_sequence=feed.market_position))
             loop.take_rulebook(self.rulebook, self._rules_at)
+            for account_id in loop.members():
+                if (release := self._released.get(account_id)) is not None:
+                    loop.take_release(release)
             self._follow(feed, without=loop)
         self._follow(feed)
 

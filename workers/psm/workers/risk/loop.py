@@ -256,6 +256,10 @@ class SlotLoop:
         """Take the rulebook as it stands."""
         self._guarded(lambda: self._slot.take_rulebook(rulebook, at))
 
+    def take_release(self, release: Stored) -> None:
+        """Take what another group remembered of an account that came."""
+        self._guarded(lambda: self._slot.take_release(release))
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
         self._guarded(lambda: self._taken(delivered))

@@ -135,8 +135,8 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="archiver",
-        about="`psm archive`: reads the log and the recorded streams into the archive",
-        scans=(TRADES, *RECORDED, PSM),
+        about="`psm archive`: reads the log, rules and recorded streams into the archive",
+        scans=(TRADES, RULEBOOK, *RECORDED, PSM),
     ),
     Role(
         name="risk",

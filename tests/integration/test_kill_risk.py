@@ -97,6 +97,7 @@ async def test_killed_at_random_moments_under_load(bench: RiskBench, tmp_path: P
             await end(load)
     async with start(bench, tmp_path) as worker:
         await bench.decided(60 * KILLS)
+        await worker.logged("slot.acquired")
         worker.terminate()
         assert await worker.ended() == 0
 

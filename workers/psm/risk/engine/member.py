@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from psm.contracts.documents import put_asset, put_home
 from psm.contracts.feed import FeedInput
 from psm.contracts.position_keys import position_key, symbol_of
 from psm.contracts.update_fields import Common
 from psm.contracts.updates import TOLD_ONCE
 from psm.contracts.valuation import equity_at
 from psm.domain.money import ZERO, negate, subtract
-from psm.risk.exposure import Line
+from psm.domain.publication.asset_figures import put_asset, put_home
+from psm.risk.exposure import ExposureLine
 from psm.risk.market import MarketView
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ def microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
     """What one input changed of an account.
 
     Attributes:
@@ -40,7 +40,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         lines: names of lines whose size or mark source changed.
         orders: figures of orders, as they are now.
         results: net results of the trades that it closed, in order.
-        fills: (order, quantity) of an applied fill that names an order.
         closes: of minutes that ended: (end in us, equity, flows).
     """
 
@@ -48,11 +47,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     results: tuple[Decimal, ...] = ()
-    fills: tuple[tuple[str, Decimal], ...] = ()
     closes: tuple[tuple[int, Decimal | None, Decimal], ...] = ()
 
 
-class Member:
+class GroupMember:
     """One account of a group.
 
     Attributes:
@@ -121,13 +119,12 @@ class Member:
         for order_id, order in self._document["orders"].items():
             self._by_line.setdefault(line_name(order), {})[order_id] = order
 
-    def apply(self, found: FeedInput) -> Change:
+    def apply(self, found: FeedInput) -> AccountChange:
         """Take the updates of one input."""
         lines: dict[str, None] = {}
         orders: list[Mapping[str, Any]] = []
         results: list[Decimal] = []
         closes: list[tuple[int, Decimal | None, Decimal]] = []
-        fills: list[tuple[str, Decimal]] = []
         time = 0
         for data in found.updates:
             update = msgspec.json.decode(data, type=dict[str, Any])
@@ -140,18 +137,16 @@ class Member:
                     lines[self._order(payload)] = None
                     orders.append(payload)
                 case "StateUpdated":
-                    fills = [*fills, *_fill(payload.get("applied"))]
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
                 case "StreamBlocked" | "StreamResumed":
                     self._document["status"] = payload["status"]
         self.log_sequence = found.log_sequence
-        return Change(
+        return AccountChange(
             time=time,
             lines=tuple(lines),
             orders=tuple(orders),
             results=tuple(results),
-            fills=tuple(fills),
             closes=tuple(closes),
         )
 
@@ -229,7 +224,7 @@ class Member:
         """Return figures of the open orders of a line, by id."""
         return self._by_line.get(name, {})
 
-    def held(self, name: str, market: MarketView) -> Line:
+    def held(self, name: str, market: MarketView) -> ExposureLine:
         """Return a line without any orders, in the account's currency."""
         if name.startswith(ASSET):
             asset = name.removeprefix(ASSET)
@@ -238,7 +233,7 @@ class Member:
             if unit is None and row is not None and row["mark_price"] is not None:
                 unit = Decimal(row["mark_price"])
             size = Decimal(row["quantity"]) if row else ZERO
-            return Line(symbol=asset, size=size, unit=unit)
+            return ExposureLine(symbol=asset, size=size, unit=unit)
         symbol = symbol_of(name)
         position = self._document["positions"].get(name)
         size = ZERO
@@ -248,7 +243,7 @@ class Member:
         unit = market.unit(symbol, self.currency)
         if unit is None and position is not None and position["mark_source"] == "fill":
             unit = market.worth(symbol, Decimal(position["mark_price"]), self.currency)
-        return Line(symbol=symbol, size=size, unit=unit)
+        return ExposureLine(symbol=symbol, size=size, unit=unit)
 
 
 def line_name(order: Mapping[str, Any]) -> str:
@@ -263,13 +258,6 @@ def _result(payload: Mapping[str, Any]) -> list[Decimal]:
     fees, funding = Decimal(payload["cycle_fees"]), Decimal(payload["cycle_funding"])
     net = subtract(Decimal(payload["cycle_realized_pnl"]), fees)
     return [subtract(net, negate(funding))]
-
-
-def _fill(applied: Mapping[str, Any] | None) -> list[tuple[str, Decimal]]:
-    """Return order and quantity of the fill that an update tells of."""
-    if applied is None or applied["event_type"] != "TradeExecuted" or "order_id" not in applied:
-        return []
-    return [(applied["order_id"], Decimal(applied["quantity"]))]
 
 
 def _close(closed: Mapping[str, Any]) -> tuple[int, Decimal | None, Decimal]:

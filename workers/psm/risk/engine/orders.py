@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
-from psm.domain.money import subtract
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import ENDED, Change, Member, line_name
+from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.messages import Output
 from psm.risk.rulebook import Rulebook
 
@@ -23,8 +22,9 @@ RESERVATION_TTL = 30 * 1_000_000
 class OpenOrders:
     """Reservations of a slot, and which orders are known."""
 
-    def __init__(self, path: Path, watch: Watch) -> None:
+    def __init__(self, path: Path, watch: LossWatch) -> None:
         self._path, self._watch = path, watch
+        self._due = 0
 
     def reserve(self, reservation: Reservation) -> None:
         """Count an approved order from now on; of a change the greater quantity."""
@@ -36,8 +36,9 @@ class OpenOrders:
                 reservation, quantity=quantity, replaces=before.replaces
             )
         self._path.put("reservation", key, reservation)
+        self._due = min(self._due, int(reservation.since) + RESERVATION_TTL)
 
-    def entered(self, member: Member, clock: int, *, first: bool) -> list[Output]:
+    def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[Output]:
         """Look at all open orders of an account that was read anew.
 
         Those that were open before risk knew the account are external, and nobody's fault.
@@ -60,33 +61,19 @@ class OpenOrders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
 
-    def filled(self, account_id: str, fills: tuple[tuple[str, Decimal], ...]) -> tuple[str, ...]:
-        """Take fills of orders that no event but their fills tells of; return their lines.
-
-        What is filled of such an order is in the position, and counts in its reservation no more.
-        """
-        lines = []
-        for order_id, quantity in fills:
-            key = f"{account_id}/{order_id}"
-            one = self._path.get(Reservation, "reservation", key)
-            if one is None or one.replaces:
-                continue
-            lines.append(one.line)
-            left = subtract(one.quantity, quantity)
-            if left > 0:
-                self._path.put("reservation", key, msgspec.structs.replace(one, quantity=left))
-            else:
-                self._path.drop("reservation", key)
-        return tuple(lines)
-
-    def lines(self, change: Change) -> tuple[str, ...]:
+    def lines(self, change: AccountChange) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
 
     def overdue(self, clock: int) -> list[Output]:
         """Tell of approved orders that PSM should have shown by now; they count on."""
         outputs: list[Output] = []
-        for key, one in self._path.items(Reservation, "reservation"):
+        if clock < self._due:
+            return []
+        reserved = self._path.items(Reservation, "reservation")
+        waiting = [int(one.since) for _, one in reserved if not one.expired]
+        self._due = int(min(waiting, default=clock)) + RESERVATION_TTL
+        for key, one in reserved:
             if not one.expired and clock - int(one.since) >= RESERVATION_TTL:
                 self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
                 message = f"PSM never showed {one.order_id}, which was approved: it counts as open"
@@ -118,7 +105,10 @@ class OpenOrders:
     ) -> list[Output]:
         key, ended = f"{account_id}/{figures['order_id']}", figures["status"] in ENDED
         reservation = self._path.get(Reservation, "reservation", key)
-        if reservation is not None and (ended or _shows(figures, reservation)):
+        if reservation is not None and _is_only_filled(figures, reservation):
+            filled = Decimal(figures["filled_quantity"])
+            self._path.put("reservation", key, msgspec.structs.replace(reservation, filled=filled))
+        elif reservation is not None and (ended or _shows(figures, reservation)):
             self._path.drop("reservation", key)
             if not reservation.replaces and not ended:
                 self._path.put("order", key, ApprovedOrder(strategy_id=reservation.strategy_id))
@@ -135,6 +125,13 @@ class OpenOrders:
         message = f"PSM shows {figures['order_id']}, which risk never approved"
         more = {"account_id": account_id, "symbol": figures["symbol"]}
         return self._watch.alert("error", "unapproved_order", message, clock, more)
+
+
+def _is_only_filled(figures: Mapping[str, Any], reservation: Reservation) -> bool:
+    """Return whether fills alone tell of an order: as filled, with what they filled so far."""
+    if reservation.replaces or figures["status"] != "filled":
+        return False
+    return Decimal(figures["quantity"]) < reservation.quantity
 
 
 def _shows(figures: Mapping[str, Any], reservation: Reservation) -> bool:

@@ -381,6 +381,7 @@ WRITING = (
     "fills.internal.1",
     "rulebook.firm.firm",
     "rulebook.group.desk",
+    "rulebook.clusters.clusters",
     "psm.get.state",
     "psm.get.live",
     "_INBOX.reader.1",
@@ -490,6 +491,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "rulebook.group.desk",
         "_risk.owner.7.record",
         "$JS.API.STREAM.MSG.GET.RISK",
+        "rulebook.clusters.clusters",
         *_reads("RULEBOOK"),
     },
     "admin": {
@@ -502,6 +504,11 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "ops.replay",
         *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
+    },
+    "clusters": {
+        "rulebook.clusters.clusters",
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "RULEBOOK"),
     },
     "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},

@@ -1,4 +1,4 @@
-"""The engine that decides live, killed and taken over: what was approved counts, and counts once."""
+"""The engine that decides live, killed and taken over: what was approved counts once."""
 
 from __future__ import annotations
 

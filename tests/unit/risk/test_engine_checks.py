@@ -433,3 +433,13 @@ def test_an_account_of_which_nothing_is_known_yet_opens_nothing() -> None:
     log.both("GroupDefined", group=GROUP, members=[ACCOUNT, "never"], currency="USDT")
     assert log.order("buy", "1", account_id="never")["reason"] == "stream_open"
     assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_a_stream_that_waits_decides_nothing() -> None:
+    """A missing number: who knows what it says; when it came orders are decided again."""
+    log = RiskLog({})
+    log.event(ACCOUNT, "CashDeposited", amount="1", currency="USDT", number=4)
+    found = log.order("buy", "1")
+    assert (found["reason"], check_of(found, "stream_open")["value"]) == ("stream_open", "gap")
+    log.event(ACCOUNT, "CashDeposited", amount="1", currency="USDT", number=3)
+    assert log.order("buy", "1")["decision"] == "approved"

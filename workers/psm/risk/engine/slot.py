@@ -136,11 +136,16 @@ class Slot:
         return [*outputs, *self._looked_at(state, [account_id])]
 
     def take_input(self, found: FeedInput) -> list[Output]:
-        """Take a member's updates of one input; other accounts' are left alone."""
+        """Take a member's updates of one input; other accounts' are left alone.
+
+        One that is not next to the last leaves the account unknown, until it entered again.
+        """
         known = self._members.find(found.account_id)
         if known is None or found.log_sequence <= known[1].log_sequence or not found.updates:
             return []
         state, member = known
+        if found.previous is not None and found.previous > member.log_sequence:
+            return self.lose(found.account_id)
         flows = member.amount("flows") or ZERO
         time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
         outputs = self.take_clock(time)

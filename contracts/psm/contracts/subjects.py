@@ -305,3 +305,47 @@ def exchange_fill(exchange: str, symbol: str) -> str:
 def internal_fill(order_id: str) -> str:
     """Return the subject of what an order's fills did to the position."""
     return f"fills.internal.{encode_token(order_id)}"
+
+
+# --- records of the risk engine: published to `_risk.>`, stored as `risk.<kind>.<slot>.<key>` -----
+
+RISK_CHECK = "psm.risk.check"
+"""Where one asks for a decision; its answer comes when the decision is stored."""
+
+
+def risk_record(kind: str, slot: int, key: str) -> str:
+    """Return the durable subject of a record; `key` is an account, a severity, a scope.
+
+    The broker republishes it as `psm.risk.<kind>.<key>` when it is stored.
+    """
+    return f"risk.{kind}.{slot}.{encode_token(key)}"
+
+
+def risk_republished(kind: str, key: str) -> str:
+    """Return the subject on which a record is heard once it is stored."""
+    return f"psm.risk.{kind}.{encode_token(key)}"
+
+
+def risk_owner(slot: int) -> str:
+    """Return the durable subject of a slot's owner records: each record of the slot expects it."""
+    return f"risk.owner.{slot}.record"
+
+
+def risk_checkpoint(slot: int, part: int) -> str:
+    """Return the durable subject of a part of a checkpoint that is too large for its record."""
+    return f"risk.owner.{slot}.checkpoint.{part}"
+
+
+def risk_slot(slot: int) -> str:
+    """Return the pattern of everything stored of one slot."""
+    return f"risk.*.{slot}.>"
+
+
+def risk_kind(stored_subject: str) -> str:
+    """Return what a stored record is: `decision`, `alert`, `halt`, `release`, `owner`."""
+    return stored_subject.split(".", 2)[1]
+
+
+def risk_known(slot: int) -> str:
+    """Return the subject of SNAPSHOTS that remembers for ever that a slot was owned."""
+    return f"snapshots.risk.{slot}"

@@ -21,6 +21,7 @@ from psm.adapters import logs, tracing
 from psm.adapters.health import HealthServer, Readiness, start_health_server
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
+from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tracing import child_span, current_trace_id, extract, inject
 
 __all__ = [
@@ -47,16 +48,19 @@ class Telemetry:
 
     Attributes:
         metrics: the instruments of this process.
+        risk_metrics: those of the risk engine.
         registry: what a Prometheus scrape reads.
     """
 
     def __init__(
         self,
         metrics: Metrics,
+        risk_metrics: RiskMetrics,
         registry: CollectorRegistry,
         providers: tuple[MeterProvider | TracerProvider, ...] = (),
     ) -> None:
         self.metrics = metrics
+        self.risk_metrics = risk_metrics
         self.registry = registry
         self._providers = providers
 
@@ -101,12 +105,14 @@ def setup(
         tracers = (_otlp_traces(otlp_endpoint, resource),)
         tracing.use(tracers[0].get_tracer("psm"))
     meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
-    return Telemetry(Metrics(meters.get_meter("psm")), registry, (*tracers, meters))
+    meter = meters.get_meter("psm")
+    return Telemetry(Metrics(meter), RiskMetrics(meter), registry, (*tracers, meters))
 
 
 def quiet() -> Telemetry:
     """Return instruments that record nothing, for tests and one-shot commands."""
-    return Telemetry(Metrics(NoOpMeter("psm")), CollectorRegistry())
+    meter = NoOpMeter("psm")
+    return Telemetry(Metrics(meter), RiskMetrics(meter), CollectorRegistry())
 
 
 def _prometheus(registry: CollectorRegistry) -> MetricReader:

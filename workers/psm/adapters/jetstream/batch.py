@@ -24,6 +24,8 @@ MAX_BATCH_MESSAGES = 1000
 MAX_BATCH_ID = 64
 BATCH_COMMIT = "Nats-Batch-Commit"
 EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+"""Names another exact subject, as stored, whose last sequence is expected."""
 EXPECTED_STREAM = "Nats-Expected-Stream"
 
 

@@ -19,7 +19,10 @@ from psm.contracts.subjects import (
     HEALTH_LOG,
     MARKETDATA,
     OPS,
+    ORDERS,
     PSM,
+    RISK,
+    RISK_CHECK,
     RULEBOOK,
     SNAPSHOTS,
     TRADES,
@@ -28,7 +31,7 @@ from psm.contracts.subjects import (
 _API = "$JS.API"
 _EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, RULEBOOK, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
-_READ_REQUESTS = ("psm.get.>",)
+_READ_REQUESTS = ("psm.get.>", RISK_CHECK)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
 
@@ -107,7 +110,7 @@ class Role(Struct, frozen=True, kw_only=True):
 _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
-    publish=(_LIVE,),
+    publish=(_LIVE, RISK_CHECK),
     subscribe=("psm.get.*", "$SRV.>"),
     scans=(TRADES, PSM),
     api=(f"DIRECT.GET.{FLEET}",),
@@ -134,6 +137,20 @@ ROLES: tuple[Role, ...] = (
         name="archiver",
         about="`psm archive`: reads the log, rules and recorded streams into the archive",
         scans=(TRADES, RULEBOOK, *RECORDED, PSM),
+    ),
+    Role(
+        name="risk",
+        about="`psm risk worker`: decides on orders, answers `psm.risk.check`",
+        publish=(
+            *("_risk.>", "snapshots.risk.*", "orders.command.*", "psm.get.live"),
+            *("$KV.psm-fleet.risk.*", "_psmfleet.>", HEALTH_LOG),
+        ),
+        subscribe=("_psmfleet.>", "psm.*.*", "$SRV.>"),
+        unheard=("psm.get.>",),
+        scans=(TRADES, PSM, ORDERS, RISK, RULEBOOK),
+        gets=(HEALTH, SNAPSHOTS),
+        api=("STREAM.INFO.*", f"DIRECT.GET.{FLEET}"),
+        answers=True,
     ),
     Role(
         name="marks",
@@ -201,8 +218,9 @@ ROLES: tuple[Role, ...] = (
         name="officer",
         about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
         "each may say",
-        publish=("rulebook.*.*",),
+        publish=("rulebook.*.*", "_risk.owner.*.record"),
         scans=(RULEBOOK,),
+        gets=(RISK,),
     ),
     Role(
         name="clusters",
@@ -258,7 +276,7 @@ ROLES: tuple[Role, ...] = (
     Role(
         name="service",
         about="strategies, risk, execution: record what they see and decide, and hear each other",
-        publish=("signals.>", "risk.>", "orders.>", "fills.>", "psm.get.*"),
+        publish=("signals.>", "risk.*.*", "orders.>", "fills.>", "psm.get.*", RISK_CHECK),
         subscribe=(
             *("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", "marks.*"),
             *_UPDATES,

@@ -83,7 +83,8 @@ def desired(settings: LogSettings) -> list[dict[str, Any]]:
         _log(settings),
         _updates(settings),
         _snapshots(settings),
-        *(_recorded(settings, name, days) for name, days in RECORDED.items()),
+        *(_recorded(settings, name, days) for name, days in RECORDED.items() if name != RISK),
+        _risk(settings, RECORDED[RISK]),
         _rulebook(settings),
         _operations(settings),
         _fleet(settings),
@@ -195,6 +196,26 @@ def _recorded(settings: LogSettings, name: str, days: int) -> dict[str, Any]:
         max_age=days * _DAY,
         deny_delete=True,
         deny_purge=True,
+    )
+
+
+def _risk(settings: LogSettings, days: int) -> dict[str, Any]:
+    """What others say about risk, and behind a private entrance the records of the risk engine.
+
+    A record is heard when it is stored, on `psm.risk.*.*`: on `risk.*.*` the broker would store it
+    again, and anybody might say it.
+    """
+    return _stream(
+        settings,
+        RISK,
+        "risk.*.*",
+        "_risk.>",
+        subject_transform={"src": "_risk.>", "dest": "risk.>"},
+        republish={"src": "risk.*.*.*", "dest": "psm.risk.{{wildcard(1)}}.{{wildcard(3)}}"},
+        max_age=days * _DAY,
+        deny_delete=True,
+        deny_purge=True,
+        allow_atomic=True,
     )
 
 

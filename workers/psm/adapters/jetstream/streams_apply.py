@@ -18,9 +18,10 @@ from psm.adapters.jetstream.errors import StreamNotFoundError
 from psm.adapters.jetstream.reads import StreamInfo, stream_info
 from psm.adapters.jetstream.streams import FLEET, LogSettings, desired
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import HEALTH, PSM, SNAPSHOTS, TRADES
+from psm.contracts.subjects import HEALTH, ORDERS, PSM, RISK, RULEBOOK, SNAPSHOTS, TRADES
 
 REQUIRED = (TRADES, PSM, SNAPSHOTS, FLEET, HEALTH)
+REQUIRED_FOR_RISK = (TRADES, PSM, SNAPSHOTS, ORDERS, RISK, RULEBOOK, FLEET, HEALTH)
 
 # In these fields a larger value is stronger, and 0 or less means no limit at all.
 _AT_LEAST = frozenset(
@@ -40,6 +41,9 @@ _HARMLESS = frozenset({"compression"})
 # The bucket's age is the life of a member key and its one value per key is the membership:
 # more is not stronger there. A wider snapshot history only costs disk.
 _EXACT_HERE = frozenset({(FLEET, "max_age"), (FLEET, "max_msgs_per_subject")})
+_OUTGROWN = {RISK: frozenset({"risk.>"})}
+"""Subjects that a stream once had and gives up: whoever may record may not write what is fenced."""
+
 CURRENT_S = 30.0
 """How long a replica may take to become current: after a restart it is two to seven seconds."""
 
@@ -226,7 +230,9 @@ def _field(name: str, field: str, value: Any, info: StreamInfo) -> list[Change]:
     detail = ""
     if field in _FIXED:
         detail = "the broker cannot change it on a stream that exists"
-    elif field == "subject_transform" and (actual or info.last_sequence > 0):
+    elif field == "subject_transform" and (
+        actual or (info.last_sequence > 0 and name not in _OUTGROWN)
+    ):
         # Old messages keep the subject they were stored under: accounts would change places.
         detail = _NEW_GENERATION
     return [
@@ -255,7 +261,8 @@ def _satisfies(name: str, field: str, actual: Any, wanted: Any) -> bool:
 def _subjects(name: str, wanted: Sequence[str], actual: Sequence[str]) -> list[Change]:
     missing = [subject for subject in wanted if subject not in actual]
     extra = [subject for subject in actual if subject not in wanted]
-    if extra:
+    outgrown = _OUTGROWN.get(name, frozenset())
+    if set(extra) - outgrown:
         return [
             Change(
                 stream=name,
@@ -266,7 +273,7 @@ def _subjects(name: str, wanted: Sequence[str], actual: Sequence[str]) -> list[C
                 detail=f"{', '.join(extra)} must not be stored here; remove it from the stream",
             )
         ]
-    if not missing:
+    if not missing and not extra:
         return []
     return [
         Change(

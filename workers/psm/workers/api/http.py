@@ -83,6 +83,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         archive: answers from the event archive.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
+        risk: asks for decisions on orders.
         metrics: of this process.
         registry: what `/metrics` shows.
         hosts: names of this service beside those of loopback.
@@ -96,6 +97,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     archive: ArchiveReads
     health: ServiceHealth
     publisher: Publisher | None
+    risk: Handler
     metrics: Metrics
     registry: CollectorRegistry
     hosts: tuple[str, ...] = ()
@@ -113,6 +115,7 @@ def build_app(service: Service) -> Starlette:
             _route(f"{prefix}/replay/{{account_id}}", service.past.replay, REPLAY_PARAMETERS),
             _route(f"{prefix}/refusals", refusals_of(service.archive), REFUSALS_PARAMETERS),
             _route(f"{prefix}/events", _append(service), methods=["POST"]),
+            _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
         ]
     routes += [_route(*described) for described in archive_routes(service.archive)]
     routes += [

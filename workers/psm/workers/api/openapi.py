@@ -31,6 +31,7 @@ from psm.workers.api.parameters import (
 )
 from psm.workers.api.problems import MEDIA_TYPE, TITLES, Problem
 from psm.workers.api.refusals_http import refusals_path
+from psm.workers.api.risk_http import risk_path
 from psm.workers.archive.refusals import RefusalPage
 from psm.workers.history.verify import Verification
 from psm.workers.replay.account import Step
@@ -116,6 +117,8 @@ def openapi() -> bytes:
             _name("get", f"{prefix}/refusals"), _content, _problems
         )
         paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
+        path = f"{prefix}/risk/check"
+        paths[path] = risk_path(_name("post", path), _problems)
     paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),

@@ -26,6 +26,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "no-such-state": (404, "The account had no such state"),
     "unknown-event": (404, "Unknown event"),
     "unknown-correlation": (404, "Unknown correlation"),
+    "no-group": (404, "The account is in no risk group"),
     "unknown-path": (404, "Unknown path"),
     "wrong-method": (405, "Method not allowed"),
     "request-timeout": (408, "The request took too long to arrive"),
@@ -36,11 +37,15 @@ TITLES: dict[str, tuple[int, str]] = {
     "document-too-large": (422, "The document is too large"),
     "unknown-host": (421, "This service has another name"),
     "invalid-event": (422, "Not an event of the contract"),
+    "invalid-order": (422, "Not an order of the contract"),
     "too-many-folds": (429, "Too many questions about the past"),
     "too-many-live-reads": (429, "Live reads take more than their share"),
+    "too-many-checks": (429, "Too many orders wait for a decision"),
     "internal": (500, "Internal error"),
     "unavailable": (503, "An outside system is away"),
     "no-owner": (503, "Nobody can answer from the books now"),
+    "no-risk-engine": (503, "Nobody decides on orders here"),
+    "not-decided": (504, "The order was not decided in time"),
     "not-reached": (504, "The version was not reached in time"),
 }
 """Kind -> status and title. The kind is the last part of a problem's `type`."""

@@ -46,8 +46,17 @@ _decoder = msgspec.json.Decoder(MemberEntry)
 class NatsMembers:
     """`MemberStore` on the bucket `psm-fleet`."""
 
-    def __init__(self, nc: Client) -> None:
+    def __init__(self, nc: Client, group: str | None = None) -> None:
+        """Members of one kind see each other only.
+
+        Args:
+            nc: connection.
+            group: `risk` for those that share the slots of the risk engine; None for those that
+                share the partitions of the log.
+        """
         self._nc = nc
+        self._keys = _KEYS if group is None else f"{_KEYS}.{group}"
+        self._news = NEWS if group is None else f"{NEWS}.{group}"
         self._worked = False
 
     async def listen(self, hear: Callable[[MemberEntry], None]) -> None:
@@ -59,7 +68,7 @@ class NatsMembers:
             except (msgspec.MsgspecError, ValueError):
                 _log.warning("fleet.news_unreadable", bytes=len(message.data))
 
-        await self._nc.subscribe(NEWS, cb=heard)
+        await self._nc.subscribe(self._news, cb=heard)
 
     async def put(self, member: Member) -> int:
         revision = await self._write(member.id, dump_member(member), None, None)
@@ -76,12 +85,12 @@ class NatsMembers:
 
     async def entries(self) -> list[MemberEntry]:
         try:
-            stored = await last_values(self._nc, FLEET, f"{_KEYS}.>", timeout_s=_TIMEOUT_S)
+            stored = await last_values(self._nc, FLEET, f"{self._keys}.*", timeout_s=_TIMEOUT_S)
         except ApiConfigError as error:
             raise self._later(error) from error
         found = []
         for message in stored:
-            name = message.subject.removeprefix(f"{_KEYS}.")
+            name = message.subject.removeprefix(f"{self._keys}.")
             try:
                 member = load_member(message.data) if message.data else None
             except ContractError as error:
@@ -97,7 +106,7 @@ class NatsMembers:
             ack = await publish_expected(
                 self._nc,
                 FLEET,
-                f"{_KEYS}.{key}",
+                f"{self._keys}.{key}",
                 data,
                 expected=expected,
                 headers=headers,
@@ -114,7 +123,7 @@ class NatsMembers:
 
     async def _tell(self, entry: MemberEntry) -> None:
         try:
-            await self._nc.publish(NEWS, encode(entry))
+            await self._nc.publish(self._news, encode(entry))
         except nats.errors.Error as error:
             _log.info("fleet.news_not_sent", detail=str(error))
 

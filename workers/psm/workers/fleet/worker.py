@@ -17,8 +17,9 @@ from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.heads import SubjectHead
 from psm.contracts.live import LiveQuestion
 from psm.contracts.subjects import log_subject, partition_of
+from psm.workers.fleet.keeper import Keepers
 from psm.workers.fleet.members import Holding
-from psm.workers.fleet.partition_runner import Keeper, partition_back_off
+from psm.workers.fleet.partition_runner import PartitionKeeper
 from psm.workers.partition.committer import Committer
 from psm.workers.partition.eviction import Census
 from psm.workers.partition.heads_check import Guard
@@ -66,15 +67,10 @@ class Worker:
         self._committer = Committer(nc, metrics)
         self._heads = heads
         self._steps_down = steps_down
-        self._keepers: dict[int, Keeper] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._back_offs: dict[int, BackOff] = {}
-        self._failed: dict[int, str] = {}
-        self._resting: dict[int, float] = {}  # until when, by partition
+        self._keepers = Keepers(self._keeper)
         self._lateness = Lateness()
         self._late: list[str] = []
         self._stopping = asyncio.Event()
-        self._changed: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
         """Run until `stop` is called; partitions that stopped for good keep it from being ready."""
@@ -84,59 +80,40 @@ class Worker:
         looking = asyncio.create_task(self._look())
         try:
             await asyncio.wait([stopping])
-            if self._tasks:
-                _, late = await asyncio.wait(self._tasks.values(), timeout=_DRAIN_S)
+            if tasks := self._keepers.tasks():
+                _, late = await asyncio.wait(tasks, timeout=_DRAIN_S)
                 if late:
                     _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
         finally:
-            await end_all((*self._tasks.values(), stopping, looking))
+            await end_all((*self._keepers.tasks(), stopping, looking))
             await self._committer.end()
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""
         self._stopping.set()
-        for keeper in self._keepers.values():
-            keeper.stop()
+        self._keepers.stop()
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever a partition is no longer held."""
-        self._changed = changed
+        self._keepers.on_change(changed)
 
     # --- what a fleet asks for ------------------------------------------------------------------
 
     def take(self, number: int) -> None:
         """Start to run a partition; nothing if it is held already."""
-        if number in self._keepers or self._stopping.is_set():
-            return
-        keeper = Keeper(
-            number,
-            self._partition,
-            self._metrics,
-            self._back_offs.setdefault(number, partition_back_off()),
-            steps_down=self._steps_down,
-        )
-        task = asyncio.create_task(keeper.run(), name=f"p{number}")
-        self._keepers[number], self._tasks[number] = keeper, task
-        task.add_done_callback(lambda _: self._ended(keeper))
+        self._keepers.take(number)
 
     def let_go(self, number: int) -> None:
         """Drain a partition, commit, save and end it; it is held until then."""
-        keeper = self._keepers.get(number)
-        if keeper is None:
-            return
-        keeper.stop()
-        if keeper.failure is not None:
-            self._drop(keeper)
+        self._keepers.let_go(number)
 
     def holdings(self) -> Mapping[int, Holding]:
         """Return what is held, by ascending partition."""
-        return {n: _holding(keeper) for n, keeper in sorted(self._keepers.items())}
+        return self._keepers.holdings()
 
     def resting(self) -> frozenset[int]:
         """Return the partitions that were fenced a moment ago."""
-        now = asyncio.get_running_loop().time()
-        self._resting = {n: until for n, until in self._resting.items() if until > now}
-        return frozenset(self._resting)
+        return self._keepers.resting()
 
     async def head(self, subject: str) -> SubjectHead | None:
         """Return the head of a subject; None if another worker is to answer.
@@ -146,7 +123,7 @@ class Worker:
         """
         kind, token = log_subject(subject)
         owner = partition_of(token, self._settings.partitions)
-        for number, keeper in sorted(self._keepers.items()):
+        for number, keeper in self._keepers.items():
             if kind != "trades" or number == owner:
                 found = await keeper.head(subject)
                 if found is not None:
@@ -170,17 +147,17 @@ class Worker:
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether every partition is live, and what is not as it should be."""
-        held = {n: k.stats for n, k in sorted(self._keepers.items()) if k.state == "live"}
+        held = {n: k.stats for n, k in self._keepers.items() if k.state == "live"}
         live = [stats for stats in held.values() if stats is not None and stats.is_serving()]
         silent = [n for n, stats in held.items() if stats is not None and not stats.is_serving()]
-        waiting = [n for n, k in sorted(self._keepers.items()) if k.state == "recovering"]
+        waiting = [n for n, k in self._keepers.items() if k.state == "recovering"]
         detail = {
             "partitions": len(self._keepers),
             "live": len(live),
             "recovering": waiting,
             "unanswered": silent,
             "late": self._late,
-            "stopped": {str(n): k.failure for n, k in sorted(self._keepers.items()) if k.failure},
+            "stopped": {str(n): k.failure for n, k in self._keepers.items() if k.failure},
             "accounts": sum(stats.accounts for stats in live),
             "connected": self._nc.is_connected,
         }
@@ -192,33 +169,23 @@ class Worker:
     @property
     def failed(self) -> dict[int, str]:
         """Partitions that stopped for good, and why; also those let go since then."""
-        return dict(self._failed)
+        return dict(self._keepers.failed)
 
     async def _look(self) -> None:
         """Judge, every few seconds, who stays behind; tell how many stopped."""
         loop = asyncio.get_running_loop()
         while True:
-            held = {str(n): keeper.stats for n, keeper in sorted(self._keepers.items())}
+            held = {str(n): keeper.stats for n, keeper in self._keepers.items()}
             ends = {n: stats.progress() for n, stats in held.items() if stats is not None}
             self._late = self._lateness.look(loop.time(), ends)
             self._metrics.late("commits", len(self._late))
-            self._metrics.partitions_stopped(sum(bool(k.failure) for k in self._keepers.values()))
+            self._metrics.partitions_stopped(sum(bool(k.failure) for _, k in self._keepers.items()))
             await asyncio.sleep(EVERY_S)
 
-    def _ended(self, keeper: Keeper) -> None:
-        if keeper.failure is None:
-            self._drop(keeper)
-        else:  # it is held on, to be seen, and kept from going round the fleet
-            self._failed[keeper.number] = keeper.failure
-
-    def _drop(self, keeper: Keeper) -> None:
-        if self._keepers.get(keeper.number) is not keeper:
-            return
-        del self._keepers[keeper.number], self._tasks[keeper.number]
-        if keeper.rest_s:
-            until = asyncio.get_running_loop().time() + keeper.rest_s
-            self._resting[keeper.number] = until
-        self._changed()
+    def _keeper(self, number: int, back_off: BackOff) -> PartitionKeeper:
+        return PartitionKeeper(
+            number, self._partition, self._metrics.fenced, back_off, steps_down=self._steps_down
+        )
 
     def _partition(self, number: int) -> Partition:
         return Partition(
@@ -231,15 +198,3 @@ class Worker:
             self._census,
             self._live_budget,
         )
-
-
-def _holding(keeper: Keeper) -> Holding:
-    stats = keeper.stats
-    if stats is None:
-        return Holding(partition=keeper.number, state=keeper.state)
-    return Holding(
-        partition=keeper.number,
-        state=keeper.state,
-        position=stats.position,
-        lag=max(0, stats.last_known - stats.position),
-    )

@@ -32,13 +32,17 @@ class Part(Struct, frozen=True, kw_only=True):
     health_port: int
 
 
-def parts_of(workers: int, http_port: int, *, marks: bool = False) -> list[Part]:
+def parts_of(
+    workers: int, http_port: int, *, marks: bool = False, risk: bool = False
+) -> list[Part]:
     """Return the parts; the workers are a fleet and share the partitions among themselves."""
     parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
     parts.append(_measured("projector", ("projector",)))
     parts.append(_measured("archive", ("archive",)))
     if marks:
         parts.append(_measured("marks", ("marks",)))
+    if risk:
+        parts.append(_measured("risk", ("risk", "worker")))
     web = {"PSM_HTTP_HOST": _HOST, "PSM_HTTP_PORT": str(http_port), "PSM_METRICS_PORT": "0"}
     serve = Part(
         name="serve", command=("serve", "--ingest"), environment=web, health_port=http_port

@@ -36,12 +36,13 @@ _STEADY_S = 60.0
 _POLL_S = 0.05
 _STARTS_MAX = 3
 _EXIT_USAGE = 2
-_STOP_ORDER = ("marks", "serve", "archive", "projector", "worker")
+_STOP_ORDER = ("marks", "serve", "risk", "archive", "projector", "worker")
 _USERS = {
     "worker": "worker",
     "projector": "projector",
     "archive": "archiver",
     "marks": "marks",
+    "risk": "risk",
     "serve": "ingest",
     "streams": "streams",
     "migrate": "streams",
@@ -79,6 +80,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
         sync: write to disk before acknowledging.
         log_dir: folder for the output of the parts; None leaves it on our stderr.
         marks: sample ticks into marks, too.
+        risk: decide on orders, too.
     """
 
     data_dir: Path
@@ -90,6 +92,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
     sync: bool = True
     log_dir: Path | None = None
     marks: bool = False
+    risk: bool = False
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -163,7 +166,9 @@ class Supervisor:
             for name, pid in self.pids.items():
                 self._log.info("child.started", child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
-            parts = parts_of(self._plan.workers, self._http_port, marks=self._plan.marks)
+            parts = parts_of(
+                self._plan.workers, self._http_port, marks=self._plan.marks, risk=self._plan.risk
+            )
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))

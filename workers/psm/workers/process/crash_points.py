@@ -33,6 +33,13 @@ CrashPoint = Literal[
     "archiver.before_commit",
     "archiver.after_commit",
     "importer.after_append",
+    "risk.after_owner_record",
+    "risk.after_recovery",
+    "risk.after_decide",
+    "risk.before_write",
+    "risk.after_write",
+    "risk.before_renewal",
+    "risk.after_renewal",
 ]
 CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 

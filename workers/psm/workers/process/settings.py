@@ -175,6 +175,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=10_000),
         _about("marks", "... unless the price moved by so many basis points; 0 is never."),
     ] = 10
+    risk: Annotated[bool, _about("risk", "Whether `psm up` runs `psm risk worker` too.")] = False
+    risk_checkpoint_records: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        _about("risk", "A slot of the risk engine is saved after this many of its records ..."),
+    ] = 2_000
+    risk_renew_s: Annotated[
+        int,
+        Meta(ge=1, le=172_800),
+        _about("risk", "... or after this long, before its owner record is too old."),
+    ] = 86_400
     http_host: Annotated[str, _about("http", "Address the read API listens on.")] = "127.0.0.1"
     http_port: Annotated[
         int, _PORT, _about("http", "Port of the read API; 0 picks a free one.")

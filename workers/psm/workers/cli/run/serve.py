@@ -19,6 +19,7 @@ from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
+from psm.workers.api.risk_http import risk_check
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.shared.process import process
@@ -77,6 +78,7 @@ async def run(settings: Settings) -> int:
                 live=live,
                 health=health,
                 publisher=publisher,
+                risk=risk_check(nc),
                 metrics=metrics,
                 registry=own.instruments.registry,
                 hosts=settings.http_hosts,

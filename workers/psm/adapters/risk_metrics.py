@@ -1,0 +1,147 @@
+"""The metrics of the risk engine; see `metrics` for what holds for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+from opentelemetry.metrics import Meter
+
+from psm.adapters.metrics import DURATION_BUCKETS
+from psm.risk.messages import Output
+
+HEADROOM_SHOWN = 0.2
+"""Share of a limit that is left, from which on a check's headroom is shown."""
+
+
+class _Check(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    scope: str = ""
+    passed: bool = True
+    value: str | None = None
+    limit: str | None = None
+
+
+class _Payload(msgspec.Struct, frozen=True, gc=False):
+    decision: str = ""
+    checks: tuple[_Check, ...] = ()
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False):
+    payload: _Payload = _Payload()
+
+
+_decoder = msgspec.json.Decoder(_Event)
+
+
+class RiskMetrics:
+    """The instruments of one `psm risk worker`."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._decisions = meter.create_counter(
+            "psm.risk.decisions", description="Decisions stored, by outcome."
+        )
+        self._failed = meter.create_counter(
+            "psm.risk.checks.failed", description="Checks that did not pass, by name."
+        )
+        self._records = meter.create_counter(
+            "psm.risk.records", description="Records stored, by kind."
+        )
+        self._latency = meter.create_histogram(
+            "psm.risk.decision.duration",
+            unit="s",
+            description="From a command's arrival here to its decision stored.",
+            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+        )
+        self._write = meter.create_histogram(
+            "psm.risk.write.duration",
+            unit="s",
+            description="From sending records to their acknowledgement.",
+            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+        )
+        self._not_stored = meter.create_counter(
+            "psm.risk.writes.not_stored",
+            description="Writes without an acknowledgement, after which a slot was taken again.",
+        )
+        self._fenced = meter.create_counter(
+            "psm.risk.slots.fenced", description="Slots lost to another owner."
+        )
+        self._takeover = meter.create_gauge(
+            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
+        )
+        self._slots = meter.create_gauge("psm.risk.slots", description="Slots here, by state.")
+        self._age = meter.create_gauge(
+            "psm.risk.owner_record.age",
+            unit="s",
+            description="Age of the oldest checkpoint of the slots here; renewed daily.",
+        )
+        self._unknown = meter.create_gauge(
+            "psm.risk.accounts.unknown",
+            description="Members that are not known now, so that their groups refuse.",
+        )
+        self._headroom = meter.create_gauge(
+            "psm.risk.headroom",
+            description="Share of a limit that is left, where it was 20 % or less, by check.",
+        )
+        self._ungrouped = meter.create_counter(
+            "psm.risk.commands.ungrouped",
+            description="Commands of accounts without a group, which nobody decides on.",
+        )
+
+    def record(self, output: Output, seconds: float | None) -> None:
+        """Count a stored record; `seconds` since its command came, None where none did."""
+        self._records.add(1, {"kind": output.kind})
+        if seconds is not None:
+            self._latency.record(seconds)
+        if output.kind != "decision":
+            return
+        try:
+            payload = _decoder.decode(output.data).payload
+        except msgspec.MsgspecError:
+            return
+        self._decisions.add(1, {"outcome": payload.decision})
+        failed = Counter(check.name for check in payload.checks if not check.passed)
+        for name, count in failed.items():
+            self._failed.add(count, {"check": name})
+        for check in payload.checks:
+            left = _headroom(check)
+            if left is not None and left <= HEADROOM_SHOWN:
+                self._headroom.set(max(left, 0.0), {"check": check.name})
+
+    def stored(self, seconds: float) -> None:
+        """Record an acknowledged write."""
+        self._write.record(seconds)
+
+    def not_stored(self) -> None:
+        """Count a write that was not acknowledged."""
+        self._not_stored.add(1)
+
+    def fenced(self, _slot: int) -> None:
+        """Count a slot that another process took."""
+        self._fenced.add(1)
+
+    def taken_over(self, seconds: float) -> None:
+        """Set how long a takeover took, from the owner record to the rulebook."""
+        self._takeover.set(seconds)
+
+    def slots(self, states: Counter[str], oldest_s: float, unknown: int) -> None:
+        """Set how the slots here are, the age of the oldest checkpoint, and unknown members."""
+        for state in ("live", "recovering", "draining", "stopped"):
+            self._slots.set(states[state], {"state": state})
+        self._age.set(oldest_s)
+        self._unknown.set(unknown)
+
+    def ungrouped(self) -> None:
+        """Count a command of an account without a group."""
+        self._ungrouped.add(1)
+
+
+def _headroom(check: _Check) -> float | None:
+    """Return the share of a limit that is left; None where there is nothing to compare."""
+    if check.value is None or check.limit is None:
+        return None
+    try:
+        value, limit = float(check.value), float(check.limit)
+    except ValueError:
+        return None
+    return 1.0 - value / limit if limit else None

@@ -1,0 +1,368 @@
+"""A slot's loop: take the owner record, recover, take inputs, decide, store, renew.
+
+Inputs are taken at once and change the slot's state; what it says is stored in order, one write in
+flight. Nobody hears of a record before it is stored. When a write is not acknowledged the state is
+ahead of what is stored, so it is dropped: the owner record is taken again, and what is stored
+decides from where it goes on. So each command has one decision, whatever dies when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from psm.adapters.logs import get_logger
+from psm.adapters.risk_metrics import RiskMetrics
+from psm.contracts.errors import FencedError
+from psm.contracts.feed import FeedInput
+from psm.risk.engine import Slot
+from psm.risk.messages import Output, Stored
+from psm.risk.rulebook import Rulebook
+from psm.workers.process.crash_points import crash_point
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.owner import OwnerRecord, with_checkpoint
+from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
+from psm.workers.risk.settings import SlotSettings, SlotStats
+from psm.workers.risk.store import NotStoredError, Owned, RiskStore
+
+_log = get_logger()
+
+
+class SlotLoop:
+    """Runs one slot until it is stopped or fenced. Not reusable.
+
+    Attributes:
+        number: of the slot.
+        stats: how it is.
+        commands_from: the first sequence of ORDERS that it has not decided.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        owner: str,
+        store: RiskStore,
+        inputs: Inputs,
+        settings: SlotSettings,
+        metrics: RiskMetrics,
+        answered: Answered = lambda _sequence, _decision: None,
+        engine: type[Slot] = Slot,
+    ) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            number: of the slot.
+            owner: name of this process in the owner record.
+            store: the slot's records.
+            inputs: delivers once attached.
+            settings: of the loop.
+            metrics: where counts go.
+            answered: told of each decision.
+            engine: the rules of the slot's state.
+        """
+        self.number = number
+        self.stats = SlotStats()
+        self.commands_from = 1
+        self._owner = owner
+        self._store = store
+        self._inputs = inputs
+        self._settings = settings
+        self._metrics = metrics
+        self._answered = answered
+        self._engine = engine
+        self._slot = engine(number)
+        self._owned: Owned | None = None
+        self._outbox: deque[Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._failure: Exception | None = None
+        self._since_checkpoint = 0
+
+    def stop(self) -> None:
+        """Store what is decided, save a checkpoint and end."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Own the slot and decide until stopped.
+
+        Raises:
+            FencedError: another process owns the slot.
+            LogDamagedError: records, or the owner record, are gone.
+            TransientError: the broker does not answer while recovering.
+        """
+        if not await self._has_groups():
+            return
+        while True:
+            await self._take_over()
+            try:
+                self._inputs.attach(self)
+                await self._serve()
+            except NotStoredError as error:
+                _log.warning("slot.not_stored", slot=self.number, detail=str(error))
+                self._metrics.not_stored()
+            else:
+                return
+            finally:
+                self._inputs.detach(self)
+                self.stats.live = False
+                self._outbox.clear()
+
+    async def _has_groups(self) -> bool:
+        """Wait until there is a group that needs this slot; False when told to stop before."""
+        while await self._inputs.first_command(self.number) is None:
+            self.stats.live = True
+            waiting = {
+                asyncio.ensure_future(self._inputs.groups_change()),
+                asyncio.ensure_future(self._stopping.wait()),
+            }
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waiting:
+                    one.cancel()
+            if self._stopping.is_set():
+                return False
+        self.stats.live = False
+        return True
+
+    # --- owning and recovering ------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """Take the owner record, then read what was stored before it."""
+        started = time.monotonic()
+        self._owned = owned = await self._own()
+        crash_point("risk.after_owner_record")
+        self.stats.takeovers += 1
+        await self._store.remember(owned.record)
+        at, checkpoint = await self._store.checkpoint(owned)
+        slot = self._engine.restored(checkpoint)
+        records = await self._store.recorded(at)
+        for record in records:
+            slot.take_recorded(stored_of(record))
+        self._slot, self._since_checkpoint = slot, len(records)
+        self.commands_from = max(owned.record.orders, slot.consumed.get("ORDERS", 0)) + 1
+        self.stats.position = self.commands_from - 1
+        self.stats.renewed_at = self._store.checkpoint_time
+        # A halt is appended before it fences: whoever owns behind the fence must know of it.
+        await self._inputs.rules_as_led()
+        crash_point("risk.after_recovery")
+        seconds = time.monotonic() - started
+        self._metrics.taken_over(seconds)
+        _log.info(
+            "slot.acquired",
+            slot=self.number,
+            owner_record=self._store.fence,
+            n=slot.n,
+            records=len(records),
+            orders=self.commands_from - 1,
+            seconds=round(seconds, 3),
+        )
+
+    async def _own(self) -> Owned:
+        """Put an owner record of this process behind the newest one.
+
+        Raises:
+            FencedError: another process took the slot since this one had it.
+        """
+        newest = await self._store.newest()
+        ours = newest is None or self._store.fence in {0, newest.sequence}
+        while True:
+            if newest is not None and not ours and newest.record.reason != "fence":
+                raise FencedError(f"slot {self.number}: {newest.record.owner} owns it")
+            try:
+                return await self._own_behind(newest)
+            except FencedError:  # by a halt, perhaps
+                newest, ours = await self._store.newest(), False
+
+    async def _own_behind(self, newest: Owned | None) -> Owned:
+        if newest is None:
+            first = await self._inputs.first_command(self.number) or 1
+            slot = self._engine(self.number)
+            record, parts = self._checkpointed(slot, "takeover", first - 1)
+            await self._store.own(record, parts, 0)
+        else:
+            record = newest.record.following(self._owner, "takeover", newest.sequence)
+            await self._store.own(record, (), newest.sequence)
+        return Owned(sequence=self._store.fence, record=record)
+
+    def _checkpointed(
+        self, slot: Slot, reason: str, orders: int
+    ) -> tuple[OwnerRecord, list[bytes]]:
+        return with_checkpoint(
+            slot=self.number,
+            owner=self._owner,
+            reason="takeover" if reason == "takeover" else "renewal",
+            orders=orders,
+            n=slot.n,
+            previous=slot.previous,
+            checkpoint=slot.checkpoint(),
+        )
+
+    # --- inputs, from the one task that reads them all ------------------------------------------
+
+    def members(self) -> tuple[str, ...]:
+        """Return the accounts that must be fed."""
+        return self._slot.members()
+
+    def take_rulebook(self, rulebook: Rulebook, at: int) -> None:
+        """Take the rulebook as it stands."""
+        self._guarded(lambda: self._slot.take_rulebook(rulebook, at))
+
+    def take_release(self, release: Stored) -> None:
+        """Take what another group remembered of an account that came."""
+        self._guarded(lambda: self._slot.take_release(release))
+
+    def take(self, delivered: Delivered) -> None:
+        """Take what the feed gives."""
+        self._guarded(lambda: self._taken(delivered))
+
+    def _taken(self, delivered: Delivered) -> list[Output]:
+        slot = self._slot
+        match delivered:
+            case FeedInput():
+                return slot.take_input(delivered)
+            case Stored():
+                return slot.take_market(delivered)
+            case Entered():
+                return slot.enter(delivered.account_id, delivered.document, delivered.log_sequence)
+            case Lost():
+                return slot.lose(delivered.account_id)
+            case Regained():
+                return slot.regain(delivered.account_id)
+            case Reached():
+                return slot.reach(delivered.log_sequence)
+
+    def begin(self) -> None:
+        """Take commands from now on: the members are known."""
+        self.stats.live = True
+
+    def decide(self, command: Stored) -> None:
+        """Decide on a command; the record is stored behind those before it."""
+        if command.sequence < self.commands_from:
+            return
+        self._guarded(lambda: self._slot.decide(command), command.sequence)
+        crash_point("risk.after_decide")
+        self.commands_from = command.sequence + 1
+
+    def dry_run(self, command: Stored) -> bytes:
+        """Return what would be decided, and change nothing.
+
+        Raises:
+            PSMError: it is no command.
+        """
+        return self._slot.decide(command, dry_run=True)[-1].data
+
+    def pass_commands(self, sequence: int) -> None:
+        """Take in that there is no further command of this slot up to a sequence of ORDERS."""
+        self.commands_from = max(self.commands_from, sequence + 1)
+        self.stats.last_known = max(self.stats.last_known, sequence)
+        if not self._outbox:
+            self.stats.position = self.commands_from - 1
+
+    def _guarded(self, step: Callable[[], list[Output]], command: int = 0) -> None:
+        """Let a defect of one slot stop that slot alone."""
+        if self._failure is not None:
+            return
+        before = self._slot.n
+        try:
+            outputs = step()
+        except Exception as error:  # noqa: BLE001 - raised by `run`, where it is told
+            self._failure = error
+            self._wake.set()
+            return
+        # An answer that was given before is told again, and not stored twice.
+        new = outputs[len(outputs) - (self._slot.n - before) :]
+        self._outbox.extend(Waiting(output=output) for output in new)
+        if command:
+            last = self._outbox.pop() if new else Waiting(output=None)
+            decision = outputs[-1].data if outputs else b""
+            self._outbox.append(
+                Waiting(
+                    output=last.output,
+                    command=command,
+                    decision=decision,
+                    received=time.monotonic(),
+                )
+            )
+        if self._outbox or self._due():
+            self._wake.set()
+
+    # --- storing --------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._outbox:
+                await self._write()
+            elif self._stopping.is_set():
+                self._inputs.detach(self)
+                if self._since_checkpoint:
+                    await self._renew()
+                return
+            elif self._due():
+                await self._renew()
+            else:
+                await self._pause()
+
+    async def _write(self) -> None:
+        """Store what waits: one write in flight."""
+        most = min(len(self._outbox), self._settings.batch_records)
+        waiting = [self._outbox.popleft() for _ in range(most)]
+        crash_point("risk.before_write")
+        started = time.monotonic()
+        outputs = [one.output for one in waiting if one.output is not None]
+        if outputs:
+            await self._store.write(outputs)
+        crash_point("risk.after_write")
+        now = time.monotonic()
+        self._since_checkpoint += len(outputs)
+        self._metrics.stored(now - started)
+        for one in waiting:
+            if one.output is not None:
+                self.stats.decisions += one.output.kind == "decision"
+                self._metrics.record(one.output, now - one.received if one.command else None)
+            if one.command and one.decision:
+                self._answered(one.command, one.decision)
+        if not self._outbox:
+            self.stats.position = self.commands_from - 1
+
+    def _due(self) -> bool:
+        """Return whether the owner record is to be renewed, with a checkpoint."""
+        if self._since_checkpoint >= self._settings.checkpoint_records:
+            return True
+        owned = self._owned
+        if owned is None:
+            return False
+        behind = self.commands_from - 1 - owned.record.orders
+        return behind >= self._settings.checkpoint_orders or self._age_s() >= self._settings.renew_s
+
+    def _age_s(self) -> float:
+        return time.time() - self.stats.renewed_at / 1e9
+
+    async def _renew(self) -> None:
+        """Store the owner record anew, expecting itself, with a checkpoint as of now."""
+        assert self._owned is not None
+        record, parts = self._checkpointed(self._slot, "renewal", self.commands_from - 1)
+        crash_point("risk.before_renewal")
+        try:
+            await self._store.own(record, parts, self._store.fence)
+        except FencedError as error:  # by a halt, or by another owner: the newest record says
+            raise NotStoredError(str(error)) from error
+        crash_point("risk.after_renewal")
+        self._owned = Owned(sequence=self._store.fence, record=record)
+        self._since_checkpoint = 0
+        self.stats.renewed_at = time.time_ns()
+        await self._store.remember(record)
+
+    async def _pause(self) -> None:
+        left = max(0.05, min(self._settings.renew_s - self._age_s(), 60.0))
+        try:
+            async with asyncio.timeout(left):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()

@@ -23,7 +23,8 @@ from tests.support.workbench import open_bench
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.embedded import nats as broker_log
-from psm.adapters.jetstream.roles import ROLES, render_config, render_table, role
+from psm.adapters.jetstream.roles import ROLES, role
+from psm.adapters.jetstream.roles_text import render_config, render_table
 from psm.projections.schema.roles import LOGINS, login_of
 from psm.workers.cli import build
 from psm.workers.process.config import load_settings

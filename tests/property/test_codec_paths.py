@@ -43,7 +43,7 @@ def test_both_ways_to_check_numbers_agree(one: str, two: str, blank: str, other:
     funding = f'{{"symbol":{free},"funding_payment":{one},"funding_rate":{two}}}'.encode()
     for decoder, raw in ((TRADE, trade), (FUNDING, funding)):
         fast = judged(decoder, raw)
-        with mock.patch.object(payload_codec, "_look", return_value=payload_codec._SUSPICIOUS):
+        with mock.patch.object(payload_codec, "look", return_value=payload_codec.SUSPICIOUS):
             careful = judged(decoder, raw)
         assert fast == careful
 

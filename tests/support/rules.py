@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from psm.contracts.rulebook_events import Right
 from psm.risk.messages import Stored
-from psm.risk.rulebook import Ruled, Rulebook
+from psm.risk.rulebook import Rulebook, Ruled
 from psm.workers.ops.keys import key_id, made_signature, raw_public
 from psm.workers.risk.rulebook import Saying, signed_event, subject_of_body
 
@@ -77,9 +77,7 @@ class Rules:
 
     def take(self, body: bytes, subject: str) -> Ruled:
         """Store any bytes; return what became of them."""
-        stored = Stored(
-            sequence=len(self.log) + 1, time=self.clock, subject=subject, data=body
-        )
+        stored = Stored(sequence=len(self.log) + 1, time=self.clock, subject=subject, data=body)
         self.log.append(stored)
         self.clock += SECOND
         return self.book.take(stored)
@@ -90,9 +88,7 @@ class Rules:
         assert first.outcome == "pending", first
         return self.say(BOB, event_type, **content)
 
-    def key(
-        self, signer: Person, holder: Person, rights: tuple[Right, ...] = EVERY_RIGHT
-    ) -> Ruled:
+    def key(self, signer: Person, holder: Person, rights: tuple[Right, ...] = EVERY_RIGHT) -> Ruled:
         """Define a key."""
         return self.say(
             signer, "KeyDefined", holder=holder.name, public_key=holder.public_key,
@@ -105,21 +101,21 @@ class Rules:
     ) -> Ruled:  # fmt: skip
         """Propose the next version of a scope's limits."""
         text = scope if scope == "firm" else f"{scope}:{name}"
-        content = {"scope": scope, "id": "firm" if scope == "firm" else name, "limits": limits}
-        content["version"] = self.book.documents.version_of(text) + 1
+        content: dict[str, Any] = {
+            "scope": scope,
+            "id": "firm" if scope == "firm" else name,
+            "limits": limits,
+            "version": self.book.documents.version_of(text) + 1,
+        }
         return self.say(person, "LimitsProposed", **{**content, **more})
 
     def approve(
         self, person: Person, proposal: Ruled, scope: str = "group", name: str = "desk"
     ) -> Ruled:
         """Approve a proposal."""
-        return self.say(
-            person, "LimitsApproved", scope=scope, id=name, proposal_hash=proposal.hash
-        )
+        return self.say(person, "LimitsApproved", scope=scope, id=name, proposal_hash=proposal.hash)
 
-    def limits(
-        self, scope: str = "group:desk", clock: int | None = None
-    ) -> dict[str, Any] | None:
+    def limits(self, scope: str = "group:desk", clock: int | None = None) -> dict[str, Any] | None:
         """Return what is in force of a scope, less what is not set."""
         found = self.book.documents.limits_of(scope, self.clock if clock is None else clock)
         return None if found is None else msgspec.to_builtins(found.limits)

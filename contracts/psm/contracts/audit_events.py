@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from psm.contracts.control_events import Digest
 from psm.contracts.fields import (
     Currency,
     Identifier,
@@ -20,12 +21,15 @@ from psm.contracts.fields import (
     NotNegative,
     Number,
     Payload,
+    PositionSide,
     Positive,
     Signed,
     Symbol,
+    Text,
 )
 from psm.contracts.order_events import OrderType, Side
 from psm.contracts.personal import Explanation, FreeObject, FreeText
+from psm.contracts.rulebook_events import Moment
 
 Scalar = Annotated[
     Any,
@@ -81,12 +85,18 @@ class SignalGenerated(Payload, frozen=True, kw_only=True):
 
 
 class RiskCheck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One check of a risk decision: what was measured, against which limit."""
+    """One check of a risk decision: what was measured, against which limit, and whose.
+
+    `binding`: it is what set the approved quantity.
+    """
 
     name: Key
     passed: bool
-    value: Scalar
+    value: Scalar | None = None
     limit: Scalar | None = None
+    unit: Text | None = None
+    scope: Key | None = None
+    binding: bool = False
     detail: FreeText | None = None
 
 
@@ -94,13 +104,18 @@ class RiskDecision(Payload, frozen=True, kw_only=True):
     """What risk said to a trade, each check with its value and limit, and the state it saw.
 
     `risk_state` is best the answer of `GET /psm/state/{account_id}` or the last `StateUpdated`:
-    its hashes then prove what the decision was based on.
+    its hashes then prove what the decision was based on. PSM's own engine proves it by `vector`:
+    sequence number, log sequence and state hash of each account that it saw changed since its last
+    decision; `vector_hash` is over all of the group, and `marks_log_sequence` the place of the
+    marks. Its records are numbered `n`, and `previous` is SHA-256 of the bytes of the one before.
+    `unlimited` names the checks that nobody limits. `path` is what the engine's memory changed.
     """
 
     account_id: Key
     decision: Decision
     reason: Explanation
     checks: tuple[RiskCheck, ...]
+    unlimited: tuple[Key, ...] | None = None
     symbol: Symbol | None = None
     side: Side | None = None
     quantity: Positive | None = None
@@ -110,10 +125,72 @@ class RiskDecision(Payload, frozen=True, kw_only=True):
     strategy_id: Key | None = None
     risk_state: FreeObject | None = None
     context: FreeObject | None = None
+    command: Literal["order", "replace", "cancel"] | None = None
+    max_quantity: NotNegative | None = None
+    reducing_room: NotNegative | None = None
+    order: FreeObject | None = None
+    order_hash: Digest | None = None
+    expires: Moment | None = None
+    clock: Moment | None = None
+    group: Key | None = None
+    mode: Literal["active", "reducing", "halted"] | None = None
+    vector: FreeObject | None = None
+    vector_hash: Digest | None = None
+    marks_log_sequence: Number | None = None
+    orders_sequence: Number | None = None
+    rulebook_sequence: Number | None = None
+    rulebook_hash: Digest | None = None
+    clusters_version: Number | None = None
+    engine: Key | None = None
+    figures: FreeObject | None = None
+    counted: FreeObject | None = None
+    path: FreeObject | None = None
+    slot: NotNegative | None = None
+    n: Number | None = None
+    previous: Digest | None = None
+
+
+class LatchSet(Payload, frozen=True, kw_only=True):
+    """The engine itself halted a scope: a loss, a drawdown, orders that repeat.
+
+    It holds until `until`, or until two persons lift it by SHA-256 of this event's bytes.
+    """
+
+    scope: Key
+    mode: Literal["reducing", "halted"]
+    code: Key
+    value: Scalar
+    limit: Scalar
+    group: Key
+    clock: Moment
+    until: Moment | None = None
+    path: FreeObject | None = None
+    slot: NotNegative | None = None
+    n: Number | None = None
+    previous: Digest | None = None
+
+
+class AccountReleased(Payload, frozen=True, kw_only=True):
+    """A group gave an account up, with all that it remembered of it; the new group takes it."""
+
+    account_id: Key
+    group: Key
+    rulebook_sequence: Number
+    memory: FreeObject
+    clock: Moment
+    path: FreeObject | None = None
+    slot: NotNegative | None = None
+    n: Number | None = None
+    previous: Digest | None = None
 
 
 class OrderRequest(Payload, frozen=True, kw_only=True):
-    """An order as it was sent to execution."""
+    """An order as it was sent to execution, or as risk is asked for it.
+
+    After `expires_at`, at most 15 minutes on, nothing is decided any more. `on_limit` says what to
+    do with an order that is too large, `stop_loss` where the trade is given up. `expects` names
+    the sequence number that an account must be at before the request is decided.
+    """
 
     account_id: Key
     order_id: Identifier
@@ -127,6 +204,39 @@ class OrderRequest(Payload, frozen=True, kw_only=True):
     reduce_only: bool = False
     strategy_id: Key | None = None
     exchange: Key | None = None
+    position_side: PositionSide | None = None
+    expires_at: Moment | None = None
+    on_limit: Literal["reject", "reduce"] | None = None
+    stop_loss: Positive | None = None
+    expects: Annotated[dict[Key, Number], Meta(max_length=100)] | None = None
+    context: FreeObject | None = None
+
+
+class ReplaceRequest(Payload, frozen=True, kw_only=True):
+    """An open order should have another quantity or price; what is left out stays.
+
+    `quantity` is that of the whole order, what is filled of it included.
+    """
+
+    account_id: Key
+    order_id: Identifier
+    quantity: Positive | None = None
+    price: Positive | None = None
+    stop_price: Positive | None = None
+    stop_loss: Positive | None = None
+    on_limit: Literal["reject", "reduce"] | None = None
+    expires_at: Moment | None = None
+    strategy_id: Key | None = None
+    context: FreeObject | None = None
+
+
+class CancelRequest(Payload, frozen=True, kw_only=True):
+    """An open order should not be filled any more. Never refused."""
+
+    account_id: Key
+    order_id: Identifier
+    strategy_id: Key | None = None
+    reason: FreeText | None = None
     context: FreeObject | None = None
 
 
@@ -201,7 +311,11 @@ AUDIT_EVENTS: dict[str, type[Payload]] = {
     "market_data": MarketData,
     "signal_generated": SignalGenerated,
     "risk_decision": RiskDecision,
+    "LatchSet": LatchSet,
+    "AccountReleased": AccountReleased,
     "order_request": OrderRequest,
+    "replace_request": ReplaceRequest,
+    "cancel_request": CancelRequest,
     "order_result": OrderResult,
     "position_update": PositionUpdate,
     "alert": Alert,

@@ -7,7 +7,7 @@ of a refusal, is decided here, because it enters published updates and must neve
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 from types import NoneType, UnionType
@@ -19,28 +19,12 @@ from psm.contracts import limits
 from psm.contracts.codec import INVALID_JSON, decode_untyped, is_text, readable
 from psm.contracts.errors import ContractError
 from psm.contracts.fields import Payload
+from psm.contracts.number_look import PLAIN, SUSPECT, SUSPICIOUS, look
 from psm.contracts.personal import is_sealed
 
 MAX_DIGITS = limits.DIGITS
 
 _NUMBER = re.compile(rf"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{{1,{limits.EXPONENT_DIGITS}}})?")
-# `Decimal` also accepts "1_0", " 1", "+1", ".5", "5." and digits of other scripts. A body without
-# any of these marks cannot hold such a string; one that has them is looked at field by field. So is
-# one with many digits in a row: only the text shows how long a number was written.
-_SUSPECT = re.compile(
-    rb'[_\\\x80-\xff+]|[\d.]\s+"|"\s+[\d.-]|"-?\.|\d\.["eE]|[0-9]{20}|[eE]-?[0-9]{5}'
-)
-# A faster look, that may only err by suspecting too much: one letter stands for a class of bytes.
-_CLASSES = bytes(
-    ord("!") if byte >= 0x80 or chr(byte) in "\\+"
-    else ord("0") if chr(byte) in "0123456789"
-    else ord("e") if chr(byte) in "eE"
-    else ord(" ") if chr(byte).isspace()
-    else byte if chr(byte) in '_."-'
-    else ord("a")
-    for byte in range(256)
-)  # fmt: skip
-_TWENTY, _NINETEEN = "0" * 20, "0" * 19
 
 
 class _NumberText(str):
@@ -82,8 +66,8 @@ class PayloadCodec:
             if getattr(payload, name) is not None:
                 self._check_fields(raw)
                 return payload
-        looks = _SUSPICIOUS if self._nested else _look(raw)
-        if looks == _PLAIN:
+        looks = SUSPICIOUS if self._nested else look(raw)
+        if looks == PLAIN:
             for name, sign in self._numbers:
                 value = getattr(payload, name)
                 if value is not None and not (
@@ -96,7 +80,7 @@ class PayloadCodec:
             value = getattr(payload, name)
             if value is not None and not _in_range(value, sign):
                 raise self._explain(raw)
-        if looks == _SUSPICIOUS and (self._nested or _SUSPECT.search(raw) is not None):
+        if looks == SUSPICIOUS and (self._nested or SUSPECT.search(raw) is not None):
             self._check_fields(raw)
         return payload
 
@@ -135,9 +119,9 @@ class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
 
     `nullable`: null means left out. `sign` is set for decimals, `choices` for literals, `items` for
     lists of structs, `each` for lists of names, `entry` for maps with a rule for each value,
-    `within` for a struct that may stand in place of a number, `free` for what an open payload may hold in any form: `object` or
-    `scalar`. `longest` of a text is in bytes of UTF-8, or in characters where `unit` says so.
-    `personal`: a text that may be sealed instead, and longer then.
+    `within` for a struct that may stand in place of a number, `free` for what an open payload may
+    hold in any form: `object` or `scalar`. `longest` of a text is in bytes of UTF-8, or in
+    characters where `unit` says so. `personal`: a text that may be sealed instead, and longer then.
     """
 
     name: str
@@ -190,10 +174,7 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
     if get_origin(hint) is Literal:
         return rule(choices=get_args(hint))
     if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        if not isinstance(item, type):  # a name or one of several, never a bare type
-            return rule(each=_rule_of(name, item, required=True))
-        return rule(items=_field_rules(item))
+        return _list_rule(rule, name, get_args(hint)[0])
     if get_origin(hint) is dict and get_args(hint)[1] is not Any:
         key, value = (_rule_of(name, part, required=False) for part in get_args(hint))
         most = next(m.max_length or 0 for m in meta)
@@ -219,6 +200,13 @@ def _rule_of(name: str, hint: Any, *, required: bool) -> _FieldRule:
     )
 
 
+def _list_rule(rule: Callable[..., _FieldRule], name: str, item: Any) -> _FieldRule:
+    """Return the rule of a list: of objects, or of names and choices, which are no bare types."""
+    if isinstance(item, type):
+        return rule(items=_field_rules(item))
+    return rule(each=_rule_of(name, item, required=True))
+
+
 def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path: str) -> None:
     for rule in rules:
         field = f"{path}.{rule.name}"
@@ -237,16 +225,20 @@ def _check_value(rule: _FieldRule, value: object, field: str) -> None:
         _check_map(rule, rule.entry, value, field)
     elif rule.within is not None and isinstance(value, dict):
         _check_rules(rule.within, value, field)
-    elif rule.items is not None and isinstance(value, list):
-        for place, item in enumerate(value):
-            if not isinstance(item, dict):
-                _refuse(rule, f"{field}[{place}]")
-            _check_rules(rule.items, item, f"{field}[{place}]")
-    elif rule.each is not None and isinstance(value, list):
-        for place, item in enumerate(value):
-            _check_value(rule.each, item, f"{field}[{place}]")
+    elif (rule.items is not None or rule.each is not None) and isinstance(value, list):
+        _check_list(rule, value, field)
     elif (rule.nested and not rule.sign) or not _is_scalar(rule, value):
         _refuse(rule, field)
+
+
+def _check_list(rule: _FieldRule, value: list[Any], field: str) -> None:
+    for place, item in enumerate(value):
+        if rule.each is not None:
+            _check_value(rule.each, item, f"{field}[{place}]")
+        elif rule.items is not None and isinstance(item, dict):
+            _check_rules(rule.items, item, f"{field}[{place}]")
+        else:
+            _refuse(rule, f"{field}[{place}]")
 
 
 def _check_map(rule: _FieldRule, entry: _FieldRule, value: dict[str, Any], field: str) -> None:
@@ -299,15 +291,8 @@ def _expected(rule: _FieldRule) -> str:
     """Return in words what a field must be."""
     if rule.sign:
         return _expected_number(rule)
-    if rule.items is not None:
-        return "a list of objects"
-    if rule.each is not None:
-        return "a list, each " + _expected(rule.each)
-    if rule.entry is not None:
-        each = "a decimal or null" if rule.entry.nullable else "a decimal or an object"
-        return f"an object of at most {rule.longest} names, each with {each}"
-    if rule.within is not None:
-        return "an object"
+    if rule.nested:
+        return _expected_nested(rule)
     if rule.choices:
         return " or ".join(rule.choices)
     if rule.free:
@@ -318,6 +303,17 @@ def _expected(rule: _FieldRule) -> str:
         return "an integer from 1"
     sealed = ", or sealed" if rule.personal else ""
     return f"text of {rule.shortest} to {rule.longest} {rule.unit}, without NUL{sealed}"
+
+
+def _expected_nested(rule: _FieldRule) -> str:
+    if rule.items is not None:
+        return "a list of objects"
+    if rule.each is not None:
+        return "a list, each " + _expected(rule.each)
+    if rule.entry is not None:
+        each = "a decimal or null" if rule.entry.nullable else "a decimal or an object"
+        return f"an object of at most {rule.longest} names, each with {each}"
+    return "an object"
 
 
 def _expected_number(rule: _FieldRule) -> str:
@@ -347,46 +343,6 @@ def _in_range(value: Decimal, sign: str) -> bool:
     if sign == "positive":
         return value > 0
     return sign == "any" or value >= 0
-
-
-_PLAIN, _IN_DOUBT, _SUSPICIOUS = range(3)
-
-
-def _look(raw: bytes) -> int:
-    """Return what the numbers in `raw` may be, by the classes of its bytes.
-
-    `_PLAIN`: surely digits with at most one point in between and at most 18 on each side of it,
-    so only finiteness and sign are left to check. `_IN_DOUBT`: maybe with an exponent or too
-    long, but surely nothing that `_SUSPECT` looks for. `_SUSPICIOUS`: anything else.
-    """
-    seen = raw.translate(_CLASSES).decode("ascii")
-    if (
-        "!" in seen
-        or '".' in seen
-        or '0."' in seen
-        or '"-.' in seen
-        or "0.e" in seen
-        or (" " in seen and ('" ' in seen or "0 " in seen or ". " in seen))
-        or ("_" in seen and _has_odd_underscore(seen))
-    ):
-        return _SUSPICIOUS
-    if _NINETEEN in seen:
-        return _SUSPICIOUS if _TWENTY in seen or _has_long_exponent(seen) else _IN_DOUBT
-    if "e0" not in seen and "e-0" not in seen:
-        return _PLAIN
-    if _has_long_exponent(seen):
-        return _SUSPICIOUS
-    return _IN_DOUBT if "0e0" in seen or "0e-0" in seen else _PLAIN
-
-
-def _has_long_exponent(seen: str) -> bool:
-    """Return whether something may be an exponent of five digits."""
-    return "e00000" in seen or "e-00000" in seen
-
-
-def _has_odd_underscore(seen: str) -> bool:
-    """Return whether any stands elsewhere than after a letter, as in a name."""
-    return any(pair in seen for pair in ("0_", "._", "-_", '"_', "__", " _", "!_"))
 
 
 def _may_be(value: Decimal, sign: str) -> bool:

@@ -75,7 +75,7 @@ def decode_signed(subject: str, data: bytes) -> SignedEvent:
         )
     fields = known.decode(envelope.payload)
     try:
-        event: RulebookEvent = msgspec.convert(fields, known.payload_type)
+        event = msgspec.convert(fields, RULEBOOK_EVENTS[envelope.event_type])
     except msgspec.ValidationError as error:  # pragma: no cover - the codec is stricter
         raise ContractError("invalid_payload", "the payload cannot be read", "payload") from error
     place = subject_of(event)

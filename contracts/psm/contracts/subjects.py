@@ -20,7 +20,7 @@ TRADES, PSM, SNAPSHOTS, OPS = "TRADES", "PSM", "SNAPSHOTS", "OPS"
 MARKETDATA, SIGNALS, RISK = "MARKETDATA", "SIGNALS", "RISK"
 ORDERS, FILLS = "ORDERS", "FILLS"
 HEALTH, RULEBOOK = "HEALTH", "RULEBOOK"
-"""Names of JetStream streams: log, updates, snapshots, operations, what is recorded, health, rules."""
+"""Names of streams: log, updates, snapshots, operations, what is recorded, health, rules."""
 HEALTH_LOG = "health.log"
 """Subject of the canary: a write beside the log that shows whether the broker takes any."""
 
@@ -275,6 +275,16 @@ def risk_decision(account_id: str) -> str:
 def risk_alert(severity: str) -> str:
     """Return the subject of alerts."""
     return f"risk.alert.{encode_token(severity)}"
+
+
+def risk_halt(scope: str) -> str:
+    """Return the subject of what the risk engine halted in a scope."""
+    return f"risk.halt.{encode_token(scope)}"
+
+
+def risk_release(account_id: str) -> str:
+    """Return the subject of an account that its group gave up."""
+    return f"risk.release.{encode_token(account_id)}"
 
 
 def order_command(account_id: str) -> str:

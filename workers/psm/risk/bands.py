@@ -101,7 +101,7 @@ class Bands:
         exposure, side = self._exposure, self._order.side
         if exposure.line.margin_rate and exposure.line.unit is None:
             return None
-        if self._measured.scope is not None and exposure.unvalued:
+        if self._measured.stale or (self._measured.scope is not None and exposure.unvalued):
             return None
         return lambda x: exposure.margin(exposure.with_order(side, x))
 
@@ -118,7 +118,7 @@ class Bands:
         for kind in self._place.tag_kinds:
             yield self._tagged(kind, getattr(limits, f"exposure_{kind}"))
         open_notional = None
-        if exposure.are_orders_valued(side):
+        if exposure.are_orders_valued(side) and not self._measured.stale:
             open_notional = partial(exposure.open_notional, side)
         yield self._band("open_orders_notional", limits.open_orders_notional, open_notional)
         yield self._concentration(own, gross)
@@ -127,16 +127,15 @@ class Bands:
         """Exposure of everything with the order's tag; no limit where it has none."""
         exposure, side, credit = self._exposure, self._order.side, self._limits.hedge_credit
         tag = exposure.tag(kind)
-        figure = self._known(
-            lambda x: exposure.tagged(kind, exposure.with_order(side, x), credit)
-        )
+        figure = self._known(lambda x: exposure.tagged(kind, exposure.with_order(side, x), credit))
         share = None if tag is None else share
         named = tag or "unclassified"
         return self._share(f"exposure_{kind}", share, figure, scope=f"{kind}:{named}", tag=named)
 
     def _known(self, figure: Figure) -> Figure | None:
         exposure = self._exposure
-        return None if exposure.line.unit is None or exposure.unvalued else figure
+        unknown = self._measured.stale or exposure.line.unit is None or exposure.unvalued
+        return None if unknown else figure
 
     def _concentration(self, own: Figure | None, gross: Figure | None) -> Band:
         """Share of the gross exposure; below half of the equity any share is fine."""
@@ -207,8 +206,8 @@ class Bands:
         if after is None:
             missing = self._exposure.unvalued or [self._order.symbol]
             unknown = "no mark of " + ", ".join(missing)
-            if self._measured.equity is None:
-                unknown = "no equity"
+            if self._measured.equity is None or self._measured.stale:
+                unknown = "an account is not known"
         return Band(
             name=name,
             scope=self._measured.scope or scope,

@@ -18,6 +18,7 @@ Kind = Literal["hard", "reduce", "size", "order_size"]
 orders too."""
 
 CATALOGUE: Mapping[str, tuple[Kind, str]] = {
+    "well_formed": ("hard", ""),
     "account_known": ("hard", ""),
     "stream_open": ("hard", ""),
     "state_behind": ("hard", "log_sequence"),
@@ -232,7 +233,15 @@ def _word(choice: object) -> str:
 
 
 NEEDS_HISTORY = (
-    *("stream_open", "state_behind", "expired", "too_many_orders", "mark_age", "collar_period"),
+    *(
+        "well_formed",
+        "stream_open",
+        "state_behind",
+        "expired",
+        "too_many_orders",
+        "mark_age",
+        "collar_period",
+    ),
     *("exposure_currency", "exposure_sector", "beta_exposure", "correlated_risk"),
     *("duplicate_order", "order_rate", "message_rate", "repeated_execution", "notional_period"),
     *("cooldown", "session"),

@@ -17,7 +17,7 @@ from psm.domain.market.instrument import Instrument
 from psm.domain.market.mark import Mark
 from psm.domain.market.rates import market_rate
 from psm.domain.messages import LogMessage
-from psm.domain.money import ONE, ZERO, multiply, quotient
+from psm.domain.money import ONE, multiply, quotient
 from psm.risk.messages import Stored
 from psm.risk.state import Contract
 
@@ -109,7 +109,6 @@ def _contract(payload: InstrumentDefined) -> Contract:
         multiplier=payload.multiplier,
         lot_size=payload.quantity_increment,
         tick_size=payload.price_increment,
-        min_quantity=payload.quantity_increment or ZERO,
         initial_margin_rate=ONE if leverage is None else quotient(ONE, leverage),
     )
 
@@ -121,4 +120,3 @@ def _logged(message: Stored) -> LogMessage:
         time=message.time * 1000,
         data=message.data,
     )
-

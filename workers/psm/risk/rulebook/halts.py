@@ -41,7 +41,7 @@ class Halts:
         self.of: dict[str, dict[str, Halt]] = {}
         self.lifted: dict[str, Lift] = {}
 
-    def set(self, event: HaltSet, hashed: str, clock: int) -> None:
+    def put(self, event: HaltSet, hashed: str, clock: int) -> None:
         """Halt a scope.
 
         Raises:

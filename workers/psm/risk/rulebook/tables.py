@@ -135,9 +135,7 @@ class Sessions:
     def in_session(self, account_id: str, symbol: str, clock: int) -> bool:
         """Return whether a symbol may be traded now; always, where no session speaks of it."""
         return all(
-            one.open_at(clock)
-            for one in self.named.values()
-            if one.speaks_of(account_id, symbol)
+            one.open_at(clock) for one in self.named.values() if one.speaks_of(account_id, symbol)
         )
 
 
@@ -178,7 +176,7 @@ class Calendars:
             RefusedError: there is no boundary, one is no whole minute, or they do not ascend.
         """
         starts = tuple(moment(text, "boundaries") for text in event.boundaries)
-        if not starts or any(later <= one for one, later in zip(starts, starts[1:], strict=False)):
+        if not starts or any(starts[n] >= starts[n + 1] for n in range(len(starts) - 1)):
             raise RefusedError("invalid_payload", "boundaries must ascend, and there is one")
         return Calendar(first=day_number(event.first_day, "first_day"), starts=starts)
 

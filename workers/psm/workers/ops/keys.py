@@ -1,4 +1,4 @@
-"""Ed25519 keys of anchors, approvals and rules, from files: a private one is for its owner's eyes only."""
+"""Ed25519 keys of anchors, approvals and rules: a private one is for its owner's eyes only."""
 
 from __future__ import annotations
 

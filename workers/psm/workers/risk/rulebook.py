@@ -30,7 +30,7 @@ from psm.contracts.rulebook_codec import decode_signed, signed_bytes, subject_of
 from psm.contracts.rulebook_events import RULEBOOK_EVENTS, RulebookEvent
 from psm.contracts.subjects import RULEBOOK, encode_token
 from psm.risk.messages import Stored
-from psm.risk.rulebook import Ruled, Rulebook
+from psm.risk.rulebook import Rulebook, Ruled
 from psm.workers.ops.keys import key_id, made_signature
 
 _SERVICE = "psm-risk"

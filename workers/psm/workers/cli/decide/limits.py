@@ -18,7 +18,14 @@ from psm.risk.limits import Limits, limits_of_document
 from psm.risk.rulebook import Document
 from psm.risk.tightness import loosened
 from psm.workers.cli.decide.history import history_rows
-from psm.workers.cli.decide.saying import ScopeName, Speaker, load_rulebook, parse_scope, scoped, speak
+from psm.workers.cli.decide.saying import (
+    ScopeName,
+    Speaker,
+    load_rulebook,
+    parse_scope,
+    scoped,
+    speak,
+)
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
 app = App(name="limits", help="Show, propose and approve limits; what loosens needs two persons.")
@@ -27,6 +34,12 @@ _SHOWN = ("scope", "version", "status", "limits", "valid_from", "valid_until", "
 _DIFFERENCES = ("limit", "before", "after", "looser")
 
 ProposalHash = Annotated[str, Parameter(help="SHA-256 of the proposal, as `show` prints it.")]
+
+
+LimitsFile = Annotated[
+    str,
+    Parameter(allow_leading_hyphen=True, help="JSON object of limits; - is standard input."),
+]
 
 
 @app.command
@@ -56,7 +69,7 @@ def show(
 @app.command
 def propose(
     scope: ScopeName,
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    file: LimitsFile,
     /,
     *,
     valid_from: Annotated[str | None, Parameter(help="RFC 3339, UTC.")] = None,
@@ -64,12 +77,7 @@ def propose(
     speaker: Speaker,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Propose limits: a JSON object, the whole document. What only tightens holds at once.
-
-    Args:
-        scope: firm, group:NAME, account:ID, strategy:ID or symbol:NAME.
-        file: JSON object of limits by name; - is standard input.
-    """
+    """Propose limits: a JSON object, the whole document. What only tightens holds at once."""
     values = read_object(file)
     _checked(values)
     version = load_rulebook().rulebook.documents.version_of(_text(scope)) + 1
@@ -116,17 +124,12 @@ def revoke(
 @app.command
 def diff(
     scope: ScopeName,
-    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    file: LimitsFile | None = None,
     /,
     *,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Show what would change: limits in force against the newest proposal, or against a file.
-
-    Args:
-        scope: firm, group:NAME, account:ID, strategy:ID or symbol:NAME.
-        file: JSON object of limits by name; - is standard input.
-    """
+    """Show what would change: limits in force against the newest proposal, or against a file."""
     documents, name = load_rulebook().rulebook.documents, _text(scope)
     held = documents.in_force(name, time.time_ns() // 1000)
     before = Limits() if held is None else held.limits

@@ -156,20 +156,21 @@ def define_key(
 
 @rulebook.command
 def say(
-    event_type: str,
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    event_type: Annotated[str, Parameter(help="Such as ListDefined; see docs/risk.md.")],
+    file: Annotated[
+        str,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="JSON object of its fields, but actor, reason, key_id and signature; - is "
+            "standard input.",
+        ),
+    ],
     /,
     *,
     speaker: Speaker,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Say anything in the rulebook: lists, tags, sessions, days, overrides, strategies.
-
-    Args:
-        event_type: such as ListDefined; see docs/risk.md.
-        file: JSON object of its fields, but actor, reason, key_id and signature; - is standard
-            input.
-    """
+    """Say anything in the rulebook: lists, tags, sessions, days, overrides, strategies."""
     if event_type not in RULEBOOK_EVENTS:
         raise ConfigError(f"no event {event_type}; there are {', '.join(RULEBOOK_EVENTS)}")
     return speak(speaker, event_type, read_object(file), output=output)

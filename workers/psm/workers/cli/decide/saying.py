@@ -51,8 +51,9 @@ def parse_scope(text: str) -> tuple[str, str]:
     """
     scope, _, name = text.partition(":")
     if scope not in SCOPES or (scope == FIRM) == bool(name):
-        raise ConfigError(f"{text!r} is no scope: firm, group:NAME, account:ID, strategy:ID or "
-                          "symbol:NAME")
+        raise ConfigError(
+            f"{text!r} is no scope: firm, group:NAME, account:ID, strategy:ID or symbol:NAME"
+        )
     return scope, name or FIRM
 
 
@@ -72,9 +73,7 @@ def load_rulebook() -> ReadRulebook:
     return asyncio.run(run())
 
 
-def speak(
-    speaker: Speaker, event_type: str, *contents: Mapping[str, Any], output: Output
-) -> int:
+def speak(speaker: Speaker, event_type: str, *contents: Mapping[str, Any], output: Output) -> int:
     """Say something in the rulebook, one event for each content; show what became of each.
 
     Returns:

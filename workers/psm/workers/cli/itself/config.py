@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
-from psm.adapters.jetstream import roles
+from psm.adapters.jetstream import roles_text
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import settings_with_sources
 from psm.workers.process.settings import About, about, written
@@ -104,7 +104,7 @@ def nats_users(
 
     Their passwords are variables of the server's environment, such as NATS_WORKER_PASSWORD.
     """
-    print(roles.render_table() if table else roles.render_config(), end="")
+    print(roles_text.render_table() if table else roles_text.render_config(), end="")
 
 
 def settings_schema() -> dict[str, Any]:

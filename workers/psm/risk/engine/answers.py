@@ -1,0 +1,450 @@
+"""Answers to requests: the decision, what it changes in the memory, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from psm.contracts import codec
+from psm.domain.money import ONE, ZERO, add, exact_text, multiply, subtract
+from psm.risk.engine.commands import Command, line_of_command, order_of
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.history import fingerprint, repeats, repeats_key
+from psm.risk.engine.ids import Answered, AnsweredRequests
+from psm.risk.engine.inquiry import Books, Inquiry, Judged, line_name_of, standing_facts
+from psm.risk.engine.member import microseconds
+from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.path import Flag, Peak, Repeats, Reservation
+from psm.risk.engine.records import ENGINE, RECORD_MAX, Chain, moment_text
+from psm.risk.engine.scopes import Ordered
+from psm.risk.engine.vector import ENTRIES_MAX, Vector
+from psm.risk.engine.watch import Watch
+from psm.risk.engine.windows import Windows
+from psm.risk.facts import Fact
+from psm.risk.limits import CATALOGUE, Check
+from psm.risk.messages import Output
+
+_ALWAYS = (
+    *("well_formed", "account_known", "stream_open", "state_behind", "expired"),
+    *("instrument_known", "increment", "mode", "restricted", "duplicate_order_id", "session"),
+)
+"""Checks that are reported whether or not somebody set a limit."""
+
+Payload = dict[str, Any]
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What requests are answered with, and by.
+
+    Attributes:
+        groups: of the slot, by account.
+    """
+
+    books: Books
+    chain: Chain
+    watch: Watch
+    orders: OpenOrders
+    remembered: AnsweredRequests
+    vector: Vector
+    groups: Mapping[str, GroupState]
+
+    def preview(self, command: Command, clock: int) -> Output:
+        """Return the decision that a request would get now; nothing changes."""
+        payload, _ = self._judged(command, clock)
+        return self._unstored(command, payload, clock)
+
+    def decide(self, command: Command, clock: int) -> list[Output]:
+        """Answer a request; the decision is the last output."""
+        state = self.groups.get(command.account_id)
+        if state is None:
+            return [self.preview(command, clock)]
+        name = request_name(command)
+        earlier = self.remembered.get(name)
+        if earlier is not None and earlier.hash == command.hash:
+            if not self._is_excused_now(earlier, command, clock):
+                data = earlier.data.encode()
+                return [Output(kind="decision", key=command.account_id, data=data)]
+        again = earlier is not None and earlier.hash != command.hash
+        payload, judged = self._judged(command, clock, again=again)
+        outputs = [] if judged is None else self._committed(command, state, judged, clock)
+        vector, told = self._vector(state, clock)
+        payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
+        records = self.chain.record(
+            "decision", command.account_id, "risk_decision", _fitting(payload), clock
+        )
+        data = records[-1].data
+        note(payload, data, self.books.windows, self.remembered)
+        return [*outputs, *told, *records]
+
+    # --- judging --------------------------------------------------------------------------------
+
+    def _judged(
+        self, command: Command, clock: int, *, again: bool = False
+    ) -> tuple[Payload, Judged | None]:
+        """Return the payload of a decision without its vector, and what it was made by."""
+        state = self.groups.get(command.account_id)
+        payload = self._head(command, state, clock)
+        if state is None:
+            group = self.books.rulebook.group_of(command.account_id)
+            reason = "no_group" if group is None else "other_slot"
+            fact = Fact(
+                name="account_known", passed=False, reason=reason,
+                scope=f"account:{command.account_id}",
+            )  # fmt: skip
+            return {**payload, **_refused([fact])}, None
+        remembered = len(self.remembered)
+        facts = standing_facts(self.books, state, command, clock, remembered)
+        if command.kind == "cancel":
+            well_formed = next(fact for fact in facts if fact.name == "well_formed")
+            return {**payload, **_cancelled(well_formed)}, None
+        fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
+        replaced = self._replaced(state, command)
+        if not fatal and command.kind == "replace" and not _is_change(command, replaced):
+            facts = [_no_change(command), *facts[1:]]
+            fatal = facts[:1]
+        if fatal:
+            return {**payload, **_refused(facts)}, None
+        judged = self._inquire(state, command, clock, remembered, replaced, again=again)
+        filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
+        return {**payload, **_told(judged, filled), **self._figures(state, command)}, judged
+
+    def _inquire(
+        self,
+        state: GroupState,
+        command: Command,
+        clock: int,
+        remembered: int,
+        replaced: Payload | None,
+        *,
+        again: bool,
+    ) -> Judged:
+        order = order_of(command, replaced)
+        fields = {**(replaced or {}), **command.fields}
+        key, left = line_of_command(fields), ZERO
+        if replaced is not None:  # what is filled of it is in the position
+            filled = Decimal(replaced["filled_quantity"])
+            left = subtract(Decimal(replaced["quantity"]), filled)
+            order = msgspec.structs.replace(order, quantity=subtract(order.quantity, filled))
+        ordered = Ordered(
+            order=order,
+            account_id=command.account_id,
+            group=state.name,
+            line_name=line_name_of(self.books.market, key, order.symbol),
+            clock=clock,
+            replaces=None if replaced is None else command.order_id,
+            replaced=left,
+        )
+        inquiry = Inquiry(self.books, state, command, ordered, remembered, again=again)
+        return inquiry.judge()
+
+    def _replaced(self, state: GroupState, command: Command) -> Payload | None:
+        """Return the order that a change is of: as PSM shows it, or as it was approved."""
+        if command.kind != "replace" or command.error is not None:
+            return None
+        shown = state.members[command.account_id].orders.get(command.order_id)
+        if shown is not None:
+            return dict(shown)
+        key = f"{command.account_id}/{command.order_id}"
+        reserved = self.books.path.get(Reservation, "reservation", key)
+        if reserved is None:
+            return None
+        return {
+            "symbol": reserved.symbol,
+            "side": reserved.side,
+            "type": "market" if reserved.price is None else "limit",
+            "quantity": exact_text(reserved.quantity),
+            "price": None if reserved.price is None else exact_text(reserved.price),
+            "reduce_only": reserved.reduce_only,
+            "strategy_id": reserved.strategy_id,
+            "filled_quantity": "0",
+        }
+
+    def _is_excused_now(self, earlier: Answered, command: Command, clock: int) -> bool:
+        """Return whether an override was granted since that the refused order waited for."""
+        for check in earlier.failed:
+            override = self.books.rulebook.override_for(command.hash, check, clock)
+            if override is not None and override.account_id == command.account_id:
+                if not self.books.path.has("overridden", override.hash):
+                    return True
+        return False
+
+    # --- what follows ---------------------------------------------------------------------------
+
+    def _committed(
+        self, command: Command, state: GroupState, judged: Judged, clock: int
+    ) -> list[Output]:
+        """Remember what was approved; return alerts and latches."""
+        ordered, decision = judged.ordered, judged.answer.decision
+        for check in judged.excused:
+            override = self.books.rulebook.override_for(command.hash, check, clock)
+            if override is not None:
+                self.books.path.put("overridden", override.hash, Flag(clock=clock))
+        outputs = self._repeating(state, judged, clock)
+        if decision.decision == "rejected":
+            return outputs
+        order, account_id = ordered.order, ordered.account_id
+        approved = Decimal(decision.approved_quantity)
+        found = repeats(self.books.path, self.books.rulebook, ordered)
+        count = Repeats(count=int(found.count) + 1, enabled=found.enabled)
+        self.books.path.put("repeats", repeats_key(ordered), count)
+        shown = state.members[account_id].orders.get(ordered.replaces or "")
+        filled = ZERO if shown is None else Decimal(shown["filled_quantity"])
+        self.orders.reserve(
+            Reservation(
+                account_id=account_id,
+                order_id=command.order_id,
+                symbol=order.symbol,
+                line=ordered.line_name,
+                side=order.side,
+                quantity=add(approved, filled),
+                since=clock,
+                price=order.price,
+                reduce_only=order.reduce_only,
+                strategy_id=order.strategy_id,
+                replaces=shown is not None,
+            )
+        )
+        near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
+        state.refresh(account_id, (ordered.line_name,))
+        return [*outputs, *near]
+
+    def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[Output]:
+        """Halt a strategy that repeated itself too often, until somebody enables it."""
+        strategy = judged.ordered.order.strategy_id
+        failed = [
+            check
+            for check in judged.answer.decision.checks
+            if check.name == "repeated_execution" and not check.passed
+        ]
+        if strategy is None or not failed or "repeated_execution" in judged.excused:
+            return []
+        value, limit = Decimal(failed[0].value or 0), Decimal(failed[0].limit or 0)
+        return self.watch.set_latch(
+            state.name, f"strategy:{strategy}", "repeated_execution", value, limit, clock,
+            mode="halted", enabled=self.books.rulebook.enabled_at(strategy),
+        )  # fmt: skip
+
+    def _vector(self, state: GroupState, clock: int) -> tuple[Payload, list[Output]]:
+        """Return the entries that changed; records of their own for those beyond a record's."""
+        news = self.vector.news(state.name, state.touched())
+        records: list[Output] = []
+        while len(news) > ENTRIES_MAX:
+            part, news = news[:ENTRIES_MAX], news[ENTRIES_MAX:]
+            payload = {
+                "severity": "info", "code": "vector", "message": "accounts that changed",
+                "group": state.name, "vector": {name: list(entry) for name, entry in part},
+            }  # fmt: skip
+            self.vector.tell(state.name, part)
+            records = [*records, *self.chain.record("alert", "info", "alert", payload, clock)]
+        self.vector.tell(state.name, news)
+        return {"vector": {name: list(entry) for name, entry in news}}, records
+
+    # --- payloads -------------------------------------------------------------------------------
+
+    def _head(self, command: Command, state: GroupState | None, clock: int) -> Payload:
+        rulebook, fields = self.books.rulebook, command.fields
+        clusters = rulebook.clusters
+        found: Payload = {
+            "account_id": command.account_id,
+            "command": command.kind,
+            "order_id": command.order_id or None,
+            "strategy_id": command.strategy_id,
+            "symbol": fields.get("symbol"),
+            "side": fields.get("side"),
+            "order": command.embedded(),
+            "order_hash": command.hash,
+            "request_id": command.event_id,
+            "expires": moment_text(command.expires),
+            "clock": moment_text(clock),
+            "group": None if state is None else state.name,
+            "marks_log_sequence": self.books.market.position or None,
+            "orders_sequence": command.sequence,
+            "rulebook_sequence": rulebook.sequence or None,
+            "rulebook_hash": rulebook.hash,
+            "clusters_version": None if clusters is None else clusters.version,
+            "engine": ENGINE,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _figures(self, state: GroupState, command: Command) -> Payload:
+        """Return what account and group are worth, and have made today: stated inputs."""
+        own, total = state.figures(command.account_id), state.total()
+        peak = self.books.path.get(Peak, "peak", f"group:{state.name}")
+        found = {
+            "equity": own and own.equity,
+            "profit": own and own.profit,
+            "group_equity": total and total.equity,
+            "group_profit": total and total.profit,
+            "group_nav": peak and peak.nav,
+            "group_peak": peak and peak.peak,
+        }
+        figures = {name: exact_text(v) for name, v in found.items() if v is not None}
+        return {"figures": figures}
+
+    def _unstored(self, command: Command, payload: Payload, clock: int) -> Output:
+        data = self.chain.preview("risk_decision", _fitting(payload), clock)
+        return Output(kind="decision", key=command.account_id, data=data)
+
+
+_FATAL = ("well_formed", "account_known", "stream_open", "expired")
+"""Checks without which nothing else can be said, or need be."""
+
+
+def request_name(command: Command) -> str:
+    """Return what a request is remembered by: an order by its id, others by their own."""
+    if command.kind == "order":
+        return f"order/{command.account_id}/{command.order_id}"
+    return f"{command.kind}/{command.account_id}/{command.event_id}"
+
+
+def note(
+    payload: Mapping[str, Any], data: bytes, windows: Windows, remembered: AnsweredRequests
+) -> None:
+    """Remember what a decision counts for from now on; all of it stands in its record."""
+    clock, group = microseconds(payload["clock"]), payload["group"]
+    windows.forget(clock)
+    remembered.forget(clock)
+    counted = payload.get("counted", {})
+    scopes = counted.get("scopes") or ["firm", f"group:{group}", f"account:{payload['account_id']}"]
+    approved = payload["decision"] != "rejected" and payload["command"] != "cancel"
+    for scope in scopes:
+        windows.note(f"{group}|{scope}|message_rate", clock, ONE)
+        if not approved:
+            continue
+        windows.note(f"{group}|{scope}|order_rate", clock, ONE)
+        windows.note("|".join((group, scope, "same", *counted["same"])), clock, ONE)
+        side, symbol = counted["same"][2], counted["same"][1]
+        own = scope.startswith(("account:", "strategy:"))
+        notional = counted.get("notional" if own else "group_notional")
+        if notional is not None:
+            windows.note(f"{group}|{scope}|notional|{side}", clock, Decimal(notional))
+        if "price" in counted:
+            price = Decimal(counted["price"])
+            windows.note(f"{group}|{scope}|price|{symbol}|{side}", clock, price)
+    kind, account_id = payload["command"], payload["account_id"]
+    own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
+    if own_id is not None:
+        failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
+        remembered.put(
+            f"{kind}/{account_id}/{own_id}",
+            Answered(
+                hash=payload["order_hash"],
+                expires=microseconds(payload["expires"]),
+                failed=failed,
+                data=data.decode(),
+            ),
+        )
+
+
+def _told(judged: Judged, filled: Decimal) -> Payload:
+    """Return what a decision says of an order; of a changed one what is filled counts with it."""
+    decision, ordered = judged.answer.decision, judged.ordered
+    order = ordered.order
+    checks, unlimited = _reported(decision.checks)
+    found: Payload = {
+        "decision": decision.decision,
+        "reason": decision.reason or "approved",
+        "checks": checks,
+        "unlimited": unlimited,
+        "symbol": order.symbol,
+        "side": order.side,
+        "quantity": exact_text(add(order.quantity, filled)),
+        "approved_quantity": _whole(decision.approved_quantity, filled),
+        "max_quantity": _whole(decision.max_quantity, filled),
+        "reducing_room": decision.reducing_room,
+        "mode": judged.mode,
+        "counted": _counted(judged),
+    }
+    if order.price is not None:
+        found["price"] = exact_text(order.price)
+    return found
+
+
+def _counted(judged: Judged) -> Payload:
+    """Return what the order counts for in windows, in the currencies of account and group."""
+    ordered = judged.ordered
+    order, approved = ordered.order, Decimal(judged.answer.decision.approved_quantity)
+    counted: Payload = {"scopes": list(ordered.scopes), "same": list(fingerprint(order))}
+    if order.price is not None:
+        counted["price"] = exact_text(order.price)
+    for name, unit in (("notional", judged.unit), ("group_notional", judged.group_unit)):
+        if unit is not None:
+            counted[name] = exact_text(multiply(unit, approved))
+    return counted
+
+
+def _reported(checks: Sequence[Check]) -> tuple[list[Payload], list[str]]:
+    """Return the checks with a limit, and the names of those that nobody limits."""
+    told: list[Payload] = []
+    named: dict[str, None] = {}
+    for check in checks:
+        if check.limit is None and check.passed and check.name not in _ALWAYS:
+            continue
+        named[check.name] = None
+        found = {
+            "name": check.name, "scope": check.scope, "passed": check.passed,
+            "value": check.value, "limit": check.limit, "unit": check.unit or None,
+            "binding": check.binding or None, "detail": check.detail,
+        }  # fmt: skip
+        told.append({name: value for name, value in found.items() if value is not None})
+    return told, [name for name in CATALOGUE if name not in named]
+
+
+def _refused(facts: Sequence[Fact]) -> Payload:
+    """Return a rejection for what nothing else can be said of."""
+    failed = next(fact for fact in facts if not fact.passed)
+    checks = [
+        Check(
+            name=fact.name, scope=fact.scope, passed=fact.passed, value=fact.value,
+            limit=fact.limit, unit=CATALOGUE[fact.name][1], binding=not fact.passed,
+            detail=fact.detail,
+        )
+        for fact in facts
+    ]  # fmt: skip
+    told, _ = _reported(checks)
+    return {
+        "decision": "rejected",
+        "reason": failed.reason or failed.name,
+        "checks": told,
+        "approved_quantity": "0",
+        "max_quantity": "0",
+    }
+
+
+def _cancelled(well_formed: Fact) -> Payload:
+    """Return the answer to a cancel: it is counted, and never refused but for its form."""
+    if not well_formed.passed:
+        return _refused([well_formed])
+    checks, _ = _reported([Check(name="well_formed", scope=well_formed.scope, passed=True)])
+    return {"decision": "approved", "reason": "cancel", "checks": checks}
+
+
+def _whole(left: str, filled: Decimal) -> str:
+    return left if left == "0" else exact_text(add(Decimal(left), filled))
+
+
+def _is_change(command: Command, replaced: Payload | None) -> bool:
+    """Return whether an order is there to be changed, and something is left of it then."""
+    if replaced is None:
+        return False
+    quantity = command.number("quantity")
+    return quantity is None or quantity > Decimal(replaced["filled_quantity"])
+
+
+def _no_change(command: Command) -> Fact:
+    return Fact(
+        name="well_formed", passed=False, scope=f"account:{command.account_id}",
+        reason="unknown_order", detail=f"nothing is open of {command.order_id} after it",
+    )  # fmt: skip
+
+
+def _fitting(payload: Payload) -> Payload:
+    """Return a payload that fits into a record: passed checks by name alone, if they must."""
+    if len(codec.canonical_bytes(payload)) <= RECORD_MAX // 2:
+        return payload
+    told = [one for one in payload["checks"] if not one["passed"] or one.get("binding")]
+    passed = [f"{one['name']}@{one['scope']}" for one in payload["checks"] if one not in told]
+    return {**payload, "checks": told, "passed_checks": passed}

@@ -1,0 +1,251 @@
+"""From a request to the question that is answered: everything that an order is judged by."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from psm.risk.decide import Answer, Question, answer
+from psm.risk.engine.commands import Command
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.history import History
+from psm.risk.engine.ids import ORDERS_MAX
+from psm.risk.engine.member import ASSET
+from psm.risk.engine.path import Latch, Membership, Path
+from psm.risk.engine.records import moment_text
+from psm.risk.engine.scopes import Measures, Ordered, with_defaults
+from psm.risk.engine.windows import Windows
+from psm.risk.facts import Fact, mode_fact, order_facts
+from psm.risk.limits import CATALOGUE, text
+from psm.risk.market import MarketView
+from psm.risk.measured import Place
+from psm.risk.rulebook import Rulebook
+from psm.risk.state import Mode, OpenOrder
+
+_TIGHTNESS: tuple[Mode, ...] = ("active", "reducing", "halted")
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered question.
+
+    Attributes:
+        mode: tightest of the halts and latches that apply.
+        excused: checks that overrides let the order fail.
+        unit: what one of it is worth at its price or mark, in the account's currency; None if
+            that is not known. `group_unit` in the group's.
+    """
+
+    ordered: Ordered
+    answer: Answer
+    mode: Mode
+    excused: tuple[str, ...]
+    unit: Decimal | None
+    group_unit: Decimal | None
+
+
+class Books:
+    """Everything that a slot decides by."""
+
+    __slots__ = ("market", "path", "rulebook", "windows")
+
+    def __init__(
+        self, rulebook: Rulebook, market: MarketView, path: Path, windows: Windows
+    ) -> None:
+        self.rulebook, self.market, self.path, self.windows = rulebook, market, path, windows
+
+
+class Inquiry:
+    """One request for an order, or for a change of one, of an account that is known."""
+
+    def __init__(
+        self,
+        books: Books,
+        state: GroupState,
+        command: Command,
+        ordered: Ordered,
+        remembered: int,
+        *,
+        again: bool,
+    ) -> None:
+        self._books, self._state, self._command = books, state, command
+        self._ordered, self._remembered, self._again = ordered, remembered, again
+
+    def judge(self) -> Judged:
+        """Answer it; nothing changes."""
+        ordered, state, books = self._ordered, self._state, self._books
+        order, account_id, clock = ordered.order, ordered.account_id, ordered.clock
+        own = state.line(account_id, ordered.line_name, ordered.replaces)
+        mark = books.market.mark(order.symbol)
+        place = Place(
+            contract=books.market.contract(order.symbol),
+            mark=None if mark is None else mark.price,
+            size=own.size,
+            room=own.room(order.side),
+            tag_kinds=("currency", "sector", "cluster"),
+            others=tuple(self._others(own.symbol)),
+            known=self._again or (ordered.replaces is None and self._is_open()),
+        )
+        scoped = with_defaults(
+            books.rulebook.limits_of(account_id, order.strategy_id, order.symbol, clock)
+        )
+        measures = Measures(state, ordered, own, books.market, books.path, books.windows)
+        history = History(ordered, place, mark, books.path, books.windows, books.rulebook)
+        mode = self._mode()
+        hard = [
+            *self.standing(),
+            self._instrument(),
+            *self._order_facts(place, mode),
+            history.session(),
+        ]
+        latches = [mode] if mode.value == "reducing" else []
+        for scope, limits in scoped:
+            hard = [*hard, *history.hard(scope, limits)]
+            latches = [*latches, *history.latches(scope, limits)]
+        excused = self._excused()
+        found = answer(
+            Question(
+                order=order,
+                place=place,
+                measured=tuple(measures.measured(*one) for one in scoped),
+                hard=tuple(hard),
+                latches=tuple(latches),
+                excused=excused,
+            )
+        )
+        home = state.members[account_id].currency
+        return Judged(
+            ordered=ordered,
+            answer=found,
+            mode=_mode_of(mode),
+            excused=excused,
+            unit=self._unit(place, home),
+            group_unit=self._unit(place, state.currency),
+        )
+
+    def _unit(self, place: Place, currency: str | None) -> Decimal | None:
+        """Return what one of the order is worth at its price or mark, whichever is more."""
+        order, market = self._ordered.order, self._books.market
+        worth = [market.worth(order.symbol, p, currency) for p in (order.price, place.mark)]
+        return max((each for each in worth if each is not None), default=None)
+
+    def standing(self) -> list[Fact]:
+        """Return what makes an account's orders impossible, whatever they are."""
+        return standing_facts(
+            self._books, self._state, self._command, self._ordered.clock, self._remembered
+        )
+
+    def _order_facts(self, place: Place, mode: Fact) -> list[Fact]:
+        ordered = self._ordered
+        order = ordered.order
+        restricted = self._books.rulebook.restriction_of(ordered.account_id, order.symbol)
+        facts = order_facts(
+            order, place, mode=_mode_of(mode), restricted=restricted, mode_scope=mode.scope
+        )
+        return [mode if fact.name == "mode" else fact for fact in facts]
+
+    def _instrument(self) -> Fact:
+        symbol = self._ordered.order.symbol
+        known = self._books.market.instrument(symbol) is not None
+        return Fact(name="instrument_known", scope=f"symbol:{symbol}", passed=known)
+
+    def _mode(self) -> Fact:
+        """Return the tightest of the rulebook's halts and the engine's latches."""
+        ordered, books = self._ordered, self._books
+        order = ordered.order
+        ruling = books.rulebook.mode_of(
+            ordered.account_id, order.strategy_id, order.symbol, ordered.clock
+        )
+        mode, scope, code = ruling.mode, ruling.scope, ruling.code
+        for _, latch in books.path.items(Latch, "latch"):
+            tighter = _TIGHTNESS.index(latch.mode) > _TIGHTNESS.index(mode)
+            if latch.scope in ordered.scopes and tighter:
+                mode, scope, code = latch.mode, latch.scope, latch.code
+        return mode_fact(mode, scope or "firm", code or None)
+
+    def _others(self, symbol: str) -> list[OpenOrder]:
+        """Return open orders of the group in the order's symbol, on the other side."""
+        ordered, state = self._ordered, self._state
+        return [
+            one
+            for account_id, name in state.lines_of(symbol)
+            for one in state.open_orders(account_id, name, ordered.replaces)
+            if one.side != ordered.order.side and one.symbol == ordered.order.symbol
+        ]
+
+    def _is_open(self) -> bool:
+        """Return whether the order's id is that of an open order, or of a reservation."""
+        account_id, order_id = self._ordered.account_id, self._ordered.order.order_id
+        shown = order_id in self._state.members[account_id].orders
+        key, path = f"{account_id}/{order_id}", self._books.path
+        return shown or path.has("reservation", key) or path.has("moved", key)
+
+    def _excused(self) -> tuple[str, ...]:
+        """Return the checks that an override lets this order fail, each once."""
+        books, order_hash, clock = self._books, self._command.hash, self._ordered.clock
+        found = []
+        for check in CATALOGUE:
+            override = books.rulebook.override_for(order_hash, check, clock)
+            if override is not None and override.account_id == self._ordered.account_id:
+                if not books.path.has("overridden", override.hash):
+                    found.append(check)
+        return tuple(found)
+
+
+def standing_facts(
+    books: Books, state: GroupState, command: Command, clock: int, remembered: int
+) -> list[Fact]:
+    """Return what makes an account's requests impossible, whatever they ask for."""
+    account_id = command.account_id
+    member = state.members[account_id]
+    membership = books.path.get(Membership, "member", account_id)
+    moving = membership is not None and membership.awaited
+    scope = f"account:{account_id}"
+    return [
+        Fact(name="well_formed", passed=command.error is None, detail=command.error, scope=scope),
+        Fact(
+            name="account_known", scope=scope, passed=member.known and not moving,
+            reason="account_moving" if moving else "account_unknown",
+        ),
+        Fact(
+            name="stream_open", scope=scope,
+            passed=member.status == "open" and member.equity is not None,
+            value=member.status, detail=None if member.equity is not None else "not valued",
+        ),
+        _state_behind(books, state, command),
+        Fact(
+            name="expired", scope=scope, passed=not command.too_late and clock <= command.expires,
+            value=moment_text(clock), limit=moment_text(command.expires),
+            detail="more than 15 minutes" if command.too_late else None,
+        ),
+        Fact(
+            name="too_many_orders", scope="firm", passed=remembered < ORDERS_MAX,
+            value=text(remembered), limit=text(ORDERS_MAX),
+        ),
+    ]  # fmt: skip
+
+
+def _state_behind(books: Books, state: GroupState, command: Command) -> Fact:
+    """Marks must be as far as every account that is looked at, accounts as far as is asked."""
+    needed = max((one.log_sequence for one in state.members.values() if one.known), default=0)
+    position = books.market.position
+    expected = command.fields.get("expects") or {}
+    behind = [
+        account_id
+        for account_id, number in sorted(expected.items())
+        if account_id in state.members and state.members[account_id].seen[0] < int(number)
+    ]
+    return Fact(
+        name="state_behind", scope=f"group:{state.name}", passed=position >= needed and not behind,
+        value=text(position), limit=text(needed), detail=", ".join(behind) or None,
+    )  # fmt: skip
+
+
+def line_name_of(market: MarketView, key: str, symbol: str) -> str:
+    """Return the line that an order belongs to: of a pair that of the asset it buys or sells."""
+    instrument = market.instrument(symbol)
+    return f"{ASSET}{instrument.base}" if instrument is not None and instrument.is_pair else key
+
+
+def _mode_of(fact: Fact) -> Mode:
+    return next(mode for mode in _TIGHTNESS if mode == fact.value)

@@ -1,0 +1,125 @@
+"""Approved orders until PSM shows them, and orders that nobody approved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.member import ENDED, Change, Member, line_name
+from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
+from psm.risk.engine.watch import Watch
+from psm.risk.messages import Output
+from psm.risk.rulebook import Rulebook
+
+RESERVATION_TTL = 30 * 1_000_000
+"""Time within which PSM should show an approved order, us; then it counts on, and somebody asks."""
+
+
+class OpenOrders:
+    """Reservations of a slot, and which orders are known."""
+
+    def __init__(self, path: Path, watch: Watch) -> None:
+        self._path, self._watch = path, watch
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Count an approved order from now on; of a change the greater quantity."""
+        key = f"{reservation.account_id}/{reservation.order_id}"
+        before = self._path.get(Reservation, "reservation", key)
+        if before is not None:
+            quantity = max(before.quantity, reservation.quantity)
+            reservation = msgspec.structs.replace(
+                reservation, quantity=quantity, replaces=before.replaces
+            )
+        self._path.put("reservation", key, reservation)
+
+    def entered(self, member: Member, clock: int, *, first: bool) -> list[Output]:
+        """Look at all open orders of an account that was read anew.
+
+        Those that were open before risk knew the account are external, and nobody's fault.
+        """
+        outputs: list[Output] = []
+        for kind in ("order", "external"):
+            for name in self._path.names(kind, f"{member.account_id}/"):
+                if name.partition("/")[2] not in member.orders:
+                    self._path.drop(kind, name)
+        for _, figures in sorted(member.orders.items()):
+            outputs = [*outputs, *self._shown(member.account_id, figures, clock, quiet=first)]
+        return outputs
+
+    def updated(
+        self, account_id: str, orders: tuple[Mapping[str, Any], ...], clock: int
+    ) -> list[Output]:
+        """Take orders as PSM shows them now."""
+        outputs: list[Output] = []
+        for figures in orders:
+            outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
+        return outputs
+
+    def lines(self, change: Change) -> tuple[str, ...]:
+        """Return the lines that an input changed, those of its orders among them."""
+        return (*change.lines, *map(line_name, change.orders))
+
+    def overdue(self, clock: int) -> list[Output]:
+        """Tell of approved orders that PSM should have shown by now; they count on."""
+        outputs: list[Output] = []
+        for key, one in self._path.items(Reservation, "reservation"):
+            if not one.expired and one.since + RESERVATION_TTL <= clock:
+                self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
+                message = f"PSM never showed {one.order_id}, which was approved: it counts as open"
+                more = {"account_id": one.account_id, "symbol": one.symbol}
+                outputs = [
+                    *outputs,
+                    *self._watch.alert("warning", "reservation_expired", message, clock, more),
+                ]
+        for key, flag in self._path.items(Flag, "moved"):
+            if flag.clock < clock:
+                self._path.drop("moved", key)
+        return outputs
+
+    def released(self, rulebook: Rulebook, states: Mapping[str, GroupState]) -> None:
+        """Forget reservations that a person released.
+
+        Args:
+            rulebook: which says so.
+            states: groups by account.
+        """
+        for key, one in self._path.items(Reservation, "reservation"):
+            if rulebook.released(one.order_id, one.account_id):
+                self._path.drop("reservation", key)
+                if one.account_id in states:
+                    states[one.account_id].refresh(one.account_id, (one.line,))
+
+    def _shown(
+        self, account_id: str, figures: Mapping[str, Any], clock: int, *, quiet: bool
+    ) -> list[Output]:
+        key, ended = f"{account_id}/{figures['order_id']}", figures["status"] in ENDED
+        reservation = self._path.get(Reservation, "reservation", key)
+        if reservation is not None and (ended or _shows(figures, reservation)):
+            self._path.drop("reservation", key)
+            if not reservation.replaces and not ended:
+                self._path.put("order", key, ApprovedOrder(strategy_id=reservation.strategy_id))
+        if ended:
+            self._path.drop("order", key)
+            self._path.drop("external", key)
+            return []
+        known = any(self._path.has(kind, key) for kind in ("order", "external", "reservation"))
+        if known:
+            return []
+        self._path.put("external", key, Flag(clock=clock))
+        if quiet:
+            return []
+        message = f"PSM shows {figures['order_id']}, which risk never approved"
+        more = {"account_id": account_id, "symbol": figures["symbol"]}
+        return self._watch.alert("error", "unapproved_order", message, clock, more)
+
+
+def _shows(figures: Mapping[str, Any], reservation: Reservation) -> bool:
+    """Return whether an open order is what was approved: of a change, the new quantity and price."""
+    if not reservation.replaces:
+        return True
+    price = None if figures["price"] is None else Decimal(figures["price"])
+    return Decimal(figures["quantity"]) == reservation.quantity and price == reservation.price

@@ -1,0 +1,283 @@
+"""Path state: what a group remembers, entry by entry, and what of it no record has told yet.
+
+Whatever follows neither from an account's state nor from the rulebook is an entry here. Each record
+of the slot tells the entries that changed since the record before it. So the records after a
+checkpoint give the state back, whatever the inputs between them were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from psm.contracts import codec
+from psm.contracts.errors import InvariantError
+from psm.domain.money import ZERO
+from psm.risk.state import Side
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of what is remembered."""
+
+
+class Reservation(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """An approved order that PSM has not shown yet; it counts like an open one.
+
+    Attributes:
+        quantity: approved.
+        line: of the account that it changes.
+        since: clock of its approval.
+        expired: it was not shown in time: a person must say what became of it.
+        replaces: it is a change of an order that is open; of the quantity the worse counts.
+    """
+
+    account_id: str
+    order_id: str
+    symbol: str
+    line: str
+    side: Side
+    quantity: Decimal
+    since: int
+    price: Decimal | None = None
+    reduce_only: bool = False
+    strategy_id: str | None = None
+    expired: bool = False
+    replaces: bool = False
+
+
+class ApprovedOrder(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """An order that risk approved and PSM shows, until it ends."""
+
+    strategy_id: str | None = None
+
+
+class DayOpening(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """What an account's day began with, in its currency.
+
+    Attributes:
+        number: of the day; `start` when it began.
+        equity: None before its first one.
+        flows: external ones up to then; `realized` likewise.
+        closed: end of the minute whose close said so, 0 where the engine's own valuation did.
+    """
+
+    number: int
+    start: int
+    equity: Decimal | None = None
+    flows: Decimal = ZERO
+    realized: Decimal = ZERO
+    closed: int = 0
+
+
+class Latch(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """What the engine itself halted, until it ends or two persons lift it.
+
+    Attributes:
+        until: clock at which it ends by itself; None for never.
+        enabled: of a strategy: the rulebook sequence at which it was enabled last.
+        hash: of the record that set it; by it it is lifted.
+    """
+
+    scope: str
+    code: str
+    mode: Literal["reducing", "halted"]
+    since: int
+    value: str
+    limit: str
+    until: int | None = None
+    enabled: int = 0
+    hash: str = ""
+
+
+class Moment(Entry, frozen=True, kw_only=True):
+    """A clock: when the last latch of a scope ended, when an alert was raised."""
+
+    clock: int
+
+
+class LossBase(Entry, frozen=True, kw_only=True):
+    """A latch of the day's loss was lifted: loss counts from this profit on until the day ends."""
+
+    profit: Decimal
+    until: int
+
+
+class Peak(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """Net asset value of a group's unit, or of an account's since its peak was rebased.
+
+    Attributes:
+        nav: last one; 1 where the epoch began.
+        peak: highest of the epoch.
+        units: equity of a unit is `nav`; unused of an account.
+        flows: that came since, in the group's currency, and are in no units yet.
+    """
+
+    nav: Decimal
+    peak: Decimal
+    units: Decimal = ZERO
+    flows: Decimal = ZERO
+
+
+class Streak(Entry, frozen=True, kw_only=True):
+    """Closed trades in loss since the last other one."""
+
+    losses: int
+
+
+class Repeats(Entry, frozen=True, kw_only=True):
+    """Approved orders of one strategy, symbol and side since it was enabled."""
+
+    count: int
+    enabled: int
+
+
+class Flag(Entry, frozen=True, kw_only=True):
+    """Something is so: an alert was raised, an order is external, an override was used."""
+
+    clock: int
+
+
+class Membership(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """An account belongs to a group here; `awaited`: not before its old group released it."""
+
+    group: str
+    awaited: bool = False
+
+
+KINDS: Mapping[str, type[Entry]] = {
+    "reservation": Reservation,
+    "order": ApprovedOrder,
+    "external": Flag,
+    "day": DayOpening,
+    "latch": Latch,
+    "ended": Moment,
+    "lossbase": LossBase,
+    "peak": Peak,
+    "streak": Streak,
+    "repeats": Repeats,
+    "raised": Flag,
+    "overridden": Flag,
+    "member": Membership,
+    "moved": Flag,
+}
+"""Kinds of entries by name; keys are texts of their own."""
+
+E = TypeVar("E", bound=Entry)
+
+
+class Path:
+    """The entries of a slot, by kind and key."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        self._untold: dict[str, None] = {}
+
+    def get(self, struct: type[E], kind: str, key: str) -> E | None:
+        """Return an entry; None where there is none."""
+        found = self._entries[kind].get(key)
+        assert found is None or isinstance(found, struct), kind
+        return found
+
+    def items(self, struct: type[E], kind: str) -> list[tuple[str, E]]:
+        """Return the entries of a kind, ascending by key."""
+        found = []
+        for key, entry in sorted(self._entries[kind].items()):
+            assert isinstance(entry, struct), kind
+            found.append((key, entry))
+        return found
+
+    def names(self, kind: str, prefix: str) -> list[str]:
+        """Return the keys of a kind that begin so, ascending."""
+        return sorted(key for key in self._entries[kind] if key.startswith(prefix))
+
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether there is an entry."""
+        return key in self._entries[kind]
+
+    def put(self, kind: str, key: str, entry: Entry) -> None:
+        """Remember an entry; one that says the same is no change."""
+        if self._entries[kind].get(key) != entry:
+            self._entries[kind][key] = entry
+            self._untold[f"{kind}/{key}"] = None
+
+    def settle(self, kind: str, key: str, entry: Entry) -> None:
+        """Remember what follows from the record just made, and needs no telling."""
+        self._entries[kind][key] = entry
+
+    def drop(self, kind: str, key: str) -> None:
+        """Forget an entry."""
+        if self._entries[kind].pop(key, None) is not None:
+            self._untold[f"{kind}/{key}"] = None
+
+    def take_out(self, account_id: str) -> dict[str, Any]:
+        """Forget all entries of an account, and return them."""
+        found: dict[str, Any] = {}
+        for kind, entries in self._entries.items():
+            for key in sorted(entries):
+                if _is_of(account_id, key):
+                    found[f"{kind}/{key}"] = msgspec.to_builtins(entries[key])
+                    self.drop(kind, key)
+        return found
+
+    def take_in(self, found: Mapping[str, Any]) -> None:
+        """Remember the entries of an account that another slot forgot."""
+        self.apply(found)
+        for name in found:
+            self._untold[name] = None
+
+    def untold(self) -> Iterator[tuple[str, Any]]:
+        """Yield what changed since it was told last, ascending: name, value; None: forgotten."""
+        for name in sorted(self._untold):
+            kind, _, key = name.partition("/")
+            entry = self._entries[kind].get(key)
+            yield name, None if entry is None else msgspec.to_builtins(entry)
+
+    def told(self, name: str) -> None:
+        """Note that a record tells an entry as it is now."""
+        self._untold.pop(name, None)
+
+    def apply(self, changes: Mapping[str, Any]) -> None:
+        """Take entries as a record told them.
+
+        Raises:
+            InvariantError: it is of no known kind or form.
+        """
+        for name, value in changes.items():
+            kind, _, key = name.partition("/")
+            if kind not in KINDS:
+                raise InvariantError(f"path state has no kind {kind}")
+            if value is None:
+                self._entries[kind].pop(key, None)
+                continue
+            try:
+                self._entries[kind][key] = msgspec.convert(value, KINDS[kind])
+            except msgspec.ValidationError as error:
+                raise InvariantError(f"path state {name}: {error}") from None
+
+    def document(self) -> dict[str, dict[str, Any]]:
+        """Return all entries as JSON values."""
+        return {
+            kind: {key: msgspec.to_builtins(entry) for key, entry in sorted(entries.items())}
+            for kind, entries in self._entries.items()
+            if entries
+        }
+
+    def restore(self, document: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take all entries of a document."""
+        for kind, entries in document.items():
+            self.apply({f"{kind}/{key}": value for key, value in entries.items()})
+
+
+def _is_of(account_id: str, key: str) -> bool:
+    """Return whether an entry's key is of an account: `acc/o1`, `acc`, `account:acc`, `g|..|c`."""
+    scope = f"account:{account_id}"
+    parts = key.split("|")
+    return key == account_id or key.startswith(f"{account_id}/") or scope in parts
+
+
+def canonical(value: Any) -> bytes:
+    """Return canonical JSON of JSON values."""
+    return codec.canonical_bytes(value)

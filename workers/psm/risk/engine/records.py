@@ -1,0 +1,136 @@
+"""The records of a slot: numbered, chained, and each with what changed in the slot's memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from psm.contracts import codec
+from psm.contracts.errors import InvariantError
+from psm.domain.publication.log_times import log_time
+from psm.domain.publication.update_ids import update_id
+from psm.risk.engine.path import Path
+from psm.risk.messages import Output, OutputKind
+
+ENGINE = "1.0.0"
+"""Version of the rules of decisions; in each of them."""
+RECORD_MAX = 16 * 1024
+"""Bytes of a record at most."""
+PATH_MAX = 6 * 1024
+"""Bytes of changed memory in one record; what is beyond goes before it, in records of its own."""
+
+
+def moment_text(clock: int) -> str:
+    """Return microseconds since 1970 as RFC 3339."""
+    return log_time(clock * 1000)
+
+
+def first_link(slot: int) -> str:
+    """Return what the first record of a slot follows, hex."""
+    return hashlib.sha256(f"psm:risk:{slot}".encode()).hexdigest()
+
+
+class Chain:
+    """The chain of a slot's records.
+
+    Attributes:
+        n: number of the last one; 0 before the first.
+        previous: SHA-256 of its bytes, hex.
+    """
+
+    def __init__(self, slot: int, path: Path) -> None:
+        self.slot, self.n, self.previous = slot, 0, first_link(slot)
+        self._path = path
+
+    def record(
+        self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
+    ) -> list[Output]:
+        """Return a record with what of the memory no record has told, others before it if need be.
+
+        Args:
+            kind: of the record.
+            key: last token of its subject.
+            event_type: of the event that it is.
+            payload: of the event, without what every record has.
+            clock: risk clock, us.
+        """
+        before, path = self._crowded(clock)
+        fields = {**payload, "path": path} if path else dict(payload)
+        return [*before, self._link(kind, key, event_type, fields, clock)]
+
+    def flush(self, clock: int, least: int = PATH_MAX // 2) -> list[Output]:
+        """Return records of memory alone, if more of it than this waits to be told."""
+        waiting = dict(self._path.untold())
+        if len(codec.canonical_bytes(waiting)) < least:
+            return []
+        before, path = self._crowded(clock)
+        return [*before, self._memory(path, clock)] if path else before
+
+    def preview(self, event_type: str, payload: Mapping[str, Any], clock: int) -> bytes:
+        """Return the bytes of a record that is stored by nobody: number 0, no memory."""
+        return _encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot)
+
+    def take(self, data: bytes) -> tuple[str, str, dict[str, Any]]:
+        """Take a record that was stored; return event type, time and payload.
+
+        Raises:
+            InvariantError: it is not the one after the last.
+        """
+        fields = codec.decode_untyped(data)
+        payload = fields["payload"]
+        if payload.get("n") != self.n + 1 or payload.get("previous") != self.previous:
+            raise InvariantError(
+                f"slot {self.slot}: record {payload.get('n')} after {self.n}: "
+                "one is missing, or it is of another chain"
+            )
+        self.n, self.previous = payload["n"], hashlib.sha256(data).hexdigest()
+        return fields["event_type"], fields["timestamp"], payload
+
+    def _crowded(self, clock: int) -> tuple[list[Output], dict[str, Any]]:
+        """Return the records that tell most of the memory, and what is left to tell."""
+        records: list[Output] = []
+        part: dict[str, Any] = {}
+        count = 0
+        for name, value in [*self._path.untold()]:
+            more = len(codec.canonical_bytes({name: value}))
+            if part and count + more > PATH_MAX:
+                records.append(self._memory(part, clock))
+                part, count = {}, 0
+            part[name] = value
+            count += more
+            self._path.told(name)
+        return records, part
+
+    def _memory(self, path: Mapping[str, Any], clock: int) -> Output:
+        payload = {
+            "severity": "info",
+            "code": "memory",
+            "message": "what the engine remembers",
+            "path": path,
+        }
+        return self._link("alert", "info", "alert", payload, clock)
+
+    def _link(
+        self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
+    ) -> Output:
+        number = self.n + 1
+        fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
+        data = _encoded(event_type, fields, clock, number, self.slot)
+        self.n, self.previous = number, hashlib.sha256(data).hexdigest()
+        return Output(kind=kind, key=key, data=data)
+
+
+def _encoded(
+    event_type: str, payload: Mapping[str, Any], clock: int, number: int, slot: int
+) -> bytes:
+    return codec.canonical_bytes(
+        {
+            "event_id": update_id(number, f"risk.{slot}", 0),
+            "event_type": event_type,
+            "payload": payload,
+            "schema_version": "1.0.0",
+            "source_service": "psm-risk",
+            "timestamp": moment_text(clock),
+        }
+    )

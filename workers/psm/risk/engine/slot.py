@@ -1,0 +1,397 @@
+"""One loop of the risk engine: its inputs, its memory, its records.
+
+A `Slot` is a fold: the same inputs in the same order give the same outputs, byte for byte. It
+reads no clock, does no I/O, and knows no other slot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from psm.contracts import codec
+from psm.contracts.errors import InvariantError
+from psm.contracts.feed import FeedInput
+from psm.domain.money import ZERO, subtract
+from psm.risk.engine.answers import Answers, note
+from psm.risk.engine.commands import read_command
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.ids import AnsweredRequests
+from psm.risk.engine.inquiry import Books
+from psm.risk.engine.member import Change, Member, microseconds
+from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.path import Membership, Path, Peak, canonical
+from psm.risk.engine.records import Chain, moment_text
+from psm.risk.engine.vector import Vector
+from psm.risk.engine.watch import Watch
+from psm.risk.engine.windows import Windows
+from psm.risk.market import MarketView
+from psm.risk.messages import Output, Stored
+from psm.risk.rulebook import Rulebook, slot_of
+
+CHECKPOINT = 1
+"""Form of checkpoints."""
+
+
+class _Dated(msgspec.Struct, frozen=True, gc=False):
+    """An update, as far as its log time."""
+
+    timestamp: str
+
+
+class Slot:
+    """The state of one loop, and everything that its groups decide.
+
+    A record whose `n` is not above the slot's before was stored already, or (`n` 0) is stored by
+    nobody: it is an answer all the same.
+
+    Args:
+        number: of the slot, 0 to 63; groups whose name falls into it are its own.
+
+    Attributes:
+        number: of the slot.
+        clock: highest time of all inputs, us; risk's only clock.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number, self.clock = number, 0
+        self._path, self._windows = Path(), Windows()
+        self._market = MarketView()
+        self._chain = Chain(number, self._path)
+        self._watch = Watch(self._path, self._chain)
+        self._orders = OpenOrders(self._path, self._watch)
+        self._remembered = AnsweredRequests()
+        self._vector = Vector()
+        self._groups: dict[str, GroupState] = {}
+        self._of: dict[str, str] = {}
+        self._rulebook: Rulebook | None = None
+        self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
+        self._elsewhere: dict[str, str] = {}
+
+    # --- what is known of it --------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        """Number of its last record, 0 before the first; contiguous."""
+        return self._chain.n
+
+    @property
+    def previous(self) -> str:
+        """SHA-256 of its last record's bytes, hex; before the first one that of the slot's name."""
+        return self._chain.previous
+
+    @property
+    def consumed(self) -> Mapping[str, int]:
+        """Positions up to which `ORDERS`, `RULEBOOK` and `TRADES` (its marks) were taken."""
+        return {**self._positions, "TRADES": self._market.position}
+
+    def members(self) -> tuple[str, ...]:
+        """Return the accounts whose groups are this slot's, ascending: what must be fed."""
+        return tuple(sorted(self._of))
+
+    # --- the rulebook ---------------------------------------------------------------------------
+
+    def take_rulebook(self, rulebook: Rulebook, at: int) -> list[Output]:
+        """Take the rulebook as it stands now, `at` being the time of its last event, us."""
+        self._advance(at)
+        first = self._rulebook is None
+        self._rulebook = rulebook
+        self._positions["RULEBOOK"] = rulebook.sequence
+        outputs = self._regroup(rulebook, first=first)
+        for state in self._groups.values():
+            state.use(rulebook)
+        self._orders.released(rulebook, self._by_account())
+        outputs = [*outputs, *self._watch.end_latches(rulebook, self.clock, self._groups)]
+        for account_id in self.members():
+            outputs = [*outputs, *self._looked_at(account_id)]
+        return [*outputs, *self._chain.flush(self.clock)]
+
+    def _regroup(self, rulebook: Rulebook, *, first: bool) -> list[Output]:
+        """Take in and give up accounts, as the rulebook groups them."""
+        outputs: list[Output] = []
+        wanted = {
+            account_id: group
+            for group in rulebook.groups.values()
+            if slot_of(group.name) == self.number
+            for account_id in group.members
+        }
+        for account_id, known in self._path.items(Membership, "member"):
+            group = wanted.get(account_id)
+            if group is None or group.name != known.group:
+                outputs = [*outputs, *self._give_up(account_id, known.group, rulebook)]
+        for account_id, group in sorted(wanted.items()):
+            if account_id not in self._of:
+                state = self._groups.get(group.name)
+                if state is None:
+                    state = GroupState(group.name, group.currency, self._market, self._path)
+                    self._groups[group.name] = state
+                self._of[account_id] = group.name
+                state.add(account_id)
+                if not self._path.has("member", account_id):
+                    # Whoever held it before must say what it remembers, and is not heard here.
+                    moved = not first and account_id in self._elsewhere
+                    entry = Membership(group=group.name, awaited=moved)
+                    self._path.put("member", account_id, entry)
+        self._elsewhere = {
+            account_id: group.name
+            for group in rulebook.groups.values()
+            for account_id in group.members
+        }
+        return outputs
+
+    def _give_up(self, account_id: str, name: str, rulebook: Rulebook) -> list[Output]:
+        """Publish what is remembered of an account that another group has now."""
+        if self._of.pop(account_id, None) is not None:
+            self._groups[name].remove(account_id)
+        self._vector.forget(account_id)
+        self._path.drop("member", account_id)
+        memory = self._path.take_out(account_id)
+        payload = {
+            "account_id": account_id,
+            "group": name,
+            "rulebook_sequence": rulebook.sequence,
+            "memory": memory,
+            "clock": moment_text(self.clock),
+        }
+        return self._chain.record("release", account_id, "AccountReleased", payload, self.clock)
+
+    def take_release(self, record: Stored) -> list[Output]:
+        """Take what another group remembered of an account that is this slot's now."""
+        fields = codec.decode_untyped(record.data)
+        payload = fields["payload"]
+        account_id = payload["account_id"]
+        known = self._path.get(Membership, "member", account_id)
+        if fields["event_type"] != "AccountReleased" or known is None or not known.awaited:
+            return []
+        self._path.take_in(payload["memory"])
+        self._path.put("member", account_id, Membership(group=known.group))
+        self._groups[known.group].refresh(account_id)
+        hashed = hashlib.sha256(record.data).hexdigest()
+        message = f"{account_id} came from {payload['group']}"
+        more = {"account_id": account_id, "released": hashed}
+        return self._watch.alert("info", "account_moved", message, self.clock, more)
+
+    # --- accounts -------------------------------------------------------------------------------
+
+    def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[Output]:
+        """Take a member's whole state document, as of one input of the log."""
+        found = self._member(account_id)
+        if found is None:
+            return []
+        state, member = found
+        new = not self._path.has("day", account_id)
+        member.enter(document, log_sequence)
+        self._orders.entered(member, self.clock, first=new)
+        state.refresh(account_id)
+        figures = state.figures(account_id)
+        if new and figures is not None:
+            state.take_flow(account_id, figures.equity)
+        return self._looked_at(account_id)
+
+    def take_input(self, found: FeedInput) -> list[Output]:
+        """Take a member's updates of one input; other accounts' are left alone."""
+        known = self._member(found.account_id)
+        if known is None or found.log_sequence <= known[1].log_sequence or not found.updates:
+            return []
+        state, member = known
+        flows = member.amount("flows") or ZERO
+        time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
+        outputs = self.take_clock(time)
+        change = member.apply(found)
+        outputs = [*outputs, *self._changed(state, member, change)]
+        state.refresh(found.account_id, self._orders.lines(change))
+        state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
+        self._watch.correct_day(state, member, change)
+        state.refresh(found.account_id, ())
+        return [*outputs, *self._looked_at(found.account_id)]
+
+    def _changed(self, state: GroupState, member: Member, change: Change) -> list[Output]:
+        self._watch.count_results(state, member.account_id, change.results)
+        rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
+        nav = member.amount("nav")
+        if rebased is not None and nav is not None and nav > rebased.peak:
+            self._path.put("peak", f"account:{member.account_id}", Peak(nav=nav, peak=nav))
+        return self._orders.updated(member.account_id, change.orders, self.clock)
+
+    def lose(self, account_id: str) -> list[Output]:
+        """Take a member as unknown: its group's decisions fail closed until it is known again."""
+        return self._known(account_id, known=False)
+
+    def regain(self, account_id: str) -> list[Output]:
+        """Take a member as known again: what was missing came, or nothing was."""
+        return self._known(account_id, known=True)
+
+    def _known(self, account_id: str, *, known: bool) -> list[Output]:
+        found = self._member(account_id)
+        if found is None or (known and not found[1].log_sequence):
+            return []
+        state, member = found
+        member.known = known
+        state.refresh(account_id)
+        return self._looked_at(account_id) if known else []
+
+    # --- the market and time --------------------------------------------------------------------
+
+    def take_market(self, message: Stored) -> list[Output]:
+        """Take a message of `marks.*` or `instruments.*` of TRADES; older ones are left alone."""
+        outputs = self.take_clock(message.time)
+        symbol = self._market.take(message)
+        if symbol is None:
+            return outputs
+        for state in self._states():
+            for account_id in state.moved(symbol):
+                outputs = [*outputs, *self._looked_at(account_id)]
+        return outputs
+
+    def reach(self, log_sequence: int) -> list[Output]:
+        """Take it that TRADES has no other mark or instrument up to here: M, without a message."""
+        self._market.reach(log_sequence)
+        return []
+
+    def take_clock(self, time: int) -> list[Output]:
+        """Take a time that TRADES has passed, us: days, latches and reservations end by it."""
+        self._advance(time)
+        rulebook = self._rulebook
+        if rulebook is None or time < self.clock:
+            return []
+        for state in self._states():
+            for member in state.members.values():
+                self._watch.open_day(state, member, rulebook, time)
+        outputs = self._watch.end_latches(rulebook, self.clock, self._groups)
+        outputs = [*outputs, *self._orders.overdue(self.clock)]
+        return [*outputs, *self._chain.flush(self.clock)]
+
+    def _looked_at(self, account_id: str) -> list[Output]:
+        """Look at an account and its group after something changed."""
+        found, rulebook = self._member(account_id), self._rulebook
+        if found is None or rulebook is None or not found[1].known:
+            return []
+        state, member = found
+        self._watch.open_day(state, member, rulebook, self.clock)
+        state.refresh(account_id, ())
+        state.take_nav()
+        return self._watch.losses(state, account_id, rulebook, self.clock)
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def decide(self, command: Stored, *, dry_run: bool = False) -> list[Output]:
+        """Answer a message of `orders.command.*`; the decision is the last output.
+
+        Args:
+            command: an `order_request`, `replace_request` or `cancel_request`.
+            dry_run: change nothing; the record is then `n` 0 and stored by nobody.
+        """
+        request = read_command(command)
+        clock = max(self.clock, command.time)
+        answers = self._answers()
+        if dry_run:
+            return [answers.preview(request, clock)]
+        self._advance(command.time)
+        self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
+        return answers.decide(request, clock)
+
+    def _answers(self) -> Answers:
+        if self._rulebook is None:
+            raise InvariantError("no rulebook was taken: nothing can be decided")
+        books = Books(self._rulebook, self._market, self._path, self._windows)
+        return Answers(
+            books=books,
+            chain=self._chain,
+            watch=self._watch,
+            orders=self._orders,
+            remembered=self._remembered,
+            vector=self._vector,
+            groups=self._by_account(),
+        )
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def take_recorded(self, record: Output | Stored) -> None:
+        """Take a record of this slot that was stored after the checkpoint.
+
+        Raises:
+            InvariantError: it is not the one after the last: a hole, or another chain.
+        """
+        event_type, time, payload = self._chain.take(record.data)
+        self._advance(microseconds(time))
+        self._path.apply(payload.get("path") or {})
+        if payload.get("vector"):
+            self._vector.restore({payload["group"]: payload["vector"]})
+        if event_type == "LatchSet":
+            key = f"{payload['group']}|{payload['scope']}|{payload['code']}"
+            self._watch.name_latch(key, self._chain.previous)
+        if event_type == "risk_decision":
+            self._positions["ORDERS"] = payload["orders_sequence"]
+            note(payload, record.data, self._windows, self._remembered)
+
+    def checkpoint(self) -> bytes:
+        """Return the complete path state, canonical JSON with its own hash."""
+        state = self._state()
+        return canonical({**state, "hash": _hash(state)})
+
+    @classmethod
+    def restored(cls, checkpoint: bytes) -> Slot:
+        """Return the slot of a checkpoint; members enter again, path state is complete.
+
+        Raises:
+            InvariantError: the bytes are not what `checkpoint` wrote.
+        """
+        try:
+            state = msgspec.json.decode(checkpoint, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise InvariantError(f"no checkpoint of a slot: {error}") from None
+        told = state.pop("hash", None)
+        if state.get("form") != CHECKPOINT or told != _hash(state):
+            raise InvariantError("a checkpoint is not what was written, or of another version")
+        slot = cls(state["slot"])
+        slot.clock = state["clock"]
+        slot._chain.n, slot._chain.previous = state["n"], state["previous"]
+        slot._positions.update(state["consumed"])
+        slot._path.restore(state["path"])
+        slot._windows.restore(state["windows"])
+        slot._remembered.restore(state["requests"])
+        slot._vector.restore(state["vector"])
+        return slot
+
+    def state_hash(self) -> str:
+        """Return SHA-256 of the path state, hex."""
+        return _hash(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "form": CHECKPOINT,
+            "slot": self.number,
+            "clock": self.clock,
+            "n": self._chain.n,
+            "previous": self._chain.previous,
+            "consumed": {"ORDERS": self._positions["ORDERS"]},
+            "path": self._path.document(),
+            "windows": self._windows.document(),
+            "requests": self._remembered.document(),
+            "vector": self._vector.document(),
+        }
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _advance(self, time: int) -> None:
+        self.clock = max(self.clock, time)
+
+    def _by_account(self) -> dict[str, GroupState]:
+        return {account_id: self._groups[name] for account_id, name in self._of.items()}
+
+    def _states(self) -> list[GroupState]:
+        return [state for _, state in sorted(self._groups.items())]
+
+    def _member(self, account_id: str) -> tuple[GroupState, Member] | None:
+        name = self._of.get(account_id)
+        if name is None:
+            return None
+        state = self._groups[name]
+        return state, state.members[account_id]
+
+
+def _hash(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(state)).hexdigest()

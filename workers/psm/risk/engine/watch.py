@@ -1,0 +1,281 @@
+"""What is watched between orders: days, losses, drawdowns, and figures near their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from psm.domain.money import ZERO, multiply, negate
+from psm.risk.bands import WATCHED, Band
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.member import Change, Member
+from psm.risk.engine.path import (
+    DayOpening,
+    Flag,
+    Latch,
+    LossBase,
+    Moment,
+    Path,
+    Peak,
+    Streak,
+)
+from psm.risk.engine.records import Chain, moment_text
+from psm.risk.engine.scopes import drawdown_of, latch_scope, profit_of
+from psm.risk.limits import Limits, text
+from psm.risk.measured import loss_cap
+from psm.risk.messages import Output
+from psm.risk.rulebook import Rulebook
+
+_WARN, _REARM = Decimal("0.8"), Decimal("0.7")
+
+
+class Watch:
+    """Latches and alerts of a slot."""
+
+    def __init__(self, path: Path, chain: Chain) -> None:
+        self._path, self._chain = path, chain
+
+    # --- days -----------------------------------------------------------------------------------
+
+    def open_day(self, state: GroupState, member: Member, rulebook: Rulebook, time: int) -> None:
+        """Begin an account's day, if another one has begun; its equity is that of now."""
+        day = rulebook.day_of(state.name, time)
+        known = self._path.get(DayOpening, "day", member.account_id)
+        if not member.known or (known is not None and known.number >= day.number):
+            return
+        figures = state.figures(member.account_id)
+        funded = figures is not None and (figures.equity or figures.flows)
+        if figures is None or not funded:
+            opening = DayOpening(number=day.number, start=day.start)
+        else:
+            opening = DayOpening(
+                number=day.number, start=day.start, equity=figures.equity,
+                flows=figures.flows, realized=member.realized(),
+            )  # fmt: skip
+        self._path.put("day", member.account_id, opening)
+
+    def correct_day(self, state: GroupState, member: Member, change: Change) -> None:
+        """Take the close of the last minute of the day before, where PSM tells it.
+
+        What the engine valued at the boundary may lack an input that came to it later. And an
+        account that was opened within the day begins it with its first flow.
+        """
+        day = self._path.get(DayOpening, "day", member.account_id)
+        if day is None:
+            return
+        for end, equity, flows in change.closes:
+            if day.closed <= end <= day.start and equity is not None:
+                funded = bool(equity or flows)
+                day = DayOpening(
+                    number=day.number, start=day.start, equity=equity if funded else None,
+                    flows=flows, realized=day.realized, closed=end,
+                )  # fmt: skip
+        figures = state.figures(member.account_id)
+        if day.equity is None and figures is not None and figures.flows:
+            day = DayOpening(
+                number=day.number, start=day.start, equity=figures.equity,
+                flows=figures.flows, realized=member.realized(), closed=day.start,
+            )  # fmt: skip
+        self._path.put("day", member.account_id, day)
+
+    def count_results(
+        self, state: GroupState, account_id: str, results: tuple[Decimal, ...]
+    ) -> None:
+        """Count closed trades in loss, of the account and of its group."""
+        for scope in (f"account:{account_id}", f"group:{state.name}") if results else ():
+            found = self._path.get(Streak, "streak", scope)
+            losses = 0 if found is None else found.losses
+            for result in results:
+                losses = int(losses) + 1 if result < 0 else 0
+            self._path.put("streak", scope, Streak(losses=losses))
+
+    # --- latches --------------------------------------------------------------------------------
+
+    def losses(
+        self, state: GroupState, account_id: str, rulebook: Rulebook, clock: int
+    ) -> list[Output]:
+        """Latch what has reached its cap or its drawdown, of an account and of its group."""
+        outputs: list[Output] = []
+        for one in rulebook.limits_of(account_id, None, "", clock):
+            latch = latch_scope(one.scope, account_id, state.name)
+            for code, value, limit, until in self._reached(
+                state, latch, one.limits, rulebook, clock
+            ):
+                outputs = [
+                    *outputs,
+                    *self.set_latch(state.name, latch, code, value, limit, clock, until=until),
+                ]
+            outputs = [*outputs, *self._loss_alert(state, latch, one.limits, clock)]
+        return outputs
+
+    def _reached(
+        self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
+    ) -> Iterator[tuple[str, Decimal, Decimal, int | None]]:
+        """Yield code, value, limit and end of what has reached its limit."""
+        profit, cap = self._loss(state, latch, limits, clock)
+        if profit is not None and cap is not None and profit <= negate(cap):
+            end = rulebook.day_of(state.name, clock).end
+            until = None if limits.daily_loss_sticky else end
+            yield "daily_loss", profit, negate(cap), until
+        fall = drawdown_of(state, self._path, latch)
+        if limits.drawdown is not None and fall is not None and fall >= limits.drawdown:
+            yield "drawdown", fall, limits.drawdown, None
+
+    def _loss(
+        self, state: GroupState, latch: str, limits: Limits, clock: int
+    ) -> tuple[Decimal | None, Decimal | None]:
+        kind, _, name = latch.partition(":")
+        figures = state.total() if kind == "group" else state.figures(name)
+        if figures is None:
+            return None, None
+        profit = profit_of(state, latch, limits, figures, clock)
+        return profit, loss_cap(limits, figures.opened)
+
+    def _loss_alert(
+        self, state: GroupState, latch: str, limits: Limits, clock: int
+    ) -> list[Output]:
+        profit, cap = self._loss(state, latch, limits, clock)
+        if profit is None or cap is None:
+            return []
+        return self.near_limit(latch, "daily_loss", negate(profit), cap, clock)
+
+    def set_latch(
+        self,
+        group: str,
+        scope: str,
+        code: str,
+        value: Decimal,
+        limit: Decimal,
+        clock: int,
+        *,
+        until: int | None = None,
+        mode: str = "reducing",
+        enabled: int = 0,
+    ) -> list[Output]:
+        """Halt a scope, unless it is by the same code."""
+        key = f"{group}|{scope}|{code}"
+        if self._path.has("latch", key):
+            return []
+        latch = Latch(
+            scope=scope,
+            code=code,
+            mode="halted" if mode == "halted" else "reducing",
+            since=clock,
+            value=text(value) or "",
+            limit=text(limit) or "",
+            until=until,
+            enabled=enabled,
+        )
+        self._path.put("latch", key, latch)
+        payload: dict[str, Any] = {
+            "scope": scope,
+            "mode": latch.mode,
+            "code": code,
+            "value": latch.value,
+            "limit": latch.limit,
+            "group": group,
+            "clock": moment_text(clock),
+        }
+        if until is not None:
+            payload["until"] = moment_text(until)
+        records = self._chain.record("halt", scope, "LatchSet", payload, clock)
+        self.name_latch(key, self._chain.previous)
+        return records
+
+    def name_latch(self, key: str, record_hash: str) -> None:
+        """Note the hash of the record that set a latch: by it it is lifted."""
+        latch = self._path.get(Latch, "latch", key)
+        if latch is not None:
+            named = {**_fields(latch), "hash": record_hash}
+            self._path.settle("latch", key, Latch(**named))
+
+    def end_latches(
+        self, rulebook: Rulebook, clock: int, groups: Mapping[str, GroupState]
+    ) -> list[Output]:
+        """End what is over, was lifted by two persons, or was enabled again."""
+        outputs: list[Output] = []
+        for key, latch in self._path.items(Latch, "latch"):
+            state = groups.get(key.partition("|")[0])
+            lift = rulebook.lifted.get(latch.hash)
+            strategy = latch.scope.removeprefix("strategy:")
+            enabled = latch.code == "repeated_execution" and (
+                rulebook.enabled_at(strategy) > latch.enabled
+            )
+            over = latch.until is not None and latch.until <= clock
+            if not (over or enabled or lift is not None):
+                continue
+            self._path.drop("latch", key)
+            self._path.put("ended", latch.scope, Moment(clock=clock))
+            if lift is not None:
+                if state is not None:
+                    self._begin_anew(state, latch, rulebook, clock, rebase=lift.rebase_peak)
+                message = f"{latch.code} of {latch.scope} was lifted"
+                outputs = [*outputs, *self.alert("error", "latch_lifted", message, clock)]
+        return outputs
+
+    def _begin_anew(
+        self, state: GroupState, latch: Latch, rulebook: Rulebook, clock: int, *, rebase: bool
+    ) -> None:
+        """Count a loss, or a drawdown if that was said, from the lift on."""
+        kind, _, name = latch.scope.partition(":")
+        figures = state.total() if kind == "group" else state.figures(name)
+        if latch.code == "daily_loss" and figures is not None and figures.profit is not None:
+            end = rulebook.day_of(state.name, clock).end
+            self._path.put("lossbase", latch.scope, LossBase(profit=figures.profit, until=end))
+        if latch.code != "drawdown" or not rebase:
+            return
+        found = self._path.get(Peak, "peak", latch.scope)
+        if kind == "group" and found is not None:
+            peak = Peak(nav=found.nav, peak=found.nav, units=found.units, flows=found.flows)
+            self._path.put("peak", latch.scope, peak)
+        nav = state.members[name].amount("nav") if name in state.members else None
+        if kind == "account" and nav is not None:
+            self._path.put("peak", latch.scope, Peak(nav=nav, peak=nav))
+
+    # --- alerts ---------------------------------------------------------------------------------
+
+    def figures_near(
+        self, group: str, account_id: str, bands: tuple[Band, ...], most: Decimal, clock: int
+    ) -> list[Output]:
+        """Tell of figures that an approved order brings near their limit."""
+        outputs: list[Output] = []
+        for band in bands:
+            if band.name in WATCHED and band.limit is not None and band.after is not None:
+                scope = latch_scope(band.scope, account_id, group)
+                name = band.name if band.tag is None else f"{band.name}|{band.tag}"
+                value = band.after(most)
+                outputs = [*outputs, *self.near_limit(scope, name, value, band.limit, clock)]
+        return outputs
+
+    def near_limit(
+        self, scope: str, name: str, value: Decimal, limit: Decimal, clock: int
+    ) -> list[Output]:
+        """Tell once of a figure at 80 % of its limit; again after it was below 70 %."""
+        key = f"{scope}|{name}"
+        if self._path.has("raised", key):
+            if value < multiply(_REARM, limit):
+                self._path.drop("raised", key)
+            return []
+        if limit <= ZERO or value < multiply(_WARN, limit):
+            return []
+        self._path.put("raised", key, Flag(clock=clock))
+        more = {"value": text(value), "limit": text(limit)}
+        message = f"{name} of {scope} is at 80 % of its limit"
+        return self.alert("warning", "near_limit", message, clock, more)
+
+    def alert(
+        self,
+        severity: str,
+        code: str,
+        message: str,
+        clock: int,
+        more: Mapping[str, Any] | None = None,
+    ) -> list[Output]:
+        """Tell somebody."""
+        payload = {"severity": severity, "code": code, "message": message, **(more or {})}
+        return self._chain.record("alert", severity, "alert", payload, clock)
+
+
+def _fields(latch: Latch) -> dict[str, Any]:
+    return {name: getattr(latch, name) for name in Latch.__struct_fields__}

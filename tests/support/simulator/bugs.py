@@ -45,7 +45,7 @@ from psm.workers.partition.ports import Commit, CommittedCursor
 from psm.workers.partition.recovery import Recovery
 from psm.workers.partition.snapshots import Checkpoints
 from psm.workers.projector.follower import Follower
-from psm.workers.projector.sources import ReadyBatch
+from psm.workers.projector.batches import ReadyBatch
 
 Patch = tuple[Any, str, Any]
 

@@ -39,7 +39,8 @@ from psm.projections.rows import UnstorableError
 from psm.projections.source import ProjectionSource
 from psm.projections.witness import heads
 from psm.workers.process.crash_points import crash_point
-from psm.workers.projector.sources import ReadyBatch, reader_of
+from psm.workers.projector.batches import ReadyBatch
+from psm.workers.projector.sources import reader_of
 
 RECHECK_S = 5.0
 _BACK_OFF_S = (0.1, 5.0)

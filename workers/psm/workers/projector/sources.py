@@ -7,6 +7,7 @@ may end. Another source needs a reader in `READERS` here, and nothing else of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from nats.aio.client import Client
 
@@ -25,7 +26,7 @@ from psm.workers.projector.batches import (
     ReadyBatch,
     SourceReader,
 )
-from psm.workers.projector.streams import RiskFold, RulebookFold, WholeStream
+from psm.workers.projector.streams import Fold, RiskFold, RulebookFold, WholeStream
 
 
 class CommittedUpdates:
@@ -91,10 +92,15 @@ class _CommittedBatches:
         await self._reader.close()
 
 
+WHOLE_STREAMS: dict[str, Callable[[], Fold]] = {
+    RISK_RECORDS.reader: RiskFold,
+    RULES.reader: RulebookFold,
+}
+"""What makes updates of streams that are read as one partition, by the name of their reader."""
+
 READERS: dict[str, Callable[[ProjectionSource], SourceReader]] = {
     COMMITTED_UPDATES.reader: CommittedUpdates,
-    RISK_RECORDS.reader: lambda source: WholeStream(source, RiskFold),
-    RULES.reader: lambda source: WholeStream(source, RulebookFold),
+    **{name: partial(WholeStream, fold=fold) for name, fold in WHOLE_STREAMS.items()},
 }
 """Readers by the name that a source gives."""
 

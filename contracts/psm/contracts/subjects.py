@@ -307,7 +307,7 @@ def internal_fill(order_id: str) -> str:
     return f"fills.internal.{encode_token(order_id)}"
 
 
-# --- records of the risk engine: published to `_risk.>`, stored as `risk.<kind>.<slot>.<key>` ------
+# --- records of the risk engine: published to `_risk.>`, stored as `risk.<kind>.<slot>.<key>` -----
 
 RISK_CHECK = "psm.risk.check"
 """Where one asks for a decision; its answer comes when the decision is stored."""

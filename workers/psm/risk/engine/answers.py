@@ -63,11 +63,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             return [self.preview(command, clock)]
         name = request_name(command)
         earlier = self.remembered.get(name)
-        if earlier is not None and earlier.hash == command.hash:
-            if not self._is_excused_now(earlier, command, clock):
-                data = earlier.data.encode()
-                return [Output(kind="decision", key=command.account_id, data=data)]
-        again = earlier is not None and earlier.hash != command.hash
+        same = earlier is not None and earlier.hash == command.hash
+        if earlier is not None and same and not self._is_excused_now(earlier, command, clock):
+            data = earlier.data.encode()
+            return [Output(kind="decision", key=command.account_id, data=data)]
+        again = earlier is not None and not same
         payload, judged = self._judged(command, clock, again=again)
         outputs = [] if judged is None else self._committed(command, state, judged, clock)
         vector, told = self._vector(state, clock)
@@ -164,12 +164,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is_excused_now(self, earlier: Answered, command: Command, clock: int) -> bool:
         """Return whether an override was granted since that the refused order waited for."""
-        for check in earlier.failed:
-            override = self.books.rulebook.override_for(command.hash, check, clock)
-            if override is not None and override.account_id == command.account_id:
-                if not self.books.path.has("overridden", override.hash):
-                    return True
-        return False
+        return any(self.books.override(command, check, clock) for check in earlier.failed)
 
     # --- what follows ---------------------------------------------------------------------------
 
@@ -179,7 +174,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         """Remember what was approved; return alerts and latches."""
         ordered, decision = judged.ordered, judged.answer.decision
         for check in judged.excused:
-            override = self.books.rulebook.override_for(command.hash, check, clock)
+            override = self.books.override(command, check, clock)
             if override is not None:
                 self.books.path.put("overridden", override.hash, Flag(clock=clock))
         outputs = self._repeating(state, judged, clock)
@@ -274,12 +269,12 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         own, total = state.figures(command.account_id), state.total()
         peak = self.books.path.get(Peak, "peak", f"group:{state.name}")
         found = {
-            "equity": own and own.equity,
-            "profit": own and own.profit,
-            "group_equity": total and total.equity,
-            "group_profit": total and total.profit,
-            "group_nav": peak and peak.nav,
-            "group_peak": peak and peak.peak,
+            "equity": None if own is None else own.equity,
+            "profit": None if own is None else own.profit,
+            "group_equity": None if total is None else total.equity,
+            "group_profit": None if total is None else total.profit,
+            "group_nav": None if peak is None else peak.nav,
+            "group_peak": None if peak is None else peak.peak,
         }
         figures = {name: exact_text(v) for name, v in found.items() if v is not None}
         return {"figures": figures}
@@ -390,7 +385,8 @@ def _reported(checks: Sequence[Check]) -> tuple[list[Payload], list[str]]:
             "binding": check.binding or None, "detail": check.detail,
         }  # fmt: skip
         told.append({name: value for name, value in found.items() if value is not None})
-    return told, [name for name in CATALOGUE if name not in named]
+    limited = (name for name in CATALOGUE if name not in (*_ALWAYS, "reduce_only"))
+    return told, [name for name in limited if name not in named]
 
 
 def _refused(facts: Sequence[Fact]) -> Payload:

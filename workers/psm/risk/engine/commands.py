@@ -110,7 +110,7 @@ def read_command(message: Stored) -> Command:
             raise ContractError("stream_mismatch", detail, "payload.account_id")
     except ContractError as refused:
         error = str(refused)
-    latest = message.time + LIFETIME
+    latest = int(message.time) + LIFETIME
     wanted = _expiry(fields, latest)
     return Command(
         kind=_KINDS.get(kind, "order"),

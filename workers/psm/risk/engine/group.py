@@ -180,17 +180,7 @@ class GroupState:
                 left = subtract(replacing.quantity, filled)
                 order = msgspec.structs.replace(order, open_quantity=max(order.open_quantity, left))
             found.append(order)
-        for one in reserved.values():
-            found.append(
-                OpenOrder(
-                    order_id=one.order_id,
-                    symbol=one.symbol,
-                    side=one.side,
-                    open_quantity=one.quantity,
-                    price=one.price,
-                    reduce_only=one.reduce_only,
-                )
-            )
+        found = [*found, *map(_reserved_order, reserved.values())]
         return [order for order in found if order.order_id != without]
 
     def _shown(self, account_id: str, name: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -316,20 +306,20 @@ class GroupState:
             equity=member.equity, opened=opened, profit=profit, realized=realized, flows=flows
         )
 
-    def _count(self, account_id: str, own: Figures | None) -> None:
+    def _count(self, account_id: str, figures: Figures | None) -> None:
         """Count an account's figures in the totals, instead of those before."""
         rate = self.rate(account_id)
-        after = None if own is None or rate is None else own.scaled(rate)
+        after = None if figures is None or rate is None else figures.scaled(rate)
         before = self._figures.pop(account_id, None)
         if after is not None:
             self._figures[account_id] = after
         for name in Figures.__struct_fields__:
-            was, now = getattr(before, name, None), getattr(after, name, None)
+            was, own = getattr(before, name, None), getattr(after, name, None)
             total = self._totals.get(name, ZERO)
-            total = subtract(add(total, now or ZERO), was or ZERO)
+            total = subtract(add(total, own or ZERO), was or ZERO)
             self._totals[name] = total
             missing = self._missing.setdefault(name, {})
-            if now is None:
+            if own is None:
                 missing[account_id] = None
             else:
                 missing.pop(account_id, None)
@@ -370,6 +360,17 @@ class GroupState:
         return subtract(profit, base.profit)
 
 
+def _reserved_order(one: Reservation) -> OpenOrder:
+    return OpenOrder(
+        order_id=one.order_id,
+        symbol=one.symbol,
+        side=one.side,
+        open_quantity=one.quantity,
+        price=one.price,
+        reduce_only=one.reduce_only,
+    )
+
+
 def _times(value: Decimal | None, rate: Decimal) -> Decimal | None:
     return None if value is None else multiply(value, rate)
 
@@ -385,9 +386,9 @@ def _first_peak(equity: Decimal) -> Peak:
 
 def _next_peak(before: Peak, equity: Decimal) -> Peak:
     kept = subtract(equity, before.flows)
-    if before.units <= 0 or kept <= 0 or (equity <= 0 and before.flows):
-        if before.flows or before.units <= 0:
-            return _first_peak(equity)
+    ends = bool(before.flows) and (kept <= 0 or equity <= 0)
+    if before.units <= 0 or ends:
+        return _first_peak(equity)
     units = before.units
     if before.flows:
         units = _plain(scaled(units, equity, kept))

@@ -59,7 +59,7 @@ class History:
         since = None if ended is None else ordered.clock - ended.clock
         yield Fact(
             name="cooldown", scope=scope,
-            passed=since is None or since >= limits.cooldown * SECOND,
+            passed=since is None or since >= int(limits.cooldown) * SECOND,
             value=None if since is None else seconds_text(since), limit=text(limits.cooldown),
         )  # fmt: skip
 
@@ -78,7 +78,7 @@ class History:
                 name="mark_age", scope=scope, passed=False, limit=text(most), detail="no mark"
             )
         age = max(0, self._ordered.clock - mark.time // 1000)
-        fresh = age <= most * SECOND
+        fresh = age <= int(most) * SECOND
         closing = order.type == "market" and order.quantity <= self._place.room
         return Fact(
             name="mark_age", scope=scope, passed=fresh or closing, value=seconds_text(age),
@@ -115,7 +115,7 @@ class History:
         since = None if last is None else ordered.clock - last
         return Fact(
             name="duplicate_order", scope=scope,
-            passed=since is None or since >= seconds * SECOND,
+            passed=since is None or since >= int(seconds) * SECOND,
             value=None if since is None else seconds_text(since), limit=text(seconds),
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from psm.risk.facts import Fact, mode_fact, order_facts
 from psm.risk.limits import CATALOGUE, text
 from psm.risk.market import MarketView
 from psm.risk.measured import Place
-from psm.risk.rulebook import Rulebook
+from psm.risk.rulebook import Override, Rulebook
 from psm.risk.state import Mode, OpenOrder
 
 _TIGHTNESS: tuple[Mode, ...] = ("active", "reducing", "halted")
@@ -53,6 +53,13 @@ class Books:
         self, rulebook: Rulebook, market: MarketView, path: Path, windows: Windows
     ) -> None:
         self.rulebook, self.market, self.path, self.windows = rulebook, market, path, windows
+
+    def override(self, command: Command, check: str, clock: int) -> Override | None:
+        """Return what lets a request fail a check, if it was not used already."""
+        found = self.rulebook.override_for(command.hash, check, clock)
+        if found is None or found.account_id != command.account_id:
+            return None
+        return None if self.path.has("overridden", found.hash) else found
 
 
 class Inquiry:
@@ -111,6 +118,7 @@ class Inquiry:
                 hard=tuple(hard),
                 latches=tuple(latches),
                 excused=excused,
+                scope=f"account:{account_id}",
             )
         )
         home = state.members[account_id].currency
@@ -139,10 +147,9 @@ class Inquiry:
         ordered = self._ordered
         order = ordered.order
         restricted = self._books.rulebook.restriction_of(ordered.account_id, order.symbol)
-        facts = order_facts(
-            order, place, mode=_mode_of(mode), restricted=restricted, mode_scope=mode.scope
-        )
-        return [mode if fact.name == "mode" else fact for fact in facts]
+        halt = None if mode.value == "reducing" else mode
+        scope = f"account:{ordered.account_id}"
+        return order_facts(order, place, mode=halt, restricted=restricted, scope=scope)
 
     def _instrument(self) -> Fact:
         symbol = self._ordered.order.symbol
@@ -182,14 +189,8 @@ class Inquiry:
 
     def _excused(self) -> tuple[str, ...]:
         """Return the checks that an override lets this order fail, each once."""
-        books, order_hash, clock = self._books, self._command.hash, self._ordered.clock
-        found = []
-        for check in CATALOGUE:
-            override = books.rulebook.override_for(order_hash, check, clock)
-            if override is not None and override.account_id == self._ordered.account_id:
-                if not books.path.has("overridden", override.hash):
-                    found.append(check)
-        return tuple(found)
+        books, clock = self._books, self._ordered.clock
+        return tuple(c for c in CATALOGUE if books.override(self._command, c, clock) is not None)
 
 
 def standing_facts(

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from psm.domain.money import subtract
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import ENDED, Change, Member, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
@@ -59,6 +60,25 @@ class OpenOrders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
 
+    def filled(self, account_id: str, fills: tuple[tuple[str, Decimal], ...]) -> tuple[str, ...]:
+        """Take fills of orders that no event but their fills tells of; return their lines.
+
+        What is filled of such an order is in the position, and counts in its reservation no more.
+        """
+        lines = []
+        for order_id, quantity in fills:
+            key = f"{account_id}/{order_id}"
+            one = self._path.get(Reservation, "reservation", key)
+            if one is None or one.replaces:
+                continue
+            lines.append(one.line)
+            left = subtract(one.quantity, quantity)
+            if left > 0:
+                self._path.put("reservation", key, msgspec.structs.replace(one, quantity=left))
+            else:
+                self._path.drop("reservation", key)
+        return tuple(lines)
+
     def lines(self, change: Change) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
@@ -67,7 +87,7 @@ class OpenOrders:
         """Tell of approved orders that PSM should have shown by now; they count on."""
         outputs: list[Output] = []
         for key, one in self._path.items(Reservation, "reservation"):
-            if not one.expired and one.since + RESERVATION_TTL <= clock:
+            if not one.expired and clock - int(one.since) >= RESERVATION_TTL:
                 self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
                 message = f"PSM never showed {one.order_id}, which was approved: it counts as open"
                 more = {"account_id": one.account_id, "symbol": one.symbol}
@@ -118,7 +138,7 @@ class OpenOrders:
 
 
 def _shows(figures: Mapping[str, Any], reservation: Reservation) -> bool:
-    """Return whether an open order is what was approved: of a change, the new quantity and price."""
+    """Return whether an open order is what was approved: of a change, as it was changed."""
     if not reservation.replaces:
         return True
     price = None if figures["price"] is None else Decimal(figures["price"])

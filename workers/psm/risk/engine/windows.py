@@ -28,13 +28,13 @@ class Windows:
     def count(self, name: str, clock: int, seconds: int) -> int:
         """Return how many there are in (clock - seconds, clock]."""
         times = self._times.get(name, ())
-        first = bisect_right(times, clock - seconds * SECOND)
+        first = bisect_right(times, clock - int(seconds) * SECOND)
         return len(times) - first
 
     def total(self, name: str, clock: int, seconds: int) -> Decimal:
         """Return their sum."""
         found = ZERO
-        first = bisect_right(self._times.get(name, ()), clock - seconds * SECOND)
+        first = bisect_right(self._times.get(name, ()), clock - int(seconds) * SECOND)
         for amount in self._amounts.get(name, ())[first:]:
             found = add(found, amount)
         return found

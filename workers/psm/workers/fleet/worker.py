@@ -198,4 +198,3 @@ class Worker:
             self._census,
             self._live_budget,
         )
-

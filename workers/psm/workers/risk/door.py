@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Annotated
 
@@ -117,7 +117,7 @@ class Decisions:
         told = self._told.pop(sequence, None)
         if told is not None:
             return told
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[sequence] = future
         try:
             async with asyncio.timeout(timeout_s):
@@ -243,12 +243,14 @@ class RiskDoor:
 _question = msgspec.json.Decoder(CheckQuestion)
 
 
-def _handler(check: Callable[[bytes], object]) -> Callable[[Request], object]:
+def _handler(
+    check: Callable[[bytes], Awaitable[bytes]],
+) -> Callable[[Request], Awaitable[None]]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def answer(request: Request) -> None:
         try:
-            decision = await check(request.data)  # type: ignore[misc]
+            decision = await check(request.data)
         except ContractError as error:
             await _refuse(request, 422, "invalid-order", str(error))
         except CheckRefusedError as error:

@@ -19,7 +19,6 @@ from psm.adapters.jetstream import (
     StoredMessage,
     get,
     last_for,
-    last_per_subject,
     next_for,
     stream_info,
 )
@@ -29,16 +28,16 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import LogDamagedError, TransientError
 from psm.contracts.feed import FeedInput
-from psm.contracts.subjects import ORDERS, RULEBOOK, TRADES, decode_token, last_token
+from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
-from psm.workers.risk.feed import RiskFeed
+from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.loop import SlotLoop, stored_of
 
 COMMANDS = "orders.command.*"
 RULES = "rulebook.*.*"
-_MARKET = ("marks.*", "instruments.*")
+RELEASES = "risk.release.*.*"
 _FEED_WAIT_S = 0.01
 _DRAIN_S = 0.001
 _REACH_S = 0.005
@@ -57,16 +56,32 @@ class SlotInputs:
     """
 
     def __init__(
-        self, nc: Client, verify: Verify, metrics: Metrics, risk_metrics: RiskMetrics
+        self,
+        nc: Client,
+        verify: Verify,
+        metrics: Metrics,
+        risk_metrics: RiskMetrics,
+        live: AskLive | None = None,
     ) -> None:
-        """Nothing is read before `run`."""
+        """Nothing is read before `run`.
+
+        Args:
+            nc: connection.
+            verify: checks a signature of the rulebook.
+            metrics: where counts of readers go.
+            risk_metrics: where counts of commands go.
+            live: who answers for whole accounts; by default the service `psm.get.live`.
+        """
         self.rulebook = Rulebook(verify)
         self.ready = asyncio.Event()
         self._nc = nc
+        self._live = live
         self._risk_metrics = risk_metrics
         reset = metrics.reader_reset
         self._rules = OrderedReader(nc, RULEBOOK, [RULES], on_reset=reset)
         self._orders = OrderedReader(nc, ORDERS, [COMMANDS], on_reset=reset)
+        self._releases = OrderedReader(nc, RISK, [RELEASES], on_reset=reset)
+        self._released: dict[str, Stored] = {}  # newest by account
         self._feed: RiskFeed | None = None
         self._rules_at = 0
         self._rules_changed = asyncio.Event()
@@ -74,7 +89,7 @@ class SlotInputs:
         self._market: dict[str, Stored] = {}
         self._needed = 0  # log sequence up to which the market is to be known
         self._loops: dict[int, SlotLoop] = {}
-        self._joining: dict[int, float] = {}  # since when, by slot; None yet attached to the feed
+        self._joining: dict[int, float] = {}  # those without commands yet, and since when
         self._fresh: list[SlotLoop] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
@@ -157,24 +172,20 @@ class SlotInputs:
         info = await stream_info(self._nc, RULEBOOK)
         while self.rulebook.sequence < info.last_sequence:
             await self._take_rules(await self._rules.fetch(_MOST, 1.0))
-        behind = (await stream_info(self._nc, TRADES)).last_sequence
-        for message in await last_per_subject(self._nc, TRADES, _MARKET):
-            if message.sequence <= behind:  # what is newer comes by the feed
-                self._market[message.subject] = stored_of(message)
-        self._needed = behind
-        feed = self._feed = RiskFeed(self._nc, market_from=behind + 1)
+        feed = self._feed = RiskFeed(self._nc, live=self._live)
         try:
             async with feed.running():
                 yield feed
         finally:
             await end_all(self._tasks.values())
-            for reader in (self._rules, self._orders):
+            for reader in (self._rules, self._orders, self._releases):
                 await reader.close()
 
     async def _turn(self, feed: RiskFeed) -> None:
         """Wait until something came; take it, what only changes the state first."""
         self._start("feed", lambda: feed.take(_FEED_WAIT_S))
         self._start("rules", lambda: self._rules.fetch(_MOST, 1.0))
+        self._start("releases", lambda: self._releases.fetch(_MOST, 1.0))
         if len(self._loops) > len(self._joining):
             self._start("orders", lambda: self._orders.fetch(_MOST, 1.0))
         self._start("nudge", self._nudge.wait)
@@ -212,16 +223,18 @@ class SlotInputs:
 
     async def _take_arrived(self, feed: RiskFeed) -> bool:
         rules, delivered = self._done("rules"), self._done("feed")
+        for message in self._done("releases") or ():
+            self._take_release(stored_of(message))
         if rules:
             await self._take_rules(rules)
             self._follow(feed)
         for one in delivered or ():
             self._deliver(one)
-        if delivered is not None and self._needed > feed.market_position:
-            # Now, and not when a command waits for it: where marks are rare nothing else tells.
-            if await feed.reach(self._needed, _REACH_S):
-                for one in await feed.take(0.0):
-                    self._deliver(one)
+        behind = delivered is not None and self._needed > feed.market_position
+        # Now, and not when a command waits for it: where marks are rare nothing else tells.
+        if behind and await feed.reach(self._needed, _REACH_S):
+            for one in await feed.take(0.0):
+                self._deliver(one)
         return bool(rules or delivered)
 
     # --- rules ----------------------------------------------------------------------------------
@@ -248,6 +261,16 @@ class SlotInputs:
         self._rules_at = max(self._rules_at, stored.time)
         for name in self.rulebook.groups:
             self._slots.setdefault(slot_of(name), stored.time)
+
+    def _take_release(self, release: Stored) -> None:
+        """Give what a group remembered of an account to the group that has it now."""
+        account_id = account_of(release.subject)
+        if account_id is None:
+            return
+        self._released[account_id] = release
+        slot = self.slot_of_account(account_id)
+        if slot is not None and slot in self._loops:
+            self._loops[slot].take_release(release)
 
     # --- market and members ---------------------------------------------------------------------
 
@@ -282,12 +305,12 @@ class SlotInputs:
 
     async def _join(self, feed: RiskFeed) -> None:
         """Let new loops have the market, the rulebook, and their members as a whole."""
-        fresh, self._fresh = self._fresh, []
-        if not fresh:
+        if not self._fresh:
             return
         if (feeding := self._tasks.pop("feed", None)) is not None:
             for one in await feeding:  # nothing else may be asked of the feed meanwhile
                 self._deliver(one)
+        fresh, self._fresh = self._fresh, []  # only now: some may have been fenced meanwhile
         for loop in fresh:
             self._loops[loop.number] = loop
             self._joining[loop.number] = asyncio.get_running_loop().time()
@@ -295,6 +318,9 @@ class SlotInputs:
                 loop.take(stored)
             loop.take(Reached(log_sequence=feed.market_position))
             loop.take_rulebook(self.rulebook, self._rules_at)
+            for account_id in loop.members():
+                if (release := self._released.get(account_id)) is not None:
+                    loop.take_release(release)
             self._follow(feed, without=loop)
         self._follow(feed)
 

@@ -207,18 +207,30 @@ class SlotLoop:
         )
 
     async def _own(self) -> Owned:
+        """Put an owner record of this process behind the newest one.
+
+        Raises:
+            FencedError: another process took the slot since this one had it.
+        """
         newest = await self._store.newest()
+        ours = newest is None or self._store.fence in {0, newest.sequence}
+        while True:
+            if newest is not None and not ours and newest.record.reason != "fence":
+                raise FencedError(f"slot {self.number}: {newest.record.owner} owns it")
+            try:
+                return await self._own_behind(newest)
+            except FencedError:  # by a halt, perhaps
+                newest, ours = await self._store.newest(), False
+
+    async def _own_behind(self, newest: Owned | None) -> Owned:
         if newest is None:
             first = await self._inputs.first_command(self.number) or 1
             slot = self._engine(self.number)
             record, parts = self._checkpointed(slot, "takeover", first - 1)
             await self._store.own(record, parts, 0)
-            return Owned(sequence=self._store.fence, record=record)
-        ours = self._store.fence in {0, newest.sequence}
-        if not ours and newest.record.reason != "fence":
-            raise FencedError(f"slot {self.number}: {newest.record.owner} owns it")
-        record = newest.record.following(self._owner, "takeover", newest.sequence)
-        await self._store.own(record, (), newest.sequence)
+        else:
+            record = newest.record.following(self._owner, "takeover", newest.sequence)
+            await self._store.own(record, (), newest.sequence)
         return Owned(sequence=self._store.fence, record=record)
 
     def _checkpointed(
@@ -244,6 +256,10 @@ class SlotLoop:
         """Take the rulebook as it stands."""
         self._guarded(lambda: self._slot.take_rulebook(rulebook, at))
 
+    def take_release(self, release: Stored) -> None:
+        """Take what another group remembered of an account that came."""
+        self._guarded(lambda: self._slot.take_release(release))
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
         self._guarded(lambda: self._taken(delivered))
@@ -256,9 +272,7 @@ class SlotLoop:
             case Stored():
                 return slot.take_market(delivered)
             case Entered():
-                return slot.enter(
-                    delivered.account_id, delivered.document, delivered.log_sequence
-                )
+                return slot.enter(delivered.account_id, delivered.document, delivered.log_sequence)
             case Lost():
                 return slot.lose(delivered.account_id)
             case Regained():

@@ -204,7 +204,7 @@ class RiskStore:
         """
         found: list[StoredMessage] = []
         pattern = subjects.risk_slot(self.slot)
-        own_seen = False
+        own_seen = behind == self.fence  # it carries the checkpoint itself
         async for batch in read_range(self._nc, RISK, [pattern], behind + 1, self.fence):
             own_seen = batch[-1].sequence == self.fence
             found += [one for one in batch if subjects.risk_kind(one.subject) in _KINDS]

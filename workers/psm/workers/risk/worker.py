@@ -11,12 +11,10 @@ from typing import Any
 from nats.aio.client import Client
 
 from psm.adapters.logs import get_logger
-from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import PSMError
 from psm.risk.engine import Slot
-from psm.risk.rulebook import Verify
 from psm.workers.fleet.keeper import Keeper, Keepers
 from psm.workers.fleet.members import Holding
 from psm.workers.risk.inputs import SlotInputs
@@ -48,10 +46,9 @@ class RiskWorker:
         self,
         nc: Client,
         owner: str,
-        verify: Verify,
+        inputs: SlotInputs,
         settings: SlotSettings,
-        metrics: Metrics,
-        risk_metrics: RiskMetrics,
+        metrics: RiskMetrics,
         answered: Answered = lambda _sequence, _decision: None,
         engine: type[Slot] = Slot,
     ) -> None:
@@ -60,19 +57,18 @@ class RiskWorker:
         Args:
             nc: connection.
             owner: name of this process in owner records.
-            verify: checks a signature of the rulebook.
+            inputs: of all slots.
             settings: of the slots.
-            metrics: where counts of readers go.
-            risk_metrics: where counts of decisions go.
+            metrics: where counts of decisions go.
             answered: told of each decision, once it is stored.
             engine: the rules of a slot's state.
         """
-        self.inputs = SlotInputs(nc, verify, metrics, risk_metrics)
+        self.inputs = inputs
         self.failure: str | None = None
         self._nc = nc
         self._owner = owner
         self._settings = settings
-        self._metrics = risk_metrics
+        self._metrics = metrics
         self._answered = answered
         self._engine = engine
         self._keepers = Keepers(self._keeper)

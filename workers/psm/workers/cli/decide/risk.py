@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,19 +15,34 @@ from psm.domain.money import exact_text
 from psm.risk.clusters import cluster_table, compute
 from psm.risk.decide import decide as decide_case
 from psm.risk.sizing import size as size_of
-from psm.workers.cli.shared.lines import answer_lines
+from psm.workers.cli.shared.lines import answer_lines, take_lines
 from psm.workers.cli.shared.output import say_json
+from psm.workers.replay.lines import DEFAULT_PARTITIONS
+from psm.workers.replay.risk_fold import RiskFolder, decision_document
 from psm.workers.risk.rows import read_case, read_closes, read_sizing
 
 app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
-app.command("psm.workers.cli.run.risk_worker:worker", name="worker")
-_RULES = "psm.workers.cli.decide.rules"
-# Imported when they are run: they ask servers, and the commands below need none.
-app.command("psm.workers.cli.decide.limits:app", name="limits")
-for _name in ("halt", "resume", "halts", "groups", "keys", "rulebook"):
-    app.command(f"{_RULES}:{_name}", name=_name)
+app.command(
+    "psm.workers.cli.run.risk_worker:worker", name="worker", help="Decide on orders, live."
+)
+_RULES: Mapping[str, tuple[str, str]] = {
+    "limits": ("limits:app", "Show, propose and approve limits; what loosens needs two persons."),
+    "halt": (
+        "rules:halt", "Stop a scope at once. One person is enough; going on again needs two.",
+    ),
+    "resume": (
+        "rules:resume", "Lift a halt, once a second person says the same, naming the same halt.",
+    ),
+    "halts": ("rules:halts", "Show what is halted, since when and why."),
+    "groups": ("rules:groups", "Show and define the groups that one risk loop decides for."),
+    "keys": ("rules:keys", "Show and define who may say what in the rulebook."),
+    "rulebook": ("rules:rulebook", "Show what was said, and say anything else."),
+}  # fmt: skip
+"""Imported when they are run: they ask servers, and the commands below need none."""
+for _name, (_where, _help) in _RULES.items():
+    app.command(f"psm.workers.cli.decide.{_where}", name=_name, help=_help)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
@@ -63,6 +79,39 @@ def size(file: File = "-", /) -> int:
         return {"size": exact_text(size_of(rule, inputs))}
 
     return answer_lines(file, sized)
+
+
+@app.command
+def fold(
+    file: File = "-",
+    /,
+    *,
+    everything: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    partitions: int = DEFAULT_PARTITIONS,
+) -> int:
+    """Fold a whole log with its rulebook and its orders, and print the decision on each order.
+
+    Lines are those of `psm fold`; among them stand {"subject": "rulebook.<scope>.<id>"} and
+    {"subject": "orders.command.<account>"} where they came. Accounts follow from the log by the
+    fold of the live system, decisions by the very code that decides live.
+
+    Args:
+        file: What to read, .gz too; - is standard input.
+        everything: Print alerts, latches and what else is stored, too.
+        partitions: Of the log.
+    """
+    if partitions < 1:
+        raise ConfigError("--partitions must be 1 or more")
+    folder = RiskFolder(partitions)
+
+    def take(line: bytes) -> None:
+        for output in folder.decide(line):
+            if everything or output.kind == "decision":
+                say_json(decision_document(output), sys.stdout)
+        if file == "-":
+            sys.stdout.flush()
+
+    return take_lines(file, take)
 
 
 @clusters.command(name="compute")

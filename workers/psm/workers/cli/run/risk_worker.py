@@ -9,12 +9,16 @@ from typing import Any
 
 from psm.adapters import telemetry
 from psm.adapters.jetstream.streams_apply import REQUIRED_FOR_RISK, check
+from psm.risk.engine import Slot
 from psm.risk.rulebook import SLOTS
 from psm.workers.cli.shared.process import process
 from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
+from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.risk.door import Decisions, RiskDoor
+from psm.workers.risk.feed import live_owners
+from psm.workers.risk.inputs import SlotInputs
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.worker import RiskWorker
 
@@ -29,24 +33,34 @@ def worker() -> int:
     return asyncio.run(run(load_settings()))
 
 
-async def run(settings: Settings) -> int:
-    """Run a risk worker until it is told to stop; exit code 1 if a slot had to stop before."""
+async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
+    """Run a risk worker until it is told to stop; exit code 1 if a slot had to stop before.
+
+    Args:
+        settings: of this process.
+        engine: the rules of decisions.
+    """
     async with process(settings, "psm-risk") as own:
         await check(own.nc, settings, REQUIRED_FOR_RISK)
         me = this_member(version("portfolio-state-manager"), None)
         decisions = Decisions(own.nc)
+        metrics = own.instruments
+        owners = Owners(own.nc, NatsMembers(own.nc), settings.partitions)
+        inputs = SlotInputs(
+            own.nc, made_signature, metrics.metrics, metrics.risk_metrics, live_owners(owners)
+        )
         risk = RiskWorker(
             own.nc,
             me.id,
-            made_signature,
+            inputs,
             slot_settings(settings),
-            own.instruments.metrics,
-            own.instruments.risk_metrics,
+            metrics.risk_metrics,
             decisions.answered,
+            engine,
         )
         store = NatsMembers(own.nc, FLEET_GROUP)
         prober = NatsProber(own.nc, time.monotonic)
-        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.metrics)
+        fleet = Fleet(me, SLOTS, store, prober, risk, metrics.metrics)
         risk.on_change(fleet.wake)
         canary = await own.open_canary()
 

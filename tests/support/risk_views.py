@@ -99,6 +99,26 @@ def memory_of(outputs: list[Output]) -> dict[str, dict[str, Any]]:
     return {kind: path.get(kind, {}) for kind in ("latch", "raised")}
 
 
+def assert_remembered(records: list[Output]) -> None:
+    """Compare the views with a slot that read these records."""
+    memory = memory_of(records)
+    rows = rows_of(updates(records))["risk_state"]
+    kinds = {"latch": "latch", "near_limit": "raised"}
+    shown: dict[str, dict[str, Row]] = {kind: {} for kind in kinds.values()}
+    for row in rows:
+        if row["kind"] in kinds:
+            _, kind, key = row["entry"].split("/", 2)
+            assert kind == kinds[row["kind"]]
+            shown[kind][key] = row
+    assert {kind: set(found) for kind, found in shown.items()} == {
+        kind: set(found) for kind, found in memory.items()
+    }
+    for key, latch in memory["latch"].items():
+        row = shown["latch"][key]
+        assert (row["risk_value"], row["mode"]) == (latch["value"], latch["mode"])
+        assert row["record_hash"] == latch["hash"]
+
+
 def sha256(data: bytes) -> str:
     """Return the hash by which records are named."""
     return hashlib.sha256(data).hexdigest()

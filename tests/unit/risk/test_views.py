@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 import pytest
 from tests.support.risk_log import GROUP, RiskLog
-from tests.support.risk_views import LIMITS, memory_of, rows_of, sha256, stored, traded, updates
+from tests.support.risk_views import (
+    LIMITS,
+    assert_remembered,
+    rows_of,
+    sha256,
+    stored,
+    traded,
+    updates,
+)
 from tests.support.rules import ADA, BOB, EVE, Rules
 
 from psm.contracts.errors import InvariantError, LogDamagedError
@@ -119,26 +126,6 @@ def test_views_remember_what_the_records_do() -> None:
     records = stored(traded(2).outputs)
     for end in range(1, len(records) + 1):
         assert_remembered(records[:end])
-
-
-def assert_remembered(records: list[Any]) -> None:
-    """Compare the views with a slot that read these records."""
-    memory = memory_of(records)
-    rows = rows_of(updates(records))["risk_state"]
-    kinds = {"latch": "latch", "near_limit": "raised"}
-    shown: dict[str, dict[str, Row]] = {kind: {} for kind in kinds.values()}
-    for row in rows:
-        if row["kind"] in kinds:
-            _, kind, key = row["entry"].split("/", 2)
-            assert kind == kinds[row["kind"]]
-            shown[kind][key] = row
-    assert {kind: set(found) for kind, found in shown.items()} == {
-        kind: set(found) for kind, found in memory.items()
-    }
-    for key, latch in memory["latch"].items():
-        row = shown["latch"][key]
-        assert (row["risk_value"], row["mode"]) == (latch["value"], latch["mode"])
-        assert row["record_hash"] == latch["hash"]
 
 
 # --- the rulebook ---------------------------------------------------------------------------------

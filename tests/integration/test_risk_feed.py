@@ -36,6 +36,7 @@ from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import OrderedReader, StoredMessage
 from psm.workers.fleet import worker as worker_module
+from psm.workers.risk.accounts import STALL_S
 from psm.workers.risk.missed import MISSED_MAX
 
 PARTITIONS = 4
@@ -208,6 +209,24 @@ async def test_a_broken_connection_makes_all_unknown(bench: Bench) -> None:
         assert follower.counted["Entered"] == len(ACCOUNTS)
 
 
+async def test_who_stood_still_knows_nothing(bench: Bench) -> None:
+    """However whole its connection is: first each account is compared with the leader."""
+    now = 0.0
+    async with (
+        owning(bench),
+        following(
+            bench.settings.nats_url, PARTITIONS, ACCOUNTS, compare_s=3600.0, clock=lambda: now
+        ) as follower,
+    ):
+        await bench.publish(deposit(1, stream=name) for name in ACCOUNTS)
+        await settled(bench, follower)
+        now += STALL_S + 1
+        await until(lambda: follower.counted.get("Lost") == len(ACCOUNTS), "nothing is known")
+        await settled(bench, follower)
+        assert follower.counted["Regained"] == len(ACCOUNTS)
+        assert follower.counted["Entered"] == len(ACCOUNTS)
+
+
 async def test_a_buffer_that_overflows(bench: Bench) -> None:
     """The loop computes for long; what does not fit is dropped, counted, and read from PSM."""
     async with (
@@ -255,6 +274,7 @@ async def test_members_change(bench: Bench) -> None:
         await until(lambda: one.at.get(ACCOUNTS[2], 0) >= 6, "the new one follows")
         assert (one.at[ACCOUNTS[0]], one.feed.is_known(ACCOUNTS[0])) == (1, False)
         assert not one.feed.is_known(ACCOUNTS[3]), "nobody knows it"
+        one.feed.follow([*ACCOUNTS[1:4], "*", "a.b", ">"])
         await bench.publish(deposit(1, stream=ACCOUNTS[3]))
         await until(lambda: ACCOUNTS[3] in one.known, "its first event makes it known")
 

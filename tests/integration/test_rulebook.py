@@ -21,7 +21,7 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import TransientError
 from psm.contracts.subjects import RULEBOOK
 from psm.workers.ops.keys import load_private
-from psm.workers.risk.rulebook import Saying, read_rulebook, say, signed_event
+from psm.workers.risk.rulebook import RulebookReader, Saying, read_rulebook, say, signed_event
 
 REFUSED, USAGE = 1, 2
 
@@ -255,7 +255,9 @@ async def test_many_who_speak_at_once_are_all_heard_once(desk: Desk) -> None:
             key=load_private(desk.folder / "ada"),
         )
 
-    said = await asyncio.gather(*(say(desk.nc, halting(number)) for number in range(8)))
+    said = await asyncio.gather(
+        *(say(desk.nc, RulebookReader(desk.nc), halting(number)) for number in range(8))
+    )
     assert sorted(one.stored.sequence for one in said) == list(range(3, 11))
     book = (await read_rulebook(desk.nc)).rulebook
     assert (book.sequence, len(book.halts.of)) == (10, 8)

@@ -8,10 +8,10 @@ from decimal import Decimal
 import msgspec
 
 from psm.domain.money import ZERO, quotient, subtract
-from psm.risk.engine.group import Figures, GroupState
+from psm.risk.engine.group import DayFigures, GroupState
 from psm.risk.engine.path import Latch, Path, Peak, Streak
 from psm.risk.engine.windows import Windows
-from psm.risk.exposure import Exposure, Line
+from psm.risk.exposure import Exposure, ExposureLine
 from psm.risk.limits import Limits
 from psm.risk.market import MarketView
 from psm.risk.measured import Measured
@@ -89,7 +89,7 @@ class Measures:
         self,
         state: GroupState,
         ordered: Ordered,
-        own: Line,
+        own: ExposureLine,
         market: MarketView,
         path: Path,
         windows: Windows,
@@ -161,7 +161,7 @@ class Measures:
 
 
 def profit_of(
-    state: GroupState, latch: str, limits: Limits, figures: Figures | None, clock: int
+    state: GroupState, latch: str, limits: Limits, figures: DayFigures | None, clock: int
 ) -> Decimal | None:
     """Return the day's profit that a cap is compared with: total, or what is realized."""
     if figures is None:

@@ -20,13 +20,13 @@ from psm.risk.engine.answers import Answers, note
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
-from psm.risk.engine.inquiry import Books
-from psm.risk.engine.member import Change, Member, microseconds
+from psm.risk.engine.inquiry import Basis
+from psm.risk.engine.member import AccountChange, GroupMember, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Membership, Path, Peak, canonical
 from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
@@ -61,13 +61,14 @@ class Slot:
         self._path, self._windows = Path(), Windows()
         self._market = MarketView()
         self._chain = Chain(number, self._path)
-        self._watch = Watch(self._path, self._chain)
+        self._watch = LossWatch(self._path, self._chain)
         self._orders = OpenOrders(self._path, self._watch)
         self._remembered = AnsweredRequests()
         self._vector = Vector()
         self._groups: dict[str, GroupState] = {}
         self._of: dict[str, str] = {}
         self._rulebook: Rulebook | None = None
+        self._day_ends = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
 
     # --- what is known of it --------------------------------------------------------------------
@@ -98,6 +99,7 @@ class Slot:
         self._advance(at)
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
+        self._day_ends = 0
         outputs = self._regroup(rulebook)
         for state in self._groups.values():
             state.use(rulebook)
@@ -207,12 +209,14 @@ class Slot:
         state.refresh(found.account_id, ())
         return [*outputs, *self._looked_at(found.account_id)]
 
-    def _changed(self, state: GroupState, member: Member, change: Change) -> list[Output]:
+    def _changed(
+        self, state: GroupState, member: GroupMember, change: AccountChange
+    ) -> list[Output]:
         self._watch.count_results(state, member.account_id, change.results)
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
         if rebased is not None and nav is not None and nav > rebased.peak:
-            self._path.put("peak", f"account:{member.account_id}", Peak(nav=nav, peak=nav))
+            self._path.put("peak", f"account:{member.account_id}", Peak(peak=nav))
         return self._orders.updated(member.account_id, change.orders, self.clock)
 
     def lose(self, account_id: str) -> list[Output]:
@@ -256,12 +260,19 @@ class Slot:
         rulebook = self._rulebook
         if rulebook is None or time < self.clock:
             return []
-        for state in self._states():
-            for member in state.members.values():
-                self._watch.open_day(state, member, rulebook, time)
+        if time >= self._day_ends:
+            self._day_ends = self._open_days(rulebook, time)
         outputs = self._watch.end_latches(rulebook, self.clock, self._groups)
         outputs = [*outputs, *self._orders.overdue(self.clock)]
         return [*outputs, *self._chain.flush(self.clock)]
+
+    def _open_days(self, rulebook: Rulebook, time: int) -> int:
+        """Begin the days that have begun; return when the next one does."""
+        for state in self._states():
+            for member in state.members.values():
+                self._watch.open_day(state, member, rulebook, time)
+                state.refresh(member.account_id, ())
+        return min((rulebook.day_of(name, time).end for name in self._groups), default=0)
 
     def _looked_at(self, account_id: str) -> list[Output]:
         """Look at an account and its group after something changed."""
@@ -295,7 +306,7 @@ class Slot:
     def _answers(self) -> Answers:
         if self._rulebook is None:
             raise InvariantError("no rulebook was taken: nothing can be decided")
-        books = Books(self._rulebook, self._market, self._path, self._windows)
+        books = Basis(self._rulebook, self._market, self._path, self._windows)
         return Answers(
             books=books,
             chain=self._chain,
@@ -384,7 +395,7 @@ class Slot:
     def _states(self) -> list[GroupState]:
         return [state for _, state in sorted(self._groups.items())]
 
-    def _member(self, account_id: str) -> tuple[GroupState, Member] | None:
+    def _member(self, account_id: str) -> tuple[GroupState, GroupMember] | None:
         name = self._of.get(account_id)
         if name is None:
             return None

@@ -9,13 +9,13 @@ from typing import Any
 from psm.domain.money import ZERO, multiply, negate
 from psm.risk.bands import WATCHED, Band
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import Change, Member
+from psm.risk.engine.member import AccountChange, GroupMember
 from psm.risk.engine.path import (
     DayOpening,
     Flag,
     Latch,
+    LatchEnd,
     LossBase,
-    Moment,
     Path,
     Peak,
     Streak,
@@ -30,7 +30,7 @@ from psm.risk.rulebook import Rulebook
 _WARN, _REARM = Decimal("0.8"), Decimal("0.7")
 
 
-class Watch:
+class LossWatch:
     """Latches and alerts of a slot."""
 
     def __init__(self, path: Path, chain: Chain) -> None:
@@ -38,7 +38,9 @@ class Watch:
 
     # --- days -----------------------------------------------------------------------------------
 
-    def open_day(self, state: GroupState, member: Member, rulebook: Rulebook, time: int) -> None:
+    def open_day(
+        self, state: GroupState, member: GroupMember, rulebook: Rulebook, time: int
+    ) -> None:
         """Begin an account's day, if another one has begun; its equity is that of now."""
         day = rulebook.day_of(state.name, time)
         known = self._path.get(DayOpening, "day", member.account_id)
@@ -55,7 +57,7 @@ class Watch:
             )  # fmt: skip
         self._path.put("day", member.account_id, opening)
 
-    def correct_day(self, state: GroupState, member: Member, change: Change) -> None:
+    def correct_day(self, state: GroupState, member: GroupMember, change: AccountChange) -> None:
         """Take the close of the last minute of the day before, where PSM tells it.
 
         What the engine valued at the boundary may lack an input that came to it later. And an
@@ -206,7 +208,7 @@ class Watch:
             if not (over or enabled or lift is not None):
                 continue
             self._path.drop("latch", key)
-            self._path.put("ended", latch.scope, Moment(clock=clock))
+            self._path.put("ended", latch.scope, LatchEnd(clock=clock))
             if lift is not None:
                 if state is not None:
                     self._begin_anew(state, latch, rulebook, clock, rebase=lift.rebase_peak)
@@ -227,11 +229,12 @@ class Watch:
             return
         found = self._path.get(Peak, "peak", latch.scope)
         if kind == "group" and found is not None:
-            peak = Peak(nav=found.nav, peak=found.nav, units=found.units, flows=found.flows)
+            value = state.nav()
+            peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
             self._path.put("peak", latch.scope, peak)
         nav = state.members[name].amount("nav") if name in state.members else None
         if kind == "account" and nav is not None:
-            self._path.put("peak", latch.scope, Peak(nav=nav, peak=nav))
+            self._path.put("peak", latch.scope, Peak(peak=nav))
 
     # --- alerts ---------------------------------------------------------------------------------
 

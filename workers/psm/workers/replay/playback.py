@@ -107,6 +107,9 @@ def filters_of(patterns: Sequence[str]) -> dict[str, list[str]]:
             pattern = f"{head}.*.{rest}"  # as the broker stores it, behind the partition
         if head == "psm" and rest.count(".") == 1 and not rest.endswith(">"):
             pattern = f"{pattern}.>"  # likewise: partition and account follow
+        if head == "risk" and rest.count(".") == 1 and not rest.endswith(">"):
+            kind, _, key = rest.partition(".")  # what the engine said has its slot in it
+            found.setdefault(RISK, []).append(f"risk.{kind}.*.{key}")
         found.setdefault(STREAM_OF[head], []).append(pattern)
     return found
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from psm.adapters import telemetry
+from psm.adapters.health import Readiness
 from psm.adapters.jetstream.streams_apply import REQUIRED_FOR_RISK, check
 from psm.risk.engine import Slot
 from psm.risk.rulebook import SLOTS
@@ -15,6 +16,7 @@ from psm.workers.cli.shared.process import process
 from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
+from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.risk.door import Decisions, RiskDoor
 from psm.workers.risk.feed import live_owners
@@ -62,16 +64,7 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         prober = NatsProber(own.nc, time.monotonic)
         fleet = Fleet(me, SLOTS, store, prober, risk, metrics.metrics)
         risk.on_change(fleet.wake)
-        canary = await own.open_canary()
-
-        def readiness() -> tuple[bool, dict[str, Any]]:
-            ready, detail = fleet.readiness()
-            well, held = risk.readiness()
-            log = canary.report().log
-            slots = {"slots": detail["partitions"], "waiting": detail["waiting"]}
-            return ready and well, {**held, **slots, "log": log, "members": detail["members"]}
-
-        await own.serve_health(readiness)
+        await own.serve_health(_readiness(fleet, risk, await own.open_canary()))
         own.on_stop(fleet.leave)
         log = telemetry.get_logger()
         log.info("risk.started", member=me.id)
@@ -90,6 +83,17 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         running.result()
         log.info("risk.stopped")
         return 1 if risk.failed else 0
+
+
+def _readiness(fleet: Fleet, risk: RiskWorker, canary: Canary) -> Readiness:
+    def readiness() -> tuple[bool, dict[str, Any]]:
+        ready, detail = fleet.readiness()
+        well, held = risk.readiness()
+        log = canary.report().log
+        slots = {"slots": detail["partitions"], "waiting": detail["waiting"]}
+        return ready and well, {**held, **slots, "log": log, "members": detail["members"]}
+
+    return readiness
 
 
 def slot_settings(settings: Settings) -> SlotSettings:

@@ -117,6 +117,12 @@ async def test_limits_are_tightened_by_one_and_loosened_by_two(desk: Desk) -> No
     assert (await desk.run(*approval, *desk.by("bob")))["outcome"] == "applied"
     rows = await desk.run("limits", "show", "group:desk")
     assert [(row["status"], row["limits"]["leverage"]) for row in rows] == [("in force", "4")]
+    later = ("--valid-from", "2199-01-01T00:00:00Z", "--valid-until", "2199-01-02T00:00:00Z")
+    await desk.run("limits", "propose", "firm", tight, *later, *desk.by("ada"))
+    (row,) = await desk.run("limits", "show", "firm")
+    assert (row["status"], row["valid_from"], row["valid_until"]) == (
+        "scheduled", "2199-01-01T00:00:00.000000Z", "2199-01-02T00:00:00.000000Z",
+    )  # fmt: skip
     told = await desk.run("limits", "history", "group:desk")
     assert [(row["event_type"], row["actor"], row["outcome"]) for row in told] == [
         ("LimitsProposed", "ada", "applied"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_alerts_name_metrics_that_exist() -> None:
     """Off by default; the rules are about metrics that processes really have."""
     assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
     chosen = "alerts.enabled=true,alerts.labels.release=prometheus,alerts.volumeClaims=nats-js-.*"
-    values = ("--set", chosen)
+    values = ("--set", chosen, "--set", "risk.enabled=true")
     (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     asked = {
@@ -145,6 +146,8 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.partitions_stopped(0)
         instruments.metrics.late("commits", 0)
         instruments.risk_metrics.held(latches={"daily_loss": 1}, near={"exposure_gross": 1})
+        instruments.risk_metrics.slots(Counter(), 0.0, 0)
+        instruments.risk_metrics.not_stored()
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()

@@ -267,6 +267,16 @@ def test_an_order_that_nobody_approved_counts_and_is_told_of() -> None:
     assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
 
 
+def test_an_order_that_came_while_an_account_was_lost_is_told_of() -> None:
+    """The whole account is read anew; the record is part of the chain like any other."""
+    log = RiskLog({})
+    log.slot.lose(ACCOUNT)
+    document = json.dumps({**log.document(), "orders": {"rogue": log.shown("rogue")}})
+    found = log.slot.enter(ACCOUNT, document.encode(), log.folder.books.position)
+    assert kinds(found) == ["alert:unapproved_order"]
+    assert payload_of(found[0])["n"] == log.slot.n
+
+
 def test_a_change_counts_as_the_worse_of_both() -> None:
     """Until PSM shows the new one; less frees nothing before that."""
     log = RiskLog({"exposure_symbol": "1"})
@@ -470,3 +480,30 @@ def test_every_record_is_as_its_schema_says() -> None:
         recorded.check(f"risk.{output.kind}.{log.slot.number}.{output.key}", output.data)
     for request in ("order_request", "replace_request", "cancel_request"):
         assert recorded.subject_of(request, {"account_id": ACCOUNT}) == order_command(ACCOUNT)
+
+
+def test_a_request_turns_no_day() -> None:
+    """Days turn by the log's time alone: an order of a moment later sees yesterday's loss."""
+    log = held({"daily_loss": "0.05", "mark_age": 2 * DAY})
+    log.mark("BTC-PERP", "95")
+    log.clock = T0 + DAY * SECOND + SECOND
+    assert log.order("buy", "1")["reason"] == "mode"
+    log.mark("BTC-PERP", "95")
+    assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_many_accounts_and_a_large_order_fit_into_records() -> None:
+    """What one record cannot hold goes before it, in records of their own."""
+    accounts = tuple(f"account_number_{n:03}" for n in range(120))
+    log = RiskLog({"exposure_gross": "5"}, accounts=(ACCOUNT, *accounts))
+    for account in accounts:
+        log.trade("buy", "1", "100", account=account)
+    log.mark("BTC-PERP", "100")
+    found = log.order("buy", "1", context={"why": "x" * 20_000})
+    assert found["decision"] == "approved"
+    assert "context" not in found["order"]
+    assert len(found["vector"]) <= 24
+    assert all(len(o.data) <= 16 * 1024 for o in log.outputs)
+    vectors = [payload_of(o) for o in log.outputs if payload_of(o).get("code") == "vector"]
+    told = {name for one in vectors for name in one["vector"]} | set(found["vector"])
+    assert told == {ACCOUNT, *accounts}

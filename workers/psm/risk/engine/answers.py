@@ -98,7 +98,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         facts = standing_facts(self.books, state, command, clock, remembered)
         if command.kind == "cancel":
             well_formed = next(fact for fact in facts if fact.name == "well_formed")
-            return {**payload, **cancellation(well_formed)}, None
+            scopes = ["firm", f"group:{state.name}", f"account:{command.account_id}"]
+            if command.strategy_id is not None:
+                scopes.append(f"strategy:{command.strategy_id}")
+            counted = {"counted": {"scopes": scopes}}
+            return {**payload, **cancellation(well_formed), **counted}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
         replaced = self._replaced(state, command)
         if not fatal and command.kind == "replace" and not is_change(command, replaced):
@@ -321,13 +325,14 @@ def note(
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
+        rejected = payload["decision"] == "rejected"
         failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
         remembered.put(
             f"{kind}/{account_id}/{own_id}",
             Answered(
                 hash=payload["order_hash"],
                 expires=microseconds(payload["expires"]),
-                failed=failed,
+                failed=failed if rejected else (),
                 data=data.decode(),
             ),
         )

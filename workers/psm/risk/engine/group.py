@@ -12,41 +12,15 @@ from typing import Any
 import msgspec
 
 from psm.contracts.position_keys import symbol_of
-from psm.domain.money import ONE, ZERO, add, exact_text, multiply, quotient, scaled, subtract
+from psm.domain.money import ZERO, add, multiply, quotient, subtract
 from psm.risk.decide import line_of
+from psm.risk.engine.figures import DayFigures, first_peak, next_peak
 from psm.risk.engine.member import ASSET, GroupMember
-from psm.risk.engine.path import DayOpening, LossBase, Path, Peak, Reservation
+from psm.risk.engine.path import DayOpening, Path, Peak, Reservation
 from psm.risk.exposure import ExposureLine, Sums, cluster_of
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook
 from psm.risk.state import OpenOrder, Side
-
-
-class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account, or all of a group, is worth and has made today, in one currency.
-
-    Attributes:
-        equity: at the marks of now.
-        opened: equity that the day began with.
-        profit: of the day, flows apart; `realized` that part of it which is booked.
-        flows: external ones, since ever.
-    """
-
-    equity: Decimal
-    opened: Decimal | None
-    profit: Decimal | None
-    realized: Decimal | None
-    flows: Decimal
-
-    def scaled(self, rate: Decimal) -> DayFigures:
-        """Return them in another currency."""
-        return DayFigures(
-            equity=multiply(self.equity, rate),
-            opened=_times(self.opened, rate),
-            profit=_times(self.profit, rate),
-            realized=_times(self.realized, rate),
-            flows=multiply(self.flows, rate),
-        )
 
 
 class GroupState:
@@ -278,6 +252,13 @@ class GroupState:
         """Return an account's figures in its own currency; None if it does not compute."""
         return self._own_figures(self.members[account_id])
 
+    def figures_of(self, scope: str) -> DayFigures | None:
+        """Return the figures of `group:x` in its currency, of `account:x` in the account's."""
+        kind, _, name = scope.partition(":")
+        if kind == "group":
+            return self.total()
+        return self.figures(name) if name in self.members else None
+
     def total(self) -> DayFigures | None:
         """Return the group's; None while one of its members has none."""
         if self._missing.get("equity"):
@@ -348,7 +329,7 @@ class GroupState:
         if total is None:
             return
         before = self._path.get(Peak, "peak", key)
-        after = _first_peak(total.equity) if before is None else _next_peak(before, total.equity)
+        after = first_peak(total.equity) if before is None else next_peak(before, total.equity)
         self._path.put("peak", key, after)
 
     def nav(self) -> Decimal | None:
@@ -365,13 +346,6 @@ class GroupState:
             return None
         return quotient(subtract(peak.peak, nav), peak.peak)
 
-    def loss_of(self, scope: str, profit: Decimal | None, clock: int) -> Decimal | None:
-        """Return the day's profit of a scope, counted from the last lift of its latch."""
-        base = self._path.get(LossBase, "lossbase", scope)
-        if profit is None or base is None or base.until <= clock:
-            return profit
-        return subtract(profit, base.profit)
-
 
 def _reserved_order(one: Reservation) -> OpenOrder:
     return OpenOrder(
@@ -382,28 +356,3 @@ def _reserved_order(one: Reservation) -> OpenOrder:
         price=one.price,
         reduce_only=one.reduce_only,
     )
-
-
-def _times(value: Decimal | None, rate: Decimal) -> Decimal | None:
-    return None if value is None else multiply(value, rate)
-
-
-def _plain(value: Decimal) -> Decimal:
-    """Return a figure without zeros at its end: it is the same after a restart."""
-    return Decimal(exact_text(value))
-
-
-def _first_peak(equity: Decimal) -> Peak:
-    return Peak(peak=ONE, units=equity if equity > 0 else ZERO)
-
-
-def _next_peak(before: Peak, equity: Decimal) -> Peak:
-    kept = subtract(equity, before.flows)
-    ends = bool(before.flows) and (kept <= 0 or equity <= 0)
-    if before.units <= 0 or ends:
-        return _first_peak(equity)
-    units = before.units
-    if before.flows:
-        units = _plain(scaled(units, equity, kept))
-    nav = _plain(quotient(equity, units))
-    return Peak(peak=max(before.peak, nav), units=units)

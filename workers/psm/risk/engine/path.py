@@ -104,6 +104,7 @@ class LossBase(Remembered, frozen=True, kw_only=True):
     """A latch of the day's loss was lifted: loss counts from this profit on until the day ends."""
 
     profit: Decimal
+    realized: Decimal
     until: int
 
 
@@ -228,7 +229,7 @@ class Path:
         found: dict[str, Any] = {}
         for kind, entries in self._entries.items():
             for key in sorted(entries):
-                if _is_of(account_id, key):
+                if kind != "gone" and _is_of(account_id, key):
                     found[f"{kind}/{key}"] = msgspec.to_builtins(entries[key])
                     self.drop(kind, key)
         return found

@@ -127,11 +127,10 @@ class LossWatch:
     def _loss(
         self, state: GroupState, latch: str, limits: Limits, clock: int
     ) -> tuple[Decimal | None, Decimal | None]:
-        kind, _, name = latch.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch)
         if figures is None:
             return None, None
-        profit = profit_of(state, latch, limits, figures, clock)
+        profit = profit_of(self._path, latch, limits, figures, clock)
         return profit, loss_cap(limits, figures.opened)
 
     def _loss_alert(
@@ -220,21 +219,29 @@ class LossWatch:
         self, state: GroupState, latch: Latch, rulebook: Rulebook, clock: int, *, rebase: bool
     ) -> None:
         """Count a loss, or a drawdown if that was said, from the lift on."""
-        kind, _, name = latch.scope.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch.scope)
         if latch.code == "daily_loss" and figures is not None and figures.profit is not None:
-            end = rulebook.day_of(state.name, clock).end
-            self._path.put("lossbase", latch.scope, LossBase(profit=figures.profit, until=end))
-        if latch.code != "drawdown" or not rebase:
-            return
-        found = self._path.get(Peak, "peak", latch.scope)
+            base = LossBase(
+                profit=figures.profit,
+                realized=figures.realized or ZERO,
+                until=rulebook.day_of(state.name, clock).end,
+            )
+            self._path.put("lossbase", latch.scope, base)
+        if latch.code == "drawdown" and rebase:
+            self._rebase(state, latch.scope)
+
+    def _rebase(self, state: GroupState, scope: str) -> None:
+        """Count the drawdown of a group or an account from here on."""
+        kind, _, name = scope.partition(":")
+        found = self._path.get(Peak, "peak", scope)
         if kind == "group" and found is not None:
             value = state.nav()
             peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
-            self._path.put("peak", latch.scope, peak)
-        nav = state.members[name].amount("nav") if name in state.members else None
-        if kind == "account" and nav is not None:
-            self._path.put("peak", latch.scope, Peak(peak=nav))
+            self._path.put("peak", scope, peak)
+        elif kind == "account" and name in state.members:
+            nav = state.members[name].amount("nav")
+            if nav is not None:
+                self._path.put("peak", scope, Peak(peak=nav))
 
     # --- alerts ---------------------------------------------------------------------------------
 

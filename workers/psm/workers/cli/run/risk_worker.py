@@ -73,7 +73,10 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         await decisions.listen()
         running = asyncio.create_task(risk.run())
         running.add_done_callback(lambda _: fleet.leave())
-        door = await RiskDoor(own.nc, risk.inputs, decisions).listen()
+        # The feed hears `psm.*.*`: on its connection a question would come twice, and the broker
+        # lets it be answered once.
+        asked = await own.open_connection("psm-risk-door")
+        door = await RiskDoor(asked, risk.inputs, decisions).listen()
         try:
             await fleet.run()
         finally:

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.risk_bench import ACCOUNT, SLOT, RiskBench, RiskProcess, open_risk_bench
@@ -35,7 +36,7 @@ async def pour(bench: RiskBench, count: int, pause_s: float) -> None:
 
 
 def start(bench: RiskBench, folder: Path, **settings: object) -> RiskProcess:
-    own = {"PSM_RISK_CHECKPOINT_RECORDS": 20, **settings}
+    own: dict[str, Any] = {"PSM_RISK_CHECKPOINT_RECORDS": 20, **settings}
     return RiskProcess(bench.settings.nats_url, folder, **own)
 
 

@@ -264,7 +264,8 @@ async def test_each_does_what_its_user_may(tmp_path: Path) -> None:
             assert "account_known" in failed(payload(answer))
             (put,) = await fence(officer, [SLOT], "ada")
             again = msgspec.json.encode({"order": {**ORDER, "order_id": "o2"}})
-            assert payload(await service.request(RISK_CHECK, again, timeout=20))["n"] == 2
+            second = payload(await service.request(RISK_CHECK, again, timeout=20))
+            assert second["n"] > payload(answer)["n"]
             assert put.sequence > 0
             assert worker.events("nats.permission_refused") == []
             worker.terminate()

@@ -12,6 +12,7 @@ from tests.support.rules import ADA, SECOND, T0
 
 from psm.contracts import recorded
 from psm.contracts.errors import InvariantError
+from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
 from psm.risk.messages import Output
@@ -352,6 +353,17 @@ def test_nothing_is_decided_on_an_account_that_is_not_known() -> None:
     assert log.order("sell", "5", account_id="acc_2")["reason"] == "account_unknown"
     log.slot.regain("acc_2")
     assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_an_input_that_is_not_the_next_leaves_the_account_unknown() -> None:
+    """Nothing is decided on a state that the log never had."""
+    log = held({})
+    at = log.folder.books.position
+    hole = FeedInput(account_id=ACCOUNT, log_sequence=at + 9, previous=at + 5, updates=(b"{}",))
+    log.slot.take_input(hole)
+    assert log.order("sell", "1")["reason"] == "account_unknown"
+    log.slot.enter(ACCOUNT, json.dumps(log.document()).encode(), at)
+    assert log.order("sell", "1")["decision"] == "approved"
 
 
 def test_marks_must_be_as_far_as_the_accounts() -> None:

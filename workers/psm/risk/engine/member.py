@@ -139,8 +139,11 @@ class GroupMember:
                 case "StateUpdated":
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
-                case "StreamBlocked" | "StreamResumed":
-                    self._document["status"] = payload["status"]
+                case "StreamBlocked":
+                    waits = payload["reason"] == "sequence_gap"
+                    self._document["status"] = "gap" if waits else "blocked"
+                case "StreamResumed":
+                    self._document["status"] = "open"
         self.log_sequence = found.log_sequence
         return AccountChange(
             time=time,

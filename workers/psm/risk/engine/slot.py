@@ -7,7 +7,7 @@ reads no clock, does no I/O, and knows no other slot.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -108,8 +108,8 @@ class Slot:
         self._orders.released(rulebook, self._members.by_account())
         lifted = self._watch.end_latches(rulebook, self._day_time(), self._members.groups)
         outputs = [*outputs, *lifted]
-        for account_id in self.members():
-            outputs = [*outputs, *self._looked_at(account_id)]
+        for state in self._members.states():
+            outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def take_release(self, record: Stored) -> list[Output]:
@@ -133,14 +133,19 @@ class Slot:
         figures = state.figures(account_id)
         if new and figures is not None:
             state.take_flow(account_id, figures.equity)
-        return [*outputs, *self._looked_at(account_id)]
+        return [*outputs, *self._looked_at(state, [account_id])]
 
     def take_input(self, found: FeedInput) -> list[Output]:
-        """Take a member's updates of one input; other accounts' are left alone."""
+        """Take a member's updates of one input; other accounts' are left alone.
+
+        One that is not next to the last leaves the account unknown, until it entered again.
+        """
         known = self._members.find(found.account_id)
         if known is None or found.log_sequence <= known[1].log_sequence or not found.updates:
             return []
         state, member = known
+        if found.previous is not None and found.previous > member.log_sequence:
+            return self.lose(found.account_id)
         flows = member.amount("flows") or ZERO
         time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
         outputs = self.take_clock(time)
@@ -150,7 +155,7 @@ class Slot:
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
         self._watch.correct_day(state, member, change)
         state.refresh(found.account_id, ())
-        return [*outputs, *self._looked_at(found.account_id)]
+        return [*outputs, *self._looked_at(state, [found.account_id])]
 
     def _changed(
         self, state: GroupState, member: GroupMember, change: AccountChange
@@ -177,7 +182,7 @@ class Slot:
         state, member = found
         member.known = known
         state.refresh(account_id)
-        return self._looked_at(account_id) if known else []
+        return self._looked_at(state, [account_id]) if known else []
 
     # --- the market and time --------------------------------------------------------------------
 
@@ -188,8 +193,7 @@ class Slot:
         if symbol is None:
             return outputs
         for state in self._members.states():
-            for account_id in state.moved(symbol):
-                outputs = [*outputs, *self._looked_at(account_id)]
+            outputs = [*outputs, *self._looked_at(state, state.moved(symbol))]
         return outputs
 
     def reach(self, log_sequence: int) -> list[Output]:
@@ -215,19 +219,18 @@ class Slot:
         for state in self._members.states():
             for member in state.members.values():
                 self._watch.open_day(state, member, rulebook, time)
-                state.refresh(member.account_id, ())
         return min((rulebook.day_of(name, time).end for name in self._members.groups), default=0)
 
-    def _looked_at(self, account_id: str) -> list[Output]:
-        """Look at an account and its group after something changed."""
-        found, rulebook = self._members.find(account_id), self._rulebook
-        if found is None or rulebook is None or not found[1].known:
+    def _looked_at(self, state: GroupState, accounts: Sequence[str]) -> list[Output]:
+        """Look at accounts and their group after something changed."""
+        rulebook, time = self._rulebook, self._day_time()
+        known = [name for name in accounts if state.members[name].known]
+        if rulebook is None or not known:
             return []
-        state, member = found
-        self._watch.open_day(state, member, rulebook, self._day_time())
-        state.refresh(account_id, ())
+        for account_id in known:
+            self._watch.open_day(state, state.members[account_id], rulebook, time)
         state.take_nav()
-        return self._watch.losses(state, account_id, rulebook, self._day_time())
+        return self._watch.losses(state, known, rulebook, time)
 
     # --- orders ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.adapters.jetstream.streams import RECORDED
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import LOG_HEADS, OF_STREAMS, PSM, RISK, RULEBOOK, TRADES
+from psm.contracts.subjects import LOG_HEADS, OF_STREAMS, PSM, RULEBOOK, TRADES
 from psm.domain.publication.log_times import log_time
 from psm.workers.process.times import is_later
 
@@ -107,11 +107,17 @@ def filters_of(patterns: Sequence[str]) -> dict[str, list[str]]:
             pattern = f"{head}.*.{rest}"  # as the broker stores it, behind the partition
         if head == "psm" and rest.count(".") == 1 and not rest.endswith(">"):
             pattern = f"{pattern}.>"  # likewise: partition and account follow
-        if head == "risk" and rest.count(".") == 1 and not rest.endswith(">"):
-            kind, _, key = rest.partition(".")  # what the engine said has its slot in it
-            found.setdefault(RISK, []).append(f"risk.{kind}.*.{key}")
+        found.setdefault(STREAM_OF[head], []).extend(_of_slots(head, rest))
         found.setdefault(STREAM_OF[head], []).append(pattern)
     return found
+
+
+def _of_slots(head: str, rest: str) -> list[str]:
+    """Return where the risk engine keeps what has this name once it is heard: behind its slot."""
+    if head != "risk" or rest.count(".") != 1 or rest.endswith(">"):
+        return []
+    kind, _, key = rest.partition(".")
+    return [f"risk.{kind}.*.{key}"]
 
 
 async def recorded_messages(

@@ -117,8 +117,7 @@ async def _speak(
                 return said
             if any(effect.tightens for effect in said.ruled.effects) and not speaker.dry_run:
                 # Acknowledged before this command ends: no approval from before comes after it.
-                rulebook = (await read_rulebook(nc)).rulebook
-                fences = await fence_tightened(nc, rulebook, said.ruled.effects, actor)
+                fences = await fence_tightened(nc, reader.rulebook, said.ruled.effects, actor)
                 rows[-1]["fenced"] = [one.slot for one in fences if one.sequence]
     return None
 

@@ -12,7 +12,7 @@ from psm.adapters.health import Readiness
 from psm.adapters.jetstream.streams_apply import REQUIRED_FOR_RISK, check
 from psm.risk.engine import Slot
 from psm.risk.rulebook import SLOTS
-from psm.workers.cli.shared.process import process
+from psm.workers.cli.shared.process import Process, process
 from psm.workers.fleet import Fleet, NatsMembers, NatsProber, this_member
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
@@ -46,23 +46,10 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         await check(own.nc, settings, REQUIRED_FOR_RISK)
         me = this_member(version("portfolio-state-manager"), None)
         decisions = Decisions(own.nc)
-        metrics = own.instruments
-        owners = Owners(own.nc, NatsMembers(own.nc), settings.partitions)
-        inputs = SlotInputs(
-            own.nc, made_signature, metrics.metrics, metrics.risk_metrics, live_owners(owners)
-        )
-        risk = RiskWorker(
-            own.nc,
-            me.id,
-            inputs,
-            slot_settings(settings),
-            metrics.risk_metrics,
-            decisions.answered,
-            engine,
-        )
+        risk = _risk_worker(own, settings, me.id, decisions, engine)
         store = NatsMembers(own.nc, FLEET_GROUP)
         prober = NatsProber(own.nc, time.monotonic)
-        fleet = Fleet(me, SLOTS, store, prober, risk, metrics.metrics)
+        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.metrics)
         risk.on_change(fleet.wake)
         await own.serve_health(_readiness(fleet, risk, await own.open_canary()))
         own.on_stop(fleet.leave)
@@ -86,6 +73,24 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         running.result()
         log.info("risk.stopped")
         return 1 if risk.failed else 0
+
+
+def _risk_worker(
+    own: Process, settings: Settings, owner: str, decisions: Decisions, engine: type[Slot]
+) -> RiskWorker:
+    made, owners = own.instruments, Owners(own.nc, NatsMembers(own.nc), settings.partitions)
+    inputs = SlotInputs(
+        own.nc, made_signature, made.metrics, made.risk_metrics, live_owners(owners)
+    )
+    return RiskWorker(
+        own.nc,
+        owner,
+        inputs,
+        slot_settings(settings),
+        made.risk_metrics,
+        decisions.answered,
+        engine,
+    )
 
 
 def _readiness(fleet: Fleet, risk: RiskWorker, canary: Canary) -> Readiness:

@@ -188,10 +188,7 @@ class ValuationState:
         if moved is not None:
             flow = moved.flow(flow, prices)
         if flow:
-            if moved is not None:
-                before = moved.equity
-            else:
-                before = None if cash_before is None else add_wide(cash_before, others_before)
+            before = _sum(cash_before, others_before) if moved is None else moved.equity
             self.performance = self.performance.after_flow(before, flow)
         if cash is None:
             return ()
@@ -341,3 +338,7 @@ def _json(value: Decimal | None) -> str:
 
 def _is_near(warned: tuple[Level, ...]) -> bool:
     return "0.5" in warned and "1.0" not in warned
+
+
+def _sum(cash: Decimal | None, others: Decimal) -> Decimal | None:
+    return None if cash is None else add_wide(cash, others)

@@ -19,7 +19,7 @@ EffectKind = Literal[
 ]  # fmt: skip
 
 
-class Effect(msgspec.Struct, frozen=True, kw_only=True):
+class RuleEffect(msgspec.Struct, frozen=True, kw_only=True):
     """What an event changed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Ruled(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     reason: str | None = None
     detail: str | None = None
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[RuleEffect, ...] = ()
 
 
 class RefusedError(Exception):

@@ -32,7 +32,6 @@ from psm.contracts.subjects import fnv1a
 from psm.risk.messages import Stored
 from psm.risk.rulebook.answers import (
     Day,
-    Effect,
     EffectKind,
     Group,
     Left,
@@ -40,6 +39,7 @@ from psm.risk.rulebook.answers import (
     Override,
     RefusedError,
     Ruled,
+    RuleEffect,
     Ruling,
     ScopedLimits,
     Tags,
@@ -57,7 +57,7 @@ SLOTS = 64
 OVERRIDE_US = 15 * MINUTE_US
 _CHAIN = "rulebook"
 
-Effects = tuple[Effect, ...]
+Effects = tuple[RuleEffect, ...]
 
 
 def slot_of(group: str) -> int:
@@ -229,7 +229,9 @@ class Rulebook:
         )
         require_budgets(self.groups, self.documents, self._clock, moved=moved)
         changed = self._groups.define(event, self.sequence)
-        return tuple(Effect(kind="group", scope=f"group:{name}", tightens=True) for name in changed)
+        return tuple(
+            RuleEffect(kind="group", scope=f"group:{name}", tightens=True) for name in changed
+        )
 
     def _list(self, event: ListDefined, _: str) -> Effects | str:
         self.keys.require(event, "propose", "approve")
@@ -383,7 +385,7 @@ def _matter(event: RulebookEvent) -> tuple[str, ...]:
 
 
 def _effects(kind: EffectKind, scope: str, *, tightens: bool = False) -> Effects:
-    return (Effect(kind=kind, scope=scope, tightens=tightens),)
+    return (RuleEffect(kind=kind, scope=scope, tightens=tightens),)
 
 
 def _refused(hashed: str, reason: str, detail: str) -> Ruled:

@@ -123,7 +123,7 @@ def hex_bytes(text: str, field: str) -> bytes:
     return found
 
 
-class Consent(msgspec.Struct, frozen=True, kw_only=True):
+class PendingConsent(msgspec.Struct, frozen=True, kw_only=True):
     """What one person said that a second one must say, too."""
 
     content: bytes
@@ -135,7 +135,7 @@ class Consents:
     """Said by one, waiting for another: the newest of each subject matter."""
 
     def __init__(self, keys: Keys) -> None:
-        self.waiting: dict[tuple[str, ...], Consent] = {}
+        self.waiting: dict[tuple[str, ...], PendingConsent] = {}
         self._keys = keys
 
     def agreed(self, matter: tuple[str, ...], event: RulebookEvent) -> bool:
@@ -146,7 +146,7 @@ class Consents:
         """
         first = self.waiting.get(matter)
         if first is None or first.content != event.content() or not self._keys.valid(first.key_id):
-            self.waiting[matter] = Consent(
+            self.waiting[matter] = PendingConsent(
                 content=event.content(), actor=event.actor, key_id=event.key_id
             )
             return False

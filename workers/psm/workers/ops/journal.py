@@ -73,7 +73,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str | None = None
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record as the stream has it."""
 
     sequence: int
@@ -143,7 +143,7 @@ async def recorded(
         await _append(nc, lambda previous: record("ended", previous, **ended))
 
 
-async def read_records(nc: Client) -> list[Stored]:
+async def read_records(nc: Client) -> list[StoredRecord]:
     """Return every record, verified.
 
     Raises:
@@ -158,7 +158,7 @@ async def read_records(nc: Client) -> list[Stored]:
             if message.sequence != expected:
                 raise LogDamagedError(f"OPS: record {expected} is missing")
             record, chain = _verified(message, chain)
-            found.append(Stored(sequence=message.sequence, chain_hash=chain, record=record))
+            found.append(StoredRecord(sequence=message.sequence, chain_hash=chain, record=record))
             expected += 1
     if expected <= info.last_sequence:
         raise LogDamagedError(f"OPS: record {expected} is missing")

@@ -27,7 +27,7 @@ from psm.adapters.tasks import BackOff
 from psm.contracts import subjects
 from psm.contracts.errors import TransientError
 from psm.contracts.subjects import RISK, RULEBOOK
-from psm.risk.rulebook import SLOTS, Effect, Rulebook, slot_of
+from psm.risk.rulebook import Rulebook, RuleEffect
 from psm.workers.risk.owner import dump_owner, load_owner
 from psm.workers.risk.store import OWNER_HEADER
 
@@ -47,26 +47,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
 
 
-def slots_in_scope(rulebook: Rulebook, scope: str, name: str) -> list[int]:
-    """Return the slots whose decisions a scope speaks of, ascending.
-
-    Args:
-        rulebook: as it stands.
-        scope: `firm`, `group`, `account`, `strategy` or `symbol`.
-        name: of it.
-    """
-    if scope == "group":
-        # A parent's halt holds for its children.
-        names = {name, *(g.name for g in rulebook.groups.values() if g.parent == name)}
-        return sorted({slot_of(one) for one in names})
-    if scope == "account":
-        group = rulebook.group_of(name)
-        return [] if group is None else [slot_of(group.name)]
-    return sorted({slot_of(one) for one in rulebook.groups}) or list(range(SLOTS))
-
-
 async def fence_tightened(
-    nc: Client, rulebook: Rulebook, effects: Iterable[Effect], by: str
+    nc: Client, rulebook: Rulebook, effects: Iterable[RuleEffect], by: str
 ) -> list[Fence]:
     """Fence the slots for which an event tightened something; none where it did not.
 
@@ -79,9 +61,8 @@ async def fence_tightened(
     Raises:
         TransientError: a fence was not acknowledged within ten seconds; do it again.
     """
-    scopes = [effect.scope.partition(":") for effect in effects if effect.tightens]
-    slots = {slot for scope, _, name in scopes for slot in slots_in_scope(rulebook, scope, name)}
-    return await fence(nc, slots, by)
+    scopes = [effect.scope for effect in effects if effect.tightens]
+    return await fence(nc, {slot for one in scopes for slot in rulebook.slots_of(one)}, by)
 
 
 async def append_and_fence(

@@ -14,7 +14,7 @@ from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.ops import approval
-from psm.workers.ops.journal import Stored, read_records
+from psm.workers.ops.journal import StoredRecord, read_records
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
 
@@ -81,6 +81,6 @@ def whoami(*, output: Output = DEFAULT_OUTPUT) -> None:
     output.document({"actor": principal()})
 
 
-async def _records() -> list[Stored]:
+async def _records() -> list[StoredRecord]:
     async with broker(load_settings(), "psm-ops") as nc:
         return await read_records(nc)

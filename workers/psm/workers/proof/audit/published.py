@@ -34,7 +34,7 @@ class PublishedCursor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     closed_through: str | None
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True):
+class UpdateGroup(msgspec.Struct, frozen=True, kw_only=True):
     """The updates that one input published, in order."""
 
     log_sequence: int
@@ -68,23 +68,25 @@ class PublishedUpdates:
         self._findings = findings
         self._whole = whole
         self._groups = self._read(read_range(nc, PSM, psm_filters(partition), 1, end))
-        self._next: Group | None = None
+        self._next: UpdateGroup | None = None
         self._ended = False
 
-    async def peek(self) -> Group | None:
+    async def peek(self) -> UpdateGroup | None:
         """Return the next group without taking it; None at the end."""
         if self._next is None and not self._ended:
             self._next = await anext(self._groups, None)
             self._ended = self._next is None
         return self._next
 
-    async def take(self) -> Group | None:
+    async def take(self) -> UpdateGroup | None:
         """Return the next group; None at the end."""
         group = await self.peek()
         self._next = None
         return group
 
-    async def _read(self, batches: AsyncIterator[list[StoredMessage]]) -> AsyncIterator[Group]:
+    async def _read(
+        self, batches: AsyncIterator[list[StoredMessage]]
+    ) -> AsyncIterator[UpdateGroup]:
         waiting: list[StoredMessage] = []
         at = missing = 0
         started = self._whole
@@ -113,12 +115,12 @@ class PublishedUpdates:
                     self._broken(message, "no commit announced it")
                 place = _decoder.decode(message.data).payload.log_sequence
                 if waiting and place != at:
-                    yield Group(log_sequence=at, updates=waiting)
+                    yield UpdateGroup(log_sequence=at, updates=waiting)
                     waiting = []
                 at = place
                 waiting.append(message)
         if waiting:
-            yield Group(log_sequence=at, updates=waiting)
+            yield UpdateGroup(log_sequence=at, updates=waiting)
 
     def _broken(self, message: StoredMessage, what: str) -> None:
         self._findings.add(

@@ -27,7 +27,7 @@ from psm.contracts.errors import LogDamagedError
 from psm.contracts.subjects import RISK, SNAPSHOTS
 from psm.risk.messages import Output
 from psm.workers.risk import store as store_module
-from psm.workers.risk.fences import append_and_fence, fence, slots_in_scope
+from psm.workers.risk.fences import append_and_fence, fence
 from psm.workers.risk.loop import SlotLoop
 from psm.workers.risk.owner import load_owner, with_checkpoint
 from psm.workers.risk.ports import stored_of
@@ -214,7 +214,7 @@ async def test_halt_stands_before_what_was_decided_before(
         await bench.order()
         await held.wait()  # it is approved, and on its way
         subject, event = bench.halt_event()
-        slots = slots_in_scope(bench.rules.book, "group", DESK)
+        slots = bench.rules.book.slots_of(f"group:{DESK}")
         sequence, fences = await append_and_fence(bench.nc, subject, event, slots, "ada")
         assert [one.slot for one in fences] == [SLOT]
         go_on.set()
@@ -238,7 +238,7 @@ async def test_no_approval_behind_a_halt_under_load(bench: RiskBench) -> None:
         await until(lambda: len(worker.worker.holdings()) == 1, "held")
         await until_answer(bench.decisions, lambda found: len(found) > 30, "it decides")
         subject, event = bench.halt_event("firm", "firm")
-        slots = slots_in_scope(bench.rules.book, "firm", "firm")
+        slots = bench.rules.book.slots_of("firm")
         sequence, (put,) = await append_and_fence(bench.nc, subject, event, slots, "ada")
         await pouring
         found = await bench.decided(170)

@@ -89,6 +89,7 @@ class GroupState:
             member = self.members[account_id] = Member(account_id)
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
             self._count(account_id, None)
+            self._touched[account_id] = None
         return member
 
     def touched(self) -> list[Member]:

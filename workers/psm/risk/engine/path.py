@@ -181,6 +181,11 @@ class Path:
         assert found is None or isinstance(found, struct), kind
         return found
 
+    def entry(self, name: str) -> Entry | None:
+        """Return an entry by kind and key, `day/acc_1`; None where there is none."""
+        kind, _, key = name.partition("/")
+        return self._entries[kind].get(key)
+
     def items(self, struct: type[E], kind: str) -> list[tuple[str, E]]:
         """Return the entries of a kind, ascending by key."""
         found = []
@@ -234,6 +239,10 @@ class Path:
             kind, _, key = name.partition("/")
             entry = self._entries[kind].get(key)
             yield name, None if entry is None else msgspec.to_builtins(entry)
+
+    def is_untold(self, name: str) -> bool:
+        """Return whether an entry changed since it was told last."""
+        return name in self._untold
 
     def told(self, name: str) -> None:
         """Note that a record tells an entry as it is now."""

@@ -17,6 +17,7 @@ from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.domain.money import ZERO, subtract
 from psm.risk.engine.answers import Answers, note
+from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
@@ -31,9 +32,6 @@ from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
 from psm.risk.rulebook import Rulebook, slot_of
-
-CHECKPOINT = 1
-"""Form of checkpoints."""
 
 
 class _Dated(msgspec.Struct, frozen=True, gc=False):
@@ -324,6 +322,8 @@ class Slot:
         if event_type == "LatchSet":
             key = f"{payload['group']}|{payload['scope']}|{payload['code']}"
             self._watch.name_latch(key, self._chain.previous)
+        if event_type == "AccountReleased":
+            self._vector.forget(payload["account_id"])
         if event_type == "risk_decision":
             self._positions["ORDERS"] = payload["orders_sequence"]
             note(payload, record.data, self._windows, self._remembered)
@@ -331,7 +331,7 @@ class Slot:
     def checkpoint(self) -> bytes:
         """Return the complete path state, canonical JSON with its own hash."""
         state = self._state()
-        return canonical({**state, "hash": _hash(state)})
+        return canonical({**state, "hash": hash_of(state)})
 
     @classmethod
     def restored(cls, checkpoint: bytes) -> Slot:
@@ -340,13 +340,7 @@ class Slot:
         Raises:
             InvariantError: the bytes are not what `checkpoint` wrote.
         """
-        try:
-            state = msgspec.json.decode(checkpoint, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise InvariantError(f"no checkpoint of a slot: {error}") from None
-        told = state.pop("hash", None)
-        if state.get("form") != CHECKPOINT or told != _hash(state):
-            raise InvariantError("a checkpoint is not what was written, or of another version")
+        state = read_checkpoint(checkpoint)
         slot = cls(state["slot"])
         slot.clock = state["clock"]
         slot._chain.n, slot._chain.previous = state["n"], state["previous"]
@@ -359,7 +353,7 @@ class Slot:
 
     def state_hash(self) -> str:
         """Return SHA-256 of the path state, hex."""
-        return _hash(self._state())
+        return hash_of(self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -392,7 +386,3 @@ class Slot:
             return None
         state = self._groups[name]
         return state, state.members[account_id]
-
-
-def _hash(state: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(state)).hexdigest()

@@ -1,0 +1,530 @@
+"""Decisions made again, from what they name: the records of a slot against their inputs.
+
+A decision names its inputs: the rulebook's sequence, the place of the market, each account's place
+and hash, the request, and a clock. What follows from no log is memory, and every record tells what
+changed of it. So a decision is made again without the order in which its inputs once came, and must
+be the same bytes. The memory that it tells is checked for what it may say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from psm.contracts import codec
+from psm.contracts.errors import InvariantError
+from psm.risk.engine.answers import Answers, fitting, note, request_name
+from psm.risk.engine.checkpoint import read_checkpoint
+from psm.risk.engine.commands import Command, read_command
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.ids import AnsweredRequests
+from psm.risk.engine.inquiry import Books, Judged
+from psm.risk.engine.lawful import Told, account_of, own_names, unlawful
+from psm.risk.engine.member import UNKNOWN, microseconds
+from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.path import Path
+from psm.risk.engine.records import ENGINE, Chain, encoded
+from psm.risk.engine.vector import Vector
+from psm.risk.engine.watch import Watch
+from psm.risk.engine.windows import Windows
+from psm.risk.market import MarketView
+from psm.risk.messages import Stored
+from psm.risk.rulebook import Rulebook, slot_of
+
+Judge = Callable[[Answers, Command, int], object]
+"""Looks at a decision in the state that it was made in: what to ask, the request, the clock."""
+
+
+class Deviation(msgspec.Struct, frozen=True, kw_only=True):
+    """A record is not what its inputs give.
+
+    Attributes:
+        slot, n: which record; `sequence` of it in RISK.
+        field: first one that differs.
+        recorded: what it says.
+        recomputed: what its inputs give.
+        account_id, order_id: of a decision.
+    """
+
+    slot: int
+    n: int
+    sequence: int
+    field: str
+    recorded: Any
+    recomputed: Any
+    account_id: str | None = None
+    order_id: str | None = None
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision was made from, as the logs hold it.
+
+    Attributes:
+        rulebook: folded up to the sequence that the decision names.
+        market: messages of marks and instruments after `SlotProof.market_position`; all of them
+            from the start where the decision's place is before that.
+        documents: of the accounts that its vector names, at their places; None: there was none.
+        command: the request; None where ORDERS does not hold it any more.
+        is_shown: whether the log showed an order of an account up to its place in the vector.
+    """
+
+    rulebook: Rulebook
+    market: Sequence[Stored]
+    documents: Mapping[str, bytes | None]
+    command: Stored | None
+    is_shown: Callable[[str, str], bool]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of a slot as it was read."""
+
+    sequence: int
+    data: bytes
+    event_type: str
+    payload: Mapping[str, Any]
+    timestamp: str
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether it answers a request."""
+        return self.event_type == "risk_decision"
+
+
+def read_record(sequence: int, data: bytes) -> Record:
+    """Return the record in a message of RISK."""
+    fields = codec.decode_untyped(data)
+    return Record(
+        sequence=sequence,
+        data=data,
+        event_type=fields["event_type"],
+        payload=fields["payload"],
+        timestamp=fields["timestamp"],
+    )
+
+
+class SlotProof:
+    """The memory of a slot as its records tell it, and what each decision must have been.
+
+    Records are given in the order of the slot. Whatever deviates is reported once: from there on
+    what was recorded counts, so that one error is not found in all that follows it.
+
+    Attributes:
+        number: of the slot.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._path, self._windows = Path(), Windows()
+        self._market = MarketView()
+        self._chain, self._scratch = Chain(number, self._path), Chain(number, self._path)
+        self._watch = Watch(self._path, self._scratch)
+        self._orders = OpenOrders(self._path, self._watch)
+        self._remembered = AnsweredRequests()
+        self._vector = Vector()
+        self._groups: dict[str, GroupState] = {}
+        self._of: dict[str, str] = {}
+        self._rulebook: Rulebook | None = None
+        self._ruled_at = -1
+        self._pending: list[Told] = []
+        self._entries: dict[str, tuple[int, int, str]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, str], bytes | None]] = {}
+        self._clock = 0
+
+    @property
+    def n(self) -> int:
+        """Number of the last record that was taken."""
+        return self._chain.n
+
+    @property
+    def market_position(self) -> int:
+        """Log sequence up to which it has the market."""
+        return self._market.position
+
+    # --- what is saved --------------------------------------------------------------------------
+
+    def begin(self, checkpoint: bytes) -> None:
+        """Start from a checkpoint: what is before it counts as it says.
+
+        Raises:
+            InvariantError: it is none.
+        """
+        state = read_checkpoint(checkpoint)
+        self._chain.n, self._chain.previous = state["n"], state["previous"]
+        self._clock = state["clock"]
+        self._path.restore(state["path"])
+        self._windows.restore(state["windows"])
+        self._remembered.restore(state["requests"])
+        self._vector.restore(state["vector"])
+        for told in state["vector"].values():
+            self._entries.update({name: _entry(value) for name, value in told.items()})
+
+    def compare(self, checkpoint: bytes, sequence: int) -> list[Deviation]:
+        """Compare a checkpoint with what the records before it say.
+
+        Args:
+            checkpoint: its bytes.
+            sequence: of the owner record that carries it, in RISK.
+        """
+        try:
+            state = read_checkpoint(checkpoint)
+        except InvariantError as error:
+            return [self._deviation(sequence, "checkpoint", str(error), None)]
+        own = {
+            "slot": self.number,
+            "n": self._chain.n,
+            "previous": self._chain.previous,
+            "windows": self._windows.document(),
+            "requests": self._remembered.document(),
+            "vector": self._vector.document(),
+        }
+        found = first_difference({name: state[name] for name in own}, _plain(own))
+        # What of the memory no record told yet is judged with the next decision.
+        path = _plain(self._path.document())
+        for kind in sorted({**path, **state["path"]}):
+            was, now = path.get(kind, {}), state["path"].get(kind, {})
+            changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
+            told = [Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed]
+            self._pending = [*self._pending, *told]
+        return [] if found is None else [self._deviation(sequence, *found)]
+
+    # --- records --------------------------------------------------------------------------------
+
+    def wants(self, record: Record) -> dict[str, int]:
+        """Return the accounts whose documents a decision needs, and at which log sequence."""
+        entries = {**self._entries, **_vector_of(record)}
+        return {
+            name: entry[1]
+            for name, entry in entries.items()
+            if entry[1] and self._seen.get(name, (None, None))[0] != entry
+        }
+
+    def follow(self, record: Record) -> list[Deviation]:
+        """Take a record that is no decision."""
+        deviations = self._link(record)
+        payload = record.payload
+        self._note_vector(record)
+        self._pending = [*self._pending, *self._told(record)]
+        if record.event_type == "AccountReleased":
+            self._vector.forget(payload["account_id"])
+            self._entries.pop(payload["account_id"], None)
+        return deviations
+
+    def prove(
+        self, record: Record, evidence: Evidence, judge: Judge | None = None
+    ) -> list[Deviation]:
+        """Make a decision again, and take it.
+
+        Args:
+            record: the decision.
+            evidence: what it was made from.
+            judge: looks at the state that it was made in; nothing may change by it.
+        """
+        deviations = self._link(record)
+        told = [*self._pending, *self._told(record)]
+        self._pending = []
+        held = own_names(record.payload)
+        before, after = _apart(told, held)
+        rules = evidence.rulebook
+        found = unlawful(self._path, before, held, rules, record.payload, evidence.is_shown)
+        deviations = [*deviations, *(self._of_record(record, *one) for one in found)]
+        self._path.apply({one.name: one.value for one in before})
+        for one in before:
+            if one.latch is not None:
+                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
+        deviations = [*deviations, *self._enter(record, evidence, before)]
+        deviations = [*deviations, *self._judge(record, evidence, after, judge)]
+        self._path.apply({one.name: one.value for one in after})
+        for one in after:
+            if one.latch is not None:
+                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
+        for name, _ in [*self._path.untold()]:
+            self._path.told(name)
+        note(record.payload, record.data, self._windows, self._remembered)
+        self._refresh(dict.fromkeys(account_of(one.name) for one in after))
+        return deviations
+
+    def _link(self, record: Record) -> list[Deviation]:
+        n, previous = record.payload.get("n"), record.payload.get("previous")
+        deviations = []
+        if n != self._chain.n + 1:
+            deviations = [self._of_record(record, "n", n, self._chain.n + 1)]
+        elif previous != self._chain.previous:
+            deviations = [self._of_record(record, "previous", previous, self._chain.previous)]
+        self._chain.n, self._chain.previous = record.payload["n"] - 1, previous or ""
+        self._chain.take(record.data)
+        clock = microseconds(record.timestamp)
+        if clock < self._clock and record.is_decision:
+            latest = self._clock
+            deviations = [*deviations, self._of_record(record, "clock", clock, latest)]
+        self._clock = max(self._clock, clock) if record.is_decision else self._clock
+        return deviations
+
+    def _told(self, record: Record) -> list[Told]:
+        """Return what a record tells of the memory; a latch is named by the record that set it."""
+        changes = record.payload.get("path") or {}
+        set_here = None
+        if record.event_type == "LatchSet":
+            payload = record.payload
+            set_here = f"latch/{payload['group']}|{payload['scope']}|{payload['code']}"
+        return [
+            Told(
+                name=name,
+                value=value,
+                latch=self._chain.previous if name == set_here else None,
+                moved=record.payload.get("code") == "account_moved",
+            )
+            for name, value in changes.items()
+        ]
+
+    def _note_vector(self, record: Record) -> None:
+        entries = _vector_of(record)
+        if entries:
+            self._entries.update(entries)
+            self._vector.tell(record.payload["group"], entries.items())
+
+    # --- the state that a decision saw ----------------------------------------------------------
+
+    def _enter(self, record: Record, evidence: Evidence, told: Sequence[Told]) -> list[Deviation]:
+        """Bring rulebook, market and accounts to where the decision saw them."""
+        position = record.payload.get("marks_log_sequence", 0)
+        if position < self._market.position:
+            self._market, self._groups, self._of = MarketView(), {}, {}
+            self._ruled_at = -1
+            self._seen = {name: (_NOWHERE, seen[1]) for name, seen in self._seen.items()}
+        symbols = [self._market.take(message) for message in evidence.market]
+        self._market.reach(position)
+        if evidence.rulebook.sequence != self._ruled_at:
+            self._regroup(evidence.rulebook)
+        self._note_vector(record)
+        deviations: list[Deviation] = []
+        for name, entry in self._entries.items():
+            seen = self._seen.get(name, (None, None))
+            if seen[0] != entry and name in self._of:
+                document = evidence.documents.get(name, seen[1])
+                deviations = [*deviations, *self._see(record, name, entry, document)]
+        for symbol in dict.fromkeys(symbols):
+            for state in self._groups.values() if symbol is not None else ():
+                state.moved(symbol)
+        self._refresh(dict.fromkeys(account_of(one.name) for one in told))
+        return deviations
+
+    def _regroup(self, rulebook: Rulebook) -> None:
+        """Hold the accounts that the rulebook groups here."""
+        self._rulebook, self._ruled_at = rulebook, rulebook.sequence
+        wanted = {
+            account_id: group
+            for group in rulebook.groups.values()
+            if slot_of(group.name) == self.number
+            for account_id in group.members
+        }
+        for account_id, name in [*self._of.items()]:
+            if account_id not in wanted or wanted[account_id].name != name:
+                self._groups[name].remove(account_id)
+                self._vector.forget(account_id)
+                self._seen.pop(account_id, None)
+                self._entries.pop(account_id, None)
+                del self._of[account_id]
+        for account_id, group in sorted(wanted.items()):
+            if group.name not in self._groups:
+                self._groups[group.name] = GroupState(
+                    group.name, group.currency, self._market, self._path
+                )
+            if account_id not in self._of:
+                self._of[account_id] = group.name
+                self._groups[group.name].add(account_id)
+        for state in self._groups.values():
+            state.use(rulebook)
+
+    def _see(
+        self, record: Record, name: str, entry: tuple[int, int, str], document: bytes | None
+    ) -> list[Deviation]:
+        """Take an account as the vector says that it was seen."""
+        member = self._groups[self._of[name]].members[name]
+        if document is not None and entry[1]:
+            member.enter(document, entry[1])
+        self._seen[name] = (entry, document)
+        found = member.seen
+        member.known = entry[2] != UNKNOWN
+        self._refresh({name: None})
+        expected = (found[0], entry[1], found[2] if member.known else UNKNOWN)
+        if document is None and entry[1]:
+            return [self._of_record(record, f"vector.{name}", list(entry), None)]
+        if expected != entry:
+            return [self._of_record(record, f"vector.{name}", list(entry), list(expected))]
+        return []
+
+    def _refresh(self, accounts: Mapping[str | None, None]) -> None:
+        for name in accounts:
+            if name is not None and name in self._of:
+                self._groups[self._of[name]].refresh(name)
+
+    # --- judging --------------------------------------------------------------------------------
+
+    def _judge(
+        self, record: Record, evidence: Evidence, own: Sequence[Told], judge: Judge | None
+    ) -> list[Deviation]:
+        payload = record.payload
+        if payload.get("engine") != ENGINE:
+            return [self._of_record(record, "engine", payload.get("engine"), ENGINE)]
+        if evidence.command is None:
+            sequence = payload["orders_sequence"]
+            return [self._of_record(record, "orders_sequence", sequence, None)]
+        command, answers = read_command(evidence.command), self._answers(evidence.rulebook)
+        clock = microseconds(payload["clock"])
+        if judge is not None:
+            judge(answers, command, clock)
+        earlier = self._remembered.get(request_name(command))
+        again = earlier is not None and earlier.hash != command.hash
+        made, judged = answers.judged(command, clock, again=again)
+        deviations = self._compare(record, made, command)
+        if judged is None:
+            return deviations
+        return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
+
+    def _compare(self, record: Record, made: dict[str, Any], command: Command) -> list[Deviation]:
+        payload = record.payload
+        stated = {
+            "vector": payload.get("vector"),
+            "vector_hash": self._vector.hash(payload["group"]),
+        }
+        fields = fitting({**made, **stated})
+        stated = {
+            name: payload[name] for name in ("path", "slot", "n", "previous") if name in payload
+        }
+        data = encoded(
+            "risk_decision", {**fields, **stated}, self._clock_of(payload), self.n, self.number
+        )
+        if data == record.data:
+            return []
+        recorded, found = codec.decode_untyped(record.data), codec.decode_untyped(data)
+        del command
+        differs = first_difference(recorded["payload"], found["payload"])
+        if differs is None:
+            differs = first_difference(recorded, found) or ("bytes", None, None)
+        return [self._of_record(record, *differs)]
+
+    def _compare_memory(
+        self,
+        record: Record,
+        answers: Answers,
+        command: Command,
+        judged: Judged,
+        own: Sequence[Told],
+    ) -> list[Deviation]:
+        """Let the decision change the memory as it must; compare with what was told of that."""
+        state = self._groups[self._of[command.account_id]]
+        before = {name: _plain_entry(self._path, name) for name in own_names(record.payload)}
+        answers.commit(command, state, judged, microseconds(record.payload["clock"]))
+        told = {one.name: one.value for one in own}
+        for name, was in before.items():
+            made, recorded = _plain_entry(self._path, name), told.get(name, was)
+            if name.startswith("latch/"):
+                continue  # its hash is that of the record that set it
+            if made != recorded:
+                differs = first_difference(recorded, made, f"path.{name}")
+                return [self._of_record(record, *(differs or (f"path.{name}", recorded, made)))]
+        return []
+
+    def _answers(self, rulebook: Rulebook) -> Answers:
+        return Answers(
+            books=Books(rulebook, self._market, self._path, self._windows),
+            chain=self._scratch,
+            watch=self._watch,
+            orders=self._orders,
+            remembered=self._remembered,
+            vector=self._vector,
+            groups={account_id: self._groups[name] for account_id, name in self._of.items()},
+        )
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _clock_of(self, payload: Mapping[str, Any]) -> int:
+        return microseconds(payload["clock"])
+
+    def _of_record(self, record: Record, field: str, recorded: Any, made: Any) -> Deviation:
+        payload = record.payload
+        return Deviation(
+            slot=self.number,
+            n=payload.get("n", 0),
+            sequence=record.sequence,
+            field=field,
+            recorded=recorded,
+            recomputed=made,
+            account_id=payload.get("account_id"),
+            order_id=payload.get("order_id"),
+        )
+
+    def _deviation(self, sequence: int, field: str, recorded: Any, made: Any) -> Deviation:
+        return Deviation(
+            slot=self.number,
+            n=self.n,
+            sequence=sequence,
+            field=field,
+            recorded=recorded,
+            recomputed=made,
+        )
+
+
+_NOWHERE = (-1, -1, "")
+
+
+def first_difference(recorded: Any, made: Any, place: str = "") -> tuple[str, Any, Any] | None:
+    """Return path and values of the first field that differs, names ascending; None if none."""
+    if isinstance(recorded, Mapping) and isinstance(made, Mapping):
+        pairs = [(str(name), recorded.get(name), made.get(name)) for name in _names(recorded, made)]
+    elif isinstance(recorded, list) and isinstance(made, list):
+        most = max(len(recorded), len(made))
+        pairs = [
+            (_label(recorded, made, at), _at(recorded, at), _at(made, at)) for at in range(most)
+        ]
+    else:
+        return None if recorded == made else (place, recorded, made)
+    for name, one, other in pairs:
+        found = first_difference(one, other, f"{place}.{name}" if place else name)
+        if found is not None:
+            return found
+    return None
+
+
+def _names(recorded: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
+    return sorted({**recorded, **made})
+
+
+def _at(values: Sequence[Any], at: int) -> Any:
+    return values[at] if at < len(values) else None
+
+
+def _label(recorded: Sequence[Any], made: Sequence[Any], at: int) -> str:
+    """Return what a row is called: a check by its name and scope, others by their place."""
+    row = _at(recorded, at) or _at(made, at)
+    if isinstance(row, Mapping) and "name" in row and "scope" in row:
+        return f"{row['name']}@{row['scope']}"
+    return str(at)
+
+
+def _apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
+    """Return what was so before a decision, and what is so by it: the last telling of its own."""
+    last = {one.name: place for place, one in enumerate(told) if one.name in held}
+    own = [one for place, one in enumerate(told) if last.get(one.name) == place]
+    return [one for place, one in enumerate(told) if last.get(one.name) != place], own
+
+
+def _vector_of(record: Record) -> dict[str, tuple[int, int, str]]:
+    vector = record.payload.get("vector") or {}
+    return {name: _entry(value) for name, value in vector.items()}
+
+
+def _entry(value: Sequence[Any]) -> tuple[int, int, str]:
+    return int(value[0]), int(value[1]), str(value[2])
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values as they are read back."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _plain_entry(path: Path, name: str) -> Any:
+    entry = path.entry(name)
+    return None if entry is None else _plain(msgspec.to_builtins(entry))

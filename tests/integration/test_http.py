@@ -29,6 +29,7 @@ from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
+from psm.workers.api.risk_http import risk_check
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.fleet import NatsMembers
@@ -112,6 +113,7 @@ async def serving(
             live=live,
             health=health,
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
+            risk=risk_check(nc),
             metrics=metrics,
             registry=instruments.registry,
             hosts=hosts,

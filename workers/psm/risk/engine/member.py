@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
+from psm.contracts.documents import put_asset, put_home
 from psm.contracts.feed import FeedInput
 from psm.contracts.position_keys import position_key, symbol_of
 from psm.contracts.update_fields import Common
 from psm.contracts.updates import TOLD_ONCE
 from psm.contracts.valuation import equity_at
 from psm.domain.money import ZERO, negate, subtract
-from psm.domain.publication.asset_figures import put_asset, put_home
 from psm.risk.exposure import Line
 from psm.risk.market import MarketView
 

@@ -473,6 +473,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
     },
+    "clusters": {"$JS.API.DIRECT.GET.TRADES", *_reads("TRADES")},
     "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},
     "market": {

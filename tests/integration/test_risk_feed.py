@@ -255,6 +255,7 @@ async def test_members_change(bench: Bench) -> None:
         await until(lambda: one.at.get(ACCOUNTS[2], 0) >= 6, "the new one follows")
         assert (one.at[ACCOUNTS[0]], one.feed.is_known(ACCOUNTS[0])) == (1, False)
         assert not one.feed.is_known(ACCOUNTS[3]), "nobody knows it"
+        one.feed.follow([*ACCOUNTS[1:4], "*", "a.b", ">"])
         await bench.publish(deposit(1, stream=ACCOUNTS[3]))
         await until(lambda: ACCOUNTS[3] in one.known, "its first event makes it known")
 

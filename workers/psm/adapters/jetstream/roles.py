@@ -236,6 +236,12 @@ ROLES: tuple[Role, ...] = (
         gets=(RISK,),
     ),
     Role(
+        name="clusters",
+        about="`psm risk clusters publish`: computes clusters from the marks of the log",
+        publish=("rulebook.clusters.*",),
+        scans=(RULEBOOK, TRADES),
+    ),
+    Role(
         name="admin",
         about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
         publish=(

@@ -37,7 +37,7 @@ def own_names(payload: Mapping[str, Any]) -> dict[str, None]:
         return {}
     strategy = payload.get("strategy_id")
     group, account_id = payload["group"], payload["account_id"]
-    names = {}
+    names: dict[str, None] = {}
     if strategy is not None:
         names[f"latch/{group}|strategy:{strategy}|repeated_execution"] = None
     if payload["decision"] == "rejected":

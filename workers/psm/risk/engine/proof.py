@@ -25,83 +25,24 @@ from psm.risk.engine.lawful import Told, account_of, own_names, unlawful
 from psm.risk.engine.member import UNKNOWN, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Path
+from psm.risk.engine.proof_records import (
+    Deviation,
+    Evidence,
+    Record,
+    entry_of,
+    first_difference,
+    plain,
+    vector_of,
+)
 from psm.risk.engine.records import ENGINE, Chain, encoded
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import Watch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
-from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, slot_of
 
 Judge = Callable[[Answers, Command, int], object]
 """Looks at a decision in the state that it was made in: what to ask, the request, the clock."""
-
-
-class Deviation(msgspec.Struct, frozen=True, kw_only=True):
-    """A record is not what its inputs give.
-
-    Attributes:
-        slot, n: which record; `sequence` of it in RISK.
-        field: first one that differs.
-        recorded: what it says.
-        recomputed: what its inputs give.
-        account_id, order_id: of a decision.
-    """
-
-    slot: int
-    n: int
-    sequence: int
-    field: str
-    recorded: Any
-    recomputed: Any
-    account_id: str | None = None
-    order_id: str | None = None
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What a decision was made from, as the logs hold it.
-
-    Attributes:
-        rulebook: folded up to the sequence that the decision names.
-        market: messages of marks and instruments after `SlotProof.market_position`; all of them
-            from the start where the decision's place is before that.
-        documents: of the accounts that its vector names, at their places; None: there was none.
-        command: the request; None where ORDERS does not hold it any more.
-        is_shown: whether the log showed an order of an account up to its place in the vector.
-    """
-
-    rulebook: Rulebook
-    market: Sequence[Stored]
-    documents: Mapping[str, bytes | None]
-    command: Stored | None
-    is_shown: Callable[[str, str], bool]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of a slot as it was read."""
-
-    sequence: int
-    data: bytes
-    event_type: str
-    payload: Mapping[str, Any]
-    timestamp: str
-
-    @property
-    def is_decision(self) -> bool:
-        """Whether it answers a request."""
-        return self.event_type == "risk_decision"
-
-
-def read_record(sequence: int, data: bytes) -> Record:
-    """Return the record in a message of RISK."""
-    fields = codec.decode_untyped(data)
-    return Record(
-        sequence=sequence,
-        data=data,
-        event_type=fields["event_type"],
-        payload=fields["payload"],
-        timestamp=fields["timestamp"],
-    )
 
 
 class SlotProof:
@@ -158,7 +99,7 @@ class SlotProof:
         self._remembered.restore(state["requests"])
         self._vector.restore(state["vector"])
         for told in state["vector"].values():
-            self._entries.update({name: _entry(value) for name, value in told.items()})
+            self._entries.update({name: entry_of(value) for name, value in told.items()})
 
     def compare(self, checkpoint: bytes, sequence: int) -> list[Deviation]:
         """Compare a checkpoint with what the records before it say.
@@ -179,9 +120,9 @@ class SlotProof:
             "requests": self._remembered.document(),
             "vector": self._vector.document(),
         }
-        found = first_difference({name: state[name] for name in own}, _plain(own))
+        found = first_difference({name: state[name] for name in own}, plain(own))
         # What of the memory no record told yet is judged with the next decision.
-        path = _plain(self._path.document())
+        path = plain(self._path.document())
         for kind in sorted({**path, **state["path"]}):
             was, now = path.get(kind, {}), state["path"].get(kind, {})
             changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
@@ -193,7 +134,7 @@ class SlotProof:
 
     def wants(self, record: Record) -> dict[str, int]:
         """Return the accounts whose documents a decision needs, and at which log sequence."""
-        entries = {**self._entries, **_vector_of(record)}
+        entries = {**self._entries, **vector_of(record)}
         return {
             name: entry[1]
             for name, entry in entries.items()
@@ -279,7 +220,7 @@ class SlotProof:
         ]
 
     def _note_vector(self, record: Record) -> None:
-        entries = _vector_of(record)
+        entries = vector_of(record)
         if entries:
             self._entries.update(entries)
             self._vector.tell(record.payload["group"], entries.items())
@@ -304,8 +245,8 @@ class SlotProof:
             if seen[0] != entry and name in self._of:
                 document = evidence.documents.get(name, seen[1])
                 deviations = [*deviations, *self._see(record, name, entry, document)]
-        for symbol in dict.fromkeys(symbols):
-            for state in self._groups.values() if symbol is not None else ():
+        for symbol in dict.fromkeys(one for one in symbols if one is not None):
+            for state in self._groups.values():
                 state.moved(symbol)
         self._refresh(dict.fromkeys(account_of(one.name) for one in told))
         return deviations
@@ -378,12 +319,12 @@ class SlotProof:
         earlier = self._remembered.get(request_name(command))
         again = earlier is not None and earlier.hash != command.hash
         made, judged = answers.judged(command, clock, again=again)
-        deviations = self._compare(record, made, command)
+        deviations = self._compare(record, made)
         if judged is None:
             return deviations
         return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
 
-    def _compare(self, record: Record, made: dict[str, Any], command: Command) -> list[Deviation]:
+    def _compare(self, record: Record, made: dict[str, Any]) -> list[Deviation]:
         payload = record.payload
         stated = {
             "vector": payload.get("vector"),
@@ -393,13 +334,11 @@ class SlotProof:
         stated = {
             name: payload[name] for name in ("path", "slot", "n", "previous") if name in payload
         }
-        data = encoded(
-            "risk_decision", {**fields, **stated}, self._clock_of(payload), self.n, self.number
-        )
+        fields, clock = {**fields, **stated}, microseconds(payload["clock"])
+        data = encoded("risk_decision", fields, clock, self.n, self.number)
         if data == record.data:
             return []
         recorded, found = codec.decode_untyped(record.data), codec.decode_untyped(data)
-        del command
         differs = first_difference(recorded["payload"], found["payload"])
         if differs is None:
             differs = first_difference(recorded, found) or ("bytes", None, None)
@@ -440,9 +379,6 @@ class SlotProof:
 
     # --- helpers --------------------------------------------------------------------------------
 
-    def _clock_of(self, payload: Mapping[str, Any]) -> int:
-        return microseconds(payload["clock"])
-
     def _of_record(self, record: Record, field: str, recorded: Any, made: Any) -> Deviation:
         payload = record.payload
         return Deviation(
@@ -470,40 +406,6 @@ class SlotProof:
 _NOWHERE = (-1, -1, "")
 
 
-def first_difference(recorded: Any, made: Any, place: str = "") -> tuple[str, Any, Any] | None:
-    """Return path and values of the first field that differs, names ascending; None if none."""
-    if isinstance(recorded, Mapping) and isinstance(made, Mapping):
-        pairs = [(str(name), recorded.get(name), made.get(name)) for name in _names(recorded, made)]
-    elif isinstance(recorded, list) and isinstance(made, list):
-        most = max(len(recorded), len(made))
-        pairs = [
-            (_label(recorded, made, at), _at(recorded, at), _at(made, at)) for at in range(most)
-        ]
-    else:
-        return None if recorded == made else (place, recorded, made)
-    for name, one, other in pairs:
-        found = first_difference(one, other, f"{place}.{name}" if place else name)
-        if found is not None:
-            return found
-    return None
-
-
-def _names(recorded: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
-    return sorted({**recorded, **made})
-
-
-def _at(values: Sequence[Any], at: int) -> Any:
-    return values[at] if at < len(values) else None
-
-
-def _label(recorded: Sequence[Any], made: Sequence[Any], at: int) -> str:
-    """Return what a row is called: a check by its name and scope, others by their place."""
-    row = _at(recorded, at) or _at(made, at)
-    if isinstance(row, Mapping) and "name" in row and "scope" in row:
-        return f"{row['name']}@{row['scope']}"
-    return str(at)
-
-
 def _apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
     """Return what was so before a decision, and what is so by it: the last telling of its own."""
     last = {one.name: place for place, one in enumerate(told) if one.name in held}
@@ -511,20 +413,6 @@ def _apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], 
     return [one for place, one in enumerate(told) if last.get(one.name) != place], own
 
 
-def _vector_of(record: Record) -> dict[str, tuple[int, int, str]]:
-    vector = record.payload.get("vector") or {}
-    return {name: _entry(value) for name, value in vector.items()}
-
-
-def _entry(value: Sequence[Any]) -> tuple[int, int, str]:
-    return int(value[0]), int(value[1]), str(value[2])
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON values as they are read back."""
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
 def _plain_entry(path: Path, name: str) -> Any:
     entry = path.entry(name)
-    return None if entry is None else _plain(msgspec.to_builtins(entry))
+    return None if entry is None else plain(msgspec.to_builtins(entry))

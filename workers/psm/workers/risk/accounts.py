@@ -21,7 +21,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import TransientError
 from psm.contracts.feed import POSITION_HEADER, FeedInput, UpdateFeed
-from psm.contracts.subjects import last_token
+from psm.contracts.subjects import is_stream_id, last_token
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Regained
 from psm.workers.risk.missed import AskLive, Missed, newest_update, read_missed
 
@@ -99,8 +99,8 @@ class AccountFeed:
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, accounts: Iterable[str]) -> None:
-        """Follow exactly these accounts from now on."""
-        wanted = dict.fromkeys(accounts)
+        """Follow exactly these accounts from now on; what can be no account is never known."""
+        wanted = dict.fromkeys(filter(is_stream_id, accounts))
         for account_id in [known for known in self._followed if known not in wanted]:
             _cancel(self._followed.pop(account_id))
             self._feed.forget(account_id)

@@ -214,24 +214,10 @@ ROLES: tuple[Role, ...] = (
         ),
     ),
     Role(
-<<<<<<< HEAD
-<<<<<<< HEAD
-        name="risk_officer",
-        about="people: `psm risk limits`, `halt`, `resume`, `groups`; what each may say, his key "
-        "says",
-        publish=("rulebook.*.*", "_risk.owner.*.record"),
-=======
-        name="officer",
-        about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
-        "each may say",
-        publish=("rulebook.*.*",),
->>>>>>> risk-engine
-=======
         name="officer",
         about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
         "each may say",
         publish=("rulebook.*.*", "_risk.owner.*.record"),
->>>>>>> risk-shell
         scans=(RULEBOOK,),
         gets=(RISK,),
     ),

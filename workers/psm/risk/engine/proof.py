@@ -41,8 +41,8 @@ from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook, slot_of
 
-Judge = Callable[[Answers, Command, int], object]
-"""Looks at a decision in the state that it was made in: what to ask, the request, the clock."""
+Judge = Callable[[Record, Answers, Command], object]
+"""Looks at a decision in the state that it was made in: the record, whom to ask, the request."""
 
 
 class SlotProof:
@@ -167,8 +167,13 @@ class SlotProof:
         self._pending = []
         held = own_names(record.payload)
         before, after = _apart(told, held)
-        rules = evidence.rulebook
-        found = unlawful(self._path, before, held, rules, record.payload, evidence.is_shown)
+        entries = {**self._entries, **vector_of(record)}
+
+        def is_shown(account_id: str, order_id: str) -> bool:
+            first = evidence.shown(account_id, order_id)
+            return first is not None and account_id in entries and first <= entries[account_id][1]
+
+        found = unlawful(self._path, before, held, evidence.rulebook, record.payload, is_shown)
         deviations = [*deviations, *(self._of_record(record, *one) for one in found)]
         self._path.apply({one.name: one.value for one in before})
         for one in before:
@@ -315,7 +320,7 @@ class SlotProof:
         command, answers = read_command(evidence.command), self._answers(evidence.rulebook)
         clock = microseconds(payload["clock"])
         if judge is not None:
-            judge(answers, command, clock)
+            judge(record, answers, command)
         earlier = self._remembered.get(request_name(command))
         again = earlier is not None and earlier.hash != command.hash
         made, judged = answers.judged(command, clock, again=again)

@@ -42,14 +42,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             from the start where the decision's place is before that.
         documents: of the accounts that its vector names, at their places; None: there was none.
         command: the request; None where ORDERS does not hold it any more.
-        is_shown: whether the log showed an order of an account up to its place in the vector.
+        shown: log sequence of the first event of an account that names an order; None: there is
+            none.
     """
 
     rulebook: Rulebook
     market: Sequence[Stored]
     documents: Mapping[str, bytes | None]
     command: Stored | None
-    is_shown: Callable[[str, str], bool]
+    shown: Callable[[str, str], int | None]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

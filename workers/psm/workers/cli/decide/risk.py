@@ -24,9 +24,7 @@ from psm.workers.risk.rows import read_case, read_closes, read_sizing
 app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
-app.command(
-    "psm.workers.cli.run.risk_worker:worker", name="worker", help="Decide on orders, live."
-)
+app.command("psm.workers.cli.run.risk_worker:worker", name="worker", help="Decide on orders, live.")
 _RULES: Mapping[str, tuple[str, str]] = {
     "limits": ("limits:app", "Show, propose and approve limits; what loosens needs two persons."),
     "halt": (
@@ -43,6 +41,8 @@ _RULES: Mapping[str, tuple[str, str]] = {
 """Imported when they are run: they ask servers, and the commands below need none."""
 for _name, (_where, _help) in _RULES.items():
     app.command(f"psm.workers.cli.decide.{_where}", name=_name, help=_help)
+for _name in ("show", "verify", "publish"):
+    clusters.command(f"psm.workers.cli.decide.cluster_events:{_name}", name=_name)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

@@ -59,7 +59,6 @@ def account_of(name: str) -> str | None:
 def unlawful(
     path: Path,
     told: Sequence[Told],
-    own: Mapping[str, None],
     rulebook: Rulebook,
     decision: Mapping[str, Any],
     is_shown: Callable[[str, str], bool],
@@ -68,8 +67,7 @@ def unlawful(
 
     Args:
         path: as it was before.
-        told: what they tell, in order.
-        own: entries that the decision itself changes.
+        told: what they tell, in order, less what the decision itself changes.
         rulebook: as of the decision.
         decision: its payload.
         is_shown: whether the log showed an order of an account.
@@ -77,7 +75,7 @@ def unlawful(
     clock = microseconds(decision["clock"])
     for one in told:
         kind, _, key = one.name.partition("/")
-        if one.moved or one.name in own:
+        if one.moved:
             continue
         if kind == "reservation":
             yield from _reserved(path, one, key, rulebook, is_shown)
@@ -99,7 +97,7 @@ def _reserved(
     if before is None or one.value is not None:
         return
     ended = is_shown(account_id, order_id) or rulebook.released(order_id, account_id)
-    if not ended and rulebook.group_of(account_id) is not None:
+    if not ended and account_id not in rulebook.left:
         yield f"path.{one.name}", None, msgspec.to_builtins(before)
 
 

@@ -173,7 +173,7 @@ class SlotProof:
             first = evidence.shown(account_id, order_id)
             return first is not None and account_id in entries and first <= entries[account_id][1]
 
-        found = unlawful(self._path, before, held, evidence.rulebook, record.payload, is_shown)
+        found = unlawful(self._path, before, evidence.rulebook, record.payload, is_shown)
         deviations = [*deviations, *(self._of_record(record, *one) for one in found)]
         self._path.apply({one.name: one.value for one in before})
         for one in before:
@@ -414,6 +414,8 @@ _NOWHERE = (-1, -1, "")
 def _apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
     """Return what was so before a decision, and what is so by it: the last telling of its own."""
     last = {one.name: place for place, one in enumerate(told) if one.name in held}
+    # A latch may end before a decision, which then sets none.
+    last = {name: at for name, at in last.items() if told[at].value is not None}
     own = [one for place, one in enumerate(told) if last.get(one.name) == place]
     return [one for place, one in enumerate(told) if last.get(one.name) != place], own
 

@@ -190,7 +190,7 @@ def test_a_further_scope_never_allows_more(
 def test_a_group_is_the_sum_of_its_members(run: list[Any]) -> None:
     """Line by line kept up to date, against everything added up anew."""
     log = Run({}, run).log
-    state = log.slot._groups[GROUP]
+    state = log.slot._members.groups[GROUP]
     gross = net = equity = Fraction(0)
     for account in ACCOUNTS:
         books = log.folder.books

@@ -36,6 +36,7 @@ _ABOUT = {
     "severity": "info, warning, error or critical.",
     "order_id": "Order, percent-encoded.",
     "exchange": "Exchange, percent-encoded.",
+    "halted": "Scope that was halted, such as `group:desk`, percent-encoded.",
     "scope": "firm, group, account, strategy, symbol, or the kind of a table.",
     "name": "Whose, or the table's name, percent-encoded.",
 }
@@ -45,11 +46,14 @@ _RECORDED = {
     "signals.strategy.{strategy_id}.{symbol}": "signal_generated",
     "risk.decision.{account_id}": "risk_decision",
     "risk.alert.{severity}": "alert",
+    "risk.halt.{halted}": "LatchSet",
+    "risk.release.{account_id}": "AccountReleased",
     "orders.command.{account_id}": "order_request",
     "orders.status.{order_id}": "order_result",
     "fills.exchange.{exchange}.{symbol}": "recorded",
     "fills.internal.{order_id}": "position_update",
 }
+_ALSO_RECORDED = {"orders.command.{account_id}": ("replace_request", "cancel_request")}
 
 
 def document() -> dict[str, Any]:
@@ -104,7 +108,8 @@ def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     rules = "Limits, halts, groups and tables, signed by who says so; kept for ever."
     yield "rulebook.{scope}.{name}", list(RULEBOOK_EVENTS), "receive", rules
     for address, name in _RECORDED.items():
-        yield address, [name], "receive", "Recorded for audit and replay; never folded."
+        names = [name, *_ALSO_RECORDED.get(address, ())]
+        yield address, names, "receive", "Recorded for audit and replay; never folded."
     for kind, middle in updates.KINDS.items():
         update = [kind.__name__]
         yield f"psm.{middle}", update, "send", "For core subscribers: fast, at most once."

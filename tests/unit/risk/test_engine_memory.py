@@ -10,7 +10,9 @@ import pytest
 from tests.support.risk_log import ACCOUNT, GROUP, RiskLog, check_of, payload_of
 from tests.support.rules import ADA, SECOND, T0
 
+from psm.contracts import recorded
 from psm.contracts.errors import InvariantError
+from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
 from psm.risk.messages import Output
 
@@ -265,6 +267,16 @@ def test_an_order_that_nobody_approved_counts_and_is_told_of() -> None:
     assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
 
 
+def test_an_order_that_came_while_an_account_was_lost_is_told_of() -> None:
+    """The whole account is read anew; the record is part of the chain like any other."""
+    log = RiskLog({})
+    log.slot.lose(ACCOUNT)
+    document = json.dumps({**log.document(), "orders": {"rogue": log.shown("rogue")}})
+    found = log.slot.enter(ACCOUNT, document.encode(), log.folder.books.position)
+    assert kinds(found) == ["alert:unapproved_order"]
+    assert payload_of(found[0])["n"] == log.slot.n
+
+
 def test_a_change_counts_as_the_worse_of_both() -> None:
     """Until PSM shows the new one; less frees nothing before that."""
     log = RiskLog({"exposure_symbol": "1"})
@@ -450,3 +462,21 @@ def _sha256(data: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(data).hexdigest()
+
+
+def test_every_record_is_as_its_schema_says() -> None:
+    """And may stand where the shell stores it."""
+    log = held({"daily_loss": "0.05", "exposure_symbol": "2", "repeated_execution": 1})
+    log.order("buy", "1", strategy_id="s1")
+    log.order("buy", "1", strategy_id="s1")
+    log.request("cancel_request", {"account_id": ACCOUNT, "order_id": "o1"})
+    log.mark("BTC-PERP", "95")
+    log.order("sell", "1", type="magic")
+    log.wait(60)
+    log.both("GroupDefined", group="other", members=[ACCOUNT], currency="USDT")
+    told = {o.kind: None for o in log.outputs}
+    assert sorted(told) == ["alert", "decision", "halt", "release"]
+    for output in log.outputs:
+        recorded.check(f"risk.{output.kind}.{log.slot.number}.{output.key}", output.data)
+    for request in ("order_request", "replace_request", "cancel_request"):
+        assert recorded.subject_of(request, {"account_id": ACCOUNT}) == order_command(ACCOUNT)

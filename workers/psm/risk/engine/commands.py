@@ -79,10 +79,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     def embedded(self) -> dict[str, Any]:
         """Return the payload as a decision repeats it."""
         whole = dict(self.fields)
-        if len(codec.canonical_bytes(whole)) <= EMBEDDED_MAX:
-            return whole
-        kept = dict.fromkeys(_NAMED)
-        return {name: value for name, value in whole.items() if name in kept}
+        named = {name: value for name, value in whole.items() if name in _NAMED}
+        for fields in (whole, named):
+            if len(codec.canonical_bytes(fields)) <= EMBEDDED_MAX:
+                return fields
+        return {}
 
 
 _NAMED = (

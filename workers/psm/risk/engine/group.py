@@ -12,41 +12,15 @@ from typing import Any
 import msgspec
 
 from psm.contracts.position_keys import symbol_of
-from psm.domain.money import ONE, ZERO, add, exact_text, multiply, quotient, scaled, subtract
+from psm.domain.money import ZERO, add, multiply, quotient, subtract
 from psm.risk.decide import line_of
-from psm.risk.engine.member import ASSET, Member
-from psm.risk.engine.path import DayOpening, LossBase, Path, Peak, Reservation
-from psm.risk.exposure import Line, Sums, cluster_of
+from psm.risk.engine.figures import DayFigures, first_peak, next_peak
+from psm.risk.engine.member import ASSET, GroupMember
+from psm.risk.engine.path import DayOpening, Path, Peak, Reservation
+from psm.risk.exposure import ExposureLine, Sums, cluster_of
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook
 from psm.risk.state import OpenOrder, Side
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account, or all of a group, is worth and has made today, in one currency.
-
-    Attributes:
-        equity: at the marks of now.
-        opened: equity that the day began with.
-        profit: of the day, flows apart; `realized` that part of it which is booked.
-        flows: external ones, since ever.
-    """
-
-    equity: Decimal
-    opened: Decimal | None
-    profit: Decimal | None
-    realized: Decimal | None
-    flows: Decimal
-
-    def scaled(self, rate: Decimal) -> Figures:
-        """Return them in another currency."""
-        return Figures(
-            equity=multiply(self.equity, rate),
-            opened=_times(self.opened, rate),
-            profit=_times(self.profit, rate),
-            realized=_times(self.realized, rate),
-            flows=multiply(self.flows, rate),
-        )
 
 
 class GroupState:
@@ -57,22 +31,25 @@ class GroupState:
         currency: of its figures.
         members: by account.
         sums: over all lines of all members.
+        log_sequence: highest of its members' last inputs.
     """
 
     def __init__(self, name: str, currency: str, market: MarketView, path: Path) -> None:
         self.name, self.currency = name, currency
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, GroupMember] = {}
         self.sums = Sums()
         self._market, self._path = market, path
         self._rulebook: Rulebook | None = None
         self._account_sums: dict[str, Sums] = {}
-        self._lines: dict[str, dict[str, tuple[Line, Line]]] = {}
-        self._figures: dict[str, Figures] = {}
+        self._lines: dict[str, dict[str, tuple[ExposureLine, ExposureLine]]] = {}
+        self._figures: dict[str, DayFigures] = {}
         self._totals: dict[str, Decimal] = {}
         self._missing: dict[str, dict[str, None]] = {}
         self._holders: dict[str, dict[str, dict[str, None]]] = {}
         self._converted: dict[str, None] = {}
         self._touched: dict[str, None] = {}
+        self._unknown: dict[str, None] = {}
+        self.log_sequence = 0
 
     # --- members --------------------------------------------------------------------------------
 
@@ -82,17 +59,18 @@ class GroupState:
         for account_id in self.members:
             self.refresh(account_id)
 
-    def add(self, account_id: str) -> Member:
+    def add(self, account_id: str) -> GroupMember:
         """Return a member, unknown at first."""
         member = self.members.get(account_id)
         if member is None:
-            member = self.members[account_id] = Member(account_id)
+            member = self.members[account_id] = GroupMember(account_id)
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
+            self._unknown[account_id] = None
             self._count(account_id, None)
             self._touched[account_id] = None
         return member
 
-    def touched(self) -> list[Member]:
+    def touched(self) -> list[GroupMember]:
         """Return members that may have changed since this was asked last, and forget which."""
         found = [self.members[name] for name in sorted(self._touched) if name in self.members]
         self._touched = {}
@@ -106,12 +84,18 @@ class GroupState:
         for missing in self._missing.values():
             missing.pop(account_id, None)
         self._converted.pop(account_id, None)
+        self._unknown.pop(account_id, None)
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
         """Count an account as it is now; of its lines only those that are named changed."""
         member = self.members[account_id]
         self._touched[account_id] = None
+        if member.known:
+            self._unknown.pop(account_id, None)
+            self.log_sequence = max(self.log_sequence, member.log_sequence)
+        else:
+            self._unknown[account_id] = None
         member.value(self._market)
         if names is None:
             reserved = [r.line for _, r in self.reservations(account_id)]
@@ -153,11 +137,7 @@ class GroupState:
 
     def reservations(self, account_id: str) -> list[tuple[str, Reservation]]:
         """Return an account's reservations, ascending by key."""
-        return [
-            (key, one)
-            for key, one in self._path.items(Reservation, "reservation")
-            if one.account_id == account_id
-        ]
+        return self._path.under(Reservation, "reservation", f"{account_id}/")
 
     def open_orders(
         self, account_id: str, name: str, without: str | None = None
@@ -210,7 +190,7 @@ class GroupState:
             reduce_only=figures["reduce_only"] and not external,
         )
 
-    def line(self, account_id: str, name: str, without: str | None = None) -> Line:
+    def line(self, account_id: str, name: str, without: str | None = None) -> ExposureLine:
         """Return a line with all that is ordered of it, in the account's currency."""
         held = self.members[account_id].held(name, self._market)
         symbol = held.symbol
@@ -229,7 +209,7 @@ class GroupState:
             found.append(("cluster", cluster_of(symbol, clusters)))
         return tuple((kind, tag) for kind, tag in found if tag is not None)
 
-    def scaled(self, account_id: str, line: Line) -> Line:
+    def scaled(self, account_id: str, line: ExposureLine) -> ExposureLine:
         """Return a line of an account in the group's currency."""
         home = self.members[account_id].currency
         return line if home in (None, self.currency) else line.scaled(self.rate(account_id))
@@ -243,7 +223,7 @@ class GroupState:
         """Return the sums over an account's own lines, in its currency."""
         return self._account_sums[account_id]
 
-    def _replace(self, account_id: str, name: str, line: Line | None) -> None:
+    def _replace(self, account_id: str, name: str, line: ExposureLine | None) -> None:
         lines = self._lines[account_id]
         before = lines.pop(name, None)
         after = None
@@ -269,29 +249,36 @@ class GroupState:
 
     # --- figures --------------------------------------------------------------------------------
 
-    def figures(self, account_id: str) -> Figures | None:
+    def figures(self, account_id: str) -> DayFigures | None:
         """Return an account's figures in its own currency; None if it does not compute."""
         return self._own_figures(self.members[account_id])
 
-    def total(self) -> Figures | None:
+    def figures_of(self, scope: str) -> DayFigures | None:
+        """Return the figures of `group:x` in its currency, of `account:x` in the account's."""
+        kind, _, name = scope.partition(":")
+        if kind == "group":
+            return self.total()
+        return self.figures(name) if name in self.members else None
+
+    def total(self) -> DayFigures | None:
         """Return the group's; None while one of its members has none."""
         if self._missing.get("equity"):
             return None
         values = {name: self._sum(name) for name in ("opened", "profit", "realized")}
-        return Figures(
+        return DayFigures(
             equity=self._sum("equity") or ZERO, flows=self._sum("flows") or ZERO, **values
         )
 
     def unknown(self) -> list[str]:
         """Return members that something is missing of, ascending."""
-        return sorted(name for name, member in self.members.items() if not member.known)
+        return sorted(self._unknown)
 
     def _sum(self, name: str) -> Decimal | None:
         return None if self._missing.get(name) else self._totals.get(name, ZERO)
 
-    def _own_figures(self, member: Member) -> Figures | None:
+    def _own_figures(self, member: GroupMember) -> DayFigures | None:
         if member.known and member.currency is None:  # nothing came in yet
-            return Figures(equity=ZERO, opened=ZERO, profit=ZERO, realized=ZERO, flows=ZERO)
+            return DayFigures(equity=ZERO, opened=ZERO, profit=ZERO, realized=ZERO, flows=ZERO)
         if member.equity is None:
             return None
         flows = member.amount("flows") or ZERO
@@ -303,18 +290,18 @@ class GroupState:
             realized = subtract(member.realized(), day.realized)
         elif day is not None and not member.equity and not flows:
             opened = profit = realized = ZERO
-        return Figures(
+        return DayFigures(
             equity=member.equity, opened=opened, profit=profit, realized=realized, flows=flows
         )
 
-    def _count(self, account_id: str, figures: Figures | None) -> None:
+    def _count(self, account_id: str, figures: DayFigures | None) -> None:
         """Count an account's figures in the totals, instead of those before."""
         rate = self.rate(account_id)
         after = None if figures is None or rate is None else figures.scaled(rate)
         before = self._figures.pop(account_id, None)
         if after is not None:
             self._figures[account_id] = after
-        for name in Figures.__struct_fields__:
+        for name in DayFigures.__struct_fields__:
             was, own = getattr(before, name, None), getattr(after, name, None)
             total = self._totals.get(name, ZERO)
             total = subtract(add(total, own or ZERO), was or ZERO)
@@ -343,22 +330,22 @@ class GroupState:
         if total is None:
             return
         before = self._path.get(Peak, "peak", key)
-        after = _first_peak(total.equity) if before is None else _next_peak(before, total.equity)
+        after = first_peak(total.equity) if before is None else next_peak(before, total.equity)
         self._path.put("peak", key, after)
+
+    def nav(self) -> Decimal | None:
+        """Return the net asset value of a unit, to 34 digits; None before the first equity."""
+        peak, total = self._path.get(Peak, "peak", f"group:{self.name}"), self.total()
+        if peak is None or total is None or peak.units <= 0:
+            return None
+        return quotient(subtract(total.equity, peak.flows), peak.units)
 
     def drawdown(self) -> Decimal | None:
         """Return 1 - nav / its peak, to 34 digits; None before the first equity."""
-        peak = self._path.get(Peak, "peak", f"group:{self.name}")
-        if peak is None or peak.peak <= 0:
+        peak, nav = self._path.get(Peak, "peak", f"group:{self.name}"), self.nav()
+        if peak is None or nav is None:
             return None
-        return quotient(subtract(peak.peak, peak.nav), peak.peak)
-
-    def loss_of(self, scope: str, profit: Decimal | None, clock: int) -> Decimal | None:
-        """Return the day's profit of a scope, counted from the last lift of its latch."""
-        base = self._path.get(LossBase, "lossbase", scope)
-        if profit is None or base is None or base.until <= clock:
-            return profit
-        return subtract(profit, base.profit)
+        return quotient(subtract(peak.peak, nav), peak.peak)
 
 
 def _reserved_order(one: Reservation) -> OpenOrder:
@@ -370,28 +357,3 @@ def _reserved_order(one: Reservation) -> OpenOrder:
         price=one.price,
         reduce_only=one.reduce_only,
     )
-
-
-def _times(value: Decimal | None, rate: Decimal) -> Decimal | None:
-    return None if value is None else multiply(value, rate)
-
-
-def _plain(value: Decimal) -> Decimal:
-    """Return a figure without zeros at its end: it is the same after a restart."""
-    return Decimal(exact_text(value))
-
-
-def _first_peak(equity: Decimal) -> Peak:
-    return Peak(nav=ONE, peak=ONE, units=equity) if equity > 0 else Peak(nav=ONE, peak=ONE)
-
-
-def _next_peak(before: Peak, equity: Decimal) -> Peak:
-    kept = subtract(equity, before.flows)
-    ends = bool(before.flows) and (kept <= 0 or equity <= 0)
-    if before.units <= 0 or ends:
-        return _first_peak(equity)
-    units = before.units
-    if before.flows:
-        units = _plain(scaled(units, equity, kept))
-    nav = _plain(quotient(equity, units))
-    return Peak(nav=nav, peak=max(before.peak, nav), units=units)

@@ -16,7 +16,7 @@ from psm.contracts.update_fields import Common
 from psm.contracts.updates import TOLD_ONCE
 from psm.contracts.valuation import equity_at
 from psm.domain.money import ZERO, negate, subtract
-from psm.risk.exposure import Line
+from psm.risk.exposure import ExposureLine
 from psm.risk.market import MarketView
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
     """What one input changed of an account.
 
     Attributes:
@@ -52,7 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     closes: tuple[tuple[int, Decimal | None, Decimal], ...] = ()
 
 
-class Member:
+class GroupMember:
     """One account of a group.
 
     Attributes:
@@ -125,7 +125,7 @@ class Member:
         for order_id, order in self._document["orders"].items():
             self._by_line.setdefault(line_name(order), {})[order_id] = order
 
-    def apply(self, found: FeedInput) -> Change:
+    def apply(self, found: FeedInput) -> AccountChange:
         """Take the updates of one input."""
         lines: dict[str, None] = {}
         orders: list[Mapping[str, Any]] = []
@@ -145,10 +145,13 @@ class Member:
                 case "StateUpdated":
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
-                case "StreamBlocked" | "StreamResumed":
-                    self._document["status"] = payload["status"]
+                case "StreamBlocked":
+                    is_gap = payload["reason"] == "sequence_gap"
+                    self._document["status"] = "gap" if is_gap else "blocked"
+                case "StreamResumed":
+                    self._document["status"] = "open"
         self.log_sequence = found.log_sequence
-        return Change(
+        return AccountChange(
             time=time,
             lines=tuple(lines),
             orders=tuple(orders),
@@ -230,7 +233,7 @@ class Member:
         """Return figures of the open orders of a line, by id."""
         return self._by_line.get(name, {})
 
-    def held(self, name: str, market: MarketView) -> Line:
+    def held(self, name: str, market: MarketView) -> ExposureLine:
         """Return a line without any orders, in the account's currency."""
         if name.startswith(ASSET):
             asset = name.removeprefix(ASSET)
@@ -239,7 +242,7 @@ class Member:
             if unit is None and row is not None and row["mark_price"] is not None:
                 unit = Decimal(row["mark_price"])
             size = Decimal(row["quantity"]) if row else ZERO
-            return Line(symbol=asset, size=size, unit=unit)
+            return ExposureLine(symbol=asset, size=size, unit=unit)
         symbol = symbol_of(name)
         position = self._document["positions"].get(name)
         size = ZERO
@@ -249,7 +252,7 @@ class Member:
         unit = market.unit(symbol, self.currency)
         if unit is None and position is not None and position["mark_source"] == "fill":
             unit = market.worth(symbol, Decimal(position["mark_price"]), self.currency)
-        return Line(symbol=symbol, size=size, unit=unit)
+        return ExposureLine(symbol=symbol, size=size, unit=unit)
 
 
 def line_name(order: Mapping[str, Any]) -> str:

@@ -15,12 +15,12 @@ import msgspec
 
 from psm.contracts import codec
 from psm.contracts.errors import InvariantError
-from psm.risk.engine.answers import Answers, fitting, note, request_name
+from psm.risk.engine.answers import Answers, note, request_name
 from psm.risk.engine.checkpoint import read_checkpoint
 from psm.risk.engine.commands import Command, read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
-from psm.risk.engine.inquiry import Books, Judged
+from psm.risk.engine.inquiry import Basis, Judged
 from psm.risk.engine.lawful import Told, account_of, own_names, unlawful
 from psm.risk.engine.member import UNKNOWN, microseconds
 from psm.risk.engine.orders import OpenOrders
@@ -35,8 +35,9 @@ from psm.risk.engine.proof_records import (
     vector_of,
 )
 from psm.risk.engine.records import ENGINE, Chain, encoded
+from psm.risk.engine.told import fitting
 from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook, slot_of
@@ -60,7 +61,7 @@ class SlotProof:
         self._path, self._windows = Path(), Windows()
         self._market = MarketView()
         self._chain, self._scratch = Chain(number, self._path), Chain(number, self._path)
-        self._watch = Watch(self._path, self._scratch)
+        self._watch = LossWatch(self._path, self._scratch)
         self._orders = OpenOrders(self._path, self._watch)
         self._remembered = AnsweredRequests()
         self._vector = Vector()
@@ -373,7 +374,7 @@ class SlotProof:
 
     def _answers(self, rulebook: Rulebook) -> Answers:
         return Answers(
-            books=Books(rulebook, self._market, self._path, self._windows),
+            books=Basis(rulebook, self._market, self._path, self._windows),
             chain=self._scratch,
             watch=self._watch,
             orders=self._orders,

@@ -9,13 +9,13 @@ from typing import Any
 from psm.domain.money import ZERO, multiply, negate
 from psm.risk.bands import WATCHED, Band
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import Change, Member
+from psm.risk.engine.member import AccountChange, GroupMember
 from psm.risk.engine.path import (
     DayOpening,
     Flag,
     Latch,
+    LatchEnd,
     LossBase,
-    Moment,
     Path,
     Peak,
     Streak,
@@ -30,7 +30,7 @@ from psm.risk.rulebook import Rulebook
 _WARN, _REARM = Decimal("0.8"), Decimal("0.7")
 
 
-class Watch:
+class LossWatch:
     """Latches and alerts of a slot."""
 
     def __init__(self, path: Path, chain: Chain) -> None:
@@ -38,7 +38,9 @@ class Watch:
 
     # --- days -----------------------------------------------------------------------------------
 
-    def open_day(self, state: GroupState, member: Member, rulebook: Rulebook, time: int) -> None:
+    def open_day(
+        self, state: GroupState, member: GroupMember, rulebook: Rulebook, time: int
+    ) -> None:
         """Begin an account's day, if another one has begun; its equity is that of now."""
         day = rulebook.day_of(state.name, time)
         known = self._path.get(DayOpening, "day", member.account_id)
@@ -55,7 +57,7 @@ class Watch:
             )  # fmt: skip
         self._path.put("day", member.account_id, opening)
 
-    def correct_day(self, state: GroupState, member: Member, change: Change) -> None:
+    def correct_day(self, state: GroupState, member: GroupMember, change: AccountChange) -> None:
         """Take the close of the last minute of the day before, where PSM tells it.
 
         What the engine valued at the boundary may lack an input that came to it later. And an
@@ -125,11 +127,10 @@ class Watch:
     def _loss(
         self, state: GroupState, latch: str, limits: Limits, clock: int
     ) -> tuple[Decimal | None, Decimal | None]:
-        kind, _, name = latch.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch)
         if figures is None:
             return None, None
-        profit = profit_of(state, latch, limits, figures, clock)
+        profit = profit_of(self._path, latch, limits, figures, clock)
         return profit, loss_cap(limits, figures.opened)
 
     def _loss_alert(
@@ -206,7 +207,7 @@ class Watch:
             if not (over or enabled or lift is not None):
                 continue
             self._path.drop("latch", key)
-            self._path.put("ended", latch.scope, Moment(clock=clock))
+            self._path.put("ended", latch.scope, LatchEnd(clock=clock))
             if lift is not None:
                 if state is not None:
                     self._begin_anew(state, latch, rulebook, clock, rebase=lift.rebase_peak)
@@ -218,20 +219,29 @@ class Watch:
         self, state: GroupState, latch: Latch, rulebook: Rulebook, clock: int, *, rebase: bool
     ) -> None:
         """Count a loss, or a drawdown if that was said, from the lift on."""
-        kind, _, name = latch.scope.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch.scope)
         if latch.code == "daily_loss" and figures is not None and figures.profit is not None:
-            end = rulebook.day_of(state.name, clock).end
-            self._path.put("lossbase", latch.scope, LossBase(profit=figures.profit, until=end))
-        if latch.code != "drawdown" or not rebase:
-            return
-        found = self._path.get(Peak, "peak", latch.scope)
+            base = LossBase(
+                profit=figures.profit,
+                realized=figures.realized or ZERO,
+                until=rulebook.day_of(state.name, clock).end,
+            )
+            self._path.put("lossbase", latch.scope, base)
+        if latch.code == "drawdown" and rebase:
+            self._rebase(state, latch.scope)
+
+    def _rebase(self, state: GroupState, scope: str) -> None:
+        """Count the drawdown of a group or an account from here on."""
+        kind, _, name = scope.partition(":")
+        found = self._path.get(Peak, "peak", scope)
         if kind == "group" and found is not None:
-            peak = Peak(nav=found.nav, peak=found.nav, units=found.units, flows=found.flows)
-            self._path.put("peak", latch.scope, peak)
-        nav = state.members[name].amount("nav") if name in state.members else None
-        if kind == "account" and nav is not None:
-            self._path.put("peak", latch.scope, Peak(nav=nav, peak=nav))
+            value = state.nav()
+            peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
+            self._path.put("peak", scope, peak)
+        elif kind == "account" and name in state.members:
+            nav = state.members[name].amount("nav")
+            if nav is not None:
+                self._path.put("peak", scope, Peak(peak=nav))
 
     # --- alerts ---------------------------------------------------------------------------------
 

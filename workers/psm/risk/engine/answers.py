@@ -83,7 +83,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     def _told_before(self, command: Command, clock: int) -> list[Output]:
         """Tell a reservation as it is before the request changes it: by that it is judged."""
         name = f"reservation/{command.account_id}/{command.order_id}"
-        return self.chain.flush(clock, least=0) if self.books.path.is_untold(name) else []
+        return self.chain.tell(clock) if self.books.path.is_untold(name) else []
 
     # --- judging --------------------------------------------------------------------------------
 

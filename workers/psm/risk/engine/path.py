@@ -183,7 +183,7 @@ class Path:
         assert found is None or isinstance(found, struct), kind
         return found
 
-    def entry(self, name: str) -> Entry | None:
+    def entry(self, name: str) -> Remembered | None:
         """Return an entry by kind and key, `day/acc_1`; None where there is none."""
         kind, _, key = name.partition("/")
         return self._entries[kind].get(key)

@@ -295,7 +295,9 @@ class SlotProof:
         found = member.seen
         member.known = entry[2] != UNKNOWN
         self._refresh({name: None})
-        expected = (found[0], entry[1], found[2] if member.known else UNKNOWN)
+        # Of a stream that waits the hash is that of the state before: nothing was published since.
+        hashed = found[2] if member.status == "open" else entry[2]
+        expected = (found[0], entry[1], hashed if member.known else UNKNOWN)
         if document is None and entry[1]:
             return [self._of_record(record, f"vector.{name}", list(entry), None)]
         if expected != entry:

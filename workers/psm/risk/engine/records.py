@@ -70,6 +70,10 @@ class Chain:
         count = self._path.untold_count
         if not count or (count < UNTOLD_MAX and clock - self._told < UNTOLD_FOR):
             return []
+        return self.tell(clock)
+
+    def tell(self, clock: int) -> list[Output]:
+        """Return records of memory alone, of all that waits to be told."""
         before, path = self._crowded(clock)
         return [*before, self._memory(path, clock)] if path else before
 

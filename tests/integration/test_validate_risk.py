@@ -24,6 +24,7 @@ from tests.support.risk_bench import (
     open_risk_bench,
     order_event,
 )
+from tests.support.workbench import until_answer
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import StoredMessage, publish_expected, read_range, stream_info
@@ -73,9 +74,7 @@ async def order(bench: RiskBench, order_id: str, quantity: str) -> None:
 
 async def decided(bench: RiskBench, count: int) -> None:
     """Wait for so many decisions."""
-    async with asyncio.timeout(60):
-        while len(await bench.decisions()) < count:
-            await asyncio.sleep(0.02)
+    await until_answer(bench.decisions, lambda found: len(found) >= count, f"{count} decisions")
 
 
 async def prove(bench: RiskBench, **chosen: Any) -> Prover:
@@ -86,7 +85,7 @@ async def command(bench: RiskBench, *arguments: str) -> tuple[int, dict[str, Any
     """Run a command of `psm`; return exit code and document."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PSM_")}
     own = {
-        "PSM_NATS_URL": bench.settings.nats_url,
+        "NATS_URL": bench.settings.nats_url,
         "PSM_PARTITIONS": str(bench.settings.partitions),
     }
     process = await asyncio.create_subprocess_exec(
@@ -182,5 +181,5 @@ async def test_an_altered_or_hidden_record_is_found(
         shown(patched, {last.sequence: None})
         found = await prove(bench)
         ends = msgspec.json.decode(last.data)["payload"]["n"]
-        assert [one.field for one in found.deviations][0] == "n"
+        assert found.deviations[0].field == "n"
         assert ends in (found.deviations[0].recorded, found.deviations[-1].recorded)

@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -324,11 +325,11 @@ def makers() -> Iterator[tuple[str, Callable[[], RiskLog]]]:
     """Yield the name of every golden log, and what makes it."""
     for limits in SIZES:
         name = next(iter(limits))
-        yield name, lambda limits=limits: sizes(limits)
+        yield name, partial(sizes, limits)
     for make in (hard, counts, losses, people):
         yield make.__name__, make
     for seed in (1, 2):
-        yield f"traffic_{seed}", lambda seed=seed: traffic(seed)
+        yield f"traffic_{seed}", partial(traffic, seed)
 
 
 def prints_of(lines: list[bytes]) -> tuple[list[str], RecordedRisk]:

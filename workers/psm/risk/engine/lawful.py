@@ -113,3 +113,12 @@ def _latched(path: Path, one: Told, key: str, rulebook: Rulebook, clock: int) ->
     enabled = before.code == "repeated_execution" and rulebook.enabled_at(strategy) > before.enabled
     if not (over or lifted or enabled):
         yield f"path.{one.name}", None, msgspec.to_builtins(before)
+
+
+def apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
+    """Return what was so before a decision, and what is so by it: the last telling of its own."""
+    last = {one.name: place for place, one in enumerate(told) if one.name in held}
+    # A latch may end before a decision, which then sets none.
+    last = {name: at for name, at in last.items() if told[at].value is not None}
+    own = [one for place, one in enumerate(told) if last.get(one.name) == place]
+    return [one for place, one in enumerate(told) if last.get(one.name) != place], own

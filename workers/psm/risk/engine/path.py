@@ -183,10 +183,11 @@ class Path:
         assert found is None or isinstance(found, struct), kind
         return found
 
-    def entry(self, name: str) -> Remembered | None:
-        """Return an entry by kind and key, `day/acc_1`; None where there is none."""
+    def told_as(self, name: str) -> Any:
+        """Return an entry by kind and key, `day/acc_1`, as records tell it; None: there is none."""
         kind, _, key = name.partition("/")
-        return self._entries[kind].get(key)
+        entry = self._entries[kind].get(key)
+        return None if entry is None else msgspec.to_builtins(entry)
 
     def items(self, struct: type[E], kind: str) -> list[tuple[str, E]]:
         """Return the entries of a kind, ascending by key."""
@@ -253,9 +254,7 @@ class Path:
     def untold(self) -> Iterator[tuple[str, Any]]:
         """Yield what changed since it was told last, ascending: name, value; None: forgotten."""
         for name in sorted(self._untold):
-            kind, _, key = name.partition("/")
-            entry = self._entries[kind].get(key)
-            yield name, None if entry is None else msgspec.to_builtins(entry)
+            yield name, self.told_as(name)
 
     def is_untold(self, name: str) -> bool:
         """Return whether an entry changed since it was told last."""

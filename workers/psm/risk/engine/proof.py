@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from psm.contracts import codec
 from psm.contracts.errors import InvariantError
 from psm.risk.engine.answers import Answers, note, request_name
 from psm.risk.engine.checkpoint import read_checkpoint
@@ -21,7 +18,7 @@ from psm.risk.engine.commands import Command, read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
-from psm.risk.engine.lawful import Told, account_of, own_names, unlawful
+from psm.risk.engine.lawful import Told, account_of, apart, own_names, unlawful
 from psm.risk.engine.member import UNKNOWN, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Path
@@ -29,13 +26,14 @@ from psm.risk.engine.proof_records import (
     Deviation,
     Evidence,
     Record,
+    deviation_of,
+    difference_of,
     entry_of,
     first_difference,
     plain,
     vector_of,
 )
-from psm.risk.engine.records import ENGINE, Chain, encoded
-from psm.risk.engine.told import fitting
+from psm.risk.engine.records import ENGINE, Chain
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -96,9 +94,7 @@ class SlotProof:
         self._chain.n, self._chain.previous = state["n"], state["previous"]
         self._clock = state["clock"]
         self._path.restore(state["path"])
-        self._windows.restore(state["windows"])
-        self._remembered.restore(state["requests"])
-        self._vector.restore(state["vector"])
+        self._remember(state)
         for told in state["vector"].values():
             self._entries.update({name: entry_of(value) for name, value in told.items()})
 
@@ -112,7 +108,8 @@ class SlotProof:
         try:
             state = read_checkpoint(checkpoint)
         except InvariantError as error:
-            return [self._deviation(sequence, "checkpoint", str(error), None)]
+            differs = ("checkpoint", str(error), None)
+            return [deviation_of({"slot": self.number, "n": self.n}, sequence, differs)]
         own = {
             "slot": self.number,
             "n": self._chain.n,
@@ -129,7 +126,18 @@ class SlotProof:
             changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
             told = [Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed]
             self._pending = [*self._pending, *told]
-        return [] if found is None else [self._deviation(sequence, *found)]
+        if found is None:
+            return []
+        self._remember(state)
+        differs = (f"checkpoint.{found[0]}", *found[1:])
+        return [deviation_of({"slot": self.number, "n": self.n}, sequence, differs)]
+
+    def _remember(self, state: Mapping[str, Any]) -> None:
+        """Take what a checkpoint says of windows, requests and accounts, instead of what was."""
+        self._windows, self._remembered, self._vector = Windows(), AnsweredRequests(), Vector()
+        self._windows.restore(state["windows"])
+        self._remembered.restore(state["requests"])
+        self._vector.restore(state["vector"])
 
     # --- records --------------------------------------------------------------------------------
 
@@ -167,7 +175,7 @@ class SlotProof:
         told = [*self._pending, *self._told(record)]
         self._pending = []
         held = own_names(record.payload)
-        before, after = _apart(told, held)
+        before, after = apart(told, held)
         entries = {**self._entries, **vector_of(record)}
 
         def is_shown(account_id: str, order_id: str) -> bool:
@@ -176,21 +184,21 @@ class SlotProof:
 
         found = unlawful(self._path, before, evidence.rulebook, record.payload, is_shown)
         deviations = [*deviations, *(self._of_record(record, *one) for one in found)]
-        self._path.apply({one.name: one.value for one in before})
-        for one in before:
-            if one.latch is not None:
-                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
+        self._apply(before)
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
-        self._path.apply({one.name: one.value for one in after})
-        for one in after:
-            if one.latch is not None:
-                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
+        self._apply(after)
         for name, _ in [*self._path.untold()]:
             self._path.told(name)
         note(record.payload, record.data, self._windows, self._remembered)
         self._refresh(dict.fromkeys(account_of(one.name) for one in after))
         return deviations
+
+    def _apply(self, told: Sequence[Told]) -> None:
+        self._path.apply({one.name: one.value for one in told})
+        for one in told:
+            if one.latch is not None:
+                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
 
     def _link(self, record: Record) -> list[Deviation]:
         n, previous = record.payload.get("n"), record.payload.get("previous")
@@ -332,25 +340,10 @@ class SlotProof:
             return deviations
         return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
 
-    def _compare(self, record: Record, made: dict[str, Any]) -> list[Deviation]:
-        payload = record.payload
-        stated = {
-            "vector": payload.get("vector"),
-            "vector_hash": self._vector.hash(payload["group"]),
-        }
-        fields = fitting({**made, **stated})
-        stated = {
-            name: payload[name] for name in ("path", "slot", "n", "previous") if name in payload
-        }
-        fields, clock = {**fields, **stated}, microseconds(payload["clock"])
-        data = encoded("risk_decision", fields, clock, self.n, self.number)
-        if data == record.data:
-            return []
-        recorded, found = codec.decode_untyped(record.data), codec.decode_untyped(data)
-        differs = first_difference(recorded["payload"], found["payload"])
-        if differs is None:
-            differs = first_difference(recorded, found) or ("bytes", None, None)
-        return [self._of_record(record, *differs)]
+    def _compare(self, record: Record, made: Mapping[str, Any]) -> list[Deviation]:
+        vector_hash = self._vector.hash(record.payload["group"])
+        differs = difference_of(record, made, vector_hash, self.number)
+        return [] if differs is None else [self._of_record(record, *differs)]
 
     def _compare_memory(
         self,
@@ -362,11 +355,11 @@ class SlotProof:
     ) -> list[Deviation]:
         """Let the decision change the memory as it must; compare with what was told of that."""
         state = self._groups[self._of[command.account_id]]
-        before = {name: _plain_entry(self._path, name) for name in own_names(record.payload)}
+        before = {name: plain(self._path.told_as(name)) for name in own_names(record.payload)}
         answers.commit(command, state, judged, microseconds(record.payload["clock"]))
         told = {one.name: one.value for one in own}
         for name, was in before.items():
-            made, recorded = _plain_entry(self._path, name), told.get(name, was)
+            made, recorded = plain(self._path.told_as(name)), told.get(name, was)
             if name.startswith("latch/"):
                 continue  # its hash is that of the record that set it
             if made != recorded:
@@ -388,41 +381,7 @@ class SlotProof:
     # --- helpers --------------------------------------------------------------------------------
 
     def _of_record(self, record: Record, field: str, recorded: Any, made: Any) -> Deviation:
-        payload = record.payload
-        return Deviation(
-            slot=self.number,
-            n=payload.get("n", 0),
-            sequence=record.sequence,
-            field=field,
-            recorded=recorded,
-            recomputed=made,
-            account_id=payload.get("account_id"),
-            order_id=payload.get("order_id"),
-        )
-
-    def _deviation(self, sequence: int, field: str, recorded: Any, made: Any) -> Deviation:
-        return Deviation(
-            slot=self.number,
-            n=self.n,
-            sequence=sequence,
-            field=field,
-            recorded=recorded,
-            recomputed=made,
-        )
+        return deviation_of(record.payload, record.sequence, (field, recorded, made))
 
 
 _NOWHERE = (-1, -1, "")
-
-
-def _apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
-    """Return what was so before a decision, and what is so by it: the last telling of its own."""
-    last = {one.name: place for place, one in enumerate(told) if one.name in held}
-    # A latch may end before a decision, which then sets none.
-    last = {name: at for name, at in last.items() if told[at].value is not None}
-    own = [one for place, one in enumerate(told) if last.get(one.name) == place]
-    return [one for place, one in enumerate(told) if last.get(one.name) != place], own
-
-
-def _plain_entry(path: Path, name: str) -> Any:
-    entry = path.entry(name)
-    return None if entry is None else plain(msgspec.to_builtins(entry))

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 
 from psm.contracts import codec
+from psm.risk.engine.member import microseconds
+from psm.risk.engine.records import encoded
+from psm.risk.engine.told import fitting
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 
@@ -128,3 +131,44 @@ def entry_of(value: Sequence[Any]) -> tuple[int, int, str]:
 def plain(value: Any) -> Any:
     """Return JSON values as they are read back."""
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def difference_of(
+    record: Record, made: Mapping[str, Any], vector_hash: str, slot: int
+) -> tuple[str, Any, Any] | None:
+    """Return the first field of a decision that is not as it was made again; None if none is.
+
+    Args:
+        record: as recorded; what it states of memory, vector and chain is taken from it.
+        made: payload of the decision made again.
+        vector_hash: over the accounts of its group.
+        slot: whose.
+    """
+    payload = record.payload
+    fields = fitting({**made, "vector": payload.get("vector"), "vector_hash": vector_hash})
+    stated = {name: payload[name] for name in ("path", "n", "previous") if name in payload}
+    clock = microseconds(payload["clock"])
+    whole = {**fields, **stated, "slot": slot}
+    data = encoded("risk_decision", whole, clock, payload["n"], slot)
+    if data == record.data:
+        return None
+    recorded, found = codec.decode_untyped(record.data), codec.decode_untyped(data)
+    differs = first_difference(recorded["payload"], found["payload"])
+    return differs or first_difference(recorded, found) or ("bytes", None, None)
+
+
+def deviation_of(
+    payload: Mapping[str, Any], sequence: int, differs: tuple[str, Any, Any]
+) -> Deviation:
+    """Return a deviation of a record, or of a checkpoint with its slot and `n`, at a place."""
+    field, recorded, made = differs
+    return Deviation(
+        slot=payload["slot"],
+        n=payload["n"],
+        sequence=sequence,
+        field=field,
+        recorded=recorded,
+        recomputed=made,
+        account_id=payload.get("account_id"),
+        order_id=payload.get("order_id"),
+    )

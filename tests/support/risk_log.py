@@ -70,8 +70,9 @@ class RiskLog:
         return found
 
     def event(self, account: str, event_type: str, **payload: Any) -> list[Output]:
-        """Append an event of an account."""
-        return self.line(f"trades.{account}", self._envelope(account, event_type, payload))
+        """Append an event of an account; with a `number` of its own where one is given."""
+        number = payload.pop("number", None)
+        return self.line(f"trades.{account}", self._envelope(account, event_type, payload, number))
 
     def trade(
         self, side: str, quantity: str, price: str, symbol: str = "BTC-PERP",

@@ -12,6 +12,7 @@ from tests.support.rules import ADA, SECOND, T0
 
 from psm.contracts import recorded
 from psm.contracts.errors import InvariantError
+from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
 from psm.risk.messages import Output
@@ -354,6 +355,17 @@ def test_nothing_is_decided_on_an_account_that_is_not_known() -> None:
     assert log.order("buy", "1")["decision"] == "approved"
 
 
+def test_an_input_that_is_not_the_next_leaves_the_account_unknown() -> None:
+    """Nothing is decided on a state that the log never had."""
+    log = held({})
+    at = log.folder.books.position
+    hole = FeedInput(account_id=ACCOUNT, log_sequence=at + 9, previous=at + 5, updates=(b"{}",))
+    log.slot.take_input(hole)
+    assert log.order("sell", "1")["reason"] == "account_unknown"
+    log.slot.enter(ACCOUNT, json.dumps(log.document()).encode(), at)
+    assert log.order("sell", "1")["decision"] == "approved"
+
+
 def test_marks_must_be_as_far_as_the_accounts() -> None:
     """Else a decision would be on no state that the log ever had."""
     log = RiskLog({})
@@ -480,3 +492,30 @@ def test_every_record_is_as_its_schema_says() -> None:
         recorded.check(f"risk.{output.kind}.{log.slot.number}.{output.key}", output.data)
     for request in ("order_request", "replace_request", "cancel_request"):
         assert recorded.subject_of(request, {"account_id": ACCOUNT}) == order_command(ACCOUNT)
+
+
+def test_a_request_turns_no_day() -> None:
+    """Days turn by the log's time alone: an order of a moment later sees yesterday's loss."""
+    log = held({"daily_loss": "0.05", "mark_age": 2 * DAY})
+    log.mark("BTC-PERP", "95")
+    log.clock = T0 + DAY * SECOND + SECOND
+    assert log.order("buy", "1")["reason"] == "mode"
+    log.mark("BTC-PERP", "95")
+    assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_many_accounts_and_a_large_order_fit_into_records() -> None:
+    """What one record cannot hold goes before it, in records of their own."""
+    accounts = tuple(f"account_number_{n:03}" for n in range(120))
+    log = RiskLog({"exposure_gross": "5"}, accounts=(ACCOUNT, *accounts))
+    for account in accounts:
+        log.trade("buy", "1", "100", account=account)
+    log.mark("BTC-PERP", "100")
+    found = log.order("buy", "1", context={"why": "x" * 20_000})
+    assert found["decision"] == "approved"
+    assert "context" not in found["order"]
+    assert len(found["vector"]) <= 24
+    assert all(len(o.data) <= 16 * 1024 for o in log.outputs)
+    vectors = [payload_of(o) for o in log.outputs if payload_of(o).get("code") == "vector"]
+    told = {name for one in vectors for name in one["vector"]} | set(found["vector"])
+    assert told == {ACCOUNT, *accounts}

@@ -94,18 +94,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state = self.groups.get(command.account_id)
         payload = self._head(command, state, clock)
         if state is None:
-            group = self.books.rulebook.group_of(command.account_id)
-            reason = "no_group" if group is None else "other_slot"
-            fact = Fact(
-                name="account_known", passed=False, reason=reason,
-                scope=f"account:{command.account_id}",
-            )  # fmt: skip
-            return {**payload, **refusal([fact])}, None
+            return {**payload, **refusal([self._not_here(command)])}, None
         remembered = len(self.remembered)
         facts = standing_facts(self.books, state, command, clock, remembered)
         if command.kind == "cancel":
-            well_formed = next(fact for fact in facts if fact.name == "well_formed")
-            return {**payload, **cancellation(well_formed)}, None
+            return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
         replaced = self._replaced(state, command)
         if not fatal and command.kind == "replace" and not is_change(command, replaced):
@@ -116,6 +109,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         judged = self._inquire(state, command, clock, remembered, replaced, again=again)
         filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
         return {**payload, **told_of(judged, filled), **self._figures(state, command)}, judged
+
+    def _not_here(self, command: Command) -> Fact:
+        """Return why an account of no group of this slot is unknown."""
+        group = self.books.rulebook.group_of(command.account_id)
+        return Fact(
+            name="account_known", passed=False, scope=f"account:{command.account_id}",
+            reason="no_group" if group is None else "other_slot",
+        )  # fmt: skip
 
     def _inquire(
         self,
@@ -138,7 +139,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             order=order,
             account_id=command.account_id,
             group=state.name,
-            line_name=line_name_of(self.books.market, key, order.symbol),
+            line_name=(replaced or {}).get("line")
+            or line_name_of(self.books.market, key, order.symbol),
             clock=clock,
             replaces=None if replaced is None else command.order_id,
             replaced=left,
@@ -166,6 +168,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             "reduce_only": reserved.reduce_only,
             "strategy_id": reserved.strategy_id,
             "filled_quantity": "0",
+            "line": reserved.line,
         }
 
     def _is_excused_now(self, earlier: Answered, command: Command, clock: int) -> bool:
@@ -328,13 +331,14 @@ def note(
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
+        rejected = payload["decision"] == "rejected"
         failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
         remembered.put(
             f"{kind}/{account_id}/{own_id}",
             Answered(
                 hash=payload["order_hash"],
                 expires=microseconds(payload["expires"]),
-                failed=failed,
+                failed=failed if rejected else (),
                 data=data.decode(),
             ),
         )

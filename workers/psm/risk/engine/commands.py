@@ -95,7 +95,7 @@ _NAMED = (
 
 def read_command(message: Stored) -> Command:
     """Return the request in a message; one that is none says why, and is rejected for it."""
-    account_id = decode_token(last_token(message.subject))
+    account_id = _account_of(message.subject)
     fields: dict[str, Any] = {}
     error, kind, event_id, correlation = None, "order_request", None, None
     try:
@@ -126,6 +126,14 @@ def read_command(message: Stored) -> Command:
         event_id=event_id,
         correlation_id=correlation,
     )
+
+
+def _account_of(subject: str) -> str:
+    token = last_token(subject)
+    try:
+        return decode_token(token)
+    except ValueError:  # it encodes nothing, and is nobody's
+        return token
 
 
 def order_of(command: Command, replaced: Mapping[str, Any] | None = None) -> ProposedOrder:

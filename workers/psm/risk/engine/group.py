@@ -137,7 +137,7 @@ class GroupState:
 
     def reservations(self, account_id: str) -> list[tuple[str, Reservation]]:
         """Return an account's reservations, ascending by key."""
-        return self._path.under(Reservation, "reservation", f"{account_id}/")
+        return self._path.under(Reservation, "reservation", account_id)
 
     def open_orders(
         self, account_id: str, name: str, without: str | None = None

@@ -146,8 +146,8 @@ class GroupMember:
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
                 case "StreamBlocked":
-                    is_gap = payload["reason"] == "sequence_gap"
-                    self._document["status"] = "gap" if is_gap else "blocked"
+                    waits = payload["reason"] == "sequence_gap"
+                    self._document["status"] = "gap" if waits else "blocked"
                 case "StreamResumed":
                     self._document["status"] = "open"
         self.log_sequence = found.log_sequence

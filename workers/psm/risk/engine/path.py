@@ -176,6 +176,7 @@ class Path:
     def __init__(self) -> None:
         self._entries: dict[str, dict[str, Remembered]] = {kind: {} for kind in KINDS}
         self._untold: dict[str, None] = {}
+        self._under: dict[tuple[str, str], dict[str, None]] = {}
 
     def get(self, struct: type[E], kind: str, key: str) -> E | None:
         """Return an entry; None where there is none."""
@@ -197,14 +198,13 @@ class Path:
             found.append((key, entry))
         return found
 
-    def under(self, struct: type[E], kind: str, prefix: str) -> list[tuple[str, E]]:
-        """Return the entries of a kind whose keys begin so, ascending by key."""
+    def under(self, struct: type[E], kind: str, first: str) -> list[tuple[str, E]]:
+        """Return the entries of a kind whose keys are `first/...`, ascending by key."""
         found = []
-        for key, entry in self._entries[kind].items():
-            if key.startswith(prefix):
-                assert isinstance(entry, struct), kind
-                found.append((key, entry))
-        found.sort(key=lambda item: item[0])
+        for key in sorted(self._under.get((kind, first), ())):
+            entry = self._entries[kind][key]
+            assert isinstance(entry, struct), kind
+            found.append((key, entry))
         return found
 
     def names(self, kind: str, prefix: str) -> list[str]:
@@ -218,7 +218,7 @@ class Path:
     def put(self, kind: str, key: str, entry: Remembered) -> None:
         """Remember an entry; one that says the same is no change."""
         if self._entries[kind].get(key) != entry:
-            self._entries[kind][key] = entry
+            self._set(kind, key, entry)
             self._untold[f"{kind}/{key}"] = None
 
     def settle(self, kind: str, key: str, entry: Remembered) -> None:
@@ -227,7 +227,7 @@ class Path:
 
     def drop(self, kind: str, key: str) -> None:
         """Forget an entry."""
-        if self._entries[kind].pop(key, None) is not None:
+        if self._unset(kind, key):
             self._untold[f"{kind}/{key}"] = None
 
     def take_out(self, account_id: str) -> dict[str, Any]:
@@ -275,12 +275,25 @@ class Path:
             if kind not in KINDS:
                 raise InvariantError(f"path state has no kind {kind}")
             if value is None:
-                self._entries[kind].pop(key, None)
+                self._unset(kind, key)
                 continue
             try:
-                self._entries[kind][key] = msgspec.convert(value, KINDS[kind])
+                self._set(kind, key, msgspec.convert(value, KINDS[kind]))
             except msgspec.ValidationError as error:
                 raise InvariantError(f"path state {name}: {error}") from None
+
+    def _set(self, kind: str, key: str, entry: Remembered) -> None:
+        self._entries[kind][key] = entry
+        self._under.setdefault((kind, key.partition("/")[0]), {})[key] = None
+
+    def _unset(self, kind: str, key: str) -> bool:
+        if self._entries[kind].pop(key, None) is None:
+            return False
+        first = kind, key.partition("/")[0]
+        del self._under[first][key]
+        if not self._under[first]:
+            del self._under[first]
+        return True
 
     def document(self) -> dict[str, dict[str, Any]]:
         """Return all entries as JSON values."""

@@ -17,7 +17,7 @@ ENGINE = "1.0.0"
 """Version of the rules of decisions; in each of them."""
 RECORD_MAX = 16 * 1024
 """Bytes of a record at most."""
-PATH_MAX = 6 * 1024
+PATH_MAX = 3 * 1024
 """Bytes of changed memory in one record; what is beyond goes before it, in records of its own."""
 
 

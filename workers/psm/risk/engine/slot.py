@@ -6,7 +6,7 @@ reads no clock, does no I/O, and knows no other slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -67,6 +67,7 @@ class Slot:
         )
         self._rulebook: Rulebook | None = None
         self._day_ends = 0
+        self._turned = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
 
     # --- what is known of it --------------------------------------------------------------------
@@ -102,9 +103,10 @@ class Slot:
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
-        outputs = [*outputs, *self._watch.end_latches(rulebook, self.clock, self._members.groups)]
-        for account_id in self.members():
-            outputs = [*outputs, *self._looked_at(account_id)]
+        lifted = self._watch.end_latches(rulebook, self._day_time(), self._members.groups)
+        outputs = [*outputs, *lifted]
+        for state in self._members.states():
+            outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def take_release(self, record: Stored) -> list[Output]:
@@ -128,14 +130,19 @@ class Slot:
         figures = state.figures(account_id)
         if new and figures is not None:
             state.take_flow(account_id, figures.equity)
-        return [*outputs, *self._looked_at(account_id)]
+        return [*outputs, *self._looked_at(state, [account_id])]
 
     def take_input(self, found: FeedInput) -> list[Output]:
-        """Take a member's updates of one input; other accounts' are left alone."""
+        """Take a member's updates of one input; other accounts' are left alone.
+
+        One that is not next to the last leaves the account unknown, until it entered again.
+        """
         known = self._members.find(found.account_id)
         if known is None or found.log_sequence <= known[1].log_sequence or not found.updates:
             return []
         state, member = known
+        if found.previous is not None and found.previous > member.log_sequence:
+            return self.lose(found.account_id)
         flows = member.amount("flows") or ZERO
         time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
         outputs = self.take_clock(time)
@@ -145,7 +152,7 @@ class Slot:
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
         self._watch.correct_day(state, member, change)
         state.refresh(found.account_id, ())
-        return [*outputs, *self._looked_at(found.account_id)]
+        return [*outputs, *self._looked_at(state, [found.account_id])]
 
     def _changed(
         self, state: GroupState, member: GroupMember, change: AccountChange
@@ -172,7 +179,7 @@ class Slot:
         state, member = found
         member.known = known
         state.refresh(account_id)
-        return self._looked_at(account_id) if known else []
+        return self._looked_at(state, [account_id]) if known else []
 
     # --- the market and time --------------------------------------------------------------------
 
@@ -183,8 +190,7 @@ class Slot:
         if symbol is None:
             return outputs
         for state in self._members.states():
-            for account_id in state.moved(symbol):
-                outputs = [*outputs, *self._looked_at(account_id)]
+            outputs = [*outputs, *self._looked_at(state, state.moved(symbol))]
         return outputs
 
     def reach(self, log_sequence: int) -> list[Output]:
@@ -196,12 +202,13 @@ class Slot:
         """Take a time that TRADES has passed, us: days, latches and reservations end by it."""
         self._advance(time)
         rulebook = self._rulebook
-        if rulebook is None or time < self.clock:
+        if rulebook is None or time < self._turned:
             return []
+        self._turned = time
         if time >= self._day_ends:
             self._day_ends = self._open_days(rulebook, time)
-        outputs = self._watch.end_latches(rulebook, self.clock, self._members.groups)
-        outputs = [*outputs, *self._orders.overdue(self.clock)]
+        outputs = self._watch.end_latches(rulebook, time, self._members.groups)
+        outputs = [*outputs, *self._orders.overdue(time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def _open_days(self, rulebook: Rulebook, time: int) -> int:
@@ -209,19 +216,18 @@ class Slot:
         for state in self._members.states():
             for member in state.members.values():
                 self._watch.open_day(state, member, rulebook, time)
-                state.refresh(member.account_id, ())
         return min((rulebook.day_of(name, time).end for name in self._members.groups), default=0)
 
-    def _looked_at(self, account_id: str) -> list[Output]:
-        """Look at an account and its group after something changed."""
-        found, rulebook = self._members.find(account_id), self._rulebook
-        if found is None or rulebook is None or not found[1].known:
+    def _looked_at(self, state: GroupState, accounts: Sequence[str]) -> list[Output]:
+        """Look at accounts and their group after something changed."""
+        rulebook, time = self._rulebook, self._day_time()
+        known = [name for name in accounts if state.members[name].known]
+        if rulebook is None or not known:
             return []
-        state, member = found
-        self._watch.open_day(state, member, rulebook, self.clock)
-        state.refresh(account_id, ())
+        for account_id in known:
+            self._watch.open_day(state, state.members[account_id], rulebook, time)
         state.take_nav()
-        return self._watch.losses(state, account_id, rulebook, self.clock)
+        return self._watch.losses(state, known, rulebook, time)
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -319,6 +325,13 @@ class Slot:
         }
 
     # --- helpers --------------------------------------------------------------------------------
+
+    def _day_time(self) -> int:
+        """Return the time by which days and latches turn: that of TRADES alone, once it is known.
+
+        A request that ORDERS stored a moment later turns nothing.
+        """
+        return self._turned or self.clock
 
     def _advance(self, time: int) -> None:
         self.clock = max(self.clock, time)

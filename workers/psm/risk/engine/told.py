@@ -100,12 +100,16 @@ def refusal(facts: Sequence[Fact]) -> Payload:
     }
 
 
-def cancellation(well_formed: Fact) -> Payload:
+def cancellation(command: Command, group: str, well_formed: Fact) -> Payload:
     """Return the answer to a cancel: it is counted, and never refused but for its form."""
     if not well_formed.passed:
         return refusal([well_formed])
+    scopes = ["firm", f"group:{group}", f"account:{command.account_id}"]
+    if command.strategy_id is not None:
+        scopes.append(f"strategy:{command.strategy_id}")
     checks, _ = _reported([Check(name="well_formed", scope=well_formed.scope, passed=True)])
-    return {"decision": "approved", "reason": "cancel", "checks": checks}
+    counted = {"scopes": scopes}
+    return {"decision": "approved", "reason": "cancel", "checks": checks, "counted": counted}
 
 
 def _whole(left: str, filled: Decimal) -> str:

@@ -12,7 +12,7 @@ from psm.risk.engine.member import GroupMember
 Entry = tuple[int, int, str]
 """Sequence number, log sequence, state hash."""
 
-ENTRIES_MAX = 48
+ENTRIES_MAX = 24
 """Entries in one record; of more the first go before it, in records of their own."""
 _MODULUS = 2**256
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,7 @@ from psm.risk.engine.path import (
     Streak,
 )
 from psm.risk.engine.records import Chain, moment_text
-from psm.risk.engine.scopes import drawdown_of, latch_scope, profit_of
+from psm.risk.engine.scopes import drawdown_of, is_of_account, latch_scope, profit_of
 from psm.risk.limits import Limits, text
 from psm.risk.measured import loss_cap
 from psm.risk.messages import Output
@@ -42,9 +42,11 @@ class LossWatch:
         self, state: GroupState, member: GroupMember, rulebook: Rulebook, time: int
     ) -> None:
         """Begin an account's day, if another one has begun; its equity is that of now."""
+        if not member.known:
+            return
         day = rulebook.day_of(state.name, time)
         known = self._path.get(DayOpening, "day", member.account_id)
-        if not member.known or (known is not None and known.number >= day.number):
+        if known is not None and known.number >= day.number:
             return
         figures = state.figures(member.account_id)
         funded = figures is not None and (figures.equity or figures.flows)
@@ -56,6 +58,7 @@ class LossWatch:
                 flows=figures.flows, realized=member.realized(),
             )  # fmt: skip
         self._path.put("day", member.account_id, opening)
+        state.refresh(member.account_id, ())
 
     def correct_day(self, state: GroupState, member: GroupMember, change: AccountChange) -> None:
         """Take the close of the last minute of the day before, where PSM tells it.
@@ -95,21 +98,28 @@ class LossWatch:
     # --- latches --------------------------------------------------------------------------------
 
     def losses(
-        self, state: GroupState, account_id: str, rulebook: Rulebook, clock: int
+        self, state: GroupState, accounts: Sequence[str], rulebook: Rulebook, clock: int
     ) -> list[Output]:
-        """Latch what has reached its cap or its drawdown, of an account and of its group."""
+        """Latch what has reached its cap or its drawdown, of accounts and of their group."""
         outputs: list[Output] = []
-        for one in rulebook.limits_of(account_id, None, "", clock):
-            latch = latch_scope(one.scope, account_id, state.name)
-            for code, value, limit, until in self._reached(
-                state, latch, one.limits, rulebook, clock
-            ):
-                outputs = [
-                    *outputs,
-                    *self.set_latch(state.name, latch, code, value, limit, clock, until=until),
-                ]
-            outputs = [*outputs, *self._loss_alert(state, latch, one.limits, clock)]
+        for place, account_id in enumerate(accounts):
+            for one in rulebook.limits_of(account_id, None, "", clock):
+                if place and not is_of_account(one.scope):
+                    continue  # the group was looked at with the first of them
+                latch = latch_scope(one.scope, account_id, state.name)
+                found = self._lost(state, latch, one.limits, rulebook, clock)
+                outputs = [*outputs, *found] if found else outputs
         return outputs
+
+    def _lost(
+        self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
+    ) -> list[Output]:
+        """Latch what one scope's limits say is too much, and tell of what is near it."""
+        outputs: list[Output] = []
+        for code, value, limit, until in self._reached(state, latch, limits, rulebook, clock):
+            latched = self.set_latch(state.name, latch, code, value, limit, clock, until=until)
+            outputs = [*outputs, *latched]
+        return [*outputs, *self._loss_alert(state, latch, limits, clock)]
 
     def _reached(
         self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int

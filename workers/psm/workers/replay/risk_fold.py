@@ -136,7 +136,6 @@ class RiskFolder(LineFolder):
         if group is None:
             slot.take_rulebook(self.rulebook, stored.time)
         slot.reach(self.books.position)
-        self._add(slot.take_clock(stored.time))
         self._add(slot.decide(stored))
 
     def _fold(self, message: LogMessage) -> Folded:

@@ -58,29 +58,27 @@ def account_of(name: str) -> str | None:
 
 def unlawful(
     path: Path,
-    told: Sequence[Told],
+    one: Told,
     rulebook: Rulebook,
     decision: Mapping[str, Any],
     is_shown: Callable[[str, str], bool],
 ) -> Iterator[Unlawful]:
-    """Yield what records tell of the memory and nothing made so.
+    """Yield what a record tells of the memory and nothing made so.
 
     Args:
         path: as it was before.
-        told: what they tell, in order, less what the decision itself changes.
-        rulebook: as of the decision.
-        decision: its payload.
+        one: what it tells, and no decision changed.
+        rulebook: as of the next decision.
+        decision: payload of that.
         is_shown: whether the log showed an order of an account.
     """
-    clock = microseconds(decision["clock"])
-    for one in told:
-        kind, _, key = one.name.partition("/")
-        if one.moved:
-            continue
-        if kind == "reservation":
-            yield from _reserved(path, one, key, rulebook, is_shown)
-        elif kind == "latch":
-            yield from _latched(path, one, key, rulebook, clock)
+    kind, _, key = one.name.partition("/")
+    if one.moved:
+        return
+    if kind == "reservation":
+        yield from _reserved(path, one, key, rulebook, is_shown)
+    elif kind == "latch":
+        yield from _latched(path, one, key, rulebook, microseconds(decision["clock"]))
 
 
 def _reserved(

@@ -182,9 +182,10 @@ class SlotProof:
             first = evidence.shown(account_id, order_id)
             return first is not None and account_id in entries and first <= entries[account_id][1]
 
-        found = unlawful(self._path, before, evidence.rulebook, record.payload, is_shown)
-        deviations = [*deviations, *(self._of_record(record, *one) for one in found)]
-        self._apply(before)
+        for one in before:
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown)
+            deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
+            self._apply([one])
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
         self._apply(after)

@@ -46,12 +46,16 @@ _RECORDED = {
     "signals.strategy.{strategy_id}.{symbol}": "signal_generated",
     "risk.decision.{account_id}": "risk_decision",
     "risk.alert.{severity}": "alert",
-    "risk.halt.{halted}": "LatchSet",
-    "risk.release.{account_id}": "AccountReleased",
     "orders.command.{account_id}": "order_request",
     "orders.status.{order_id}": "order_result",
     "fills.exchange.{exchange}.{symbol}": "recorded",
     "fills.internal.{order_id}": "position_update",
+}
+_DECIDED = {
+    "psm.risk.decision.{account_id}": "risk_decision",
+    "psm.risk.alert.{severity}": "alert",
+    "psm.risk.halt.{halted}": "LatchSet",
+    "psm.risk.release.{account_id}": "AccountReleased",
 }
 _ALSO_RECORDED = {"orders.command.{account_id}": ("replace_request", "cancel_request")}
 
@@ -110,6 +114,8 @@ def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     for address, name in _RECORDED.items():
         names = [name, *_ALSO_RECORDED.get(address, ())]
         yield address, names, "receive", "Recorded for audit and replay; never folded."
+    for address, name in _DECIDED.items():
+        yield address, [name], "send", "Of the risk engine, once it is stored in RISK."
     for kind, middle in updates.KINDS.items():
         update = [kind.__name__]
         yield f"psm.{middle}", update, "send", "For core subscribers: fast, at most once."

@@ -20,7 +20,7 @@ from psm.contracts.rulebook_codec import decode_signed
 from psm.contracts.rulebook_events import ClustersDefined
 from psm.risk.cluster_event import CLOSES, CODE, Members, clusters_content
 from psm.workers.risk.closes import last_complete_day, read_closes_of_log
-from psm.workers.risk.rulebook import ReadRulebook, Said, Saying, read_rulebook, say
+from psm.workers.risk.rulebook import RulebookReader, Said, Saying, read_rulebook, say
 
 _EVENT = "ClustersDefined"
 _ONE = "1"
@@ -60,14 +60,15 @@ async def publish_clusters(
         TransientError: a stream cannot be read or written now.
     """
     day = await last_complete_day(nc)
-    before = (await read_rulebook(nc)).rulebook.clusters
+    reader = await read_rulebook(nc)
+    before = reader.rulebook.clusters
     if day is None or (before is not None and before.as_of_day >= day.isoformat()):
         return None
     closes = await read_closes_of_log(nc, day, CLOSES)
     version = 1 if before is None else before.version + 1
     content = clusters_content(closes, version, _members(before), benchmark)
     saying = Saying(event_type=_EVENT, content=content, actor=actor, reason=reason, key=key)
-    said = await say(nc, saying)
+    said = await say(nc, reader, saying)
     if said.ruled.outcome == "refused" and said.ruled.reason == "wrong_version":
         return None  # another job was faster
     return said
@@ -90,7 +91,7 @@ async def recorded_clusters(
     return known[wanted], known.get(wanted - 1)
 
 
-def applied_clusters(found: ReadRulebook) -> dict[int, ClustersDefined]:
+def applied_clusters(found: RulebookReader) -> dict[int, ClustersDefined]:
     """Return the clusters that the rulebook took, by version."""
     applied: dict[int, ClustersDefined] = {}
     for said in found.said:

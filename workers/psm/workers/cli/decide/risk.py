@@ -44,8 +44,12 @@ for _name, (_where, _help) in _RULES.items():
 _LATER = "psm.workers.cli.prove.decisions"
 app.command(f"{_LATER}:explain", name="explain", help="Show what a decision was made from, again.")
 app.command(f"{_LATER}:shadow", name="shadow", help="Decide recorded orders under other limits.")
-for _name in ("show", "verify", "publish"):
-    clusters.command(f"psm.workers.cli.decide.cluster_events:{_name}", name=_name)
+for _name, _help in {
+    "show": "Show the clusters that decisions are made with, or those of a version.",
+    "verify": "Compute recorded clusters again from the marks of the log.",
+    "publish": "Say the clusters of the last complete day, from the log; once.",
+}.items():
+    clusters.command(f"psm.workers.cli.decide.cluster_events:{_name}", name=_name, help=_help)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

@@ -17,6 +17,7 @@ from psm.workers.cli.shared.output import Output
 from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
+from psm.workers.risk.fences import fence_tightened
 from psm.workers.risk.rulebook import RulebookReader, Said, Saying, read_rulebook, say
 
 ScopeName = Annotated[
@@ -114,6 +115,10 @@ async def _speak(
             rows.append(_row(event_type, said))
             if said.ruled.outcome == "refused":
                 return said
+            if any(effect.tightens for effect in said.ruled.effects) and not speaker.dry_run:
+                # Acknowledged before this command ends: no approval from before comes after it.
+                fences = await fence_tightened(nc, reader.rulebook, said.ruled.effects, actor)
+                rows[-1]["fenced"] = [one.slot for one in fences if one.sequence]
     return None
 
 

@@ -28,8 +28,8 @@ from psm.workers.ops.keys import made_signature
 from psm.workers.proof.risk.accounts import PastAccounts
 from psm.workers.proof.risk.evidence import Sources
 from psm.workers.proof.risk.prover import Prover
-from psm.workers.risk.loop import stored_of
 from psm.workers.risk.owner import OwnerRecord, load_owner
+from psm.workers.risk.ports import stored_of
 from psm.workers.risk.store import Owned, RiskStore
 
 _KINDS = ("decision", "alert", "halt", "release")

@@ -33,7 +33,7 @@ from psm.risk.engine.proof_records import (
     plain,
     vector_of,
 )
-from psm.risk.engine.records import ENGINE, Chain
+from psm.risk.engine.records import ENGINE, Chain, moment_text
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -331,6 +331,9 @@ class SlotProof:
             return [self._of_record(record, "orders_sequence", sequence, None)]
         command, answers = read_command(evidence.command), self._answers(evidence.rulebook)
         clock = microseconds(payload["clock"])
+        if clock < command.time:  # it never runs behind what it decides on
+            differs = ("clock", payload["clock"], moment_text(command.time))
+            return [deviation_of(payload, record.sequence, differs)]
         if judge is not None:
             judge(record, answers, command)
         earlier = self._remembered.get(request_name(command))

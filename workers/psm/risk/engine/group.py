@@ -96,17 +96,30 @@ class GroupState:
             self.log_sequence = max(self.log_sequence, member.log_sequence)
         else:
             self._unknown[account_id] = None
+        self._revalue(member, self._all_lines(member) if names is None else names)
+        if self._is_converted(member):
+            self._converted[account_id] = None
+        else:
+            self._converted.pop(account_id, None)
+
+    def _revalue(self, member: GroupMember, names: Iterable[str]) -> None:
+        account_id = member.account_id
         member.value(self._market)
-        if names is None:
-            reserved = [r.line for _, r in self.reservations(account_id)]
-            names = (*self._lines[account_id], *member.line_names(), *reserved)
-            if member.foreign() or (member.currency or self.currency) != self.currency:
-                self._converted[account_id] = None
-            else:
-                self._converted.pop(account_id, None)
         for name in dict.fromkeys(map(self.line_name, names)):
             self._replace(account_id, name, self.line(account_id, name))
         self._count(account_id, self._own_figures(member))
+
+    def _all_lines(self, member: GroupMember) -> list[str]:
+        reserved = [one.line for _, one in self.reservations(member.account_id)]
+        return [*self._lines[member.account_id], *member.line_names(), *reserved]
+
+    def _is_converted(self, member: GroupMember) -> bool:
+        """Return whether marks of other symbols than its own may be rates for it."""
+        home = member.currency or self.currency
+        if home != self.currency or member.foreign():
+            return True
+        lines = self._lines[member.account_id].values()
+        return any(self._market.settles(own.symbol, home) != home for own, _ in lines)
 
     def line_name(self, name: str) -> str:
         """Return the line that a position's key is part of: of a pair that of its base."""
@@ -129,8 +142,10 @@ class GroupState:
         concerned = sorted({**holders, **self._converted})
         for account_id in concerned:
             # Of other currencies anything may be converted by it.
+            member = self.members[account_id]
             whole = account_id in self._converted
-            self.refresh(account_id, None if whole else [*holders[account_id]])
+            self._touched[account_id] = None
+            self._revalue(member, self._all_lines(member) if whole else [*holders[account_id]])
         return concerned
 
     # --- lines ----------------------------------------------------------------------------------

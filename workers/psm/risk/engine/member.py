@@ -201,9 +201,9 @@ class GroupMember:
                 rates[asset] = rate
         prices = {}
         for position in self._document["positions"].values():
-            mark = market.mark(position["symbol"])
-            if mark is not None:
-                prices[position["symbol"]] = mark.price
+            price = _price(position, market)
+            if price is not None:
+                prices[position["symbol"]] = price
         try:
             self.equity = equity_at(self._document, prices, rates)
         except ArithmeticError:
@@ -236,23 +236,40 @@ class GroupMember:
     def held(self, name: str, market: MarketView) -> ExposureLine:
         """Return a line without any orders, in the account's currency."""
         if name.startswith(ASSET):
-            asset = name.removeprefix(ASSET)
-            row = self._document["assets"].get(asset)
-            unit = market.rate(asset, self.currency)
-            if unit is None and row is not None and row["mark_price"] is not None:
-                unit = Decimal(row["mark_price"])
-            size = Decimal(row["quantity"]) if row else ZERO
-            return ExposureLine(symbol=asset, size=size, unit=unit)
-        symbol = symbol_of(name)
-        position = self._document["positions"].get(name)
-        size = ZERO
-        if position is not None and position["side"] != "flat":
-            size = Decimal(position["size"])
-            size = negate(size) if position["side"] == "short" else size
-        unit = market.unit(symbol, self.currency)
-        if unit is None and position is not None and position["mark_source"] == "fill":
-            unit = market.worth(symbol, Decimal(position["mark_price"]), self.currency)
-        return ExposureLine(symbol=symbol, size=size, unit=unit)
+            return self._asset(name.removeprefix(ASSET), market)
+        symbol, position = symbol_of(name), self._document["positions"].get(name)
+        if position is None or position["side"] == "flat":
+            return ExposureLine(symbol=symbol, unit=market.unit(symbol, self.currency))
+        size, price = Decimal(position["size"]), _price(position, market)
+        if price is None and position["mark_source"] == "fill":
+            price = Decimal(position["mark_price"])
+        return ExposureLine(
+            symbol=symbol,
+            size=negate(size) if position["side"] == "short" else size,
+            unit=market.worth(symbol, price, self.currency),
+        )
+
+    def _asset(self, asset: str, market: MarketView) -> ExposureLine:
+        """Return the line of an asset, at its rate of now, else that of its row."""
+        row, unit = self._document["assets"].get(asset), market.rate(asset, self.currency)
+        if unit is None and row is not None and row["mark_price"] is not None:
+            unit = Decimal(row["mark_price"])
+        size = Decimal(row["quantity"]) if row else ZERO
+        return ExposureLine(symbol=asset, size=size, unit=unit)
+
+
+def _price(position: Mapping[str, Any], market: MarketView) -> Decimal | None:
+    """Return the mark of a position in the account's own units; None where there is none.
+
+    After a split the position's row has the mark of before as it counts from then on.
+    """
+    mark = market.mark(position["symbol"])
+    if mark is None:
+        return None
+    own = position["mark_log_sequence"]
+    if own is not None and mark.log_sequence <= own and position["mark_price"] is not None:
+        return Decimal(position["mark_price"])
+    return mark.price
 
 
 def line_name(order: Mapping[str, Any]) -> str:

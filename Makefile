@@ -110,8 +110,9 @@ simulate: $(STAMP)  ## Run the simulator on many seeds; SEEDS=1000 FIRST=0 ARGS=
 mutation: $(STAMP)  ## Change the fold, see whether the golden hashes notice; ARGS="--sample 200"
 	$(BIN)/python -m scripts.mutation $(ARGS)
 
-validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings
+validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prove the decisions of those of risk
 	$(BIN)/psm validate $(patsubst %,--file %,$(GOLDEN)) $(ARGS)
+	$(BIN)/psm validate --risk $(patsubst %,--file %,$(wildcard tests/replay/golden_risk/*.jsonl.gz))
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

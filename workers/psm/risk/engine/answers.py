@@ -52,7 +52,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     def preview(self, command: Command, clock: int) -> Output:
         """Return the decision that a request would get now; nothing changes."""
-        payload, _ = self._judged(command, clock)
+        payload, _ = self.judged(command, clock)
         return self._unstored(command, payload, clock)
 
     def decide(self, command: Command, clock: int) -> list[Output]:
@@ -67,8 +67,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             data = earlier.data.encode()
             return [Output(kind="decision", key=command.account_id, data=data)]
         again = earlier is not None and not same
-        payload, judged = self._judged(command, clock, again=again)
-        outputs = [] if judged is None else self._committed(command, state, judged, clock)
+        outputs = self._told_before(command, clock)
+        payload, judged = self.judged(command, clock, again=again)
+        if judged is not None:
+            outputs = [*outputs, *self.commit(command, state, judged, clock)]
         vector, told = self._vector(state, clock)
         payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
         records = self.chain.record(
@@ -78,9 +80,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         note(payload, data, self.books.windows, self.remembered)
         return [*outputs, *told, *records]
 
+    def _told_before(self, command: Command, clock: int) -> list[Output]:
+        """Tell a reservation as it is before the request changes it: by that it is judged."""
+        name = f"reservation/{command.account_id}/{command.order_id}"
+        return self.chain.tell(clock) if self.books.path.is_untold(name) else []
+
     # --- judging --------------------------------------------------------------------------------
 
-    def _judged(
+    def judged(
         self, command: Command, clock: int, *, again: bool = False
     ) -> tuple[Payload, Judged | None]:
         """Return the payload of a decision without its vector, and what it was made by."""
@@ -170,7 +177,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- what follows ---------------------------------------------------------------------------
 
-    def _committed(
+    def commit(
         self, command: Command, state: GroupState, judged: Judged, clock: int
     ) -> list[Output]:
         """Remember what was approved; return alerts and latches."""

@@ -67,6 +67,7 @@ class GroupState:
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
             self._unknown[account_id] = None
             self._count(account_id, None)
+            self._touched[account_id] = None
         return member
 
     def touched(self) -> list[GroupMember]:

@@ -23,6 +23,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 ENDED = ("filled", "cancelled", "rejected", "expired")
 """Status of orders that will not fill any more."""
+UNKNOWN = "unknown"
+"""State hash, in read vectors, of an account that decisions could not know."""
 ASSET = "asset:"
 """Begin of the names of lines that are assets; others are keys of positions."""
 
@@ -87,9 +89,13 @@ class GroupMember:
 
     @property
     def seen(self) -> tuple[int, int, str]:
-        """What a decision on it saw: sequence number, log sequence, state hash."""
+        """What a decision on it saw: sequence number, log sequence, state hash.
+
+        The hash of an account that is not known is `UNKNOWN`, the rest what was seen last.
+        """
         own = self._document
-        return own.get("sequence_number", 0), self.log_sequence, own.get("state_hash", "")
+        state_hash = own.get("state_hash", "") if self.known else UNKNOWN
+        return own.get("sequence_number", 0), self.log_sequence, state_hash
 
     @property
     def orders(self) -> Mapping[str, Mapping[str, Any]]:

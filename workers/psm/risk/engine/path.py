@@ -184,6 +184,12 @@ class Path:
         assert found is None or isinstance(found, struct), kind
         return found
 
+    def told_as(self, name: str) -> Any:
+        """Return an entry by kind and key, `day/acc_1`, as records tell it; None: there is none."""
+        kind, _, key = name.partition("/")
+        entry = self._entries[kind].get(key)
+        return None if entry is None else msgspec.to_builtins(entry)
+
     def items(self, struct: type[E], kind: str) -> list[tuple[str, E]]:
         """Return the entries of a kind, ascending by key."""
         found = []
@@ -248,9 +254,11 @@ class Path:
     def untold(self) -> Iterator[tuple[str, Any]]:
         """Yield what changed since it was told last, ascending: name, value; None: forgotten."""
         for name in sorted(self._untold):
-            kind, _, key = name.partition("/")
-            entry = self._entries[kind].get(key)
-            yield name, None if entry is None else msgspec.to_builtins(entry)
+            yield name, self.told_as(name)
+
+    def is_untold(self, name: str) -> bool:
+        """Return whether an entry changed since it was told last."""
+        return name in self._untold
 
     def told(self, name: str) -> None:
         """Note that a record tells an entry as it is now."""

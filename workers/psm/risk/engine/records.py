@@ -70,12 +70,16 @@ class Chain:
         count = self._path.untold_count
         if not count or (count < UNTOLD_MAX and clock - self._told < UNTOLD_FOR):
             return []
+        return self.tell(clock)
+
+    def tell(self, clock: int) -> list[Output]:
+        """Return records of memory alone, of all that waits to be told."""
         before, path = self._crowded(clock)
         return [*before, self._memory(path, clock)] if path else before
 
     def preview(self, event_type: str, payload: Mapping[str, Any], clock: int) -> bytes:
         """Return the bytes of a record that is stored by nobody: number 0, no memory."""
-        return _encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot)
+        return encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot)
 
     def take(self, data: bytes) -> tuple[str, str, dict[str, Any]]:
         """Take a record that was stored; return event type, time and payload.
@@ -122,14 +126,23 @@ class Chain:
     ) -> Output:
         number, self._told = self.n + 1, clock
         fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
-        data = _encoded(event_type, fields, clock, number, self.slot)
+        data = encoded(event_type, fields, clock, number, self.slot)
         self.n, self.previous = number, hashlib.sha256(data).hexdigest()
         return Output(kind=kind, key=key, data=data)
 
 
-def _encoded(
+def encoded(
     event_type: str, payload: Mapping[str, Any], clock: int, number: int, slot: int
 ) -> bytes:
+    """Return the bytes of a record.
+
+    Args:
+        event_type: of the event that it is.
+        payload: with `slot`, `n` and `previous`, and the memory that it tells.
+        clock: risk clock, us.
+        number: `n`.
+        slot: whose.
+    """
     return codec.canonical_bytes(
         {
             "event_id": update_id(number, f"risk.{slot}", 0),

@@ -6,7 +6,6 @@ reads no clock, does no I/O, and knows no other slot.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.domain.money import ZERO, subtract
 from psm.risk.engine.answers import Answers, note
+from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
@@ -31,9 +31,6 @@ from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
 from psm.risk.rulebook import Rulebook
-
-CHECKPOINT = 1
-"""Form of checkpoints."""
 
 
 class _Dated(msgspec.Struct, frozen=True, gc=False):
@@ -280,6 +277,8 @@ class Slot:
         if event_type == "LatchSet":
             key = f"{payload['group']}|{payload['scope']}|{payload['code']}"
             self._watch.name_latch(key, self._chain.previous)
+        if event_type == "AccountReleased":
+            self._vector.forget(payload["account_id"])
         if event_type == "risk_decision":
             self._positions["ORDERS"] = payload["orders_sequence"]
             note(payload, record.data, self._windows, self._remembered)
@@ -287,7 +286,7 @@ class Slot:
     def checkpoint(self) -> bytes:
         """Return the complete path state, canonical JSON with its own hash."""
         state = self._state()
-        return canonical({**state, "hash": _hash(state)})
+        return canonical({**state, "hash": hash_of(state)})
 
     @classmethod
     def restored(cls, checkpoint: bytes) -> Slot:
@@ -296,13 +295,7 @@ class Slot:
         Raises:
             InvariantError: the bytes are not what `checkpoint` wrote.
         """
-        try:
-            state = msgspec.json.decode(checkpoint, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise InvariantError(f"no checkpoint of a slot: {error}") from None
-        told = state.pop("hash", None)
-        if state.get("form") != CHECKPOINT or told != _hash(state):
-            raise InvariantError("a checkpoint is not what was written, or of another version")
+        state = read_checkpoint(checkpoint)
         slot = cls(state["slot"])
         slot.clock = state["clock"]
         slot._chain.n, slot._chain.previous = state["n"], state["previous"]
@@ -315,7 +308,7 @@ class Slot:
 
     def state_hash(self) -> str:
         """Return SHA-256 of the path state, hex."""
-        return _hash(self._state())
+        return hash_of(self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -342,7 +335,3 @@ class Slot:
 
     def _advance(self, time: int) -> None:
         self.clock = max(self.clock, time)
-
-
-def _hash(state: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(state)).hexdigest()

@@ -43,6 +43,9 @@ _RULES: Mapping[str, tuple[str, str]] = {
 """Imported when they are run: they ask servers, and the commands below need none."""
 for _name, (_where, _help) in _RULES.items():
     app.command(f"psm.workers.cli.decide.{_where}", name=_name, help=_help)
+_LATER = "psm.workers.cli.prove.decisions"
+app.command(f"{_LATER}:explain", name="explain", help="Show what a decision was made from, again.")
+app.command(f"{_LATER}:shadow", name="shadow", help="Decide recorded orders under other limits.")
 for _name, _help in {
     "show": "Show the clusters that decisions are made with, or those of a version.",
     "verify": "Compute recorded clusters again from the marks of the log.",

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots, slots_of
+from psm.workers.cli.prove.risk import chosen_range, validate_files, validate_live
 from psm.workers.cli.shared.connections import check_account, checked_log
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.replayer import Actor, Approval, Reason, Replayer
@@ -34,6 +35,12 @@ def validate(
     ] = None,
     /,
     *,
+    risk: Annotated[
+        bool, Parameter(help="The decisions on orders instead of the accounts.", negative="")
+    ] = False,
+    group: Annotated[
+        str | None, Parameter(help="With --risk: only the slot of this group.")
+    ] = None,
     file: Annotated[
         tuple[Path, ...],
         Parameter(
@@ -43,7 +50,8 @@ def validate(
     sequence: Annotated[
         tuple[int, int] | None,
         Parameter(
-            help="First and last to compare: log sequences, or with an account its numbers.",
+            help="First and last to compare: log sequences, or with an account its numbers; with "
+            "--risk the numbers of the records of its slot.",
             negative="",
         ),
     ] = None,
@@ -65,7 +73,20 @@ def validate(
     batch size, number of partitions and snapshots. On the live log each event's hashes are also
     compared with what was published for it. The first diverging event and field are named.
     Needs room in the temporary folder for a copy of the log. Writes nothing else.
+
+    With --risk every decision is made again, from the rulebook, the market and the accounts that
+    it names, and must be the same bytes; a record that is missing, or tells of memory what nothing
+    made so, is a deviation like any other. A file is then one of `psm risk fold`.
     """
+    if risk:
+        chosen = chosen_range(account, group, sequence)
+        if file:
+            return validate_files(file, partitions, output)
+        settings = load_settings()
+        who = Replayer(settings, actor, reason, approval)
+        return asyncio.run(validate_live(settings, who, chosen, output))
+    if group is not None:
+        raise ConfigError("--group goes with --risk")
     selection = _selection(account, sequence)
     slots = slots_of(valuation_slots)
     if partitions < 1:

@@ -1,0 +1,122 @@
+"""What a slot's memory may say next: what nobody may forget, and what only a decision may add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from psm.risk.engine.member import microseconds
+from psm.risk.engine.path import Latch, Path, Reservation
+from psm.risk.rulebook import Rulebook
+
+Unlawful = tuple[str, Any, Any]
+"""Field, what is recorded, what could be."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the memory as a record tells it.
+
+    Attributes:
+        name: kind and key.
+        value: None: it is forgotten.
+        latch: hash of the record, if that set it as a latch.
+        moved: the record tells that an account came from another group.
+    """
+
+    name: str
+    value: Any
+    latch: str | None = None
+    moved: bool = False
+
+
+def own_names(payload: Mapping[str, Any]) -> dict[str, None]:
+    """Return the entries that a decision itself changes."""
+    if payload["command"] == "cancel":
+        return {}
+    strategy = payload.get("strategy_id")
+    group, account_id = payload["group"], payload["account_id"]
+    names: dict[str, None] = {}
+    if strategy is not None:
+        names[f"latch/{group}|strategy:{strategy}|repeated_execution"] = None
+    if payload["decision"] == "rejected":
+        return names
+    counted = payload["counted"]["same"]
+    names[f"reservation/{account_id}/{payload['order_id']}"] = None
+    names["repeats/" + "|".join((group, counted[0], counted[1], counted[2]))] = None
+    return names
+
+
+def account_of(name: str) -> str | None:
+    """Return the account that an entry is of; None for a group's or a strategy's."""
+    kind, _, key = name.partition("/")
+    if kind in ("reservation", "order", "external"):
+        return key.partition("/")[0]
+    return key if kind in ("day", "member", "moved") else None
+
+
+def unlawful(
+    path: Path,
+    one: Told,
+    rulebook: Rulebook,
+    decision: Mapping[str, Any],
+    is_shown: Callable[[str, str], bool],
+) -> Iterator[Unlawful]:
+    """Yield what a record tells of the memory and nothing made so.
+
+    Args:
+        path: as it was before.
+        one: what it tells, and no decision changed.
+        rulebook: as of the next decision.
+        decision: payload of that.
+        is_shown: whether the log showed an order of an account.
+    """
+    kind, _, key = one.name.partition("/")
+    if one.moved:
+        return
+    if kind == "reservation":
+        yield from _reserved(path, one, key, rulebook, is_shown)
+    elif kind == "latch":
+        yield from _latched(path, one, key, rulebook, microseconds(decision["clock"]))
+
+
+def _reserved(
+    path: Path,
+    one: Told,
+    key: str,
+    rulebook: Rulebook,
+    is_shown: Callable[[str, str], bool],
+) -> Iterator[Unlawful]:
+    before = path.get(Reservation, "reservation", key)
+    account_id, _, order_id = key.partition("/")
+    if before is None and one.value is not None:
+        yield f"path.{one.name}", one.value, None
+    if before is None or one.value is not None:
+        return
+    ended = is_shown(account_id, order_id) or rulebook.released(order_id, account_id)
+    if not ended and account_id not in rulebook.left:
+        yield f"path.{one.name}", None, msgspec.to_builtins(before)
+
+
+def _latched(path: Path, one: Told, key: str, rulebook: Rulebook, clock: int) -> Iterator[Unlawful]:
+    before = path.get(Latch, "latch", key)
+    if before is None and one.value is not None and one.latch is None:
+        yield f"path.{one.name}", one.value, None
+    if before is None or one.value is not None:
+        return
+    over = before.until is not None and before.until <= clock
+    lifted = before.hash in rulebook.lifted
+    strategy = before.scope.removeprefix("strategy:")
+    enabled = before.code == "repeated_execution" and rulebook.enabled_at(strategy) > before.enabled
+    if not (over or lifted or enabled):
+        yield f"path.{one.name}", None, msgspec.to_builtins(before)
+
+
+def apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:
+    """Return what was so before a decision, and what is so by it: the last telling of its own."""
+    last = {one.name: place for place, one in enumerate(told) if one.name in held}
+    # A latch may end before a decision, which then sets none.
+    last = {name: at for name, at in last.items() if told[at].value is not None}
+    own = [one for place, one in enumerate(told) if last.get(one.name) == place]
+    return [one for place, one in enumerate(told) if last.get(one.name) != place], own

@@ -1,0 +1,391 @@
+"""Decisions made again, from what they name: the records of a slot against their inputs.
+
+A decision names its inputs: the rulebook's sequence, the place of the market, each account's place
+and hash, the request, and a clock. What follows from no log is memory, and every record tells what
+changed of it. So a decision is made again without the order in which its inputs once came, and must
+be the same bytes. The memory that it tells is checked for what it may say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from psm.contracts.errors import InvariantError
+from psm.risk.engine.answers import Answers, note, request_name
+from psm.risk.engine.checkpoint import read_checkpoint
+from psm.risk.engine.commands import Command, read_command
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.ids import AnsweredRequests
+from psm.risk.engine.inquiry import Basis, Judged
+from psm.risk.engine.lawful import Told, account_of, apart, own_names, unlawful
+from psm.risk.engine.member import UNKNOWN, microseconds
+from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.path import Path
+from psm.risk.engine.proof_records import (
+    Deviation,
+    Evidence,
+    Record,
+    deviation_of,
+    difference_of,
+    entry_of,
+    first_difference,
+    plain,
+    vector_of,
+)
+from psm.risk.engine.records import ENGINE, Chain, moment_text
+from psm.risk.engine.vector import Vector
+from psm.risk.engine.watch import LossWatch
+from psm.risk.engine.windows import Windows
+from psm.risk.market import MarketView
+from psm.risk.rulebook import Rulebook, slot_of
+
+Judge = Callable[[Record, Answers, Command], object]
+"""Looks at a decision in the state that it was made in: the record, whom to ask, the request."""
+
+
+class SlotProof:
+    """The memory of a slot as its records tell it, and what each decision must have been.
+
+    Records are given in the order of the slot. Whatever deviates is reported once: from there on
+    what was recorded counts, so that one error is not found in all that follows it.
+
+    Attributes:
+        number: of the slot.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._path, self._windows = Path(), Windows()
+        self._market = MarketView()
+        self._chain, self._scratch = Chain(number, self._path), Chain(number, self._path)
+        self._watch = LossWatch(self._path, self._scratch)
+        self._orders = OpenOrders(self._path, self._watch)
+        self._remembered = AnsweredRequests()
+        self._vector = Vector()
+        self._groups: dict[str, GroupState] = {}
+        self._of: dict[str, str] = {}
+        self._rulebook: Rulebook | None = None
+        self._ruled_at = -1
+        self._pending: list[Told] = []
+        self._entries: dict[str, tuple[int, int, str]] = {}
+        self._seen: dict[str, tuple[tuple[int, int, str], bytes | None]] = {}
+        self._clock = 0
+
+    @property
+    def n(self) -> int:
+        """Number of the last record that was taken."""
+        return self._chain.n
+
+    @property
+    def market_position(self) -> int:
+        """Log sequence up to which it has the market."""
+        return self._market.position
+
+    # --- what is saved --------------------------------------------------------------------------
+
+    def begin(self, checkpoint: bytes) -> None:
+        """Start from a checkpoint: what is before it counts as it says.
+
+        Raises:
+            InvariantError: it is none.
+        """
+        state = read_checkpoint(checkpoint)
+        self._chain.n, self._chain.previous = state["n"], state["previous"]
+        self._clock = state["clock"]
+        self._path.restore(state["path"])
+        self._remember(state)
+        for told in state["vector"].values():
+            self._entries.update({name: entry_of(value) for name, value in told.items()})
+
+    def compare(self, checkpoint: bytes, sequence: int) -> list[Deviation]:
+        """Compare a checkpoint with what the records before it say.
+
+        Args:
+            checkpoint: its bytes.
+            sequence: of the owner record that carries it, in RISK.
+        """
+        try:
+            state = read_checkpoint(checkpoint)
+        except InvariantError as error:
+            differs = ("checkpoint", str(error), None)
+            return [deviation_of({"slot": self.number, "n": self.n}, sequence, differs)]
+        own = {
+            "slot": self.number,
+            "n": self._chain.n,
+            "previous": self._chain.previous,
+            "windows": self._windows.document(),
+            "requests": self._remembered.document(),
+            "vector": self._vector.document(),
+        }
+        found = first_difference({name: state[name] for name in own}, plain(own))
+        # What of the memory no record told yet is judged with the next decision.
+        path = plain(self._path.document())
+        for kind in sorted({**path, **state["path"]}):
+            was, now = path.get(kind, {}), state["path"].get(kind, {})
+            changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
+            told = [Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed]
+            self._pending = [*self._pending, *told]
+        if found is None:
+            return []
+        self._remember(state)
+        differs = (f"checkpoint.{found[0]}", *found[1:])
+        return [deviation_of({"slot": self.number, "n": self.n}, sequence, differs)]
+
+    def _remember(self, state: Mapping[str, Any]) -> None:
+        """Take what a checkpoint says of windows, requests and accounts, instead of what was."""
+        self._windows, self._remembered, self._vector = Windows(), AnsweredRequests(), Vector()
+        self._windows.restore(state["windows"])
+        self._remembered.restore(state["requests"])
+        self._vector.restore(state["vector"])
+
+    # --- records --------------------------------------------------------------------------------
+
+    def wants(self, record: Record) -> dict[str, int]:
+        """Return the accounts whose documents a decision needs, and at which log sequence."""
+        entries = {**self._entries, **vector_of(record)}
+        return {
+            name: entry[1]
+            for name, entry in entries.items()
+            if entry[1] and self._seen.get(name, (None, None))[0] != entry
+        }
+
+    def follow(self, record: Record) -> list[Deviation]:
+        """Take a record that is no decision."""
+        deviations = self._link(record)
+        payload = record.payload
+        self._note_vector(record)
+        self._pending = [*self._pending, *self._told(record)]
+        if record.event_type == "AccountReleased":
+            self._vector.forget(payload["account_id"])
+            self._entries.pop(payload["account_id"], None)
+        return deviations
+
+    def prove(
+        self, record: Record, evidence: Evidence, judge: Judge | None = None
+    ) -> list[Deviation]:
+        """Make a decision again, and take it.
+
+        Args:
+            record: the decision.
+            evidence: what it was made from.
+            judge: looks at the state that it was made in; nothing may change by it.
+        """
+        deviations = self._link(record)
+        told = [*self._pending, *self._told(record)]
+        self._pending = []
+        held = own_names(record.payload)
+        before, after = apart(told, held)
+        entries = {**self._entries, **vector_of(record)}
+
+        def is_shown(account_id: str, order_id: str) -> bool:
+            first = evidence.shown(account_id, order_id)
+            return first is not None and account_id in entries and first <= entries[account_id][1]
+
+        for one in before:
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown)
+            deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
+            self._apply([one])
+        deviations = [*deviations, *self._enter(record, evidence, before)]
+        deviations = [*deviations, *self._judge(record, evidence, after, judge)]
+        self._apply(after)
+        for name, _ in [*self._path.untold()]:
+            self._path.told(name)
+        note(record.payload, record.data, self._windows, self._remembered)
+        self._refresh(dict.fromkeys(account_of(one.name) for one in after))
+        return deviations
+
+    def _apply(self, told: Sequence[Told]) -> None:
+        self._path.apply({one.name: one.value for one in told})
+        for one in told:
+            if one.latch is not None:
+                self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
+
+    def _link(self, record: Record) -> list[Deviation]:
+        n, previous = record.payload.get("n"), record.payload.get("previous")
+        deviations = []
+        if n != self._chain.n + 1:
+            deviations = [self._of_record(record, "n", n, self._chain.n + 1)]
+        elif previous != self._chain.previous:
+            deviations = [self._of_record(record, "previous", previous, self._chain.previous)]
+        self._chain.n, self._chain.previous = record.payload["n"] - 1, previous or ""
+        self._chain.take(record.data)
+        clock = microseconds(record.timestamp)
+        if clock < self._clock and record.is_decision:
+            latest = self._clock
+            deviations = [*deviations, self._of_record(record, "clock", clock, latest)]
+        self._clock = max(self._clock, clock) if record.is_decision else self._clock
+        return deviations
+
+    def _told(self, record: Record) -> list[Told]:
+        """Return what a record tells of the memory; a latch is named by the record that set it."""
+        changes = record.payload.get("path") or {}
+        set_here = None
+        if record.event_type == "LatchSet":
+            payload = record.payload
+            set_here = f"latch/{payload['group']}|{payload['scope']}|{payload['code']}"
+        return [
+            Told(
+                name=name,
+                value=value,
+                latch=self._chain.previous if name == set_here else None,
+                moved=record.payload.get("code") == "account_moved",
+            )
+            for name, value in changes.items()
+        ]
+
+    def _note_vector(self, record: Record) -> None:
+        entries = vector_of(record)
+        if entries:
+            self._entries.update(entries)
+            self._vector.tell(record.payload["group"], entries.items())
+
+    # --- the state that a decision saw ----------------------------------------------------------
+
+    def _enter(self, record: Record, evidence: Evidence, told: Sequence[Told]) -> list[Deviation]:
+        """Bring rulebook, market and accounts to where the decision saw them."""
+        position = record.payload.get("marks_log_sequence", 0)
+        if position < self._market.position:
+            self._market, self._groups, self._of = MarketView(), {}, {}
+            self._ruled_at = -1
+            self._seen = {name: (_NOWHERE, seen[1]) for name, seen in self._seen.items()}
+        symbols = [self._market.take(message) for message in evidence.market]
+        self._market.reach(position)
+        if evidence.rulebook.sequence != self._ruled_at:
+            self._regroup(evidence.rulebook)
+        self._note_vector(record)
+        deviations: list[Deviation] = []
+        for name, entry in self._entries.items():
+            seen = self._seen.get(name, (None, None))
+            if seen[0] != entry and name in self._of:
+                document = evidence.documents.get(name, seen[1])
+                deviations = [*deviations, *self._see(record, name, entry, document)]
+        for symbol in dict.fromkeys(one for one in symbols if one is not None):
+            for state in self._groups.values():
+                state.moved(symbol)
+        self._refresh(dict.fromkeys(account_of(one.name) for one in told))
+        return deviations
+
+    def _regroup(self, rulebook: Rulebook) -> None:
+        """Hold the accounts that the rulebook groups here."""
+        self._rulebook, self._ruled_at = rulebook, rulebook.sequence
+        wanted = {
+            account_id: group
+            for group in rulebook.groups.values()
+            if slot_of(group.name) == self.number
+            for account_id in group.members
+        }
+        for account_id, name in [*self._of.items()]:
+            if account_id not in wanted or wanted[account_id].name != name:
+                self._groups[name].remove(account_id)
+                self._vector.forget(account_id)
+                self._seen.pop(account_id, None)
+                self._entries.pop(account_id, None)
+                del self._of[account_id]
+        for account_id, group in sorted(wanted.items()):
+            if group.name not in self._groups:
+                self._groups[group.name] = GroupState(
+                    group.name, group.currency, self._market, self._path
+                )
+            if account_id not in self._of:
+                self._of[account_id] = group.name
+                self._groups[group.name].add(account_id)
+        for state in self._groups.values():
+            state.use(rulebook)
+
+    def _see(
+        self, record: Record, name: str, entry: tuple[int, int, str], document: bytes | None
+    ) -> list[Deviation]:
+        """Take an account as the vector says that it was seen."""
+        member = self._groups[self._of[name]].members[name]
+        if document is not None and entry[1]:
+            member.enter(document, entry[1])
+        self._seen[name] = (entry, document)
+        found = member.seen
+        member.known = entry[2] != UNKNOWN
+        self._refresh({name: None})
+        # Of a stream that waits the hash is that of the state before: nothing was published since.
+        hashed = found[2] if member.status == "open" else entry[2]
+        expected = (found[0], entry[1], hashed if member.known else UNKNOWN)
+        if document is None and entry[1]:
+            return [self._of_record(record, f"vector.{name}", list(entry), None)]
+        if expected != entry:
+            return [self._of_record(record, f"vector.{name}", list(entry), list(expected))]
+        return []
+
+    def _refresh(self, accounts: Mapping[str | None, None]) -> None:
+        for name in accounts:
+            if name is not None and name in self._of:
+                self._groups[self._of[name]].refresh(name)
+
+    # --- judging --------------------------------------------------------------------------------
+
+    def _judge(
+        self, record: Record, evidence: Evidence, own: Sequence[Told], judge: Judge | None
+    ) -> list[Deviation]:
+        payload = record.payload
+        if payload.get("engine") != ENGINE:
+            return [self._of_record(record, "engine", payload.get("engine"), ENGINE)]
+        if evidence.command is None:
+            sequence = payload["orders_sequence"]
+            return [self._of_record(record, "orders_sequence", sequence, None)]
+        command, answers = read_command(evidence.command), self._answers(evidence.rulebook)
+        clock = microseconds(payload["clock"])
+        if clock < command.time:  # it never runs behind what it decides on
+            differs = ("clock", payload["clock"], moment_text(command.time))
+            return [deviation_of(payload, record.sequence, differs)]
+        if judge is not None:
+            judge(record, answers, command)
+        earlier = self._remembered.get(request_name(command))
+        again = earlier is not None and earlier.hash != command.hash
+        made, judged = answers.judged(command, clock, again=again)
+        deviations = self._compare(record, made)
+        if judged is None:
+            return deviations
+        return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
+
+    def _compare(self, record: Record, made: Mapping[str, Any]) -> list[Deviation]:
+        vector_hash = self._vector.hash(record.payload["group"])
+        differs = difference_of(record, made, vector_hash, self.number)
+        return [] if differs is None else [self._of_record(record, *differs)]
+
+    def _compare_memory(
+        self,
+        record: Record,
+        answers: Answers,
+        command: Command,
+        judged: Judged,
+        own: Sequence[Told],
+    ) -> list[Deviation]:
+        """Let the decision change the memory as it must; compare with what was told of that."""
+        state = self._groups[self._of[command.account_id]]
+        before = {name: plain(self._path.told_as(name)) for name in own_names(record.payload)}
+        answers.commit(command, state, judged, microseconds(record.payload["clock"]))
+        told = {one.name: one.value for one in own}
+        for name, was in before.items():
+            made, recorded = plain(self._path.told_as(name)), told.get(name, was)
+            if name.startswith("latch/"):
+                continue  # its hash is that of the record that set it
+            if made != recorded:
+                differs = first_difference(recorded, made, f"path.{name}")
+                return [self._of_record(record, *(differs or (f"path.{name}", recorded, made)))]
+        return []
+
+    def _answers(self, rulebook: Rulebook) -> Answers:
+        return Answers(
+            books=Basis(rulebook, self._market, self._path, self._windows),
+            chain=self._scratch,
+            watch=self._watch,
+            orders=self._orders,
+            remembered=self._remembered,
+            vector=self._vector,
+            groups={account_id: self._groups[name] for account_id, name in self._of.items()},
+        )
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _of_record(self, record: Record, field: str, recorded: Any, made: Any) -> Deviation:
+        return deviation_of(record.payload, record.sequence, (field, recorded, made))
+
+
+_NOWHERE = (-1, -1, "")

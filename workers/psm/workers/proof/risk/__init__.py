@@ -1,0 +1,1 @@
+"""Risk decisions made again from the logs: validation, explanation, candidates for limits."""

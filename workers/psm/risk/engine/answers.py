@@ -74,7 +74,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         vector, told = self._vector(state, clock)
         payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
         records = self.chain.record(
-            "decision", command.account_id, "risk_decision", fitting(payload), clock
+            "decision", command.account_id, "risk_decision", fitting(payload), clock, command.links
         )
         data = records[-1].data
         note(payload, data, self.books.windows, self.remembered)
@@ -289,7 +289,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         return {"figures": figures}
 
     def _unstored(self, command: Command, payload: Payload, clock: int) -> Output:
-        data = self.chain.preview("risk_decision", fitting(payload), clock)
+        data = self.chain.preview("risk_decision", fitting(payload), clock, command.links)
         return Output(kind="decision", key=command.account_id, data=data)
 
 

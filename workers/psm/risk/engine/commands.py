@@ -57,6 +57,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
 
     @property
+    def links(self) -> dict[str, str]:
+        """What the envelope of its answer says: which event caused it, and of which session."""
+        found = {"causation_id": self.event_id, "correlation_id": self.correlation_id}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
     def order_id(self) -> str:
         """Of the order that it is about; empty if it could not be read."""
         return self.text("order_id") or ""

@@ -339,14 +339,16 @@ class SlotProof:
         earlier = self._remembered.get(request_name(command))
         again = earlier is not None and earlier.hash != command.hash
         made, judged = answers.judged(command, clock, again=again)
-        deviations = self._compare(record, made)
+        deviations = self._compare(record, made, command)
         if judged is None:
             return deviations
         return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
 
-    def _compare(self, record: Record, made: Mapping[str, Any]) -> list[Deviation]:
+    def _compare(
+        self, record: Record, made: Mapping[str, Any], command: Command
+    ) -> list[Deviation]:
         vector_hash = self._vector.hash(record.payload["group"])
-        differs = difference_of(record, made, vector_hash, self.number)
+        differs = difference_of(record, made, vector_hash, self.number, command.links)
         return [] if differs is None else [self._of_record(record, *differs)]
 
     def _compare_memory(

@@ -134,7 +134,11 @@ def plain(value: Any) -> Any:
 
 
 def difference_of(
-    record: Record, made: Mapping[str, Any], vector_hash: str, slot: int
+    record: Record,
+    made: Mapping[str, Any],
+    vector_hash: str,
+    slot: int,
+    links: Mapping[str, str],
 ) -> tuple[str, Any, Any] | None:
     """Return the first field of a decision that is not as it was made again; None if none is.
 
@@ -143,13 +147,14 @@ def difference_of(
         made: payload of the decision made again.
         vector_hash: over the accounts of its group.
         slot: whose.
+        links: of the request that it answers.
     """
     payload = record.payload
     fields = fitting({**made, "vector": payload.get("vector"), "vector_hash": vector_hash})
     stated = {name: payload[name] for name in ("path", "n", "previous") if name in payload}
     clock = microseconds(payload["clock"])
     whole = {**fields, **stated, "slot": slot}
-    data = encoded("risk_decision", whole, clock, payload["n"], slot)
+    data = encoded("risk_decision", whole, clock, payload["n"], slot, links)
     if data == record.data:
         return None
     recorded, found = codec.decode_untyped(record.data), codec.decode_untyped(data)

@@ -50,7 +50,13 @@ class Chain:
         self._told = 0
 
     def record(
-        self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
+        self,
+        kind: OutputKind,
+        key: str,
+        event_type: str,
+        payload: Mapping[str, Any],
+        clock: int,
+        links: Mapping[str, str] | None = None,
     ) -> list[Output]:
         """Return a record with what of the memory no record has told, others before it if need be.
 
@@ -60,10 +66,11 @@ class Chain:
             event_type: of the event that it is.
             payload: of the event, without what every record has.
             clock: risk clock, us.
+            links: fields of its envelope that lead to what it answers.
         """
         before, path = self._crowded(clock)
         fields = {**payload, "path": path} if path else dict(payload)
-        return [*before, self._link(kind, key, event_type, fields, clock)]
+        return [*before, self._link(kind, key, event_type, fields, clock, links)]
 
     def flush(self, clock: int) -> list[Output]:
         """Return records of memory alone, if much of it waits to be told, or some for a minute."""
@@ -77,9 +84,11 @@ class Chain:
         before, path = self._crowded(clock)
         return [*before, self._memory(path, clock)] if path else before
 
-    def preview(self, event_type: str, payload: Mapping[str, Any], clock: int) -> bytes:
+    def preview(
+        self, event_type: str, payload: Mapping[str, Any], clock: int, links: Mapping[str, str]
+    ) -> bytes:
         """Return the bytes of a record that is stored by nobody: number 0, no memory."""
-        return encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot)
+        return encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot, links)
 
     def take(self, data: bytes) -> tuple[str, str, dict[str, Any]]:
         """Take a record that was stored; return event type, time and payload.
@@ -122,17 +131,28 @@ class Chain:
         return self._link("alert", "info", "alert", payload, clock)
 
     def _link(
-        self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
+        self,
+        kind: OutputKind,
+        key: str,
+        event_type: str,
+        payload: Mapping[str, Any],
+        clock: int,
+        links: Mapping[str, str] | None = None,
     ) -> Output:
         number, self._told = self.n + 1, clock
         fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
-        data = encoded(event_type, fields, clock, number, self.slot)
+        data = encoded(event_type, fields, clock, number, self.slot, links)
         self.n, self.previous = number, hashlib.sha256(data).hexdigest()
         return Output(kind=kind, key=key, data=data)
 
 
 def encoded(
-    event_type: str, payload: Mapping[str, Any], clock: int, number: int, slot: int
+    event_type: str,
+    payload: Mapping[str, Any],
+    clock: int,
+    number: int,
+    slot: int,
+    links: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the bytes of a record.
 
@@ -142,9 +162,11 @@ def encoded(
         clock: risk clock, us.
         number: `n`.
         slot: whose.
+        links: fields of the envelope that lead to what it answers.
     """
     return codec.canonical_bytes(
         {
+            **(links or {}),
             "event_id": update_id(number, f"risk.{slot}", 0),
             "event_type": event_type,
             "payload": payload,

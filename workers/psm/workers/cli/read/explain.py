@@ -18,7 +18,8 @@ from psm.workers.explain import event as explanation
 from psm.workers.explain.flags import FLAGS
 from psm.workers.process.config import load_settings
 
-_CHECK_COLUMNS = ("name", "value", "limit", "passed", "detail")
+_CHECK_COLUMNS = ("name", "scope", "value", "limit", "unit", "passed", "detail")
+_SOMETIMES = ("scope", "unit", "detail")
 
 _WORD = re.compile("[a-z]+(_[a-z]+)*")  # an event id has digits or capitals
 
@@ -82,7 +83,11 @@ def _print(document: dict[str, Any], output: Output) -> None:
     output.lines("", *explanation.lines(document), "")
     if checks := explanation.limits(document):
         output.lines("Checks of the decision")
-        detail = any(check.get("detail") for check in checks)
-        output.rows(checks, _CHECK_COLUMNS if detail else _CHECK_COLUMNS[:-1])
+        said = [
+            name
+            for name in _CHECK_COLUMNS
+            if name not in _SOMETIMES or any(check.get(name) for check in checks)
+        ]
+        output.rows(checks, said)
     output.lines("Causes and effects", "", *explanation.causes(document), "")
     output.document(explanation.proof(document))

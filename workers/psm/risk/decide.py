@@ -79,6 +79,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         hard: facts that reject, beyond those that follow from the rest.
         latches: facts that leave no more than closing, likewise.
         excused: checks that this order may fail.
+        scope: of what is the account's.
     """
 
     order: ProposedOrder
@@ -87,6 +88,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     hard: tuple[Fact, ...] = ()
     latches: tuple[Fact, ...] = ()
     excused: tuple[str, ...] = ()
+    scope: str = "account"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,12 +136,13 @@ def decide(case: RiskCase) -> Decision:
         loss_streak=state.loss_streak,
     )
     restricted = case.restricted.get(order.symbol)
+    halt = None if state.mode == "reducing" else mode_fact(state.mode)
     hard = (
         Fact(name="account_known", passed=True),
         Fact(name="instrument_known", scope=f"symbol:{order.symbol}", passed=True),
-        *order_facts(order, place, mode=state.mode, restricted=restricted, mode_scope="account"),
+        *order_facts(order, place, mode=halt, restricted=restricted, scope="account"),
     )
-    latches = (mode_fact("reducing"),) if state.mode == "reducing" else ()
+    latches = () if halt is not None else (mode_fact(state.mode),)
     return answer(
         Question(order=order, place=place, measured=(measured,), hard=hard, latches=latches)
     ).decision
@@ -149,7 +152,7 @@ def answer(question: Question) -> Answer:
     """Return what may be sent of an order, why, and the figures behind it."""
     order, place, excused = question.order, question.place, question.excused
     hard = [*question.hard]
-    latches = [reduce_only_fact(order, place.room), *question.latches]
+    latches = [reduce_only_fact(order, place.room, question.scope), *question.latches]
     bands: list[Band] = []
     for measured in question.measured:
         hard = [*hard, *limit_facts(order, place, measured)]

@@ -31,18 +31,26 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order_facts(
-    order: ProposedOrder, place: Place, *, mode: Mode, restricted: str | None, mode_scope: str
+    order: ProposedOrder, place: Place, *, mode: Fact | None, restricted: str | None, scope: str
 ) -> list[Fact]:
-    """Return what an order is judged by that is the same under all limits."""
+    """Return what an order is judged by that is the same under all limits.
+
+    Args:
+        order: as requested.
+        place: what it is of.
+        mode: what the halts say; None where they leave closing.
+        restricted: side that must not be traded.
+        scope: of what is the account's.
+    """
     symbol = f"symbol:{order.symbol}"
     return [
         _increment(order, place),
-        *([] if mode == "reducing" else [mode_fact(mode, mode_scope)]),
+        *([] if mode is None else [mode]),
         Fact(
             name="restricted", scope=symbol, passed=restricted not in ("both", order.side),
             value=order.side, limit=restricted,
         ),
-        Fact(name="duplicate_order_id", passed=not place.known),
+        Fact(name="duplicate_order_id", scope=scope, passed=not place.known),
     ]  # fmt: skip
 
 
@@ -65,10 +73,11 @@ def limit_facts(order: ProposedOrder, place: Place, measured: Measured) -> list[
     ]  # fmt: skip
 
 
-def reduce_only_fact(order: ProposedOrder, room: Decimal) -> Fact:
+def reduce_only_fact(order: ProposedOrder, room: Decimal, scope: str) -> Fact:
     """Return whether an order that must only close is within the room for that."""
     return Fact(
         name="reduce_only",
+        scope=scope,
         passed=not order.reduce_only or order.quantity <= room,
         value=text(order.quantity) if order.reduce_only else None,
         limit=text(room) if order.reduce_only else None,

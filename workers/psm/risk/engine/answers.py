@@ -385,7 +385,8 @@ def _reported(checks: Sequence[Check]) -> tuple[list[Payload], list[str]]:
             "binding": check.binding or None, "detail": check.detail,
         }  # fmt: skip
         told.append({name: value for name, value in found.items() if value is not None})
-    return told, [name for name in CATALOGUE if name not in named]
+    limited = (name for name in CATALOGUE if name not in (*_ALWAYS, "reduce_only"))
+    return told, [name for name in limited if name not in named]
 
 
 def _refused(facts: Sequence[Fact]) -> Payload:

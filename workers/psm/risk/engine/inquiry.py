@@ -118,6 +118,7 @@ class Inquiry:
                 hard=tuple(hard),
                 latches=tuple(latches),
                 excused=excused,
+                scope=f"account:{account_id}",
             )
         )
         home = state.members[account_id].currency
@@ -146,10 +147,9 @@ class Inquiry:
         ordered = self._ordered
         order = ordered.order
         restricted = self._books.rulebook.restriction_of(ordered.account_id, order.symbol)
-        facts = order_facts(
-            order, place, mode=_mode_of(mode), restricted=restricted, mode_scope=mode.scope
-        )
-        return [mode if fact.name == "mode" else fact for fact in facts]
+        halt = None if mode.value == "reducing" else mode
+        scope = f"account:{ordered.account_id}"
+        return order_facts(order, place, mode=halt, restricted=restricted, scope=scope)
 
     def _instrument(self) -> Fact:
         symbol = self._ordered.order.symbol

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from psm.domain.money import subtract
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import ENDED, Change, Member, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
@@ -58,6 +59,25 @@ class OpenOrders:
         for figures in orders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
+
+    def filled(self, account_id: str, fills: tuple[tuple[str, Decimal], ...]) -> tuple[str, ...]:
+        """Take fills of orders that no event but their fills tells of; return their lines.
+
+        What is filled of such an order is in the position, and counts in its reservation no more.
+        """
+        lines = []
+        for order_id, quantity in fills:
+            key = f"{account_id}/{order_id}"
+            one = self._path.get(Reservation, "reservation", key)
+            if one is None or one.replaces:
+                continue
+            lines.append(one.line)
+            left = subtract(one.quantity, quantity)
+            if left > 0:
+                self._path.put("reservation", key, msgspec.structs.replace(one, quantity=left))
+            else:
+                self._path.drop("reservation", key)
+        return tuple(lines)
 
     def lines(self, change: Change) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""

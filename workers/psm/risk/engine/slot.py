@@ -202,7 +202,8 @@ class Slot:
         outputs = self.take_clock(time)
         change = member.apply(found)
         outputs = [*outputs, *self._changed(state, member, change)]
-        state.refresh(found.account_id, self._orders.lines(change))
+        filled = self._orders.filled(found.account_id, change.fills)
+        state.refresh(found.account_id, (*self._orders.lines(change), *filled))
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
         self._watch.correct_day(state, member, change)
         state.refresh(found.account_id, ())

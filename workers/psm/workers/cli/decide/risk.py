@@ -14,8 +14,10 @@ from psm.domain.money import exact_text
 from psm.risk.clusters import cluster_table, compute
 from psm.risk.decide import decide as decide_case
 from psm.risk.sizing import size as size_of
-from psm.workers.cli.shared.lines import answer_lines
+from psm.workers.cli.shared.lines import answer_lines, take_lines
 from psm.workers.cli.shared.output import say_json
+from psm.workers.replay.lines import DEFAULT_PARTITIONS
+from psm.workers.replay.risk_fold import RiskFolder, decision_document
 from psm.workers.risk.rows import read_case, read_closes, read_sizing
 
 app = App(name="risk", help="Decide on orders, and say by which rules.")
@@ -63,6 +65,39 @@ def size(file: File = "-", /) -> int:
         return {"size": exact_text(size_of(rule, inputs))}
 
     return answer_lines(file, sized)
+
+
+@app.command
+def fold(
+    file: File = "-",
+    /,
+    *,
+    everything: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    partitions: int = DEFAULT_PARTITIONS,
+) -> int:
+    """Fold a whole log with its rulebook and its orders, and print the decision on each order.
+
+    Lines are those of `psm fold`; among them stand {"subject": "rulebook.<scope>.<id>"} and
+    {"subject": "orders.command.<account>"} where they came. Accounts follow from the log by the
+    fold of the live system, decisions by the very code that decides live.
+
+    Args:
+        file: What to read, .gz too; - is standard input.
+        everything: Print alerts, latches and what else is stored, too.
+        partitions: Of the log.
+    """
+    if partitions < 1:
+        raise ConfigError("--partitions must be 1 or more")
+    folder = RiskFolder(partitions)
+
+    def take(line: bytes) -> None:
+        for output in folder.decide(line):
+            if everything or output.kind == "decision":
+                say_json(decision_document(output), sys.stdout)
+        if file == "-":
+            sys.stdout.flush()
+
+    return take_lines(file, take)
 
 
 @clusters.command(name="compute")

@@ -344,11 +344,11 @@ READING = (
 )
 DESTROYING = tuple(
     f"$JS.API.STREAM.{verb}.{name}"
-    for name in ("TRADES", "PSM", "SNAPSHOTS", "OPS", "RISK", "KV_psm-fleet")
+    for name in ("TRADES", "PSM", "SNAPSHOTS", "OPS", "RISK", "RULEBOOK", "KV_psm-fleet")
     for verb in ("DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT")
 )
 CHANGING = ("$JS.API.STREAM.CREATE.TRADES", "$JS.API.STREAM.UPDATE.TRADES")
-STREAMS = ("TRADES", "PSM", "SNAPSHOTS", "OPS", "MARKETDATA", "RISK")
+STREAMS = ("TRADES", "PSM", "SNAPSHOTS", "OPS", "MARKETDATA", "RISK", "RULEBOOK")
 """Streams whose reading is tried."""
 WRITING = (
     "trades.acc_1",
@@ -371,6 +371,8 @@ WRITING = (
     "risk.decision.acc_1",
     "orders.command.acc_1",
     "fills.internal.1",
+    "rulebook.firm.firm",
+    "rulebook.group.desk",
     "psm.get.state",
     "psm.get.live",
     "_INBOX.reader.1",
@@ -424,7 +426,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
     "projector": _reads("PSM"),
     "archiver": {
         "$JS.API.DIRECT.GET.TRADES",
-        *_reads("TRADES", "PSM", "MARKETDATA", "RISK"),
+        *_reads("TRADES", "PSM", "MARKETDATA", "RISK", "RULEBOOK"),
     },
     "marks": {"marks.BTC", "$JS.API.DIRECT.GET.TRADES", *_reads("TRADES", "MARKETDATA"), *_infos()},
     "importer": {
@@ -459,6 +461,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_GETS,
         *_ALL_READS,
     },
+    "officer": {"rulebook.firm.firm", "rulebook.group.desk", *_reads("RULEBOOK")},
     "admin": {
         "trades.acc_1",
         "repair.1.acc_1",

@@ -15,7 +15,7 @@ from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.streams import BOUNDS, FLEET, desired
 from psm.adapters.jetstream.streams_apply import apply, check, compare, diff
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import HEALTH, OPS, PSM, SNAPSHOTS, TRADES
+from psm.contracts.subjects import HEALTH, OPS, PSM, RULEBOOK, SNAPSHOTS, TRADES
 from psm.domain.market.slots import ValuationSlots
 
 ALL = [
@@ -27,6 +27,7 @@ ALL = [
     "ORDERS",
     "FILLS",
     "RISK",
+    RULEBOOK,
     OPS,
     FLEET,
     HEALTH,
@@ -89,6 +90,22 @@ async def test_streams_are_as_the_architecture_says(nc: Client) -> None:
     fleet = await nc.jetstream().key_value("psm-fleet")
     await fleet.put("members.a", b"1")
     assert (await fleet.get("members.a")).value == b"1"
+
+
+async def test_rulebook_is_kept_for_ever_and_nobody_deletes_from_it(nc: Client) -> None:
+    """It is read from its start by whoever decides: what was said once must stay."""
+    await apply(nc, SIZE)
+    config = (await stream_info(nc, RULEBOOK)).config
+    assert (config["max_age"], config["discard"], config["subjects"]) == (
+        0, "new", ["rulebook.*.*"],
+    )  # fmt: skip
+    assert config["deny_delete"]
+    assert config["deny_purge"]
+    await update(nc, RULEBOOK, max_age=10**12)
+    with pytest.raises(ConfigError, match="RULEBOOK: max_age is"):
+        await check(nc, SIZE, [RULEBOOK])
+    await apply(nc, SIZE)
+    await check(nc, SIZE, ALL)
 
 
 async def test_worker_refuses_a_missing_stream(nc: Client) -> None:

@@ -26,6 +26,7 @@ ALL = {
     "ORDERS",
     "FILLS",
     "RISK",
+    "RULEBOOK",
     "OPS",
     "KV_psm-fleet",
     "HEALTH",

@@ -7,7 +7,7 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psm.contracts import codec, payload_codec, registry
+from psm.contracts import codec, number_look, payload_codec, registry
 from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.events import FundingApplied, TradeExecuted
@@ -43,7 +43,7 @@ def test_both_ways_to_check_numbers_agree(one: str, two: str, blank: str, other:
     funding = f'{{"symbol":{free},"funding_payment":{one},"funding_rate":{two}}}'.encode()
     for decoder, raw in ((TRADE, trade), (FUNDING, funding)):
         fast = judged(decoder, raw)
-        with mock.patch.object(payload_codec, "look", return_value=payload_codec.SUSPICIOUS):
+        with mock.patch.object(payload_codec, "look", return_value=number_look.SUSPICIOUS):
             careful = judged(decoder, raw)
         assert fast == careful
 

@@ -30,7 +30,6 @@ from psm.workers.ops.keys import made_signature
 from psm.workers.process.settings import Settings
 from psm.workers.risk.door import Decisions, RiskDoor
 from psm.workers.risk.inputs import SlotInputs
-from psm.workers.risk.rulebook import subject_of_body
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.worker import RiskWorker
 
@@ -66,8 +65,8 @@ class RiskBench:
 
     def halt_event(self, scope: str = "group", name: str = DESK) -> tuple[str, bytes]:
         """Return subject and bytes of a halt, not published."""
-        body = self.rules.body(ADA, "HaltSet", scope=scope, id=name, mode="halted")
-        return subject_of_body(body), body
+        event = self.rules.event(ADA, "HaltSet", scope=scope, id=name, mode="halted")
+        return event.subject, event.data
 
     async def order(self, order_id: str | None = None, account: str = ACCOUNT) -> int:
         """Publish an order; return its sequence in ORDERS."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from typing import Any
@@ -10,9 +11,10 @@ import msgspec
 from tests.support.rules import ADA, BOB, SECOND, T0, Person, Rules
 
 from psm.contracts.subjects import order_command
-from psm.risk.messages import Output
+from psm.risk.engine import Slot
+from psm.risk.messages import Output, Stored
+from psm.risk.rulebook import slot_of
 from psm.workers.replay.risk_fold import RiskFolder
-from psm.workers.risk.rulebook import subject_of_body
 
 ACCOUNT, GROUP = "acc_1", "desk"
 
@@ -102,9 +104,9 @@ class RiskLog:
     def say(self, person: Person, event_type: str, **content: Any) -> list[Output]:
         """Say something in the rulebook."""
         self.rules.clock = self.clock
-        body = self.rules.body(person, event_type, **content)
-        found = self.line(subject_of_body(body), body)
-        self.rules.take(body, subject_of_body(body))
+        event = self.rules.event(person, event_type, **content)
+        found = self.line(event.subject, event.data)
+        self.rules.take(event.data, event.subject)
         return found
 
     def both(self, event_type: str, **content: Any) -> list[Output]:
@@ -154,6 +156,40 @@ class RiskLog:
         }  # fmt: skip
         return self.event(more.pop("account", ACCOUNT), "OrderSubmitted", **payload)
 
+    def body(self, event_type: str, account: str, **more: Any) -> bytes:
+        """Return a request that nobody has sent."""
+        payload = {
+            "account_id": account, "order_id": f"o{next(self._ids)}", "symbol": "BTC-PERP",
+            "type": "market", **more,
+        }  # fmt: skip
+        return self._envelope(None, event_type, payload)
+
+    def stored(self, body: bytes, account: str = ACCOUNT) -> Stored:
+        """Return a request as ORDERS would have it."""
+        return Stored(sequence=10**6, time=self.clock, subject=order_command(account), data=body)
+
+    # --- slots ------------------------------------------------------------------------------------
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of the group."""
+        return self.folder.slots[slot_of(GROUP)]
+
+    def restart(self, slot: Slot) -> None:
+        """Go on with another slot in the place of the group's: members and market come anew."""
+        self.folder.replace_slot(slot, self.clock)
+
+    def release(self, record: Output) -> None:
+        """Let every slot hear of a release."""
+        for slot in self.folder.slots.values():
+            stored = Stored(sequence=1, time=self.clock, subject="risk.release", data=record.data)
+            self.outputs += slot.take_release(stored)
+
+    def again(self) -> list[Output]:
+        """Fold all lines anew; return the records."""
+        folder = RiskFolder(16)
+        return [output for line in self.lines for output in folder.decide(line)]
+
     def wait(self, seconds: int) -> list[Output]:
         """Let time pass: a mark of a symbol that nobody has."""
         self.clock += seconds * SECOND
@@ -199,6 +235,4 @@ def _key(person: Person) -> dict[str, Any]:
 
 
 def _hash(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()

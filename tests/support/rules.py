@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from psm.adapters.jetstream import Outgoing
 from psm.contracts.rulebook_events import Right
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Ruled
 from psm.workers.ops.keys import key_id, made_signature, raw_public
-from psm.workers.risk.rulebook import Saying, signed_event, subject_of_body
+from psm.workers.risk.rulebook import Saying, signed_event
 
 T0 = 1_796_083_200_000_000  # 2026-12-01T00:00:00Z
 SECOND = 1_000_000
@@ -59,7 +60,7 @@ class Rules:
             for person in (ADA, BOB):
                 assert self.key(person, person).outcome == "applied"
 
-    def body(self, person: Person, event_type: str, **content: Any) -> bytes:
+    def event(self, person: Person, event_type: str, **content: Any) -> Outgoing:
         """Return an event that a person signed."""
         saying = Saying(
             event_type=event_type,
@@ -72,8 +73,8 @@ class Rules:
 
     def say(self, person: Person, event_type: str, **content: Any) -> Ruled:
         """Say something; return what became of it."""
-        body = self.body(person, event_type, **content)
-        return self.take(body, subject_of_body(body))
+        event = self.event(person, event_type, **content)
+        return self.take(event.data, event.subject)
 
     def take(self, body: bytes, subject: str) -> Ruled:
         """Store any bytes; return what became of them."""

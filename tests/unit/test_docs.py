@@ -23,7 +23,7 @@ PAGES = [
 _CODE = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(
     r"(?:adapters|benchmarks|contracts|deploy|docs|domain|examples|k8s|projections|schemas|scripts"
-    r"|tests|workers)/[\w*./-]*"
+    r"|risk|tests|workers)/[\w*./-]*"
 )
 _DOTTED = re.compile(r"psm\.(?:contracts|domain|adapters|projections|workers)(?:\.\w+)*")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -12,7 +12,7 @@ from scripts.make_docs import PAGES, ROOT, log_events, modules
 from psm.contracts.reasons import REASONS
 
 _NAMED = ("GAP_OVERFLOW", "THROUGH_NOT_LAST")
-_RAISERS = ("ContractError", "UnknownEventError")
+_RAISERS = ("ContractError", "UnknownEventError", "RefusedError")
 
 
 def _raised() -> Iterator[str]:

@@ -6,7 +6,9 @@ from typing import Literal
 
 import msgspec
 
-Judge = Literal["codec", "sequence rules", "books", "operator events", "doors", "readers"]
+Judge = Literal[
+    "codec", "sequence rules", "books", "operator events", "doors", "readers", "rulebook"
+]
 """Part of PSM that gives a reason."""
 
 
@@ -68,7 +70,9 @@ REASONS: dict[str, Reason] = {
         "the account's state has no room for the event; it is kept until other rules", ("books",)
     ),
     # The event keeps its place and changes nothing else: refused.
-    "invalid_payload": Reason("the payload is not valid, or contradicts the books", ("books",)),
+    "invalid_payload": Reason(
+        "the payload is not valid, or contradicts the books", ("books", "rulebook")
+    ),
     "arithmetic": Reason("the event does not compute exactly in 100 digits", ("books",)),
     "duplicate_fill": Reason("the fill was booked before under another event_id", ("books",)),
     "duplicate_transfer": Reason(
@@ -93,6 +97,22 @@ REASONS: dict[str, Reason] = {
     # An operator's event does nothing.
     "not_blocking": Reason("no message blocks the stream, or another one", ("operator events",)),
     "void_invalid": Reason("these are not the numbers that are missing", ("operator events",)),
+    # An event of the rulebook has no effect; it counts in its hash all the same.
+    "unknown_key": Reason("no key of this id is defined", ("rulebook",)),
+    "void_key": Reason("the key was made void", ("rulebook",)),
+    "wrong_holder": Reason("the key is somebody else's than the actor's", ("rulebook",)),
+    "bad_signature": Reason("the key did not sign this", ("rulebook",)),
+    "no_right": Reason("the key may not do this", ("rulebook",)),
+    "four_eyes": Reason("another person, with another key, must agree", ("rulebook",)),
+    "repeated": Reason("an event with this id was taken before", ("rulebook",)),
+    "unknown_limit": Reason("there is no limit of this name", ("rulebook",)),
+    "wrong_version": Reason("the version is not the last one plus one", ("rulebook",)),
+    "stale_proposal": Reason("the proposal is not the newest of its scope", ("rulebook",)),
+    "expired": Reason("it would have no effect at this time any more", ("rulebook",)),
+    "nothing_to_revoke": Reason("the scope has no limits", ("rulebook",)),
+    "nothing_to_lift": Reason("it was lifted, or halts another scope", ("rulebook",)),
+    "invalid_parent": Reason("the group cannot stand below this one", ("rulebook",)),
+    "budget_exceeded": Reason("the groups of a parent would have more than it has", ("rulebook",)),
     # What PSM wrote itself cannot be read; no event of a producer.
     "bad_snapshot": Reason("a snapshot or checkpoint cannot be used", ("readers",)),
     "bad_anchor": Reason("an anchor cannot be read", ("readers",)),

@@ -55,6 +55,23 @@ def signed_bytes(
     )
 
 
+def decode_event(event_type: str, payload: bytes) -> RulebookEvent:
+    """Return the event that a payload is.
+
+    Raises:
+        ContractError: the type is none of the rulebook's, or a field is not as it must be.
+    """
+    known = _CODECS.get(event_type)
+    if known is None:
+        text = f"{event_type} is no event of the rulebook"
+        raise ContractError("unknown_event_type", text, "event_type")
+    fields = known.decode(payload)
+    try:
+        return msgspec.convert(fields, RULEBOOK_EVENTS[event_type])
+    except msgspec.ValidationError as error:
+        raise ContractError("invalid_payload", "the payload cannot be read", "payload") from error
+
+
 def decode_signed(subject: str, data: bytes) -> SignedEvent:
     """Return the event that a message of RULEBOOK is.
 
@@ -62,24 +79,16 @@ def decode_signed(subject: str, data: bytes) -> SignedEvent:
         ContractError: it is none, or one of another subject.
     """
     envelope = codec.decode_envelope(data)
-    known = _CODECS.get(envelope.event_type)
-    if known is None:
-        raise ContractError(
-            "unknown_event_type", f"{envelope.event_type} is no event of the rulebook", "event_type"
-        )
+    event = decode_event(envelope.event_type, envelope.payload)
     if envelope.major != 1:
         raise ContractError(
             "unknown_schema_version",
             f"{envelope.event_type} has no schema version {envelope.schema_version}",
             "schema_version",
         )
-    fields = known.decode(envelope.payload)
-    try:
-        event = msgspec.convert(fields, RULEBOOK_EVENTS[envelope.event_type])
-    except msgspec.ValidationError as error:  # pragma: no cover - the codec is stricter
-        raise ContractError("invalid_payload", "the payload cannot be read", "payload") from error
     place = subject_of(event)
     if subject != place or envelope.stream_id != encode_token(event.place()[1]):
         raise ContractError("stream_mismatch", f"the event belongs on {place}", "stream_id")
+    fields = codec.decode_untyped(envelope.payload)
     signed = signed_bytes(envelope.event_id, envelope.event_type, envelope.schema_version, fields)
     return SignedEvent(envelope=envelope, event=event, signed=signed)

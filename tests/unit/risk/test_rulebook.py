@@ -122,7 +122,7 @@ def test_key_has_one_holder_for_ever() -> None:
 
 def test_forged_and_altered_events_are_refused_and_counted() -> None:
     rules = Rules()
-    body = rules.body(ADA, "HaltSet", scope="group", id="desk", mode="halted")
+    body = rules.event(ADA, "HaltSet", scope="group", id="desk", mode="halted").data
     event = json.loads(body)
     payload = event["payload"]
     for forged in (
@@ -141,7 +141,7 @@ def test_forged_and_altered_events_are_refused_and_counted() -> None:
 
 def test_same_bytes_again_say_nothing() -> None:
     rules = Rules()
-    body = rules.body(ADA, "GroupDefined", **desk("a"))
+    body = rules.event(ADA, "GroupDefined", **desk("a")).data
     assert code(rules.take(body, "rulebook.group.desk")) == "pending"
     assert code(rules.take(body, "rulebook.group.desk")) == "repeated"
     assert code(rules.say(BOB, "GroupDefined", **desk("a"))) == "applied"
@@ -165,13 +165,13 @@ def test_junk_is_refused_and_counted(data: bytes, reason: str) -> None:
 
 def test_event_on_another_subject_is_refused() -> None:
     rules = Rules()
-    body = rules.body(ADA, "HaltSet", scope="group", id="desk", mode="halted")
+    body = rules.event(ADA, "HaltSet", scope="group", id="desk", mode="halted").data
     assert code(rules.take(body, "rulebook.group.other")) == "stream_mismatch"
 
 
 def test_other_types_and_versions_are_unknown() -> None:
     rules = Rules()
-    event = json.loads(rules.body(ADA, "HaltSet", scope="firm", id="firm", mode="halted"))
+    event = json.loads(rules.event(ADA, "HaltSet", scope="firm", id="firm", mode="halted").data)
     for field, value, reason in (
         ("event_type", "TradeExecuted", "unknown_event_type"),
         ("schema_version", "2.0.0", "unknown_schema_version"),
@@ -259,7 +259,8 @@ def test_version_is_the_last_one_plus_one(version: int) -> None:
         ({"leverage": "1e400"}, "invalid_payload"),
         ({"leverage": True}, "invalid_payload"),
         ({"leverage": ["2"]}, "invalid_payload"),
-        ({"open_orders_count": "2"}, "invalid_payload"),
+        ({"open_orders_count": "2.5"}, "invalid_payload"),
+        ({"open_orders_count": "9" * 19}, "invalid_payload"),
         ({"open_orders_count": -1}, "invalid_payload"),
         ({"order_rate_seconds": 0}, "invalid_payload"),
         ({"stop_required": 1}, "invalid_payload"),
@@ -273,10 +274,9 @@ def test_what_is_no_limit_is_refused(limits: dict[str, Any], reason: str) -> Non
 
 def test_numbers_are_exact_however_they_are_written() -> None:
     rules = Rules()
-    rules.propose(ADA, {"leverage": 3, "drawdown": "0.10", "max_order_quantity": {"BTC": "1.5"}})
-    assert rules.limits() == {
-        "leverage": "3", "drawdown": "0.10", "max_order_quantity": {"BTC": "1.5"},
-    }  # fmt: skip
+    quantity = {"max_order_quantity": {"BTC": "1.5"}}
+    rules.propose(ADA, {"leverage": 3, "drawdown": "0.10", "order_rate": "7", **quantity})
+    assert rules.limits() == {"leverage": "3", "drawdown": "0.10", "order_rate": 7, **quantity}
 
 
 def test_document_holds_from_when_it_is_valid_until_it_is_not() -> None:

@@ -92,8 +92,8 @@ def latch_facts(measured: Measured) -> list[Fact]:
         _daily_loss(measured),
         Fact(
             name="drawdown", scope=scope,
-            passed=not _latched(measured, "drawdown")
-            and (fall is None or drawdown is None or drawdown < fall),
+            passed=fall is None
+            or (not _latched(measured, "drawdown") and (drawdown is None or drawdown < fall)),
             value=text(drawdown), limit=text(fall), detail=_detail(measured, "drawdown"),
         ),
         Fact(
@@ -192,14 +192,15 @@ def _daily_loss(measured: Measured) -> Fact:
         told = cap or measured.limits.daily_loss
         return Fact(
             name="daily_loss", scope=scope or "account",
-            passed=not latched and (scope is None or told is None),
+            passed=told is None or (not latched and scope is None),
             limit=text(told), detail="no opening equity",
         )  # fmt: skip
     limit = None if cap is None else negate(cap)
+    latched = latched and limit is not None
     return Fact(
         name="daily_loss", scope=scope or "account",
         passed=not latched and (limit is None or profit > limit),
-        value=text(profit), limit=text(limit), detail=_detail(measured, "daily_loss"),
+        value=text(profit), limit=text(limit), detail="latched" if latched else None,
     )  # fmt: skip
 
 

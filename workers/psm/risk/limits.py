@@ -152,6 +152,8 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "self_cross": (True, False),
     "daily_loss_sticky": (True, False),
 }
+_LONGEST = 19
+"""Digits of a count that is surely too large."""
 _COUNTS = (
     *("open_orders_count", "loss_streak", "mark_age", "order_rate", "message_rate"),
     *("duplicate_order", "repeated_execution", "cooldown", "collar_period_seconds"),
@@ -193,13 +195,19 @@ def limits_of_document(values: Mapping[str, Any]) -> Limits:
             known = ", ".join(Limits.__struct_fields__)
             text = f'there is no limit "{name}"; there are {known}'
             raise ContractError("unknown_limit", text, f"limits.{name}")
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: _counted(name, v) for name, v in values.items() if v is not None}
     for name, value in given.items():
         _check_limit(name, value)
     try:
         return msgspec.convert(given, Limits)
     except msgspec.ValidationError:
         raise ContractError("invalid_payload", "the limits cannot be read", "limits") from None
+
+
+def _counted(name: str, value: object) -> object:
+    """Return a count that is written as text as a number; everything else as it is."""
+    text = isinstance(value, str) and value.isascii() and value.isdigit()
+    return int(str(value)) if name in _COUNTS and text and len(str(value)) < _LONGEST else value
 
 
 def _check_limit(name: str, value: object) -> None:

@@ -73,13 +73,14 @@ def loss_cap(limits: Limits, opened: Decimal | None) -> Decimal | None:
 
     Args:
         limits: `daily_loss` and `daily_loss_money`; the tighter holds.
-        opened: equity that the day began with; a fraction of what is unknown is no cap.
+        opened: equity that the day began with; a fraction of nothing, or of what is not known, is
+            no cap.
     """
     caps = []
     share = limits.daily_loss
     if share is not None and share > ONE:
         caps.append(share)
-    elif share is not None and opened is not None:
+    elif share is not None and opened is not None and opened > 0:
         caps.append(multiply(share, opened))
     if limits.daily_loss_money is not None:
         caps.append(limits.daily_loss_money)

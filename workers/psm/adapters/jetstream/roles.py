@@ -135,8 +135,8 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="archiver",
-        about="`psm archive`: reads the log and the recorded streams into the archive",
-        scans=(TRADES, *RECORDED, PSM),
+        about="`psm archive`: reads the log, rules and recorded streams into the archive",
+        scans=(TRADES, RULEBOOK, *RECORDED, PSM),
     ),
     Role(
         name="risk",
@@ -214,10 +214,17 @@ ROLES: tuple[Role, ...] = (
         ),
     ),
     Role(
+<<<<<<< HEAD
         name="risk_officer",
         about="people: `psm risk limits`, `halt`, `resume`, `groups`; what each may say, his key "
         "says",
         publish=("rulebook.*.*", "_risk.owner.*.record"),
+=======
+        name="officer",
+        about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
+        "each may say",
+        publish=("rulebook.*.*",),
+>>>>>>> risk-engine
         scans=(RULEBOOK,),
         gets=(RISK,),
     ),
@@ -329,7 +336,7 @@ def _owner() -> Role:
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
     people = [
-        role(name) for name in ("operator", "risk_officer", "admin", "market", "service", "replay")
+        role(name) for name in ("operator", "officer", "admin", "market", "service", "replay")
     ]
     return Role(
         name="owner",

@@ -365,7 +365,7 @@ def _reserved_order(one: Reservation) -> OpenOrder:
         order_id=one.order_id,
         symbol=one.symbol,
         side=one.side,
-        open_quantity=one.quantity,
+        open_quantity=subtract(one.quantity, one.filled),
         price=one.price,
         reduce_only=one.reduce_only,
     )

@@ -56,6 +56,15 @@ class AnsweredRequests:
             if found is not None and found.expires == expires:
                 del self._by_name[name]
 
+    def orders_of(self, account_id: str) -> list[tuple[str, int]]:
+        """Return order and expiry of the requests of an account, ascending."""
+        begin = f"order/{account_id}/"
+        return [
+            (name.removeprefix(begin), one.expires)
+            for name, one in sorted(self._by_name.items())
+            if name.startswith(begin)
+        ]
+
     def document(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {name: msgspec.to_builtins(one) for name, one in sorted(self._by_name.items())}

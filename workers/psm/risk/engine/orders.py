@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from psm.domain.money import subtract
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import ENDED, Change, Member, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
@@ -60,25 +59,6 @@ class OpenOrders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
 
-    def filled(self, account_id: str, fills: tuple[tuple[str, Decimal], ...]) -> tuple[str, ...]:
-        """Take fills of orders that no event but their fills tells of; return their lines.
-
-        What is filled of such an order is in the position, and counts in its reservation no more.
-        """
-        lines = []
-        for order_id, quantity in fills:
-            key = f"{account_id}/{order_id}"
-            one = self._path.get(Reservation, "reservation", key)
-            if one is None or one.replaces:
-                continue
-            lines.append(one.line)
-            left = subtract(one.quantity, quantity)
-            if left > 0:
-                self._path.put("reservation", key, msgspec.structs.replace(one, quantity=left))
-            else:
-                self._path.drop("reservation", key)
-        return tuple(lines)
-
     def lines(self, change: Change) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
@@ -118,7 +98,10 @@ class OpenOrders:
     ) -> list[Output]:
         key, ended = f"{account_id}/{figures['order_id']}", figures["status"] in ENDED
         reservation = self._path.get(Reservation, "reservation", key)
-        if reservation is not None and (ended or _shows(figures, reservation)):
+        if reservation is not None and _is_only_filled(figures, reservation):
+            filled = Decimal(figures["filled_quantity"])
+            self._path.put("reservation", key, msgspec.structs.replace(reservation, filled=filled))
+        elif reservation is not None and (ended or _shows(figures, reservation)):
             self._path.drop("reservation", key)
             if not reservation.replaces and not ended:
                 self._path.put("order", key, ApprovedOrder(strategy_id=reservation.strategy_id))
@@ -135,6 +118,13 @@ class OpenOrders:
         message = f"PSM shows {figures['order_id']}, which risk never approved"
         more = {"account_id": account_id, "symbol": figures["symbol"]}
         return self._watch.alert("error", "unapproved_order", message, clock, more)
+
+
+def _is_only_filled(figures: Mapping[str, Any], reservation: Reservation) -> bool:
+    """Return whether fills alone tell of an order: as filled, with what they filled so far."""
+    if reservation.replaces or figures["status"] != "filled":
+        return False
+    return Decimal(figures["quantity"]) < reservation.quantity
 
 
 def _shows(figures: Mapping[str, Any], reservation: Reservation) -> bool:

@@ -27,7 +27,8 @@ class Reservation(Entry, frozen=True, kw_only=True, omit_defaults=True):
     """An approved order that PSM has not shown yet; it counts like an open one.
 
     Attributes:
-        quantity: approved.
+        quantity: approved; `filled` what is in the position already, where no event but its fills
+            tells of the order.
         line: of the account that it changes.
         since: clock of its approval.
         expired: it was not shown in time: a person must say what became of it.
@@ -41,6 +42,7 @@ class Reservation(Entry, frozen=True, kw_only=True, omit_defaults=True):
     side: Side
     quantity: Decimal
     since: int
+    filled: Decimal = ZERO
     price: Decimal | None = None
     reduce_only: bool = False
     strategy_id: str | None = None
@@ -162,6 +164,7 @@ KINDS: Mapping[str, type[Entry]] = {
     "overridden": Flag,
     "member": Membership,
     "moved": Flag,
+    "gone": Flag,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

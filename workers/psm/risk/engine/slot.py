@@ -23,14 +23,14 @@ from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Books
 from psm.risk.engine.member import Change, Member, microseconds
 from psm.risk.engine.orders import OpenOrders
-from psm.risk.engine.path import Membership, Path, Peak, canonical
+from psm.risk.engine.path import Flag, Membership, Path, Peak, canonical
 from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import Watch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
-from psm.risk.rulebook import Rulebook, slot_of
+from psm.risk.rulebook import Left, Rulebook, slot_of
 
 CHECKPOINT = 1
 """Form of checkpoints."""
@@ -69,7 +69,6 @@ class Slot:
         self._of: dict[str, str] = {}
         self._rulebook: Rulebook | None = None
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
-        self._elsewhere: dict[str, str] = {}
 
     # --- what is known of it --------------------------------------------------------------------
 
@@ -97,10 +96,9 @@ class Slot:
     def take_rulebook(self, rulebook: Rulebook, at: int) -> list[Output]:
         """Take the rulebook as it stands now, `at` being the time of its last event, us."""
         self._advance(at)
-        first = self._rulebook is None
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
-        outputs = self._regroup(rulebook, first=first)
+        outputs = self._regroup(rulebook)
         for state in self._groups.values():
             state.use(rulebook)
         self._orders.released(rulebook, self._by_account())
@@ -109,7 +107,7 @@ class Slot:
             outputs = [*outputs, *self._looked_at(account_id)]
         return [*outputs, *self._chain.flush(self.clock)]
 
-    def _regroup(self, rulebook: Rulebook, *, first: bool) -> list[Output]:
+    def _regroup(self, rulebook: Rulebook) -> list[Output]:
         """Take in and give up accounts, as the rulebook groups them."""
         outputs: list[Output] = []
         wanted = {
@@ -118,10 +116,9 @@ class Slot:
             if slot_of(group.name) == self.number
             for account_id in group.members
         }
-        for account_id, known in self._path.items(Membership, "member"):
-            group = wanted.get(account_id)
-            if group is None or group.name != known.group:
-                outputs = [*outputs, *self._give_up(account_id, known.group, rulebook)]
+        for account_id, left in sorted(rulebook.left.items()):
+            if slot_of(left.group) == self.number:
+                outputs = [*outputs, *self._give_up(account_id, left, rulebook)]
         for account_id, group in sorted(wanted.items()):
             if account_id not in self._of:
                 state = self._groups.get(group.name)
@@ -131,24 +128,26 @@ class Slot:
                 self._of[account_id] = group.name
                 state.add(account_id)
                 if not self._path.has("member", account_id):
-                    # Whoever held it before must say what it remembers, and is not heard here.
-                    moved = not first and account_id in self._elsewhere
-                    entry = Membership(group=group.name, awaited=moved)
+                    # Whoever held it before says what it remembers of it.
+                    entry = Membership(group=group.name, awaited=account_id in rulebook.left)
                     self._path.put("member", account_id, entry)
-        self._elsewhere = {
-            account_id: group.name
-            for group in rulebook.groups.values()
-            for account_id in group.members
-        }
         return outputs
 
-    def _give_up(self, account_id: str, name: str, rulebook: Rulebook) -> list[Output]:
-        """Publish what is remembered of an account that another group has now."""
-        if self._of.pop(account_id, None) is not None:
+    def _give_up(self, account_id: str, left: Left, rulebook: Rulebook) -> list[Output]:
+        """Publish once what is remembered of an account that left a group, if it is nothing."""
+        gone = Flag(clock=left.sequence)
+        if self._path.get(Flag, "gone", account_id) == gone:
+            return []
+        name = left.group
+        if self._of.get(account_id) == name:
+            del self._of[account_id]
             self._groups[name].remove(account_id)
         self._vector.forget(account_id)
         self._path.drop("member", account_id)
         memory = self._path.take_out(account_id)
+        for order_id, expires in self._remembered.orders_of(account_id):
+            memory[f"moved/{account_id}/{order_id}"] = {"clock": expires}
+        self._path.put("gone", account_id, gone)
         payload = {
             "account_id": account_id,
             "group": name,
@@ -202,8 +201,7 @@ class Slot:
         outputs = self.take_clock(time)
         change = member.apply(found)
         outputs = [*outputs, *self._changed(state, member, change)]
-        filled = self._orders.filled(found.account_id, change.fills)
-        state.refresh(found.account_id, (*self._orders.lines(change), *filled))
+        state.refresh(found.account_id, self._orders.lines(change))
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
         self._watch.correct_day(state, member, change)
         state.refresh(found.account_id, ())

@@ -75,6 +75,13 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
 
 
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """An account left a group, at this place of the rulebook."""
+
+    group: str
+    sequence: int
+
+
 class ScopedLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits in force of one scope; version and hash of the proposal that made them."""
 

@@ -35,6 +35,7 @@ from psm.risk.rulebook.answers import (
     Effect,
     EffectKind,
     Group,
+    Left,
     Lift,
     Override,
     RefusedError,
@@ -293,6 +294,11 @@ class Rulebook:
     def lifted(self) -> Mapping[str, Lift]:
         """Lifts by the hash of what was lifted, latches of the engine among them."""
         return self.halts.lifted
+
+    @property
+    def left(self) -> Mapping[str, Left]:
+        """The group that an account left last, of those that left one."""
+        return self._groups.left
 
     def group_of(self, account_id: str) -> Group | None:
         """Return the group of an account; one in none has no engine."""

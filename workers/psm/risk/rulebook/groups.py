@@ -8,7 +8,7 @@ from decimal import Decimal
 from psm.contracts.rulebook_events import GroupDefined
 from psm.domain.money import ONE, ZERO, add, exact_text
 from psm.risk.limits import Limits
-from psm.risk.rulebook.answers import Group, RefusedError
+from psm.risk.rulebook.answers import Group, Left, RefusedError
 from psm.risk.rulebook.documents import Document, Documents
 
 SHARED = ("daily_loss", "daily_loss_money", "open_orders_notional", "notional_period")
@@ -16,11 +16,17 @@ SHARED = ("daily_loss", "daily_loss_money", "open_orders_notional", "notional_pe
 
 
 class Groups:
-    """Every group, by name, ascending; an account is in one."""
+    """Every group, by name, ascending; an account is in one.
+
+    Attributes:
+        named: groups by name.
+        left: group that an account left last, by account.
+    """
 
     def __init__(self) -> None:
         self.named: dict[str, Group] = {}
         self._of: dict[str, str] = {}
+        self.left: dict[str, Left] = {}
 
     def of(self, account_id: str) -> Group | None:
         """Return the group of an account."""
@@ -59,10 +65,13 @@ class Groups:
             before = self._of.get(account_id)
             if before is not None and before != event.group:
                 left[before] = None
+                self.left[account_id] = Left(group=before, sequence=sequence)
         for name in left:
             self._put(self.named[name], event.members, sequence)
         for account_id in self.named[event.group].members if event.group in self.named else ():
             del self._of[account_id]
+            if account_id not in event.members:
+                self.left[account_id] = Left(group=event.group, sequence=sequence)
         for account_id in event.members:
             self._of[account_id] = event.group
         self.named[event.group] = Group(

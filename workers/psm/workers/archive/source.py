@@ -17,10 +17,19 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import OrderedReader, StoredMessage, get, next_for, stream_info
 from psm.adapters.logs import get_logger
 from psm.contracts.errors import LogDamagedError
-from psm.contracts.subjects import FILLS, MARKETDATA, ORDERS, PSM, RISK, SIGNALS, TRADES
+from psm.contracts.subjects import (
+    FILLS,
+    MARKETDATA,
+    ORDERS,
+    PSM,
+    RISK,
+    RULEBOOK,
+    SIGNALS,
+    TRADES,
+)
 from psm.projections.archive.writer import ArchiveCheckpoint, Incident
 
-RECORDED = (SIGNALS, RISK, ORDERS, FILLS, MARKETDATA)
+RECORDED = (RULEBOOK, SIGNALS, RISK, ORDERS, FILLS, MARKETDATA)
 SOURCES = (TRADES, *RECORDED, PSM)
 """What is archived. PSM itself is not: it says what became of the events of the log."""
 

@@ -18,14 +18,14 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import StoredMessage, read_range, stream_info
 from psm.adapters.jetstream.streams import RECORDED
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import LOG_HEADS, OF_STREAMS, PSM, TRADES
+from psm.contracts.subjects import LOG_HEADS, OF_STREAMS, PSM, RULEBOOK, TRADES
 from psm.domain.publication.log_times import log_time
 from psm.workers.process.times import is_later
 
 STREAM_OF = {
     **dict.fromkeys(LOG_HEADS, TRADES),
     "psm": PSM,
-    **{name.lower(): name for name in RECORDED},
+    **{name.lower(): name for name in (*RECORDED, RULEBOOK)},
 }
 """First token of a subject -> the stream that keeps it."""
 

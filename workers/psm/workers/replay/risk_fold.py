@@ -44,7 +44,7 @@ class RiskFolder(LineFolder):
         super().__init__(partitions=partitions)
         self.rulebook = Rulebook(made_signature)
         self.slots: dict[int, Slot] = {}
-        self._entered: dict[str, int] = {}
+        self._entered: dict[str, str] = {}
         self._last: dict[str, int] = dict.fromkeys(_OWN, 0)
         self._outputs: list[Output] = []
 
@@ -104,8 +104,24 @@ class RiskFolder(LineFolder):
         for _, slot in sorted(self.slots.items()):
             self._add(slot.take_rulebook(self.rulebook, stored.time))
         for account_id in self._members():
-            if account_id not in self._entered:
+            now = self.rulebook.group_of(account_id)
+            if now is not None and self._entered.get(account_id) != now.name:
                 self._enter(account_id)
+
+    def replace_slot(self, slot: Slot, time: int) -> list[Output]:
+        """Go on with another slot of the same number; market and members come to it anew.
+
+        Args:
+            slot: restored, with its memory.
+            time: of now, us.
+        """
+        self._outputs = []
+        self.slots[slot.number] = slot
+        self._replay_market(slot)
+        self._add(slot.take_rulebook(self.rulebook, time))
+        for account_id in slot.members():
+            self._enter(account_id)
+        return self._outputs
 
     def _replay_market(self, slot: Slot) -> None:
         """Give a new slot the market so far."""
@@ -152,7 +168,8 @@ class RiskFolder(LineFolder):
         slot = self._slot_of(account_id)
         if slot is None:
             return
-        self._entered[account_id] = self.books.position
+        group = self.rulebook.group_of(account_id)
+        self._entered[account_id] = "" if group is None else group.name
         account = self.books.accounts.get(account_id)
         document = dict(_UNOPENED) if account is None else state_document(self.books, account)
         document["as_of"] = {

@@ -19,6 +19,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream import (
     ApiConflictError,
+    Outgoing,
     UnknownOutcomeError,
     publish_expected,
     read_range,
@@ -26,8 +27,8 @@ from psm.adapters.jetstream import (
 )
 from psm.contracts import codec, registry
 from psm.contracts.errors import ContractError, TransientError
-from psm.contracts.rulebook_codec import decode_signed, signed_bytes, subject_of
-from psm.contracts.rulebook_events import RULEBOOK_EVENTS, RulebookEvent
+from psm.contracts.rulebook_codec import decode_event, decode_signed, signed_bytes, subject_of
+from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 from psm.contracts.subjects import RULEBOOK, encode_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Ruled
@@ -36,6 +37,7 @@ from psm.workers.ops.keys import key_id, made_signature
 _SERVICE = "psm-risk"
 _ATTEMPTS = 50
 _BEHIND = "Nats-Expected-Last-Sequence"
+_UNSIGNED = "0" * 128
 _EVERYTHING = "rulebook.*.*"
 
 
@@ -90,46 +92,36 @@ async def read_rulebook(nc: Client) -> ReadRulebook:
     return ReadRulebook(rulebook=rulebook, said=tuple(said))
 
 
-def signed_event(saying: Saying, *, event_id: str | None = None) -> bytes:
-    """Return the body of an event, signed.
+def signed_event(saying: Saying, *, event_id: str | None = None) -> Outgoing:
+    """Return an event as it is to be published: its subject, and its body, signed.
 
     Raises:
         ContractError: it is none; the text names the field.
     """
-    kind = RULEBOOK_EVENTS[saying.event_type]
-    event_id = event_id or str(uuid.uuid4())
-    version = registry.version_of(saying.event_type)
-    payload = {
+    event_id, version = event_id or str(uuid.uuid4()), registry.version_of(saying.event_type)
+    said = {
         **{name: value for name, value in saying.content.items() if value is not None},
         "actor": saying.actor,
         "reason": saying.reason,
         "key_id": key_id(saying.key.public_key()),
+        "signature": _UNSIGNED,
     }
-    _refuse_unknown(kind, payload)
-    payload = codec.decode_untyped(codec.encode_event(payload))
+    _refuse_unknown(saying.event_type, said)
+    event = decode_event(saying.event_type, codec.encode_event(said))
+    payload = codec.decode_untyped(codec.encode_event(said))
     signed = signed_bytes(event_id, saying.event_type, version, payload)
-    payload["signature"] = saying.key.sign(signed).hex()
-    return codec.encode_event(
-        {
-            "event_id": event_id,
-            "event_type": saying.event_type,
-            "stream_id": encode_token(_place(kind, payload)[1]),
-            "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z",
-            "schema_version": version,
-            "source_service": _SERVICE,
-            "payload": payload,
-        }
-    )
-
-
-def subject_of_body(body: bytes) -> str:
-    """Return the subject of an event that `signed_event` made."""
-    envelope = codec.decode_envelope(body)
-    kind = RULEBOOK_EVENTS[envelope.event_type]
-    event = msgspec.convert(codec.decode_untyped(envelope.payload), kind)
-    subject = subject_of(event)
-    decode_signed(subject, body)
-    return subject
+    body = {
+        "event_id": event_id,
+        "event_type": saying.event_type,
+        "stream_id": encode_token(event.place()[1]),
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z",
+        "schema_version": version,
+        "source_service": _SERVICE,
+        "payload": {**payload, "signature": saying.key.sign(signed).hex()},
+    }
+    outgoing = Outgoing(subject_of(event), codec.encode_event(body))
+    decode_signed(outgoing.subject, outgoing.data)
+    return outgoing
 
 
 async def say(nc: Client, saying: Saying, *, dry_run: bool = False) -> Said:
@@ -144,8 +136,8 @@ async def say(nc: Client, saying: Saying, *, dry_run: bool = False) -> Said:
         ContractError: it is no event.
         TransientError: others write so much that this found no place, or the broker is away.
     """
-    body = signed_event(saying)
-    subject = subject_of_body(body)
+    outgoing = signed_event(saying)
+    subject, body = outgoing.subject, outgoing.data
     for _ in range(_ATTEMPTS):
         found = await read_rulebook(nc)
         before = [one for one in found.said if one.stored.data == body]
@@ -177,17 +169,10 @@ def _tried(rulebook: Rulebook, subject: str, body: bytes) -> Said:
     return Said(stored=msgspec.structs.replace(stored, sequence=0), ruled=ruled)
 
 
-def _refuse_unknown(kind: type[RulebookEvent], payload: Mapping[str, Any]) -> None:
+def _refuse_unknown(event_type: str, payload: Mapping[str, Any]) -> None:
     """Refuse a field that means nothing: a slip, which would be signed and have no effect."""
+    known = RULEBOOK_EVENTS[event_type].__struct_fields__ if event_type in RULEBOOK_EVENTS else ()
     for name in payload:
-        if name not in kind.__struct_fields__:
-            known = ", ".join(kind.__struct_fields__)
-            text = f"{kind.__name__} has no field {name}; it has {known}"
+        if known and name not in known:
+            text = f"{event_type} has no field {name}; it has {', '.join(known)}"
             raise ContractError("invalid_payload", text, name)
-
-
-def _place(kind: type[RulebookEvent], payload: Mapping[str, Any]) -> tuple[str, str]:
-    try:
-        return msgspec.convert(payload, kind).place()
-    except msgspec.ValidationError as error:
-        raise ContractError("invalid_payload", f"{kind.__name__}: {error}") from None

@@ -207,8 +207,10 @@ def _checked(values: dict[str, Any]) -> Limits:
     except ContractError as error:
         name = (error.field or "").partition(".")[2]
         near = difflib.get_close_matches(name, Limits.__struct_fields__, n=1)
-        hint = f'; did you mean "{near[0]}"?' if error.reason == "unknown_limit" and near else ""
-        raise ConfigError(f"{error.detail}{hint}") from None
+        if error.reason == "unknown_limit" and near:
+            text = f'there is no limit "{name}"; did you mean "{near[0]}"?'
+            raise ConfigError(text) from None
+        raise ConfigError(error.detail) from None
 
 
 def _text(scope: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,22 @@ app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
 app.command("psm.workers.cli.run.risk_worker:worker", name="worker")
-_RULES = "psm.workers.cli.decide.rules"
-# Imported when they are run: they ask servers, and the commands below need none.
-app.command("psm.workers.cli.decide.limits:app", name="limits")
-for _name in ("halt", "resume", "halts", "groups", "keys", "rulebook"):
-    app.command(f"{_RULES}:{_name}", name=_name)
+_RULES: Mapping[str, tuple[str, str]] = {
+    "limits": ("limits:app", "Show, propose and approve limits; what loosens needs two persons."),
+    "halt": (
+        "rules:halt", "Stop a scope at once. One person is enough; going on again needs two.",
+    ),
+    "resume": (
+        "rules:resume", "Lift a halt, once a second person says the same, naming the same halt.",
+    ),
+    "halts": ("rules:halts", "Show what is halted, since when and why."),
+    "groups": ("rules:groups", "Show and define the groups that one risk loop decides for."),
+    "keys": ("rules:keys", "Show and define who may say what in the rulebook."),
+    "rulebook": ("rules:rulebook", "Show what was said, and say anything else."),
+}  # fmt: skip
+"""Imported when they are run: they ask servers, and the commands below need none."""
+for _name, (_where, _help) in _RULES.items():
+    app.command(f"psm.workers.cli.decide.{_where}", name=_name, help=_help)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

@@ -31,10 +31,10 @@ class Speaker:
     """Who says something in the rulebook.
 
     Attributes:
-        reason: why; it is kept for ever.
-        key: your Ed25519 private key (PEM, mode 0600); `psm anchor keygen` makes one.
-        actor: you, by pseudonym; default: the holder of the key.
-        dry_run: show what would become of it, write nothing.
+        reason: Why; it is kept for ever.
+        key: Your Ed25519 private key (PEM, mode 0600); `psm anchor keygen` makes one.
+        actor: You, by pseudonym; default: the holder of the key.
+        dry_run: Show what would become of it, write nothing.
     """
 
     reason: str

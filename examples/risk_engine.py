@@ -28,11 +28,7 @@ from psm.contracts.valuation import equity_at
 
 
 class Accounts:
-    """Accounts as PSM published them last, and the newest mark of each symbol.
-
-    Attributes:
-        repaired: how often an account was read again.
-    """
+    """Accounts as PSM published them last, and the newest mark of each symbol."""
 
     def __init__(self, nc: Client, accounts: Iterable[str]) -> None:
         """Follow these accounts, once `start` is called."""
@@ -42,7 +38,7 @@ class Accounts:
         self._documents: dict[str, AccountDocument] = {}
         self._marks: dict[str, tuple[int, Decimal]] = {}
         self.accounts = dict.fromkeys(accounts)
-        self.repaired = 0
+        self.repaired = 0  # how often an account was read as a whole
 
     async def start(self) -> None:
         """Hear updates and marks from now on, and read what was before."""
@@ -56,6 +52,10 @@ class Accounts:
         """Know nothing any more: the connection was broken, or messages were dropped."""
         for account in self.accounts:
             self._feed.lose(account)
+
+    def document(self, account: str) -> bytes | None:
+        """Return the state document as it was published last; None: unknown."""
+        return self._documents[account].encoded() if self._feed.is_known(account) else None
 
     def equity(self, account: str) -> Decimal | None:
         """Return the equity at the newest marks; None: unknown, and nothing may be decided."""

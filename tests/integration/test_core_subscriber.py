@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
-import operator
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nats
 import pytest
 from examples import producer, risk_engine
-from examples.risk_engine import Positions
+from examples.risk_engine import Accounts
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from tests.support.events import mark
 from tests.support.running import Running, psm_up, run
-from tests.support.workbench import until, until_answer
+from tests.support.workbench import until
+
+from psm.contracts.codec import encode_fields
 
 ACCOUNTS = ("acc_a", "acc_b")
 SYMBOLS = ("BTC-PERP", "ETH-PERP")
+
+
+class Deaf(Accounts):
+    """Hears no updates for a while, as a slow reader does."""
+
+    deaf = False
+
+    async def _heard(self, message: Msg) -> None:
+        if not self.deaf:
+            await super()._heard(message)
 
 
 @pytest.fixture(scope="module")
@@ -46,57 +58,82 @@ async def slow(running: Running) -> AsyncIterator[Client]:
     await nc.close()
 
 
-async def test_a_late_start_knows_every_position(running: Running, nc: Client) -> None:
-    """Who starts after the events knows all symbols of all accounts, and then follows."""
+async def test_a_late_start_knows_every_account(running: Running, nc: Client) -> None:
+    """Who starts after the events knows all of them, and then follows; an account to come, too."""
     for account in ACCOUNTS:
         for symbol in SYMBOLS:
             await fill(nc, account, symbol, "buy")
         await published(running, account)
-    positions = Positions(nc)
-    await positions.start()
-    await assert_same(running, positions)
+    followed = Accounts(nc, [*ACCOUNTS, "acc_new"])
+    await followed.start()
+    await assert_same(running, followed, *ACCOUNTS)
+    assert followed.equity("acc_new") is None, "nobody knows it"
     await fill(nc, "acc_a", "BTC-PERP", "sell")
     await fill(nc, "acc_new", "BTC-PERP", "sell")
-    await assert_same(running, positions, "acc_new")
-    assert positions.repaired == 0
+    await published(running, "acc_new")
+    await followed.repair()
+    await assert_same(running, followed, *ACCOUNTS, "acc_new")
+    assert followed.repaired == 3
 
 
-async def test_lost_updates_show_at_the_next_one_and_are_read_again(
+async def test_equity_is_at_the_marks_of_now(running: Running, nc: Client) -> None:
+    """A mark moves it before any update does."""
+    await nc.jetstream().publish("marks.MARKED", mark(1, "100", "MARKED").data)
+    payload = {"symbol": "MARKED", "side": "buy", "quantity": "2", "price": "100"}
+    await producer.append(nc, "acc_marked", "TradeExecuted", payload)
+    await published(running, "acc_marked")
+    followed = Accounts(nc, ["acc_marked"])
+    await followed.start()
+    assert followed.equity("acc_marked") == 0
+    for number, price, equity in ((2, "103.5", 7), (3, "90", -20), (2, "500", -20)):
+        await nc.jetstream().publish("marks.MARKED", mark(number, price, "MARKED").data)
+        await until(partial(worth, followed, equity), f"equity {equity}")
+
+
+async def test_a_lost_update_makes_the_account_unknown(
     running: Running, nc: Client, slow: Client
 ) -> None:
-    """A slow reader loses messages; the next one's headers tell, and PSM has what is missing."""
-    positions = Positions(slow, pending_limit=1)
-    await positions.start()
-    async with positions.lock:  # it is busy, and its one place for the unread is soon taken
-        for _ in range(5):
-            await fill(nc, "acc_a", "BTC-PERP", "buy")
-        await fill(nc, "acc_b", "ETH-PERP", "buy")
-        for account in ACCOUNTS:
-            await published(running, account)
-        await slow.flush()  # what was sent to it has arrived, and is lost
+    """At the next update, or at the comparison where none comes; then it is read again."""
+    followed = Deaf(slow, ACCOUNTS)
+    await followed.start()
+    followed.deaf = True
+    for _ in range(3):
+        await fill(nc, "acc_a", "BTC-PERP", "buy")
+    await fill(nc, "acc_b", "BTC-PERP", "buy")
     for account in ACCOUNTS:
-        await drained(positions)
-        await fill(nc, account, "ETH-PERP", "sell")
         await published(running, account)
-    await assert_same(running, positions)
-    assert positions.repaired >= 3
+    await slow.flush()
+    followed.deaf = False
+    await fill(nc, "acc_a", "ETH-PERP", "sell")
+    await published(running, "acc_a")
+    await until(lambda: followed.equity("acc_a") is None, "a hole is noticed")
+    assert followed.equity("acc_b") is not None, "of this one nothing tells yet"
+    await followed.compare()
+    assert followed.equity("acc_b") is None
+    await followed.repair()
+    await assert_same(running, followed, *ACCOUNTS)
 
 
-async def test_a_loss_at_the_end_is_found_by_a_check(
-    running: Running, nc: Client, slow: Client
-) -> None:
-    """Where no later update tells of the loss, the last message per subject does."""
-    positions = Positions(slow, pending_limit=1)
-    await positions.start()
-    async with positions.lock:
-        for _ in range(4):
-            await fill(nc, "acc_a", "BTC-PERP", "sell")
-        await published(running, "acc_a")
-        await slow.flush()  # what was sent to it has arrived, and is lost
-    await drained(positions)
-    assert positions.by_key["acc_a", "BTC-PERP"] != (await view(running, "acc_a"))["BTC-PERP"]
-    await positions.check()
-    await assert_same(running, positions)
+def test_the_risk_engine_runs_as_a_command(running: Running) -> None:
+    """It prints what may trade, and of whom nothing is known."""
+    command = [sys.executable, producer.__file__, "acc_risk", "buy", "BTC-PERP", "0.5", "42000"]
+    run([*command, "--commission", "2.10", "--url", running.nats_url])
+    running.get("/psm/state/acc_risk?min_sequence=1")
+    command = [sys.executable, risk_engine.__file__, "acc_risk", "acc_none"]
+    with subprocess.Popen(
+        [*command, "--url", running.nats_url], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = [process.stdout.readline() for _ in range(4)]
+        process.kill()
+    assert (
+        printed
+        == [
+            "acc_risk: equity -2.1, may only reduce\n",
+            "acc_none: unknown, no order\n",
+        ]
+        * 2
+    )
 
 
 def test_the_producer_runs_as_a_command(running: Running) -> None:
@@ -161,12 +198,12 @@ async def test_the_producer_never_reports_a_loss_as_success(running: Running, nc
     assert "number 3 of acc_lost is missing" in done.stderr
 
 
-def test_examples_are_short_and_import_nothing_of_ours() -> None:
+def test_examples_are_short_and_import_the_contracts_at_most() -> None:
     """They show how little is needed."""
-    for module in (producer, risk_engine):
+    for module, allowed in ((producer, ""), (risk_engine, "from psm.contracts.")):
         source = Path(str(module.__file__)).read_text()
-        assert "import psm" not in source
-        assert "from psm" not in source
+        ours = [line for line in source.splitlines() if line.startswith(("import psm", "from psm"))]
+        assert all(allowed and line.startswith(allowed) for line in ours)
         assert len(source.splitlines()) < 150
 
 
@@ -185,20 +222,6 @@ async def fill(nc: Client, account: str, symbol: str, side: str, times: int = 1)
         await producer.append(nc, account, "TradeExecuted", payload)
 
 
-async def view(running: Running, account: str) -> dict[str, Any]:
-    status, answer = await asyncio.to_thread(running.get, f"/psm/positions/{account}")
-    assert status == 200
-    return {symbol: figures(position) for symbol, position in answer["positions"].items()}
-
-
-async def drained(positions: Positions) -> None:
-    """Wait until the follower has taken everything that was not lost."""
-    await until(
-        lambda: not positions.subscription.pending_msgs and not positions.lock.locked(),
-        "it has taken everything",
-    )
-
-
 async def published(running: Running, account: str) -> None:
     """Wait until PSM has published the account's last event: the view follows the stream."""
     nc = await nats.connect(running.nats_url)
@@ -209,27 +232,23 @@ async def published(running: Running, account: str) -> None:
     assert status == 200
 
 
-async def assert_same(running: Running, positions: Positions, *more: str) -> None:
-    """Wait until the follower has what the views have, figure by figure."""
-    for account in (*ACCOUNTS, *more):
+async def assert_same(running: Running, followed: Accounts, *accounts: str) -> None:
+    """Wait until the follower has what the views have, to the byte, but for the age of each row."""
+    for account in accounts:
         await published(running, account)
-        expected = await view(running, account)
-        await until_answer(
-            partial(asyncio.to_thread, known, positions, account, expected),
-            partial(operator.eq, expected),
-            f"{account} is the same",
-        )
+        status, state = await asyncio.to_thread(running.get, f"/psm/state/{account}")
+        assert status == 200
+        for row in [*state["positions"].values(), *state["assets"].values()]:
+            del row["as_of"]
+        expected = encode_fields(state)
+        await until(partial(shown, followed, account, expected), f"{account} is the same")
 
 
-def known(positions: Positions, account: str, like: dict[str, Any]) -> dict[str, Any]:
-    """Return what the follower knows of an account, in the figures of `like`."""
-    found = {symbol: p for (owner, symbol), p in positions.by_key.items() if owner == account}
-    return {
-        symbol: {name: position.get(name) for name in like.get(symbol, position)}
-        for symbol, position in found.items()
-    }
+def worth(followed: Accounts, equity: int) -> bool:
+    """Return whether the marked account has this equity now."""
+    return followed.equity("acc_marked") == equity
 
 
-def figures(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a position without the moment of its row: of an update that is its envelope's."""
-    return {name: figure for name, figure in document.items() if name != "as_of"}
+def shown(followed: Accounts, account: str, expected: bytes) -> bool:
+    """Return whether a follower has this document."""
+    return followed.document(account) == expected

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
 from tests.integration.test_live_reads import owning, process
 from tests.support import feed
-from tests.support.events import deposit, mark, trade
+from tests.support.events import Sent, deposit, mark, trade
 from tests.support.risk_follower import (
     Follower,
     Session,
@@ -51,8 +52,13 @@ async def settled(bench: Bench, follower: Follower) -> int:
     """Wait until all is published and known again; return how many states were compared."""
     await bench.judge()
     inputs = await inputs_of(bench.nc, bench.settings)
-    await follower.reaches(last_inputs(inputs))
+    await follower.reaches({n: at for n, at in last_inputs(inputs).items() if n in ACCOUNTS})
     return await assert_offered(bench.nc, bench.settings, follower.sessions, inputs)
+
+
+def parts_of(sent: list[Sent], count: int) -> Iterator[list[Sent]]:
+    """Return messages in lists of so many, so that there is something in between."""
+    return (sent[start : start + count] for start in range(0, len(sent), count))
 
 
 class Faults:
@@ -68,7 +74,9 @@ class Faults:
         self._held: list[bytes] = []
 
     def __call__(self, direction: Direction, frame: bytes) -> list[bytes]:
-        if direction == "up" or not _is_update(frame):
+        if direction == "up":
+            return [frame]
+        if not _is_update(frame):
             held, self._held = self._held, []
             return [*held, frame]
         if self._held:  # the one before comes behind this one
@@ -100,13 +108,14 @@ def _is_update(frame: bytes) -> bool:
 
 @asynccontextmanager
 async def behind(
-    bench: Bench, change: Change | None = None
+    bench: Bench, change: Change | None = None, **more: Any
 ) -> AsyncIterator[tuple[Follower, TcpProxy]]:
     """Follow all accounts through a proxy."""
     url = bench.settings.nats_url
     async with proxied(url, frames=True) as proxy:
         proxy.change = change
-        async with following(f"nats://127.0.0.1:{proxy.port}", PARTITIONS, ACCOUNTS) as follower:
+        through = f"nats://127.0.0.1:{proxy.port}"
+        async with following(through, PARTITIONS, ACCOUNTS, **more) as follower:
             yield follower, proxy
 
 
@@ -116,8 +125,9 @@ async def behind(
 async def test_nothing_lost_needs_no_repair(bench: Bench) -> None:
     """Each account enters once, then comes input by input; accounts of nobody do not come."""
     async with owning(bench), following(bench.settings.nats_url, PARTITIONS, ACCOUNTS) as follower:
-        await bench.publish(feed.traffic(1, accounts=len(ACCOUNTS) + 3, events=600))
-        assert await settled(bench, follower) > 100
+        for part in parts_of(feed.traffic(1, accounts=len(ACCOUNTS) + 3, events=600), 10):
+            await bench.publish(part)
+        assert await settled(bench, follower) > 50
         assert follower.counted["Entered"] == len(ACCOUNTS)
         assert "Lost" not in follower.counted
         assert sorted(follower.at) == ACCOUNTS
@@ -128,15 +138,13 @@ async def test_lost_repeated_and_reordered_copies(bench: Bench, seed: int) -> No
     """A tenth of what is republished is tampered with; the feed notices and repairs all of it."""
     faults = Faults(seed, 0.1)
     async with owning(bench), behind(bench, faults) as (follower, _):
-        for turn in range(6):
-            part = feed.traffic(seed, accounts=len(ACCOUNTS), events=900)[turn * 170 :][:170]
+        for part in parts_of(feed.traffic(seed, accounts=len(ACCOUNTS), events=900), 20):
             await bench.publish(part)
-            await asyncio.sleep(0)
         compared = await settled(bench, follower)
     assert min(faults.fired[name] for name in ("lost", "repeated", "reordered")) >= 5
     assert follower.counted["Lost"] >= 5
     assert follower.counted["Regained"] >= 5
-    assert compared > 100
+    assert compared > 50
 
 
 async def test_a_loss_at_the_end_is_found_by_comparing(bench: Bench) -> None:
@@ -161,7 +169,10 @@ async def test_old_copies_said_again_change_nothing(bench: Bench) -> None:
 
     async with owning(bench), following(bench.settings.nats_url, PARTITIONS, ACCOUNTS) as follower:
         await bench.nc.subscribe("psm.*.*", cb=keep)
-        await bench.publish(feed.traffic(3, accounts=len(ACCOUNTS), events=300, trouble=False))
+        sent = feed.traffic(3, accounts=len(ACCOUNTS), events=300, trouble=False)
+        await bench.publish(sent[:100])
+        await settled(bench, follower)
+        await bench.publish(sent[100:])
         await settled(bench, follower)
         before = {name: follower.document(name) for name in ACCOUNTS}
         counted = dict(follower.counted)
@@ -220,7 +231,7 @@ async def test_more_than_is_read_one_by_one(bench: Bench) -> None:
     """Then the account is read as a whole, once."""
     deaf = Deaf()
     name, many = ACCOUNTS[0], MISSED_MAX // 2 + 100
-    async with owning(bench), behind(bench, deaf) as (follower, _):
+    async with owning(bench), behind(bench, deaf, compare_s=3600.0) as (follower, _):
         await bench.publish(deposit(1, stream=name))
         await settled(bench, follower)
         deaf.on = True
@@ -292,10 +303,11 @@ async def test_a_mark_that_the_worker_is_not_shown(
 ) -> None:
     """A replica hides a mark from the partition: what is offered has it all the same."""
     logs: list[FaultyLog] = []
+    hidden = {number: Counter(range(20, 200, 15)) for number in range(PARTITIONS)}
 
-    def faulty(nc: object, number: int) -> FaultyLog:
-        log = bench.log(number)
-        log.hidden.update(dict.fromkeys(range(20, 200, 15), 1))
+    def faulty(nc: object, partition: int, on_reset: object, committer: object) -> FaultyLog:
+        log = bench.log(partition)
+        log.hidden = hidden[partition]  # whoever reads again is shown it
         logs.append(log)
         return log
 
@@ -422,4 +434,4 @@ async def test_a_consumer_that_was_stopped(tmp_path: Path) -> None:
             stopped.process.wait()
         assert reconnects >= 1
         assert counted["Lost"] >= len(ACCOUNTS)
-        assert await assert_offered(bench.nc, bench.settings, sessions, inputs) > 2 * len(ACCOUNTS)
+        assert await assert_offered(bench.nc, bench.settings, sessions, inputs) >= 2 * len(ACCOUNTS)

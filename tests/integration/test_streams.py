@@ -267,16 +267,17 @@ async def test_compression_is_no_reason_to_stop(nc: Client) -> None:
     assert (await stream_info(nc, TRADES)).config["compression"] == "s2"
 
 
-def test_compression_of_replicas_is_taken_off() -> None:
+@pytest.mark.parametrize("stream", [TRADES, PSM, SNAPSHOTS])
+def test_compression_of_replicas_is_taken_off(stream: str) -> None:
     """A replica of a compressed stream may not come back after a kill: worse than no compression.
 
     It is found on a stream with more replicas than were asked for, too.
     """
     for replicas in (1, 3):
-        wanted = next(one for one in desired(LogSize(replicas=replicas)) if one["name"] == TRADES)
+        wanted = next(one for one in desired(LogSize(replicas=replicas)) if one["name"] == stream)
         for actual in (1, 3):
             info = StreamInfo(
-                name=TRADES,
+                name=stream,
                 config={**wanted, "num_replicas": actual, "compression": "s2"},
                 first_sequence=0,
                 last_sequence=0,

@@ -196,7 +196,8 @@ class Tampered:
             last = self.feed.last_input(account_id)
             if last is not None:
                 known = sum(at <= last for at, _ in inputs)
-                assert self._shown[account_id].state == self._document(account_id, known).state
+                shown = self._shown.get(account_id, AccountDocument(_NOTHING))
+                assert shown.state == self._document(account_id, known).state
                 self.offered += 1
 
     def _document(self, account_id: str, known: int) -> AccountDocument:

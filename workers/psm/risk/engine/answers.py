@@ -107,7 +107,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             fatal = facts[:1]
         if fatal:
             return {**payload, **_refused(facts)}, None
-        judged = self._inquire(state, command, clock, remembered, replaced, again=again)
+        judged = self._inquire(state, command, clock, facts, replaced, again=again)
         filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
         return {**payload, **_told(judged, filled), **self._figures(state, command)}, judged
 
@@ -116,7 +116,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state: GroupState,
         command: Command,
         clock: int,
-        remembered: int,
+        standing: Sequence[Fact],
         replaced: Payload | None,
         *,
         again: bool,
@@ -137,7 +137,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             replaces=None if replaced is None else command.order_id,
             replaced=left,
         )
-        inquiry = Inquiry(self.books, state, command, ordered, remembered, again=again)
+        inquiry = Inquiry(self.books, state, command, ordered, standing, again=again)
         return inquiry.judge()
 
     def _replaced(self, state: GroupState, command: Command) -> Payload | None:
@@ -203,7 +203,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             )
         )
         near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
-        state.refresh(account_id, (ordered.line_name,))
+        state.recount(account_id, (ordered.line_name,))
         return [*outputs, *near]
 
     def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[Output]:

@@ -57,6 +57,8 @@ class GroupState:
         currency: of its figures.
         members: by account.
         sums: over all lines of all members.
+        open_count: orders that are open or reserved, of all members.
+        needed: highest log sequence of what is known of them; marks must be as far.
     """
 
     def __init__(self, name: str, currency: str, market: MarketView, path: Path) -> None:
@@ -73,6 +75,9 @@ class GroupState:
         self._holders: dict[str, dict[str, dict[str, None]]] = {}
         self._converted: dict[str, None] = {}
         self._touched: dict[str, None] = {}
+        self._open: dict[str, int] = {}
+        self._unknown: dict[str, None] = {}
+        self.open_count, self.needed = 0, 0
 
     # --- members --------------------------------------------------------------------------------
 
@@ -89,6 +94,7 @@ class GroupState:
             member = self.members[account_id] = Member(account_id)
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
             self._count(account_id, None)
+            self._see(member)
         return member
 
     def touched(self) -> list[Member]:
@@ -105,23 +111,52 @@ class GroupState:
         for missing in self._missing.values():
             missing.pop(account_id, None)
         self._converted.pop(account_id, None)
+        self._unknown.pop(account_id, None)
+        self.open_count -= self._open.pop(account_id, 0)
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
+        self.needed = self._highest()
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
-        """Count an account as it is now; of its lines only those that are named changed."""
+        """Value an account as it is now; of its lines only those that are named changed."""
         member = self.members[account_id]
-        self._touched[account_id] = None
         member.value(self._market)
         if names is None:
-            reserved = [r.line for _, r in self.reservations(account_id)]
+            reserved = [one.line for one in self._path.reservations(account_id).values()]
             names = (*self._lines[account_id], *member.line_names(), *reserved)
             if member.foreign() or (member.currency or self.currency) != self.currency:
                 self._converted[account_id] = None
             else:
                 self._converted.pop(account_id, None)
+        self.recount(account_id, names)
+        self._count(account_id, self._own_figures(member))
+
+    def recount(self, account_id: str, names: Iterable[str]) -> None:
+        """Count lines of an account as they are now, where nothing that it holds changed."""
+        self._touched[account_id] = None
+        self._see(self.members[account_id])
         for name in dict.fromkeys(map(self.line_name, names)):
             self._replace(account_id, name, self.line(account_id, name))
-        self._count(account_id, self._own_figures(member))
+
+    def _see(self, member: Member) -> None:
+        """Count how far a member is known, and its open orders."""
+        account_id = member.account_id
+        if member.known:
+            self._unknown.pop(account_id, None)
+            self.needed = max(self.needed, member.log_sequence)
+        elif account_id not in self._unknown:
+            self._unknown[account_id] = None
+            self.needed = self._highest()
+        reserved, shown = self._path.reservations(account_id), member.orders
+        count = len(shown) + len(reserved) - len(shown.keys() & reserved.keys())
+        self.open_count += count - self._open.get(account_id, 0)
+        self._open[account_id] = count
+
+    def _highest(self) -> int:
+        return max((one.log_sequence for one in self.members.values() if one.known), default=0)
+
+    def open_count_of(self, account_id: str) -> int:
+        """Return how many orders of a member are open or reserved."""
+        return self._open[account_id]
 
     def line_name(self, name: str) -> str:
         """Return the line that a position's key is part of: of a pair that of its base."""
@@ -150,14 +185,6 @@ class GroupState:
 
     # --- lines ----------------------------------------------------------------------------------
 
-    def reservations(self, account_id: str) -> list[tuple[str, Reservation]]:
-        """Return an account's reservations, ascending by key."""
-        return [
-            (key, one)
-            for key, one in self._path.items(Reservation, "reservation")
-            if one.account_id == account_id
-        ]
-
     def open_orders(
         self, account_id: str, name: str, without: str | None = None
     ) -> list[OpenOrder]:
@@ -168,9 +195,7 @@ class GroupState:
             name: of the line.
             without: an order that is left out.
         """
-        reserved = {
-            one.order_id: one for _, one in self.reservations(account_id) if one.line == name
-        }
+        reserved = {one.order_id: one for one in self._path.reservations_of(account_id, name)}
         found = []
         for order_id, figures in self._shown(account_id, name):
             order = self._open_order(account_id, figures)
@@ -283,7 +308,7 @@ class GroupState:
 
     def unknown(self) -> list[str]:
         """Return members that something is missing of, ascending."""
-        return sorted(name for name, member in self.members.items() if not member.known)
+        return sorted(self._unknown)
 
     def _sum(self, name: str) -> Decimal | None:
         return None if self._missing.get(name) else self._totals.get(name, ZERO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -71,12 +72,12 @@ class Inquiry:
         state: GroupState,
         command: Command,
         ordered: Ordered,
-        remembered: int,
+        standing: Sequence[Fact],
         *,
         again: bool,
     ) -> None:
         self._books, self._state, self._command = books, state, command
-        self._ordered, self._remembered, self._again = ordered, remembered, again
+        self._ordered, self._standing, self._again = ordered, standing, again
 
     def judge(self) -> Judged:
         """Answer it; nothing changes."""
@@ -100,7 +101,7 @@ class Inquiry:
         history = History(ordered, place, mark, books.path, books.windows, books.rulebook)
         mode = self._mode()
         hard = [
-            *self.standing(),
+            *self._standing,
             self._instrument(),
             *self._order_facts(place, mode),
             history.session(),
@@ -136,12 +137,6 @@ class Inquiry:
         order, market = self._ordered.order, self._books.market
         worth = [market.worth(order.symbol, p, currency) for p in (order.price, place.mark)]
         return max((each for each in worth if each is not None), default=None)
-
-    def standing(self) -> list[Fact]:
-        """Return what makes an account's orders impossible, whatever they are."""
-        return standing_facts(
-            self._books, self._state, self._command, self._ordered.clock, self._remembered
-        )
 
     def _order_facts(self, place: Place, mode: Fact) -> list[Fact]:
         ordered = self._ordered
@@ -190,6 +185,8 @@ class Inquiry:
     def _excused(self) -> tuple[str, ...]:
         """Return the checks that an override lets this order fail, each once."""
         books, clock = self._books, self._ordered.clock
+        if not books.rulebook.has_overrides:
+            return ()
         return tuple(c for c in CATALOGUE if books.override(self._command, c, clock) is not None)
 
 
@@ -228,8 +225,7 @@ def standing_facts(
 
 def _state_behind(books: Books, state: GroupState, command: Command) -> Fact:
     """Marks must be as far as every account that is looked at, accounts as far as is asked."""
-    needed = max((one.log_sequence for one in state.members.values() if one.known), default=0)
-    position = books.market.position
+    needed, position = state.needed, books.market.position
     expected = command.fields.get("expects") or {}
     behind = [
         account_id

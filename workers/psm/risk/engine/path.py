@@ -176,6 +176,8 @@ class Path:
 
     def __init__(self) -> None:
         self._entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        self._reserved: dict[str, dict[str, Reservation]] = {}  # by account and order
+        self._of_line: dict[tuple[str, str], dict[str, Reservation]] = {}
         self._untold: dict[str, None] = {}
 
     def get(self, struct: type[E], kind: str, key: str) -> E | None:
@@ -192,6 +194,14 @@ class Path:
             found.append((key, entry))
         return found
 
+    def reservations(self, account_id: str) -> Mapping[str, Reservation]:
+        """Return the reservations of an account, by order."""
+        return self._reserved.get(account_id, {})
+
+    def reservations_of(self, account_id: str, line: str) -> list[Reservation]:
+        """Return the reservations of a line of an account, ascending by order."""
+        return [one for _, one in sorted(self._of_line.get((account_id, line), {}).items())]
+
     def names(self, kind: str, prefix: str) -> list[str]:
         """Return the keys of a kind that begin so, ascending."""
         return sorted(key for key in self._entries[kind] if key.startswith(prefix))
@@ -203,17 +213,35 @@ class Path:
     def put(self, kind: str, key: str, entry: Entry) -> None:
         """Remember an entry; one that says the same is no change."""
         if self._entries[kind].get(key) != entry:
-            self._entries[kind][key] = entry
+            self._keep(kind, key, entry)
             self._untold[f"{kind}/{key}"] = None
 
     def settle(self, kind: str, key: str, entry: Entry) -> None:
         """Remember what follows from the record just made, and needs no telling."""
-        self._entries[kind][key] = entry
+        self._keep(kind, key, entry)
 
     def drop(self, kind: str, key: str) -> None:
         """Forget an entry."""
-        if self._entries[kind].pop(key, None) is not None:
+        if self._lose(kind, key):
             self._untold[f"{kind}/{key}"] = None
+
+    def _keep(self, kind: str, key: str, entry: Entry) -> None:
+        self._lose(kind, key)
+        self._entries[kind][key] = entry
+        if isinstance(entry, Reservation):
+            account_id, order_id = entry.account_id, entry.order_id
+            self._reserved.setdefault(account_id, {})[order_id] = entry
+            self._of_line.setdefault((account_id, entry.line), {})[order_id] = entry
+
+    def _lose(self, kind: str, key: str) -> bool:
+        found = self._entries[kind].pop(key, None)
+        if isinstance(found, Reservation):
+            del self._reserved[found.account_id][found.order_id]
+            line = (found.account_id, found.line)
+            del self._of_line[line][found.order_id]
+            if not self._of_line[line]:
+                del self._of_line[line]
+        return found is not None
 
     def take_out(self, account_id: str) -> dict[str, Any]:
         """Forget all entries of an account, and return them."""
@@ -253,10 +281,10 @@ class Path:
             if kind not in KINDS:
                 raise InvariantError(f"path state has no kind {kind}")
             if value is None:
-                self._entries[kind].pop(key, None)
+                self._lose(kind, key)
                 continue
             try:
-                self._entries[kind][key] = msgspec.convert(value, KINDS[kind])
+                self._keep(kind, key, msgspec.convert(value, KINDS[kind]))
             except msgspec.ValidationError as error:
                 raise InvariantError(f"path state {name}: {error}") from None
 

@@ -29,6 +29,8 @@ from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
+from psm.workers.api.risk_http import risk_check
+from psm.workers.api.risk_reads import RiskReads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.fleet import NatsMembers
@@ -108,6 +110,8 @@ async def serving(
         Service(
             reads=reads,
             archive=ArchiveReads(pool),
+            risk_reads=RiskReads(pool),
+            risk=risk_check(nc),
             past=Past(nc, log_shape(Settings(partitions=4))),
             live=live,
             health=health,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.risk_bench import ACCOUNT, SLOT, RiskBench, RiskProcess, open_risk_bench
 from tests.support.workbench import end
+from tests.support.worker_process import WorkerProcess
 
 from psm.risk.rulebook import slot_of
 from psm.workers.process.crash_points import CRASH_POINTS
@@ -67,7 +68,7 @@ async def test_killed_at_every_crash_point(
     assert len(await bench.decisions()) == last, "nothing came afterwards"
 
 
-async def fence_until_ended(bench: RiskBench, worker: RiskProcess) -> None:
+async def fence_until_ended(bench: RiskBench, worker: WorkerProcess) -> None:
     """Fence, and order: an owner that is fenced sees it when it writes."""
     while worker.returncode is None:
         await fence(bench.nc, [SLOT], "ada")

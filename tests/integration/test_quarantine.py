@@ -34,7 +34,7 @@ from psm.projections import quarantine
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
-from psm.projections.rows import Row
+from psm.projections.rows import PLACE, Row
 from psm.projections.source import COMMITTED_UPDATES
 from psm.workers.api.reads import Reads, StaleViewError
 from psm.workers.fleet.worker import Worker
@@ -274,6 +274,7 @@ class _FeesView:
         self.kinds = frozenset({"state.updated"})
         self.key: tuple[str, ...] = ("account_id",)
         self.adds_up = True
+        self.place = PLACE
         self.statements = {
             "upsert": "INSERT INTO fees_view AS f SELECT account_id, sequence_number, "
             "log_sequence, equity FROM json_populate_recordset(NULL::fees_view, $1::json) "

@@ -9,9 +9,17 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.risk_bench import ACCOUNT, DESK, SLOT, RiskBench, open_risk_bench
+from tests.support.risk_ledger import LedgerSlot
 from tests.support.workbench import until, until_answer
 
-from psm.adapters.jetstream import UnknownOutcomeError, last_for, publish_expected, stream_info
+from psm.adapters.jetstream import (
+    UnknownOutcomeError,
+    get,
+    last_for,
+    publish_expected,
+    read_range,
+    stream_info,
+)
 from psm.adapters.jetstream import publish_atomic as publish_atomic_really
 from psm.adapters.jetstream.api import call
 from psm.contracts import subjects
@@ -20,6 +28,7 @@ from psm.contracts.subjects import RISK, SNAPSHOTS
 from psm.risk.messages import Output
 from psm.workers.risk import store as store_module
 from psm.workers.risk.fences import append_and_fence, fence, slots_in_scope
+from psm.workers.risk.loop import stored_of
 from psm.workers.risk.owner import load_owner, with_checkpoint
 from psm.workers.risk.store import NotStoredError, RiskStore
 
@@ -53,7 +62,7 @@ async def stored(bench: RiskBench) -> list[bytes]:
     assert last is not None
     found = []
     for sequence in range(1, store.fence + 1):
-        message = await store_module.get(bench.nc, RISK, sequence)
+        message = await get(bench.nc, RISK, sequence)
         if message is not None and subjects.risk_kind(message.subject) == "decision":
             found.append(message.data)
     return found
@@ -235,7 +244,7 @@ async def test_no_approval_behind_a_halt_under_load(bench: RiskBench) -> None:
         behind = [
             msgspec.json.decode(message.data)["payload"]
             for at in range(put.sequence, (await stream_info(bench.nc, RISK)).last_sequence + 1)
-            if (message := await store_module.get(bench.nc, RISK, at)) is not None
+            if (message := await get(bench.nc, RISK, at)) is not None
             and subjects.risk_kind(message.subject) == "decision"
         ]
     assert {one["decision"] for one in behind} == {"rejected"}
@@ -255,7 +264,7 @@ async def test_fence_while_its_owner_renews(bench: RiskBench) -> None:
         for _ in range(10):
             await bench.order()
             (put,) = await fence(bench.nc, [SLOT], "ada")
-            message = await store_module.get(bench.nc, RISK, put.sequence)
+            message = await get(bench.nc, RISK, put.sequence)
             assert message is not None
             assert load_owner(message.data).reason == "fence"
         await bench.decided(10)
@@ -304,7 +313,7 @@ async def test_renewed_record_outlives_the_age_of_the_stream(bench: RiskBench) -
         first = await last_for(bench.nc, RISK, subjects.risk_owner(SLOT))
         assert first is not None
         await until_answer(
-            lambda: store_module.get(bench.nc, RISK, first.sequence),
+            lambda: get(bench.nc, RISK, first.sequence),
             lambda message: message is None,
             "the first record aged out",
         )
@@ -353,17 +362,13 @@ class RiskStoreReader:
         self._bench = bench
 
     async def state(self) -> str:
-        from tests.support.risk_ledger import LedgerSlot
-
-        from psm.workers.risk.loop import stored_of
-
         store = RiskStore(self._bench.nc, SLOT)
         newest = await store.newest()
         assert newest is not None
         at, checkpoint = await store.checkpoint(newest)
         slot = LedgerSlot.restored(checkpoint)
         info = await stream_info(self._bench.nc, RISK)
-        async for batch in store_module.read_range(
+        async for batch in read_range(
             self._bench.nc, RISK, [f"risk.decision.{SLOT}.*"], at + 1, info.last_sequence
         ):
             for message in batch:

@@ -28,17 +28,18 @@ from psm.projections.checkpoints import ViewCheckpoint
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.projection import Projection
 from psm.projections.registry import PROJECTIONS
-from psm.projections.rows import Row
+from psm.projections.rows import PLACE, Row
 from psm.projections.source import ProjectionSource
 from psm.projections.statements import upsert
 from psm.workers.cli.run.projector import readiness
 from psm.workers.process.readiness import Pulse
 from psm.workers.process.settings import Settings
 from psm.workers.projector import follower, lag, sources
+from psm.workers.projector.batches import BatchReader, OnReset, ReadyBatch
 from psm.workers.projector.follower import Projector
 from psm.workers.projector.lag import view_lag
 from psm.workers.projector.rebuild import Rebuild
-from psm.workers.projector.sources import BatchReader, OnReset, ReadyBatch, reader_of
+from psm.workers.projector.sources import reader_of
 
 WAIT_S = 60.0
 
@@ -58,6 +59,7 @@ class QuotesView:
         self.kinds = frozenset({"quote"})
         self.key: tuple[str, ...] = ("symbol",)
         self.adds_up = False
+        self.place = PLACE
         self.statements = {"upsert": upsert(self.table, Quote.__struct_fields__, self.key)}
 
     def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
@@ -252,9 +254,8 @@ async def test_stream_that_was_replaced_stops_that_projection_alone(world: World
 
 async def test_rebuild_of_what_the_log_does_not_give_is_refused(world: World) -> None:
     """No fold of the log makes messages of another stream again."""
-    rebuild = Rebuild(world.nc, world.pool, QUOTES, partitions=1, slots=ValuationSlots())
-    with pytest.raises(ConfigError, match="quotes follows MARKETDATA"):
-        await rebuild.run()
+    with pytest.raises(ConfigError, match="MARKETDATA is given again neither"):
+        Rebuild(world.nc, world.pool, QUOTES, partitions=1, slots=ValuationSlots())
 
 
 def test_reader_says_which_partitions_are_followed() -> None:

@@ -25,10 +25,14 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.adapters.telemetry import quiet
 from psm.contracts import subjects
 from psm.contracts.subjects import ORDERS, RISK, RULEBOOK
+from psm.risk.engine import Slot
 from psm.risk.rulebook import slot_of
+from psm.workers.fleet import NatsMembers
+from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
 from psm.workers.process.settings import Settings
 from psm.workers.risk.door import Decisions, RiskDoor
+from psm.workers.risk.feed import AskLive, live_owners
 from psm.workers.risk.inputs import SlotInputs
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.worker import RiskWorker
@@ -74,9 +78,12 @@ class RiskBench:
         data = order_event(order_id or f"o{next(self._orders)}", account)
         return (await publish_expected(self.nc, ORDERS, subject, data, expected=None)).sequence
 
-    def worker(self, name: str = "one", **tuning: Any) -> OwnWorker:
-        """Return a risk worker in this process that runs the given slots."""
-        return OwnWorker(self.nc, name, SlotSettings(**tuning))
+    def worker(
+        self, name: str = "one", engine: type[Slot] = LedgerSlot, **tuning: Any
+    ) -> OwnWorker:
+        """Return a risk worker in this process; it runs the slots that it is told to."""
+        owners = Owners(self.nc, NatsMembers(self.nc), self.settings.partitions)
+        return OwnWorker(self.nc, name, SlotSettings(**tuning), engine, live_owners(owners))
 
     async def decisions(self, slot: int = SLOT) -> list[dict[str, Any]]:
         """Return the payloads of all decisions of a slot, as stored."""
@@ -100,10 +107,14 @@ class RiskBench:
 class OwnWorker:
     """A risk worker inside of the test's process; a context in which it runs."""
 
-    def __init__(self, nc: Client, name: str, settings: SlotSettings) -> None:
+    def __init__(
+        self, nc: Client, name: str, settings: SlotSettings, engine: type[Slot], live: AskLive
+    ) -> None:
         instruments = quiet()
         self.decisions = Decisions(nc)
-        self.inputs = SlotInputs(nc, made_signature, instruments.metrics, instruments.risk_metrics)
+        self.inputs = SlotInputs(
+            nc, made_signature, instruments.metrics, instruments.risk_metrics, live
+        )
         self.worker = RiskWorker(
             nc,
             name,
@@ -111,7 +122,7 @@ class OwnWorker:
             settings,
             instruments.risk_metrics,
             self.decisions.answered,
-            LedgerSlot,
+            engine,
         )
         self.door = RiskDoor(nc, self.inputs, self.decisions)
         self._task: asyncio.Task[None] | None = None

@@ -150,11 +150,12 @@ class RiskLog:
 
     def shows(self, order_id: str, **more: Any) -> list[Output]:
         """Let the venue accept an order."""
+        account = more.pop("account", ACCOUNT)
         payload = {
             "order_id": order_id, "symbol": "BTC-PERP", "side": "buy", "type": "limit",
             "quantity": "1", "price": "100", **more,
         }  # fmt: skip
-        return self.event(more.pop("account", ACCOUNT), "OrderSubmitted", **payload)
+        return self.event(account, "OrderSubmitted", **payload)
 
     def body(self, event_type: str, account: str, **more: Any) -> bytes:
         """Return a request that nobody has sent."""

@@ -206,6 +206,94 @@ ON CONFLICT (stream_id) DO UPDATE SET (
     excluded.event_log_sequence, excluded.event_hash, excluded.chain_hash, excluded.ledger_hash
 );
 
+-- risk_decisions.upsert
+INSERT INTO risk_decisions (
+    account_id, risk_sequence, slot, n, event_id, decision_hash, previous, decision, reason,
+    failed, record, command, order_id, order_hash, strategy_id, symbol, side, quantity,
+    approved_quantity, max_quantity, risk_group, mode, engine, orders_sequence,
+    rulebook_sequence, marks_log_sequence, log_time
+)
+SELECT
+    account_id, risk_sequence, slot, n, event_id, decision_hash, previous, decision, reason,
+    failed, record, command, order_id, order_hash, strategy_id, symbol, side, quantity,
+    approved_quantity, max_quantity, risk_group, mode, engine, orders_sequence,
+    rulebook_sequence, marks_log_sequence, log_time
+FROM json_populate_recordset(NULL::risk_decisions, $1::json)
+ON CONFLICT (account_id, risk_sequence) DO UPDATE SET (
+    slot, n, event_id, decision_hash, previous, decision, reason, failed, record, command,
+    order_id, order_hash, strategy_id, symbol, side, quantity, approved_quantity, max_quantity,
+    risk_group, mode, engine, orders_sequence, rulebook_sequence, marks_log_sequence, log_time
+) = ROW (
+    excluded.slot, excluded.n, excluded.event_id, excluded.decision_hash, excluded.previous,
+    excluded.decision, excluded.reason, excluded.failed, excluded.record, excluded.command,
+    excluded.order_id, excluded.order_hash, excluded.strategy_id, excluded.symbol,
+    excluded.side, excluded.quantity, excluded.approved_quantity, excluded.max_quantity,
+    excluded.risk_group, excluded.mode, excluded.engine, excluded.orders_sequence,
+    excluded.rulebook_sequence, excluded.marks_log_sequence, excluded.log_time
+);
+
+-- risk_state.upsert
+INSERT INTO risk_state (
+    entry, kind, slot, n, risk_sequence, scope, code, mode, risk_value, risk_limit, since,
+    until, record_hash, figures, log_time
+)
+SELECT
+    entry, kind, slot, n, risk_sequence, scope, code, mode, risk_value, risk_limit, since,
+    until, record_hash, figures, log_time
+FROM json_populate_recordset(NULL::risk_state, $1::json)
+ON CONFLICT (entry) DO UPDATE SET (
+    kind, slot, n, risk_sequence, scope, code, mode, risk_value, risk_limit, since, until,
+    record_hash, figures, log_time
+) = ROW (
+    excluded.kind, excluded.slot, excluded.n, excluded.risk_sequence, excluded.scope,
+    excluded.code, excluded.mode, excluded.risk_value, excluded.risk_limit, excluded.since,
+    excluded.until, excluded.record_hash, excluded.figures, excluded.log_time
+);
+
+-- risk_state.delete
+DELETE FROM risk_state
+USING json_to_recordset($1::json) AS gone (entry text)
+WHERE risk_state.entry = gone.entry;
+
+-- risk_limits.upsert
+INSERT INTO risk_limits (
+    scope, version, status, limits, proposal_hash, proposed_by, proposed_because,
+    proposed_sequence, rulebook_sequence, valid_from, valid_until, approved_by, agreed_sequence,
+    log_time
+)
+SELECT
+    scope, version, status, limits, proposal_hash, proposed_by, proposed_because,
+    proposed_sequence, rulebook_sequence, valid_from, valid_until, approved_by, agreed_sequence,
+    log_time
+FROM json_populate_recordset(NULL::risk_limits, $1::json)
+ON CONFLICT (scope, version) DO UPDATE SET (
+    status, limits, proposal_hash, proposed_by, proposed_because, proposed_sequence,
+    rulebook_sequence, valid_from, valid_until, approved_by, agreed_sequence, log_time
+) = ROW (
+    excluded.status, excluded.limits, excluded.proposal_hash, excluded.proposed_by,
+    excluded.proposed_because, excluded.proposed_sequence, excluded.rulebook_sequence,
+    excluded.valid_from, excluded.valid_until, excluded.approved_by, excluded.agreed_sequence,
+    excluded.log_time
+);
+
+-- risk_halts.upsert
+INSERT INTO risk_halts (
+    scope, halt_hash, mode, code, set_by, set_because, set_sequence, since, rulebook_sequence,
+    until, lifted_by, lifted_sequence, log_time
+)
+SELECT
+    scope, halt_hash, mode, code, set_by, set_because, set_sequence, since, rulebook_sequence,
+    until, lifted_by, lifted_sequence, log_time
+FROM json_populate_recordset(NULL::risk_halts, $1::json)
+ON CONFLICT (scope, halt_hash) DO UPDATE SET (
+    mode, code, set_by, set_because, set_sequence, since, rulebook_sequence, until, lifted_by,
+    lifted_sequence, log_time
+) = ROW (
+    excluded.mode, excluded.code, excluded.set_by, excluded.set_because, excluded.set_sequence,
+    excluded.since, excluded.rulebook_sequence, excluded.until, excluded.lifted_by,
+    excluded.lifted_sequence, excluded.log_time
+);
+
 -- read.state
 -- Two objects made one: together they have more pairs than a call takes.
 SELECT left((CASE WHEN b.event_log_sequence IS NULL THEN json_build_object(

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from psm.contracts.updates_read import Decoded, ReadUpdate, decode, decoder
-from psm.projections.rows import Row, row
+from psm.projections.rows import PLACE, Row, row
 from psm.projections.statements import columns_of, delete, upsert
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -24,6 +24,7 @@ class LatestPerKey(Generic[P]):
         key: columns that identify a row.
         statements: SQL by the name of the rows that it takes.
         adds_up: False; each row stands for itself.
+        place: columns of number and position of the update that a row is of.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LatestPerKey(Generic[P]):
         is_gone: Callable[[Row], bool] | None = None,
         columns: Sequence[str] | None = None,
         to_row: Callable[[ReadUpdate, Decoded[P]], Row | None] = row,
+        place: tuple[str, str] = PLACE,
     ) -> None:
         """Describe a view.
 
@@ -43,15 +45,17 @@ class LatestPerKey(Generic[P]):
             table: name of the table.
             kind: kind of update, such as `position.updated`.
             payload: struct of its payload.
-            key: columns that identify a row, all texts.
+            key: columns that identify a row; all texts where rows are deleted.
             is_gone: whether a row says that there is no such thing any more; it is deleted then.
             columns: of the table, unless they are the payload's fields and the envelope's.
             to_row: makes a row of an update; None where it changes none.
+            place: columns that say which update a row is of.
         """
         self.table = table
         self.kinds = frozenset({kind})
         self.key = tuple(key)
         self.adds_up = False
+        self.place = place
         self.statements = {"upsert": upsert(table, columns or columns_of(payload, key), key)}
         if is_gone is not None:
             self.statements["delete"] = delete(table, key)

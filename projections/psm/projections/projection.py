@@ -31,6 +31,7 @@ class View(Protocol):
             one changes a part of it.
         adds_up: whether a row depends on the row before: then an update that cannot be stored
             stops the account in this view until it is rebuilt.
+        place: columns that say which update a row is of: its number, and its position.
     """
 
     table: str
@@ -38,6 +39,7 @@ class View(Protocol):
     key: tuple[str, ...]
     statements: dict[str, str]
     adds_up: bool
+    place: tuple[str, str]
 
     def reduce(self, updates: Sequence[ReadUpdate]) -> Mapping[str, list[Row]]:
         """Return the rows to write, by statement, in the order in which these are to run."""
@@ -125,7 +127,13 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
                 # Of one update a view has one row.
                 ((row,),) = (rows for rows in view.reduce([update]).values() if rows)
                 await self.quarantine.put(
-                    connection, view.table, view.key, row, error, partition=update.partition
+                    connection,
+                    view.table,
+                    view.key,
+                    row,
+                    error,
+                    partition=update.partition,
+                    place=view.place,
                 )
         return written
 

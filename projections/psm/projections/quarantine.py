@@ -19,7 +19,7 @@ from hashlib import sha256
 import msgspec
 
 from psm.contracts.errors import InvariantError
-from psm.projections.rows import Row, UnstorableError, write
+from psm.projections.rows import PLACE, Row, UnstorableError, write
 from psm.projections.sql import Connection, load
 from psm.projections.storable import storable_text
 
@@ -93,6 +93,7 @@ class Quarantine:
         error: UnstorableError,
         *,
         partition: int,
+        place: tuple[str, str] = PLACE,
     ) -> None:
         """Open the entry of a row that cannot be held, or move it to this row.
 
@@ -113,8 +114,7 @@ class Quarantine:
             view,
             list(key),
             key[0],
-            row["sequence_number"],
-            row["log_sequence"],
+            *(row[name] for name in place),
             await self._column(connection, view, row),
             error.sqlstate,
         )

@@ -15,6 +15,9 @@ from psm.projections.sql import Connection
 
 Row = dict[str, Any]
 
+PLACE = ("sequence_number", "log_sequence")
+"""Columns that say which update a row is of: number in its stream, position in the log."""
+
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 

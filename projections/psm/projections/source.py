@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from psm.contracts.subjects import PSM
+from psm.contracts.subjects import PSM, RISK, RULEBOOK
 
 
 class ProjectionSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,14 +16,20 @@ class ProjectionSource(msgspec.Struct, frozen=True, kw_only=True):
         js_stream: name of the JetStream stream.
         reader: how it is read: where a transaction may end, which partitions it has and what the
             kinds of its messages are. Processes choose the code by this name.
-        follows_from_log: whether folding the log gives the same messages again. Only then can a
-            view be rebuilt.
+        rebuilt_from: what gives the same messages again: folding the log, or the stream itself,
+            with the archive for what it holds no more. None: the view cannot be rebuilt.
     """
 
     js_stream: str
     reader: str
-    follows_from_log: bool = False
+    rebuilt_from: Literal["log", "stream"] | None = None
 
 
-COMMITTED_UPDATES = ProjectionSource(js_stream=PSM, reader="committed", follows_from_log=True)
+COMMITTED_UPDATES = ProjectionSource(js_stream=PSM, reader="committed", rebuilt_from="log")
 """The updates of PSM, in batches that end where a commit of whole inputs ends."""
+
+RISK_RECORDS = ProjectionSource(js_stream=RISK, reader="risk", rebuilt_from="stream")
+"""What the risk engine stored; each record is complete by itself."""
+
+RULES = ProjectionSource(js_stream=RULEBOOK, reader="rulebook", rebuilt_from="stream")
+"""What was said in the rulebook, and what became of it."""

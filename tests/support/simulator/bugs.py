@@ -44,8 +44,8 @@ from psm.workers.partition.loop import Partition
 from psm.workers.partition.ports import Commit, CommittedCursor
 from psm.workers.partition.recovery import Recovery
 from psm.workers.partition.snapshots import Checkpoints
+from psm.workers.projector.batches import ReadyBatch
 from psm.workers.projector.follower import Follower
-from psm.workers.projector.sources import ReadyBatch
 
 Patch = tuple[Any, str, Any]
 

@@ -103,3 +103,13 @@ WHERE stream_id = $1 AND js_stream = 'TRADES' AND event_id IS NOT NULL;
 
 -- name: keys_of
 SELECT kind, key, symbol FROM event_keys WHERE stream_id = $1;
+
+-- Of a stream, as it was stored; what had no text for its subject is not there.
+
+-- name: messages_of_stream
+SELECT js_sequence, subject, raw, stored_ns FROM events
+WHERE js_stream = $1 AND js_sequence > $2 AND js_sequence <= $3
+ORDER BY js_sequence LIMIT $4;
+
+-- name: hash_of_message
+SELECT event_hash FROM events WHERE js_stream = $1 AND js_sequence = $2;

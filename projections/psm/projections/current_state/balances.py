@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from psm.contracts.updates import StateUpdated, StreamBlocked, StreamResumed, own_fields
 from psm.contracts.updates_read import ReadUpdate, decode, decoder
-from psm.projections.rows import Row, row
+from psm.projections.rows import PLACE, Row, row
 from psm.projections.sql import load
 from psm.projections.statements import columns_of, upsert
 
@@ -25,6 +25,7 @@ class BalancesView:
         self.kinds = frozenset({"state.updated", "stream.blocked", "stream.resumed"})
         self.key: tuple[str, ...] = ("account_id",)
         self.adds_up = False
+        self.place = PLACE
         self.statements = {
             "upsert": upsert(self.table, columns_of(StateUpdated, self.key), self.key),
             "set_status": load(__package__, "balances")["set_status"],

@@ -112,7 +112,7 @@ _SERVE = Role(
     about="`psm serve`: reads over HTTP and NATS, the past",
     publish=(_LIVE, RISK_CHECK),
     subscribe=("psm.get.*", "$SRV.>"),
-    scans=(TRADES, PSM),
+    scans=(TRADES, PSM, RISK, RULEBOOK),
     api=(f"DIRECT.GET.{FLEET}",),
     answers=True,
 )
@@ -130,8 +130,8 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="projector",
-        about="`psm projector`: reads updates into the views",
-        scans=(PSM,),
+        about="`psm projector`: reads updates, risk decisions and the rulebook into the views",
+        scans=(PSM, RISK, RULEBOOK),
     ),
     Role(
         name="archiver",

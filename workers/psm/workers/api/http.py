@@ -59,6 +59,8 @@ from psm.workers.api.reads import (
     UnknownAccountError,
 )
 from psm.workers.api.refusals_http import refusals_of
+from psm.workers.api.risk_reads import RiskReads, UnknownDecisionError
+from psm.workers.api.risk_views_http import risk_routes, unknown_decision
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
 from psm.workers.partition.live_reads import LiveRefusedError
@@ -81,6 +83,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         past: answers from the log.
         live: answers from the books of whoever folds an account.
         archive: answers from the event archive.
+        risk_reads: answers from the views about risk.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
         risk: asks for decisions on orders.
@@ -95,6 +98,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     past: Past
     live: LiveReads
     archive: ArchiveReads
+    risk_reads: RiskReads
     health: ServiceHealth
     publisher: Publisher | None
     risk: Handler
@@ -148,6 +152,7 @@ def build_app(service: Service) -> Starlette:
             UnknownStreamError: _unknown_account,
             NoSuchPlaceError: _no_such_state,
             **dict.fromkeys(PROBLEMS, archive_problem),
+            UnknownDecisionError: unknown_decision,
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,
@@ -165,6 +170,10 @@ def _view_routes(prefix: str, service: Service) -> list[Route]:
         ),
         _route(f"{prefix}/reconciliation/{{account_id}}", answered, RECONCILIATION_PARAMETERS),
         _route(f"{prefix}/accounts", _accounts(service), ACCOUNTS_PARAMETERS),
+        *(
+            _route(f"{prefix}{path}", handler, parameters)
+            for path, handler, parameters in risk_routes(service.risk_reads)
+        ),
     ]
 
 

@@ -32,6 +32,7 @@ from psm.workers.api.parameters import (
 from psm.workers.api.problems import MEDIA_TYPE, TITLES, Problem
 from psm.workers.api.refusals_http import refusals_path
 from psm.workers.api.risk_http import risk_path
+from psm.workers.api.risk_views_http import RISK_STRUCTS, risk_view_paths
 from psm.workers.archive.refusals import RefusalPage
 from psm.workers.history.verify import Verification
 from psm.workers.replay.account import Step
@@ -99,7 +100,7 @@ def openapi() -> bytes:
     """Return the document as JSON."""
     structs = [struct for struct, _ in _DOCUMENTS.values()]
     structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
-    structs += [RefusalPage, ReconciliationDocument, *STRUCTS]
+    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS]
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -119,6 +120,7 @@ def openapi() -> bytes:
         paths[f"{prefix}/events"] = {"post": _append(f"{prefix}/events")}
         path = f"{prefix}/risk/check"
         paths[path] = risk_path(_name("post", path), _problems)
+        paths |= risk_view_paths(prefix, _name, _content, _problems)
     paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),

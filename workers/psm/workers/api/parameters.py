@@ -155,7 +155,8 @@ REPLAY_PARAMETERS = (
 )
 
 
-def _limit(most: int, default: int) -> Parameter:
+def limit(most: int, default: int) -> Parameter:
+    """Return the parameter that bounds a page."""
     return Parameter(
         name="limit",
         description="How many at most; a page may have fewer.",
@@ -180,7 +181,7 @@ ACCOUNTS_PARAMETERS = (
         description="The `next` of the page before, with the same sort and flag.",
         schema=TEXT,
     ),
-    _limit(ACCOUNTS_MAX, ACCOUNTS_DEFAULT),
+    limit(ACCOUNTS_MAX, ACCOUNTS_DEFAULT),
 )
 EVENTS_PARAMETERS = (
     Parameter(name="from_sequence", description="The first archive_sequence.", schema=NUMBER),
@@ -189,7 +190,7 @@ EVENTS_PARAMETERS = (
         name="stream_id", description="Only events of this account or portfolio.", schema=TEXT
     ),
     Parameter(name="event_type", description="Only events of this type.", schema=TEXT),
-    _limit(LIMIT_MAX, LIMIT_DEFAULT),
+    limit(LIMIT_MAX, LIMIT_DEFAULT),
 )
 MESSAGE_PARAMETERS = (
     Parameter(name="offset", description="Where to begin.", schema=NUMBER | {"minimum": 0}),
@@ -212,7 +213,7 @@ REFUSALS_PARAMETERS = (
         description="The psm_sequence with which the page before ended.",
         schema=NUMBER,
     ),
-    _limit(LIMIT_MAX, LIMIT_DEFAULT),
+    limit(LIMIT_MAX, LIMIT_DEFAULT),
 )
 
 

@@ -25,6 +25,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "no-report": (404, "Nobody reported about the account"),
     "no-such-state": (404, "The account had no such state"),
     "unknown-event": (404, "Unknown event"),
+    "unknown-decision": (404, "Unknown decision"),
     "unknown-correlation": (404, "Unknown correlation"),
     "no-group": (404, "The account is in no risk group"),
     "unknown-path": (404, "Unknown path"),

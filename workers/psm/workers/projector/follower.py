@@ -39,7 +39,8 @@ from psm.projections.rows import UnstorableError
 from psm.projections.source import ProjectionSource
 from psm.projections.witness import heads
 from psm.workers.process.crash_points import crash_point
-from psm.workers.projector.sources import ReadyBatch, reader_of
+from psm.workers.projector.batches import ReadyBatch
+from psm.workers.projector.sources import reader_of
 
 RECHECK_S = 5.0
 _BACK_OFF_S = (0.1, 5.0)
@@ -302,6 +303,8 @@ async def check_against_log(
     # A stream that was made again begins after the old one (`psm recover updates`).
     begin = int(info.config.get("first_seq") or 1)
     position = checkpoint.stream_sequence if checkpoint else begin - 1
+    if source.rebuilt_from == "stream" and position == info.first_sequence - 1:
+        return  # what was read has expired, and nothing else
     if position < info.first_sequence - (0 if checkpoint else 1):
         raise BehindRetentionError(
             f"partition {partition}: the view is at {position}, the stream {js_stream} begins at "

@@ -1,28 +1,23 @@
-"""Rebuild of views: fold the log again into shadow tables, compare, swap.
+"""Rebuild of views: make the updates again, write them into shadow tables, compare, swap.
 
-The live views serve until the swap. Per partition the newest commit cursor with `part` = 0 says
-which log sequence its updates belong to; the log is folded to exactly there. Then the live
-checkpoints are locked, the side that is earlier reads PSM until both stand at one boundary, the
-rows are compared, and the tables change places in the same transaction.
+The live views serve until the swap. Per partition the updates are made up to the newest boundary
+(see `making`): of PSM where the newest commit cursor with `part` = 0 ends, the log being folded to
+exactly there. Then the live checkpoints are locked, the side that is earlier reads the stream
+until both stand at one boundary, the rows are compared, and the tables change places in the same
+transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import msgspec
 from nats.aio.client import Client
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import StoredMessage, get, last_for, read_range
-from psm.adapters.jetstream.batch import EXPECTED_LAST_SUBJECT_SEQUENCE
 from psm.adapters.logs import get_logger
-from psm.contracts import subjects
-from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
-from psm.contracts.subjects import PSM
+from psm.contracts.errors import LogDamagedError
 from psm.contracts.updates_read import ReadUpdate
-from psm.domain.books import Books
 from psm.domain.market.slots import ValuationSlots
 from psm.projections import checkpoints
 from psm.projections.checkpoints import ViewCheckpoint
@@ -31,17 +26,12 @@ from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
 from psm.projections.schema.shadow import RowDifference
 from psm.projections.witness import heads
-from psm.workers.log.committed import BatchAssembler, psm_filters
-from psm.workers.log.cursor import Cursor, load_cursor
 from psm.workers.log.reader import stored_at
-from psm.workers.log.refold import refold_partition
 from psm.workers.projector.follower import BehindRetentionError, check_against_log
+from psm.workers.projector.making import Progress, making_of
 
 DIFFERENCES_SHOWN = 20
 _BATCH_UPDATES = 5000
-
-Progress = Callable[[int, int, int], None]
-"""Called with partition, log sequence reached, log sequence to reach."""
 
 _log = get_logger()
 
@@ -51,8 +41,8 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         projection: its name.
-        partitions: how many were folded.
-        updates: how many updates the fold made.
+        partitions: how many were made anew.
+        updates: how many updates that gave.
         compared: False where the live view could not be brought to the same position.
         diverged: partitions whose live view was made from another log than this one, and where.
         rows_differ: rows in which live and rebuilt view differ.
@@ -73,7 +63,7 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rebuild:
-    """Rebuild of one projection that follows from the log."""
+    """Rebuild of one projection."""
 
     def __init__(
         self,
@@ -88,9 +78,9 @@ class Rebuild:
         self._nc = nc
         self._pool = pool
         self._projection = projection
-        self._partitions = partitions
-        self._slots = slots
-        self._progress = progress
+        self._making = making_of(
+            projection.source, nc, pool, partitions=partitions, slots=slots, progress=progress
+        )
         self._updates = 0
         self._live = "public"
 
@@ -104,25 +94,18 @@ class Rebuild:
             dry_run: compare only, never swap.
 
         Raises:
-            ConfigError: the projection does not follow from the log, another rebuild is running,
-                or the schema is missing.
-            LogDamagedError: log and committed updates contradict each other.
+            ConfigError: another rebuild is running, the schema is missing, or so are messages.
+            LogDamagedError: log and stream contradict each other.
             TransientError: a server went away; nothing was changed, start again.
         """
-        source = self._projection.source
-        if not source.follows_from_log:
-            raise ConfigError(
-                f"{self._projection.name} follows {source.js_stream}, which the log does not give "
-                "again: it cannot be rebuilt"
-            )
         async with postgres.acquired(self._pool) as connection:
             await shadow.claim(connection)
             self._live = await shadow.live_schema(connection)
             await shadow.create(connection, self._projection, self._live)
             try:
                 targets: dict[int, ViewCheckpoint] = {}
-                for partition in range(self._partitions):
-                    target = await boundary(self._nc, partition)
+                for partition in self._making.partitions:
+                    target = await self._making.boundary(partition)
                     if target is not None:
                         targets[partition] = target
                         await self._fold(connection, target)
@@ -135,23 +118,10 @@ class Rebuild:
                     await connection.execute("SELECT pg_advisory_unlock_all()")
 
     async def _fold(self, connection: postgres.Connection, target: ViewCheckpoint) -> None:
-        """Fold the log of one partition to the target's log sequence into the shadow tables."""
-        books = Books(
-            partitions=self._partitions,
-            partition=target.partition,
-            slots=self._slots,
-        )
+        """Make the updates of one partition up to the target, into the shadow tables."""
         pending: list[ReadUpdate] = []
-
-        def progress(reached: int, last: int) -> None:
-            if self._progress is not None:
-                self._progress(target.partition, reached, last)
-
-        async for batch in refold_partition(
-            self._nc, books, target.partition, target.log_sequence, progress=progress
-        ):
-            for replayed in batch:
-                pending += replayed.updates()
+        async for updates in self._making.made(target):
+            pending += updates
             if len(pending) >= _BATCH_UPDATES:
                 await self._write(connection, pending)
                 pending = []
@@ -180,7 +150,7 @@ class Rebuild:
                 await self._reach_boundary(
                     connection, partition, targets.get(partition), live.get(partition)
                 )
-                for partition in range(self._partitions)
+                for partition in self._making.partitions
             ]
             for at in reached:
                 if at.checkpoint is not None:
@@ -256,12 +226,13 @@ class Rebuild:
         live: ViewCheckpoint | None,
     ) -> _Boundary:
         """Bring both sides of a partition to one boundary of PSM, in the open transaction."""
-        if target is None and live is not None and await boundary(self._nc, partition) is None:
+        if target is None and live is not None and await self._making.boundary(partition) is None:
             # Going on would take the accounts of this partition out of the view. (A first commit
             # while the others were folded is no loss: the shadow catches up with it below.)
             raise LogDamagedError(
                 f"partition {partition}: the view was read up to message {live.stream_sequence} "
-                "of PSM, and PSM has no commit cursor of it; nothing says how far to rebuild"
+                f"of {self._projection.source.js_stream}, which has nothing of it; nothing says "
+                "how far to rebuild"
             )
         try:
             await check_against_log(self._nc, self._projection.source, live, partition)
@@ -284,18 +255,9 @@ class Rebuild:
     async def _catch_up(
         self, connection: postgres.Connection, partition: int, position: int, end: int
     ) -> None:
-        """Apply the updates of PSM after `position` up to `end`, both boundaries."""
-        assembler = BatchAssembler(partition)
-        async for messages in read_range(self._nc, PSM, psm_filters(partition), position + 1, end):
-            inputs = assembler.feed(messages)
-            if inputs is not None:
-                await self._projection.apply_apart(connection, inputs.updates)
-                position = inputs.stream_sequence
-        if position != end:
-            raise LogDamagedError(
-                f"PSM, partition {partition}: {end} is no end of a committed input; "
-                f"the last one read is {position}"
-            )
+        """Apply the updates of the stream after `position` up to `end`, both boundaries."""
+        async for updates in self._making.between(partition, position, end):
+            await self._projection.apply_apart(connection, updates)
 
 
 class _Boundary(msgspec.Struct, frozen=True):
@@ -304,46 +266,3 @@ class _Boundary(msgspec.Struct, frozen=True):
     checkpoint: ViewCheckpoint | None
     comparable: bool
     diverged: str | None = None
-
-
-async def boundary(nc: Client, partition: int) -> ViewCheckpoint | None:
-    """Return the newest position at which a batch with `part` = 0 ends; None if there is none.
-
-    Raises:
-        LogDamagedError: the cursor's input is not in the log as it was.
-        TransientError: the messages of a batch are not all readable, or NATS is away.
-    """
-    found = await _newest_whole_cursor(nc, partition)
-    if found is None:
-        return None
-    message, cursor = found
-    end = message.sequence + cursor.updates
-    last = await get(nc, PSM, end)
-    if last is None:
-        raise TransientError(f"PSM, partition {partition}: message {end} cannot be read")
-    if cursor.log_sequence and cursor.event_hash is not None:
-        event = await stored_at(nc, cursor.log_sequence)
-        if event is None or hashlib.sha256(event.data).hexdigest() != cursor.event_hash:
-            raise LogDamagedError(
-                f"partition {partition}: updates up to log sequence {cursor.log_sequence} were "
-                "committed, and the log has no such message there; it was damaged or restored"
-            )
-    return ViewCheckpoint(
-        partition=partition,
-        stream_sequence=end,
-        event_hash=hashlib.sha256(last.data).hexdigest(),
-        log_sequence=cursor.log_sequence,
-    )
-
-
-async def _newest_whole_cursor(nc: Client, partition: int) -> tuple[StoredMessage, Cursor] | None:
-    subject = subjects.cursor(partition)
-    message = await last_for(nc, PSM, subject)
-    while message is not None:
-        cursor = load_cursor(message.data)
-        if cursor.part == 0:
-            return message, cursor
-        # Each cursor expected its predecessor: the stored header is a chain backwards.
-        before = message.header(EXPECTED_LAST_SUBJECT_SEQUENCE)
-        message = await get(nc, PSM, int(before)) if before and before != "0" else None
-    return None

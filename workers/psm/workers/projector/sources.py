@@ -7,88 +7,26 @@ may end. Another source needs a reader in `READERS` here, and nothing else of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from functools import partial
 
-import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage, last_per_subject
 from psm.contracts.subjects import last_token
-from psm.contracts.updates_read import ReadUpdate
 from psm.projections.checkpoints import ViewCheckpoint
-from psm.projections.source import COMMITTED_UPDATES, ProjectionSource
+from psm.projections.source import COMMITTED_UPDATES, RISK_RECORDS, RULES, ProjectionSource
 from psm.workers.log.committed import BatchAssembler, CommittedReader, psm_filters
 from psm.workers.log.cursor import load_cursor
-
-BATCH_MESSAGES = 2000
-# Long enough that sixteen busy partitions share transactions, short enough to read one's writes.
-LINGER_S = 0.02
-FETCH_WAIT_S = 1.0
-
-OnReset = Callable[[str, str], None]
-
-
-class ReadyBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages that belong into one transaction, and where the source stands after them.
-
-    Attributes:
-        updates: in the order of the stream; may be none.
-        checkpoint: position after them.
-        log_hash: SHA-256 of the log's message at the checkpoint, hex; None without one.
-    """
-
-    updates: list[ReadUpdate]
-    checkpoint: ViewCheckpoint
-    log_hash: str | None = None
-
-
-class BatchReader(Protocol):
-    """Reader of one partition of a source. Not for concurrent use."""
-
-    @property
-    def pending(self) -> int:
-        """Messages known of that no batch had yet."""
-
-    async def fetch(self) -> Sequence[StoredMessage]:
-        """Return the next messages; an empty list after `FETCH_WAIT_S` without any.
-
-        Raises:
-            TransientError: the connection was closed for good.
-        """
-
-    def assemble(self, messages: Iterable[StoredMessage]) -> ReadyBatch | None:
-        """Take what was fetched; return what is complete, None while nothing is.
-
-        Raises:
-            LogDamagedError: a message is missing, or does not belong there.
-        """
-
-    async def close(self) -> None:
-        """Let go of the broker's consumers."""
-
-
-class SourceReader(Protocol):
-    """Way to read one kind of source, to follow it and to measure how far a view is.
-
-    Attributes:
-        probe: subject by whose last message the stream's leader shows that it answers.
-    """
-
-    probe: str
-
-    def partitions(self, own: Sequence[int]) -> Sequence[int]:
-        """Return those of a process's own partitions that have messages in the source."""
-
-    def filters(self, partition: int) -> list[str]:
-        """Return the subjects of one partition; they do not overlap."""
-
-    def open(
-        self, nc: Client, partition: int, start_sequence: int, on_reset: OnReset
-    ) -> BatchReader:
-        """Return a reader of one partition from a position on."""
-
-    async def ends(self, nc: Client) -> dict[int, int]:
-        """Return the position of the last message of each partition that has any."""
+from psm.workers.projector.batches import (
+    BATCH_MESSAGES,
+    FETCH_WAIT_S,
+    LINGER_S,
+    BatchReader,
+    OnReset,
+    ReadyBatch,
+    SourceReader,
+)
+from psm.workers.projector.streams import Fold, RiskFold, RulebookFold, WholeStream
 
 
 class CommittedUpdates:
@@ -154,8 +92,15 @@ class _CommittedBatches:
         await self._reader.close()
 
 
+WHOLE_STREAMS: dict[str, Callable[[], Fold]] = {
+    RISK_RECORDS.reader: RiskFold,
+    RULES.reader: RulebookFold,
+}
+"""What makes updates of streams that are read as one partition, by the name of their reader."""
+
 READERS: dict[str, Callable[[ProjectionSource], SourceReader]] = {
     COMMITTED_UPDATES.reader: CommittedUpdates,
+    **{name: partial(WholeStream, fold=fold) for name, fold in WHOLE_STREAMS.items()},
 }
 """Readers by the name that a source gives."""
 

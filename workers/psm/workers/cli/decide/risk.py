@@ -36,6 +36,8 @@ _RULES: Mapping[str, tuple[str, str]] = {
         "rules:resume", "Lift a halt, once a second person says the same, naming the same halt.",
     ),
     "halts": ("rules:halts", "Show what is halted, since when and why."),
+    "decisions": ("decisions:decisions", "List what was decided, the newest first."),
+    "state": ("decisions:state", "Show latches, halts, near limits and the last figures."),
     "groups": ("rules:groups", "Show and define the groups that one risk loop decides for."),
     "keys": ("rules:keys", "Show and define who may say what in the rulebook."),
     "rulebook": ("rules:rulebook", "Show what was said, and say anything else."),

@@ -20,6 +20,7 @@ from psm.workers.api.live_reads import LiveReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
 from psm.workers.api.risk_http import risk_check
+from psm.workers.api.risk_reads import RiskReads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.cli.shared.process import process
@@ -74,6 +75,7 @@ async def run(settings: Settings) -> int:
             Service(
                 reads=reads,
                 archive=ArchiveReads(pool),
+                risk_reads=RiskReads(pool),
                 past=Past(nc, log_shape(settings)),
                 live=live,
                 health=health,

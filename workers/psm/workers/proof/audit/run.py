@@ -22,7 +22,8 @@ from psm.projections.witness import heads
 from psm.projections.witness.heads import LogHead
 from psm.workers.log.cursor import load_cursor
 from psm.workers.log.reader import last_log_sequence, read_stored
-from psm.workers.projector.rebuild import Rebuild, boundary
+from psm.workers.projector.making import boundary
+from psm.workers.projector.rebuild import Rebuild
 from psm.workers.proof.audit.causes import dangling_notes, incident_notes
 from psm.workers.proof.audit.findings import AuditReport, Finding, Findings, ranges
 from psm.workers.proof.audit.published import PublishedUpdates

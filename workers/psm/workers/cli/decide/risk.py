@@ -24,9 +24,7 @@ from psm.workers.risk.rows import read_case, read_closes, read_sizing
 app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
 app.command(clusters)
-app.command(
-    "psm.workers.cli.run.risk_worker:worker", name="worker", help="Decide on orders, live."
-)
+app.command("psm.workers.cli.run.risk_worker:worker", name="worker", help="Decide on orders, live.")
 _RULES: Mapping[str, tuple[str, str]] = {
     "limits": ("limits:app", "Show, propose and approve limits; what loosens needs two persons."),
     "halt": (

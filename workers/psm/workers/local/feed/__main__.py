@@ -22,6 +22,7 @@ from typing import Any
 import nats
 
 from .market import MARKET, RandomWalk
+from .overtrader import PER_SECOND, Overtrader
 from .traders import trader
 
 MARKS_PER_SECOND = 5
@@ -38,12 +39,14 @@ async def run(options: argparse.Namespace) -> None:
     )
     market = RandomWalk(nc, random.Random(options.seed))  # noqa: S311 - a demo, not a secret
     traders = [trader(nc, n, market, options.seed) for n in range(1, options.accounts + 1)]
+    desk = [Overtrader(nc, market, options.seed)] if options.desk else []
     try:
         await market.start()
-        for one in traders:
+        for one in [*traders, *desk]:
             await one.start()
         every = options.accounts / options.rate
         paces = [_paced(stop, one.act, every) for one in traders]
+        paces += [_paced(stop, one.act, 1 / PER_SECOND) for one in desk]
         paces += [_paced(stop, lambda s=s: market.move(s), 1 / MARKS_PER_SECOND) for s in MARKET]
         tasks = [loop.create_task(pace) for pace in paces]
         waiting = loop.create_task(_stopped(stop, options.seconds))
@@ -59,7 +62,7 @@ async def run(options: argparse.Namespace) -> None:
                 raise error
     finally:
         await nc.close()
-        published = sum((one.account.published for one in traders), Counter())
+        published = sum((one.account.published for one in [*traders, *desk]), Counter())
         published["MarkPriceUpdated"] = market.published
         print(json.dumps({"published": dict(sorted(published.items()))}), flush=True)
 
@@ -88,6 +91,9 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=6)
     parser.add_argument("--rate", type=float, default=20, help="account events per second")
     parser.add_argument("--seconds", type=float, default=None, help="default: until stopped")
+    parser.add_argument(
+        "--desk", action="store_true", help="one more that asks risk, and trades too much"
+    )
     parser.add_argument("--seed", default="psm", help="the same seed, the same walk of prices")
     asyncio.run(run(parser.parse_args()))
 

@@ -18,11 +18,11 @@ GROUP = "desk"
 OFFICERS = ("ada", "bob")
 _REASON = "the demo's desk"
 _LIMITS = {
-    "daily_loss_money": "150",
-    "exposure_gross": "3",
-    "leverage": "3",
+    "daily_loss_money": "100",
+    "exposure_gross": "1.5",
+    "leverage": "1",
     "max_order_notional": "25000",
-    "open_orders_count": 50,
+    "open_orders_count": 10,
     "price_collar": "0.05",
     "mark_age": 60,
     "order_rate": 20,

@@ -72,7 +72,8 @@ def _of(payload: dict[str, Any]) -> Line:
         f"{check['name']} {check.get('value', '-')} (limit {check.get('limit', '-')})"
         for check in failed[:3]
     )
-    count = len(payload["checks"])
-    verdict = payload["decision"]
-    text = f"  {verdict} {asked}: " + (told or f"{count} checks passed")
+    verdict, count = payload["decision"], len(payload["checks"])
+    if verdict == "approved":
+        told = f"closes, although {told}" if told else "all pass"
+    text = f"  {verdict} {asked}: {count} checks, {told}"
     return text, {"approved": "green", "reduced": "yellow"}.get(verdict, "red")

@@ -18,12 +18,14 @@ DESK_ACCOUNT = "acc_desk"
 PER_SECOND = 4
 _SYMBOL = "BTC-PERP"
 _CAPITAL = 25_000
+_ORDER = Decimal(8_000)  # USDT at once
+_KEPT = Decimal("0.05")  # it never sells all
 _TAKER = Decimal("0.0005")
 _ANSWER_S = 5.0
 
 
 class Overtrader:
-    """Buys more as often as it can, and sells a little now and then."""
+    """Buys and sells again as often as it can: each time it pays."""
 
     def __init__(self, nc: Client, market: RandomWalk, seed: str) -> None:
         self._nc = nc
@@ -42,35 +44,31 @@ class Overtrader:
     async def act(self) -> None:
         """Ask for the next order; send what of it is approved."""
         price = slipped(self._market, _SYMBOL, self._chance)
-        lots = MARKET[_SYMBOL].lots
-        sells = bool(self._held) and self._chance.random() < 0.4
-        if sells:
-            quantity = min(self._held, lots(2000 / price))
-        else:
-            quantity = lots(_CAPITAL * Decimal("0.6") / price)
-        side = "sell" if sells else "buy"
-        approved = await self._approved(side, quantity)
-        if not approved:
-            return
-        change = -approved if sells else approved
-        fee = money(approved * price * _TAKER)
-        await self.account.fill(_SYMBOL, change, price, commission=fee, liquidity="taker")
-        self._held += change
-
-    async def _approved(self, side: str, quantity: Decimal) -> Decimal:
-        """Return how much of an order may be sent; nothing where nobody answers."""
+        usual = MARKET[_SYMBOL].lots(_ORDER / price)
+        more = self._held - _KEPT
+        sells = more > 0 and self._chance.random() < 0.5
+        side, quantity = ("sell", min(usual, more)) if sells else ("buy", usual)
         order = {
-            "account_id": DESK_ACCOUNT,
             "order_id": uuid7().hex,
             "symbol": _SYMBOL,
             "side": side,
             "type": "market",
-            "quantity": str(quantity),
-            "on_limit": "reduce",
             "strategy_id": "overtrader",
         }
+        approved = await self._approved({**order, "quantity": str(quantity)})
+        if not approved:
+            return
+        await self.account.publish("OrderSubmitted", {**order, "quantity": str(approved)})
+        change = -approved if sells else approved
+        paid = {"commission": money(approved * price * _TAKER), "liquidity": "taker"}
+        await self.account.fill(_SYMBOL, change, price, order_id=order["order_id"], **paid)
+        self._held += change
+
+    async def _approved(self, order: dict[str, str]) -> Decimal:
+        """Return how much of an order may be sent; nothing where nobody answers."""
+        asked = {**order, "account_id": DESK_ACCOUNT, "on_limit": "reduce"}
         try:
-            question = json.dumps({"order": order}).encode()
+            question = json.dumps({"order": asked}).encode()
             answer = await self._nc.request("psm.risk.check", question, _ANSWER_S)
         except AWAY:
             return Decimal(0)

@@ -32,7 +32,8 @@ def day(run: list[Any]) -> RiskLog:
         if kind == "order":
             log.order(*what, on_limit="reduce", strategy_id="s")
         elif kind == "trade":
-            log.trade(*what, "100")
+            side, quantity = what
+            log.trade(side, quantity, "100")
         elif kind == "mark":
             log.mark("BTC-PERP", *what)
         elif kind == "wait":

@@ -309,6 +309,10 @@ def internal_fill(order_id: str) -> str:
 
 # --- records of the risk engine: published to `_risk.>`, stored as `risk.<kind>.<slot>.<key>` -----
 
+RISK_KINDS = ("decision", "alert", "halt", "release")
+"""Kinds of records that a slot's chain is made of."""
+_RECORD = "risk.kind.slot.key"
+
 RISK_CHECK = "psm.risk.check"
 """Where one asks for a decision; its answer comes when the decision is stored."""
 
@@ -344,6 +348,12 @@ def risk_slot(slot: int) -> str:
 def risk_kind(stored_subject: str) -> str:
     """Return what a stored record is: `decision`, `alert`, `halt`, `release`, `owner`."""
     return stored_subject.split(".", 2)[1]
+
+
+def is_risk_record(stored_subject: str) -> bool:
+    """Return whether this is a record of a slot's chain, and not an owner's or what others say."""
+    tokens = stored_subject.split(".")
+    return len(tokens) == len(_RECORD.split(".")) and tokens[1] in RISK_KINDS
 
 
 def risk_known(slot: int) -> str:

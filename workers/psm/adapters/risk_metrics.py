@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 from opentelemetry.metrics import Meter
@@ -34,8 +35,35 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
 _decoder = msgspec.json.Decoder(_Event)
 
 
+class _ViewGauges:
+    """What the views about risk hold; a label that was told once is told again, as 0."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._latches = meter.create_gauge(
+            "psm.risk.latches", description="Latches that hold, by code, as the views have it."
+        )
+        self._near = meter.create_gauge(
+            "psm.risk.limits.near",
+            description="Limits with less than 20 % left, by check, as the views have it.",
+        )
+        self._codes: dict[str, int] = {}
+        self._checks: dict[str, int] = {}
+
+    def set(self, latches: Mapping[str, int], near: Mapping[str, int]) -> None:
+        self._codes = {**dict.fromkeys(self._codes, 0), **latches}
+        for code, count in self._codes.items():
+            self._latches.set(count, {"code": code})
+        # Of an exposure by tag the check is named, not the tag: labels must stay few.
+        self._checks = dict.fromkeys(self._checks, 0)
+        for name, count in near.items():
+            check = name.partition("|")[0]
+            self._checks[check] = self._checks.get(check, 0) + count
+        for check, count in self._checks.items():
+            self._near.set(count, {"check": check})
+
+
 class RiskMetrics:
-    """The instruments of one `psm risk worker`."""
+    """The instruments of `psm risk worker`, and of a projector of what it stored."""
 
     def __init__(self, meter: Meter) -> None:
         self._decisions = meter.create_counter(
@@ -83,6 +111,7 @@ class RiskMetrics:
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
         )
+        self._views = _ViewGauges(meter)
         self._ungrouped = meter.create_counter(
             "psm.risk.commands.ungrouped",
             description="Commands of accounts without a group, which nobody decides on.",
@@ -130,6 +159,10 @@ class RiskMetrics:
             self._slots.set(states[state], {"state": state})
         self._age.set(oldest_s)
         self._unknown.set(unknown)
+
+    def held(self, *, latches: Mapping[str, int], near: Mapping[str, int]) -> None:
+        """Set how many latches hold and limits are near, by code and check; of the others 0."""
+        self._views.set(latches, near)
 
     def ungrouped(self) -> None:
         """Count a command of an account without a group."""

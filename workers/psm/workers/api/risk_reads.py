@@ -187,7 +187,7 @@ class ListedState(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     until: datetime | None
     hash: str | None
-    figures: msgspec.Raw | None
+    figures: dict[str, str] | None
     set_by: str | None
     set_because: str | None
     slot: int | None
@@ -306,7 +306,7 @@ class RiskReads:
                     value=row.pop("risk_value"),
                     limit=row.pop("risk_limit"),
                     hash=row.pop("record_hash"),
-                    figures=None if figures is None else msgspec.Raw(figures),
+                    figures=figures and msgspec.json.decode(figures, type=dict[str, str]),
                     **row,
                 )
             )

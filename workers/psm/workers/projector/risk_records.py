@@ -11,12 +11,11 @@ import msgspec
 
 from psm.contracts import codec
 from psm.contracts.errors import ContractError, InvariantError
+from psm.contracts.subjects import is_risk_record
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.risk import DECISION, STATE
 from psm.projections.risk.entries import DecisionEntry, StateEntry, update_of
 
-_ENGINE_TOKENS = 4
-_KINDS = ("decision", "alert", "halt", "release")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,8 +51,7 @@ def updates_of_record(subject: str, sequence: int, data: bytes) -> list[ReadUpda
     Raises:
         InvariantError: a record is not what the engine writes.
     """
-    tokens = subject.split(".")
-    if len(tokens) != _ENGINE_TOKENS or tokens[1] not in _KINDS:
+    if not is_risk_record(subject):
         return []
     try:
         fields = codec.decode_untyped(data)

@@ -13,6 +13,7 @@ from psm.contracts.rulebook_events import (
     LimitsApproved,
     LimitsProposed,
     LimitsRevoked,
+    RulebookEvent,
 )
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.risk import HALT, LIMITS
@@ -50,49 +51,42 @@ class RulebookEntries:
         scope = "firm" if event.place()[0] == "firm" else ":".join(event.place())
         at = _moment(stored.time)
         if isinstance(event, LimitsProposed):
-            self._limits.setdefault(scope, {})[event.version] = LimitsEntry(
-                scope=scope,
-                version=event.version,
-                status="proposed",
-                limits=event.limits,
-                valid_from=event.valid_from,
-                valid_until=event.valid_until,
-                proposal_hash=ruled.hash,
-                proposed_by=event.actor,
-                proposed_because=event.reason,
-                proposed_sequence=stored.sequence,
-                rulebook_sequence=0,
-            )
+            proposed = _proposed(scope, event, ruled.hash, stored.sequence)
+            self._limits.setdefault(scope, {})[event.version] = proposed
         if isinstance(event, _OF_LIMITS):
             changed = self._changed(scope, event, stored.sequence)
             return [update_of(LIMITS, at, entry) for entry in changed]
+        halt = self._halted(scope, event, ruled.hash, stored.sequence, at)
+        if halt is None:
+            return []
+        self._halts[scope, halt.halt_hash] = halt
+        return [update_of(HALT, at, halt)]
+
+    def _halted(
+        self, scope: str, event: RulebookEvent, hashed: str, sequence: int, at: str
+    ) -> HaltEntry | None:
+        """Return the halt that an event set or lifted; None for another event."""
         if isinstance(event, HaltSet):
-            halt = HaltEntry(
+            return HaltEntry(
                 scope=scope,
-                halt_hash=ruled.hash,
+                halt_hash=hashed,
                 mode=event.mode,
                 code=event.code,
                 until=event.until,
                 set_by=event.actor,
                 set_because=event.reason,
-                set_sequence=stored.sequence,
+                set_sequence=sequence,
                 since=at,
-                rulebook_sequence=stored.sequence,
+                rulebook_sequence=sequence,
             )
-        elif isinstance(event, HaltLifted) and event.halt_hash in self._rulebook.lifted:
-            known = self._halts.get((scope, event.halt_hash))
-            if known is None:  # a latch of the engine
-                return []
-            halt = replace(
-                known,
-                lifted_by=event.actor,
-                lifted_sequence=stored.sequence,
-                rulebook_sequence=stored.sequence,
-            )
-        else:
-            return []
-        self._halts[scope, halt.halt_hash] = halt
-        return [update_of(HALT, at, halt)]
+        if not isinstance(event, HaltLifted) or event.halt_hash not in self._rulebook.lifted:
+            return None
+        known = self._halts.get((scope, event.halt_hash))
+        if known is None:  # a latch of the engine
+            return None
+        return replace(
+            known, lifted_by=event.actor, lifted_sequence=sequence, rulebook_sequence=sequence
+        )
 
     def _changed(
         self,
@@ -135,6 +129,22 @@ class RulebookEntries:
         if entry.status != "proposed":
             return entry.status
         return "withdrawn" if isinstance(event, LimitsRevoked) else "superseded"
+
+
+def _proposed(scope: str, event: LimitsProposed, hashed: str, sequence: int) -> LimitsEntry:
+    return LimitsEntry(
+        scope=scope,
+        version=event.version,
+        status="proposed",
+        limits=event.limits,
+        valid_from=event.valid_from,
+        valid_until=event.valid_until,
+        proposal_hash=hashed,
+        proposed_by=event.actor,
+        proposed_because=event.reason,
+        proposed_sequence=sequence,
+        rulebook_sequence=0,  # of its status: set with it
+    )
 
 
 def _moment(time: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.projections.current_state import CURRENT_STATE
+from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
 from psm.projections.registry import PROJECTIONS
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
@@ -54,7 +55,7 @@ def status(*, output: Output = DEFAULT_OUTPUT) -> int:
     for entry in stale:
         output.note(_told(entry))
     if stale:
-        output.note("mend what refuses them, then `psm views retry`")
+        output.note("mend what refuses them, then `psm views retry`; of risk `psm views rebuild`")
     return int(bool(stale))
 
 
@@ -95,9 +96,10 @@ def rebuild(
     ] = False,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Fold the log again beside the live view, compare, and swap; exit 1 if rows differ.
+    """Make a view again beside the live one, compare, and swap; exit 1 if rows differ.
 
-    The live view serves until the swap. A difference stops the swap unless it is accepted.
+    `current_state` from the log, `risk` and `rulebook` from their streams and the archive. The live
+    view serves until the swap. A difference stops the swap unless it is accepted.
     """
     if name not in PROJECTIONS:
         raise ConfigError(f"there is no projection {name!r}; there is {', '.join(PROJECTIONS)}")
@@ -107,6 +109,11 @@ def rebuild(
     _print(report, output, dry_run=dry_run)
     wrong = report.rows_differ or report.diverged
     return int(bool(wrong) and not report.swapped)
+
+
+def _of_accounts() -> Iterable[Projection]:
+    """Return the projections of which one account can be folded alone."""
+    return (one for one in PROJECTIONS.values() if one.source.rebuilt_from == "log")
 
 
 def _row(lag: PartitionLag, *, counted: bool) -> dict[str, Any]:
@@ -160,7 +167,7 @@ async def _retry(settings: Settings, account: str | None) -> list[RetryReport]:
     async with _servers(settings) as (nc, pool):
         await check(nc, settings)
         reports: list[RetryReport] = []
-        for projection in PROJECTIONS.values():
+        for projection in _of_accounts():
             retrying = Retry(
                 nc,
                 pool,
@@ -182,7 +189,7 @@ async def _rebuild(
         with Stages(output) as shown:
 
             def progress(partition: int, position: int, last: int) -> None:
-                shown(f"partition {partition}: log sequence", position, last)
+                shown(f"partition {partition}: sequence", position, last)
 
             rebuilding = Rebuild(
                 nc,

@@ -10,11 +10,13 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.adapters import telemetry
+from psm.adapters.tasks import end_all
 from psm.projections.registry import PROJECTIONS
 from psm.workers.cli.shared.process import chosen_partitions, process
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.process.readiness import Pulse, all_of, database_answers, leader_answers
 from psm.workers.projector.follower import FollowerStatus, Projector
+from psm.workers.projector.risk_counts import RiskCounts
 from psm.workers.projector.sources import reader_of
 
 
@@ -42,9 +44,12 @@ async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
         await own.serve_health(lambda: readiness(views, pulse))
         running = asyncio.create_task(views.run())
         own.on_stop(running.cancel)
+        counts = RiskCounts(pool, own.instruments.risk_metrics)
+        counting = asyncio.create_task(counts.run()) if 0 in partitions else None
         log = telemetry.get_logger()
         log.info("projector.started", partitions=len(partitions))
         await asyncio.wait([running])
+        await end_all([counting] if counting is not None else [])
         if not running.cancelled():
             running.result()
         log.info("projector.stopped")

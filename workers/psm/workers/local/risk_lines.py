@@ -51,6 +51,8 @@ class RiskLines:
         payload = event["payload"]
         self._counts[payload["decision"]] += 1
         self._last[f"{payload['decision']} {payload.get('side')}"] = payload
+        if payload.get("mode") == "active":
+            self._latches = {}  # they ended, or were lifted
 
     async def _halted(self, message: Msg) -> None:
         event = msgspec.json.decode(message.data)

@@ -246,7 +246,7 @@ Try in another terminal:
   eval "$({psm} env)"; psql "$POSTGRES_DSN" -c 'TABLE balances_view'
 
 {DESK_ACCOUNT} trades too much. Once its loss of the day reaches the cap, only what closes passes:
-  {psm} risk decisions --account {DESK_ACCOUNT}
+  {psm} risk decisions {DESK_ACCOUNT}
   {psm} risk state
   {psm} risk limits show
   {psm} risk resume group:{GROUP} LATCH --key {keys}/ada --reason "seen"   # LATCH: from the table

@@ -40,6 +40,7 @@ class Truth:
         documents: the account after each message, by place.
         prices: the mark after each message, by place.
         shown: order -> place at which it was seen to be cancelled.
+        inputs: places at which the account changed, ascending.
         last: place of the last message.
     """
 
@@ -48,6 +49,7 @@ class Truth:
         self.documents: dict[int, bytes] = {}
         self.prices: dict[int, Decimal] = {}
         self.shown: dict[str, int] = {}
+        self.inputs: list[int] = []
         self.last = 0
         self._books = Books(partitions=1)
         self._numbers = {ACCOUNT: 0, SYMBOL: 0}
@@ -112,6 +114,7 @@ class Truth:
                 updates=tuple(one.data for one in own),
             )
             self.told.append((self.last, found))
+            self.inputs.append(self.last)
         self.prices[self.last] = self._price
         account = self._books.accounts.get(ACCOUNT)
         if account is not None:
@@ -132,6 +135,7 @@ class TruthFeed:
         self._truth, self._dice, self._loss = truth, dice, loss
         self._at = 0  # place in what is told
         self._followed: dict[str, None] = {}
+        self._hurry = False
         self.market_position = 0
 
     def follow(self, accounts: Iterable[str]) -> None:
@@ -157,17 +161,19 @@ class TruthFeed:
         if self._followed and not self.is_blind and self._dice.random() < self._loss:
             self.is_blind = True
             found.append(Lost(account_id=ACCOUNT))
-        elif self._followed and self.is_blind and self._dice.random() < 0.3:
+        elif self._followed and self.is_blind and self._dice.random() < 0.1:
             self.is_blind = False
             last = self._truth.last
             document = self._truth.documents[last]
             found.append(Entered(account_id=ACCOUNT, document=document, log_sequence=last))
-        return [*found, *self._further(self._dice.choice((0, 1, 3, most)))]
+        hurry, self._hurry = self._hurry, False
+        return [*found, *self._further(most if hurry else self._dice.choice((0, 1, 3, most)))]
 
     async def reach(self, log_sequence: int, wait_s: float) -> bool:
-        """Catch up with the market at once, or not in time."""
+        """Have everything told by the next `take`, or not in time."""
         await asyncio.sleep(wait_s * self._dice.random())
-        return False
+        self._hurry = self._dice.random() < 0.8
+        return self._hurry
 
     def _further(self, most: int) -> list[Delivered]:
         told = self._truth.told

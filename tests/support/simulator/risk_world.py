@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +18,7 @@ from nats.aio.client import Client
 from tests.support.risk_bench import order_event
 from tests.support.rules import ADA, BOB, Person, Rules
 from tests.support.simulator.broker import MemoryBroker
+from tests.support.simulator.bugs import patched
 from tests.support.simulator.client import MemoryClient
 from tests.support.simulator.clocks import Clocks, simulated
 from tests.support.simulator.faults import Fault, Swarm
@@ -343,7 +343,7 @@ def run_risk_seed(seed: int) -> RiskReport:
     with simulated(clocks, seed):
         world = RiskWorld(loop, swarm, clocks)
         try:
-            with _fed(world):
+            with patched([(slot_inputs, "RiskFeed", world.feed_of)]):
                 loop.run_until_complete(world.run())
                 seen = check_risk(world.broker.streams, world.truth)
             assert not world.defects, f"a process failed: {world.defects}"
@@ -357,16 +357,6 @@ def run_risk_seed(seed: int) -> RiskReport:
             raise BugFoundError(f"{what}{'; ' if found else ''}{found}") from error
         finally:
             loop.dispose()
-
-
-@contextmanager
-def _fed(world: RiskWorld) -> Iterator[None]:
-    before = slot_inputs.RiskFeed
-    slot_inputs.RiskFeed = world.feed_of  # type: ignore[assignment,misc]
-    try:
-        yield
-    finally:
-        slot_inputs.RiskFeed = before  # type: ignore[misc]
 
 
 def _order_id(data: bytes) -> str:

@@ -126,7 +126,8 @@ class Books:
         waiting = account.unpublished
         known = waiting.changed
         state = account.valuation
-        waiting.note_change(account.open_keys(symbol), ())
+        if not known or symbol not in waiting.positions or account.ledger.legs:
+            waiting.note_change(account.open_keys(symbol), ())
         if symbol in state.rates:
             of = None if paths else symbol
             waiting.note_change(account.keys_rated_by(of), account.assets_rated_by(of))

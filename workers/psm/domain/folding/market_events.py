@@ -149,8 +149,11 @@ class _NewMark(_MarketEvent):
         )
         moved = current is None or not mark.has_prices_of(current)
         opens = current is None or not (current.is_positive and mark.is_positive)
-        _value_holders(self._books, message, event.symbol, None if opens else _is_split)
-        concerned = _concerned(self._books, message, event.symbol, None if moved else _is_split)
+        holders = _concerned(self._books, message, event.symbol, None)
+        # A mark at the same price is new where it ends the correction of the one before.
+        split = [account for account in holders if event.symbol in account.ledger.splits]
+        _value_before(holders if opens else split)
+        concerned = holders if moved else split
         _begin_change(self._books, message, event.symbol, concerned)
         market.set_mark(event.symbol, mark)
         self._crossed = _revalue(self._books, message, event.symbol, concerned, paths=opens)
@@ -182,7 +185,7 @@ class _NewDefinition(_MarketEvent):
         pair = pair_of(event.base, event.quote)
         if event.symbol not in books.market.instruments:
             for symbol in (event.symbol, pair):
-                _value_holders(books, message, symbol, None)
+                _value_before(_concerned(books, message, symbol, None))
             self._begin_change(event.symbol, _needs_definition)
             self._begin_change(pair, None)
         if books.market.define(event, message.log_sequence):
@@ -253,14 +256,12 @@ def _concerned(
     ]
 
 
-def _value_holders(
-    books: Books, message: LogMessage, symbol: str, concerns: Concerns | None
-) -> None:
-    """Value holders before a price comes that may rate what had no rate, or end a rate.
+def _value_before(accounts: Iterable[Account]) -> None:
+    """Value accounts before a price comes that may rate what had no rate, or end a rate.
 
     What crosses is a flow at the equity before; an account that a snapshot gave back has none yet.
     """
-    for account in _concerned(books, message, symbol, concerns):
+    for account in accounts:
         account.equity()
 
 
@@ -305,11 +306,6 @@ def _revalue(
         if books.publishing:
             books.postpone(account, symbol, paths=paths or split)
     return crossed
-
-
-def _is_split(account: Account, symbol: str) -> bool:
-    """Return whether a mark at the same price is new: it ends the correction of the one before."""
-    return symbol in account.ledger.splits
 
 
 def _needs_definition(account: Account, symbol: str) -> bool:

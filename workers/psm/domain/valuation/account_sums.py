@@ -35,3 +35,13 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
             gain=self.gain,
             unrated_cost=add_wide(self.unrated_cost, assets.unrated_cost),
         )
+
+
+def is_far_from_warning(collateral: Decimal, maintenance: Decimal) -> bool:
+    """Return whether maintenance is surely below every level: less than a third of collateral.
+
+    Spares the division; a third leaves room for its rounding.
+    """
+    if not maintenance:
+        return collateral > 0
+    return add_wide(add_wide(maintenance, maintenance), maintenance) < collateral

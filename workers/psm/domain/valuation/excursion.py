@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.domain.ledger.positions import Position
-from psm.domain.money import ZERO, add_wide
+from psm.domain.money import ZERO
 
 
 class Excursion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -32,13 +32,13 @@ class Excursion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-def moved(known: Excursion | None, position: Position, unrealized: Decimal) -> Excursion:
-    """Return the excursion of a position's cycle after a message left it like this."""
+def moved(known: Excursion | None, cycle: int, total: Decimal) -> Excursion:
+    """Return the excursion of a position's cycle after a message left it at `total`."""
     if known is None:
-        known = Excursion(cycle=position.cycle)
-    elif known.cycle != position.cycle:
-        known = Excursion(cycle=position.cycle, worst_before=known.worst, best_before=known.best)
-    return known.with_total(add_wide(position.cycle_realized_pnl, unrealized))
+        known = Excursion(cycle=cycle)
+    elif known.cycle != cycle:
+        known = Excursion(cycle=cycle, worst_before=known.worst, best_before=known.best)
+    return known.with_total(total)
 
 
 def extremes(known: Excursion | None, position: Position) -> tuple[Decimal, Decimal]:

@@ -76,12 +76,12 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if equity > peak:
             return msgspec.structs.replace(self, peak=equity)
         lowest, highest = self.trough_equity, self.trough_peak
-        if lowest is not None and highest is not None:
-            if highest == peak:  # the usual case; no peak is zero
-                if equity >= lowest:
-                    return self
-            elif multiply_wide(equity, highest) >= multiply_wide(lowest, peak):
-                return self
+        if (
+            lowest is not None
+            and highest is not None
+            and not _deeper(equity, peak, lowest, highest)
+        ):
+            return self
         return msgspec.structs.replace(self, trough_equity=equity, trough_peak=peak)
 
     def reset(self, peak_nav: Decimal, max_drawdown: Decimal) -> Performance:
@@ -137,3 +137,10 @@ def _ratio(value: Decimal | None, of: Decimal | None) -> Decimal | None:
         return quotient(value, of)
     except ArithmeticError:
         return None
+
+
+def _deeper(equity: Decimal, peak: Decimal, lowest: Decimal, highest: Decimal) -> bool:
+    """Return whether `equity` of `peak`, never 0, is a deeper fall than `lowest` of `highest`."""
+    if highest == peak:  # the usual case
+        return equity < lowest
+    return multiply_wide(equity, highest) < multiply_wide(lowest, peak)

@@ -29,7 +29,6 @@ from psm.domain.valuation.valuation import (
     FAILED,
     Valuation,
     cash_flags,
-    is_far_from_warning,
     summed,
 )
 from psm.domain.valuation.warnings import crossings
@@ -180,7 +179,7 @@ class ValuationState:
             moved: what an event moved; None for a mark.
         """
         totals = self.totals
-        before = self._equity_as_of() if moved is None else moved.equity
+        cash_before, others_before = totals.cash, totals.equity
         self.cached = None
         if moved is not None and totals.assets is not None:
             totals.assets.changed(moved.assets)
@@ -189,6 +188,7 @@ class ValuationState:
         if moved is not None:
             flow = moved.flow(flow, prices)
         if flow:
+            before = _sum(cash_before, others_before) if moved is None else moved.equity
             self.performance = self.performance.after_flow(before, flow)
         if cash is None:
             return ()
@@ -200,11 +200,7 @@ class ValuationState:
             own, self.warned_positions = position_crossings(
                 ledger, totals.values, self.warned_positions
             )
-        if (
-            not self.warned
-            and limit is None
-            and is_far_from_warning(totals.collateral(), totals.margin_maintenance())
-        ):
+        if not self.warned and limit is None and totals.is_far_from_warning(equity):
             return own
         crossed, self.warned = crossings(self.value(ledger, prices), self.warned, limit)
         return (*crossed, *own)
@@ -232,11 +228,6 @@ class ValuationState:
     def near_positions(self) -> list[str]:
         """Return the keys of isolated positions near liquidation, by their own wallets."""
         return [key for key, levels in self.warned_positions.items() if _is_near(levels)]
-
-    def _equity_as_of(self) -> Decimal | None:
-        """Return the equity of the last valuation; None where there was none."""
-        totals = self.totals
-        return None if totals.cash is None else add_wide(totals.cash, totals.equity)
 
     def may_reprice(self, *, by_fill: bool) -> None:
         """Note that a fill, or a split or leverage, may have changed any asset's figures."""
@@ -347,3 +338,7 @@ def _json(value: Decimal | None) -> str:
 
 def _is_near(warned: tuple[Level, ...]) -> bool:
     return "0.5" in warned and "1.0" not in warned
+
+
+def _sum(cash: Decimal | None, others: Decimal) -> Decimal | None:
+    return None if cash is None else add_wide(cash, others)

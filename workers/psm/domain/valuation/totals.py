@@ -25,7 +25,7 @@ from psm.domain.money import (
     negate,
     subtract_wide,
 )
-from psm.domain.valuation.account_sums import Figures
+from psm.domain.valuation.account_sums import Figures, is_far_from_warning
 from psm.domain.valuation.assets import AssetTotals, borrowed_margin
 from psm.domain.valuation.excursion import Excursion, moved
 from psm.domain.valuation.isolated import NO_WALLETS, wallets_value
@@ -178,6 +178,13 @@ class ValuationTotals:
             counted = add_wide(subtract_wide(counted, sums.value), sums.collateral)
         return subtract_wide(counted, self.uncounted) if self.uncounted else counted
 
+    def is_far_from_warning(self, equity: Decimal) -> bool:
+        """Return whether maintenance margin is surely below every level; `equity` as of now."""
+        special = self.assets is not None or self.uncounted or self.isolated_unrealized
+        if special or self.borrowed or self.wallets is not NO_WALLETS:
+            return is_far_from_warning(self.collateral(), self.margin_maintenance())
+        return is_far_from_warning(equity, self.maintenance)  # all of it is collateral
+
     def owing(self) -> bool:
         """Return whether a contract without a wallet of its own is open, or anything is short."""
         if self._owing:
@@ -228,8 +235,12 @@ class ValuationTotals:
                 computes = False
         self._replace(key, contribution)
         if position is not None and position.cycle and computes:
-            unrealized = ZERO if contribution is None else contribution.value.unrealized
-            self.excursions[key] = moved(self.excursions.get(key), position, unrealized)
+            total = position.cycle_realized_pnl
+            if contribution is not None:
+                total = add_wide(total, contribution.value.unrealized)
+            known, cycle = self.excursions.get(key), position.cycle
+            if known is None or known.cycle != cycle or not known.worst <= total <= known.best:
+                self.excursions[key] = moved(known, cycle, total)
 
     @property
     def isolated(self) -> Decimal:

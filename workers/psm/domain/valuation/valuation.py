@@ -16,6 +16,7 @@ import msgspec
 
 from psm.domain.ledger.ledger import Ledger
 from psm.domain.money import ZERO, add_wide, quotient, subtract_wide
+from psm.domain.valuation.account_sums import is_far_from_warning
 from psm.domain.valuation.position_value import PositionValue
 from psm.domain.valuation.totals import ValuationTotals
 
@@ -165,13 +166,3 @@ def cash_flags(ledger: Ledger) -> list[str]:
     """Return the flag of overdrawn money of the account currency."""
     home = ledger.currency
     return ["overdraft"] if home is not None and ledger.cash.get(home, ZERO) < 0 else []
-
-
-def is_far_from_warning(collateral: Decimal, maintenance: Decimal) -> bool:
-    """Return whether maintenance is surely below every level: less than a third of collateral.
-
-    Spares the division; a third leaves room for its rounding.
-    """
-    if not maintenance:
-        return collateral > 0
-    return add_wide(add_wide(maintenance, maintenance), maintenance) < collateral

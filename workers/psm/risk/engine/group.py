@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from psm.contracts.position_keys import symbol_of
-from psm.domain.money import ONE, ZERO, add, exact_text, multiply, quotient, scaled, subtract
+from psm.domain.money import ZERO, add, multiply, quotient, subtract
 from psm.risk.decide import line_of
 from psm.risk.engine.member import ASSET, Member
+from psm.risk.engine.nav import first_peak, next_peak
 from psm.risk.engine.path import DayOpening, LossBase, Path, Peak, Reservation
 from psm.risk.exposure import Line, Sums, cluster_of
 from psm.risk.market import MarketView
@@ -146,8 +147,7 @@ class GroupState:
         elif account_id not in self._unknown:
             self._unknown[account_id] = None
             self.needed = self._highest()
-        reserved, shown = self._path.reservations(account_id), member.orders
-        count = len(shown) + len(reserved) - len(shown.keys() & reserved.keys())
+        count = len({**member.orders, **self._path.reservations(account_id)})
         self.open_count += count - self._open.get(account_id, 0)
         self._open[account_id] = count
 
@@ -367,7 +367,7 @@ class GroupState:
         if total is None:
             return
         before = self._path.get(Peak, "peak", key)
-        after = _first_peak(total.equity) if before is None else _next_peak(before, total.equity)
+        after = first_peak(total.equity) if before is None else next_peak(before, total.equity)
         self._path.put("peak", key, after)
 
     def drawdown(self) -> Decimal | None:
@@ -398,24 +398,3 @@ def _reserved_order(one: Reservation) -> OpenOrder:
 
 def _times(value: Decimal | None, rate: Decimal) -> Decimal | None:
     return None if value is None else multiply(value, rate)
-
-
-def _plain(value: Decimal) -> Decimal:
-    """Return a figure without zeros at its end: it is the same after a restart."""
-    return Decimal(exact_text(value))
-
-
-def _first_peak(equity: Decimal) -> Peak:
-    return Peak(nav=ONE, peak=ONE, units=equity) if equity > 0 else Peak(nav=ONE, peak=ONE)
-
-
-def _next_peak(before: Peak, equity: Decimal) -> Peak:
-    kept = subtract(equity, before.flows)
-    ends = bool(before.flows) and (kept <= 0 or equity <= 0)
-    if before.units <= 0 or ends:
-        return _first_peak(equity)
-    units = before.units
-    if before.flows:
-        units = _plain(scaled(units, equity, kept))
-    nav = _plain(quotient(equity, units))
-    return Peak(nav=nav, peak=max(before.peak, nav), units=units)

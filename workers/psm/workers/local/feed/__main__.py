@@ -20,10 +20,11 @@ from collections import Counter
 from typing import Any
 
 import nats
+from nats.aio.client import Client
 
 from .market import MARKET, RandomWalk
 from .overtrader import PER_SECOND, Overtrader
-from .traders import trader
+from .traders import Trader, trader
 
 MARKS_PER_SECOND = 5
 
@@ -38,15 +39,12 @@ async def run(options: argparse.Namespace) -> None:
         options.url, name="psm-demo-feed", max_reconnect_attempts=-1, reconnect_time_wait=0.5
     )
     market = RandomWalk(nc, random.Random(options.seed))  # noqa: S311 - a demo, not a secret
-    traders = [trader(nc, n, market, options.seed) for n in range(1, options.accounts + 1)]
-    desk = [Overtrader(nc, market, options.seed)] if options.desk else []
+    traders = _traders(nc, market, options)
     try:
         await market.start()
-        for one in [*traders, *desk]:
+        for one, _ in traders:
             await one.start()
-        every = options.accounts / options.rate
-        paces = [_paced(stop, one.act, every) for one in traders]
-        paces += [_paced(stop, one.act, 1 / PER_SECOND) for one in desk]
+        paces = [_paced(stop, one.act, every_s) for one, every_s in traders]
         paces += [_paced(stop, lambda s=s: market.move(s), 1 / MARKS_PER_SECOND) for s in MARKET]
         tasks = [loop.create_task(pace) for pace in paces]
         waiting = loop.create_task(_stopped(stop, options.seconds))
@@ -62,9 +60,23 @@ async def run(options: argparse.Namespace) -> None:
                 raise error
     finally:
         await nc.close()
-        published = sum((one.account.published for one in [*traders, *desk]), Counter())
+        published = sum((one.account.published for one, _ in traders), Counter())
         published["MarkPriceUpdated"] = market.published
         print(json.dumps({"published": dict(sorted(published.items()))}), flush=True)
+
+
+def _traders(
+    nc: Client, market: RandomWalk, options: argparse.Namespace
+) -> list[tuple[Trader, float]]:
+    """Return who trades, and every how many seconds."""
+    every_s = options.accounts / options.rate
+    found = [
+        (trader(nc, number, market, options.seed), every_s)
+        for number in range(1, options.accounts + 1)
+    ]
+    if options.desk:
+        found.append((Overtrader(nc, market, options.seed), 1 / PER_SECOND))
+    return found
 
 
 async def _paced(stop: asyncio.Event, act: Any, every_s: float) -> None:

@@ -55,6 +55,7 @@ async def test_every_stream_is_archived_as_it_was_stored(nats_url: str, postgres
             "risk.decision.acc_001",
             "orders.command.acc_001",
             "fills.internal.o1",
+            "rulebook.account.acc_001",
             "marks.BTCUSDT",
         ):
             await publish(nc, subject, event("something", stream_id="acc_001"))
@@ -73,7 +74,7 @@ async def test_every_stream_is_archived_as_it_was_stored(nats_url: str, postgres
         for junk in JUNK:
             await publish(nc, "signals.strategy.junk.X", junk)
         total = await arch.assert_archive_equals_streams(nc, postgres_dsn)
-        assert total == 6 + 1 + len(JUNK)
+        assert total == 7 + 1 + len(JUNK)
         (row,) = await fetch(postgres_dsn, "SELECT * FROM events WHERE sequence_number = 7")
         assert row["event_id"] == "0199aaaa-0000-7000-8000-00000000000a"
         assert row["causation_id"] == "0199aaaa-0000-7000-8000-00000000000b"

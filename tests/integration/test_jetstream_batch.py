@@ -237,9 +237,9 @@ async def test_too_many_open_batches_are_transient(nc: Client) -> None:
 
 async def test_stream_without_batches_is_a_configuration_error(nc: Client) -> None:
     """10174: the stream does not take atomic batches."""
-    messages = [Outgoing("risk.alert.high", b"1"), Outgoing("risk.alert.low", b"2")]
+    messages = [Outgoing("fills.internal.1", b"1"), Outgoing("fills.internal.2", b"2")]
     with pytest.raises(ApiConfigError) as refused:
-        await publish_atomic(nc, "RISK", messages, batch_id="b")
+        await publish_atomic(nc, "FILLS", messages, batch_id="b")
     assert refused.value.err_code == 10174
 
 

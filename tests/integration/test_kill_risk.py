@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.risk_bench import ACCOUNT, SLOT, RiskBench, RiskProcess, open_risk_bench
@@ -35,7 +36,7 @@ async def pour(bench: RiskBench, count: int, pause_s: float) -> None:
 
 
 def start(bench: RiskBench, folder: Path, **settings: object) -> RiskProcess:
-    own = {"PSM_RISK_CHECKPOINT_RECORDS": 20, **settings}
+    own: dict[str, Any] = {"PSM_RISK_CHECKPOINT_RECORDS": 20, **settings}
     return RiskProcess(bench.settings.nats_url, folder, **own)
 
 
@@ -47,18 +48,22 @@ async def test_killed_at_every_crash_point(
 ) -> None:
     """Whichever gap between two effects the kill falls into, the next owner closes it."""
     taking_over = point in {"risk.after_owner_record", "risk.after_recovery"}
-    load = asyncio.create_task(pour(bench, 120, 0.002))
+    load = None
     try:
         async with start(bench, tmp_path, PSM_CRASH_POINT=f"{point}:{nth}") as worker:
-            if taking_over and nth > 1:  # a takeover more for each fence
+            if not taking_over or nth > 1:
                 await worker.logged("slot.acquired")
+            # Only now: what waits for a start is one write, and one pass of the point.
+            load = asyncio.create_task(pour(bench, 120, 0.004))
+            if taking_over and nth > 1:  # one more takeover for each fence
                 await fence_until_ended(bench, worker)
             assert await worker.ended() == -signal.SIGKILL, worker.text
             (reached,) = worker.events("crash_point.reached")
             assert reached["point"] == point
         await load
     finally:
-        await end(load)
+        if load is not None:
+            await end(load)
     last = await bench.order()
     async with start(bench, tmp_path) as worker:
         found = await bench.decided(last)
@@ -93,6 +98,7 @@ async def test_killed_at_random_moments_under_load(bench: RiskBench, tmp_path: P
             await end(load)
     async with start(bench, tmp_path) as worker:
         await bench.decided(60 * KILLS)
+        await worker.logged("slot.acquired")
         worker.terminate()
         assert await worker.ended() == 0
 

@@ -76,4 +76,6 @@ def test_replays_of_subjects_know_the_door() -> None:
     """`--subjects` takes repairs as it takes trades, by account or as they are stored."""
     assert filters_of(["repair.acc_001"]) == {"TRADES": ["repair.*.acc_001"]}
     assert filters_of(["repair.>"]) == {"TRADES": ["repair.>"]}
+    assert filters_of(["risk.decision.a"]) == {"RISK": ["risk.decision.*.a", "risk.decision.a"]}
+    assert filters_of(["risk.>"]) == {"RISK": ["risk.>"]}
     assert "repair" not in {name.lower() for name in RECORDED}

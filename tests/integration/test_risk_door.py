@@ -14,13 +14,16 @@ from httpx import ASGITransport, AsyncClient
 from nats.aio.msg import Msg
 from starlette.applications import Starlette
 from starlette.routing import Route
+from tests.support.broker import compose_broker, connect_as, settings_of
 from tests.support.events import deposit, instrument, mark
 from tests.support.risk_bench import (
     ACCOUNT,
     ADA,
     BOB,
+    PSM_RISK_WORKER,
     SLOT,
     RiskBench,
+    RiskProcess,
     open_risk_bench,
     order_event,
 )
@@ -28,11 +31,14 @@ from tests.support.workbench import until
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import publish_expected, stream_info
+from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts import subjects
 from psm.contracts.subjects import ORDERS, RISK, RISK_CHECK
 from psm.risk.engine import Slot
 from psm.workers.api.risk_http import risk_check
+from psm.workers.process.settings import Settings
 from psm.workers.risk.door import PROBLEM_HEADER
+from psm.workers.risk.fences import fence
 
 ORDER = {
     "account_id": ACCOUNT,
@@ -234,3 +240,35 @@ async def test_nobody_answers_where_no_worker_runs(nats_url: str) -> None:
     async with open_risk_bench(nats_url) as bench:
         with pytest.raises(nats.errors.NoRespondersError):
             await ask(bench, ORDER)
+
+
+@pytest.mark.timeout(120)
+async def test_each_does_what_its_user_may(tmp_path: Path) -> None:
+    """With the broker's users: the worker decides, a service asks, an officer halts, none more."""
+    (tmp_path / "broker").mkdir()
+    async with compose_broker(tmp_path / "broker") as url:
+        admin, officer, service = [
+            await connect_as(user, url) for user in ("admin", "officer", "service")
+        ]
+        settings = Settings(nats_url=url)
+        await apply(admin, settings)
+        bench = RiskBench(officer, settings)
+        await bench.say()
+        await bench.group()
+        own = {**settings_of("risk"), "PSM_PARTITIONS": settings.partitions}
+        async with RiskProcess(url, tmp_path, module=PSM_RISK_WORKER, **own) as worker:
+            await worker.logged("slot.acquired")
+            body = msgspec.json.encode({"order": ORDER})
+            # Nobody folds its account, so it is unknown: decided all the same.
+            answer = await service.request(RISK_CHECK, body, timeout=20)
+            assert "account_known" in failed(payload(answer))
+            (put,) = await fence(officer, [SLOT], "ada")
+            again = msgspec.json.encode({"order": {**ORDER, "order_id": "o2"}})
+            second = payload(await service.request(RISK_CHECK, again, timeout=20))
+            assert second["n"] > payload(answer)["n"]
+            assert put.sequence > 0
+            assert worker.events("nats.permission_refused") == []
+            worker.terminate()
+            assert await worker.ended() == 0, worker.text
+        for nc in (admin, officer, service):
+            await nc.close()

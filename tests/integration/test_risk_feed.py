@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tests.integration.test_live_reads import owning, process
 from tests.support import feed
@@ -36,7 +37,9 @@ from tests.support.workbench import Bench, end, open_bench, until, until_answer
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import OrderedReader, StoredMessage
 from psm.workers.fleet import worker as worker_module
-from psm.workers.risk.missed import MISSED_MAX
+from psm.workers.risk import accounts as accounts_module
+from psm.workers.risk.accounts import STALL_S
+from psm.workers.risk.missed import MISSED_MAX, AskLive, read_missed
 
 PARTITIONS = 4
 ACCOUNTS = [feed.account(number) for number in range(12)]
@@ -208,6 +211,59 @@ async def test_a_broken_connection_makes_all_unknown(bench: Bench) -> None:
         assert follower.counted["Entered"] == len(ACCOUNTS)
 
 
+async def test_what_was_read_before_another_loss_does_not_count(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair is on its way when the connection breaks again, and an update is lost in between."""
+    name, gate, reads = ACCOUNTS[0], asyncio.Event(), Counter[str]()
+    gate.set()
+
+    async def slow(nc: Client, live: AskLive, one: str, known: tuple[int, int] | None) -> object:
+        found = await read_missed(nc, live, one, known)
+        reads[one] += 1
+        if one == name:
+            await gate.wait()
+        return found
+
+    monkeypatch.setattr(accounts_module, "read_missed", slow)
+    deaf = Deaf()
+    async with owning(bench), behind(bench, deaf, compare_s=3600.0) as (follower, proxy):
+        await bench.publish(deposit(1, stream=name))
+        await until(lambda: name in follower.known, "it is known")
+        gate.clear()
+        before = reads[name]
+        proxy.cut()
+        await until(lambda: reads[name] > before, "it is read again")
+        deaf.on = True
+        await bench.publish(deposit(2, stream=name))
+        await bench.judge()
+        losses = follower.feed.accounts._followed[name].losses
+        proxy.cut()
+        await until(lambda: follower.feed.accounts._followed[name].losses > losses, "lost again")
+        deaf.on = False
+        gate.set()
+        await until(lambda: follower.regained, "it is known again")
+    assert follower.regained == [(name, 2)]
+
+
+async def test_who_stood_still_knows_nothing(bench: Bench) -> None:
+    """However whole its connection is: first each account is compared with the leader."""
+    now = 0.0
+    async with (
+        owning(bench),
+        following(
+            bench.settings.nats_url, PARTITIONS, ACCOUNTS, compare_s=3600.0, clock=lambda: now
+        ) as follower,
+    ):
+        await bench.publish(deposit(1, stream=name) for name in ACCOUNTS)
+        await settled(bench, follower)
+        now += STALL_S + 1
+        await until(lambda: follower.counted.get("Lost") == len(ACCOUNTS), "nothing is known")
+        await settled(bench, follower)
+        assert follower.counted["Regained"] == len(ACCOUNTS)
+        assert follower.counted["Entered"] == len(ACCOUNTS)
+
+
 async def test_a_buffer_that_overflows(bench: Bench) -> None:
     """The loop computes for long; what does not fit is dropped, counted, and read from PSM."""
     async with (
@@ -255,6 +311,7 @@ async def test_members_change(bench: Bench) -> None:
         await until(lambda: one.at.get(ACCOUNTS[2], 0) >= 6, "the new one follows")
         assert (one.at[ACCOUNTS[0]], one.feed.is_known(ACCOUNTS[0])) == (1, False)
         assert not one.feed.is_known(ACCOUNTS[3]), "nobody knows it"
+        one.feed.follow([*ACCOUNTS[1:4], "*", "a.b", ">"])
         await bench.publish(deposit(1, stream=ACCOUNTS[3]))
         await until(lambda: ACCOUNTS[3] in one.known, "its first event makes it known")
 

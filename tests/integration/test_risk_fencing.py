@@ -28,8 +28,9 @@ from psm.contracts.subjects import RISK, SNAPSHOTS
 from psm.risk.messages import Output
 from psm.workers.risk import store as store_module
 from psm.workers.risk.fences import append_and_fence, fence, slots_in_scope
-from psm.workers.risk.loop import stored_of
+from psm.workers.risk.loop import SlotLoop
 from psm.workers.risk.owner import load_owner, with_checkpoint
+from psm.workers.risk.ports import stored_of
 from psm.workers.risk.store import NotStoredError, RiskStore
 
 
@@ -343,7 +344,7 @@ async def test_recovery_equals_what_was_never_interrupted(bench: RiskBench) -> N
             await bench.order()
         await bench.decided(25)
         loop = worker.inputs.loop_of(SLOT)
-        assert loop is not None
+        assert isinstance(loop, SlotLoop)
         before = loop._slot.state_hash()
         await fence(bench.nc, [SLOT], "ada")
         await bench.order()

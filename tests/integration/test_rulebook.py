@@ -21,7 +21,7 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.errors import TransientError
 from psm.contracts.subjects import RULEBOOK
 from psm.workers.ops.keys import load_private
-from psm.workers.risk.rulebook import Saying, read_rulebook, say, signed_event
+from psm.workers.risk.rulebook import RulebookReader, Saying, read_rulebook, say, signed_event
 
 REFUSED, USAGE = 1, 2
 
@@ -117,6 +117,12 @@ async def test_limits_are_tightened_by_one_and_loosened_by_two(desk: Desk) -> No
     assert (await desk.run(*approval, *desk.by("bob")))["outcome"] == "applied"
     rows = await desk.run("limits", "show", "group:desk")
     assert [(row["status"], row["limits"]["leverage"]) for row in rows] == [("in force", "4")]
+    later = ("--valid-from", "2199-01-01T00:00:00Z", "--valid-until", "2199-01-02T00:00:00Z")
+    await desk.run("limits", "propose", "firm", tight, *later, *desk.by("ada"))
+    (row,) = await desk.run("limits", "show", "firm")
+    assert (row["status"], row["valid_from"], row["valid_until"]) == (
+        "scheduled", "2199-01-01T00:00:00.000000Z", "2199-01-02T00:00:00.000000Z",
+    )  # fmt: skip
     told = await desk.run("limits", "history", "group:desk")
     assert [(row["event_type"], row["actor"], row["outcome"]) for row in told] == [
         ("LimitsProposed", "ada", "applied"),
@@ -255,7 +261,9 @@ async def test_many_who_speak_at_once_are_all_heard_once(desk: Desk) -> None:
             key=load_private(desk.folder / "ada"),
         )
 
-    said = await asyncio.gather(*(say(desk.nc, halting(number)) for number in range(8)))
+    said = await asyncio.gather(
+        *(say(desk.nc, RulebookReader(desk.nc), halting(number)) for number in range(8))
+    )
     assert sorted(one.stored.sequence for one in said) == list(range(3, 11))
     book = (await read_rulebook(desk.nc)).rulebook
     assert (book.sequence, len(book.halts.of)) == (10, 8)

@@ -10,12 +10,19 @@ import pytest
 from nats.aio.client import Client
 from tests.support.log import LogSize
 
-from psm.adapters.jetstream import StreamInfo, connect, publish_expected, stream_info
+from psm.adapters.jetstream import (
+    StreamInfo,
+    UnknownOutcomeError,
+    connect,
+    get,
+    publish_expected,
+    stream_info,
+)
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.streams import BOUNDS, FLEET, desired
 from psm.adapters.jetstream.streams_apply import apply, check, compare, diff
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import HEALTH, OPS, PSM, RULEBOOK, SNAPSHOTS, TRADES
+from psm.contracts.subjects import HEALTH, OPS, PSM, RISK, RULEBOOK, SNAPSHOTS, TRADES
 from psm.domain.market.slots import ValuationSlots
 
 ALL = [
@@ -246,6 +253,28 @@ async def test_stronger_streams_stay(nc: Client) -> None:
     assert await apply(nc, SIZE) == []
     await check(nc, SIZE, ALL)
     assert (await stream_info(nc, PSM)).config["max_age"] == 90 * 86_400 * 10**9
+
+
+async def test_risk_gives_up_what_anybody_could_write(nc: Client) -> None:
+    """A stream from before the risk engine keeps its messages; what is fenced has one entrance."""
+    await apply(nc, SIZE)
+    await recreate(nc, RISK, "subject_transform", "republish", subjects=["risk.>"])
+    before = await publish_expected(nc, RISK, "risk.decision.a", b"1", expected=None)
+    with pytest.raises(ConfigError, match=r"RISK: subjects is"):
+        await check(nc, SIZE, [RISK])
+    changed = {change.field for change in await apply(nc, SIZE)}
+    assert changed == {"subjects", "subject_transform", "republish"}
+    await check(nc, SIZE, [RISK])
+    kept = await get(nc, RISK, before.sequence)
+    assert kept is not None
+    assert (kept.subject, kept.data) == ("risk.decision.a", b"1")
+    await publish_expected(nc, RISK, "risk.decision.a", b"2", expected=before.sequence)
+    record = await publish_expected(nc, RISK, "_risk.decision.7.a", b"3", expected=0)
+    stored = await get(nc, RISK, record.sequence)
+    assert stored is not None
+    assert stored.subject == "risk.decision.7.a"
+    with pytest.raises(UnknownOutcomeError, match="nobody answers"):
+        await publish_expected(nc, RISK, "risk.decision.7.a", b"4", expected=None)
 
 
 async def test_foreign_subjects_are_refused(nc: Client) -> None:

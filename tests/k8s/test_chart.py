@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ EVERYTHING = (
                 "trustedProxies": ["10.9.0.0/16"],
             },
             "marks": {"enabled": True},
+            "risk": {"enabled": True},
             "networkPolicy": {"apiFrom": [{"podSelector": {}}]},
             "podAnnotations": {"example.org/team": "books"},
             "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -90,7 +92,8 @@ def test_processes_are_all_there() -> None:
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
         assert ("PodDisruptionBudget", name) in by_name
-    assert ("Deployment", "psm-marks") not in by_name  # only where it is wanted
+    for name in ("psm-marks", "psm-risk"):  # only where they are wanted
+        assert ("Deployment", name) not in by_name
     for name in ("psm-streams", "psm-migrate"):
         hooks = by_name["Job", name]["metadata"]["annotations"]
         assert hooks["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -118,7 +121,7 @@ def test_alerts_name_metrics_that_exist() -> None:
     """Off by default; the rules are about metrics that processes really have."""
     assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
     chosen = "alerts.enabled=true,alerts.labels.release=prometheus,alerts.volumeClaims=nats-js-.*"
-    values = ("--set", chosen)
+    values = ("--set", chosen, "--set", "risk.enabled=true")
     (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     asked = {
@@ -142,6 +145,8 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.replicas_not_current("TRADES", 0)
         instruments.metrics.partitions_stopped(0)
         instruments.metrics.late("commits", 0)
+        instruments.risk_metrics.slots(Counter(), 0.0, 0)
+        instruments.risk_metrics.not_stored()
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()
@@ -221,6 +226,7 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
         "psm-projector": broker | {"psm-postgres"},
         "psm-archive": broker | {"psm-postgres"},
         "psm-marks": broker,
+        "psm-risk": broker,
         "psm-api": broker | {"psm-postgres"},
         "psm-migrate": {"psm-postgres"},
     }
@@ -252,6 +258,7 @@ def test_each_part_is_a_user_of_its_own() -> None:
         "projector": ("projector", {"projector.pw", "projector.dsn"}),
         "archive": ("archiver", {"archiver.pw", "archiver.dsn"}),
         "marks": ("marks", {"marks.pw"}),
+        "risk": ("risk", {"risk.pw"}),
         "api": ("ingest", {"ingest.pw", "api.dsn"}),
         "streams": ("streams", {"streams.pw"}),
         "migrate": (None, {"owner.dsn", *logins}),

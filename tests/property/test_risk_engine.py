@@ -169,6 +169,21 @@ def test_less_of_what_is_approved_is_approved(
 
 
 @FEWER
+@given(limits, runs, sides)
+def test_trying_every_lot_finds_the_same_quantity(
+    rules: dict[str, Any], run: list[Any], side: str
+) -> None:
+    """What is approved is every quantity up to the one that is found by halving."""
+    made = Run(rules, run)
+    made.log.instrument("BTC-PERP", quantity_increment="10")
+    made.log.mark("BTC-PERP", "100")
+    most = Decimal(dry(made.log, side, "300")["max_quantity"])
+    for lots in range(1, 31):
+        approved = dry(made.log, side, str(10 * lots))["decision"] == "approved"
+        assert approved == (10 * lots <= most)
+
+
+@FEWER
 @given(limits, runs, sides, quantities, st.sampled_from(["account", "firm"]), limits)
 def test_a_further_scope_never_allows_more(
     rules: dict[str, Any],
@@ -190,7 +205,7 @@ def test_a_further_scope_never_allows_more(
 def test_a_group_is_the_sum_of_its_members(run: list[Any]) -> None:
     """Line by line kept up to date, against everything added up anew."""
     log = Run({}, run).log
-    state = log.slot._groups[GROUP]
+    state = log.slot._members.groups[GROUP]
     gross = net = equity = Fraction(0)
     for account in ACCOUNTS:
         books = log.folder.books

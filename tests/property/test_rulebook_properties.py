@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.contracts.test_rulebook_events import CONTENTS
 from tests.support.rules import ADA, BOB, EVE, MINUTE, Person, Rules, refolded
 
 from psm.risk.limits import Limits, limits_of_document
@@ -185,3 +187,36 @@ def speak(
         group = {"group": "other", "members": ["abc"[number % 3]], "currency": "USDT"}
         return rules.say(person, "GroupDefined", **group), f"group {number % 3}"
     return rules.take(b"junk", "rulebook.firm.firm"), "junk"
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(max_size=8)
+    | st.sampled_from(["firm", "2026-12-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "24:00",
+                       "2026-12-01", "0001-01-01T00:00:00Z", "1e18", "ab" * 32, "both"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_nothing_that_is_said_is_an_error(data: st.DataObject) -> None:
+    """Whatever a key signs: it has an effect, waits or is refused, and what holds can be asked."""
+    rules = Rules()
+    rules.book.keys._verify = lambda *_: True
+    for name in data.draw(st.lists(st.sampled_from(sorted(CONTENTS)), min_size=1, max_size=6)):
+        outgoing = rules.event(data.draw(st.sampled_from([ADA, BOB])), name, **CONTENTS[name])
+        event = json.loads(outgoing.data)
+        event["payload"] |= data.draw(
+            st.dictionaries(st.sampled_from(sorted(CONTENTS[name])), odd, max_size=2)
+        )
+        rules.take(json.dumps(event).encode(), outgoing.subject)
+    rules.take(data.draw(st.binary(max_size=20)), "rulebook.firm.firm")
+    book, clock = rules.book, data.draw(st.integers(0, 2**62))
+    book.limits_of("a", "s", "X", clock)
+    book.mode_of("a", "s", "X", clock)
+    book.restriction_of("a", "X")
+    book.tags_of("X")
+    book.in_session("a", "X", clock)
+    assert book.day_of("desk", clock).start <= clock < book.day_of("desk", clock).end
+    assert refolded(rules.log).sequence == len(rules.log)

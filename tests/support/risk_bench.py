@@ -37,6 +37,8 @@ from psm.workers.risk.inputs import SlotInputs
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.worker import RiskWorker
 
+PSM_RISK_WORKER = "psm.workers.cli risk worker"
+"""The command itself, with the engine that decides live."""
 DESK = "desk"
 SLOT = slot_of(DESK)
 ACCOUNT = "acc_001"
@@ -151,15 +153,22 @@ class OwnWorker:
 
 
 class RiskProcess(WorkerProcess):
-    """A real `psm risk worker` process on the smallest engine."""
+    """A real `psm risk worker` process, by default on the smallest engine."""
 
-    def __init__(self, url: str, folder: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        *,
+        module: str = "tests.support.risk_process",
+        **settings: object,
+    ) -> None:
         self._lines = folder / f"risk-{len(list(folder.glob('risk-*')))}.log"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PSM_")}
         own = {name: str(value) for name, value in settings.items()}
         with self._lines.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.risk_process"],
+                [sys.executable, "-m", *module.split()],
                 env={**clean, "NATS_URL": url, "PSM_LOG_FORMAT": "json", **own},
                 stdout=output,
                 stderr=output,

@@ -67,6 +67,7 @@ class Follower:
         known: accounts that may be decided on.
         counted: how often each kind of delivery came.
         market: sequences of marks and instruments, by subject.
+        regained: (account, place) of each time that one was.
         gate: while it is not set, nothing is taken.
     """
 
@@ -77,6 +78,7 @@ class Follower:
         self.known: dict[str, None] = {}
         self.counted: dict[str, int] = {}
         self.market: dict[str, list[int]] = {}
+        self.regained: list[tuple[str, int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self._documents: dict[str, AccountDocument] = {}
@@ -121,6 +123,7 @@ class Follower:
             case Regained():
                 assert one.account_id not in self.known
                 self.known[one.account_id] = None
+                self.regained.append((one.account_id, self.at[one.account_id]))
             case Stored():
                 assert self.market.get(one.subject, [0])[-1] < one.sequence
                 self.market.setdefault(one.subject, []).append(one.sequence)

@@ -11,6 +11,7 @@ import msgspec
 from tests.support.rules import ADA, BOB, SECOND, T0, Person, Rules
 
 from psm.contracts.subjects import order_command
+from psm.domain.publication.figures import state_document
 from psm.risk.engine import Slot
 from psm.risk.messages import Output, Stored
 from psm.risk.rulebook import slot_of
@@ -69,8 +70,9 @@ class RiskLog:
         return found
 
     def event(self, account: str, event_type: str, **payload: Any) -> list[Output]:
-        """Append an event of an account."""
-        return self.line(f"trades.{account}", self._envelope(account, event_type, payload))
+        """Append an event of an account; with a `number` of its own where one is given."""
+        number = payload.pop("number", None)
+        return self.line(f"trades.{account}", self._envelope(account, event_type, payload, number))
 
     def trade(
         self, side: str, quantity: str, price: str, symbol: str = "BTC-PERP",
@@ -168,6 +170,19 @@ class RiskLog:
     def stored(self, body: bytes, account: str = ACCOUNT) -> Stored:
         """Return a request as ORDERS would have it."""
         return Stored(sequence=10**6, time=self.clock, subject=order_command(account), data=body)
+
+    def document(self) -> dict[str, Any]:
+        """Return the state document of the account."""
+        return state_document(self.folder.books, self.folder.books.accounts[ACCOUNT])
+
+    def shown(self, order_id: str) -> dict[str, Any]:
+        """Return the figures of an open order that nobody approved."""
+        return {
+            "order_id": order_id, "symbol": "BTC-PERP", "position_side": None, "side": "buy",
+            "type": "limit", "quantity": "1", "price": "100", "stop_price": None,
+            "reduce_only": False, "time_in_force": None, "strategy_id": None,
+            "filled_quantity": "0", "average_price": None, "status": "accepted",
+        }  # fmt: skip
 
     # --- slots ------------------------------------------------------------------------------------
 

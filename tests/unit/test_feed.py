@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from psm.contracts.feed import WAITING_MAX, FeedInput, UpdateFeed
+from psm.contracts.feed import WAITING_IN_ALL_MAX, WAITING_MAX, FeedInput, UpdateFeed
 
 ACCOUNT = "acc_001"
 
@@ -112,3 +112,65 @@ def test_what_waits_is_bounded() -> None:
     assert len(feed._places[ACCOUNT].waiting) <= WAITING_MAX
     found = feed.repaired(ACCOUNT, WAITING_MAX + 1)
     assert [one.log_sequence - WAITING_MAX for one in found] == [2, 3, 4]
+
+
+def test_copies_of_an_unfinished_input_are_left_alone() -> None:
+    """A message that comes twice is no loss."""
+    feed = UpdateFeed()
+    first, second, third = of(5, 3, 0)
+    assert taken(feed, first, first, second, first, second, third, third) == [5]
+    assert feed.is_known(ACCOUNT)
+
+
+def test_a_repair_ends_an_unfinished_input() -> None:
+    """Its rest may have been lost; the account is known beyond it all the same."""
+    feed = UpdateFeed()
+    assert taken(feed, *of(5, 1, 0), of(6, 2, 5)[0], of(8, 2, 6)[0]) == [5]
+    assert not feed.is_known(ACCOUNT)
+    assert feed.repaired(ACCOUNT, 8) == []
+    assert taken(feed, *of(9, 1, 8)) == [9]
+
+
+def test_a_place_without_an_update_may_be_repaired_to() -> None:
+    """A live document is as of a message that did nothing to the account."""
+    feed = UpdateFeed()
+    assert taken(feed, *of(9, 1, 7), *of(20, 1, 9)) == []
+    assert [one.log_sequence for one in feed.repaired(ACCOUNT, 15)] == [20]
+    assert taken(feed, *of(25, 1, 20)) == [25]
+
+
+def test_what_waits_is_applied_in_order() -> None:
+    """However it came."""
+    feed = UpdateFeed()
+    assert taken(feed, *of(13, 1, 11), *of(9, 1, 7), *of(11, 1, 9)) == []
+    assert [one.log_sequence for one in feed.repaired(ACCOUNT, 7)] == [9, 11, 13]
+
+
+def test_an_account_is_lost_and_forgotten() -> None:
+    """Where something else tells of a loss; and where nobody asks any more."""
+    feed = UpdateFeed()
+    assert taken(feed, *of(5, 1, 0)) == [5]
+    feed.lose(ACCOUNT)
+    assert (feed.is_known(ACCOUNT), feed.unknown()) == (False, [ACCOUNT])
+    assert taken(feed, *of(6, 1, 5)) == []
+    assert [one.log_sequence for one in feed.repaired(ACCOUNT, 5)] == [6]
+    feed.lose("other")
+    feed.forget("other")
+    feed.forget(ACCOUNT)
+    assert (feed.last_input(ACCOUNT), feed.unknown()) == (None, [])
+
+
+def test_what_waits_of_all_is_bounded() -> None:
+    """Many unknown accounts keep some of them together; each its newest."""
+    feed = UpdateFeed()
+    count = WAITING_IN_ALL_MAX // WAITING_MAX + 3
+    for number in range(count):
+        for at in range(2, WAITING_MAX):
+            headers, data = message(at, 1, 1, at - 1)
+            feed.take({**headers, "Nats-Subject": f"psm.state.updated.3.a{number}"}, data)
+    kept = [len(place.waiting) for place in feed._places.values()]
+    assert sum(kept) == feed._waiting <= WAITING_IN_ALL_MAX + count
+    assert min(kept) >= 1
+    for number in range(count):
+        feed.forget(f"a{number}")
+    assert feed._waiting == 0

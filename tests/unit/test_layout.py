@@ -86,7 +86,11 @@ def test_a_commands_folder_is_its_heading() -> None:
         for heading in HEADINGS
         for module in (folder / heading).glob("[!_]*.py")
     }
-    assert modules == named  # what is not a command is in `cli/shared`
+    # Part of a command may be loaded when it is run; what is not a command is in `cli/shared`.
+    for where in sorted(named):
+        text = (folder / where.replace(".", "/")).with_suffix(".py").read_text("utf-8")
+        named |= set(re.findall(r"\"psm\.workers\.cli\.(\w+\.\w+)", text))
+    assert modules == named
 
 
 def test_no_two_public_classes_share_a_name() -> None:

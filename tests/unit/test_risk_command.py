@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.risk_log import RiskLog
 
 from psm.workers.cli import main
 
@@ -138,3 +139,25 @@ def test_a_table_that_is_none(
     (tmp_path / "t.csv").write_text(table)
     assert main(["risk", "clusters", "compute", "--closes", str(tmp_path / "t.csv")]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_whole_log_is_decided_order_by_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Decisions alone unless all is asked for; a line that is none is reported."""
+    log = RiskLog({"exposure_symbol": "2", "daily_loss": "0.05"})
+    log.order("buy", "250")
+    log.trade("buy", "100", "100")
+    log.mark("BTC-PERP", "90")
+    log.order("buy", "1")
+    (tmp_path / "log").write_bytes(b"\n".join([*log.lines, b'{"subject":"orders.command.a"}']))
+    assert main(["risk", "fold", str(tmp_path / "log")]) == 1
+    printed = capsys.readouterr()
+    assert [(d["decision"], d["reason"]) for d in documents(printed.out)] == [
+        ("rejected", "exposure_symbol"), ("rejected", "mode"),
+    ]  # fmt: skip
+    assert f"line {len(log.lines) + 1}: missing_field" in printed.err
+    assert main(["risk", "fold", "--all", str(tmp_path / "log")]) == 1
+    kinds = [document["kind"] for document in documents(capsys.readouterr().out)]
+    assert kinds == [output.kind for output in log.outputs]
+    assert "halt" in kinds

@@ -36,6 +36,7 @@ _ABOUT = {
     "severity": "info, warning, error or critical.",
     "order_id": "Order, percent-encoded.",
     "exchange": "Exchange, percent-encoded.",
+    "halted": "Scope that was halted, such as `group:desk`, percent-encoded.",
     "scope": "firm, group, account, strategy, symbol, or the kind of a table.",
     "name": "Whose, or the table's name, percent-encoded.",
 }
@@ -50,6 +51,13 @@ _RECORDED = {
     "fills.exchange.{exchange}.{symbol}": "recorded",
     "fills.internal.{order_id}": "position_update",
 }
+_DECIDED = {
+    "psm.risk.decision.{account_id}": "risk_decision",
+    "psm.risk.alert.{severity}": "alert",
+    "psm.risk.halt.{halted}": "LatchSet",
+    "psm.risk.release.{account_id}": "AccountReleased",
+}
+_ALSO_RECORDED = {"orders.command.{account_id}": ("replace_request", "cancel_request")}
 
 
 def document() -> dict[str, Any]:
@@ -104,7 +112,10 @@ def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     rules = "Limits, halts, groups and tables, signed by who says so; kept for ever."
     yield "rulebook.{scope}.{name}", list(RULEBOOK_EVENTS), "receive", rules
     for address, name in _RECORDED.items():
-        yield address, [name], "receive", "Recorded for audit and replay; never folded."
+        names = [name, *_ALSO_RECORDED.get(address, ())]
+        yield address, names, "receive", "Recorded for audit and replay; never folded."
+    for address, name in _DECIDED.items():
+        yield address, [name], "send", "Of the risk engine, once it is stored in RISK."
     for kind, middle in updates.KINDS.items():
         update = [kind.__name__]
         yield f"psm.{middle}", update, "send", "For core subscribers: fast, at most once."

@@ -247,6 +247,39 @@ class EventFactory:
         }
         return self._audit("order_request", fields, correlation_id, causation_id)
 
+    def create_replace_request(
+        self,
+        *,
+        account_id: str,
+        order_id: str,
+        quantity: Value | None = None,
+        price: Value | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        **fields: Any,
+    ) -> NewEvent:
+        """Return the wish that an open order has another quantity or price; the rest stays."""
+        fields |= {
+            "account_id": account_id,
+            "order_id": order_id,
+            "quantity": quantity,
+            "price": price,
+        }
+        return self._audit("replace_request", fields, correlation_id, causation_id)
+
+    def create_cancel_request(
+        self,
+        *,
+        account_id: str,
+        order_id: str,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        **fields: Any,
+    ) -> NewEvent:
+        """Return the wish that an open order is filled no more."""
+        fields |= {"account_id": account_id, "order_id": order_id}
+        return self._audit("cancel_request", fields, correlation_id, causation_id)
+
     def create_order_result(
         self,
         *,

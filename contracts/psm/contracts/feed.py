@@ -24,7 +24,7 @@ _STORED_SUBJECT = "Nats-Subject"
 WAITING_MAX = 1024
 """Inputs of an unknown account that are kept until it is repaired; more of them drop them all."""
 WAITING_IN_ALL_MAX = 16 * WAITING_MAX
-"""The same of all unknown accounts; the one that it is full for drops its own."""
+"""The same of all of them: where there are as many, each keeps no more than its newest one."""
 
 
 class FeedInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +149,7 @@ class UpdateFeed:
         place.lose()
         if len(place.waiting) >= WAITING_MAX or self._waiting >= WAITING_IN_ALL_MAX:
             self._taken_from(place)
+        # The newest one always waits: a repair that does not reach it must not look whole.
         place.waiting.append(found)
         self._waiting += 1
         return []

@@ -46,7 +46,7 @@ spec:
       {{- include "psm.pod" . | nindent 6 }}
       containers:
         - name: {{ .component }}
-          args: [{{ .component }}]
+          args: [{{ .args | default (list .component) | join ", " }}]
           {{- include "psm.container" . | nindent 10 }}
             {{- include "psm.metricsEnv" . | nindent 12 }}
           ports:

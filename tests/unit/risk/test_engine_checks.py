@@ -379,3 +379,67 @@ def test_reduce_only_is_up_to_the_room() -> None:
     found = log.order("sell", "6", reduce_only=True, on_limit="reduce")
     assert (found["approved_quantity"], found["reducing_room"]) == ("5", "5")
     assert log.order("sell", "1", reduce_only=True)["reducing_room"] == "0"
+
+
+def test_an_inverse_contract_counts_in_its_coin() -> None:
+    """100 / 50 000 = 0.002 BTC a contract; a lower mark makes it more."""
+    log = RiskLog({"exposure_symbol": "1"}, currency="BTC", deposit="10")
+    log.instrument(
+        "BTC-INV", kind="inverse_perp", base="BTC", quote="USD", settle="BTC", multiplier="100",
+        quantity_increment="1",
+    )  # fmt: skip
+    log.mark("BTC-INV", "50000")
+    found = log.order("sell", "5001", symbol="BTC-INV", on_limit="reduce")
+    assert found["approved_quantity"] == "5000"
+    assert check_of(found, "exposure_symbol")["value"] == "10.002"
+    log.mark("BTC-INV", "40000")
+    assert check_of(log.order("sell", "1", symbol="BTC-INV"), "exposure_symbol")["value"] == (
+        "12.5025"
+    )
+
+
+def test_of_a_pair_its_base_is_held() -> None:
+    """What was bought may be sold, whatever the limits; pending buys and holdings add up."""
+    log = RiskLog({"exposure_symbol": "0.8"})
+    log.instrument("BTCUSDT", kind="spot", base="BTC")
+    log.mark("BTCUSDT", "100")
+    spot = {"symbol": "BTCUSDT"}
+    first = log.order("buy", "60", **spot)
+    assert check_of(first, "exposure_symbol")["value"] == "6000"
+    assert log.order("buy", "21", **spot)["max_quantity"] == "20"
+    log.trade("buy", "60", "100", "BTCUSDT", order_id=first["order_id"])
+    assert log.order("buy", "21", **spot)["max_quantity"] == "20"
+    log.limits({"exposure_symbol": "0"})
+    found = log.order("sell", "60", **spot)
+    assert (found["decision"], found["reducing_room"]) == ("approved", "60")
+
+
+def test_a_leg_is_closed_by_the_other_side_of_its_own() -> None:
+    """Long 50 and short 50 are 100 of gross; a sell of the short leg opens."""
+    log = RiskLog({"exposure_gross": "1"})
+    log.event(ACCOUNT, "PositionModeChanged", mode="hedge")
+    for side, leg in (("buy", "long"), ("sell", "short")):
+        log.trade(side, "50", "100", position_side=leg)
+    closing = log.order("sell", "50", position_side="long")
+    assert (closing["decision"], closing["reducing_room"]) == ("approved", "50")
+    opening = log.order("sell", "1", position_side="short")
+    assert (opening["reason"], opening["reducing_room"]) == ("exposure_gross", "0")
+    assert check_of(opening, "exposure_gross")["value"] == "10100"
+
+
+def test_an_account_of_which_nothing_is_known_yet_opens_nothing() -> None:
+    """A member that no event has opened is flat, and cannot be valued."""
+    log = RiskLog({"exposure_gross": "1"}, accounts=(ACCOUNT, "later"), deposit="10000")
+    log.both("GroupDefined", group=GROUP, members=[ACCOUNT, "never"], currency="USDT")
+    assert log.order("buy", "1", account_id="never")["reason"] == "stream_open"
+    assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_a_stream_that_waits_decides_nothing() -> None:
+    """A missing number: who knows what it says; when it came orders are decided again."""
+    log = RiskLog({})
+    log.event(ACCOUNT, "CashDeposited", amount="1", currency="USDT", number=4)
+    found = log.order("buy", "1")
+    assert (found["reason"], check_of(found, "stream_open")["value"]) == ("stream_open", "gap")
+    log.event(ACCOUNT, "CashDeposited", amount="1", currency="USDT", number=3)
+    assert log.order("buy", "1")["decision"] == "approved"

@@ -10,7 +10,10 @@ import pytest
 from tests.support.risk_log import ACCOUNT, GROUP, RiskLog, check_of, payload_of
 from tests.support.rules import ADA, SECOND, T0
 
+from psm.contracts import recorded
 from psm.contracts.errors import InvariantError
+from psm.contracts.feed import FeedInput
+from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
 from psm.risk.messages import Output
 
@@ -265,6 +268,16 @@ def test_an_order_that_nobody_approved_counts_and_is_told_of() -> None:
     assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
 
 
+def test_an_order_that_came_while_an_account_was_lost_is_told_of() -> None:
+    """The whole account is read anew; the record is part of the chain like any other."""
+    log = RiskLog({})
+    log.slot.lose(ACCOUNT)
+    document = json.dumps({**log.document(), "orders": {"rogue": log.shown("rogue")}})
+    found = log.slot.enter(ACCOUNT, document.encode(), log.folder.books.position)
+    assert kinds(found) == ["alert:unapproved_order"]
+    assert payload_of(found[0])["n"] == log.slot.n
+
+
 def test_a_change_counts_as_the_worse_of_both() -> None:
     """Until PSM shows the new one; less frees nothing before that."""
     log = RiskLog({"exposure_symbol": "1"})
@@ -340,6 +353,17 @@ def test_nothing_is_decided_on_an_account_that_is_not_known() -> None:
     assert log.order("sell", "5", account_id="acc_2")["reason"] == "account_unknown"
     log.slot.regain("acc_2")
     assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_an_input_that_is_not_the_next_leaves_the_account_unknown() -> None:
+    """Nothing is decided on a state that the log never had."""
+    log = held({})
+    at = log.folder.books.position
+    hole = FeedInput(account_id=ACCOUNT, log_sequence=at + 9, previous=at + 5, updates=(b"{}",))
+    log.slot.take_input(hole)
+    assert log.order("sell", "1")["reason"] == "account_unknown"
+    log.slot.enter(ACCOUNT, json.dumps(log.document()).encode(), at)
+    assert log.order("sell", "1")["decision"] == "approved"
 
 
 def test_marks_must_be_as_far_as_the_accounts() -> None:
@@ -450,3 +474,48 @@ def _sha256(data: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(data).hexdigest()
+
+
+def test_every_record_is_as_its_schema_says() -> None:
+    """And may stand where the shell stores it."""
+    log = held({"daily_loss": "0.05", "exposure_symbol": "2", "repeated_execution": 1})
+    log.order("buy", "1", strategy_id="s1")
+    log.order("buy", "1", strategy_id="s1")
+    log.request("cancel_request", {"account_id": ACCOUNT, "order_id": "o1"})
+    log.mark("BTC-PERP", "95")
+    log.order("sell", "1", type="magic")
+    log.wait(60)
+    log.both("GroupDefined", group="other", members=[ACCOUNT], currency="USDT")
+    told = {o.kind: None for o in log.outputs}
+    assert sorted(told) == ["alert", "decision", "halt", "release"]
+    for output in log.outputs:
+        recorded.check(f"risk.{output.kind}.{log.slot.number}.{output.key}", output.data)
+    for request in ("order_request", "replace_request", "cancel_request"):
+        assert recorded.subject_of(request, {"account_id": ACCOUNT}) == order_command(ACCOUNT)
+
+
+def test_a_request_turns_no_day() -> None:
+    """Days turn by the log's time alone: an order of a moment later sees yesterday's loss."""
+    log = held({"daily_loss": "0.05", "mark_age": 2 * DAY})
+    log.mark("BTC-PERP", "95")
+    log.clock = T0 + DAY * SECOND + SECOND
+    assert log.order("buy", "1")["reason"] == "mode"
+    log.mark("BTC-PERP", "95")
+    assert log.order("buy", "1")["decision"] == "approved"
+
+
+def test_many_accounts_and_a_large_order_fit_into_records() -> None:
+    """What one record cannot hold goes before it, in records of their own."""
+    accounts = tuple(f"account_number_{n:03}" for n in range(120))
+    log = RiskLog({"exposure_gross": "5"}, accounts=(ACCOUNT, *accounts))
+    for account in accounts:
+        log.trade("buy", "1", "100", account=account)
+    log.mark("BTC-PERP", "100")
+    found = log.order("buy", "1", context={"why": "x" * 20_000})
+    assert found["decision"] == "approved"
+    assert "context" not in found["order"]
+    assert len(found["vector"]) <= 24
+    assert all(len(o.data) <= 16 * 1024 for o in log.outputs)
+    vectors = [payload_of(o) for o in log.outputs if payload_of(o).get("code") == "vector"]
+    told = {name for one in vectors for name in one["vector"]} | set(found["vector"])
+    assert told == {ACCOUNT, *accounts}

@@ -110,6 +110,16 @@ def test_holder_makes_a_key_void_alone_and_another_one_does_not() -> None:
     assert code(rules.approve(BOB, proposal)) == "void_key", "what it proposed goes with it"
 
 
+def test_what_a_key_said_before_it_was_void_is_no_consent() -> None:
+    rules = Rules()
+    rules.key(ADA, EVE)
+    rules.key(BOB, EVE)
+    rules.say(EVE, "GroupDefined", **desk("a"))
+    rules.key(EVE, EVE, ())
+    assert code(rules.say(BOB, "GroupDefined", **desk("a"))) == "pending"
+    assert code(rules.say(ADA, "GroupDefined", **desk("a"))) == "applied"
+
+
 def test_key_has_one_holder_for_ever() -> None:
     rules = Rules()
     rules.say(ADA, "KeyDefined", holder="eve", public_key=BOB.public_key, rights=["halt"])
@@ -310,6 +320,24 @@ def test_tightening_is_against_what_is_to_come_too() -> None:
     assert code(rules.propose(ADA, {"leverage": "1"})) == "applied"
 
 
+def test_tightening_is_against_what_holds_again_when_a_document_ends() -> None:
+    rules = Rules()
+    rules.propose(ADA, {"leverage": "3"})
+    rules.approve(BOB, rules.propose(ADA, {"leverage": "5"}, valid_until="2026-12-01T01:00:00Z"))
+    assert code(rules.propose(ADA, {"leverage": "4"})) == "pending", "3 holds in an hour"
+    assert code(rules.propose(ADA, {"leverage": "3"})) == "applied"
+
+
+def test_time_of_the_stream_never_goes_back() -> None:
+    """Another leader's clock may be behind: what has passed stays past."""
+    rules = Rules()
+    rules.clock = T0 + 60 * MINUTE
+    rules.propose(ADA, {"leverage": "3"})
+    rules.clock = T0
+    late = rules.propose(ADA, {"leverage": "2"}, valid_until="2026-12-01T00:30:00Z")
+    assert code(late) == "expired"
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
@@ -343,8 +371,10 @@ def test_limits_are_revoked_by_two_and_a_proposal_withdrawn_by_one() -> None:
     assert code(rules.approve(BOB, proposal)) == "stale_proposal"
     assert code(rules.say(ADA, "LimitsRevoked", **scope)) == "pending"
     assert rules.limits() == {"leverage": "2"}
+    waiting = rules.propose(ADA, {"leverage": "4"})
     assert code(rules.say(BOB, "LimitsRevoked", **scope)) == "applied"
     assert rules.limits() is None
+    assert code(rules.approve(BOB, waiting)) == "stale_proposal"
 
 
 def test_limits_of_every_scope_that_applies_in_order() -> None:
@@ -501,6 +531,20 @@ def test_slot_of_a_group_is_fixed() -> None:
     ]
 
 
+def test_slots_of_a_scope_are_those_of_its_groups() -> None:
+    rules = Rules()
+    rules.both("GroupDefined", group="house", members=[], currency="USDT")
+    rules.both("GroupDefined", **desk("a"), parent="house")
+    rules.both("GroupDefined", group="other", members=["b"], currency="USDT")
+    slots = {name: slot_of(name) for name in ("house", "desk", "other")}
+    every = tuple(sorted(slots.values()))
+    of = rules.book.slots_of
+    assert of("firm") == of("symbol:X") == of("strategy:s") == every
+    assert of("group:house") == tuple(sorted((slots["house"], slots["desk"])))
+    assert (of("group:desk"), of("account:b")) == ((slots["desk"],), (slots["other"],))
+    assert of("account:nobody") == of("group:none") == ()
+
+
 def _fnv(text: str) -> int:
     value = 2166136261
     for byte in text.encode():
@@ -565,6 +609,7 @@ def test_lists_forbid_at_once_and_allow_by_two() -> None:
     wider = {**listed, "symbols": ["X", "Y"], "side": "both"}
     assert code(rules.say(ADA, "ListDefined", **wider)) == "applied"
     assert rules.book.restriction_of("a", "Y") == "both"
+    assert code(rules.say(ADA, "ListDefined", **{**wider, "side": "buy"})) == "pending"
     assert code(rules.say(ADA, "ListDefined", **listed)) == "pending"
     assert code(rules.say(ADA, "ListDefined", **{**wider, "accounts": ["a"]})) == "pending"
     assert rules.book.restriction_of("b", "Y") == "both"

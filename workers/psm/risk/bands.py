@@ -10,7 +10,7 @@ import msgspec
 
 from psm.domain.money import ZERO, absolute, add, multiply, quotient, subtract
 from psm.risk.limits import CATALOGUE
-from psm.risk.measured import Measured, Place
+from psm.risk.measured import Measured, OrderPlace
 from psm.risk.state import ProposedOrder
 
 _HALF = Decimal("0.5")
@@ -70,7 +70,7 @@ class Bands:
         measured: limits, and what they are measured on.
     """
 
-    def __init__(self, order: ProposedOrder, place: Place, measured: Measured) -> None:
+    def __init__(self, order: ProposedOrder, place: OrderPlace, measured: Measured) -> None:
         self._order, self._place, self._measured = order, place, measured
         self._limits, self._exposure = measured.limits, measured.exposure
 

@@ -15,9 +15,9 @@ from typing import Literal
 
 import msgspec
 
-from psm.domain.money import ZERO, absolute, add, multiply, published_text, subtract
+from psm.domain.money import ZERO, absolute, add, exact_text, multiply, published_text, subtract
 from psm.risk.bands import Band, Bands, binds_closing
-from psm.risk.exposure import Exposure, Line, Sums, cluster_of
+from psm.risk.exposure import Exposure, ExposureLine, Sums, cluster_of
 from psm.risk.facts import (
     Fact,
     latch_facts,
@@ -27,7 +27,7 @@ from psm.risk.facts import (
     reduce_only_fact,
 )
 from psm.risk.limits import CATALOGUE, Check, Limits, text
-from psm.risk.measured import Measured, Place
+from psm.risk.measured import Measured, OrderPlace
 from psm.risk.sizing import SMALLEST_LOT, floor_to, whole_lots
 from psm.risk.state import Contract, OpenOrder, ProposedOrder, RiskState
 
@@ -83,7 +83,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     order: ProposedOrder
-    place: Place
+    place: OrderPlace
     measured: tuple[Measured, ...]
     hard: tuple[Fact, ...] = ()
     latches: tuple[Fact, ...] = ()
@@ -91,7 +91,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = "account"
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """A decision, and the figures that it was made by.
 
     Attributes:
@@ -113,7 +113,7 @@ def decide(case: RiskCase) -> Decision:
     for line in lines.values():
         sums.replace(None, line)
     line = lines[order.symbol]
-    place = Place(
+    place = OrderPlace(
         contract=contract,
         mark=state.marks.get(order.symbol),
         size=line.size,
@@ -148,9 +148,26 @@ def decide(case: RiskCase) -> Decision:
     ).decision
 
 
-def answer(question: Question) -> Answer:
+def answer(question: Question) -> Judgement:
     """Return what may be sent of an order, why, and the figures behind it."""
     order, place, excused = question.order, question.place, question.excused
+    hard, latches, bands = _collected(question)
+    free = _all_pass(latches, excused) or order.quantity <= place.room
+    bound = order.quantity if free else place.room
+    lot, most = place.contract.lot_size or SMALLEST_LOT, ZERO
+    if _all_pass(hard, excused):
+        counted = [band for band in bands if band.name not in excused]
+        most = _largest(order.quantity, bound, lot, _allowed(counted, place.room))
+        most = ZERO if _below_minimum(place, most) else most
+    checks = _Step(order.quantity, most, lot, place.room, excused).checks(hard, latches, bands)
+    reasons = {fact.name: fact.reason for fact in hard if fact.reason and not fact.passed}
+    decision = _decision(question, most, checks, reasons)
+    return Judgement(decision=decision, bands=tuple(bands), most=most)
+
+
+def _collected(question: Question) -> tuple[list[Fact], list[Fact], list[Band]]:
+    """Return all facts that reject, all that leave closing, and all figures, scope by scope."""
+    order, place = question.order, question.place
     hard = [*question.hard]
     latches = [reduce_only_fact(order, place.room, question.scope), *question.latches]
     bands: list[Band] = []
@@ -159,28 +176,10 @@ def answer(question: Question) -> Answer:
         latches = [*latches, *latch_facts(measured)]
         bands = [*bands, *Bands(order, place, measured).all()]
     bands.sort(key=lambda band: _PLACES[band.name])
-
-    counted = [band for band in bands if band.name not in excused]
-    free = _all_pass(latches, excused) or order.quantity <= place.room
-    bound = order.quantity if free else place.room
-    lot, most = place.contract.lot_size or SMALLEST_LOT, ZERO
-    if _all_pass(hard, excused):
-        most = _largest(order.quantity, bound, lot, _allowed(counted, place.room))
-        if _below_minimum(place, most):
-            most = ZERO
-    step = _Step(order.quantity, most, lot, place.room, excused)
-    checks = [
-        *(step.of_fact(fact, binding=not fact.passed) for fact in hard),
-        *(step.of_fact(fact, binding=step.exceeds_room and not fact.passed) for fact in latches),
-        *(step.of_band(band) for band in bands),
-    ]
-    checks.sort(key=lambda check: _PLACES[check.name])
-    reasons = {fact.name: fact.reason for fact in hard if fact.reason and not fact.passed}
-    decision = _decision(question, most, checks, reasons)
-    return Answer(decision=decision, bands=tuple(bands), most=most)
+    return hard, latches, bands
 
 
-def _lines(state: RiskState, symbol: str, clusters: Mapping[str, str]) -> dict[str, Line]:
+def _lines(state: RiskState, symbol: str, clusters: Mapping[str, str]) -> dict[str, ExposureLine]:
     """Return the line of each symbol that is held or ordered, and of the order's own."""
     orders: dict[str, list[OpenOrder]] = {}
     for order in state.open_orders:
@@ -193,10 +192,10 @@ def _lines(state: RiskState, symbol: str, clusters: Mapping[str, str]) -> dict[s
 
 def _line(
     state: RiskState, symbol: str, orders: Sequence[OpenOrder], clusters: Mapping[str, str]
-) -> Line:
+) -> ExposureLine:
     contract, mark = state.contracts.get(symbol, Contract()), state.marks.get(symbol)
     return line_of(
-        Line(
+        ExposureLine(
             symbol=symbol,
             size=state.positions.get(symbol, ZERO),
             unit=None if mark is None else multiply(mark, contract.multiplier),
@@ -207,7 +206,7 @@ def _line(
     )
 
 
-def line_of(held: Line, orders: Sequence[OpenOrder]) -> Line:
+def line_of(held: ExposureLine, orders: Sequence[OpenOrder]) -> ExposureLine:
     """Return a line with what is ordered of it."""
     opening = {"buy": ZERO, "sell": ZERO}
     every = {"buy": ZERO, "sell": ZERO}
@@ -258,7 +257,7 @@ def _largest(
     return multiply(Decimal(good), lot)
 
 
-def _below_minimum(place: Place, quantity: Decimal) -> bool:
+def _below_minimum(place: OrderPlace, quantity: Decimal) -> bool:
     """Return whether a quantity is less than the venue takes, and closes less than all."""
     if quantity == absolute(place.size):
         return False
@@ -283,6 +282,17 @@ class _Step:
         following = floor_to(most, lot)
         self._next = multiply(Decimal(whole_lots(following, lot) + 1), lot)
         self.exceeds_room = self._cut and self._next > room
+
+    def checks(self, hard: list[Fact], latches: list[Fact], bands: list[Band]) -> list[Check]:
+        """Return everything that is reported, in the order of the catalogue."""
+        beyond = self.exceeds_room
+        found = [
+            *(self.of_fact(fact, binding=not fact.passed) for fact in hard),
+            *(self.of_fact(fact, binding=beyond and not fact.passed) for fact in latches),
+            *(self.of_band(band) for band in bands),
+        ]
+        found.sort(key=lambda check: _PLACES[check.name])
+        return found
 
     def of_fact(self, fact: Fact, *, binding: bool) -> Check:
         """Return what is reported of a fact."""
@@ -326,22 +336,25 @@ class _Step:
 def _decision(
     question: Question, most: Decimal, checks: list[Check], reasons: Mapping[str, str]
 ) -> Decision:
-    order, room = question.order, question.place.room
-    default = any(measured.limits.on_limit == "reduce" for measured in question.measured)
-    on_limit = order.on_limit or ("reduce" if default else "reject")
-    verdict: Verdict = "approved"
-    if most < order.quantity:
-        verdict = "reduced" if most and on_limit == "reduce" else "rejected"
-    approved = ZERO if verdict == "rejected" else most
+    verdict = _verdict(question, most)
     reason = None if verdict == "approved" else _reason(checks, question.excused)
     return Decision(
         decision=verdict,
-        approved_quantity=text(approved) or "0",
-        max_quantity=text(most) or "0",
+        approved_quantity="0" if verdict == "rejected" else exact_text(most),
+        max_quantity=exact_text(most),
         reason=None if reason is None else reasons.get(reason, reason),
-        reducing_room=text(room) or "0",
+        reducing_room=exact_text(question.place.room),
         checks=tuple(checks),
     )
+
+
+def _verdict(question: Question, most: Decimal) -> Verdict:
+    """Return what becomes of an order of which so much is allowed."""
+    if most >= question.order.quantity:
+        return "approved"
+    default = any(measured.limits.on_limit == "reduce" for measured in question.measured)
+    on_limit = question.order.on_limit or ("reduce" if default else "reject")
+    return "reduced" if most and on_limit == "reduce" else "rejected"
 
 
 def _reason(checks: list[Check], excused: tuple[str, ...]) -> str:

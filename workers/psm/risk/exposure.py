@@ -46,7 +46,7 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
         return max(low, high)
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
+class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
     """What an account holds and has ordered of one thing.
 
     Attributes:
@@ -85,7 +85,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         room = subtract(absolute(self.size), taken)
         return room if room > 0 else ZERO
 
-    def scaled(self, rate: Decimal | None) -> Line:
+    def scaled(self, rate: Decimal | None) -> ExposureLine:
         """Return the line in another currency."""
         if self.unit is None:
             return self
@@ -145,14 +145,14 @@ class Sums:
         """Return symbols of whose positions (`line`), or orders of a side, no worth is known."""
         return [symbol for own, symbol in self._unvalued if own == kind]
 
-    def replace(self, before: Line | None, after: Line | None) -> None:
+    def replace(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
         """Count a line as it is after something changed it, instead of as it was."""
         if before is not None:
             self._change(before, -1)
         if after is not None:
             self._change(after, 1)
 
-    def _change(self, line: Line, sign: int) -> None:
+    def _change(self, line: ExposureLine, sign: int) -> None:
         values = self._values
         for key, amount in line.contribution().items():
             if amount:
@@ -181,7 +181,11 @@ class Exposure:
     """
 
     def __init__(
-        self, sums: Sums, line: Line, counted: Line | None = None, replaced: Decimal = ZERO
+        self,
+        sums: Sums,
+        line: ExposureLine,
+        counted: ExposureLine | None = None,
+        replaced: Decimal = ZERO,
     ) -> None:
         self._sums, self.line, self._replaced = sums, line, replaced
         counted = line if counted is None else counted

@@ -9,7 +9,7 @@ import msgspec
 
 from psm.domain.money import ONE, add, multiply, negate, subtract
 from psm.risk.limits import Limits, text
-from psm.risk.measured import Measured, Place, loss_cap
+from psm.risk.measured import Measured, OrderPlace, loss_cap
 from psm.risk.sizing import floor_to
 from psm.risk.state import Mode, OpenOrder, ProposedOrder
 
@@ -31,7 +31,12 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order_facts(
-    order: ProposedOrder, place: Place, *, mode: Fact | None, restricted: str | None, scope: str
+    order: ProposedOrder,
+    place: OrderPlace,
+    *,
+    mode: Fact | None,
+    restricted: str | None,
+    scope: str,
 ) -> list[Fact]:
     """Return what an order is judged by that is the same under all limits.
 
@@ -54,7 +59,7 @@ def order_facts(
     ]  # fmt: skip
 
 
-def limit_facts(order: ProposedOrder, place: Place, measured: Measured) -> list[Fact]:
+def limit_facts(order: ProposedOrder, place: OrderPlace, measured: Measured) -> list[Fact]:
     """Return the checks of one scope that reject an order, each with what it found."""
     limits, scope = measured.limits, measured.scope or "account"
     opened, most = measured.open_orders + 1, limits.open_orders_count
@@ -111,7 +116,7 @@ def mode_fact(mode: Mode, scope: str = "account", code: str | None = None) -> Fa
     )
 
 
-def _increment(order: ProposedOrder, place: Place) -> Fact:
+def _increment(order: ProposedOrder, place: OrderPlace) -> Fact:
     """Quantity and prices are on the venue's grid."""
     lot, tick = place.contract.lot_size, place.contract.tick_size
     scope = f"symbol:{order.symbol}"
@@ -129,7 +134,7 @@ def _increment(order: ProposedOrder, place: Place) -> Fact:
     return Fact(name="increment", scope=scope, passed=True, limit=text(lot))
 
 
-def _collar(order: ProposedOrder, place: Place, measured: Measured) -> Fact:
+def _collar(order: ProposedOrder, place: OrderPlace, measured: Measured) -> Fact:
     """A price is not too far from the mark, and a stop on its side of it."""
     width, mark, price = measured.limits.price_collar, place.mark, order.price
     scope = measured.scope or f"symbol:{order.symbol}"
@@ -163,7 +168,7 @@ def _bounds(
         yield trigger, mark, trigger < mark if buys else trigger > mark
 
 
-def _self_cross(order: ProposedOrder, place: Place, measured: Measured) -> Fact:
+def _self_cross(order: ProposedOrder, place: OrderPlace, measured: Measured) -> Fact:
     """An order would trade with an open one of the same books."""
     crossing = sorted(other.order_id for other in place.others if _crosses(order, other))
     wanted = measured.limits.self_cross
@@ -186,21 +191,24 @@ def _crosses(order: ProposedOrder, other: OpenOrder) -> bool:
 
 def _daily_loss(measured: Measured) -> Fact:
     """Profit of the day, flows apart, against the cap; reaching it is enough."""
-    cap, profit, scope = loss_cap(measured.limits, measured.opened), measured.profit, measured.scope
-    latched = _latched(measured, "daily_loss")
-    if profit is None or (cap is None and measured.limits.daily_loss is not None):
-        told = cap or measured.limits.daily_loss
-        return Fact(
-            name="daily_loss", scope=scope or "account",
-            passed=told is None or (not latched and scope is None),
-            limit=text(told), detail="no opening equity",
-        )  # fmt: skip
+    limits, profit, scope = measured.limits, measured.profit, measured.scope
+    cap = loss_cap(limits, measured.opened)
+    if profit is None or (cap is None and limits.daily_loss is not None):
+        return _unknown_loss(cap or limits.daily_loss, scope)
     limit = None if cap is None else negate(cap)
-    latched = latched and limit is not None
+    latched = limit is not None and _latched(measured, "daily_loss")
     return Fact(
         name="daily_loss", scope=scope or "account",
-        passed=not latched and (limit is None or profit > limit),
+        passed=limit is None or (profit > limit and not latched),
         value=text(profit), limit=text(limit), detail="latched" if latched else None,
+    )  # fmt: skip
+
+
+def _unknown_loss(cap: Decimal | None, scope: str | None) -> Fact:
+    """Return what is said where there is no opening equity: it passes in the short form alone."""
+    return Fact(
+        name="daily_loss", scope=scope or "account", passed=cap is None or scope is None,
+        limit=text(cap), detail="no opening equity",
     )  # fmt: skip
 
 

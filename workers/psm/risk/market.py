@@ -76,6 +76,11 @@ class MarketView:
         """Return account currency per unit of an asset; None where no mark says it."""
         return ONE if asset == home else market_rate(self._books.market, asset, home)
 
+    def settles(self, symbol: str, home: str) -> str:
+        """Return the currency that a symbol is settled in; of one that nobody defined `home`."""
+        instrument = self.instrument(symbol)
+        return home if instrument is None else instrument.settle
+
     def worth(self, symbol: str, price: Decimal | None, home: str | None) -> Decimal | None:
         """Return what one of a symbol is worth at a price, in a currency; None if unknown.
 

@@ -13,7 +13,7 @@ from psm.risk.limits import Limits
 from psm.risk.state import Contract, OpenOrder
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class OrderPlace(msgspec.Struct, frozen=True, kw_only=True):
     """What an order is of, whatever the scope.
 
     Attributes:

@@ -145,7 +145,8 @@ ROLES: tuple[Role, ...] = (
             *("_risk.>", "snapshots.risk.*", "orders.command.*", "psm.get.live"),
             *("$KV.psm-fleet.risk.*", "_psmfleet.>", HEALTH_LOG),
         ),
-        subscribe=("_psmfleet.>", "psm.*.*", RISK_CHECK, "$SRV.>"),
+        subscribe=("_psmfleet.>", "psm.*.*", "$SRV.>"),
+        unheard=("psm.get.>",),
         scans=(TRADES, PSM, ORDERS, RISK, RULEBOOK),
         gets=(HEALTH, SNAPSHOTS),
         api=("STREAM.INFO.*", f"DIRECT.GET.{FLEET}"),
@@ -220,6 +221,12 @@ ROLES: tuple[Role, ...] = (
         publish=("rulebook.*.*", "_risk.owner.*.record"),
         scans=(RULEBOOK,),
         gets=(RISK,),
+    ),
+    Role(
+        name="clusters",
+        about="`psm risk clusters publish`: computes clusters from the marks of the log",
+        publish=("rulebook.clusters.*",),
+        scans=(RULEBOOK, TRADES),
     ),
     Role(
         name="admin",

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from psm.contracts import codec
-from psm.domain.money import ONE, ZERO, add, exact_text, multiply, subtract
+from psm.domain.money import ONE, ZERO, add, exact_text, subtract
 from psm.risk.engine.commands import Command, line_of_command, order_of
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.history import fingerprint, repeats, repeats_key
+from psm.risk.engine.history import repeats, repeats_key
 from psm.risk.engine.ids import Answered, AnsweredRequests
-from psm.risk.engine.inquiry import Books, Inquiry, Judged, line_name_of, standing_facts
+from psm.risk.engine.inquiry import Basis, Inquiry, Judged, line_name_of, standing_facts
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Peak, Repeats, Reservation
-from psm.risk.engine.records import ENGINE, RECORD_MAX, Chain, moment_text
+from psm.risk.engine.records import ENGINE, Chain, moment_text
 from psm.risk.engine.scopes import Ordered
+from psm.risk.engine.told import (
+    Payload,
+    cancellation,
+    fitting,
+    is_change,
+    no_change,
+    refusal,
+    told_of,
+)
 from psm.risk.engine.vector import ENTRIES_MAX, Vector
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.facts import Fact
-from psm.risk.limits import CATALOGUE, Check
 from psm.risk.messages import Output
-
-_ALWAYS = (
-    *("well_formed", "account_known", "stream_open", "state_behind", "expired"),
-    *("instrument_known", "increment", "mode", "restricted", "duplicate_order_id", "session"),
-)
-"""Checks that are reported whether or not somebody set a limit."""
-
-Payload = dict[str, Any]
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +42,9 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         groups: of the slot, by account.
     """
 
-    books: Books
+    books: Basis
     chain: Chain
-    watch: Watch
+    watch: LossWatch
     orders: OpenOrders
     remembered: AnsweredRequests
     vector: Vector
@@ -73,7 +72,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         vector, told = self._vector(state, clock)
         payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
         records = self.chain.record(
-            "decision", command.account_id, "risk_decision", _fitting(payload), clock
+            "decision", command.account_id, "risk_decision", fitting(payload), clock
         )
         data = records[-1].data
         note(payload, data, self.books.windows, self.remembered)
@@ -88,35 +87,36 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state = self.groups.get(command.account_id)
         payload = self._head(command, state, clock)
         if state is None:
-            group = self.books.rulebook.group_of(command.account_id)
-            reason = "no_group" if group is None else "other_slot"
-            fact = Fact(
-                name="account_known", passed=False, reason=reason,
-                scope=f"account:{command.account_id}",
-            )  # fmt: skip
-            return {**payload, **_refused([fact])}, None
+            return {**payload, **refusal([self._not_here(command)])}, None
         remembered = len(self.remembered)
         facts = standing_facts(self.books, state, command, clock, remembered)
         if command.kind == "cancel":
-            well_formed = next(fact for fact in facts if fact.name == "well_formed")
-            return {**payload, **_cancelled(well_formed)}, None
+            return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
         replaced = self._replaced(state, command)
-        if not fatal and command.kind == "replace" and not _is_change(command, replaced):
-            facts = [_no_change(command), *facts[1:]]
+        if not fatal and command.kind == "replace" and not is_change(command, replaced):
+            facts = [no_change(command), *facts[1:]]
             fatal = facts[:1]
         if fatal:
-            return {**payload, **_refused(facts)}, None
-        judged = self._inquire(state, command, clock, facts, replaced, again=again)
+            return {**payload, **refusal(facts)}, None
+        judged = self._inquire(state, command, clock, remembered, replaced, again=again)
         filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
-        return {**payload, **_told(judged, filled), **self._figures(state, command)}, judged
+        return {**payload, **told_of(judged, filled), **self._figures(state, command)}, judged
+
+    def _not_here(self, command: Command) -> Fact:
+        """Return why an account of no group of this slot is unknown."""
+        group = self.books.rulebook.group_of(command.account_id)
+        return Fact(
+            name="account_known", passed=False, scope=f"account:{command.account_id}",
+            reason="no_group" if group is None else "other_slot",
+        )  # fmt: skip
 
     def _inquire(
         self,
         state: GroupState,
         command: Command,
         clock: int,
-        standing: Sequence[Fact],
+        remembered: int,
         replaced: Payload | None,
         *,
         again: bool,
@@ -132,12 +132,13 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             order=order,
             account_id=command.account_id,
             group=state.name,
-            line_name=line_name_of(self.books.market, key, order.symbol),
+            line_name=(replaced or {}).get("line")
+            or line_name_of(self.books.market, key, order.symbol),
             clock=clock,
             replaces=None if replaced is None else command.order_id,
             replaced=left,
         )
-        inquiry = Inquiry(self.books, state, command, ordered, standing, again=again)
+        inquiry = Inquiry(self.books, state, command, ordered, remembered, again=again)
         return inquiry.judge()
 
     def _replaced(self, state: GroupState, command: Command) -> Payload | None:
@@ -160,6 +161,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             "reduce_only": reserved.reduce_only,
             "strategy_id": reserved.strategy_id,
             "filled_quantity": "0",
+            "line": reserved.line,
         }
 
     def _is_excused_now(self, earlier: Answered, command: Command, clock: int) -> bool:
@@ -203,7 +205,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             )
         )
         near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
-        state.recount(account_id, (ordered.line_name,))
+        state.refresh(account_id, (ordered.line_name,))
         return [*outputs, *near]
 
     def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[Output]:
@@ -240,13 +242,13 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     # --- payloads -------------------------------------------------------------------------------
 
     def _head(self, command: Command, state: GroupState | None, clock: int) -> Payload:
-        rulebook, fields = self.books.rulebook, command.fields
+        rulebook, fields = self.books.rulebook, {} if command.error else command.fields
         clusters = rulebook.clusters
         found: Payload = {
             "account_id": command.account_id,
             "command": command.kind,
-            "order_id": command.order_id or None,
-            "strategy_id": command.strategy_id,
+            "order_id": fields.get("order_id"),
+            "strategy_id": fields.get("strategy_id"),
             "symbol": fields.get("symbol"),
             "side": fields.get("side"),
             "order": command.embedded(),
@@ -273,14 +275,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             "profit": None if own is None else own.profit,
             "group_equity": None if total is None else total.equity,
             "group_profit": None if total is None else total.profit,
-            "group_nav": None if peak is None else peak.nav,
+            "group_nav": state.nav(),
             "group_peak": None if peak is None else peak.peak,
         }
         figures = {name: exact_text(v) for name, v in found.items() if v is not None}
         return {"figures": figures}
 
     def _unstored(self, command: Command, payload: Payload, clock: int) -> Output:
-        data = self.chain.preview("risk_decision", _fitting(payload), clock)
+        data = self.chain.preview("risk_decision", fitting(payload), clock)
         return Output(kind="decision", key=command.account_id, data=data)
 
 
@@ -322,125 +324,14 @@ def note(
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
+        rejected = payload["decision"] == "rejected"
         failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
         remembered.put(
             f"{kind}/{account_id}/{own_id}",
             Answered(
                 hash=payload["order_hash"],
                 expires=microseconds(payload["expires"]),
-                failed=failed,
+                failed=failed if rejected else (),
                 data=data.decode(),
             ),
         )
-
-
-def _told(judged: Judged, filled: Decimal) -> Payload:
-    """Return what a decision says of an order; of a changed one what is filled counts with it."""
-    decision, ordered = judged.answer.decision, judged.ordered
-    order = ordered.order
-    checks, unlimited = _reported(decision.checks)
-    found: Payload = {
-        "decision": decision.decision,
-        "reason": decision.reason or "approved",
-        "checks": checks,
-        "unlimited": unlimited,
-        "symbol": order.symbol,
-        "side": order.side,
-        "quantity": exact_text(add(order.quantity, filled)),
-        "approved_quantity": _whole(decision.approved_quantity, filled),
-        "max_quantity": _whole(decision.max_quantity, filled),
-        "reducing_room": decision.reducing_room,
-        "mode": judged.mode,
-        "counted": _counted(judged),
-    }
-    if order.price is not None:
-        found["price"] = exact_text(order.price)
-    return found
-
-
-def _counted(judged: Judged) -> Payload:
-    """Return what the order counts for in windows, in the currencies of account and group."""
-    ordered = judged.ordered
-    order, approved = ordered.order, Decimal(judged.answer.decision.approved_quantity)
-    counted: Payload = {"scopes": list(ordered.scopes), "same": list(fingerprint(order))}
-    if order.price is not None:
-        counted["price"] = exact_text(order.price)
-    for name, unit in (("notional", judged.unit), ("group_notional", judged.group_unit)):
-        if unit is not None:
-            counted[name] = exact_text(multiply(unit, approved))
-    return counted
-
-
-def _reported(checks: Sequence[Check]) -> tuple[list[Payload], list[str]]:
-    """Return the checks with a limit, and the names of those that nobody limits."""
-    told: list[Payload] = []
-    named: dict[str, None] = {}
-    for check in checks:
-        if check.limit is None and check.passed and check.name not in _ALWAYS:
-            continue
-        named[check.name] = None
-        found = {
-            "name": check.name, "scope": check.scope, "passed": check.passed,
-            "value": check.value, "limit": check.limit, "unit": check.unit or None,
-            "binding": check.binding or None, "detail": check.detail,
-        }  # fmt: skip
-        told.append({name: value for name, value in found.items() if value is not None})
-    limited = (name for name in CATALOGUE if name not in (*_ALWAYS, "reduce_only"))
-    return told, [name for name in limited if name not in named]
-
-
-def _refused(facts: Sequence[Fact]) -> Payload:
-    """Return a rejection for what nothing else can be said of."""
-    failed = next(fact for fact in facts if not fact.passed)
-    checks = [
-        Check(
-            name=fact.name, scope=fact.scope, passed=fact.passed, value=fact.value,
-            limit=fact.limit, unit=CATALOGUE[fact.name][1], binding=not fact.passed,
-            detail=fact.detail,
-        )
-        for fact in facts
-    ]  # fmt: skip
-    told, _ = _reported(checks)
-    return {
-        "decision": "rejected",
-        "reason": failed.reason or failed.name,
-        "checks": told,
-        "approved_quantity": "0",
-        "max_quantity": "0",
-    }
-
-
-def _cancelled(well_formed: Fact) -> Payload:
-    """Return the answer to a cancel: it is counted, and never refused but for its form."""
-    if not well_formed.passed:
-        return _refused([well_formed])
-    checks, _ = _reported([Check(name="well_formed", scope=well_formed.scope, passed=True)])
-    return {"decision": "approved", "reason": "cancel", "checks": checks}
-
-
-def _whole(left: str, filled: Decimal) -> str:
-    return left if left == "0" else exact_text(add(Decimal(left), filled))
-
-
-def _is_change(command: Command, replaced: Payload | None) -> bool:
-    """Return whether an order is there to be changed, and something is left of it then."""
-    if replaced is None:
-        return False
-    quantity = command.number("quantity")
-    return quantity is None or quantity > Decimal(replaced["filled_quantity"])
-
-
-def _no_change(command: Command) -> Fact:
-    return Fact(
-        name="well_formed", passed=False, scope=f"account:{command.account_id}",
-        reason="unknown_order", detail=f"nothing is open of {command.order_id} after it",
-    )  # fmt: skip
-
-
-def _fitting(payload: Payload) -> Payload:
-    """Return a payload that fits into a record: passed checks by name alone, if they must."""
-    if len(codec.canonical_bytes(payload)) <= RECORD_MAX // 2:
-        return payload
-    told = [one for one in payload["checks"] if not one["passed"] or one.get("binding")]
-    passed = [f"{one['name']}@{one['scope']}" for one in payload["checks"] if one not in told]
-    return {**payload, "checks": told, "passed_checks": passed}

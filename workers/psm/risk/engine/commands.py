@@ -79,10 +79,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     def embedded(self) -> dict[str, Any]:
         """Return the payload as a decision repeats it."""
         whole = dict(self.fields)
-        if len(codec.canonical_bytes(whole)) <= EMBEDDED_MAX:
-            return whole
-        kept = dict.fromkeys(_NAMED)
-        return {name: value for name, value in whole.items() if name in kept}
+        named = {name: value for name, value in whole.items() if name in _NAMED}
+        for fields in (whole, named):
+            if len(codec.canonical_bytes(fields)) <= EMBEDDED_MAX:
+                return fields
+        return {}
 
 
 _NAMED = (
@@ -94,7 +95,7 @@ _NAMED = (
 
 def read_command(message: Stored) -> Command:
     """Return the request in a message; one that is none says why, and is rejected for it."""
-    account_id = decode_token(last_token(message.subject))
+    account_id = _account_of(message.subject)
     fields: dict[str, Any] = {}
     error, kind, event_id, correlation = None, "order_request", None, None
     try:
@@ -125,6 +126,14 @@ def read_command(message: Stored) -> Command:
         event_id=event_id,
         correlation_id=correlation,
     )
+
+
+def _account_of(subject: str) -> str:
+    token = last_token(subject)
+    try:
+        return decode_token(token)
+    except ValueError:  # it encodes nothing, and is nobody's
+        return token
 
 
 def order_of(command: Command, replaced: Mapping[str, Any] | None = None) -> ProposedOrder:

@@ -14,40 +14,13 @@ import msgspec
 from psm.contracts.position_keys import symbol_of
 from psm.domain.money import ZERO, add, multiply, quotient, subtract
 from psm.risk.decide import line_of
-from psm.risk.engine.member import ASSET, Member
-from psm.risk.engine.nav import first_peak, next_peak
-from psm.risk.engine.path import DayOpening, LossBase, Path, Peak, Reservation
-from psm.risk.exposure import Line, Sums, cluster_of
+from psm.risk.engine.figures import DayFigures, first_peak, next_peak
+from psm.risk.engine.member import ASSET, GroupMember
+from psm.risk.engine.path import DayOpening, Path, Peak, Reservation
+from psm.risk.exposure import ExposureLine, Sums, cluster_of
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook
 from psm.risk.state import OpenOrder, Side
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account, or all of a group, is worth and has made today, in one currency.
-
-    Attributes:
-        equity: at the marks of now.
-        opened: equity that the day began with.
-        profit: of the day, flows apart; `realized` that part of it which is booked.
-        flows: external ones, since ever.
-    """
-
-    equity: Decimal
-    opened: Decimal | None
-    profit: Decimal | None
-    realized: Decimal | None
-    flows: Decimal
-
-    def scaled(self, rate: Decimal) -> Figures:
-        """Return them in another currency."""
-        return Figures(
-            equity=multiply(self.equity, rate),
-            opened=_times(self.opened, rate),
-            profit=_times(self.profit, rate),
-            realized=_times(self.realized, rate),
-            flows=multiply(self.flows, rate),
-        )
 
 
 class GroupState:
@@ -58,27 +31,27 @@ class GroupState:
         currency: of its figures.
         members: by account.
         sums: over all lines of all members.
+        log_sequence: highest of its members' last inputs.
         open_count: orders that are open or reserved, of all members.
-        needed: highest log sequence of what is known of them; marks must be as far.
     """
 
     def __init__(self, name: str, currency: str, market: MarketView, path: Path) -> None:
         self.name, self.currency = name, currency
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, GroupMember] = {}
         self.sums = Sums()
         self._market, self._path = market, path
         self._rulebook: Rulebook | None = None
         self._account_sums: dict[str, Sums] = {}
-        self._lines: dict[str, dict[str, tuple[Line, Line]]] = {}
-        self._figures: dict[str, Figures] = {}
+        self._lines: dict[str, dict[str, tuple[ExposureLine, ExposureLine]]] = {}
+        self._figures: dict[str, DayFigures] = {}
         self._totals: dict[str, Decimal] = {}
         self._missing: dict[str, dict[str, None]] = {}
         self._holders: dict[str, dict[str, dict[str, None]]] = {}
         self._converted: dict[str, None] = {}
         self._touched: dict[str, None] = {}
-        self._open: dict[str, int] = {}
         self._unknown: dict[str, None] = {}
-        self.open_count, self.needed = 0, 0
+        self._open: dict[str, int] = {}
+        self.log_sequence = self.open_count = 0
 
     # --- members --------------------------------------------------------------------------------
 
@@ -88,17 +61,17 @@ class GroupState:
         for account_id in self.members:
             self.refresh(account_id)
 
-    def add(self, account_id: str) -> Member:
+    def add(self, account_id: str) -> GroupMember:
         """Return a member, unknown at first."""
         member = self.members.get(account_id)
         if member is None:
-            member = self.members[account_id] = Member(account_id)
+            member = self.members[account_id] = GroupMember(account_id)
             self._account_sums[account_id], self._lines[account_id] = Sums(), {}
+            self._unknown[account_id] = None
             self._count(account_id, None)
-            self._see(member)
         return member
 
-    def touched(self) -> list[Member]:
+    def touched(self) -> list[GroupMember]:
         """Return members that may have changed since this was asked last, and forget which."""
         found = [self.members[name] for name in sorted(self._touched) if name in self.members]
         self._touched = {}
@@ -115,48 +88,52 @@ class GroupState:
         self._unknown.pop(account_id, None)
         self.open_count -= self._open.pop(account_id, 0)
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
-        self.needed = self._highest()
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
-        """Value an account as it is now; of its lines only those that are named changed."""
+        """Count an account as it is now; of its lines only those that are named changed."""
         member = self.members[account_id]
-        member.value(self._market)
-        if names is None:
-            reserved = [one.line for one in self._path.reservations(account_id).values()]
-            names = (*self._lines[account_id], *member.line_names(), *reserved)
-            if member.foreign() or (member.currency or self.currency) != self.currency:
-                self._converted[account_id] = None
-            else:
-                self._converted.pop(account_id, None)
-        self.recount(account_id, names)
-        self._count(account_id, self._own_figures(member))
-
-    def recount(self, account_id: str, names: Iterable[str]) -> None:
-        """Count lines of an account as they are now, where nothing that it holds changed."""
         self._touched[account_id] = None
-        self._see(self.members[account_id])
-        for name in dict.fromkeys(map(self.line_name, names)):
-            self._replace(account_id, name, self.line(account_id, name))
-
-    def _see(self, member: Member) -> None:
-        """Count how far a member is known, and its open orders."""
-        account_id = member.account_id
         if member.known:
             self._unknown.pop(account_id, None)
-            self.needed = max(self.needed, member.log_sequence)
-        elif account_id not in self._unknown:
+            self.log_sequence = max(self.log_sequence, member.log_sequence)
+        else:
             self._unknown[account_id] = None
-            self.needed = self._highest()
-        count = len({**member.orders, **self._path.reservations(account_id)})
-        self.open_count += count - self._open.get(account_id, 0)
-        self._open[account_id] = count
-
-    def _highest(self) -> int:
-        return max((one.log_sequence for one in self.members.values() if one.known), default=0)
+        self._count_orders(member)
+        self._revalue(member, self._all_lines(member) if names is None else names)
+        if self._is_converted(member):
+            self._converted[account_id] = None
+        else:
+            self._converted.pop(account_id, None)
 
     def open_count_of(self, account_id: str) -> int:
         """Return how many orders of a member are open or reserved."""
-        return self._open[account_id]
+        return self._open.get(account_id, 0)
+
+    def _count_orders(self, member: GroupMember) -> None:
+        account_id, shown = member.account_id, member.orders
+        reserved = [one for _, one in self.reservations(account_id) if one.order_id not in shown]
+        count = len(shown) + len(reserved)
+        self.open_count += count - self._open.get(account_id, 0)
+        self._open[account_id] = count
+
+    def _revalue(self, member: GroupMember, names: Iterable[str]) -> None:
+        account_id = member.account_id
+        member.value(self._market)
+        for name in dict.fromkeys(map(self.line_name, names)):
+            self._replace(account_id, name, self.line(account_id, name))
+        self._count(account_id, self._own_figures(member))
+
+    def _all_lines(self, member: GroupMember) -> list[str]:
+        reserved = [one.line for _, one in self.reservations(member.account_id)]
+        return [*self._lines[member.account_id], *member.line_names(), *reserved]
+
+    def _is_converted(self, member: GroupMember) -> bool:
+        """Return whether marks of other symbols than its own may be rates for it."""
+        home = member.currency or self.currency
+        if home != self.currency or member.foreign():
+            return True
+        lines = self._lines[member.account_id].values()
+        return any(self._market.settles(own.symbol, home) != home for own, _ in lines)
 
     def line_name(self, name: str) -> str:
         """Return the line that a position's key is part of: of a pair that of its base."""
@@ -179,11 +156,17 @@ class GroupState:
         concerned = sorted({**holders, **self._converted})
         for account_id in concerned:
             # Of other currencies anything may be converted by it.
+            member = self.members[account_id]
             whole = account_id in self._converted
-            self.refresh(account_id, None if whole else [*holders[account_id]])
+            self._touched[account_id] = None
+            self._revalue(member, self._all_lines(member) if whole else [*holders[account_id]])
         return concerned
 
     # --- lines ----------------------------------------------------------------------------------
+
+    def reservations(self, account_id: str) -> list[tuple[str, Reservation]]:
+        """Return an account's reservations, ascending by key."""
+        return self._path.under(Reservation, "reservation", account_id)
 
     def open_orders(
         self, account_id: str, name: str, without: str | None = None
@@ -195,7 +178,9 @@ class GroupState:
             name: of the line.
             without: an order that is left out.
         """
-        reserved = {one.order_id: one for one in self._path.reservations_of(account_id, name)}
+        reserved = {
+            one.order_id: one for _, one in self.reservations(account_id) if one.line == name
+        }
         found = []
         for order_id, figures in self._shown(account_id, name):
             order = self._open_order(account_id, figures)
@@ -234,7 +219,7 @@ class GroupState:
             reduce_only=figures["reduce_only"] and not external,
         )
 
-    def line(self, account_id: str, name: str, without: str | None = None) -> Line:
+    def line(self, account_id: str, name: str, without: str | None = None) -> ExposureLine:
         """Return a line with all that is ordered of it, in the account's currency."""
         held = self.members[account_id].held(name, self._market)
         symbol = held.symbol
@@ -253,7 +238,7 @@ class GroupState:
             found.append(("cluster", cluster_of(symbol, clusters)))
         return tuple((kind, tag) for kind, tag in found if tag is not None)
 
-    def scaled(self, account_id: str, line: Line) -> Line:
+    def scaled(self, account_id: str, line: ExposureLine) -> ExposureLine:
         """Return a line of an account in the group's currency."""
         home = self.members[account_id].currency
         return line if home in (None, self.currency) else line.scaled(self.rate(account_id))
@@ -267,7 +252,7 @@ class GroupState:
         """Return the sums over an account's own lines, in its currency."""
         return self._account_sums[account_id]
 
-    def _replace(self, account_id: str, name: str, line: Line | None) -> None:
+    def _replace(self, account_id: str, name: str, line: ExposureLine | None) -> None:
         lines = self._lines[account_id]
         before = lines.pop(name, None)
         after = None
@@ -293,16 +278,23 @@ class GroupState:
 
     # --- figures --------------------------------------------------------------------------------
 
-    def figures(self, account_id: str) -> Figures | None:
+    def figures(self, account_id: str) -> DayFigures | None:
         """Return an account's figures in its own currency; None if it does not compute."""
         return self._own_figures(self.members[account_id])
 
-    def total(self) -> Figures | None:
+    def figures_of(self, scope: str) -> DayFigures | None:
+        """Return the figures of `group:x` in its currency, of `account:x` in the account's."""
+        kind, _, name = scope.partition(":")
+        if kind == "group":
+            return self.total()
+        return self.figures(name) if name in self.members else None
+
+    def total(self) -> DayFigures | None:
         """Return the group's; None while one of its members has none."""
         if self._missing.get("equity"):
             return None
         values = {name: self._sum(name) for name in ("opened", "profit", "realized")}
-        return Figures(
+        return DayFigures(
             equity=self._sum("equity") or ZERO, flows=self._sum("flows") or ZERO, **values
         )
 
@@ -313,9 +305,9 @@ class GroupState:
     def _sum(self, name: str) -> Decimal | None:
         return None if self._missing.get(name) else self._totals.get(name, ZERO)
 
-    def _own_figures(self, member: Member) -> Figures | None:
+    def _own_figures(self, member: GroupMember) -> DayFigures | None:
         if member.known and member.currency is None:  # nothing came in yet
-            return Figures(equity=ZERO, opened=ZERO, profit=ZERO, realized=ZERO, flows=ZERO)
+            return DayFigures(equity=ZERO, opened=ZERO, profit=ZERO, realized=ZERO, flows=ZERO)
         if member.equity is None:
             return None
         flows = member.amount("flows") or ZERO
@@ -327,18 +319,18 @@ class GroupState:
             realized = subtract(member.realized(), day.realized)
         elif day is not None and not member.equity and not flows:
             opened = profit = realized = ZERO
-        return Figures(
+        return DayFigures(
             equity=member.equity, opened=opened, profit=profit, realized=realized, flows=flows
         )
 
-    def _count(self, account_id: str, figures: Figures | None) -> None:
+    def _count(self, account_id: str, figures: DayFigures | None) -> None:
         """Count an account's figures in the totals, instead of those before."""
         rate = self.rate(account_id)
         after = None if figures is None or rate is None else figures.scaled(rate)
         before = self._figures.pop(account_id, None)
         if after is not None:
             self._figures[account_id] = after
-        for name in Figures.__struct_fields__:
+        for name in DayFigures.__struct_fields__:
             was, own = getattr(before, name, None), getattr(after, name, None)
             total = self._totals.get(name, ZERO)
             total = subtract(add(total, own or ZERO), was or ZERO)
@@ -370,19 +362,19 @@ class GroupState:
         after = first_peak(total.equity) if before is None else next_peak(before, total.equity)
         self._path.put("peak", key, after)
 
+    def nav(self) -> Decimal | None:
+        """Return the net asset value of a unit, to 34 digits; None before the first equity."""
+        peak, total = self._path.get(Peak, "peak", f"group:{self.name}"), self.total()
+        if peak is None or total is None or peak.units <= 0:
+            return None
+        return quotient(subtract(total.equity, peak.flows), peak.units)
+
     def drawdown(self) -> Decimal | None:
         """Return 1 - nav / its peak, to 34 digits; None before the first equity."""
-        peak = self._path.get(Peak, "peak", f"group:{self.name}")
-        if peak is None or peak.peak <= 0:
+        peak, nav = self._path.get(Peak, "peak", f"group:{self.name}"), self.nav()
+        if peak is None or nav is None:
             return None
-        return quotient(subtract(peak.peak, peak.nav), peak.peak)
-
-    def loss_of(self, scope: str, profit: Decimal | None, clock: int) -> Decimal | None:
-        """Return the day's profit of a scope, counted from the last lift of its latch."""
-        base = self._path.get(LossBase, "lossbase", scope)
-        if profit is None or base is None or base.until <= clock:
-            return profit
-        return subtract(profit, base.profit)
+        return quotient(subtract(peak.peak, nav), peak.peak)
 
 
 def _reserved_order(one: Reservation) -> OpenOrder:
@@ -394,7 +386,3 @@ def _reserved_order(one: Reservation) -> OpenOrder:
         price=one.price,
         reduce_only=one.reduce_only,
     )
-
-
-def _times(value: Decimal | None, rate: Decimal) -> Decimal | None:
-    return None if value is None else multiply(value, rate)

@@ -7,23 +7,23 @@ from decimal import Decimal
 
 from psm.domain.market.mark import Mark
 from psm.domain.money import ONE, add, exact_text, multiply, published_text, quotient, subtract
-from psm.risk.engine.path import Moment, Path, Repeats
+from psm.risk.engine.path import LatchEnd, Path, Repeats
 from psm.risk.engine.scopes import Ordered, latch_scope
 from psm.risk.engine.windows import SECOND, Windows
 from psm.risk.facts import Fact
 from psm.risk.limits import Limits, text
-from psm.risk.measured import Place
+from psm.risk.measured import OrderPlace
 from psm.risk.rulebook import Rulebook
 from psm.risk.state import ProposedOrder
 
 
-class History:
+class LookBack:
     """What the checks of one order look back at."""
 
     def __init__(
         self,
         ordered: Ordered,
-        place: Place,
+        place: OrderPlace,
         mark: Mark | None,
         path: Path,
         windows: Windows,
@@ -55,7 +55,7 @@ class History:
             return
         ordered = self._ordered
         latch = latch_scope(scope, ordered.account_id, ordered.group)
-        ended = self._path.get(Moment, "ended", latch)
+        ended = self._path.get(LatchEnd, "ended", latch)
         since = None if ended is None else ordered.clock - ended.clock
         yield Fact(
             name="cooldown", scope=scope,

@@ -18,7 +18,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         hash: of the request.
         expires: clock until which it is remembered.
-        failed: checks that stood in its way.
+        failed: checks that stood in its way; none where it was approved.
         data: the record, as text.
     """
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
 
-from psm.risk.decide import Answer, Question, answer
+from psm.risk.decide import Judgement, Question, answer
 from psm.risk.engine.commands import Command
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.history import History
+from psm.risk.engine.history import LookBack
 from psm.risk.engine.ids import ORDERS_MAX
 from psm.risk.engine.member import ASSET
 from psm.risk.engine.path import Latch, Membership, Path
 from psm.risk.engine.records import moment_text
 from psm.risk.engine.scopes import Measures, Ordered, with_defaults
 from psm.risk.engine.windows import Windows
+from psm.risk.exposure import ExposureLine
 from psm.risk.facts import Fact, mode_fact, order_facts
-from psm.risk.limits import CATALOGUE, text
+from psm.risk.limits import CATALOGUE, Limits, text
 from psm.risk.market import MarketView
-from psm.risk.measured import Place
+from psm.risk.measured import OrderPlace
 from psm.risk.rulebook import Override, Rulebook
 from psm.risk.state import Mode, OpenOrder
 
@@ -38,14 +38,14 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     ordered: Ordered
-    answer: Answer
+    answer: Judgement
     mode: Mode
     excused: tuple[str, ...]
     unit: Decimal | None
     group_unit: Decimal | None
 
 
-class Books:
+class Basis:
     """Everything that a slot decides by."""
 
     __slots__ = ("market", "path", "rulebook", "windows")
@@ -68,77 +68,92 @@ class Inquiry:
 
     def __init__(
         self,
-        books: Books,
+        books: Basis,
         state: GroupState,
         command: Command,
         ordered: Ordered,
-        standing: Sequence[Fact],
+        remembered: int,
         *,
         again: bool,
     ) -> None:
         self._books, self._state, self._command = books, state, command
-        self._ordered, self._standing, self._again = ordered, standing, again
+        self._ordered, self._remembered, self._again = ordered, remembered, again
 
     def judge(self) -> Judged:
         """Answer it; nothing changes."""
         ordered, state, books = self._ordered, self._state, self._books
-        order, account_id, clock = ordered.order, ordered.account_id, ordered.clock
+        account_id = ordered.account_id
         own = state.line(account_id, ordered.line_name, ordered.replaces)
-        mark = books.market.mark(order.symbol)
-        place = Place(
-            contract=books.market.contract(order.symbol),
-            mark=None if mark is None else mark.price,
-            size=own.size,
-            room=own.room(order.side),
-            tag_kinds=("currency", "sector", "cluster"),
-            others=tuple(self._others(own.symbol)),
-            known=self._again or (ordered.replaces is None and self._is_open()),
-        )
+        mode, excused = self._mode(), self._excused()
         scoped = with_defaults(
-            books.rulebook.limits_of(account_id, order.strategy_id, order.symbol, clock)
+            books.rulebook.limits_of(
+                account_id, ordered.order.strategy_id, ordered.order.symbol, ordered.clock
+            )
         )
+        crossing = any(limits.self_cross for _, limits in scoped)
+        place = self._place(own, tuple(self._others(own.symbol)) if crossing else ())
         measures = Measures(state, ordered, own, books.market, books.path, books.windows)
-        history = History(ordered, place, mark, books.path, books.windows, books.rulebook)
-        mode = self._mode()
-        hard = [
-            *self._standing,
-            self._instrument(),
-            *self._order_facts(place, mode),
-            history.session(),
-        ]
-        latches = [mode] if mode.value == "reducing" else []
-        for scope, limits in scoped:
-            hard = [*hard, *history.hard(scope, limits)]
-            latches = [*latches, *history.latches(scope, limits)]
-        excused = self._excused()
+        hard, latches = self._facts(place, mode, scoped)
         found = answer(
             Question(
-                order=order,
+                order=ordered.order,
                 place=place,
                 measured=tuple(measures.measured(*one) for one in scoped),
-                hard=tuple(hard),
-                latches=tuple(latches),
+                hard=hard,
+                latches=latches,
                 excused=excused,
                 scope=f"account:{account_id}",
             )
         )
-        home = state.members[account_id].currency
         return Judged(
             ordered=ordered,
             answer=found,
             mode=_mode_of(mode),
             excused=excused,
-            unit=self._unit(place, home),
+            unit=self._unit(place, state.members[account_id].currency),
             group_unit=self._unit(place, state.currency),
         )
 
-    def _unit(self, place: Place, currency: str | None) -> Decimal | None:
+    def _place(self, own: ExposureLine, others: tuple[OpenOrder, ...]) -> OrderPlace:
+        ordered, market = self._ordered, self._books.market
+        mark = market.mark(ordered.order.symbol)
+        return OrderPlace(
+            contract=market.contract(ordered.order.symbol),
+            mark=None if mark is None else mark.price,
+            size=own.size,
+            room=own.room(ordered.order.side),
+            tag_kinds=("currency", "sector", "cluster"),
+            others=others,
+            known=self._again or (ordered.replaces is None and self._is_open()),
+        )
+
+    def _facts(
+        self, place: OrderPlace, mode: Fact, scoped: tuple[tuple[str, Limits], ...]
+    ) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
+        """Return the facts that reject, and those that leave closing, but for the short form's."""
+        ordered, books = self._ordered, self._books
+        mark = books.market.mark(ordered.order.symbol)
+        history = LookBack(ordered, place, mark, books.path, books.windows, books.rulebook)
+        hard = [*self.standing(), self._instrument(), *self._order_facts(place, mode)]
+        latches = [mode] if mode.value == "reducing" else []
+        for scope, limits in scoped:
+            hard = [*hard, *history.hard(scope, limits)]
+            latches = [*latches, *history.latches(scope, limits)]
+        return (*hard, history.session()), tuple(latches)
+
+    def _unit(self, place: OrderPlace, currency: str | None) -> Decimal | None:
         """Return what one of the order is worth at its price or mark, whichever is more."""
         order, market = self._ordered.order, self._books.market
         worth = [market.worth(order.symbol, p, currency) for p in (order.price, place.mark)]
         return max((each for each in worth if each is not None), default=None)
 
-    def _order_facts(self, place: Place, mode: Fact) -> list[Fact]:
+    def standing(self) -> list[Fact]:
+        """Return what makes an account's orders impossible, whatever they are."""
+        return standing_facts(
+            self._books, self._state, self._command, self._ordered.clock, self._remembered
+        )
+
+    def _order_facts(self, place: OrderPlace, mode: Fact) -> list[Fact]:
         ordered = self._ordered
         order = ordered.order
         restricted = self._books.rulebook.restriction_of(ordered.account_id, order.symbol)
@@ -191,7 +206,7 @@ class Inquiry:
 
 
 def standing_facts(
-    books: Books, state: GroupState, command: Command, clock: int, remembered: int
+    books: Basis, state: GroupState, command: Command, clock: int, remembered: int
 ) -> list[Fact]:
     """Return what makes an account's requests impossible, whatever they ask for."""
     account_id = command.account_id
@@ -223,9 +238,9 @@ def standing_facts(
     ]  # fmt: skip
 
 
-def _state_behind(books: Books, state: GroupState, command: Command) -> Fact:
+def _state_behind(books: Basis, state: GroupState, command: Command) -> Fact:
     """Marks must be as far as every account that is looked at, accounts as far as is asked."""
-    needed, position = state.needed, books.market.position
+    needed, position = state.log_sequence, books.market.position
     expected = command.fields.get("expects") or {}
     behind = [
         account_id

@@ -16,7 +16,7 @@ from psm.contracts.update_fields import Common
 from psm.contracts.updates import TOLD_ONCE
 from psm.contracts.valuation import equity_at
 from psm.domain.money import ZERO, negate, subtract
-from psm.risk.exposure import Line
+from psm.risk.exposure import ExposureLine
 from psm.risk.market import MarketView
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ def microseconds(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
     """What one input changed of an account.
 
     Attributes:
@@ -52,7 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     closes: tuple[tuple[int, Decimal | None, Decimal], ...] = ()
 
 
-class Member:
+class GroupMember:
     """One account of a group.
 
     Attributes:
@@ -121,7 +121,7 @@ class Member:
         for order_id, order in self._document["orders"].items():
             self._by_line.setdefault(line_name(order), {})[order_id] = order
 
-    def apply(self, found: FeedInput) -> Change:
+    def apply(self, found: FeedInput) -> AccountChange:
         """Take the updates of one input."""
         lines: dict[str, None] = {}
         orders: list[Mapping[str, Any]] = []
@@ -143,10 +143,13 @@ class Member:
                     fills = [*fills, *_fill(payload.get("applied"))]
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
-                case "StreamBlocked" | "StreamResumed":
-                    self._document["status"] = payload["status"]
+                case "StreamBlocked":
+                    waits = payload["reason"] == "sequence_gap"
+                    self._document["status"] = "gap" if waits else "blocked"
+                case "StreamResumed":
+                    self._document["status"] = "open"
         self.log_sequence = found.log_sequence
-        return Change(
+        return AccountChange(
             time=time,
             lines=tuple(lines),
             orders=tuple(orders),
@@ -197,9 +200,9 @@ class Member:
                 rates[asset] = rate
         prices = {}
         for position in self._document["positions"].values():
-            mark = market.mark(position["symbol"])
-            if mark is not None:
-                prices[position["symbol"]] = mark.price
+            price = _price(position, market)
+            if price is not None:
+                prices[position["symbol"]] = price
         try:
             self.equity = equity_at(self._document, prices, rates)
         except ArithmeticError:
@@ -229,26 +232,43 @@ class Member:
         """Return figures of the open orders of a line, by id."""
         return self._by_line.get(name, {})
 
-    def held(self, name: str, market: MarketView) -> Line:
+    def held(self, name: str, market: MarketView) -> ExposureLine:
         """Return a line without any orders, in the account's currency."""
         if name.startswith(ASSET):
-            asset = name.removeprefix(ASSET)
-            row = self._document["assets"].get(asset)
-            unit = market.rate(asset, self.currency)
-            if unit is None and row is not None and row["mark_price"] is not None:
-                unit = Decimal(row["mark_price"])
-            size = Decimal(row["quantity"]) if row else ZERO
-            return Line(symbol=asset, size=size, unit=unit)
-        symbol = symbol_of(name)
-        position = self._document["positions"].get(name)
-        size = ZERO
-        if position is not None and position["side"] != "flat":
-            size = Decimal(position["size"])
-            size = negate(size) if position["side"] == "short" else size
-        unit = market.unit(symbol, self.currency)
-        if unit is None and position is not None and position["mark_source"] == "fill":
-            unit = market.worth(symbol, Decimal(position["mark_price"]), self.currency)
-        return Line(symbol=symbol, size=size, unit=unit)
+            return self._asset(name.removeprefix(ASSET), market)
+        symbol, position = symbol_of(name), self._document["positions"].get(name)
+        if position is None or position["side"] == "flat":
+            return ExposureLine(symbol=symbol, unit=market.unit(symbol, self.currency))
+        size, price = Decimal(position["size"]), _price(position, market)
+        if price is None and position["mark_source"] == "fill":
+            price = Decimal(position["mark_price"])
+        return ExposureLine(
+            symbol=symbol,
+            size=negate(size) if position["side"] == "short" else size,
+            unit=market.worth(symbol, price, self.currency),
+        )
+
+    def _asset(self, asset: str, market: MarketView) -> ExposureLine:
+        """Return the line of an asset, at its rate of now, else that of its row."""
+        row, unit = self._document["assets"].get(asset), market.rate(asset, self.currency)
+        if unit is None and row is not None and row["mark_price"] is not None:
+            unit = Decimal(row["mark_price"])
+        size = Decimal(row["quantity"]) if row else ZERO
+        return ExposureLine(symbol=asset, size=size, unit=unit)
+
+
+def _price(position: Mapping[str, Any], market: MarketView) -> Decimal | None:
+    """Return the mark of a position in the account's own units; None where there is none.
+
+    After a split the position's row has the mark of before as it counts from then on.
+    """
+    mark = market.mark(position["symbol"])
+    if mark is None:
+        return None
+    own = position["mark_log_sequence"]
+    if own is not None and mark.log_sequence <= own and position["mark_price"] is not None:
+        return Decimal(position["mark_price"])
+    return mark.price
 
 
 def line_name(order: Mapping[str, Any]) -> str:

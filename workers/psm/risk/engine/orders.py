@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import ENDED, Change, Member, line_name
+from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.messages import Output
 from psm.risk.rulebook import Rulebook
 
@@ -22,8 +22,9 @@ RESERVATION_TTL = 30 * 1_000_000
 class OpenOrders:
     """Reservations of a slot, and which orders are known."""
 
-    def __init__(self, path: Path, watch: Watch) -> None:
+    def __init__(self, path: Path, watch: LossWatch) -> None:
         self._path, self._watch = path, watch
+        self._due = 0
 
     def reserve(self, reservation: Reservation) -> None:
         """Count an approved order from now on; of a change the greater quantity."""
@@ -35,8 +36,9 @@ class OpenOrders:
                 reservation, quantity=quantity, replaces=before.replaces
             )
         self._path.put("reservation", key, reservation)
+        self._due = min(self._due, int(reservation.since) + RESERVATION_TTL)
 
-    def entered(self, member: Member, clock: int, *, first: bool) -> list[Output]:
+    def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[Output]:
         """Look at all open orders of an account that was read anew.
 
         Those that were open before risk knew the account are external, and nobody's fault.
@@ -59,14 +61,19 @@ class OpenOrders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
 
-    def lines(self, change: Change) -> tuple[str, ...]:
+    def lines(self, change: AccountChange) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
 
     def overdue(self, clock: int) -> list[Output]:
         """Tell of approved orders that PSM should have shown by now; they count on."""
         outputs: list[Output] = []
-        for key, one in self._path.items(Reservation, "reservation"):
+        if clock < self._due:
+            return []
+        reserved = self._path.items(Reservation, "reservation")
+        waiting = [int(one.since) for _, one in reserved if not one.expired]
+        self._due = int(min(waiting, default=clock)) + RESERVATION_TTL
+        for key, one in reserved:
             if not one.expired and clock - int(one.since) >= RESERVATION_TTL:
                 self._path.put("reservation", key, msgspec.structs.replace(one, expired=True))
                 message = f"PSM never showed {one.order_id}, which was approved: it counts as open"

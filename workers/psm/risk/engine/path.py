@@ -19,11 +19,11 @@ from psm.domain.money import ZERO
 from psm.risk.state import Side
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of what is remembered."""
 
 
-class Reservation(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class Reservation(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """An approved order that PSM has not shown yet; it counts like an open one.
 
     Attributes:
@@ -50,13 +50,13 @@ class Reservation(Entry, frozen=True, kw_only=True, omit_defaults=True):
     replaces: bool = False
 
 
-class ApprovedOrder(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class ApprovedOrder(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """An order that risk approved and PSM shows, until it ends."""
 
     strategy_id: str | None = None
 
 
-class DayOpening(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class DayOpening(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """What an account's day began with, in its currency.
 
     Attributes:
@@ -74,7 +74,7 @@ class DayOpening(Entry, frozen=True, kw_only=True, omit_defaults=True):
     closed: int = 0
 
 
-class Latch(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class Latch(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """What the engine itself halted, until it ends or two persons lift it.
 
     Attributes:
@@ -94,68 +94,67 @@ class Latch(Entry, frozen=True, kw_only=True, omit_defaults=True):
     hash: str = ""
 
 
-class Moment(Entry, frozen=True, kw_only=True):
+class LatchEnd(Remembered, frozen=True, kw_only=True):
     """A clock: when the last latch of a scope ended, when an alert was raised."""
 
     clock: int
 
 
-class LossBase(Entry, frozen=True, kw_only=True):
+class LossBase(Remembered, frozen=True, kw_only=True):
     """A latch of the day's loss was lifted: loss counts from this profit on until the day ends."""
 
     profit: Decimal
+    realized: Decimal
     until: int
 
 
-class Peak(Entry, frozen=True, kw_only=True, omit_defaults=True):
-    """Net asset value of a group's unit, or of an account's since its peak was rebased.
+class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+    """Highest net asset value of a group's unit, or of an account's since its peak was rebased.
 
     Attributes:
-        nav: last one; 1 where the epoch began.
-        peak: highest of the epoch.
-        units: equity of a unit is `nav`; unused of an account.
+        peak: highest of the epoch, which began at 1.
+        units: nav is equity / units; unused of an account.
         flows: that came since, in the group's currency, and are in no units yet.
     """
 
-    nav: Decimal
     peak: Decimal
     units: Decimal = ZERO
     flows: Decimal = ZERO
 
 
-class Streak(Entry, frozen=True, kw_only=True):
+class Streak(Remembered, frozen=True, kw_only=True):
     """Closed trades in loss since the last other one."""
 
     losses: int
 
 
-class Repeats(Entry, frozen=True, kw_only=True):
+class Repeats(Remembered, frozen=True, kw_only=True):
     """Approved orders of one strategy, symbol and side since it was enabled."""
 
     count: int
     enabled: int
 
 
-class Flag(Entry, frozen=True, kw_only=True):
+class Flag(Remembered, frozen=True, kw_only=True):
     """Something is so: an alert was raised, an order is external, an override was used."""
 
     clock: int
 
 
-class Membership(Entry, frozen=True, kw_only=True, omit_defaults=True):
+class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """An account belongs to a group here; `awaited`: not before its old group released it."""
 
     group: str
     awaited: bool = False
 
 
-KINDS: Mapping[str, type[Entry]] = {
+KINDS: Mapping[str, type[Remembered]] = {
     "reservation": Reservation,
     "order": ApprovedOrder,
     "external": Flag,
     "day": DayOpening,
     "latch": Latch,
-    "ended": Moment,
+    "ended": LatchEnd,
     "lossbase": LossBase,
     "peak": Peak,
     "streak": Streak,
@@ -168,17 +167,16 @@ KINDS: Mapping[str, type[Entry]] = {
 }
 """Kinds of entries by name; keys are texts of their own."""
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=Remembered)
 
 
 class Path:
     """The entries of a slot, by kind and key."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
-        self._reserved: dict[str, dict[str, Reservation]] = {}  # by account and order
-        self._of_line: dict[tuple[str, str], dict[str, Reservation]] = {}
+        self._entries: dict[str, dict[str, Remembered]] = {kind: {} for kind in KINDS}
         self._untold: dict[str, None] = {}
+        self._under: dict[tuple[str, str], dict[str, None]] = {}
 
     def get(self, struct: type[E], kind: str, key: str) -> E | None:
         """Return an entry; None where there is none."""
@@ -194,13 +192,14 @@ class Path:
             found.append((key, entry))
         return found
 
-    def reservations(self, account_id: str) -> Mapping[str, Reservation]:
-        """Return the reservations of an account, by order."""
-        return self._reserved.get(account_id, {})
-
-    def reservations_of(self, account_id: str, line: str) -> list[Reservation]:
-        """Return the reservations of a line of an account, ascending by order."""
-        return [one for _, one in sorted(self._of_line.get((account_id, line), {}).items())]
+    def under(self, struct: type[E], kind: str, first: str) -> list[tuple[str, E]]:
+        """Return the entries of a kind whose keys are `first/...`, ascending by key."""
+        found = []
+        for key in sorted(self._under.get((kind, first), ())):
+            entry = self._entries[kind][key]
+            assert isinstance(entry, struct), kind
+            found.append((key, entry))
+        return found
 
     def names(self, kind: str, prefix: str) -> list[str]:
         """Return the keys of a kind that begin so, ascending."""
@@ -210,45 +209,27 @@ class Path:
         """Return whether there is an entry."""
         return key in self._entries[kind]
 
-    def put(self, kind: str, key: str, entry: Entry) -> None:
+    def put(self, kind: str, key: str, entry: Remembered) -> None:
         """Remember an entry; one that says the same is no change."""
         if self._entries[kind].get(key) != entry:
-            self._keep(kind, key, entry)
+            self._set(kind, key, entry)
             self._untold[f"{kind}/{key}"] = None
 
-    def settle(self, kind: str, key: str, entry: Entry) -> None:
+    def settle(self, kind: str, key: str, entry: Remembered) -> None:
         """Remember what follows from the record just made, and needs no telling."""
-        self._keep(kind, key, entry)
+        self._entries[kind][key] = entry
 
     def drop(self, kind: str, key: str) -> None:
         """Forget an entry."""
-        if self._lose(kind, key):
+        if self._unset(kind, key):
             self._untold[f"{kind}/{key}"] = None
-
-    def _keep(self, kind: str, key: str, entry: Entry) -> None:
-        self._lose(kind, key)
-        self._entries[kind][key] = entry
-        if isinstance(entry, Reservation):
-            account_id, order_id = entry.account_id, entry.order_id
-            self._reserved.setdefault(account_id, {})[order_id] = entry
-            self._of_line.setdefault((account_id, entry.line), {})[order_id] = entry
-
-    def _lose(self, kind: str, key: str) -> bool:
-        found = self._entries[kind].pop(key, None)
-        if isinstance(found, Reservation):
-            del self._reserved[found.account_id][found.order_id]
-            line = (found.account_id, found.line)
-            del self._of_line[line][found.order_id]
-            if not self._of_line[line]:
-                del self._of_line[line]
-        return found is not None
 
     def take_out(self, account_id: str) -> dict[str, Any]:
         """Forget all entries of an account, and return them."""
         found: dict[str, Any] = {}
         for kind, entries in self._entries.items():
             for key in sorted(entries):
-                if _is_of(account_id, key):
+                if kind != "gone" and _is_of(account_id, key):
                     found[f"{kind}/{key}"] = msgspec.to_builtins(entries[key])
                     self.drop(kind, key)
         return found
@@ -258,6 +239,11 @@ class Path:
         self.apply(found)
         for name in found:
             self._untold[name] = None
+
+    @property
+    def untold_count(self) -> int:
+        """How many entries no record has told as they are."""
+        return len(self._untold)
 
     def untold(self) -> Iterator[tuple[str, Any]]:
         """Yield what changed since it was told last, ascending: name, value; None: forgotten."""
@@ -281,12 +267,25 @@ class Path:
             if kind not in KINDS:
                 raise InvariantError(f"path state has no kind {kind}")
             if value is None:
-                self._lose(kind, key)
+                self._unset(kind, key)
                 continue
             try:
-                self._keep(kind, key, msgspec.convert(value, KINDS[kind]))
+                self._set(kind, key, msgspec.convert(value, KINDS[kind]))
             except msgspec.ValidationError as error:
                 raise InvariantError(f"path state {name}: {error}") from None
+
+    def _set(self, kind: str, key: str, entry: Remembered) -> None:
+        self._entries[kind][key] = entry
+        self._under.setdefault((kind, key.partition("/")[0]), {})[key] = None
+
+    def _unset(self, kind: str, key: str) -> bool:
+        if self._entries[kind].pop(key, None) is None:
+            return False
+        first = kind, key.partition("/")[0]
+        del self._under[first][key]
+        if not self._under[first]:
+            del self._under[first]
+        return True
 
     def document(self) -> dict[str, dict[str, Any]]:
         """Return all entries as JSON values."""

@@ -17,8 +17,13 @@ ENGINE = "1.0.0"
 """Version of the rules of decisions; in each of them."""
 RECORD_MAX = 16 * 1024
 """Bytes of a record at most."""
-PATH_MAX = 6 * 1024
+PATH_MAX = 3 * 1024
 """Bytes of changed memory in one record; what is beyond goes before it, in records of its own."""
+
+
+UNTOLD_MAX = 32
+"""Entries of the memory that wait to be told with the next record, and microseconds."""
+UNTOLD_FOR = 60_000_000
 
 
 def moment_text(clock: int) -> str:
@@ -42,6 +47,7 @@ class Chain:
     def __init__(self, slot: int, path: Path) -> None:
         self.slot, self.n, self.previous = slot, 0, first_link(slot)
         self._path = path
+        self._told = 0
 
     def record(
         self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
@@ -59,10 +65,10 @@ class Chain:
         fields = {**payload, "path": path} if path else dict(payload)
         return [*before, self._link(kind, key, event_type, fields, clock)]
 
-    def flush(self, clock: int, least: int = PATH_MAX // 2) -> list[Output]:
-        """Return records of memory alone, if more of it than this waits to be told."""
-        waiting = dict(self._path.untold())
-        if len(codec.canonical_bytes(waiting)) < least:
+    def flush(self, clock: int) -> list[Output]:
+        """Return records of memory alone, if much of it waits to be told, or some for a minute."""
+        count = self._path.untold_count
+        if not count or (count < UNTOLD_MAX and clock - self._told < UNTOLD_FOR):
             return []
         before, path = self._crowded(clock)
         return [*before, self._memory(path, clock)] if path else before
@@ -114,7 +120,7 @@ class Chain:
     def _link(
         self, kind: OutputKind, key: str, event_type: str, payload: Mapping[str, Any], clock: int
     ) -> Output:
-        number = self.n + 1
+        number, self._told = self.n + 1, clock
         fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
         data = _encoded(event_type, fields, clock, number, self.slot)
         self.n, self.previous = number, hashlib.sha256(data).hexdigest()

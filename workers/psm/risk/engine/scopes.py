@@ -8,10 +8,11 @@ from decimal import Decimal
 import msgspec
 
 from psm.domain.money import ZERO, quotient, subtract
-from psm.risk.engine.group import Figures, GroupState
-from psm.risk.engine.path import Latch, Path, Peak, Streak
+from psm.risk.engine.figures import DayFigures
+from psm.risk.engine.group import GroupState
+from psm.risk.engine.path import Latch, LossBase, Path, Peak, Streak
 from psm.risk.engine.windows import Windows
-from psm.risk.exposure import Exposure, Line
+from psm.risk.exposure import Exposure, ExposureLine
 from psm.risk.limits import Limits
 from psm.risk.market import MarketView
 from psm.risk.measured import Measured
@@ -89,7 +90,7 @@ class Measures:
         self,
         state: GroupState,
         ordered: Ordered,
-        own: Line,
+        own: ExposureLine,
         market: MarketView,
         path: Path,
         windows: Windows,
@@ -116,7 +117,7 @@ class Measures:
             open_orders=0
             if limits.open_orders_count is None
             else self._open_orders(of_account=of_account),
-            profit=profit_of(state, latch, limits, figures, ordered.clock),
+            profit=profit_of(self._path, latch, limits, figures, ordered.clock),
             opened=None if figures is None else figures.opened,
             drawdown=drawdown_of(state, self._path, latch),
             loss_streak=self._streak(latch),
@@ -156,13 +157,20 @@ class Measures:
 
 
 def profit_of(
-    state: GroupState, latch: str, limits: Limits, figures: Figures | None, clock: int
+    path: Path, latch: str, limits: Limits, figures: DayFigures | None, clock: int
 ) -> Decimal | None:
-    """Return the day's profit that a cap is compared with: total, or what is realized."""
+    """Return the day's profit that a cap is compared with: total, or what is realized.
+
+    After a latch of it was lifted it counts from there.
+    """
     if figures is None:
         return None
     realized = limits.daily_loss_basis == "realized"
-    return state.loss_of(latch, figures.realized if realized else figures.profit, clock)
+    value = figures.realized if realized else figures.profit
+    base = path.get(LossBase, "lossbase", latch)
+    if value is None or base is None or base.until <= clock:
+        return value
+    return subtract(value, base.realized if realized else base.profit)
 
 
 def drawdown_of(state: GroupState, path: Path, latch: str) -> Decimal | None:

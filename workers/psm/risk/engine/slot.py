@@ -7,12 +7,11 @@ reads no clock, does no I/O, and knows no other slot.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from psm.contracts import codec
 from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.domain.money import ZERO, subtract
@@ -20,17 +19,18 @@ from psm.risk.engine.answers import Answers, note
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
-from psm.risk.engine.inquiry import Books
-from psm.risk.engine.member import Change, Member, microseconds
+from psm.risk.engine.inquiry import Basis
+from psm.risk.engine.member import AccountChange, GroupMember, microseconds
+from psm.risk.engine.membership import Memberships
 from psm.risk.engine.orders import OpenOrders
-from psm.risk.engine.path import Flag, Membership, Path, Peak, canonical
-from psm.risk.engine.records import Chain, moment_text
+from psm.risk.engine.path import Path, Peak, canonical
+from psm.risk.engine.records import Chain
 from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import Watch
+from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.messages import Output, Stored
-from psm.risk.rulebook import Left, Rulebook, slot_of
+from psm.risk.rulebook import Rulebook
 
 CHECKPOINT = 1
 """Form of checkpoints."""
@@ -61,13 +61,16 @@ class Slot:
         self._path, self._windows = Path(), Windows()
         self._market = MarketView()
         self._chain = Chain(number, self._path)
-        self._watch = Watch(self._path, self._chain)
+        self._watch = LossWatch(self._path, self._chain)
         self._orders = OpenOrders(self._path, self._watch)
         self._remembered = AnsweredRequests()
         self._vector = Vector()
-        self._groups: dict[str, GroupState] = {}
-        self._of: dict[str, str] = {}
+        self._members = Memberships(
+            self._chain, self._market, self._path, self._vector, self._remembered, self._watch
+        )
         self._rulebook: Rulebook | None = None
+        self._day_ends = 0
+        self._turned = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
 
     # --- what is known of it --------------------------------------------------------------------
@@ -89,7 +92,7 @@ class Slot:
 
     def members(self) -> tuple[str, ...]:
         """Return the accounts whose groups are this slot's, ascending: what must be fed."""
-        return tuple(sorted(self._of))
+        return tuple(sorted(self._members.of))
 
     # --- the rulebook ---------------------------------------------------------------------------
 
@@ -98,104 +101,51 @@ class Slot:
         self._advance(at)
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
-        outputs = self._regroup(rulebook)
-        for state in self._groups.values():
+        self._day_ends = 0
+        outputs = self._members.regroup(rulebook, self.clock)
+        for state in self._members.states():
             state.use(rulebook)
-        self._orders.released(rulebook, self._by_account())
-        outputs = [*outputs, *self._watch.end_latches(rulebook, self.clock, self._groups)]
-        for account_id in self.members():
-            outputs = [*outputs, *self._looked_at(account_id)]
+        self._orders.released(rulebook, self._members.by_account())
+        lifted = self._watch.end_latches(rulebook, self._day_time(), self._members.groups)
+        outputs = [*outputs, *lifted]
+        for state in self._members.states():
+            outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
         return [*outputs, *self._chain.flush(self.clock)]
-
-    def _regroup(self, rulebook: Rulebook) -> list[Output]:
-        """Take in and give up accounts, as the rulebook groups them."""
-        outputs: list[Output] = []
-        wanted = {
-            account_id: group
-            for group in rulebook.groups.values()
-            if slot_of(group.name) == self.number
-            for account_id in group.members
-        }
-        for account_id, left in sorted(rulebook.left.items()):
-            if slot_of(left.group) == self.number:
-                outputs = [*outputs, *self._give_up(account_id, left, rulebook)]
-        for account_id, group in sorted(wanted.items()):
-            if account_id not in self._of:
-                state = self._groups.get(group.name)
-                if state is None:
-                    state = GroupState(group.name, group.currency, self._market, self._path)
-                    self._groups[group.name] = state
-                self._of[account_id] = group.name
-                state.add(account_id)
-                if not self._path.has("member", account_id):
-                    # Whoever held it before says what it remembers of it.
-                    entry = Membership(group=group.name, awaited=account_id in rulebook.left)
-                    self._path.put("member", account_id, entry)
-        return outputs
-
-    def _give_up(self, account_id: str, left: Left, rulebook: Rulebook) -> list[Output]:
-        """Publish once what is remembered of an account that left a group, if it is nothing."""
-        gone = Flag(clock=left.sequence)
-        if self._path.get(Flag, "gone", account_id) == gone:
-            return []
-        name = left.group
-        if self._of.get(account_id) == name:
-            del self._of[account_id]
-            self._groups[name].remove(account_id)
-        self._vector.forget(account_id)
-        self._path.drop("member", account_id)
-        memory = self._path.take_out(account_id)
-        for order_id, expires in self._remembered.orders_of(account_id):
-            memory[f"moved/{account_id}/{order_id}"] = {"clock": expires}
-        self._path.put("gone", account_id, gone)
-        payload = {
-            "account_id": account_id,
-            "group": name,
-            "rulebook_sequence": rulebook.sequence,
-            "memory": memory,
-            "clock": moment_text(self.clock),
-        }
-        return self._chain.record("release", account_id, "AccountReleased", payload, self.clock)
 
     def take_release(self, record: Stored) -> list[Output]:
         """Take what another group remembered of an account that is this slot's now."""
-        fields = codec.decode_untyped(record.data)
-        payload = fields["payload"]
-        account_id = payload["account_id"]
-        known = self._path.get(Membership, "member", account_id)
-        if fields["event_type"] != "AccountReleased" or known is None or not known.awaited:
+        if self._rulebook is None:
             return []
-        self._path.take_in(payload["memory"])
-        self._path.put("member", account_id, Membership(group=known.group))
-        self._groups[known.group].refresh(account_id)
-        hashed = hashlib.sha256(record.data).hexdigest()
-        message = f"{account_id} came from {payload['group']}"
-        more = {"account_id": account_id, "released": hashed}
-        return self._watch.alert("info", "account_moved", message, self.clock, more)
+        return self._members.take_release(record, self._rulebook, self.clock)
 
     # --- accounts -------------------------------------------------------------------------------
 
     def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[Output]:
         """Take a member's whole state document, as of one input of the log."""
-        found = self._member(account_id)
+        found = self._members.find(account_id)
         if found is None:
             return []
         state, member = found
         new = not self._path.has("day", account_id)
         member.enter(document, log_sequence)
-        self._orders.entered(member, self.clock, first=new)
+        outputs = self._orders.entered(member, self.clock, first=new)
         state.refresh(account_id)
         figures = state.figures(account_id)
         if new and figures is not None:
             state.take_flow(account_id, figures.equity)
-        return self._looked_at(account_id)
+        return [*outputs, *self._looked_at(state, [account_id])]
 
     def take_input(self, found: FeedInput) -> list[Output]:
-        """Take a member's updates of one input; other accounts' are left alone."""
-        known = self._member(found.account_id)
+        """Take a member's updates of one input; other accounts' are left alone.
+
+        One that is not next to the last leaves the account unknown, until it entered again.
+        """
+        known = self._members.find(found.account_id)
         if known is None or found.log_sequence <= known[1].log_sequence or not found.updates:
             return []
         state, member = known
+        if found.previous is not None and found.previous > member.log_sequence:
+            return self.lose(found.account_id)
         flows = member.amount("flows") or ZERO
         time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
         outputs = self.take_clock(time)
@@ -205,14 +155,16 @@ class Slot:
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
         self._watch.correct_day(state, member, change)
         state.refresh(found.account_id, ())
-        return [*outputs, *self._looked_at(found.account_id)]
+        return [*outputs, *self._looked_at(state, [found.account_id])]
 
-    def _changed(self, state: GroupState, member: Member, change: Change) -> list[Output]:
+    def _changed(
+        self, state: GroupState, member: GroupMember, change: AccountChange
+    ) -> list[Output]:
         self._watch.count_results(state, member.account_id, change.results)
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
         if rebased is not None and nav is not None and nav > rebased.peak:
-            self._path.put("peak", f"account:{member.account_id}", Peak(nav=nav, peak=nav))
+            self._path.put("peak", f"account:{member.account_id}", Peak(peak=nav))
         return self._orders.updated(member.account_id, change.orders, self.clock)
 
     def lose(self, account_id: str) -> list[Output]:
@@ -224,13 +176,13 @@ class Slot:
         return self._known(account_id, known=True)
 
     def _known(self, account_id: str, *, known: bool) -> list[Output]:
-        found = self._member(account_id)
+        found = self._members.find(account_id)
         if found is None or (known and not found[1].log_sequence):
             return []
         state, member = found
         member.known = known
         state.refresh(account_id)
-        return self._looked_at(account_id) if known else []
+        return self._looked_at(state, [account_id]) if known else []
 
     # --- the market and time --------------------------------------------------------------------
 
@@ -240,9 +192,8 @@ class Slot:
         symbol = self._market.take(message)
         if symbol is None:
             return outputs
-        for state in self._states():
-            for account_id in state.moved(symbol):
-                outputs = [*outputs, *self._looked_at(account_id)]
+        for state in self._members.states():
+            outputs = [*outputs, *self._looked_at(state, state.moved(symbol))]
         return outputs
 
     def reach(self, log_sequence: int) -> list[Output]:
@@ -254,25 +205,32 @@ class Slot:
         """Take a time that TRADES has passed, us: days, latches and reservations end by it."""
         self._advance(time)
         rulebook = self._rulebook
-        if rulebook is None or time < self.clock:
+        if rulebook is None or time < self._turned:
             return []
-        for state in self._states():
-            for member in state.members.values():
-                self._watch.open_day(state, member, rulebook, time)
-        outputs = self._watch.end_latches(rulebook, self.clock, self._groups)
-        outputs = [*outputs, *self._orders.overdue(self.clock)]
+        self._turned = time
+        if time >= self._day_ends:
+            self._day_ends = self._open_days(rulebook, time)
+        outputs = self._watch.end_latches(rulebook, time, self._members.groups)
+        outputs = [*outputs, *self._orders.overdue(time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
-    def _looked_at(self, account_id: str) -> list[Output]:
-        """Look at an account and its group after something changed."""
-        found, rulebook = self._member(account_id), self._rulebook
-        if found is None or rulebook is None or not found[1].known:
+    def _open_days(self, rulebook: Rulebook, time: int) -> int:
+        """Begin the days that have begun; return when the next one does."""
+        for state in self._members.states():
+            for member in state.members.values():
+                self._watch.open_day(state, member, rulebook, time)
+        return min((rulebook.day_of(name, time).end for name in self._members.groups), default=0)
+
+    def _looked_at(self, state: GroupState, accounts: Sequence[str]) -> list[Output]:
+        """Look at accounts and their group after something changed."""
+        rulebook, time = self._rulebook, self._day_time()
+        known = [name for name in accounts if state.members[name].known]
+        if rulebook is None or not known:
             return []
-        state, member = found
-        self._watch.open_day(state, member, rulebook, self.clock)
-        state.refresh(account_id, ())
+        for account_id in known:
+            self._watch.open_day(state, state.members[account_id], rulebook, time)
         state.take_nav()
-        return self._watch.losses(state, account_id, rulebook, self.clock)
+        return self._watch.losses(state, known, rulebook, time)
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -295,7 +253,7 @@ class Slot:
     def _answers(self) -> Answers:
         if self._rulebook is None:
             raise InvariantError("no rulebook was taken: nothing can be decided")
-        books = Books(self._rulebook, self._market, self._path, self._windows)
+        books = Basis(self._rulebook, self._market, self._path, self._windows)
         return Answers(
             books=books,
             chain=self._chain,
@@ -303,7 +261,7 @@ class Slot:
             orders=self._orders,
             remembered=self._remembered,
             vector=self._vector,
-            groups=self._by_account(),
+            groups=self._members.by_account(),
         )
 
     # --- memory ---------------------------------------------------------------------------------
@@ -375,21 +333,15 @@ class Slot:
 
     # --- helpers --------------------------------------------------------------------------------
 
+    def _day_time(self) -> int:
+        """Return the time by which days and latches turn: that of TRADES alone, once it is known.
+
+        A request that ORDERS stored a moment later turns nothing.
+        """
+        return self._turned or self.clock
+
     def _advance(self, time: int) -> None:
         self.clock = max(self.clock, time)
-
-    def _by_account(self) -> dict[str, GroupState]:
-        return {account_id: self._groups[name] for account_id, name in self._of.items()}
-
-    def _states(self) -> list[GroupState]:
-        return [state for _, state in sorted(self._groups.items())]
-
-    def _member(self, account_id: str) -> tuple[GroupState, Member] | None:
-        name = self._of.get(account_id)
-        if name is None:
-            return None
-        state = self._groups[name]
-        return state, state.members[account_id]
 
 
 def _hash(state: Mapping[str, Any]) -> str:

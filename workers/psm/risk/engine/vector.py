@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psm.contracts import codec
-from psm.risk.engine.member import Member
+from psm.risk.engine.member import GroupMember
 
 Entry = tuple[int, int, str]
 """Sequence number, log sequence, state hash."""
 
-ENTRIES_MAX = 48
+ENTRIES_MAX = 24
 """Entries in one record; of more the first go before it, in records of their own."""
 _MODULUS = 2**256
 
@@ -27,7 +27,7 @@ class Vector:
         self._told: dict[str, dict[str, Entry]] = {}
         self._sums: dict[str, int] = {}
 
-    def news(self, group: str, members: Iterable[Member]) -> list[tuple[str, Entry]]:
+    def news(self, group: str, members: Iterable[GroupMember]) -> list[tuple[str, Entry]]:
         """Return the entries of members that are not as they were told, ascending."""
         told = self._told.get(group, {})
         return sorted(

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from psm.domain.money import ZERO, multiply, negate
 from psm.risk.bands import WATCHED, Band
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import Change, Member
+from psm.risk.engine.member import AccountChange, GroupMember
 from psm.risk.engine.path import (
     DayOpening,
     Flag,
     Latch,
+    LatchEnd,
     LossBase,
-    Moment,
     Path,
     Peak,
     Streak,
 )
 from psm.risk.engine.records import Chain, moment_text
-from psm.risk.engine.scopes import drawdown_of, latch_scope, profit_of
+from psm.risk.engine.scopes import drawdown_of, is_of_account, latch_scope, profit_of
 from psm.risk.limits import Limits, text
 from psm.risk.measured import loss_cap
 from psm.risk.messages import Output
@@ -30,7 +30,7 @@ from psm.risk.rulebook import Rulebook
 _WARN, _REARM = Decimal("0.8"), Decimal("0.7")
 
 
-class Watch:
+class LossWatch:
     """Latches and alerts of a slot."""
 
     def __init__(self, path: Path, chain: Chain) -> None:
@@ -38,11 +38,15 @@ class Watch:
 
     # --- days -----------------------------------------------------------------------------------
 
-    def open_day(self, state: GroupState, member: Member, rulebook: Rulebook, time: int) -> None:
+    def open_day(
+        self, state: GroupState, member: GroupMember, rulebook: Rulebook, time: int
+    ) -> None:
         """Begin an account's day, if another one has begun; its equity is that of now."""
+        if not member.known:
+            return
         day = rulebook.day_of(state.name, time)
         known = self._path.get(DayOpening, "day", member.account_id)
-        if not member.known or (known is not None and known.number >= day.number):
+        if known is not None and known.number >= day.number:
             return
         figures = state.figures(member.account_id)
         funded = figures is not None and (figures.equity or figures.flows)
@@ -54,8 +58,9 @@ class Watch:
                 flows=figures.flows, realized=member.realized(),
             )  # fmt: skip
         self._path.put("day", member.account_id, opening)
+        state.refresh(member.account_id, ())
 
-    def correct_day(self, state: GroupState, member: Member, change: Change) -> None:
+    def correct_day(self, state: GroupState, member: GroupMember, change: AccountChange) -> None:
         """Take the close of the last minute of the day before, where PSM tells it.
 
         What the engine valued at the boundary may lack an input that came to it later. And an
@@ -93,21 +98,28 @@ class Watch:
     # --- latches --------------------------------------------------------------------------------
 
     def losses(
-        self, state: GroupState, account_id: str, rulebook: Rulebook, clock: int
+        self, state: GroupState, accounts: Sequence[str], rulebook: Rulebook, clock: int
     ) -> list[Output]:
-        """Latch what has reached its cap or its drawdown, of an account and of its group."""
+        """Latch what has reached its cap or its drawdown, of accounts and of their group."""
         outputs: list[Output] = []
-        for one in rulebook.limits_of(account_id, None, "", clock):
-            latch = latch_scope(one.scope, account_id, state.name)
-            for code, value, limit, until in self._reached(
-                state, latch, one.limits, rulebook, clock
-            ):
-                outputs = [
-                    *outputs,
-                    *self.set_latch(state.name, latch, code, value, limit, clock, until=until),
-                ]
-            outputs = [*outputs, *self._loss_alert(state, latch, one.limits, clock)]
+        for place, account_id in enumerate(accounts):
+            for one in rulebook.limits_of(account_id, None, "", clock):
+                if place and not is_of_account(one.scope):
+                    continue  # the group was looked at with the first of them
+                latch = latch_scope(one.scope, account_id, state.name)
+                found = self._lost(state, latch, one.limits, rulebook, clock)
+                outputs = [*outputs, *found] if found else outputs
         return outputs
+
+    def _lost(
+        self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
+    ) -> list[Output]:
+        """Latch what one scope's limits say is too much, and tell of what is near it."""
+        outputs: list[Output] = []
+        for code, value, limit, until in self._reached(state, latch, limits, rulebook, clock):
+            latched = self.set_latch(state.name, latch, code, value, limit, clock, until=until)
+            outputs = [*outputs, *latched]
+        return [*outputs, *self._loss_alert(state, latch, limits, clock)]
 
     def _reached(
         self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
@@ -125,11 +137,10 @@ class Watch:
     def _loss(
         self, state: GroupState, latch: str, limits: Limits, clock: int
     ) -> tuple[Decimal | None, Decimal | None]:
-        kind, _, name = latch.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch)
         if figures is None:
             return None, None
-        profit = profit_of(state, latch, limits, figures, clock)
+        profit = profit_of(self._path, latch, limits, figures, clock)
         return profit, loss_cap(limits, figures.opened)
 
     def _loss_alert(
@@ -206,7 +217,7 @@ class Watch:
             if not (over or enabled or lift is not None):
                 continue
             self._path.drop("latch", key)
-            self._path.put("ended", latch.scope, Moment(clock=clock))
+            self._path.put("ended", latch.scope, LatchEnd(clock=clock))
             if lift is not None:
                 if state is not None:
                     self._begin_anew(state, latch, rulebook, clock, rebase=lift.rebase_peak)
@@ -218,20 +229,29 @@ class Watch:
         self, state: GroupState, latch: Latch, rulebook: Rulebook, clock: int, *, rebase: bool
     ) -> None:
         """Count a loss, or a drawdown if that was said, from the lift on."""
-        kind, _, name = latch.scope.partition(":")
-        figures = state.total() if kind == "group" else state.figures(name)
+        figures = state.figures_of(latch.scope)
         if latch.code == "daily_loss" and figures is not None and figures.profit is not None:
-            end = rulebook.day_of(state.name, clock).end
-            self._path.put("lossbase", latch.scope, LossBase(profit=figures.profit, until=end))
-        if latch.code != "drawdown" or not rebase:
-            return
-        found = self._path.get(Peak, "peak", latch.scope)
+            base = LossBase(
+                profit=figures.profit,
+                realized=figures.realized or ZERO,
+                until=rulebook.day_of(state.name, clock).end,
+            )
+            self._path.put("lossbase", latch.scope, base)
+        if latch.code == "drawdown" and rebase:
+            self._rebase(state, latch.scope)
+
+    def _rebase(self, state: GroupState, scope: str) -> None:
+        """Count the drawdown of a group or an account from here on."""
+        kind, _, name = scope.partition(":")
+        found = self._path.get(Peak, "peak", scope)
         if kind == "group" and found is not None:
-            peak = Peak(nav=found.nav, peak=found.nav, units=found.units, flows=found.flows)
-            self._path.put("peak", latch.scope, peak)
-        nav = state.members[name].amount("nav") if name in state.members else None
-        if kind == "account" and nav is not None:
-            self._path.put("peak", latch.scope, Peak(nav=nav, peak=nav))
+            value = state.nav()
+            peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
+            self._path.put("peak", scope, peak)
+        elif kind == "account" and name in state.members:
+            nav = state.members[name].amount("nav")
+            if nav is not None:
+                self._path.put("peak", scope, Peak(peak=nav))
 
     # --- alerts ---------------------------------------------------------------------------------
 

@@ -304,6 +304,19 @@ class Rulebook:
         """Return the group of an account; one in none has no engine."""
         return self._groups.of(account_id)
 
+    def slots_of(self, scope: str) -> tuple[int, ...]:
+        """Return the slots whose loops decide for a scope, ascending; for a parent all below.
+
+        Args:
+            scope: "firm", "group:x", "account:x", "strategy:x", "symbol:x", as effects name them.
+        """
+        kind, _, name = scope.partition(":")
+        names = self._groups.below(name) if kind == "group" else tuple(self.groups)
+        if kind == "account":
+            group = self.group_of(name)
+            names = () if group is None else (group.name,)
+        return tuple(sorted(dict.fromkeys(map(slot_of, names))))
+
     def limits_of(
         self, account_id: str, strategy_id: str | None, symbol: str, clock: int
     ) -> tuple[ScopedLimits, ...]:

@@ -41,6 +41,10 @@ class Groups:
             name = self.named[name].parent
         return tuple(reversed(found))
 
+    def below(self, name: str) -> tuple[str, ...]:
+        """Return a group and every group below it, ascending."""
+        return tuple(one for one in self.named if name in self.line(one))
+
     def check(self, event: GroupDefined) -> None:
         """Make sure that a definition is one.
 

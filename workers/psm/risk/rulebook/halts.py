@@ -82,7 +82,7 @@ class Halts:
     def ruling(self, scopes: Iterable[str], clock: int) -> Ruling:
         """Return the tightest halt of some scopes; of equal ones the first scope's, the oldest."""
         found = ACTIVE
-        for scope in scopes:
+        for scope in scopes if self.of else ():
             for halt in self.of.get(scope, {}).values():
                 if not halt.holds(clock) or _RANK[halt.mode] <= _RANK[found.mode]:
                     continue

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff
 from psm.contracts.errors import FencedError, PSMError, TransientError
 from psm.workers.fleet.members import Holding, HoldingState
@@ -19,7 +18,6 @@ from psm.workers.fleet.members import Holding, HoldingState
 _FIRST_S = 1.0
 _LAST_S = 30.0
 _STABLE_S = 60.0  # two owners that fence each other are live in between, and must still back off
-_log = get_logger()
 
 
 class OwnedStats(Protocol):
@@ -45,6 +43,8 @@ class OwnedLoop(Protocol):
 
 
 L = TypeVar("L", bound=OwnedLoop)
+End = Literal["fenced", "interrupted", "stopped", "failed"]
+"""How a try ended that was not told to."""
 
 
 def owner_back_off() -> BackOff:
@@ -61,8 +61,6 @@ class Keeper(Generic[L]):
         rest_s: how long nobody here may take it again, once it stepped down; else 0.
         running: the present try; None between two.
     """
-
-    kind = "partition"
 
     def __init__(
         self,
@@ -133,19 +131,19 @@ class Keeper(Generic[L]):
                     live = made.stats.live
             except FencedError as error:
                 self._fenced(self.number)
-                self._say("warning", "fenced", error)
+                self.tell("fenced", error)
                 if self._steps_down:
                     self.rest_s = self._back_off.next_s(loop.time() - started if live else 0.0)
                     return
             except TransientError as error:
-                self._say("warning", "interrupted", error)
+                self.tell("interrupted", error)
             except PSMError as error:
                 self.failure = str(error)
-                self._say("critical", "stopped", error)
+                self.tell("stopped", error)
                 return
             except Exception as error:  # noqa: BLE001 - a defect must show, not end in silence
                 self.failure = f"{type(error).__name__}: {error}"
-                _log.critical(f"{self.kind}.failed", **{self.kind: self.number}, exc_info=error)
+                self.tell("failed", error)
                 return
             else:
                 return
@@ -153,9 +151,9 @@ class Keeper(Generic[L]):
                 self.running = None
             await self._pause(self._back_off.next_s(loop.time() - started if live else 0.0))
 
-    def _say(self, level: str, what: str, error: PSMError) -> None:
-        facts: dict[str, Any] = {self.kind: self.number, "detail": str(error)}
-        getattr(_log, level)(f"{self.kind}.{what}", **facts)
+    def tell(self, end: End, error: Exception) -> None:
+        """Write to the process's log how a try ended."""
+        raise NotImplementedError
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -198,7 +196,7 @@ class Keepers(Generic[K]):
         if number in self._held or self._stopping:
             return
         keeper = self._make(number, self._back_offs.setdefault(number, owner_back_off()))
-        task = asyncio.create_task(keeper.run(), name=f"{keeper.kind[0]}{number}")
+        task = asyncio.create_task(keeper.run(), name=f"owned-{number}")
         self._held[number], self._tasks[number] = keeper, task
         task.add_done_callback(lambda _: self._ended(keeper))
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from psm.adapters.logs import get_logger
 from psm.contracts.heads import SubjectHead
 from psm.contracts.live import LiveQuestion
-from psm.workers.fleet.keeper import Keeper
+from psm.workers.fleet.keeper import End, Keeper
 from psm.workers.partition.live_reads import LiveRefusedError
 from psm.workers.partition.loop import Partition
 from psm.workers.partition.settings import PartitionStats
 
+_log = get_logger()
+
 
 class PartitionKeeper(Keeper[Partition]):
     """One partition of a worker."""
+
+    def tell(self, end: End, error: Exception) -> None:
+        """Write to the process's log how a try ended."""
+        number, detail = self.number, str(error)
+        match end:
+            case "fenced":
+                _log.warning("partition.fenced", partition=number, detail=detail)
+            case "interrupted":
+                _log.warning("partition.interrupted", partition=number, detail=detail)
+            case "stopped":
+                _log.critical("partition.stopped", partition=number, detail=detail)
+            case "failed":
+                _log.critical("partition.failed", partition=number, exc_info=error)
 
     @property
     def stats(self) -> PartitionStats | None:

@@ -107,8 +107,17 @@ def filters_of(patterns: Sequence[str]) -> dict[str, list[str]]:
             pattern = f"{head}.*.{rest}"  # as the broker stores it, behind the partition
         if head == "psm" and rest.count(".") == 1 and not rest.endswith(">"):
             pattern = f"{pattern}.>"  # likewise: partition and account follow
+        found.setdefault(STREAM_OF[head], []).extend(_of_slots(head, rest))
         found.setdefault(STREAM_OF[head], []).append(pattern)
     return found
+
+
+def _of_slots(head: str, rest: str) -> list[str]:
+    """Return where the risk engine keeps what has this name once it is heard: behind its slot."""
+    if head != "risk" or rest.count(".") != 1 or rest.endswith(">"):
+        return []
+    kind, _, key = rest.partition(".")
+    return [f"risk.{kind}.*.{key}"]
 
 
 async def recorded_messages(

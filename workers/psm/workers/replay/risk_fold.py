@@ -14,7 +14,7 @@ import msgspec
 from psm.contracts import codec
 from psm.contracts.errors import ContractError
 from psm.contracts.feed import FeedInput
-from psm.contracts.subjects import head_of
+from psm.contracts.subjects import decode_token, head_of, last_token
 from psm.domain.messages import Folded, LogMessage, Update
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
@@ -131,12 +131,11 @@ class RiskFolder(LineFolder):
                     self._add(slot.take_market(_stored(message)))
 
     def _commanded(self, stored: Stored) -> None:
-        group = self.rulebook.group_of(stored.subject.rpartition(".")[2])
+        group = self.rulebook.group_of(decode_token(last_token(stored.subject)))
         slot = Slot(0) if group is None else self.slots[slot_of(group.name)]
         if group is None:
             slot.take_rulebook(self.rulebook, stored.time)
         slot.reach(self.books.position)
-        self._add(slot.take_clock(stored.time))
         self._add(slot.decide(stored))
 
     def _fold(self, message: LogMessage) -> Folded:

@@ -2,15 +2,16 @@
 
 Core NATS loses messages where a reader is slow or a connection breaks. A hole shows at the next
 update of the account, which names the one before. What has no next one is found by comparing with
-the leader: after each reconnection before anything counts as known again, and all the time, one
-account after the other.
+the leader: after each reconnection, or when the process stood still, before anything counts as
+known again; and all the time, one account after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
@@ -21,7 +22,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import TransientError
 from psm.contracts.feed import POSITION_HEADER, FeedInput, UpdateFeed
-from psm.contracts.subjects import last_token
+from psm.contracts.subjects import is_stream_id, last_token
 from psm.contracts.updates import KINDS
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Regained
 from psm.workers.risk.missed import AskLive, Missed, newest_update, read_missed
@@ -38,6 +39,9 @@ HEARD_BYTES_MAX = 64 * 1024 * 1024
 
 COMPARE_S = 5.0
 """How often each known account is compared with the leader."""
+
+STALL_S = 5.0
+"""Who took nothing for so long stood still, and does not know what is true by now."""
 
 _REPAIRS = 4  # at a time
 _READ_MAX = 16  # read, and not yet taken: they may be large
@@ -77,6 +81,7 @@ class AccountFeed:
         *,
         compare_s: float = COMPARE_S,
         heard_max: int = HEARD_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is heard before `running`.
 
@@ -86,6 +91,7 @@ class AccountFeed:
             wake: set whenever there may be something to take.
             compare_s: how often each account is compared with the leader.
             heard_max: updates that may wait to be taken.
+            clock: seconds that never run backwards.
         """
         self.lost = self.dropped = self.repaired = 0
         self._nc = nc
@@ -93,6 +99,8 @@ class AccountFeed:
         self._wake = wake
         self._compare_s = compare_s
         self._heard_max = heard_max
+        self._clock = clock
+        self._taken_at: float | None = None
         self._feed = UpdateFeed()
         self._followed: dict[str, _Followed] = {}
         self._heard: deque[tuple[dict[str, str], bytes]] = deque()
@@ -105,8 +113,8 @@ class AccountFeed:
         self._tasks: list[asyncio.Task[None]] = []
 
     def follow(self, accounts: Iterable[str]) -> None:
-        """Follow exactly these accounts from now on."""
-        wanted = dict.fromkeys(accounts)
+        """Follow exactly these accounts from now on; what can be no account is never known."""
+        wanted = dict.fromkeys(filter(is_stream_id, accounts))
         for account_id in [known for known in self._followed if known not in wanted]:
             _cancel(self._followed.pop(account_id))
             self._feed.forget(account_id)
@@ -177,7 +185,7 @@ class AccountFeed:
             if task.done():
                 task.result()
         out: list[Delivered] = []
-        self._see_connection(out)
+        self._see_stall(out)
         while not self._read.empty():
             self._apply(*self._read.get_nowait(), out)
         while self._heard and len(out) < most:
@@ -215,12 +223,14 @@ class AccountFeed:
                 followed.at = one.log_sequence
                 out.append(one)
 
-    def _see_connection(self, out: list[Delivered]) -> None:
-        now = self._now_connected()
-        if now != self._connection:
-            self._connection = now
+    def _see_stall(self, out: list[Delivered]) -> None:
+        """Lose everything where the connection broke, or nothing was taken for long."""
+        now, connection = self._clock(), self._now_connected()
+        stalled = self._taken_at is not None and now - self._taken_at > STALL_S
+        if stalled or connection != self._connection:
             for followed in self._followed.values():
                 self._lose(followed, out)
+        self._taken_at, self._connection = now, connection
 
     def _see_tail(self, out: list[Delivered]) -> None:
         """Lose whatever is incomplete although all that was kept has been taken."""

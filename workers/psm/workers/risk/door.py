@@ -96,7 +96,10 @@ class Decisions:
         await self._nc.subscribe(f"{DECIDED}.*", cb=heard)
 
     def answered(self, sequence: int, decision: bytes) -> None:
-        """Tell every door a decision of a slot here."""
+        """Tell a decision of a slot here: the door of this process, or all others."""
+        if sequence in self._waiting:
+            self._tell(sequence, decision)
+            return
 
         async def send() -> None:
             try:

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
@@ -71,6 +72,7 @@ class RiskFeed:
         live: AskLive | None = None,
         compare_s: float = COMPARE_S,
         heard_max: int = HEARD_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is heard before `running`.
 
@@ -81,10 +83,16 @@ class RiskFeed:
             live: who answers for whole accounts; by default the service `psm.get.live`.
             compare_s: how often each account is compared with the leader.
             heard_max: updates that may wait to be taken.
+            clock: seconds that never run backwards, by which it is seen that nothing was taken.
         """
         self._wake = asyncio.Event()
         self.accounts = AccountFeed(
-            nc, live or live_service(nc), self._wake, compare_s=compare_s, heard_max=heard_max
+            nc,
+            live or live_service(nc),
+            self._wake,
+            compare_s=compare_s,
+            heard_max=heard_max,
+            clock=clock,
         )
         self.market = MarketFeed(nc, self._wake, start=market_from)
 

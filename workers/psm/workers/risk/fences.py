@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 from nats.aio.client import Client
@@ -27,7 +27,7 @@ from psm.adapters.tasks import BackOff
 from psm.contracts import subjects
 from psm.contracts.errors import TransientError
 from psm.contracts.subjects import RISK, RULEBOOK
-from psm.risk.rulebook import SLOTS, Rulebook, slot_of
+from psm.risk.rulebook import SLOTS, Effect, Rulebook, slot_of
 from psm.workers.risk.owner import dump_owner, load_owner
 from psm.workers.risk.store import OWNER_HEADER
 
@@ -63,6 +63,25 @@ def slots_in_scope(rulebook: Rulebook, scope: str, name: str) -> list[int]:
         group = rulebook.group_of(name)
         return [] if group is None else [slot_of(group.name)]
     return sorted({slot_of(one) for one in rulebook.groups}) or list(range(SLOTS))
+
+
+async def fence_tightened(
+    nc: Client, rulebook: Rulebook, effects: Iterable[Effect], by: str
+) -> list[Fence]:
+    """Fence the slots for which an event tightened something; none where it did not.
+
+    Args:
+        nc: connection.
+        rulebook: with the event in it.
+        effects: of the event.
+        by: who said it, for the records.
+
+    Raises:
+        TransientError: a fence was not acknowledged within ten seconds; do it again.
+    """
+    scopes = [effect.scope.partition(":") for effect in effects if effect.tightens]
+    slots = {slot for scope, _, name in scopes for slot in slots_in_scope(rulebook, scope, name)}
+    return await fence(nc, slots, by)
 
 
 async def append_and_fence(

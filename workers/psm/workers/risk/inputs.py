@@ -33,7 +33,7 @@ from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
 from psm.workers.risk.feed import AskLive, RiskFeed
-from psm.workers.risk.loop import SlotLoop, stored_of
+from psm.workers.risk.ports import Decider, stored_of
 
 COMMANDS = "orders.command.*"
 RULES = "rulebook.*.*"
@@ -88,9 +88,9 @@ class SlotInputs:
         self._slots: dict[int, int] = {}  # those with groups, and since when, us
         self._market: dict[str, Stored] = {}
         self._needed = 0  # log sequence up to which the market is to be known
-        self._loops: dict[int, SlotLoop] = {}
+        self._loops: dict[int, Decider] = {}
         self._joining: dict[int, float] = {}  # those without commands yet, and since when
-        self._fresh: list[SlotLoop] = []
+        self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
 
@@ -109,11 +109,11 @@ class SlotInputs:
         while last is not None and self.rulebook.sequence < last.sequence:
             await self._rules_changed.wait()
 
-    def attach(self, loop: SlotLoop) -> None:
+    def attach(self, loop: Decider) -> None:
         self._fresh.append(loop)
         self._nudge.set()
 
-    def detach(self, loop: SlotLoop) -> None:
+    def detach(self, loop: Decider) -> None:
         if loop in self._fresh:
             self._fresh.remove(loop)
         if self._loops.get(loop.number) is loop:
@@ -127,7 +127,7 @@ class SlotInputs:
         group = self.rulebook.group_of(account_id)
         return None if group is None else slot_of(group.name)
 
-    def loop_of(self, slot: int) -> SlotLoop | None:
+    def loop_of(self, slot: int) -> Decider | None:
         """Return the loop of a slot, if it takes commands here."""
         loop = self._loops.get(slot)
         return loop if loop is not None and slot not in self._joining else None
@@ -291,7 +291,7 @@ class SlotInputs:
         if slot is not None and slot in self._loops:
             self._loops[slot].take(one)
 
-    def _follow(self, feed: RiskFeed, without: SlotLoop | None = None) -> None:
+    def _follow(self, feed: RiskFeed, without: Decider | None = None) -> None:
         feed.follow(
             [
                 name

@@ -12,11 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
-import msgspec
-
-from psm.adapters.jetstream import StoredMessage
 from psm.adapters.logs import get_logger
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.contracts.errors import FencedError
@@ -27,52 +23,11 @@ from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
+from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore
 
 _log = get_logger()
-
-
-class Inputs(Protocol):
-    """Where a loop's inputs come from; one for all loops of a process."""
-
-    async def first_command(self, slot: int) -> int | None:
-        """Return the sequence of ORDERS from which a slot must answer; None without groups.
-
-        It is that of the first command after the first of its groups was defined.
-        """
-
-    async def groups_change(self) -> None:
-        """Wait until groups were defined."""
-
-    async def rules_as_led(self) -> None:
-        """Wait until the rulebook is as the leader of RULEBOOK had it at this call."""
-
-    def attach(self, loop: SlotLoop) -> None:
-        """Deliver from now on: the market, the rulebook, the members, then commands."""
-
-    def detach(self, loop: SlotLoop) -> None:
-        """Deliver nothing more."""
-
-
-Answered = Callable[[int, bytes], None]
-"""Told the sequence of a command in ORDERS and its decision, once that is stored."""
-
-
-class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits for its turn to be stored, and to be answered.
-
-    Attributes:
-        output: the record; None where an earlier decision is only told again.
-        command: sequence of the command that it answers; 0 for none.
-        decision: its answer.
-        received: when the command came, monotonic.
-    """
-
-    output: Output | None
-    command: int = 0
-    decision: bytes = b""
-    received: float = 0.0
 
 
 class SlotLoop:
@@ -119,7 +74,7 @@ class SlotLoop:
         self._engine = engine
         self._slot = engine(number)
         self._owned: Owned | None = None
-        self._outbox: deque[_Waiting] = deque()
+        self._outbox: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
@@ -320,12 +275,12 @@ class SlotLoop:
             return
         # An answer that was given before is told again, and not stored twice.
         new = outputs[len(outputs) - (self._slot.n - before) :]
-        self._outbox.extend(_Waiting(output=output) for output in new)
+        self._outbox.extend(Waiting(output=output) for output in new)
         if command:
-            last = self._outbox.pop() if new else _Waiting(output=None)
+            last = self._outbox.pop() if new else Waiting(output=None)
             decision = outputs[-1].data if outputs else b""
             self._outbox.append(
-                _Waiting(
+                Waiting(
                     output=last.output,
                     command=command,
                     decision=decision,
@@ -411,13 +366,3 @@ class SlotLoop:
         except TimeoutError:
             pass
         self._wake.clear()
-
-
-def stored_of(message: StoredMessage) -> Stored:
-    """Return a message of a stream as the engine takes it."""
-    return Stored(
-        sequence=message.sequence,
-        time=message.time_ns // 1000,
-        subject=message.subject,
-        data=message.data,
-    )

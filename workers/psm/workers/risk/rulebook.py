@@ -6,6 +6,7 @@ stored only directly behind what was read: what was foreseen is what becomes of 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 import uuid
@@ -63,33 +64,64 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     ruled: Ruled
 
 
-class ReadRulebook(msgspec.Struct, frozen=True, kw_only=True):
-    """The rulebook as it is now, and everything that was said in it."""
+class RulebookReader:
+    """The rulebook as far as it was read, and everything that was said in it.
 
-    rulebook: Rulebook
-    said: tuple[Said, ...]
+    Attributes:
+        rulebook: folded from the start of the stream.
+        said: in order.
+    """
+
+    def __init__(self, nc: Client) -> None:
+        self.rulebook = Rulebook(made_signature)
+        self.said: list[Said] = []
+        self._nc = nc
+
+    async def read(self) -> None:
+        """Read what came since.
+
+        Raises:
+            StreamNotFoundError: there is none; see `psm streams apply`.
+            LogDamagedError: a message is missing.
+            TransientError: it cannot be read now.
+        """
+        first, last = (
+            self.rulebook.sequence + 1,
+            (await stream_info(self._nc, RULEBOOK)).last_sequence,
+        )
+        if first > last:
+            return
+        async for messages in read_range(self._nc, RULEBOOK, [_EVERYTHING], first, last):
+            for message in messages:
+                stored = Stored(
+                    sequence=message.sequence,
+                    time=message.time_ns // 1000,
+                    subject=message.subject,
+                    data=message.data,
+                )
+                self.said.append(Said(stored=stored, ruled=self.rulebook.take(stored)))
+
+    def tried(self, outgoing: Outgoing) -> Said:
+        """Return what would become of an event that came now."""
+        stored = Stored(
+            sequence=self.rulebook.sequence + 1,
+            time=time.time_ns() // 1000,
+            subject=outgoing.subject,
+            data=outgoing.data,
+        )
+        ruled = copy.deepcopy(self.rulebook).take(stored)
+        return Said(stored=msgspec.structs.replace(stored, sequence=0), ruled=ruled)
 
 
-async def read_rulebook(nc: Client) -> ReadRulebook:
+async def read_rulebook(nc: Client) -> RulebookReader:
     """Read the stream RULEBOOK from its start, and fold it.
 
     Raises:
-        StreamNotFoundError: there is none; see `psm streams apply`.
-        LogDamagedError: a message is missing.
-        TransientError: it cannot be read now.
+        As `RulebookReader.read`.
     """
-    rulebook, said = Rulebook(made_signature), []
-    last = (await stream_info(nc, RULEBOOK)).last_sequence
-    async for messages in read_range(nc, RULEBOOK, [_EVERYTHING], 1, last):
-        for message in messages:
-            stored = Stored(
-                sequence=message.sequence,
-                time=message.time_ns // 1000,
-                subject=message.subject,
-                data=message.data,
-            )
-            said.append(Said(stored=stored, ruled=rulebook.take(stored)))
-    return ReadRulebook(rulebook=rulebook, said=tuple(said))
+    reader = RulebookReader(nc)
+    await reader.read()
+    return reader
 
 
 def signed_event(saying: Saying, *, event_id: str | None = None) -> Outgoing:
@@ -124,11 +156,12 @@ def signed_event(saying: Saying, *, event_id: str | None = None) -> Outgoing:
     return outgoing
 
 
-async def say(nc: Client, saying: Saying, *, dry_run: bool = False) -> Said:
+async def say(nc: Client, reader: RulebookReader, saying: Saying, *, dry_run: bool = False) -> Said:
     """Say something in the rulebook; what would be refused is returned and not written.
 
     Args:
         nc: connection of a user that may write there.
+        reader: of the rulebook; when this returns, it has read what was said.
         saying: what.
         dry_run: write nothing.
 
@@ -136,37 +169,21 @@ async def say(nc: Client, saying: Saying, *, dry_run: bool = False) -> Said:
         ContractError: it is no event.
         TransientError: others write so much that this found no place, or the broker is away.
     """
-    outgoing = signed_event(saying)
-    subject, body = outgoing.subject, outgoing.data
+    outgoing, begin = signed_event(saying), len(reader.said)
     for _ in range(_ATTEMPTS):
-        found = await read_rulebook(nc)
-        before = [one for one in found.said if one.stored.data == body]
-        if before:
-            return before[0]  # an attempt whose answer was lost
-        tried = _tried(found.rulebook, subject, body)
+        await reader.read()
+        found = [one for one in reader.said[begin:] if one.stored.data == outgoing.data]
+        if found:  # this attempt's, or an earlier one's whose answer was lost
+            return found[0]
+        tried = reader.tried(outgoing)
         if dry_run or tried.ruled.outcome == "refused":
             return tried
-        expected = {_BEHIND: str(found.rulebook.sequence)}
-        try:
-            await publish_expected(nc, RULEBOOK, subject, body, expected=None, headers=expected)
-        except (ApiConflictError, UnknownOutcomeError):
-            continue
-        return await _read_back(nc, body)
+        with contextlib.suppress(ApiConflictError, UnknownOutcomeError):
+            await publish_expected(
+                nc, RULEBOOK, outgoing.subject, outgoing.data, expected=None,
+                headers={_BEHIND: str(reader.rulebook.sequence)},
+            )  # fmt: skip
     raise TransientError("others write into RULEBOOK all the time; try again")
-
-
-async def _read_back(nc: Client, body: bytes) -> Said:
-    found = await read_rulebook(nc)
-    return next(one for one in found.said if one.stored.data == body)
-
-
-def _tried(rulebook: Rulebook, subject: str, body: bytes) -> Said:
-    """Return what would become of an event that came now."""
-    stored = Stored(
-        sequence=rulebook.sequence + 1, time=time.time_ns() // 1000, subject=subject, data=body
-    )
-    ruled = copy.deepcopy(rulebook).take(stored)
-    return Said(stored=msgspec.structs.replace(stored, sequence=0), ruled=ruled)
 
 
 def _refuse_unknown(event_type: str, payload: Mapping[str, Any]) -> None:

@@ -15,10 +15,11 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import PSMError
 from psm.risk.engine import Slot
-from psm.workers.fleet.keeper import Keeper, Keepers
+from psm.workers.fleet.keeper import End, Keeper, Keepers
 from psm.workers.fleet.members import Holding
 from psm.workers.risk.inputs import SlotInputs
-from psm.workers.risk.loop import Answered, SlotLoop
+from psm.workers.risk.loop import SlotLoop
+from psm.workers.risk.ports import Answered
 from psm.workers.risk.settings import SlotSettings
 from psm.workers.risk.store import RiskStore
 
@@ -31,7 +32,18 @@ _log = get_logger()
 class SlotKeeper(Keeper[SlotLoop]):
     """One slot of a worker."""
 
-    kind = "slot"
+    def tell(self, end: End, error: Exception) -> None:
+        """Write to the process's log how a try ended."""
+        number, detail = self.number, str(error)
+        match end:
+            case "fenced":
+                _log.warning("slot.fenced", slot=number, detail=detail)
+            case "interrupted":
+                _log.warning("slot.interrupted", slot=number, detail=detail)
+            case "stopped":
+                _log.critical("slot.stopped", slot=number, detail=detail)
+            case "failed":
+                _log.critical("slot.failed", slot=number, exc_info=error)
 
 
 class RiskWorker:

@@ -9,13 +9,13 @@ from typing import Any
 from psm.contracts.errors import ContractError
 from psm.contracts.rulebook_codec import decode_signed
 from psm.risk.rulebook.answers import scope_text
-from psm.workers.risk.rulebook import ReadRulebook, Said
+from psm.workers.risk.rulebook import RulebookReader, Said
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def history_rows(
-    found: ReadRulebook, kinds: Sequence[str] = ("",), scope: str | None = None
+    found: RulebookReader, kinds: Sequence[str] = ("",), scope: str | None = None
 ) -> list[dict[str, Any]]:
     """Return what was said, oldest first.
 

@@ -17,7 +17,7 @@ from psm.domain.money import exact_text
 from psm.risk.limits import Limits, limits_of_document
 from psm.risk.rulebook import Document
 from psm.risk.tightness import loosened
-from psm.workers.cli.decide.history import history_rows
+from psm.workers.cli.decide.history import history_rows, instant
 from psm.workers.cli.decide.saying import (
     ScopeName,
     Speaker,
@@ -224,8 +224,8 @@ def _row(document: Document, status: str) -> dict[str, Any]:
         "version": document.version,
         "status": status,
         "limits": limit_values(document.limits),
-        "valid_from": document.valid_from,
-        "valid_until": document.valid_until,
+        "valid_from": instant(document.valid_from),
+        "valid_until": instant(document.valid_until),
         "actor": document.actor,
         "hash": document.hash,
     }

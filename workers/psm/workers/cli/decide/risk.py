@@ -43,6 +43,12 @@ _RULES: Mapping[str, tuple[str, str]] = {
 """Imported when they are run: they ask servers, and the commands below need none."""
 for _name, (_where, _help) in _RULES.items():
     app.command(f"psm.workers.cli.decide.{_where}", name=_name, help=_help)
+for _name, _help in {
+    "show": "Show the clusters that decisions are made with, or those of a version.",
+    "verify": "Compute recorded clusters again from the marks of the log.",
+    "publish": "Say the clusters of the last complete day, from the log; once.",
+}.items():
+    clusters.command(f"psm.workers.cli.decide.cluster_events:{_name}", name=_name, help=_help)
 
 File = Annotated[str, Parameter(allow_leading_hyphen=True)]
 

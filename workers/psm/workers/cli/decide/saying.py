@@ -17,7 +17,8 @@ from psm.workers.cli.shared.output import Output
 from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
-from psm.workers.risk.rulebook import ReadRulebook, Said, Saying, read_rulebook, say
+from psm.workers.risk.fences import fence_tightened
+from psm.workers.risk.rulebook import RulebookReader, Said, Saying, read_rulebook, say
 
 ScopeName = Annotated[
     str, Parameter(help="firm, group:NAME, account:ID, strategy:ID or symbol:NAME.")
@@ -63,10 +64,10 @@ def scoped(text: str) -> dict[str, str]:
     return {"scope": scope, "id": name}
 
 
-def load_rulebook() -> ReadRulebook:
+def load_rulebook() -> RulebookReader:
     """Read the rulebook as it is now."""
 
-    async def run() -> ReadRulebook:
+    async def run() -> RulebookReader:
         async with broker(load_settings(), "psm-risk") as nc:
             return await read_rulebook(nc)
 
@@ -103,18 +104,21 @@ async def _speak(
 ) -> Said | None:
     key = load_private(speaker.key)
     async with broker(load_settings(), "psm-risk") as nc:
-        actor = speaker.actor
-        if actor is None:
-            held = (await read_rulebook(nc)).rulebook.keys.held.get(key_id(key.public_key()))
-            actor = principal() if held is None else held.holder
+        reader = await read_rulebook(nc)
+        held = reader.rulebook.keys.held.get(key_id(key.public_key()))
+        actor = speaker.actor or (principal() if held is None else held.holder)
         for content in contents:
             saying = Saying(
                 event_type=event_type, content=content, actor=actor, reason=speaker.reason, key=key
             )
-            said = await say(nc, saying, dry_run=speaker.dry_run)
+            said = await say(nc, reader, saying, dry_run=speaker.dry_run)
             rows.append(_row(event_type, said))
             if said.ruled.outcome == "refused":
                 return said
+            if any(effect.tightens for effect in said.ruled.effects) and not speaker.dry_run:
+                # Acknowledged before this command ends: no approval from before comes after it.
+                fences = await fence_tightened(nc, reader.rulebook, said.ruled.effects, actor)
+                rows[-1]["fenced"] = [one.slot for one in fences if one.sequence]
     return None
 
 

@@ -65,6 +65,24 @@ class Ports:
 USUAL_PORTS = Ports()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What `psm up` runs where it is wanted."""
+
+    marks: Annotated[
+        bool | None,
+        Parameter(help="Also sample marketdata.ticker.* into marks; default PSM_MARKS."),
+    ] = None
+    risk: Annotated[
+        bool | None,
+        Parameter(help="Also decide on orders of risk groups; default PSM_RISK."),
+    ] = None
+
+
+NO_EXTRAS = Extras()
+
+
 def default_data_dir() -> Path:
     """Return where state is kept unless another folder is named."""
     return (state_folder(os.environ) or Path("~/.local/state").expanduser()) / "psm"
@@ -92,14 +110,7 @@ def up(
             help="Write to disk before acknowledging; --no-sync is for experiments only.",
         ),
     ] = True,
-    marks: Annotated[
-        bool | None,
-        Parameter(help="Also sample marketdata.ticker.* into marks; default PSM_MARKS."),
-    ] = None,
-    risk: Annotated[
-        bool | None,
-        Parameter(help="Also decide on orders of risk groups; default PSM_RISK."),
-    ] = None,
+    extras: Extras = NO_EXTRAS,
     verbose: Annotated[
         bool, Parameter(negative="", help="Logs of all parts on stderr, not in DATA_DIR/logs.")
     ] = False,
@@ -120,8 +131,8 @@ def up(
         **ports.chosen(),
         sync=sync,
         log_dir=None if verbose else folder / "logs",
-        marks=settings.marks if marks is None else marks,
-        risk=settings.risk if risk is None else risk,
+        marks=settings.marks if extras.marks is None else extras.marks,
+        risk=settings.risk if extras.risk is None else extras.risk,
     )
     return asyncio.run(run(plan))
 

@@ -77,6 +77,13 @@ class Process:
         self._stack.callback(pool.terminate)
         return pool
 
+    async def open_connection(self, name: str) -> Client:
+        """Return another connection to NATS, for what must not share this one's subscriptions."""
+        options = self._settings.nats_options()
+        nc = await connect(name=name, on_closed=self.life.connection_closed, **options)
+        self._stack.push_async_callback(nc.close)
+        return nc
+
     def open_heads(self) -> HeadStore | None:
         """Return what the log is compared with at a start; None where that is off."""
         if not self._settings.heads_check:

@@ -1,0 +1,96 @@
+"""What a slot's loop needs of the outside, and what waits in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from psm.adapters.jetstream import StoredMessage
+from psm.risk.messages import Output, Stored
+from psm.risk.rulebook import Rulebook
+from psm.workers.risk.delivered import Delivered
+
+
+class Decider(Protocol):
+    """A loop as its inputs see it."""
+
+    number: int
+    commands_from: int
+
+    def members(self) -> tuple[str, ...]:
+        """Return the accounts that must be fed."""
+
+    def take_rulebook(self, rulebook: Rulebook, at: int) -> None:
+        """Take the rulebook as it stands."""
+
+    def take_release(self, release: Stored) -> None:
+        """Take what another group remembered of an account that came."""
+
+    def take(self, delivered: Delivered) -> None:
+        """Take what the feed gives."""
+
+    def begin(self) -> None:
+        """Take commands from now on: the members are known."""
+
+    def decide(self, command: Stored) -> None:
+        """Decide on a command; the record is stored behind those before it."""
+
+    def dry_run(self, command: Stored) -> bytes:
+        """Return what would be decided, and change nothing."""
+
+    def pass_commands(self, sequence: int) -> None:
+        """Take in that there is no further command of this slot up to a sequence of ORDERS."""
+
+
+class Inputs(Protocol):
+    """Where a loop's inputs come from; one for all loops of a process."""
+
+    async def first_command(self, slot: int) -> int | None:
+        """Return the sequence of ORDERS from which a slot must answer; None without groups.
+
+        It is that of the first command after the first of its groups was defined.
+        """
+
+    async def groups_change(self) -> None:
+        """Wait until groups were defined."""
+
+    async def rules_as_led(self) -> None:
+        """Wait until the rulebook is as the leader of RULEBOOK had it at this call."""
+
+    def attach(self, loop: Decider) -> None:
+        """Deliver from now on: the market, the rulebook, the members, then commands."""
+
+    def detach(self, loop: Decider) -> None:
+        """Deliver nothing more."""
+
+
+Answered = Callable[[int, bytes], None]
+"""Told the sequence of a command in ORDERS and its decision, once that is stored."""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for its turn to be stored, and to be answered.
+
+    Attributes:
+        output: the record; None where an earlier decision is only told again.
+        command: sequence of the command that it answers; 0 for none.
+        decision: its answer.
+        received: when the command came, monotonic.
+    """
+
+    output: Output | None
+    command: int = 0
+    decision: bytes = b""
+    received: float = 0.0
+
+
+def stored_of(message: StoredMessage) -> Stored:
+    """Return a message of a stream as the engine takes it."""
+    return Stored(
+        sequence=message.sequence,
+        time=message.time_ns // 1000,
+        subject=message.subject,
+        data=message.data,
+    )

@@ -72,6 +72,12 @@ TABLES = (
     "chain_heads",
     "log_heads",
     "current_state_quarantine",
+    "risk_decisions",
+    "risk_state",
+    "risk_quarantine",
+    "risk_limits",
+    "risk_halts",
+    "rulebook_quarantine",
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 
@@ -420,6 +426,7 @@ _LIVE = {"_psmfleet.live.member", _TABLE}
 _GETS = {_TABLE, "$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
+_SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK")
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
 MAY_PUBLISH: dict[str, set[str]] = {
     "worker": {
@@ -433,7 +440,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
-    "projector": _reads("PSM"),
+    "projector": _reads("PSM", "RISK", "RULEBOOK"),
     "archiver": {
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM", "MARKETDATA", "RISK", "RULEBOOK"),
@@ -460,7 +467,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES"),
         *_infos(),
     },
-    "api": {"psm.risk.check", "$JS.API.DIRECT.GET.TRADES", *_LIVE, *_reads("TRADES", "PSM")},
+    "api": {"psm.risk.check", "$JS.API.DIRECT.GET.TRADES", *_LIVE, *_SERVED},
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
@@ -469,7 +476,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "psm.risk.check",
         "$JS.API.DIRECT.GET.TRADES",
         *_LIVE,
-        *_reads("TRADES", "PSM"),
+        *_SERVED,
     },
     "streams": {*CHANGING, *_infos()},
     "operator": {

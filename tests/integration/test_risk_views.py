@@ -311,7 +311,7 @@ async def test_rebuild_without_stream_and_archive_is_refused(world: World) -> No
     async with world.projecting():
         await world.caught_up(RISK)
     await world.expire("RISK", 5)
-    with pytest.raises(ConfigError, match="RISK holds its messages up to 4 no more"):
+    with pytest.raises(ConfigError, match="RISK holds its message 1 no more"):
         await world.rebuild()
     await assert_right(world, outputs)
 

@@ -145,6 +145,7 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.replicas_not_current("TRADES", 0)
         instruments.metrics.partitions_stopped(0)
         instruments.metrics.late("commits", 0)
+        instruments.risk_metrics.held(latches={"daily_loss": 1}, near={"exposure_gross": 1})
         instruments.risk_metrics.slots(Counter(), 0.0, 0)
         instruments.risk_metrics.not_stored()
         exposed = generate_latest(instruments.registry).decode()

@@ -55,11 +55,11 @@ def traded(rounds: int = 1) -> RiskLog:
 
 def stored(outputs: list[Output]) -> list[Output]:
     """Return what a shell stores: each record once, and no preview."""
-    found: dict[int, Output] = {}
+    found: dict[tuple[int, int], Output] = {}
     for output in outputs:
-        number = msgspec.json.decode(output.data)["payload"]["n"]
-        if number:
-            found.setdefault(number, output)
+        payload = msgspec.json.decode(output.data)["payload"]
+        if payload["n"]:
+            found.setdefault((payload["slot"], payload["n"]), output)
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from tests.support.risk_log import GROUP, RiskLog
 from tests.support.risk_views import (
     LIMITS,
     assert_remembered,
+    memory_of,
     rows_of,
     sha256,
     stored,
@@ -18,7 +19,8 @@ from tests.support.risk_views import (
 )
 from tests.support.rules import ADA, BOB, EVE, Rules
 
-from psm.contracts.errors import InvariantError, LogDamagedError
+from psm.adapters.jetstream import StoredMessage
+from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
 from psm.projections.risk import RULEBOOK
 from psm.projections.rows import Row
 from psm.risk.messages import Stored
@@ -26,6 +28,7 @@ from psm.risk.rulebook import slot_of
 from psm.workers.ops.keys import made_signature
 from psm.workers.projector.risk_records import updates_of_record
 from psm.workers.projector.rules import RulebookEntries
+from psm.workers.projector.streams import require_contiguous
 
 SLOT = slot_of(GROUP)
 
@@ -121,6 +124,35 @@ def test_figures_are_those_of_the_last_decision() -> None:
     assert rows[f"{SLOT}/figures/group:{GROUP}"]["figures"]["equity"] == "15000"
 
 
+def test_account_that_left_leaves_nothing_behind() -> None:
+    """Its latches and figures are those of the slot that takes it, once that has told them."""
+    log = RiskLog(LIMITS, accounts=("acc_1", "acc_2"))
+    log.limits({"daily_loss": "0.05"}, "account", "acc_1")
+    log.trade("buy", "100", "100")
+    log.mark("BTC-PERP", "94")
+    log.order("buy", "1")
+    own = [row for row in state(log).values() if row["scope"] == "account:acc_1"]
+    assert {row["kind"] for row in own} == {"latch", "near_limit", "figures"}
+    log.both("GroupDefined", group="book", members=["acc_1"], currency="USDT")
+    assert not [row for row in state(log).values() if row["scope"] == "account:acc_1"]
+
+
+def test_latch_that_came_with_an_account_keeps_its_hash() -> None:
+    """No record of the new slot sets it; the memory that it tells names the one that did."""
+    log = RiskLog(LIMITS)
+    log.trade("buy", "100", "100")
+    log.mark("BTC-PERP", "94")
+    latches = memory_of(stored(log.outputs))["latch"]
+    log.order("buy", "1")
+    event = json.loads(log.outputs[-1].data)
+    event["payload"]["path"] = {f"latch/{key}": latch for key, latch in latches.items()}
+    subject = f"risk.decision.{SLOT}.acc_1"
+    moved = updates_of_record(subject, 9, json.dumps(event).encode())
+    (latch,) = [row for row in rows_of(moved)["risk_state"] if row["kind"] == "latch"]
+    assert latch["record_hash"] == latches[f"{GROUP}|group:{GROUP}|daily_loss"]["hash"]
+    assert latch["since"].startswith("2026-12-01T00:00:")
+
+
 def test_views_remember_what_the_records_do() -> None:
     """After every record of a day the same latches and near limits as the engine's memory."""
     records = stored(traded(2).outputs)
@@ -173,6 +205,19 @@ def test_hole_in_the_rulebook_stops_the_view() -> None:
     entries = RulebookEntries(made_signature)
     with pytest.raises(LogDamagedError, match="message 1 is missing"):
         entries.take(Stored(sequence=2, time=0, subject="rulebook.firm.firm", data=b"{}"))
+
+
+def test_message_that_is_hidden_is_noticed() -> None:
+    """A batch that leaves one out is read again, not written."""
+    require_contiguous("RISK", 4, [message(5), message(6)])
+    require_contiguous("RISK", 4, [])
+    for hidden in ([message(6)], [message(5), message(7)]):
+        with pytest.raises(TransientError, match="and not"):
+            require_contiguous("RISK", 4, hidden)
+
+
+def message(sequence: int) -> StoredMessage:
+    return StoredMessage(subject="risk.owner.1.record", sequence=sequence, time_ns=0, data=b"")
 
 
 def test_entries_are_canonical() -> None:

@@ -72,9 +72,7 @@ class RiskMetrics:
         self._failed = meter.create_counter(
             "psm.risk.checks.failed", description="Checks that did not pass, by name."
         )
-        self._records = meter.create_counter(
-            "psm.risk.records", description="Records stored, by kind."
-        )
+        self._records = meter.create_counter("psm.risk.records", description="Records, by kind.")
         self._latency = meter.create_histogram(
             "psm.risk.decision.duration",
             unit="s",

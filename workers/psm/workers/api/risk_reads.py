@@ -269,7 +269,7 @@ class RiskReads:
         rows = await self._fetch("limits", scope, status, in_force, *place, limit + 1)
         listed = [
             ListedLimits(
-                **{**row, "limits": msgspec.Raw(row["limits"]), "in_force": bool(row["in_force"])}
+                **{**row, "limits": _compact(row["limits"]), "in_force": bool(row["in_force"])}
             )
             for row in rows[:limit]
         ]
@@ -327,3 +327,8 @@ async def _rows(
 
 def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def _compact(text: str) -> msgspec.Raw:
+    """Return JSON without the spaces of PostgreSQL, with the digits of its numbers."""
+    return msgspec.Raw(msgspec.json.format(text, indent=-1))

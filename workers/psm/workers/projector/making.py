@@ -29,7 +29,7 @@ from psm.workers.log.cursor import Cursor, load_cursor
 from psm.workers.log.reader import stored_at
 from psm.workers.log.refold import refold_partition
 from psm.workers.projector.sources import WHOLE_STREAMS
-from psm.workers.projector.streams import EVERYTHING, Fold, as_stored
+from psm.workers.projector.streams import EVERYTHING, Fold, as_stored, require_contiguous
 
 Progress = Callable[[int, int, int], None]
 """Called with partition, sequence reached, sequence to reach."""
@@ -178,10 +178,15 @@ class FromStream:
             yield _updates(fold, messages)
 
     async def _read(self, first: int, end: int) -> AsyncIterator[list[StoredMessage]]:
-        if first > end:
-            return
-        async for messages in read_range(self._nc, self._js_stream, [EVERYTHING], first, end):
-            yield messages
+        """Yield what the stream holds of a range, all of it."""
+        position = first - 1
+        if position < end:
+            async for messages in read_range(self._nc, self._js_stream, [EVERYTHING], first, end):
+                require_contiguous(self._js_stream, position, messages)
+                yield messages
+                position = messages[-1].sequence
+        if position < end:
+            raise TransientError(f"{self._js_stream} shows its messages up to {position} alone")
 
     async def _archived(self, end: int) -> AsyncIterator[list[StoredMessage]]:
         """Yield what the stream holds no more."""
@@ -191,8 +196,9 @@ class FromStream:
                 rows = await connection.fetch(
                     _ARCHIVED["messages_of_stream"], self._js_stream, position, end, _ARCHIVE_BATCH
                 )
-            if not rows:
-                break
+            found = [row["js_sequence"] for row in rows]
+            if found != list(range(position + 1, position + 1 + len(found))) or not found:
+                raise self._not_archived(position + 1)
             yield [
                 StoredMessage(
                     sequence=row["js_sequence"],
@@ -202,14 +208,12 @@ class FromStream:
                 )
                 for row in rows
             ]
-            position = rows[-1]["js_sequence"]
-        if position < end:
-            raise self._not_archived(end)
+            position = found[-1]
 
     def _not_archived(self, sequence: int) -> ConfigError:
         return ConfigError(
-            f"{self._js_stream} holds its messages up to {sequence} no more, and the archive does "
-            "not have them: let `psm archive` catch up, or restore it"
+            f"{self._js_stream} holds its message {sequence} no more, and the archive does not "
+            "have it: let `psm archive` catch up, or restore it"
         )
 
 

@@ -139,6 +139,9 @@ def _remembered(record: _Record) -> Iterator[ReadUpdate]:
         name = f"latch/{payload['group']}|{payload['scope']}|{payload['code']}"
         told = {**payload, "since": payload["clock"]}
         yield record.state(name, **_latch(told, record.hash))
+    elif record.event_type == "AccountReleased":
+        name = f"figures/account:{payload['account_id']}"
+        yield record.state(name, kind="figures", forgotten=True)
 
 
 def _latch(value: Mapping[str, Any], record_hash: str) -> dict[str, Any]:

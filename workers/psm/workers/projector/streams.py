@@ -13,6 +13,7 @@ from typing import Protocol
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import OrderedReader, StoredMessage, read_range, stream_info
+from psm.contracts.errors import TransientError
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.checkpoints import ViewCheckpoint
 from psm.projections.source import ProjectionSource
@@ -107,6 +108,7 @@ class StreamBatches:
         self._js_stream = js_stream
         self._fold = fold
         self._before = start_sequence - 1 if fold.from_start else 0
+        self._position = start_sequence - 1
         self._reader = OrderedReader(nc, js_stream, [EVERYTHING], start_sequence, on_reset=on_reset)
 
     @property
@@ -136,17 +138,37 @@ class StreamBatches:
         Raises:
             InvariantError: a message is not what its writer writes.
             LogDamagedError: one is missing where none may be.
+            TransientError: one is hidden, or expired while this read: read again.
         """
-        return ready_batch(self._fold, messages)
+        found = list(messages)
+        # A stream that was made again may begin anywhere.
+        if self._position:
+            require_contiguous(self._js_stream, self._position, found)
+        ready = ready_batch(self._fold, found)
+        if ready is not None:
+            self._position = ready.checkpoint.stream_sequence
+        return ready
 
     async def close(self) -> None:
         """Let go of the broker's consumer."""
         await self._reader.close()
 
 
-def ready_batch(fold: Fold, messages: Iterable[StoredMessage]) -> ReadyBatch | None:
+def require_contiguous(js_stream: str, position: int, messages: Sequence[StoredMessage]) -> None:
+    """Make sure that messages follow a position one by one: nobody deletes any there.
+
+    Raises:
+        TransientError: one is missing; the broker hides it, or it expired.
+    """
+    for following, message in enumerate(messages, position + 1):
+        if message.sequence != following:
+            raise TransientError(
+                f"{js_stream} shows message {message.sequence} and not {following}"
+            )
+
+
+def ready_batch(fold: Fold, found: Sequence[StoredMessage]) -> ReadyBatch | None:
     """Return the updates of messages, None where there are none."""
-    found = list(messages)
     if not found:
         return None
     last = found[-1]

@@ -42,8 +42,7 @@ async def run(options: argparse.Namespace) -> None:
     traders = _traders(nc, market, options)
     try:
         await market.start()
-        for one, _ in traders:
-            await one.start()
+        await asyncio.gather(*(one.start() for one, _ in traders))
         paces = [_paced(stop, one.act, every_s) for one, every_s in traders]
         paces += [_paced(stop, lambda s=s: market.move(s), 1 / MARKS_PER_SECOND) for s in MARKET]
         tasks = [loop.create_task(pace) for pace in paces]

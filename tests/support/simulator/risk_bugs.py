@@ -11,7 +11,7 @@ from psm.domain.money import ZERO
 from psm.risk.engine import Slot
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.path import Path
-from psm.risk.exposure import Line
+from psm.risk.exposure import ExposureLine
 from psm.risk.messages import Output
 from psm.risk.rulebook import Rulebook
 
@@ -77,7 +77,7 @@ def limit_before_its_sequence() -> list[Patch]:
 
 def closing_refused() -> list[Patch]:
     """What only closes is judged as if it opened something."""
-    return [(Line, "room", lambda _self, _side: ZERO)]
+    return [(ExposureLine, "room", lambda _self, _side: ZERO)]
 
 
 RISK_BUGS: Mapping[str, Callable[[], list[Patch]]] = {

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError
 from psm.workers.ops.keys import generate, load_private, load_public, raw_public
-from psm.workers.risk.rulebook import Saying, read_rulebook, say
+from psm.workers.risk.rulebook import RulebookReader, Saying, say
 
 GROUP = "desk"
 OFFICERS = ("ada", "bob")
@@ -53,18 +53,32 @@ async def found_desk(nc: Client, keys: Path, account_id: str, currency: str) -> 
         TransientError: the broker does not answer.
     """
     ada, bob = (_officer(keys / name) for name in OFFICERS)
-    rulebook = (await read_rulebook(nc)).rulebook
-    if GROUP in rulebook.groups:
+    reader = RulebookReader(nc)
+    await reader.read()
+    if GROUP in reader.rulebook.groups:
         return
+
+    async def said(officer: Officer, event_type: str, content: Mapping[str, Any]) -> None:
+        saying = Saying(
+            event_type=event_type,
+            content=content,
+            actor=officer.name,
+            reason=_REASON,
+            key=officer.key,
+        )
+        ruled = (await say(nc, reader, saying)).ruled
+        if ruled.outcome == "refused":
+            raise ConfigError(f"the demo's rulebook refuses {event_type}: {ruled.detail}")
+
     for one in (ada, bob):
         rights = ["propose", "approve", "halt"]
         key = {"holder": one.name, "public_key": one.public, "rights": rights}
-        await _say(nc, one, "KeyDefined", key)
+        await said(one, "KeyDefined", key)
     group = {"group": GROUP, "members": [account_id], "currency": currency}
     for one in (ada, bob):
-        await _say(nc, one, "GroupDefined", group)
+        await said(one, "GroupDefined", group)
     limits = {"scope": "group", "id": GROUP, "version": 1, "limits": _LIMITS}
-    await _say(nc, ada, "LimitsProposed", limits)
+    await said(ada, "LimitsProposed", limits)
 
 
 def _officer(path: Path) -> Officer:
@@ -73,12 +87,3 @@ def _officer(path: Path) -> Officer:
         generate(path)
     public = raw_public(load_public(path.with_name(f"{path.name}.pub"))).hex()
     return Officer(name=path.name, key=load_private(path), public=public)
-
-
-async def _say(nc: Client, officer: Officer, event_type: str, content: Mapping[str, Any]) -> None:
-    saying = Saying(
-        event_type=event_type, content=content, actor=officer.name, reason=_REASON, key=officer.key
-    )
-    ruled = (await say(nc, saying)).ruled
-    if ruled.outcome == "refused":
-        raise ConfigError(f"the demo's rulebook refuses {event_type}: {ruled.detail}")

@@ -34,6 +34,7 @@ def check_risk(streams: Mapping[str, MemoryStream], truth: Truth) -> Counter[str
     rules = Rules(list(streams[RULEBOOK].stored.values()))
     seen: Counter[str] = Counter()
     open_orders: dict[str, Payload] = {}
+    approved: dict[str, Payload] = {}
     latched: str | None = None
     decided: dict[str, None] = {}
     at: tuple[int, int, str] | None = None
@@ -63,13 +64,13 @@ def check_risk(streams: Mapping[str, MemoryStream], truth: Truth) -> Counter[str
         ended = [one for one in open_orders if truth.shown.get(one, truth.last + 1) <= at[1]]
         for one in ended:
             del open_orders[one]
-        check_closing(payload, open_orders)
+        check_closing(payload, approved)
         if payload["decision"] == "rejected":
             continue
         if latched is not None:
             closing = Decimal(payload["approved_quantity"]) <= room(payload, open_orders)
             assert closing, f"{order_id} opens, although the day's loss is latched"
-        open_orders[order_id] = payload
+        open_orders[order_id] = approved[order_id] = payload
         assert len(open_orders) <= _OPEN_MAX, f"{order_id} is one too many: {list(open_orders)}"
     ordered = {
         msgspec.json.decode(message.data)["payload"]["order_id"]
@@ -126,12 +127,16 @@ def room(payload: Payload, open_orders: Mapping[str, Payload]) -> Decimal:
     return max(HELD - sum(taken), Decimal(0))
 
 
-def check_closing(payload: Payload, open_orders: Mapping[str, Payload]) -> None:
-    """What only closes is refused by nothing but a hard check, or its own size."""
+def check_closing(payload: Payload, approved: Mapping[str, Payload]) -> None:
+    """What only closes is refused by nothing but a hard check, or its own size.
+
+    Of an order that came and went while the account was lost nobody tells the engine: it counts
+    on, until a person releases it. So here every approved order counts.
+    """
     quantity = Decimal(payload["quantity"]) if "quantity" in payload else None
     if payload["decision"] != "rejected" or quantity is None:
         return
-    if quantity > room(payload, open_orders):
+    if quantity > room(payload, approved):
         return
     failed = [one for one in payload["checks"] if not one["passed"]]
     reducing = {"name": "mode", "value": "reducing"}

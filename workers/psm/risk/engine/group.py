@@ -111,8 +111,8 @@ class GroupState:
 
     def _count_orders(self, member: GroupMember) -> None:
         account_id, shown = member.account_id, member.orders
-        reserved = [one for _, one in self.reservations(account_id) if one.order_id not in shown]
-        count = len(shown) + len(reserved)
+        both = sum(self._path.has("reservation", f"{account_id}/{one}") for one in shown)
+        count = len(shown) + self._path.count_under("reservation", account_id) - both
         self.open_count += count - self._open.get(account_id, 0)
         self._open[account_id] = count
 
@@ -178,9 +178,7 @@ class GroupState:
             name: of the line.
             without: an order that is left out.
         """
-        reserved = {
-            one.order_id: one for _, one in self.reservations(account_id) if one.line == name
-        }
+        reserved = {one.order_id: one for one in self._path.reservations_of(account_id, name)}
         found = []
         for order_id, figures in self._shown(account_id, name):
             order = self._open_order(account_id, figures)

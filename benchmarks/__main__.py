@@ -25,6 +25,7 @@ from benchmarks import (
     projection,
     recovery,
     replay,
+    risk,
     scaling,
     views,
 )
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "checkpoint": checkpoint.measure,
     "archive": archive.figures,
     "audit": audit.measure,
+    "risk": risk.measure,
 }
 
 

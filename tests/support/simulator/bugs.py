@@ -419,7 +419,13 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Put a bug into the code."""
-    patches = BUGS[name]()
+    with patched(BUGS[name]()):
+        yield
+
+
+@contextmanager
+def patched(patches: Sequence[Patch]) -> Iterator[None]:
+    """Put these in the place of what is there."""
     before = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in patches]
     for owner, attribute, value in patches:
         setattr(owner, attribute, value)

@@ -81,6 +81,10 @@ class Swarm:
         self.count(fault)
         return True
 
+    def never(self, fault: Fault) -> None:
+        """Leave a fault out of this run."""
+        self._rates.pop(fault, None)
+
     def count(self, fault: Fault) -> None:
         """Note that a fault has happened."""
         self.fired[fault] += 1

@@ -18,6 +18,7 @@ NS = 1_000_000_000
 WRONG_LAST, INCOMPLETE, IN_FLIGHT, NO_MESSAGE = 10071, 10176, 10164, 10037
 COMMIT = "Nats-Batch-Commit"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_OF_SUBJECT = f"{EXPECTED}-Subject"
 _BATCH_ID, _BATCH_SEQUENCE = "Nats-Batch-Id", "Nats-Batch-Sequence"
 _BATCH_S = 10.0
 GARBAGE = b"garbage"
@@ -70,7 +71,7 @@ class MemoryStream:
         expected = headers.get(EXPECTED)
         if expected is None:
             return None
-        last = self.last_of(self.transformed(subject))
+        last = self.last_of(headers.get(_OF_SUBJECT) or self.transformed(subject))
         at = last.sequence if last else 0
         if at != int(expected):
             return error(400, WRONG_LAST, f"wrong last sequence: {at}")
@@ -116,7 +117,7 @@ class MemoryStream:
         transform = self.config.get("subject_transform")
         if transform is None or not matches(transform["src"], subject):
             return subject
-        if transform["dest"] == "psm.>":
+        if transform["src"].startswith("_"):
             return subject.removeprefix("_")
         partitions = int(self.config["metadata"][PARTITIONS_KEY])
         return subjects.stored_trades(subject.removeprefix("trades."), partitions)

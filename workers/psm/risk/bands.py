@@ -33,6 +33,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
         after: the figure at a quantity; None if it cannot be known, and `unknown` says why.
         shown: what is reported of quantity and limit, where it is not the figure itself.
         tag: what the figure is of, where that is more than one symbol.
+        wanted: quantity that is asked for, and `value` the figure at it: most is asked of that.
     """
 
     name: str
@@ -42,11 +43,15 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     unknown: str | None = None
     shown: tuple[Figure, Decimal] | None = None
     tag: str | None = None
+    wanted: Decimal = ZERO
+    value: Decimal | None = None
 
     def within(self, quantity: Decimal) -> bool:
         """Return whether the figure is within its limit; what cannot be known is not."""
         if self.limit is None:
             return True
+        if quantity is self.wanted:
+            return self.value is not None and self.value <= self.limit
         return self.after is not None and self.after(quantity) <= self.limit
 
     def allows(self, quantity: Decimal) -> bool:
@@ -208,6 +213,7 @@ class Bands:
             unknown = "no mark of " + ", ".join(missing)
             if self._measured.equity is None or self._measured.stale:
                 unknown = "an account is not known"
+        wanted = self._order.quantity
         return Band(
             name=name,
             scope=self._measured.scope or scope,
@@ -215,6 +221,8 @@ class Bands:
             after=after,
             unknown=unknown,
             tag=tag,
+            wanted=wanted,
+            value=None if after is None else after(wanted),
         )
 
 

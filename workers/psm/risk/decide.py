@@ -310,7 +310,10 @@ class _Step:
     def of_band(self, band: Band) -> Check:
         """Return what is reported of a figure: at the requested quantity."""
         unit = CATALOGUE[band.name][1]
-        figure, limit = band.shown or (band.after, band.limit)
+        value, limit = band.value, band.limit
+        if band.shown is not None:
+            figure, limit = band.shown
+            value = figure(self._wanted)
         binds = self._next > self._room or binds_closing(band.name)
         binds = binds and band.name not in self._excused
         passed = band.within(self._wanted)
@@ -319,7 +322,7 @@ class _Step:
             name=band.name,
             scope=band.scope,
             passed=passed,
-            value=None if figure is None else published_text(figure(self._wanted)),
+            value=None if value is None else published_text(value),
             limit=text(limit),
             unit=unit,
             binding=self._cut and binds and not band.allows(self._next),

@@ -190,6 +190,7 @@ class Exposure:
         self._sums, self.line, self._replaced = sums, line, replaced
         counted = line if counted is None else counted
         self._own = counted.contribution()
+        self._at: tuple[Decimal | None, Side, Reach] = None, "buy", Reach()
 
     @property
     def unvalued(self) -> list[str]:
@@ -206,8 +207,13 @@ class Exposure:
 
     def with_order(self, side: Side, quantity: Decimal) -> Reach:
         """Return the range of the order's line with the order at a quantity."""
+        asked, of, found = self._at
+        if asked is quantity and of == side:  # every figure asks for the same one
+            return found
         more = max(self._replaced, quantity)
-        return self.line.reach(buys=more) if side == "buy" else self.line.reach(sells=more)
+        found = self.line.reach(buys=more) if side == "buy" else self.line.reach(sells=more)
+        self._at = quantity, side, found
+        return found
 
     def gross(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes."""

@@ -32,6 +32,7 @@ class GroupState:
         members: by account.
         sums: over all lines of all members.
         log_sequence: highest of its members' last inputs.
+        open_count: orders that are open or reserved, of all members.
     """
 
     def __init__(self, name: str, currency: str, market: MarketView, path: Path) -> None:
@@ -49,7 +50,8 @@ class GroupState:
         self._converted: dict[str, None] = {}
         self._touched: dict[str, None] = {}
         self._unknown: dict[str, None] = {}
-        self.log_sequence = 0
+        self._open: dict[str, int] = {}
+        self.log_sequence = self.open_count = 0
 
     # --- members --------------------------------------------------------------------------------
 
@@ -85,6 +87,7 @@ class GroupState:
             missing.pop(account_id, None)
         self._converted.pop(account_id, None)
         self._unknown.pop(account_id, None)
+        self.open_count -= self._open.pop(account_id, 0)
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
@@ -96,11 +99,23 @@ class GroupState:
             self.log_sequence = max(self.log_sequence, member.log_sequence)
         else:
             self._unknown[account_id] = None
+        self._count_orders(member)
         self._revalue(member, self._all_lines(member) if names is None else names)
         if self._is_converted(member):
             self._converted[account_id] = None
         else:
             self._converted.pop(account_id, None)
+
+    def open_count_of(self, account_id: str) -> int:
+        """Return how many orders of a member are open or reserved."""
+        return self._open.get(account_id, 0)
+
+    def _count_orders(self, member: GroupMember) -> None:
+        account_id, shown = member.account_id, member.orders
+        both = sum(self._path.has("reservation", f"{account_id}/{one}") for one in shown)
+        count = len(shown) + self._path.count_under("reservation", account_id) - both
+        self.open_count += count - self._open.get(account_id, 0)
+        self._open[account_id] = count
 
     def _revalue(self, member: GroupMember, names: Iterable[str]) -> None:
         account_id = member.account_id
@@ -164,9 +179,7 @@ class GroupState:
             name: of the line.
             without: an order that is left out.
         """
-        reserved = {
-            one.order_id: one for _, one in self.reservations(account_id) if one.line == name
-        }
+        reserved = {one.order_id: one for one in self._path.reservations_of(account_id, name)}
         found = []
         for order_id, figures in self._shown(account_id, name):
             order = self._open_order(account_id, figures)

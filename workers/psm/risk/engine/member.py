@@ -42,6 +42,7 @@ class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
         lines: names of lines whose size or mark source changed.
         orders: figures of orders, as they are now.
         results: net results of the trades that it closed, in order.
+        fills: (order, quantity) of an applied fill that names an order.
         closes: of minutes that ended: (end in us, equity, flows).
     """
 
@@ -49,6 +50,7 @@ class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     results: tuple[Decimal, ...] = ()
+    fills: tuple[tuple[str, Decimal], ...] = ()
     closes: tuple[tuple[int, Decimal | None, Decimal], ...] = ()
 
 
@@ -131,6 +133,7 @@ class GroupMember:
         orders: list[Mapping[str, Any]] = []
         results: list[Decimal] = []
         closes: list[tuple[int, Decimal | None, Decimal]] = []
+        fills: list[tuple[str, Decimal]] = []
         time = 0
         for data in found.updates:
             update = msgspec.json.decode(data, type=dict[str, Any])
@@ -143,6 +146,7 @@ class GroupMember:
                     lines[self._order(payload)] = None
                     orders.append(payload)
                 case "StateUpdated":
+                    fills = [*fills, *_fill(payload.get("applied"))]
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
                 case "StreamBlocked":
@@ -156,6 +160,7 @@ class GroupMember:
             lines=tuple(lines),
             orders=tuple(orders),
             results=tuple(results),
+            fills=tuple(fills),
             closes=tuple(closes),
         )
 
@@ -284,6 +289,13 @@ def _result(payload: Mapping[str, Any]) -> list[Decimal]:
     fees, funding = Decimal(payload["cycle_fees"]), Decimal(payload["cycle_funding"])
     net = subtract(Decimal(payload["cycle_realized_pnl"]), fees)
     return [subtract(net, negate(funding))]
+
+
+def _fill(applied: Mapping[str, Any] | None) -> list[tuple[str, Decimal]]:
+    """Return order and quantity of the fill that an update tells of."""
+    if applied is None or applied["event_type"] != "TradeExecuted" or "order_id" not in applied:
+        return []
+    return [(applied["order_id"], Decimal(applied["quantity"]))]
 
 
 def _close(closed: Mapping[str, Any]) -> tuple[int, Decimal | None, Decimal]:

@@ -177,6 +177,7 @@ class Path:
         self._entries: dict[str, dict[str, Remembered]] = {kind: {} for kind in KINDS}
         self._untold: dict[str, None] = {}
         self._under: dict[tuple[str, str], dict[str, None]] = {}
+        self._of_line: dict[tuple[str, str], dict[str, Reservation]] = {}
 
     def get(self, struct: type[E], kind: str, key: str) -> E | None:
         """Return an entry; None where there is none."""
@@ -206,6 +207,14 @@ class Path:
             assert isinstance(entry, struct), kind
             found.append((key, entry))
         return found
+
+    def count_under(self, kind: str, first: str) -> int:
+        """Return how many entries of a kind have keys `first/...`."""
+        return len(self._under.get((kind, first), ()))
+
+    def reservations_of(self, account_id: str, line: str) -> list[Reservation]:
+        """Return the reservations of a line of an account, ascending by key."""
+        return [one for _, one in sorted(self._of_line.get((account_id, line), {}).items())]
 
     def names(self, kind: str, prefix: str) -> list[str]:
         """Return the keys of a kind that begin so, ascending."""
@@ -283,12 +292,18 @@ class Path:
                 raise InvariantError(f"path state {name}: {error}") from None
 
     def _set(self, kind: str, key: str, entry: Remembered) -> None:
+        self._unset(kind, key)
         self._entries[kind][key] = entry
         self._under.setdefault((kind, key.partition("/")[0]), {})[key] = None
+        if isinstance(entry, Reservation):
+            self._of_line.setdefault((entry.account_id, entry.line), {})[key] = entry
 
     def _unset(self, kind: str, key: str) -> bool:
-        if self._entries[kind].pop(key, None) is None:
+        found = self._entries[kind].pop(key, None)
+        if found is None:
             return False
+        if isinstance(found, Reservation):
+            del self._of_line[found.account_id, found.line][key]
         first = kind, key.partition("/")[0]
         del self._under[first][key]
         if not self._under[first]:

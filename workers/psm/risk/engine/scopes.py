@@ -97,7 +97,8 @@ class Measures:
     ) -> None:
         self._state, self._ordered, self._own = state, ordered, own
         self._market, self._path, self._windows = market, path, windows
-        self._counted = state.line(ordered.account_id, ordered.line_name)
+        replaces = ordered.replaces is not None
+        self._counted = state.line(ordered.account_id, ordered.line_name) if replaces else own
         self._stale = bool(state.unknown())
 
     def measured(self, scope: str, limits: Limits) -> Measured:
@@ -147,13 +148,7 @@ class Measures:
 
     def _open_orders(self, *, of_account: bool) -> int:
         state, account_id = self._state, self._ordered.account_id
-        accounts = [account_id] if of_account else [*state.members]
-        count = 0
-        for name in accounts:
-            shown = state.members[name].orders
-            count += len(shown)
-            reserved = [one for _, one in state.reservations(name) if one.order_id not in shown]
-            count += len(reserved)
+        count = state.open_count_of(account_id) if of_account else state.open_count
         return count - 1 if self._ordered.replaces is not None else count
 
     def _streak(self, latch: str) -> int:

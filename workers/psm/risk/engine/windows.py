@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 
-from psm.domain.money import ZERO, add, exact_text
+from psm.domain.money import ZERO, add, exact_text, subtract
 
 SECOND = 1_000_000
 HORIZON = 3600 * SECOND
@@ -18,12 +20,16 @@ class Windows:
 
     def __init__(self) -> None:
         self._times: dict[str, list[int]] = {}
-        self._amounts: dict[str, list[Decimal]] = {}
+        # Before each amount, and after the last: a period's sum is the difference of two.
+        self._sums: dict[str, list[Decimal]] = {}
+        self._oldest: deque[tuple[int, str]] = deque()
 
     def note(self, name: str, time: int, amount: Decimal) -> None:
         """Add an amount to a name."""
         self._times.setdefault(name, []).append(time)
-        self._amounts.setdefault(name, []).append(amount)
+        sums = self._sums.setdefault(name, [ZERO])
+        sums.append(add(sums[-1], amount))
+        self._oldest.append((time, name))
 
     def count(self, name: str, clock: int, seconds: int) -> int:
         """Return how many there are in (clock - seconds, clock]."""
@@ -33,11 +39,11 @@ class Windows:
 
     def total(self, name: str, clock: int, seconds: int) -> Decimal:
         """Return their sum."""
-        found = ZERO
-        first = bisect_right(self._times.get(name, ()), clock - int(seconds) * SECOND)
-        for amount in self._amounts.get(name, ())[first:]:
-            found = add(found, amount)
-        return found
+        sums = self._sums.get(name)
+        if sums is None:
+            return ZERO
+        first = bisect_right(self._times[name], clock - int(seconds) * SECOND)
+        return subtract(sums[-1], sums[first])
 
     def last(self, name: str) -> int | None:
         """Return the time of the newest; None where there is none."""
@@ -46,20 +52,19 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        for name in sorted(self._times):
-            times = self._times[name]
-            gone = bisect_right(times, clock - HORIZON)
-            if gone == len(times):
-                del self._times[name], self._amounts[name]
-            elif gone:
-                del times[:gone], self._amounts[name][:gone]
+        while self._oldest and self._oldest[0][0] <= clock - HORIZON:
+            _, name = self._oldest.popleft()
+            times, sums = self._times[name], self._sums[name]
+            del times[0], sums[0]
+            if not times:
+                del self._times[name], self._sums[name]
 
     def document(self) -> dict[str, list[tuple[int, str]]]:
         """Return everything as JSON values."""
         return {
             name: [
-                (time, exact_text(amount))
-                for time, amount in zip(times, self._amounts[name], strict=True)
+                (time, exact_text(subtract(after, before)))
+                for time, (before, after) in zip(times, pairwise(self._sums[name]), strict=True)
             ]
             for name, times in sorted(self._times.items())
         }
@@ -69,3 +74,4 @@ class Windows:
         for name, rows in document.items():
             for time, amount in rows:
                 self.note(name, time, Decimal(amount))
+        self._oldest = deque(sorted(self._oldest))

@@ -361,6 +361,11 @@ class Rulebook:
         """Return the day of a group."""
         return self._calendars.day_of(group, clock)
 
+    @property
+    def has_overrides(self) -> bool:
+        """Whether any was ever granted."""
+        return bool(self._overrides)
+
     def override_for(self, order_hash: str, check: str, clock: int) -> Override | None:
         """Return what lets an order fail a check; one decision may use it."""
         found = self._overrides.get((order_hash, check))

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from psm.adapters.terminal import printable
+from psm.workers.local.risk_lines import RiskLines
 
 _REQUEST_S = 3.0  # a live read looks for its owner for two
 _LIVE, _VIEW = "psm.get.live", "psm.get.state"
@@ -55,9 +56,11 @@ _update_time = msgspec.json.Decoder(_UpdateTime)
 class Board:
     """The accounts of the demo as PSM answers for them."""
 
-    def __init__(self, nc: Client, accounts: Sequence[str]) -> None:
+    def __init__(self, nc: Client, accounts: Sequence[str], desk: str) -> None:
+        """Nothing is known yet; `desk` is an account that asks risk before it trades."""
         self._nc = nc
-        self._accounts = accounts
+        self._accounts = [*accounts, desk]
+        self._risk = RiskLines(nc, desk)
         self._states: dict[str, dict[str, Any]] = {}
         self._arrivals: deque[float] = deque(maxlen=10_000)
         self._delays_ms: deque[float] = deque(maxlen=_WINDOW)
@@ -68,6 +71,7 @@ class Board:
     async def start(self) -> None:
         """Listen to every account's updates."""
         await self._nc.subscribe("psm.state.updated", cb=self._count)
+        await self._risk.start()
 
     async def refresh(self) -> None:
         """Ask for the state of each account; what does not answer keeps its last one."""
@@ -125,6 +129,7 @@ class Board:
         ]
         if flags and flagged:
             lines.append(_text(f"Flags: {'; '.join(flagged)}", style="yellow"))
+        lines += [_text(text, style=style) for text, style in self._risk.lines()]
         if self.note:
             lines.append(Text(self.note, style="yellow"))
         return lines

@@ -23,10 +23,16 @@ from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import TransientError
 from psm.contracts.feed import POSITION_HEADER, FeedInput, UpdateFeed
 from psm.contracts.subjects import is_stream_id, last_token
+from psm.contracts.updates import KINDS
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Regained
 from psm.workers.risk.missed import AskLive, Missed, newest_update, read_missed
 
-UPDATES = "psm.*.*"
+UPDATES = tuple(
+    f"psm.*.{word}" for word in dict.fromkeys(k.partition(".")[2] for k in KINDS.values())
+)
+"""Every kind of update, and no request: `psm.*.*` would hear `psm.risk.check`, too, a second time
+on a connection that answers it, and the broker counts each delivery as an answer of its own."""
+
 HEARD_MAX = 65_536
 HEARD_BYTES_MAX = 64 * 1024 * 1024
 """Updates of followed accounts that may wait to be taken; what comes beyond it is lost."""
@@ -126,24 +132,31 @@ class AccountFeed:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hear, compare and repair meanwhile."""
-        subscription = await self._nc.subscribe(
-            UPDATES, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
-        )
         parser = getattr(self._nc, "_ps", None)
-        if isinstance(parser, DirectParser):
-            parser.attach(subscription, self)
+        direct = parser if isinstance(parser, DirectParser) else None
+        subscriptions = [
+            await self._nc.subscribe(
+                subject, cb=self._on_message, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+            for subject in UPDATES
+        ]
+        if direct is not None:
+            for subscription in subscriptions:
+                direct.attach(subscription, self)
         self._tasks = [asyncio.create_task(self._repair_all()) for _ in range(_REPAIRS)]
         self._tasks.append(asyncio.create_task(self._compare_all()))
         try:
             yield
         finally:
-            if isinstance(parser, DirectParser):
-                parser.detach(subscription)
+            if direct is not None:
+                for subscription in subscriptions:
+                    direct.detach(subscription)
             await end_all(self._tasks)
             for followed in self._followed.values():
                 _cancel(followed)
             if not self._nc.is_closed:
-                await subscription.unsubscribe()
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
 
     def receive(
         self, subject: str, reply: str, headers: dict[str, str] | None, data: bytes

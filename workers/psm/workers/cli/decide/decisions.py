@@ -100,7 +100,7 @@ def state(
     _require_limit(limit)
     page = _read(lambda reads: reads.state(scope=scope, kind=kind, after=after, limit=limit))
     if output.format != "table":
-        output.rows((msgspec.to_builtins(one) for one in page.state), ())
+        output.rows(map(_document, page.state), ())
     elif page.state:
         output.rows(map(_state_row, page.state), _STATE_COLUMNS)
     else:
@@ -137,8 +137,13 @@ def _decision_row(one: ListedDecision) -> dict[str, Any]:
     }
 
 
+def _document(one: ListedState) -> dict[str, Any]:
+    """Return it with its figures, which the view holds as JSON."""
+    return msgspec.json.decode(msgspec.json.encode(one), type=dict[str, Any])
+
+
 def _state_row(one: ListedState) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(one)
+    shown = _document(one)
     figures = shown["figures"]
     if figures:
         shown["value"] = ", ".join(f"{name} {text}" for name, text in figures.items())

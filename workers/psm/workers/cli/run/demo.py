@@ -24,7 +24,11 @@ from psm.adapters.jetstream import connect
 from psm.adapters.terminal import is_plain
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.run.up import Port, announcement
+from psm.workers.cli.shared.connections import broker
 from psm.workers.local.board import Board
+from psm.workers.local.desk import GROUP, found_desk
+from psm.workers.local.feed.market import CURRENCY
+from psm.workers.local.feed.overtrader import DESK_ACCOUNT
 from psm.workers.local.supervisor import Addresses, LocalPlan, Supervisor
 from psm.workers.process.config import load_settings
 from psm.workers.process.running import announced
@@ -79,6 +83,7 @@ def demo(
             postgres_port=postgres_port or 0,
             http_port=http_port or 0,
             log_dir=folder / "logs",
+            risk=True,
         )
         return asyncio.run(_Demo(plan, accounts, rate, seconds).run())
 
@@ -112,7 +117,7 @@ class _Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        self._print("Starting NATS, PostgreSQL, worker, projector and API ...")
+        self._print("Starting NATS, PostgreSQL, worker, projector, risk and API ...")
         try:
             async with Supervisor(self._plan) as running:
                 ready = True
@@ -126,11 +131,13 @@ class _Demo:
 
     async def _show(self, addresses: Addresses) -> None:
         """Run feed and table until told to stop; the last table is of a feed that has ended."""
-        self._print(_to_try(addresses))
+        keys = self._plan.data_dir / "keys"
+        await _found(addresses, keys)
+        self._print(_to_try(addresses, keys))
         nc = await connect(addresses.nats_url, name="psm-demo")
         feed = _Feed(addresses.nats_url, len(self._accounts), self._rate, self._plan)
         try:
-            board = Board(nc, self._accounts)
+            board = Board(nc, self._accounts, DESK_ACCOUNT)
             await board.start()
             feed.start()
             await self._watch(board, feed)
@@ -172,7 +179,7 @@ class _Feed:
 
     def __init__(self, url: str, accounts: int, rate: float, plan: LocalPlan) -> None:
         options = {"--url": url, "--accounts": accounts, "--rate": rate}
-        self._command = [sys.executable, "-P", "-m", FEED.name]
+        self._command = [sys.executable, "-P", "-m", FEED.name, "--desk"]
         self._command += [str(word) for option in options.items() for word in option]
         self._log = (plan.log_dir or plan.data_dir) / "feed.log"
         self._child: Child | None = None
@@ -219,7 +226,14 @@ def _live(console: Console) -> Live:
     return Live(console=console, auto_refresh=False, transient=True)
 
 
-def _to_try(addresses: Addresses) -> str:
+async def _found(addresses: Addresses, keys: Path) -> None:
+    """Found the desk as a risk officer of the broker would."""
+    settings = load_settings({"NATS_URL": addresses.nats_url, **addresses.operator}, find_up=False)
+    async with broker(settings, "psm-demo") as nc:
+        await found_desk(nc, keys, DESK_ACCOUNT, CURRENCY)
+
+
+def _to_try(addresses: Addresses, keys: Path) -> str:
     """Return commands for a second terminal. The database password stays in its file."""
     psm = sys.argv[0] if sys.argv[0].endswith("psm") else "psm"
     return f"""
@@ -230,6 +244,13 @@ Try in another terminal:
   curl {addresses.http_url}/psm/state/acc_001
   nats -s {addresses.nats_url} sub psm.position.updated
   eval "$({psm} env)"; psql "$POSTGRES_DSN" -c 'TABLE balances_view'
+
+{DESK_ACCOUNT} trades too much. Once its loss of the day reaches the cap, only what closes passes:
+  {psm} risk decisions {DESK_ACCOUNT}
+  {psm} risk state
+  {psm} risk limits show
+  {psm} risk resume group:{GROUP} LATCH --key {keys}/ada --reason "seen"   # LATCH: from the table
+  {psm} risk resume group:{GROUP} LATCH --key {keys}/bob --reason "agreed"
 
 NATS {addresses.nats_url}   HTTP {addresses.http_url}
 Data {addresses.data_dir}

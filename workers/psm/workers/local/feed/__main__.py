@@ -20,9 +20,11 @@ from collections import Counter
 from typing import Any
 
 import nats
+from nats.aio.client import Client
 
 from .market import MARKET, RandomWalk
-from .traders import trader
+from .overtrader import PER_SECOND, Overtrader
+from .traders import Trader, trader
 
 MARKS_PER_SECOND = 5
 
@@ -37,13 +39,11 @@ async def run(options: argparse.Namespace) -> None:
         options.url, name="psm-demo-feed", max_reconnect_attempts=-1, reconnect_time_wait=0.5
     )
     market = RandomWalk(nc, random.Random(options.seed))  # noqa: S311 - a demo, not a secret
-    traders = [trader(nc, n, market, options.seed) for n in range(1, options.accounts + 1)]
+    traders = _traders(nc, market, options)
     try:
         await market.start()
-        for one in traders:
-            await one.start()
-        every = options.accounts / options.rate
-        paces = [_paced(stop, one.act, every) for one in traders]
+        await asyncio.gather(*(one.start() for one, _ in traders))
+        paces = [_paced(stop, one.act, every_s) for one, every_s in traders]
         paces += [_paced(stop, lambda s=s: market.move(s), 1 / MARKS_PER_SECOND) for s in MARKET]
         tasks = [loop.create_task(pace) for pace in paces]
         waiting = loop.create_task(_stopped(stop, options.seconds))
@@ -59,9 +59,23 @@ async def run(options: argparse.Namespace) -> None:
                 raise error
     finally:
         await nc.close()
-        published = sum((one.account.published for one in traders), Counter())
+        published = sum((one.account.published for one, _ in traders), Counter())
         published["MarkPriceUpdated"] = market.published
         print(json.dumps({"published": dict(sorted(published.items()))}), flush=True)
+
+
+def _traders(
+    nc: Client, market: RandomWalk, options: argparse.Namespace
+) -> list[tuple[Trader, float]]:
+    """Return who trades, and every how many seconds."""
+    every_s = options.accounts / options.rate
+    found = [
+        (trader(nc, number, market, options.seed), every_s)
+        for number in range(1, options.accounts + 1)
+    ]
+    if options.desk:
+        found.append((Overtrader(nc, market, options.seed), 1 / PER_SECOND))
+    return found
 
 
 async def _paced(stop: asyncio.Event, act: Any, every_s: float) -> None:
@@ -88,6 +102,9 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=6)
     parser.add_argument("--rate", type=float, default=20, help="account events per second")
     parser.add_argument("--seconds", type=float, default=None, help="default: until stopped")
+    parser.add_argument(
+        "--desk", action="store_true", help="one more that asks risk, and trades too much"
+    )
     parser.add_argument("--seed", default="psm", help="the same seed, the same walk of prices")
     asyncio.run(run(parser.parse_args()))
 

@@ -142,7 +142,7 @@ class ContractTrader:
     async def _trade(self, symbol: str) -> None:
         leg = self._chance.choice(["#long", "#short"]) if self._hedged else ""
         listed, held = MARKET[symbol], self.held.get(symbol + leg, Decimal(0))
-        price = _slipped(self._market, symbol, self._chance)
+        price = slipped(self._market, symbol, self._chance)
         share = self._temper * Decimal(repr(self._chance.uniform(0.03, 0.2)))
         usual = listed.lots(self.account.capital * share / price)
         change = self._change(held, usual, listed.lot)
@@ -204,7 +204,7 @@ class CoinTrader:
             await self._stock_up()
             return
         free, coins = self._owned[CURRENCY], self._owned.get("BTC", Decimal(0))
-        price = _slipped(self._market, "BTCUSDT", self._chance)
+        price = slipped(self._market, "BTCUSDT", self._chance)
         part = Decimal(repr(self._chance.uniform(0.02, 0.2)))
         lot = MARKET["BTCUSDT"].lot
         buys = rounded(free * part / price, lot)
@@ -216,7 +216,7 @@ class CoinTrader:
         await self._exchange("BTCUSDT", change, price, money(fee))
 
     async def _stock_up(self) -> None:
-        price = _slipped(self._market, "BNBUSDT", self._chance)
+        price = slipped(self._market, "BNBUSDT", self._chance)
         worth = self.account.capital * Decimal("0.03")
         await self._exchange("BNBUSDT", MARKET["BNBUSDT"].lots(worth / price), price, "0")
 
@@ -257,7 +257,7 @@ class Investor:
             await self._trade()
 
     async def _trade(self) -> None:
-        price = _slipped(self._market, self._SYMBOL, self._chance)
+        price = slipped(self._market, self._SYMBOL, self._chance)
         part = Decimal(repr(self._chance.uniform(0.05, 0.3)))
         buys = rounded(self._cash * part / price, Decimal(1))
         sells = max(rounded(self._shares * part, Decimal(1)), Decimal(1))
@@ -282,7 +282,7 @@ class Investor:
         self._cash += gross - tax
 
 
-def _slipped(market: RandomWalk, symbol: str, chance: random.Random) -> Decimal:
+def slipped(market: RandomWalk, symbol: str, chance: random.Random) -> Decimal:
     """Return what a fill costs: about the mark."""
     slip = 1 + Decimal(repr(chance.gauss(0, 0.0003)))
     return MARKET[symbol].rounded(market.prices[symbol] * slip)

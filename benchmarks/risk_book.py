@@ -13,7 +13,7 @@ from tests.support.rules import ADA
 
 from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import slot_of
 
 SYMBOLS = tuple(f"S{number:02}-PERP" for number in range(50))
@@ -75,7 +75,7 @@ class RiskBook:
         self._time, self._asked = log.clock, 0
         self.slot.reach(log.folder.books.position)
 
-    def decide(self, *, dry_run: bool = False) -> tuple[float, list[Output]]:
+    def decide(self, *, dry_run: bool = False) -> tuple[float, list[RiskOutput]]:
         """Decide on the next order; return its seconds of processor time, and the records."""
         self._asked += 1
         self._time += 30_000  # an equal one is a second later

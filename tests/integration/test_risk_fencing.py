@@ -25,7 +25,7 @@ from psm.adapters.jetstream.api import call
 from psm.contracts import subjects
 from psm.contracts.errors import LogDamagedError
 from psm.contracts.subjects import RISK, SNAPSHOTS
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.workers.risk import store as store_module
 from psm.workers.risk.fences import append_and_fence, fence
 from psm.workers.risk.loop import SlotLoop
@@ -52,8 +52,8 @@ async def owned(
     return store
 
 
-def output(text: str) -> Output:
-    return Output(kind="decision", key=ACCOUNT, data=text.encode())
+def output(text: str) -> RiskOutput:
+    return RiskOutput(kind="decision", key=ACCOUNT, data=text.encode())
 
 
 async def stored(bench: RiskBench) -> list[bytes]:

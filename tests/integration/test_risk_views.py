@@ -29,7 +29,7 @@ from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
 from psm.projections.projection import Projection
 from psm.projections.risk import RISK, RULEBOOK
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import slot_of
 from psm.workers.process.crash_points import CRASH_POINTS
 from psm.workers.process.settings import Settings
@@ -48,7 +48,7 @@ class World:
     def __init__(self, nc: Client, pool: postgres.Pool, dsn: str) -> None:
         self.nc, self.pool, self.dsn = nc, pool, dsn
 
-    async def record(self, outputs: Sequence[Output]) -> None:
+    async def record(self, outputs: Sequence[RiskOutput]) -> None:
         """Store records as their owner does, one by one."""
         for one in outputs:
             subject = subjects.risk_record(one.kind, slot_of(GROUP), one.key)
@@ -118,19 +118,19 @@ async def world(nats_url: str, postgres_dsn: str) -> AsyncIterator[World]:
     await nc.close()
 
 
-def shown(outputs: Sequence[Output]) -> tuple[set[str], set[str]]:
+def shown(outputs: Sequence[RiskOutput]) -> tuple[set[str], set[str]]:
     """Return hashes of decisions, and entries of the state, that records must leave."""
     rows = rows_of(updates(list(outputs)))
     decisions = {row["decision_hash"] for row in rows["risk_decisions"]}
     return decisions, {row["entry"] for row in rows["risk_state"]}
 
 
-def pieces(outputs: Sequence[Output], size: int) -> list[Sequence[Output]]:
+def pieces(outputs: Sequence[RiskOutput], size: int) -> list[Sequence[RiskOutput]]:
     """Return records in pieces of a size."""
     return [outputs[start : start + size] for start in range(0, len(outputs), size)]
 
 
-async def assert_right(world: World, outputs: Sequence[Output]) -> None:
+async def assert_right(world: World, outputs: Sequence[RiskOutput]) -> None:
     """The views have each decision once, byte for byte, and the state that the records leave."""
     rows = await world.rows()
     decisions = rows["risk_decisions"]

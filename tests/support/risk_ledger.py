@@ -14,7 +14,7 @@ import msgspec
 from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.risk.engine import Slot
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 
 
@@ -44,40 +44,40 @@ class LedgerSlot(Slot):
     def members(self) -> tuple[str, ...]:
         return ()
 
-    def take_rulebook(self, rulebook: Rulebook, at: int) -> list[Output]:
+    def take_rulebook(self, rulebook: Rulebook, at: int) -> list[RiskOutput]:
         self.rulebook = rulebook
         return []
 
-    def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[Output]:
+    def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[RiskOutput]:
         return []
 
-    def take_input(self, found: FeedInput) -> list[Output]:
+    def take_input(self, found: FeedInput) -> list[RiskOutput]:
         return []
 
-    def lose(self, account_id: str) -> list[Output]:
+    def lose(self, account_id: str) -> list[RiskOutput]:
         return []
 
-    def regain(self, account_id: str) -> list[Output]:
+    def regain(self, account_id: str) -> list[RiskOutput]:
         return []
 
-    def reach(self, log_sequence: int) -> list[Output]:
+    def reach(self, log_sequence: int) -> list[RiskOutput]:
         return []
 
-    def take_market(self, message: Stored) -> list[Output]:
+    def take_market(self, message: Stored) -> list[RiskOutput]:
         return []
 
-    def take_release(self, record: Stored) -> list[Output]:
+    def take_release(self, record: Stored) -> list[RiskOutput]:
         return []
 
-    def take_clock(self, time: int) -> list[Output]:
+    def take_clock(self, time: int) -> list[RiskOutput]:
         return []
 
-    def decide(self, command: Stored, *, dry_run: bool = False) -> list[Output]:
+    def decide(self, command: Stored, *, dry_run: bool = False) -> list[RiskOutput]:
         payload = msgspec.json.decode(command.data)["payload"]
         account, order = payload["account_id"], payload["order_id"]
         earlier = self.orders.get(order)
         if earlier is not None and not dry_run:
-            return [Output(kind="decision", key=account, data=earlier.encode())]
+            return [RiskOutput(kind="decision", key=account, data=earlier.encode())]
         assert self.rulebook is not None
         mode = self.rulebook.mode_of(account, None, payload["symbol"], command.time).mode
         fields = {
@@ -91,12 +91,12 @@ class LedgerSlot(Slot):
             "checks": [{"name": "mode", "passed": mode != "halted"}],
         }
         data = msgspec.json.encode({"event_type": "risk_decision", "payload": fields})
-        output = Output(kind="decision", key=account, data=data)
+        output = RiskOutput(kind="decision", key=account, data=data)
         if not dry_run:
             self.take_recorded(output)
         return [output]
 
-    def take_recorded(self, record: Output | Stored) -> None:
+    def take_recorded(self, record: RiskOutput | Stored) -> None:
         payload: dict[str, Any] = msgspec.json.decode(record.data)["payload"]
         if (payload["n"], payload["previous"]) != (self.count + 1, self.previous):
             raise InvariantError(f"slot {self.number}: {payload['n']} does not follow {self.n}")

@@ -13,7 +13,7 @@ from tests.support.rules import ADA, BOB, SECOND, T0, Person, Rules
 from psm.contracts.subjects import order_command
 from psm.domain.publication.figures import state_document
 from psm.risk.engine import Slot
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import slot_of
 from psm.workers.replay.risk_fold import RiskFolder
 
@@ -40,7 +40,7 @@ class RiskLog:
         self.folder = RiskFolder(16)
         self.rules = Rules(founded=False)
         self.lines: list[bytes] = []
-        self.outputs: list[Output] = []
+        self.outputs: list[RiskOutput] = []
         self.clock = T0
         self._ids = itertools.count(1)
         self._numbers: dict[str, int] = {}
@@ -58,7 +58,7 @@ class RiskLog:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def line(self, subject: str, data: bytes) -> list[Output]:
+    def line(self, subject: str, data: bytes) -> list[RiskOutput]:
         """Say a line; return the records that it caused."""
         text = b'{"subject":%s,"time":%d,"data":%s}' % (
             json.dumps(subject).encode(), self.clock * 1000, data,
@@ -69,7 +69,7 @@ class RiskLog:
         self.outputs += found
         return found
 
-    def event(self, account: str, event_type: str, **payload: Any) -> list[Output]:
+    def event(self, account: str, event_type: str, **payload: Any) -> list[RiskOutput]:
         """Append an event of an account; with a `number` of its own where one is given."""
         number = payload.pop("number", None)
         return self.line(f"trades.{account}", self._envelope(account, event_type, payload, number))
@@ -77,7 +77,7 @@ class RiskLog:
     def trade(
         self, side: str, quantity: str, price: str, symbol: str = "BTC-PERP",
         account: str = ACCOUNT, **more: Any,
-    ) -> list[Output]:  # fmt: skip
+    ) -> list[RiskOutput]:  # fmt: skip
         """Append a fill."""
         number = next(self._ids)
         payload = {
@@ -86,14 +86,14 @@ class RiskLog:
         }  # fmt: skip
         return self.event(account, "TradeExecuted", **payload)
 
-    def mark(self, symbol: str, price: str) -> list[Output]:
+    def mark(self, symbol: str, price: str) -> list[RiskOutput]:
         """Append a mark."""
         number = self._numbers[symbol] = self._numbers.get(symbol, 0) + 1
         payload = {"symbol": symbol, "price": price}
         body = self._envelope(symbol, "MarkPriceUpdated", payload, number)
         return self.line(f"marks.{symbol}", body)
 
-    def instrument(self, symbol: str, **more: Any) -> list[Output]:
+    def instrument(self, symbol: str, **more: Any) -> list[RiskOutput]:
         """Append a definition: a linear perpetual unless told."""
         payload = {
             "symbol": symbol, "kind": "linear_perp", "base": symbol.partition("-")[0],
@@ -103,7 +103,7 @@ class RiskLog:
             f"instruments.{symbol}", self._envelope(symbol, "InstrumentDefined", payload)
         )
 
-    def say(self, person: Person, event_type: str, **content: Any) -> list[Output]:
+    def say(self, person: Person, event_type: str, **content: Any) -> list[RiskOutput]:
         """Say something in the rulebook."""
         self.rules.clock = self.clock
         event = self.rules.event(person, event_type, **content)
@@ -111,13 +111,13 @@ class RiskLog:
         self.rules.take(event.data, event.subject)
         return found
 
-    def both(self, event_type: str, **content: Any) -> list[Output]:
+    def both(self, event_type: str, **content: Any) -> list[RiskOutput]:
         """Say something twice: Ada, then Bob."""
         return [*self.say(ADA, event_type, **content), *self.say(BOB, event_type, **content)]
 
     def limits(
         self, limits: dict[str, Any], scope: str = "group", name: str = GROUP
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Set the limits of a scope, by two."""
         text = scope if scope == "firm" else f"{scope}:{name}"
         name = "firm" if scope == "firm" else name
@@ -150,7 +150,7 @@ class RiskLog:
         assert last.kind == "decision"
         return payload_of(last)
 
-    def shows(self, order_id: str, **more: Any) -> list[Output]:
+    def shows(self, order_id: str, **more: Any) -> list[RiskOutput]:
         """Let the venue accept an order."""
         account = more.pop("account", ACCOUNT)
         payload = {
@@ -195,18 +195,18 @@ class RiskLog:
         """Go on with another slot in the place of the group's: members and market come anew."""
         self.folder.replace_slot(slot, self.clock)
 
-    def release(self, record: Output) -> None:
+    def release(self, record: RiskOutput) -> None:
         """Let every slot hear of a release."""
         for slot in self.folder.slots.values():
             stored = Stored(sequence=1, time=self.clock, subject="risk.release", data=record.data)
             self.outputs += slot.take_release(stored)
 
-    def again(self) -> list[Output]:
+    def again(self) -> list[RiskOutput]:
         """Fold all lines anew; return the records."""
         folder = RiskFolder(16)
         return [output for line in self.lines for output in folder.decide(line)]
 
-    def wait(self, seconds: int) -> list[Output]:
+    def wait(self, seconds: int) -> list[RiskOutput]:
         """Let time pass: a mark of a symbol that nobody has."""
         self.clock += seconds * SECOND
         return self.mark("IDLE", "1")
@@ -232,7 +232,7 @@ class RiskLog:
         return json.dumps(fields).encode()
 
 
-def payload_of(output: Output) -> dict[str, Any]:
+def payload_of(output: RiskOutput) -> dict[str, Any]:
     """Return what a record says."""
     found: dict[str, Any] = msgspec.json.decode(output.data)["payload"]
     return found

@@ -15,7 +15,7 @@ from psm.projections.projection import Projection
 from psm.projections.risk import RISK
 from psm.projections.rows import Row
 from psm.risk.engine import Slot
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import slot_of
 from psm.workers.projector.risk_records import updates_of_record
 
@@ -53,9 +53,9 @@ def traded(rounds: int = 1) -> RiskLog:
     return log
 
 
-def stored(outputs: list[Output]) -> list[Output]:
+def stored(outputs: list[RiskOutput]) -> list[RiskOutput]:
     """Return what a shell stores: each record once, and no preview."""
-    found: dict[tuple[int, int], Output] = {}
+    found: dict[tuple[int, int], RiskOutput] = {}
     for output in outputs:
         payload = msgspec.json.decode(output.data)["payload"]
         if payload["n"]:
@@ -63,7 +63,7 @@ def stored(outputs: list[Output]) -> list[Output]:
     return list(found.values())
 
 
-def updates(outputs: list[Output], first: int = 1) -> list[ReadUpdate]:
+def updates(outputs: list[RiskOutput], first: int = 1) -> list[ReadUpdate]:
     """Return what records of the desk's slot change, stored from a sequence on."""
     return [
         update
@@ -90,7 +90,7 @@ def rows_of(found: list[ReadUpdate], projection: Projection = RISK) -> dict[str,
     return left
 
 
-def memory_of(outputs: list[Output]) -> dict[str, dict[str, Any]]:
+def memory_of(outputs: list[RiskOutput]) -> dict[str, dict[str, Any]]:
     """Return latches and raised alerts of a slot that took these records."""
     slot = Slot(slot_of(GROUP))
     for output in outputs:
@@ -99,7 +99,7 @@ def memory_of(outputs: list[Output]) -> dict[str, dict[str, Any]]:
     return {kind: path.get(kind, {}) for kind in ("latch", "raised")}
 
 
-def assert_remembered(records: list[Output]) -> None:
+def assert_remembered(records: list[RiskOutput]) -> None:
     """Compare the views with a slot that read these records."""
     memory = memory_of(records)
     rows = rows_of(updates(records))["risk_state"]

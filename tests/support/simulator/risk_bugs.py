@@ -12,7 +12,7 @@ from psm.risk.engine import Slot
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.path import Path
 from psm.risk.exposure import ExposureLine
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import Rulebook
 
 Patch = tuple[Any, str, Any]
@@ -53,7 +53,7 @@ def latch_lost_on_restart() -> list[Patch]:
 def stale_state_accepted() -> list[Patch]:
     """A lost account is decided on as it was last seen."""
 
-    def lose(self: Slot, account_id: str) -> list[Output]:
+    def lose(self: Slot, account_id: str) -> list[RiskOutput]:
         return []
 
     return [(Slot, "lose", lose)]

@@ -15,13 +15,13 @@ from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import order_command
 from psm.risk.engine import Slot
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 
 DAY = 86_400
 LIMIT = {"type": "limit", "price": "100"}
 
 
-def kinds(outputs: list[Output]) -> list[str]:
+def kinds(outputs: list[RiskOutput]) -> list[str]:
     """Return kind and code of records."""
     return [f"{o.kind}:{payload_of(o).get('code', '')}" for o in outputs]
 

@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.metrics import Meter
 
 from psm.adapters.metrics import DURATION_BUCKETS
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 
 HEADROOM_SHOWN = 0.2
 """Share of a limit that is left, from which on a check's headroom is shown."""
@@ -115,7 +115,7 @@ class RiskMetrics:
             description="Commands of accounts without a group, which nobody decides on.",
         )
 
-    def record(self, output: Output, seconds: float | None) -> None:
+    def record(self, output: RiskOutput, seconds: float | None) -> None:
         """Count a stored record; `seconds` since its command came, None where none did."""
         self._records.add(1, {"kind": output.kind})
         if seconds is not None:

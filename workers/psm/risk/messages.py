@@ -25,7 +25,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: bytes
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RiskOutput(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record that the engine wants stored in `RISK` before it takes anything else.
 
     Attributes:

@@ -32,7 +32,7 @@ from psm.risk.engine.vector import ENTRIES_MAX, Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.facts import Fact
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +50,12 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     vector: Vector
     groups: Mapping[str, GroupState]
 
-    def preview(self, command: Command, clock: int) -> Output:
+    def preview(self, command: Command, clock: int) -> RiskOutput:
         """Return the decision that a request would get now; nothing changes."""
         payload, _ = self.judged(command, clock)
         return self._unstored(command, payload, clock)
 
-    def decide(self, command: Command, clock: int) -> list[Output]:
+    def decide(self, command: Command, clock: int) -> list[RiskOutput]:
         """Answer a request; the decision is the last output."""
         state = self.groups.get(command.account_id)
         if state is None:
@@ -65,7 +65,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         same = earlier is not None and earlier.hash == command.hash
         if earlier is not None and same and not self._is_excused_now(earlier, command, clock):
             data = earlier.data.encode()
-            return [Output(kind="decision", key=command.account_id, data=data)]
+            return [RiskOutput(kind="decision", key=command.account_id, data=data)]
         again = earlier is not None and not same
         outputs = self._told_before(command, clock)
         payload, judged = self.judged(command, clock, again=again)
@@ -80,7 +80,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         note(payload, data, self.books.windows, self.remembered)
         return [*outputs, *told, *records]
 
-    def _told_before(self, command: Command, clock: int) -> list[Output]:
+    def _told_before(self, command: Command, clock: int) -> list[RiskOutput]:
         """Tell a reservation as it is before the request changes it: by that it is judged."""
         name = f"reservation/{command.account_id}/{command.order_id}"
         return self.chain.tell(clock) if self.books.path.is_untold(name) else []
@@ -179,7 +179,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     def commit(
         self, command: Command, state: GroupState, judged: Judged, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Remember what was approved; return alerts and latches."""
         ordered, decision = judged.ordered, judged.answer.decision
         for check in judged.excused:
@@ -215,7 +215,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state.refresh(account_id, (ordered.line_name,))
         return [*outputs, *near]
 
-    def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[Output]:
+    def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[RiskOutput]:
         """Halt a strategy that repeated itself too often, until somebody enables it."""
         strategy = judged.ordered.order.strategy_id
         failed = [
@@ -231,10 +231,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             mode="halted", enabled=self.books.rulebook.enabled_at(strategy),
         )  # fmt: skip
 
-    def _vector(self, state: GroupState, clock: int) -> tuple[Payload, list[Output]]:
+    def _vector(self, state: GroupState, clock: int) -> tuple[Payload, list[RiskOutput]]:
         """Return the entries that changed; records of their own for those beyond a record's."""
         news = self.vector.news(state.name, state.touched())
-        records: list[Output] = []
+        records: list[RiskOutput] = []
         while len(news) > ENTRIES_MAX:
             part, news = news[:ENTRIES_MAX], news[ENTRIES_MAX:]
             payload = {
@@ -288,9 +288,9 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         figures = {name: exact_text(v) for name, v in found.items() if v is not None}
         return {"figures": figures}
 
-    def _unstored(self, command: Command, payload: Payload, clock: int) -> Output:
+    def _unstored(self, command: Command, payload: Payload, clock: int) -> RiskOutput:
         data = self.chain.preview("risk_decision", fitting(payload), clock, command.links)
-        return Output(kind="decision", key=command.account_id, data=data)
+        return RiskOutput(kind="decision", key=command.account_id, data=data)
 
 
 _FATAL = ("well_formed", "account_known", "stream_open", "expired")

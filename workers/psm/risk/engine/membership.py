@@ -13,7 +13,7 @@ from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.market import MarketView
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Left, Rulebook, slot_of
 
 
@@ -55,9 +55,9 @@ class Memberships:
         state = self.groups[name]
         return state, state.members[account_id]
 
-    def regroup(self, rulebook: Rulebook, clock: int) -> list[Output]:
+    def regroup(self, rulebook: Rulebook, clock: int) -> list[RiskOutput]:
         """Take in and give up accounts, as the rulebook groups them."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for account_id, left in sorted(rulebook.left.items()):
             if slot_of(left.group) == self._chain.slot:
                 outputs = [*outputs, *self._give_up(account_id, left, rulebook, clock)]
@@ -72,7 +72,7 @@ class Memberships:
                 self._take_in(account_id, group.name, rulebook)
         return outputs
 
-    def take_release(self, record: Stored, rulebook: Rulebook, clock: int) -> list[Output]:
+    def take_release(self, record: Stored, rulebook: Rulebook, clock: int) -> list[RiskOutput]:
         """Take what another group remembered of an account that is here now."""
         fields = codec.decode_untyped(record.data)
         payload = fields["payload"]
@@ -105,7 +105,9 @@ class Memberships:
             entry = Membership(group=group, awaited=account_id in rulebook.left)
             self._path.put("member", account_id, entry)
 
-    def _give_up(self, account_id: str, left: Left, rulebook: Rulebook, clock: int) -> list[Output]:
+    def _give_up(
+        self, account_id: str, left: Left, rulebook: Rulebook, clock: int
+    ) -> list[RiskOutput]:
         """Publish once what is remembered of an account that left a group, if it is nothing."""
         gone = Flag(clock=left.sequence)
         if self._path.get(Flag, "gone", account_id) == gone:

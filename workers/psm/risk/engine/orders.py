@@ -12,7 +12,7 @@ from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
 from psm.risk.engine.watch import LossWatch
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import Rulebook
 
 RESERVATION_TTL = 30 * 1_000_000
@@ -38,12 +38,12 @@ class OpenOrders:
         self._path.put("reservation", key, reservation)
         self._due = min(self._due, int(reservation.since) + RESERVATION_TTL)
 
-    def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[Output]:
+    def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[RiskOutput]:
         """Look at all open orders of an account that was read anew.
 
         Those that were open before risk knew the account are external, and nobody's fault.
         """
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for kind in ("order", "external"):
             for name in self._path.names(kind, f"{member.account_id}/"):
                 if name.partition("/")[2] not in member.orders:
@@ -54,9 +54,9 @@ class OpenOrders:
 
     def updated(
         self, account_id: str, orders: tuple[Mapping[str, Any], ...], clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Take orders as PSM shows them now."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for figures in orders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
@@ -65,9 +65,9 @@ class OpenOrders:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
 
-    def overdue(self, clock: int) -> list[Output]:
+    def overdue(self, clock: int) -> list[RiskOutput]:
         """Tell of approved orders that PSM should have shown by now; they count on."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         if clock < self._due:
             return []
         reserved = self._path.items(Reservation, "reservation")
@@ -102,7 +102,7 @@ class OpenOrders:
 
     def _shown(
         self, account_id: str, figures: Mapping[str, Any], clock: int, *, quiet: bool
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         key, ended = f"{account_id}/{figures['order_id']}", figures["status"] in ENDED
         reservation = self._path.get(Reservation, "reservation", key)
         if reservation is not None and _is_only_filled(figures, reservation):

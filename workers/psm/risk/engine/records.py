@@ -11,7 +11,7 @@ from psm.contracts.errors import InvariantError
 from psm.domain.publication.log_times import log_time
 from psm.domain.publication.update_ids import update_id
 from psm.risk.engine.path import Path
-from psm.risk.messages import Output, OutputKind
+from psm.risk.messages import OutputKind, RiskOutput
 
 ENGINE = "1.0.0"
 """Version of the rules of decisions; in each of them."""
@@ -57,7 +57,7 @@ class Chain:
         payload: Mapping[str, Any],
         clock: int,
         links: Mapping[str, str] | None = None,
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Return a record with what of the memory no record has told, others before it if need be.
 
         Args:
@@ -72,14 +72,14 @@ class Chain:
         fields = {**payload, "path": path} if path else dict(payload)
         return [*before, self._link(kind, key, event_type, fields, clock, links)]
 
-    def flush(self, clock: int) -> list[Output]:
+    def flush(self, clock: int) -> list[RiskOutput]:
         """Return records of memory alone, if much of it waits to be told, or some for a minute."""
         count = self._path.untold_count
         if not count or (count < UNTOLD_MAX and clock - self._told < UNTOLD_FOR):
             return []
         return self.tell(clock)
 
-    def tell(self, clock: int) -> list[Output]:
+    def tell(self, clock: int) -> list[RiskOutput]:
         """Return records of memory alone, of all that waits to be told."""
         before, path = self._crowded(clock)
         return [*before, self._memory(path, clock)] if path else before
@@ -106,9 +106,9 @@ class Chain:
         self.n, self.previous = payload["n"], hashlib.sha256(data).hexdigest()
         return fields["event_type"], fields["timestamp"], payload
 
-    def _crowded(self, clock: int) -> tuple[list[Output], dict[str, Any]]:
+    def _crowded(self, clock: int) -> tuple[list[RiskOutput], dict[str, Any]]:
         """Return the records that tell most of the memory, and what is left to tell."""
-        records: list[Output] = []
+        records: list[RiskOutput] = []
         part: dict[str, Any] = {}
         count = 0
         for name, value in [*self._path.untold()]:
@@ -121,7 +121,7 @@ class Chain:
             self._path.told(name)
         return records, part
 
-    def _memory(self, path: Mapping[str, Any], clock: int) -> Output:
+    def _memory(self, path: Mapping[str, Any], clock: int) -> RiskOutput:
         payload = {
             "severity": "info",
             "code": "memory",
@@ -138,12 +138,12 @@ class Chain:
         payload: Mapping[str, Any],
         clock: int,
         links: Mapping[str, str] | None = None,
-    ) -> Output:
+    ) -> RiskOutput:
         number, self._told = self.n + 1, clock
         fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
         data = encoded(event_type, fields, clock, number, self.slot, links)
         self.n, self.previous = number, hashlib.sha256(data).hexdigest()
-        return Output(kind=kind, key=key, data=data)
+        return RiskOutput(kind=kind, key=key, data=data)
 
 
 def encoded(

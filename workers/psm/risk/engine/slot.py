@@ -29,7 +29,7 @@ from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 
 
@@ -93,7 +93,7 @@ class Slot:
 
     # --- the rulebook ---------------------------------------------------------------------------
 
-    def take_rulebook(self, rulebook: Rulebook, at: int) -> list[Output]:
+    def take_rulebook(self, rulebook: Rulebook, at: int) -> list[RiskOutput]:
         """Take the rulebook as it stands now, `at` being the time of its last event, us."""
         self._advance(at)
         self._rulebook = rulebook
@@ -109,7 +109,7 @@ class Slot:
             outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
         return [*outputs, *self._chain.flush(self.clock)]
 
-    def take_release(self, record: Stored) -> list[Output]:
+    def take_release(self, record: Stored) -> list[RiskOutput]:
         """Take what another group remembered of an account that is this slot's now."""
         if self._rulebook is None:
             return []
@@ -117,7 +117,7 @@ class Slot:
 
     # --- accounts -------------------------------------------------------------------------------
 
-    def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[Output]:
+    def enter(self, account_id: str, document: bytes, log_sequence: int) -> list[RiskOutput]:
         """Take a member's whole state document, as of one input of the log."""
         found = self._members.find(account_id)
         if found is None:
@@ -132,7 +132,7 @@ class Slot:
             state.take_flow(account_id, figures.equity)
         return [*outputs, *self._looked_at(state, [account_id])]
 
-    def take_input(self, found: FeedInput) -> list[Output]:
+    def take_input(self, found: FeedInput) -> list[RiskOutput]:
         """Take a member's updates of one input; other accounts' are left alone.
 
         One that is not next to the last leaves the account unknown, until it entered again.
@@ -156,7 +156,7 @@ class Slot:
 
     def _changed(
         self, state: GroupState, member: GroupMember, change: AccountChange
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         self._watch.count_results(state, member.account_id, change.results)
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
@@ -164,15 +164,15 @@ class Slot:
             self._path.put("peak", f"account:{member.account_id}", Peak(peak=nav))
         return self._orders.updated(member.account_id, change.orders, self.clock)
 
-    def lose(self, account_id: str) -> list[Output]:
+    def lose(self, account_id: str) -> list[RiskOutput]:
         """Take a member as unknown: its group's decisions fail closed until it is known again."""
         return self._known(account_id, known=False)
 
-    def regain(self, account_id: str) -> list[Output]:
+    def regain(self, account_id: str) -> list[RiskOutput]:
         """Take a member as known again: what was missing came, or nothing was."""
         return self._known(account_id, known=True)
 
-    def _known(self, account_id: str, *, known: bool) -> list[Output]:
+    def _known(self, account_id: str, *, known: bool) -> list[RiskOutput]:
         found = self._members.find(account_id)
         if found is None or (known and not found[1].log_sequence):
             return []
@@ -183,7 +183,7 @@ class Slot:
 
     # --- the market and time --------------------------------------------------------------------
 
-    def take_market(self, message: Stored) -> list[Output]:
+    def take_market(self, message: Stored) -> list[RiskOutput]:
         """Take a message of `marks.*` or `instruments.*` of TRADES; older ones are left alone."""
         outputs = self.take_clock(message.time)
         symbol = self._market.take(message)
@@ -193,12 +193,12 @@ class Slot:
             outputs = [*outputs, *self._looked_at(state, state.moved(symbol))]
         return outputs
 
-    def reach(self, log_sequence: int) -> list[Output]:
+    def reach(self, log_sequence: int) -> list[RiskOutput]:
         """Take it that TRADES has no other mark or instrument up to here: M, without a message."""
         self._market.reach(log_sequence)
         return []
 
-    def take_clock(self, time: int) -> list[Output]:
+    def take_clock(self, time: int) -> list[RiskOutput]:
         """Take a time that TRADES has passed, us: days, latches and reservations end by it."""
         self._advance(time)
         rulebook = self._rulebook
@@ -218,7 +218,7 @@ class Slot:
                 self._watch.open_day(state, member, rulebook, time)
         return min((rulebook.day_of(name, time).end for name in self._members.groups), default=0)
 
-    def _looked_at(self, state: GroupState, accounts: Sequence[str]) -> list[Output]:
+    def _looked_at(self, state: GroupState, accounts: Sequence[str]) -> list[RiskOutput]:
         """Look at accounts and their group after something changed."""
         rulebook, time = self._rulebook, self._day_time()
         known = [name for name in accounts if state.members[name].known]
@@ -231,7 +231,7 @@ class Slot:
 
     # --- orders ---------------------------------------------------------------------------------
 
-    def decide(self, command: Stored, *, dry_run: bool = False) -> list[Output]:
+    def decide(self, command: Stored, *, dry_run: bool = False) -> list[RiskOutput]:
         """Answer a message of `orders.command.*`; the decision is the last output.
 
         Args:
@@ -263,7 +263,7 @@ class Slot:
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def take_recorded(self, record: Output | Stored) -> None:
+    def take_recorded(self, record: RiskOutput | Stored) -> None:
         """Take a record of this slot that was stored after the checkpoint.
 
         Raises:

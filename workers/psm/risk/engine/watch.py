@@ -24,7 +24,7 @@ from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.scopes import drawdown_of, is_of_account, latch_scope, profit_of
 from psm.risk.limits import Limits, text
 from psm.risk.measured import loss_cap
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import Rulebook
 
 _WARN, _REARM = Decimal("0.8"), Decimal("0.7")
@@ -99,9 +99,9 @@ class LossWatch:
 
     def losses(
         self, state: GroupState, accounts: Sequence[str], rulebook: Rulebook, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Latch what has reached its cap or its drawdown, of accounts and of their group."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for place, account_id in enumerate(accounts):
             for one in rulebook.limits_of(account_id, None, "", clock):
                 if place and not is_of_account(one.scope):
@@ -113,9 +113,9 @@ class LossWatch:
 
     def _lost(
         self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Latch what one scope's limits say is too much, and tell of what is near it."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for code, value, limit, until in self._reached(state, latch, limits, rulebook, clock):
             latched = self.set_latch(state.name, latch, code, value, limit, clock, until=until)
             outputs = [*outputs, *latched]
@@ -145,7 +145,7 @@ class LossWatch:
 
     def _loss_alert(
         self, state: GroupState, latch: str, limits: Limits, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         profit, cap = self._loss(state, latch, limits, clock)
         if profit is None or cap is None:
             return []
@@ -163,7 +163,7 @@ class LossWatch:
         until: int | None = None,
         mode: str = "reducing",
         enabled: int = 0,
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Halt a scope, unless it is by the same code."""
         key = f"{group}|{scope}|{code}"
         if self._path.has("latch", key):
@@ -203,9 +203,9 @@ class LossWatch:
 
     def end_latches(
         self, rulebook: Rulebook, clock: int, groups: Mapping[str, GroupState]
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """End what is over, was lifted by two persons, or was enabled again."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for key, latch in self._path.items(Latch, "latch"):
             state = groups.get(key.partition("|")[0])
             lift = rulebook.lifted.get(latch.hash)
@@ -257,9 +257,9 @@ class LossWatch:
 
     def figures_near(
         self, group: str, account_id: str, bands: tuple[Band, ...], most: Decimal, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Tell of figures that an approved order brings near their limit."""
-        outputs: list[Output] = []
+        outputs: list[RiskOutput] = []
         for band in bands:
             if band.name in WATCHED and band.limit is not None and band.after is not None:
                 scope = latch_scope(band.scope, account_id, group)
@@ -270,7 +270,7 @@ class LossWatch:
 
     def near_limit(
         self, scope: str, name: str, value: Decimal, limit: Decimal, clock: int
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Tell once of a figure at 80 % of its limit; again after it was below 70 %."""
         key = f"{scope}|{name}"
         if self._path.has("raised", key):
@@ -291,7 +291,7 @@ class LossWatch:
         message: str,
         clock: int,
         more: Mapping[str, Any] | None = None,
-    ) -> list[Output]:
+    ) -> list[RiskOutput]:
         """Tell somebody."""
         payload = {"severity": severity, "code": code, "message": message, **(more or {})}
         return self._chain.record("alert", severity, "alert", payload, clock)

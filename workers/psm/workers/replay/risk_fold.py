@@ -19,7 +19,7 @@ from psm.domain.messages import Folded, LogMessage, Update
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine import Slot
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook, slot_of
 from psm.workers.ops.keys import made_signature
 from psm.workers.replay.lines import LineError, LineFolder
@@ -46,9 +46,9 @@ class RiskFolder(LineFolder):
         self.slots: dict[int, Slot] = {}
         self._entered: dict[str, str] = {}
         self._last: dict[str, int] = dict.fromkeys(_OWN, 0)
-        self._outputs: list[Output] = []
+        self._outputs: list[RiskOutput] = []
 
-    def decide(self, line: bytes) -> list[Output]:
+    def decide(self, line: bytes) -> list[RiskOutput]:
         """Take the next line; return the records that it caused, a decision last.
 
         Raises:
@@ -108,7 +108,7 @@ class RiskFolder(LineFolder):
             if now is not None and self._entered.get(account_id) != now.name:
                 self._enter(account_id)
 
-    def replace_slot(self, slot: Slot, time: int) -> list[Output]:
+    def replace_slot(self, slot: Slot, time: int) -> list[RiskOutput]:
         """Go on with another slot of the same number; market and members come to it anew.
 
         Args:
@@ -183,11 +183,11 @@ class RiskFolder(LineFolder):
         group = self.rulebook.group_of(account_id)
         return None if group is None else self.slots.get(slot_of(group.name))
 
-    def _add(self, outputs: list[Output]) -> None:
+    def _add(self, outputs: list[RiskOutput]) -> None:
         self._outputs = [*self._outputs, *outputs]
 
 
-def decision_document(output: Output) -> dict[str, Any]:
+def decision_document(output: RiskOutput) -> dict[str, Any]:
     """Return what is printed of a record."""
     fields = msgspec.json.decode(output.data, type=dict[str, Any])
     return {"kind": output.kind, "key": output.key, **fields["payload"]}

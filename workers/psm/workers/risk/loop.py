@@ -18,7 +18,7 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.contracts.errors import FencedError
 from psm.contracts.feed import FeedInput
 from psm.risk.engine import Slot
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
 from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
@@ -219,7 +219,7 @@ class SlotLoop:
         """Take what the feed gives."""
         self._guarded(lambda: self._taken(delivered))
 
-    def _taken(self, delivered: Delivered) -> list[Output]:
+    def _taken(self, delivered: Delivered) -> list[RiskOutput]:
         slot = self._slot
         match delivered:
             case FeedInput():
@@ -262,7 +262,7 @@ class SlotLoop:
         if not self._outbox:
             self.stats.position = self.commands_from - 1
 
-    def _guarded(self, step: Callable[[], list[Output]], command: int = 0) -> None:
+    def _guarded(self, step: Callable[[], list[RiskOutput]], command: int = 0) -> None:
         """Let a defect of one slot stop that slot alone."""
         if self._failure is not None:
             return

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from psm.adapters.jetstream import StoredMessage
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
 
@@ -80,7 +80,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
         received: when the command came, monotonic.
     """
 
-    output: Output | None
+    output: RiskOutput | None
     command: int = 0
     decision: bytes = b""
     received: float = 0.0

@@ -34,7 +34,7 @@ from psm.contracts import subjects
 from psm.contracts.codec import encode
 from psm.contracts.errors import FencedError, LogDamagedError, PSMError, TransientError
 from psm.contracts.subjects import RISK, SNAPSHOTS
-from psm.risk.messages import Output
+from psm.risk.messages import RiskOutput
 from psm.workers.risk.owner import OwnerRecord, dump_owner, load_owner
 
 OWNER_HEADER = "Psm-Owner"
@@ -142,7 +142,7 @@ class RiskStore:
 
     # --- records --------------------------------------------------------------------------------
 
-    async def write(self, outputs: Sequence[Output]) -> None:
+    async def write(self, outputs: Sequence[RiskOutput]) -> None:
         """Store records in their order, each behind the own owner record.
 
         One write is in flight: the record fences other owners, not one's own late publish.
@@ -160,7 +160,7 @@ class RiskStore:
         except (ApiConflictError, TransientError) as error:
             raise NotStoredError(f"slot {self.slot}: {error}") from error
 
-    def _messages(self, outputs: Sequence[Output]) -> list[Outgoing]:
+    def _messages(self, outputs: Sequence[RiskOutput]) -> list[Outgoing]:
         """Return the messages; only a batch's first one is checked."""
         headers = {
             EXPECTED_LAST_SUBJECT_SEQUENCE: str(self.fence),
@@ -171,7 +171,7 @@ class RiskStore:
             for place, output in enumerate(outputs)
         ]
 
-    def _entrance(self, output: Output) -> str:
+    def _entrance(self, output: RiskOutput) -> str:
         return subjects.entrance(subjects.risk_record(output.kind, self.slot, output.key))
 
     async def checkpoint(self, owned: Owned) -> tuple[int, bytes]:

@@ -15,7 +15,7 @@ from psm.domain.messages import Folded, LogMessage, NeedHistory
 from psm.risk.engine.proof import Judge
 from psm.risk.engine.proof_records import Record, read_record
 from psm.risk.market import HEADS
-from psm.risk.messages import Output, Stored
+from psm.risk.messages import RiskOutput, Stored
 from psm.workers.log.need_history import fold_with_history
 from psm.workers.ops.keys import made_signature
 from psm.workers.proof.risk.accounts import PastAccounts
@@ -40,7 +40,7 @@ class RecordedRisk(RiskFolder):
         self.records: list[Record] = []
         self._last_n: dict[int, int] = {}
 
-    def take_line(self, line: bytes) -> list[Output]:
+    def take_line(self, line: bytes) -> list[RiskOutput]:
         """Take the next line; return the records that it caused.
 
         Raises:

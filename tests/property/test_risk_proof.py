@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.make_golden_risk import PARTITIONS, read_lines
 
 from psm.contracts import codec
-from psm.risk.engine.proof_records import Deviation, Record, read_record
+from psm.risk.engine.proof_records import Deviation, RecordRead, read_record
 from psm.workers.proof.risk.offline import RecordedRisk, prove_lines
 
 Payload = dict[str, Any]
@@ -28,7 +28,9 @@ def made(name: str) -> RecordedRisk:
     return found
 
 
-def rechained(records: list[Record], place: int, change: Callable[[Payload], None]) -> list[Record]:
+def rechained(
+    records: list[RecordRead], place: int, change: Callable[[Payload], None]
+) -> list[RecordRead]:
     """Return the records with one changed, and all that follow it linked anew.
 
     It is what an engine with a defect would have stored: nothing but the content is wrong.
@@ -47,7 +49,7 @@ def rechained(records: list[Record], place: int, change: Callable[[Payload], Non
     return found
 
 
-def proved(name: str, records: list[Record]) -> list[Deviation]:
+def proved(name: str, records: list[RecordRead]) -> list[Deviation]:
     return asyncio.run(prove_lines(made(name), 1, records)).deviations
 
 
@@ -91,7 +93,7 @@ def test_any_changed_figure_is_found(data: st.DataObject) -> None:
     assert found[0].n == records[place].payload["n"]
 
 
-def find(name: str, wanted: Callable[[Record], bool]) -> int:
+def find(name: str, wanted: Callable[[RecordRead], bool]) -> int:
     return next(place for place, one in enumerate(made(name).records) if wanted(one))
 
 

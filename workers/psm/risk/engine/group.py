@@ -87,7 +87,7 @@ class GroupState:
             missing.pop(account_id, None)
         self._converted.pop(account_id, None)
         self._unknown.pop(account_id, None)
-        self.open_count -= self._open.pop(account_id, 0)
+        self.open_count -= int(self._open.pop(account_id, 0))
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
@@ -112,8 +112,11 @@ class GroupState:
 
     def _count_orders(self, member: GroupMember) -> None:
         account_id, shown = member.account_id, member.orders
-        both = sum(self._path.has("reservation", f"{account_id}/{one}") for one in shown)
-        count = len(shown) + self._path.count_under("reservation", account_id) - both
+        reserved = self._path.count_under("reservation", account_id)
+        unreserved = [
+            one for one in shown if not self._path.has("reservation", f"{account_id}/{one}")
+        ]
+        count = len(unreserved) + reserved
         self.open_count += count - self._open.get(account_id, 0)
         self._open[account_id] = count
 

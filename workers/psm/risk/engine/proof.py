@@ -23,9 +23,9 @@ from psm.risk.engine.member import UNKNOWN, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Path
 from psm.risk.engine.proof_records import (
+    DecisionEvidence,
     Deviation,
-    Evidence,
-    Record,
+    RecordRead,
     deviation_of,
     difference_of,
     entry_of,
@@ -40,7 +40,7 @@ from psm.risk.engine.windows import Windows
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook, slot_of
 
-Judge = Callable[[Record, Answers, Command], object]
+Judge = Callable[[RecordRead, Answers, Command], object]
 """Looks at a decision in the state that it was made in: the record, whom to ask, the request."""
 
 
@@ -122,9 +122,9 @@ class SlotProof:
         # What of the memory no record told yet is judged with the next decision.
         path = plain(self._path.document())
         for kind in sorted({**path, **state["path"]}):
-            was, now = path.get(kind, {}), state["path"].get(kind, {})
-            changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
-            told = [Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed]
+            was, held = path.get(kind, {}), state["path"].get(kind, {})
+            changed = [key for key in sorted({**was, **held}) if was.get(key) != held.get(key)]
+            told = [Told(name=f"{kind}/{key}", value=held.get(key)) for key in changed]
             self._pending = [*self._pending, *told]
         if found is None:
             return []
@@ -141,7 +141,7 @@ class SlotProof:
 
     # --- records --------------------------------------------------------------------------------
 
-    def wants(self, record: Record) -> dict[str, int]:
+    def wants(self, record: RecordRead) -> dict[str, int]:
         """Return the accounts whose documents a decision needs, and at which log sequence."""
         entries = {**self._entries, **vector_of(record)}
         return {
@@ -150,7 +150,7 @@ class SlotProof:
             if entry[1] and self._seen.get(name, (None, None))[0] != entry
         }
 
-    def follow(self, record: Record) -> list[Deviation]:
+    def follow(self, record: RecordRead) -> list[Deviation]:
         """Take a record that is no decision."""
         deviations = self._link(record)
         payload = record.payload
@@ -162,7 +162,7 @@ class SlotProof:
         return deviations
 
     def prove(
-        self, record: Record, evidence: Evidence, judge: Judge | None = None
+        self, record: RecordRead, evidence: DecisionEvidence, judge: Judge | None = None
     ) -> list[Deviation]:
         """Make a decision again, and take it.
 
@@ -201,7 +201,7 @@ class SlotProof:
             if one.latch is not None:
                 self._watch.name_latch(one.name.removeprefix("latch/"), one.latch)
 
-    def _link(self, record: Record) -> list[Deviation]:
+    def _link(self, record: RecordRead) -> list[Deviation]:
         n, previous = record.payload.get("n"), record.payload.get("previous")
         deviations = []
         if n != self._chain.n + 1:
@@ -217,7 +217,7 @@ class SlotProof:
         self._clock = max(self._clock, clock) if record.is_decision else self._clock
         return deviations
 
-    def _told(self, record: Record) -> list[Told]:
+    def _told(self, record: RecordRead) -> list[Told]:
         """Return what a record tells of the memory; a latch is named by the record that set it."""
         changes = record.payload.get("path") or {}
         set_here = None
@@ -234,7 +234,7 @@ class SlotProof:
             for name, value in changes.items()
         ]
 
-    def _note_vector(self, record: Record) -> None:
+    def _note_vector(self, record: RecordRead) -> None:
         entries = vector_of(record)
         if entries:
             self._entries.update(entries)
@@ -242,7 +242,9 @@ class SlotProof:
 
     # --- the state that a decision saw ----------------------------------------------------------
 
-    def _enter(self, record: Record, evidence: Evidence, told: Sequence[Told]) -> list[Deviation]:
+    def _enter(
+        self, record: RecordRead, evidence: DecisionEvidence, told: Sequence[Told]
+    ) -> list[Deviation]:
         """Bring rulebook, market and accounts to where the decision saw them."""
         position = record.payload.get("marks_log_sequence", 0)
         if position < self._market.position:
@@ -294,7 +296,7 @@ class SlotProof:
             state.use(rulebook)
 
     def _see(
-        self, record: Record, name: str, entry: tuple[int, int, str], document: bytes | None
+        self, record: RecordRead, name: str, entry: tuple[int, int, str], document: bytes | None
     ) -> list[Deviation]:
         """Take an account as the vector says that it was seen."""
         member = self._groups[self._of[name]].members[name]
@@ -321,7 +323,11 @@ class SlotProof:
     # --- judging --------------------------------------------------------------------------------
 
     def _judge(
-        self, record: Record, evidence: Evidence, own: Sequence[Told], judge: Judge | None
+        self,
+        record: RecordRead,
+        evidence: DecisionEvidence,
+        own: Sequence[Told],
+        judge: Judge | None,
     ) -> list[Deviation]:
         payload = record.payload
         if payload.get("engine") != ENGINE:
@@ -345,7 +351,7 @@ class SlotProof:
         return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
 
     def _compare(
-        self, record: Record, made: Mapping[str, Any], command: Command
+        self, record: RecordRead, made: Mapping[str, Any], command: Command
     ) -> list[Deviation]:
         vector_hash = self._vector.hash(record.payload["group"])
         differs = difference_of(record, made, vector_hash, self.number, command.links)
@@ -353,7 +359,7 @@ class SlotProof:
 
     def _compare_memory(
         self,
-        record: Record,
+        record: RecordRead,
         answers: Answers,
         command: Command,
         judged: Judged,
@@ -386,7 +392,7 @@ class SlotProof:
 
     # --- helpers --------------------------------------------------------------------------------
 
-    def _of_record(self, record: Record, field: str, recorded: Any, made: Any) -> Deviation:
+    def _of_record(self, record: RecordRead, field: str, recorded: Any, made: Any) -> Deviation:
         return deviation_of(record.payload, record.sequence, (field, recorded, made))
 
 

@@ -36,7 +36,7 @@ class Deviation(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision was made from, as the logs hold it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     shown: Callable[[str, str], int | None]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class RecordRead(msgspec.Struct, frozen=True, kw_only=True):
     """A record of a slot as it was read."""
 
     sequence: int
@@ -71,10 +71,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.event_type == "risk_decision"
 
 
-def read_record(sequence: int, data: bytes) -> Record:
+def read_record(sequence: int, data: bytes) -> RecordRead:
     """Return the record in a message of RISK."""
     fields = codec.decode_untyped(data)
-    return Record(
+    return RecordRead(
         sequence=sequence,
         data=data,
         event_type=fields["event_type"],
@@ -117,7 +117,7 @@ def _label(recorded: Sequence[Any], made: Sequence[Any], at: int) -> str:
     return str(at)
 
 
-def vector_of(record: Record) -> dict[str, tuple[int, int, str]]:
+def vector_of(record: RecordRead) -> dict[str, tuple[int, int, str]]:
     """Return the entries that a record tells: account -> number, log sequence, state hash."""
     vector = record.payload.get("vector") or {}
     return {name: entry_of(value) for name, value in vector.items()}
@@ -134,7 +134,7 @@ def plain(value: Any) -> Any:
 
 
 def difference_of(
-    record: Record,
+    record: RecordRead,
     made: Mapping[str, Any],
     vector_hash: str,
     slot: int,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
 
 from psm.domain.money import ZERO, add, exact_text, subtract
 
@@ -22,7 +20,7 @@ class Windows:
         self._times: dict[str, list[int]] = {}
         # Before each amount, and after the last: a period's sum is the difference of two.
         self._sums: dict[str, list[Decimal]] = {}
-        self._oldest: deque[tuple[int, str]] = deque()
+        self._oldest: list[tuple[int, str]] = []
 
     def note(self, name: str, time: int, amount: Decimal) -> None:
         """Add an amount to a name."""
@@ -52,21 +50,25 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        while self._oldest and self._oldest[0][0] <= clock - HORIZON:
-            _, name = self._oldest.popleft()
+        gone = bisect_right(self._oldest, clock - HORIZON, key=lambda one: one[0])
+        for _, name in self._oldest[:gone]:
             times, sums = self._times[name], self._sums[name]
             del times[0], sums[0]
             if not times:
                 del self._times[name], self._sums[name]
+        del self._oldest[:gone]
+
+    def _kept(self) -> list[tuple[str, list[int], list[Decimal]]]:
+        return [(name, self._times[name], self._sums[name]) for name in sorted(self._times)]
 
     def document(self) -> dict[str, list[tuple[int, str]]]:
         """Return everything as JSON values."""
         return {
             name: [
                 (time, exact_text(subtract(after, before)))
-                for time, (before, after) in zip(times, pairwise(self._sums[name]), strict=True)
+                for time, before, after in zip(times, sums, sums[1:], strict=False)
             ]
-            for name, times in sorted(self._times.items())
+            for name, times, sums in self._kept()
         }
 
     def restore(self, document: Mapping[str, Sequence[tuple[int, str]]]) -> None:
@@ -74,4 +76,4 @@ class Windows:
         for name, rows in document.items():
             for time, amount in rows:
                 self.note(name, time, Decimal(amount))
-        self._oldest = deque(sorted(self._oldest))
+        self._oldest.sort()

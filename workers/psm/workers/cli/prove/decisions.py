@@ -16,7 +16,7 @@ from psm.workers.cli.shared.connections import checked_log
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.log.shape import log_shape
 from psm.workers.process.config import Settings, load_settings
-from psm.workers.proof.risk.explanation import Explanation
+from psm.workers.proof.risk.explanation import DecisionStory
 from psm.workers.proof.risk.finding import FoundDecision, events_behind, find_decision
 from psm.workers.proof.risk.live import Range, prove_risk
 from psm.workers.proof.risk.prover import Prover
@@ -67,7 +67,7 @@ async def explain_decision(
     nc: Client, settings: Settings, found: FoundDecision
 ) -> tuple[dict[str, Any], Prover]:
     """Return the explanation of a decision, and what proved it."""
-    explanation = Explanation(found.n)
+    explanation = DecisionStory(found.n)
     chosen = Range(group=found.group, first=found.n, last=found.n)
     prover = await prove_risk(nc, log_shape(settings), chosen, judge=explanation.judge)
     document = explanation.document

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from psm.risk.engine.proof import SlotProof
-from psm.risk.engine.proof_records import Evidence, Record
+from psm.risk.engine.proof_records import DecisionEvidence, RecordRead
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify
 from psm.workers.proof.risk.accounts import PastAccounts
@@ -48,7 +48,7 @@ class SlotEvidence:
         self._market: AsyncIterator[Stored] | None = None
         self._ahead: Stored | None = None
 
-    async def of(self, record: Record, proof: SlotProof) -> Evidence:
+    async def of(self, record: RecordRead, proof: SlotProof) -> DecisionEvidence:
         """Return what a decision was made from."""
         accounts = self._sources.accounts
         wanted = proof.wants(record)
@@ -58,7 +58,7 @@ class SlotEvidence:
         for name, place in wanted.items():
             accounts.forget(name, place)
         position = record.payload.get("marks_log_sequence", 0)
-        return Evidence(
+        return DecisionEvidence(
             rulebook=self._ruled(record.payload.get("rulebook_sequence", 0)),
             market=await self._until(position, proof.market_position),
             documents=documents,

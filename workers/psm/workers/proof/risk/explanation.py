@@ -11,12 +11,12 @@ from psm.risk.engine.answers import Answers
 from psm.risk.engine.commands import Command
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.path import DayOpening, Latch
-from psm.risk.engine.proof_records import Record
+from psm.risk.engine.proof_records import RecordRead
 
 Document = dict[str, Any]
 
 
-class Explanation:
+class DecisionStory:
     """Looks at one decision while it is proved.
 
     Attributes:
@@ -28,7 +28,7 @@ class Explanation:
         self.document: Document | None = None
         self._n = n
 
-    def judge(self, record: Record, answers: Answers, command: Command) -> None:
+    def judge(self, record: RecordRead, answers: Answers, command: Command) -> None:
         """Note everything that the decision was made from."""
         if record.payload["n"] != self._n:
             return

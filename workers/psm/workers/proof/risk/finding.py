@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import StoredMessage, get, read_range, stream_info
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import ORDERS, RISK, TRADES
-from psm.risk.engine.proof_records import Record, read_record
+from psm.risk.engine.proof_records import RecordRead, read_record
 
 
 class FoundDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ async def find_decision(nc: Client, wanted: str) -> FoundDecision:
     return found
 
 
-def _is(record: Record, wanted: str) -> bool:
+def _is(record: RecordRead, wanted: str) -> bool:
     payload = record.payload
     names = (
         payload.get("order_id"),

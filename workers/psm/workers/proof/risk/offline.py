@@ -13,7 +13,7 @@ from psm.contracts.subjects import head_of
 from psm.domain.books import Books
 from psm.domain.messages import Folded, LogMessage, NeedHistory
 from psm.risk.engine.proof import Judge
-from psm.risk.engine.proof_records import Record, read_record
+from psm.risk.engine.proof_records import RecordRead, read_record
 from psm.risk.market import HEADS
 from psm.risk.messages import RiskOutput, Stored
 from psm.workers.log.need_history import fold_with_history
@@ -37,7 +37,7 @@ class RecordedRisk(RiskFolder):
         self.messages: list[LogMessage] = []
         self.rules: list[Stored] = []
         self.commands: list[Stored] = []
-        self.records: list[Record] = []
+        self.records: list[RecordRead] = []
         self._last_n: dict[int, int] = {}
 
     def take_line(self, line: bytes) -> list[RiskOutput]:
@@ -71,7 +71,7 @@ class RecordedRisk(RiskFolder):
 async def prove_lines(
     made: RecordedRisk,
     partitions: int,
-    records: Sequence[Record] | None = None,
+    records: Sequence[RecordRead] | None = None,
     judge: Judge | None = None,
 ) -> Prover:
     """Prove records by the log that was folded.

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from psm.risk.engine.proof import Judge, SlotProof
-from psm.risk.engine.proof_records import Deviation, Record, vector_of
+from psm.risk.engine.proof_records import Deviation, RecordRead, vector_of
 from psm.workers.proof.risk.evidence import SlotEvidence, Sources
 
 DEVIATIONS_MAX = 100
@@ -70,7 +70,7 @@ class Prover:
         """How many decisions were made again."""
         return sum(one.decisions for one in self.slots.values())
 
-    def expect(self, record: Record) -> None:
+    def expect(self, record: RecordRead) -> None:
         """Say that a record will come, before the first one is taken."""
         for account_id, entry in vector_of(record).items():
             if entry[1]:
@@ -83,7 +83,7 @@ class Prover:
                 if entry[1]:
                     self._sources.accounts.want(account_id, int(entry[1]))
 
-    async def take(self, record: Record) -> None:
+    async def take(self, record: RecordRead) -> None:
         """Take the next record of a slot."""
         number, n = record.payload["slot"], record.payload["n"]
         slot = self.slots.setdefault(number, ProvenSlot(slot=number))

@@ -14,7 +14,7 @@ from psm.risk.engine.answers import Answers
 from psm.risk.engine.commands import Command
 from psm.risk.engine.inquiry import Basis
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.proof_records import Record
+from psm.risk.engine.proof_records import RecordRead
 from psm.risk.limits import Limits, limits_of_document
 from psm.risk.rulebook import Rulebook, ScopedLimits
 
@@ -134,7 +134,7 @@ class Shadow:
         self.orders: list[ShadowedOrder] = []
         self._limits, self._since, self._until = limits, since, until
 
-    def judge(self, record: Record, answers: Answers, command: Command) -> None:
+    def judge(self, record: RecordRead, answers: Answers, command: Command) -> None:
         """Decide a recorded request as the candidates would have it, in the state of then."""
         payload = record.payload
         clock = microseconds(payload["clock"])

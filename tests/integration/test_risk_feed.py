@@ -383,6 +383,31 @@ async def test_a_mark_that_the_worker_is_not_shown(
     assert sum(log.hits for log in logs) >= 4
 
 
+# --- PSM behind the log ---------------------------------------------------------------------------
+
+
+async def test_what_psm_does_not_fold_is_told_until_it_does(bench: Bench) -> None:
+    """An input that changes nothing is folded, too, although no update tells of it."""
+    name, other = ACCOUNTS[:2]
+    async with following(bench.settings.nats_url, PARTITIONS, ACCOUNTS) as follower:
+        async with owning(bench):
+            await bench.publish(deposit(1, stream=name), deposit(1, stream=other))
+            await until(lambda: {name, other} <= set(follower.known), "both are known")
+        first = await bench.publish(deposit(2, stream=name))
+        await bench.publish(deposit(3, stream=name))
+        await until(lambda: name in follower.unfolded, "nobody folds it")
+        told = follower.unfolded[name]
+        assert (told.log_sequence, told.since is None) == (first, False)
+        assert other not in follower.unfolded
+        async with owning(bench):
+            await follower.reaches({name: first + 1})
+            again = await bench.publish(deposit(3, stream=name))
+            compared = follower.feed.accounts._followed[name]
+            await until(lambda: compared.folded >= again, "its owner says that it is folded")
+            assert follower.unfolded[name].since is None
+            assert follower.at[name] == first + 1
+
+
 # --- the market -----------------------------------------------------------------------------------
 
 

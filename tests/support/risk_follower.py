@@ -38,6 +38,7 @@ from psm.workers.risk.feed import (
     Regained,
     RiskFeed,
     Stored,
+    Unfolded,
     live_owners,
 )
 
@@ -67,6 +68,7 @@ class Follower:
         known: accounts that may be decided on.
         counted: how often each kind of delivery came.
         market: sequences of marks and instruments, by subject.
+        unfolded: what was told last of an input that PSM has not folded, by account.
         regained: (account, place) of each time that one was.
         gate: while it is not set, nothing is taken.
     """
@@ -78,6 +80,7 @@ class Follower:
         self.known: dict[str, None] = {}
         self.counted: dict[str, int] = {}
         self.market: dict[str, list[int]] = {}
+        self.unfolded: dict[str, Unfolded] = {}
         self.regained: list[tuple[str, int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -124,6 +127,8 @@ class Follower:
                 assert one.account_id not in self.known
                 self.known[one.account_id] = None
                 self.regained.append((one.account_id, self.at[one.account_id]))
+            case Unfolded():
+                self.unfolded[one.account_id] = one
             case Stored():
                 assert self.market.get(one.subject, [0])[-1] < one.sequence
                 self.market.setdefault(one.subject, []).append(one.sequence)

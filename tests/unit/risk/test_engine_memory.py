@@ -366,6 +366,35 @@ def test_an_input_that_is_not_the_next_leaves_the_account_unknown() -> None:
     assert log.order("sell", "1")["decision"] == "approved"
 
 
+def test_what_psm_has_not_folded_for_five_seconds_leaves_closing() -> None:
+    """Told at once, counted by the clock, remembered, over when the input comes or is folded."""
+    log = held({})
+    at = log.folder.books.position
+    assert kinds(log.slot.unfolded(ACCOUNT, at, log.clock)) == []  # it came already
+    behind = (ACCOUNT, at + 1, log.clock)
+    assert kinds(log.slot.unfolded(*behind)) == ["alert:state_stale"]
+    assert kinds(log.slot.unfolded(*behind)) == []
+    assert log.order("buy", "1")["decision"] == "approved"
+    log.clock = behind[2] + 5 * SECOND - 1
+    assert log.order("buy", "1")["decision"] == "approved"
+    log.clock = behind[2] + 5 * SECOND
+    for _ in range(2):
+        found = log.order("buy", "1")
+        assert (found["decision"], found["reason"], found["mode"]) == (
+            "rejected", "mode", "reducing",
+        )  # fmt: skip
+        mode = check_of(found, "mode")
+        assert (mode["scope"], mode["detail"]) == (f"group:{GROUP}", "state_stale")
+        assert log.order("sell", "1")["decision"] == "approved"
+        log.restart(Slot.restored(log.slot.checkpoint()))
+    log.trade("buy", "1", "100")
+    assert log.order("buy", "1")["decision"] == "approved"
+    log.slot.unfolded(ACCOUNT, 10**6, T0)
+    assert log.order("buy", "1")["reason"] == "mode"
+    log.slot.unfolded(ACCOUNT, 10**6, None)
+    assert log.order("buy", "1")["decision"] == "approved"
+
+
 def test_marks_must_be_as_far_as_the_accounts() -> None:
     """Else a decision would be on no state that the log ever had."""
     log = RiskLog({})

@@ -12,7 +12,7 @@ from psm.risk.engine.group import GroupState
 from psm.risk.engine.history import LookBack
 from psm.risk.engine.ids import ORDERS_MAX
 from psm.risk.engine.member import ASSET
-from psm.risk.engine.path import Latch, Membership, Path
+from psm.risk.engine.path import Latch, Membership, Path, StaleState
 from psm.risk.engine.records import moment_text
 from psm.risk.engine.scopes import Measures, Ordered, with_defaults
 from psm.risk.engine.windows import Windows
@@ -23,6 +23,9 @@ from psm.risk.market import MarketView
 from psm.risk.measured import OrderPlace
 from psm.risk.rulebook import Override, Rulebook
 from psm.risk.state import Mode, OpenOrder
+
+MAX_STATE_AGE = 5 * 1_000_000
+"""Time within which PSM should fold an input, us; its group only closes beyond it."""
 
 _TIGHTNESS: tuple[Mode, ...] = ("active", "reducing", "halted")
 
@@ -167,7 +170,7 @@ class Inquiry:
         return Fact(name="instrument_known", scope=f"symbol:{symbol}", passed=known)
 
     def _mode(self) -> Fact:
-        """Return the tightest of the rulebook's halts and the engine's latches."""
+        """Return the tightest of the rulebook's halts, the engine's latches, and stale states."""
         ordered, books = self._ordered, self._books
         order = ordered.order
         ruling = books.rulebook.mode_of(
@@ -178,7 +181,16 @@ class Inquiry:
             tighter = _TIGHTNESS.index(latch.mode) > _TIGHTNESS.index(mode)
             if latch.scope in ordered.scopes and tighter:
                 mode, scope, code = latch.mode, latch.scope, latch.code
+        if mode == "active" and self._is_stale():
+            mode, scope, code = "reducing", f"group:{self._state.name}", "state_stale"
         return mode_fact(mode, scope or "firm", code or None)
+
+    def _is_stale(self) -> bool:
+        """Return whether PSM is behind the log with a member, for longer than it may be."""
+        return any(
+            account_id in self._state.members and self._ordered.clock - one.since >= MAX_STATE_AGE
+            for account_id, one in self._books.path.items(StaleState, "stale")
+        )
 
     def _others(self, symbol: str) -> list[OpenOrder]:
         """Return open orders of the group in the order's symbol, on the other side."""

@@ -141,6 +141,13 @@ class Flag(Remembered, frozen=True, kw_only=True):
     clock: int
 
 
+class StaleState(Remembered, frozen=True, kw_only=True):
+    """PSM has not folded an input of an account, which the log holds since then."""
+
+    log_sequence: int
+    since: int
+
+
 class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     """An account belongs to a group here; `awaited`: not before its old group released it."""
 
@@ -164,6 +171,7 @@ KINDS: Mapping[str, type[Remembered]] = {
     "member": Membership,
     "moved": Flag,
     "gone": Flag,
+    "stale": StaleState,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

@@ -23,7 +23,7 @@ from psm.risk.engine.inquiry import Basis
 from psm.risk.engine.member import AccountChange, GroupMember, microseconds
 from psm.risk.engine.membership import Memberships
 from psm.risk.engine.orders import OpenOrders
-from psm.risk.engine.path import Path, Peak, canonical
+from psm.risk.engine.path import Path, Peak, StaleState, canonical
 from psm.risk.engine.records import Chain
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
@@ -125,6 +125,7 @@ class Slot:
         state, member = found
         new = not self._path.has("day", account_id)
         member.enter(document, log_sequence)
+        self._watch.folded(account_id, log_sequence)
         outputs = self._orders.entered(member, self.clock, first=new)
         state.refresh(account_id)
         figures = state.figures(account_id)
@@ -147,6 +148,7 @@ class Slot:
         time = microseconds(msgspec.json.decode(found.updates[0], type=_Dated).timestamp)
         outputs = self.take_clock(time)
         change = member.apply(found)
+        self._watch.folded(found.account_id, found.log_sequence)
         outputs = [*outputs, *self._changed(state, member, change)]
         state.refresh(found.account_id, self._orders.lines(change))
         state.take_flow(found.account_id, subtract(member.amount("flows") or ZERO, flows))
@@ -171,6 +173,20 @@ class Slot:
     def regain(self, account_id: str) -> list[RiskOutput]:
         """Take a member as known again: what was missing came, or nothing was."""
         return self._known(account_id, known=True)
+
+    def unfolded(self, account_id: str, log_sequence: int, since: int | None) -> list[RiskOutput]:
+        """Take it that PSM has not folded a member's input that the log holds since then, us.
+
+        While that is older than `MAX_STATE_AGE` its group only closes. `since` None: it is folded.
+        """
+        found = self._members.find(account_id)
+        if found is None:
+            return []
+        if since is None or log_sequence <= found[1].log_sequence:
+            self._watch.folded(account_id, log_sequence)
+            return []
+        entry = StaleState(log_sequence=log_sequence, since=since)
+        return self._watch.unfolded(account_id, entry, self.clock)
 
     def _known(self, account_id: str, *, known: bool) -> list[RiskOutput]:
         found = self._members.find(account_id)

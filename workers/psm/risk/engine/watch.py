@@ -18,6 +18,7 @@ from psm.risk.engine.path import (
     LossBase,
     Path,
     Peak,
+    StaleState,
     Streak,
 )
 from psm.risk.engine.records import Chain, moment_text
@@ -252,6 +253,23 @@ class LossWatch:
             nav = state.members[name].amount("nav")
             if nav is not None:
                 self._path.put("peak", scope, Peak(peak=nav))
+
+    # --- how far PSM is -------------------------------------------------------------------------
+
+    def unfolded(self, account_id: str, entry: StaleState, clock: int) -> list[RiskOutput]:
+        """Remember that PSM is behind the log with an account; tell it once."""
+        if self._path.has("stale", account_id):
+            return []
+        self._path.put("stale", account_id, entry)
+        message = f"PSM has not folded {entry.log_sequence} of the log for {account_id}"
+        more = {"account_id": account_id}
+        return self.alert("warning", "state_stale", message, clock, more)
+
+    def folded(self, account_id: str, log_sequence: int) -> None:
+        """Forget that PSM was behind, if it was so with nothing later than this."""
+        found = self._path.get(StaleState, "stale", account_id)
+        if found is not None and found.log_sequence <= log_sequence:
+            self._path.drop("stale", account_id)
 
     # --- alerts ---------------------------------------------------------------------------------
 

@@ -24,8 +24,15 @@ from psm.contracts.errors import TransientError
 from psm.contracts.feed import POSITION_HEADER, FeedInput, UpdateFeed
 from psm.contracts.subjects import is_stream_id, last_token
 from psm.contracts.updates import KINDS
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Regained
-from psm.workers.risk.missed import AskLive, Missed, newest_update, read_missed
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Regained, Unfolded
+from psm.workers.risk.missed import (
+    AskLive,
+    Missed,
+    first_behind,
+    folded_place,
+    newest_update,
+    read_missed,
+)
 
 UPDATES = tuple(
     f"psm.*.{word}" for word in dict.fromkeys(k.partition(".")[2] for k in KINDS.values())
@@ -60,6 +67,8 @@ class _Followed:
         self.is_known = False
         self.losses = 0  # so that what was read before another loss does not count
         self.behind: int | None = None  # an input that the leader had at the last comparison
+        self.waits: int | None = None  # an input that PSM had not told then, nor said it folded
+        self.folded = 0  # up to where PSM said so, if that told nothing
         self.back_off = BackOff(*_AGAIN_S)
         self.again: asyncio.TimerHandle | None = None  # until it is read again
 
@@ -107,6 +116,7 @@ class AccountFeed:
         self._heard_bytes = 0
         self._missed_out: dict[str, None] = {}  # accounts of what there was no room for
         self._compare_failed: list[_Followed] = []
+        self._unfolded: list[Unfolded] = []
         self._unrepaired: asyncio.Queue[_Followed] = asyncio.Queue()
         self._read: asyncio.Queue[tuple[_Followed, int, Missed]] = asyncio.Queue(_READ_MAX)
         self._connection = self._now_connected()
@@ -194,6 +204,8 @@ class AccountFeed:
             self._hear(headers, data, out)
         if not self._heard:
             self._see_tail(out)
+            out += [one for one in self._unfolded if one.account_id in self._followed]
+            self._unfolded = []
         return out
 
     # --- what is heard ----------------------------------------------------------------------------
@@ -340,10 +352,33 @@ class AccountFeed:
         async with asking:
             try:
                 newest = await newest_update(self._nc, followed.account_id)
+                if newest.partition is not None:
+                    await self._look_for_unfolded(followed, newest.partition)
             except TransientError as error:
                 _log.info("risk_feed.not_compared", detail=str(error))
                 return
         followed.behind = newest.log_sequence
+
+    async def _look_for_unfolded(self, followed: _Followed, partition: int) -> None:
+        """Ask PSM for an input that the log held at the comparison before, and nobody told since.
+
+        One that changes nothing is never told: that it is folded, the account's owner says.
+        """
+        account_id, place = followed.account_id, max(followed.at or 0, followed.folded)
+        before, followed.waits = followed.waits, None
+        first = await first_behind(self._nc, account_id, partition, place)
+        if first is None:
+            return
+        followed.waits = first.sequence
+        if before is None or first.sequence > before:
+            return  # it may be on its way
+        folded = await folded_place(self._live, account_id, first.sequence)
+        if folded is not None:
+            followed.waits, followed.folded = None, folded
+        since = first.time_ns // 1000 if folded is None else None
+        self._unfolded.append(
+            Unfolded(account_id=account_id, log_sequence=first.sequence, since=since)
+        )
 
 
 def _cancel(followed: _Followed) -> bool:

@@ -40,11 +40,27 @@ class Regained(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account_id: str
 
 
+class Unfolded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """PSM has not folded an input of an account that the log holds, although it was asked to.
+
+    It comes with every comparison until the input is folded, and then once with `since` None.
+
+    Attributes:
+        account_id: whose.
+        log_sequence: of the first such input.
+        since: when the log stored it, us; None: it is folded now.
+    """
+
+    account_id: str
+    log_sequence: int
+    since: int | None
+
+
 class Reached(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """TRADES has no other mark or instrument up to here: M, without a message."""
 
     log_sequence: int
 
 
-Delivered = Entered | FeedInput | Lost | Regained | Stored | Reached
+Delivered = Entered | FeedInput | Lost | Regained | Unfolded | Stored | Reached
 """What the feed gives. Of one account, and of the market, always in the order of the log."""

@@ -15,6 +15,7 @@ account is lost, and nothing may be decided on it.
                     case FeedInput():  slot.take_input(one)
                     case Lost():  slot.lose(one.account_id)
                     case Regained():  slot.regain(one.account_id)
+                    case Unfolded():  slot.unfolded(one.account_id, one.log_sequence, one.since)
                     case Stored():  slot.take_market(one)
                     case Reached():  slot.reach(one.log_sequence)
 """
@@ -32,7 +33,7 @@ from nats.aio.client import Client
 from psm.contracts.feed import FeedInput
 from psm.risk.messages import Stored
 from psm.workers.risk.accounts import COMPARE_S, HEARD_MAX, AccountFeed
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
 from psm.workers.risk.market import MarketFeed
 from psm.workers.risk.missed import AskLive, live_owners, live_service
 
@@ -46,6 +47,7 @@ __all__ = [
     "Regained",
     "RiskFeed",
     "Stored",
+    "Unfolded",
     "live_owners",
     "live_service",
 ]

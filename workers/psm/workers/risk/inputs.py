@@ -31,7 +31,7 @@ from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.ports import Decider, stored_of
 
@@ -286,7 +286,7 @@ class SlotInputs:
             return
         if isinstance(one, Entered | FeedInput):
             self._needed = max(self._needed, one.log_sequence)
-        assert isinstance(one, Entered | FeedInput | Lost | Regained)
+        assert isinstance(one, Entered | FeedInput | Lost | Regained | Unfolded)
         slot = self.slot_of_account(one.account_id)
         if slot is not None and slot in self._loops:
             self._loops[slot].take(one)

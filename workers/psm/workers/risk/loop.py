@@ -21,7 +21,7 @@ from psm.risk.engine import Slot
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained
+from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
 from psm.workers.risk.settings import SlotSettings, SlotStats
@@ -232,6 +232,8 @@ class SlotLoop:
                 return slot.lose(delivered.account_id)
             case Regained():
                 return slot.regain(delivered.account_id)
+            case Unfolded():
+                return slot.unfolded(delivered.account_id, delivered.log_sequence, delivered.since)
             case Reached():
                 return slot.reach(delivered.log_sequence)
 

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import last_for
+from psm.adapters.jetstream import StoredMessage, last_for, next_for
 from psm.adapters.jetstream.api import ask
 from psm.adapters.jetstream.reads import direct_batch
 from psm.contracts.codec import encode
 from psm.contracts.errors import TransientError
 from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER, FeedInput, UpdateFeed
 from psm.contracts.live import LIVE_SUBJECT, AsOf, LiveQuestion
-from psm.contracts.subjects import PSM
+from psm.contracts.subjects import PSM, TRADES, either_of_stream, update_place
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.partition.live_reads import LiveRefusedError
 
@@ -23,6 +23,7 @@ MISSED_MAX = 2048
 
 _BATCH = 256
 _LIVE_MS = 2_000
+_FOLDED_MS = 250  # it had a comparison's time already
 _ANSWER_S = 3.0  # beyond what the question may wait
 _CODE, _TEXT = "Nats-Service-Error-Code", "Nats-Service-Error"
 _UNKNOWN = "404"
@@ -37,10 +38,12 @@ class Newest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sequence: in that stream; 0 where there is none.
         log_sequence: of the input that it is of; 0 where there is none.
+        partition: of the account; None where there is no update.
     """
 
     sequence: int
     log_sequence: int
+    partition: int | None = None
 
 
 class Missed(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +113,35 @@ async def newest_update(nc: Client, account_id: str) -> Newest:
     counts = stored.header(PREVIOUS_HEADER) is not None
     position = stored.header(POSITION_HEADER) or "0"
     at = int(position.partition("/")[0]) if counts else 0
-    return Newest(sequence=stored.sequence, log_sequence=at)
+    partition = update_place(stored.subject)[1]
+    return Newest(sequence=stored.sequence, log_sequence=at, partition=partition)
+
+
+async def first_behind(
+    nc: Client, account_id: str, partition: int, log_sequence: int
+) -> StoredMessage | None:
+    """Return the first message of an account's log behind a place; None where there is none.
+
+    Raises:
+        TransientError: no answer.
+    """
+    subject = either_of_stream(account_id, partition)
+    newest = await last_for(nc, TRADES, subject)
+    if newest is None or newest.sequence <= log_sequence:
+        return None
+    return await next_for(nc, TRADES, subject, log_sequence + 1)
+
+
+async def folded_place(live: AskLive, account_id: str, log_sequence: int) -> int | None:
+    """Return up to where PSM has folded an account; None if not even up to this place."""
+    question = LiveQuestion(
+        account_id=account_id, min_log_sequence=log_sequence, timeout_ms=_FOLDED_MS
+    )
+    try:
+        document = await live(question)
+    except TransientError:
+        return None
+    return None if document is None else _as_of.decode(document).as_of.log_sequence
 
 
 async def read_missed(

@@ -14,6 +14,7 @@ from psm.contracts import recorded
 from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import order_command
+from psm.domain.messages import Update
 from psm.risk.engine import Slot
 from psm.risk.messages import RiskOutput
 
@@ -257,6 +258,33 @@ def test_an_approved_order_that_never_shows_counts_until_a_person_releases_it() 
     log.mark("BTC-PERP", "100")
     assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
     log.both("ReservationReleased", account_id=ACCOUNT, order_id=first["order_id"])
+    assert log.order("buy", "100", **LIMIT)["decision"] == "approved"
+
+
+def test_an_order_that_came_and_went_while_nobody_followed_counts_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The whole account shows open orders alone; what PSM told of the others says the rest."""
+    log = RiskLog({"exposure_symbol": "1"})
+    first = log.order("buy", "60", **LIMIT)["order_id"]
+    memory = log.slot.checkpoint()
+    told: list[bytes] = []
+    feed = log.folder._feed
+
+    def heard(account_id: str, updates: list[Update]) -> None:
+        told.extend(update.data for update in updates)
+        feed(account_id, updates)
+
+    monkeypatch.setattr(log.folder, "_feed", heard)
+    log.shows(first, quantity="60")
+    log.event(ACCOUNT, "OrderCancelled", order_id=first)
+    log.restart(Slot.restored(memory))
+    assert log.slot.reserved_since(ACCOUNT) is not None
+    assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
+    log.slot.take_told(ACCOUNT, [one for one in told if b"cancelled" not in one])
+    assert log.order("buy", "41", **LIMIT)["max_quantity"] == "40"
+    assert log.slot.take_told(ACCOUNT, told) == []
+    assert log.slot.reserved_since(ACCOUNT) is None
     assert log.order("buy", "100", **LIMIT)["decision"] == "approved"
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name
+from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name, microseconds
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
 from psm.risk.engine.watch import LossWatch
 from psm.risk.messages import RiskOutput
@@ -17,6 +17,24 @@ from psm.risk.rulebook import Rulebook
 
 RESERVATION_TTL = 30 * 1_000_000
 """Time within which PSM should show an approved order, us; then it counts on, and somebody asks."""
+
+
+class OrderTold(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as an update told it: at a place of the log, and the time there, us."""
+
+    figures: Mapping[str, Any]
+    log_sequence: int
+    time: int
+
+
+def order_told(update: bytes) -> OrderTold | None:
+    """Return the order of an update; None of one that tells none."""
+    found = msgspec.json.decode(update, type=dict[str, Any])
+    if found["event_type"] != "OrderUpdated":
+        return None
+    figures = found["payload"]
+    time = microseconds(found["timestamp"])
+    return OrderTold(figures=figures, log_sequence=figures["log_sequence"], time=time)
 
 
 class OpenOrders:
@@ -60,6 +78,30 @@ class OpenOrders:
         for figures in orders:
             outputs = [*outputs, *self._shown(account_id, figures, clock, quiet=False)]
         return outputs
+
+    def reserved_since(self, member: GroupMember) -> int | None:
+        """Return when the first order of an account was approved that it does not show, us."""
+        reserved = self._path.under(Reservation, "reservation", member.account_id)
+        waiting = [int(one.since) for _, one in reserved if one.order_id not in member.orders]
+        return min(waiting, default=None)
+
+    def ended(
+        self, member: GroupMember, told: Iterable[OrderTold]
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Return the figures of ended orders that are still reserved, and ended since.
+
+        What the account does not hold yet comes as an input, with what it filled.
+        """
+        found = []
+        for one in told:
+            key = f"{member.account_id}/{one.figures['order_id']}"
+            reservation = self._path.get(Reservation, "reservation", key)
+            held = one.log_sequence <= member.log_sequence
+            if reservation is None or not held or one.time < int(reservation.since):
+                continue
+            if one.figures["status"] in ENDED:
+                found.append(one.figures)
+        return tuple(found)
 
     def lines(self, change: AccountChange) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""

@@ -20,9 +20,9 @@ from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis
-from psm.risk.engine.member import AccountChange, GroupMember, microseconds
+from psm.risk.engine.member import AccountChange, GroupMember, line_name, microseconds
 from psm.risk.engine.membership import Memberships
-from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.orders import OpenOrders, order_told
 from psm.risk.engine.path import Path, Peak, StaleState, canonical
 from psm.risk.engine.records import Chain
 from psm.risk.engine.vector import Vector
@@ -165,6 +165,27 @@ class Slot:
         if rebased is not None and nav is not None and nav > rebased.peak:
             self._path.put("peak", f"account:{member.account_id}", Peak(peak=nav))
         return self._orders.updated(member.account_id, change.orders, self.clock)
+
+    def reserved_since(self, account_id: str) -> int | None:
+        """Return when the first order was approved that PSM does not show, us; None: all are."""
+        found = self._members.find(account_id)
+        return None if found is None else self._orders.reserved_since(found[1])
+
+    def take_told(self, account_id: str, updates: Sequence[bytes]) -> list[RiskOutput]:
+        """Take what PSM told of a member's orders before it was entered: those that ended count.
+
+        The whole account shows open ones alone: else an approved order that came and went while
+        nobody followed would be reserved for ever.
+        """
+        found = self._members.find(account_id)
+        if found is None:
+            return []
+        state, member = found
+        told = [one for one in map(order_told, updates) if one is not None]
+        ended = self._orders.ended(member, told)
+        outputs = self._orders.updated(account_id, ended, self.clock)
+        state.refresh(account_id, map(line_name, ended))
+        return outputs
 
     def lose(self, account_id: str) -> list[RiskOutput]:
         """Take a member as unknown: its group's decisions fail closed until it is known again."""

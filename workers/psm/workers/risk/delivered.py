@@ -56,11 +56,18 @@ class Unfolded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since: int | None
 
 
+class OrdersTold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What PSM told of an account's orders before it was entered, in order: updates as stored."""
+
+    account_id: str
+    updates: tuple[bytes, ...]
+
+
 class Reached(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """TRADES has no other mark or instrument up to here: M, without a message."""
 
     log_sequence: int
 
 
-Delivered = Entered | FeedInput | Lost | Regained | Unfolded | Stored | Reached
+Delivered = Entered | FeedInput | Lost | Regained | Unfolded | OrdersTold | Stored | Reached
 """What the feed gives. Of one account, and of the market, always in the order of the log."""

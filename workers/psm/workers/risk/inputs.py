@@ -31,7 +31,8 @@ from psm.contracts.feed import FeedInput
 from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
+from psm.workers.risk.delivered import Delivered, Entered, Reached
+from psm.workers.risk.ended_orders import EndedOrders
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.ports import Decider, stored_of
 
@@ -93,6 +94,7 @@ class SlotInputs:
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
+        self._ended = EndedOrders(nc, self._nudge)
 
     # --- what a loop asks for -------------------------------------------------------------------
 
@@ -178,6 +180,7 @@ class SlotInputs:
                 yield feed
         finally:
             await end_all(self._tasks.values())
+            await self._ended.close()
             for reader in (self._rules, self._orders, self._releases):
                 await reader.close()
 
@@ -196,6 +199,8 @@ class SlotInputs:
         await self._take_arrived(feed)
         if self._done("nudge") is not None:
             self._nudge.clear()
+            for one in self._ended.take():
+                self._deliver(one)
             await self._join(feed)
         await self._begin(feed)
 
@@ -286,10 +291,12 @@ class SlotInputs:
             return
         if isinstance(one, Entered | FeedInput):
             self._needed = max(self._needed, one.log_sequence)
-        assert isinstance(one, Entered | FeedInput | Lost | Regained | Unfolded)
         slot = self.slot_of_account(one.account_id)
-        if slot is not None and slot in self._loops:
-            self._loops[slot].take(one)
+        if slot is None or (own := self._loops.get(slot)) is None:
+            return
+        own.take(one)
+        if isinstance(one, Entered) and (since := own.reserved_since(one.account_id)) is not None:
+            self._ended.look(one.account_id, since)
 
     def _follow(self, feed: RiskFeed, without: Decider | None = None) -> None:
         feed.follow(

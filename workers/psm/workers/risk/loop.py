@@ -21,7 +21,15 @@ from psm.risk.engine import Slot
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
+from psm.workers.risk.delivered import (
+    Delivered,
+    Entered,
+    Lost,
+    OrdersTold,
+    Reached,
+    Regained,
+    Unfolded,
+)
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
 from psm.workers.risk.settings import SlotSettings, SlotStats
@@ -234,8 +242,14 @@ class SlotLoop:
                 return slot.regain(delivered.account_id)
             case Unfolded():
                 return slot.unfolded(delivered.account_id, delivered.log_sequence, delivered.since)
+            case OrdersTold():
+                return slot.take_told(delivered.account_id, delivered.updates)
             case Reached():
                 return slot.reach(delivered.log_sequence)
+
+    def reserved_since(self, account_id: str) -> int | None:
+        """Return when the first order was approved that PSM does not show, us; None: all are."""
+        return self._slot.reserved_since(account_id)
 
     def begin(self) -> None:
         """Take commands from now on: the members are known."""

@@ -31,6 +31,9 @@ class Decider(Protocol):
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
 
+    def reserved_since(self, account_id: str) -> int | None:
+        """Return when the first order was approved that PSM does not show, us; None: all are."""
+
     def begin(self) -> None:
         """Take commands from now on: the members are known."""
 

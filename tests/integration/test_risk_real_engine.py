@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.events import deposit, instrument, mark
+from tests.support.events import deposit, event, instrument, mark
 from tests.support.risk_bench import (
+    ACCOUNT,
     ADA,
     BOB,
     PSM_RISK_WORKER,
     SLOT,
+    OwnWorker,
     RiskBench,
     RiskProcess,
     open_risk_bench,
 )
+from tests.support.workbench import until, until_answer
 from tests.support.worker_process import WorkerProcess
 
 from psm.adapters.jetstream import publish_expected, read_range, stream_info
@@ -26,6 +29,7 @@ from psm.contracts.subjects import RISK
 from psm.risk.engine import Slot
 from psm.workers.risk.fences import fence
 from psm.workers.risk.loop import SlotLoop
+from psm.workers.risk.missed import newest_update
 from psm.workers.risk.ports import stored_of
 from psm.workers.risk.store import RiskStore
 
@@ -127,3 +131,38 @@ async def reread(bench: RiskBench) -> Slot:
         for message in batch:
             slot.take_recorded(stored_of(message))
     return slot
+
+
+async def test_an_order_that_ended_while_nobody_followed_is_reserved_no_more(
+    bench: RiskBench,
+) -> None:
+    """The account as a whole shows open orders alone: what was told of it meanwhile is read."""
+    async with bench.worker(engine=Slot) as first:
+        await first.owning()
+        await bench.order("o1")
+        (found,) = await orders_decided(bench, 1)
+        assert found["decision"] == "approved"
+        assert reserved(first) is not None
+    order = {"order_id": "o1", "symbol": "BTC-PERP", "side": "buy", "type": "limit",
+             "quantity": "1", "price": "100"}  # fmt: skip
+    told = event("OrderSubmitted", order, 2), event("OrderCancelled", {"order_id": "o1"}, 3)
+    acks = [
+        await publish_expected(bench.nc, "TRADES", one.subject, one.data, expected=None)
+        for one in told
+    ]
+    last = acks[-1].sequence
+    await until_answer(
+        lambda: newest_update(bench.nc, ACCOUNT),
+        lambda newest: newest.log_sequence >= last,
+        "PSM tells of both",
+    )
+    async with bench.worker("two", engine=Slot) as second:
+        await second.owning()
+        await until(lambda: reserved(second) is None, "the order is over")
+
+
+def reserved(worker: OwnWorker) -> int | None:
+    """Return since when something is reserved that PSM does not show."""
+    loop = worker.inputs.loop_of(SLOT)
+    assert loop is not None
+    return loop.reserved_since(ACCOUNT)

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream.reads import direct_batch
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
-from psm.contracts.errors import TransientError
+from psm.contracts.errors import PSMError
 from psm.contracts.subjects import PSM
 from psm.domain.publication.log_times import log_time
 from psm.workers.risk.delivered import OrdersTold
@@ -39,8 +39,10 @@ class EndedOrders:
 
     def look(self, account_id: str, since: int) -> None:
         """Begin to read what was told of an account's orders since then, us."""
-        if account_id not in self._tasks:
-            self._tasks[account_id] = asyncio.create_task(self._look(account_id, since))
+        before = self._tasks.get(account_id)
+        if before is not None:
+            before.cancel()  # it may have read what the account was then
+        self._tasks[account_id] = asyncio.create_task(self._look(account_id, since))
 
     def take(self) -> list[OrdersTold]:
         """Return what was read."""
@@ -56,10 +58,11 @@ class EndedOrders:
             updates = await self._updates(account_id, since)
             self._read.append(OrdersTold(account_id=account_id, updates=updates))
             self._wake.set()
-        except TransientError as error:
+        except PSMError as error:
             _log.warning("risk.orders_not_read", account_id=account_id, detail=str(error))
         finally:
-            del self._tasks[account_id]
+            if self._tasks.get(account_id) is asyncio.current_task():
+                del self._tasks[account_id]
 
     async def _updates(self, account_id: str, since: int) -> tuple[bytes, ...]:
         subject, found = f"psm.order.updated.*.{account_id}", list[bytes]()

@@ -149,7 +149,7 @@ class MemoryBroker:
             case ["STREAM", "MSG", "GET", name]:
                 self._answer(link, reply, self._message(self.streams[name], body))
             case ["DIRECT", "GET", name]:
-                self._direct(link, self.streams[name], body, reply)
+                self._last_values(link, self.streams[name], body["multi_last"], reply)
             case ["CONSUMER", "CREATE", stream, name]:
                 consumer = _Consumer(self, link, self.streams[stream], name, body["config"])
                 self._consumers[stream, name] = consumer
@@ -190,15 +190,14 @@ class MemoryBroker:
             message["hdrs"] = b64encode(f"NATS/1.0\r\n{lines}\r\n".encode()).decode()
         return {"message": message}
 
-    def _direct(self, link: Link, stream: MemoryStream, body: dict[str, Any], reply: str) -> None:
+    def _last_values(
+        self, link: Link, stream: MemoryStream, patterns: list[str], reply: str
+    ) -> None:
         """Answer from a replica, which may be behind."""
         as_of = stream.last
         if self.swarm.happens("stale_read"):
             as_of -= self.swarm.dice.randint(1, 20)
-        if "next_by_subj" in body:
-            found = stream.page_of(body, as_of)
-        else:
-            found = [m for one in body["multi_last"] for m in stream.last_each(one, as_of)]
+        found = [m for pattern in patterns for m in stream.last_each(pattern, as_of)]
         for message in found:
             headers = {
                 **(message.headers or {}),

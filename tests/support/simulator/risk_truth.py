@@ -169,6 +169,9 @@ class TruthFeed:
         hurry, self._hurry = self._hurry, False
         return [*found, *self._further(most if hurry else self._dice.choice((0, 1, 3, most)))]
 
+    def tell_orders(self, account_id: str, since: int) -> None:
+        """Not simulated: an order that nobody saw end stays reserved, which is the safe side."""
+
     async def reach(self, log_sequence: int, wait_s: float) -> bool:
         """Have everything told by the next `take`, or not in time."""
         await asyncio.sleep(wait_s * self._dice.random())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -174,21 +173,6 @@ class MemoryStream:
                     best = message
                     break
         return best
-
-    def page_of(self, body: dict[str, Any], as_of: int) -> list[StoredMessage]:
-        """Return what a direct get shows of a subject, from a sequence or a time on."""
-        start = body.get("start_time")
-        since = 0 if start is None else int(datetime.fromisoformat(start).timestamp() * 1e6) * 1000
-        found: list[StoredMessage] = []
-        at = body.get("seq", 1)
-        while len(found) < body["batch"]:
-            message = self.next_of((body["next_by_subj"],), at)
-            if message is None or message.sequence > as_of:
-                break
-            at = message.sequence + 1
-            if message.time_ns >= since:
-                found.append(message)
-        return found
 
     def count_from(self, patterns: tuple[str, ...], start: int, end: int) -> int:
         """Return how many messages match in a range, both included."""

@@ -16,6 +16,7 @@ account is lost, and nothing may be decided on it.
                     case Lost():  slot.lose(one.account_id)
                     case Regained():  slot.regain(one.account_id)
                     case Unfolded():  slot.unfolded(one.account_id, one.log_sequence, one.since)
+                    case OrdersTold():  slot.take_told(one.account_id, one.updates)
                     case Stored():  slot.take_market(one)
                     case Reached():  slot.reach(one.log_sequence)
 """
@@ -33,7 +34,16 @@ from nats.aio.client import Client
 from psm.contracts.feed import FeedInput
 from psm.risk.messages import Stored
 from psm.workers.risk.accounts import COMPARE_S, HEARD_MAX, AccountFeed
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached, Regained, Unfolded
+from psm.workers.risk.delivered import (
+    Delivered,
+    Entered,
+    Lost,
+    OrdersTold,
+    Reached,
+    Regained,
+    Unfolded,
+)
+from psm.workers.risk.ended_orders import EndedOrders
 from psm.workers.risk.market import MarketFeed
 from psm.workers.risk.missed import AskLive, live_owners, live_service
 
@@ -43,6 +53,7 @@ __all__ = [
     "Entered",
     "FeedInput",
     "Lost",
+    "OrdersTold",
     "Reached",
     "Regained",
     "RiskFeed",
@@ -96,6 +107,7 @@ class RiskFeed:
             heard_max=heard_max,
             clock=clock,
         )
+        self._ended = EndedOrders(nc, self._wake)
         self.market = MarketFeed(nc, self._wake, start=market_from)
 
     def follow(self, accounts: Iterable[str]) -> None:
@@ -109,7 +121,14 @@ class RiskFeed:
     async def running(self) -> AsyncIterator[None]:
         """Hear, compare and repair meanwhile."""
         async with self.accounts.running(), self.market.running():
-            yield
+            try:
+                yield
+            finally:
+                await self._ended.close()
+
+    def tell_orders(self, account_id: str, since: int) -> None:
+        """Have `take` return what PSM told of an account's orders since then, us: `OrdersTold`."""
+        self._ended.look(account_id, since)
 
     async def take(self, wait_s: float, most: int = 1000) -> list[Delivered]:
         """Return what has arrived; an empty list where nothing came within `wait_s` seconds.
@@ -128,7 +147,7 @@ class RiskFeed:
         ends_at = loop.time() + wait_s
         while True:
             self._wake.clear()
-            found = self.accounts.take(most)
+            found: list[Delivered] = [*self._ended.take(), *self.accounts.take(most)]
             found += self.market.take(most)
             left = ends_at - loop.time()
             if found or left <= 0:

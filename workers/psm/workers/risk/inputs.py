@@ -32,7 +32,6 @@ from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_to
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
 from psm.workers.risk.delivered import Delivered, Entered, Reached
-from psm.workers.risk.ended_orders import EndedOrders
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.ports import Decider, stored_of
 
@@ -94,7 +93,6 @@ class SlotInputs:
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
-        self._ended = EndedOrders(nc, self._nudge)
 
     # --- what a loop asks for -------------------------------------------------------------------
 
@@ -180,7 +178,6 @@ class SlotInputs:
                 yield feed
         finally:
             await end_all(self._tasks.values())
-            await self._ended.close()
             for reader in (self._rules, self._orders, self._releases):
                 await reader.close()
 
@@ -199,8 +196,6 @@ class SlotInputs:
         await self._take_arrived(feed)
         if self._done("nudge") is not None:
             self._nudge.clear()
-            for one in self._ended.take():
-                self._deliver(one)
             await self._join(feed)
         await self._begin(feed)
 
@@ -295,8 +290,9 @@ class SlotInputs:
         if slot is None or (own := self._loops.get(slot)) is None:
             return
         own.take(one)
-        if isinstance(one, Entered) and (since := own.reserved_since(one.account_id)) is not None:
-            self._ended.look(one.account_id, since)
+        since = own.reserved_since(one.account_id) if isinstance(one, Entered) else None
+        if since is not None and self._feed is not None:
+            self._feed.tell_orders(one.account_id, since)
 
     def _follow(self, feed: RiskFeed, without: Decider | None = None) -> None:
         feed.follow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from psm.contracts.subjects import order_command
 from psm.domain.money import subtract
 from psm.risk.engine import ENGINE, answers, proof
 from psm.risk.engine.proof_records import Deviation
+from psm.risk.engine.told import told_of
 from psm.risk.messages import Stored
 from psm.workers.proof.risk.offline import RecordedRisk, prove_lines
 
@@ -41,12 +43,11 @@ def deviations(made: RecordedRisk) -> list[Deviation]:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Decide by other rules from now on: the next ones approve one less of a reduced order."""
-    told_of = answers.told_of
 
     def stricter(judged: Any, filled: Any) -> dict[str, Any]:
         told = told_of(judged, filled)
         if told["decision"] == "reduced":
-            less = subtract(msgspec.convert(told["approved_quantity"], answers.Decimal), 1)
+            less = subtract(msgspec.convert(told["approved_quantity"], Decimal), 1)
             told["approved_quantity"] = str(less)
         return told
 

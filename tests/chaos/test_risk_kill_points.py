@@ -42,7 +42,7 @@ POINTS = [point for point in CRASH_POINTS if point.startswith("risk.")]
 TAKEOVERS = ("risk.after_owner_record", "risk.after_recovery")
 PASSES = (1, 3)
 RENEWALS = ("risk.before_renewal", "risk.after_renewal")
-"""A slot renews when nothing waits to be stored: under this load seldom, so twice the first time."""
+"""A slot renews when nothing waits to be stored, which is seldom here: so twice the first time."""
 OPEN_MAX = 50
 """Orders that may be open; nobody reports one, so no approval ever ends."""
 RATE = 500

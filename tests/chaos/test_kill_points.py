@@ -24,8 +24,11 @@ READY_S = 120.0
 COMMANDS = {"worker": "worker", "projector": "projector", "archiver": "archive"}
 """What runs the points whose name begins so."""
 
-POINTS = [point for point in CRASH_POINTS if not point.startswith("importer.")]
-"""Of what runs for ever; an import ends, tests/integration/test_imports.py kills it."""
+POINTS = [point for point in CRASH_POINTS if not point.startswith(("importer.", "risk."))]
+"""Of what runs for ever; an import ends, tests/integration/test_imports.py kills it.
+
+Those of the risk worker have a matrix of their own, test_risk_kill_points.py.
+"""
 
 
 def test_every_point_belongs_to_a_command(row: Row) -> None:

@@ -89,6 +89,8 @@ class GroupState:
         self._unknown.pop(account_id, None)
         self.open_count -= int(self._open.pop(account_id, 0))
         del self.members[account_id], self._account_sums[account_id], self._lines[account_id]
+        left = (member.log_sequence for member in self.members.values())
+        self.log_sequence = max(left, default=0)
 
     def refresh(self, account_id: str, names: Iterable[str] | None = None) -> None:
         """Count an account as it is now; of its lines only those that are named changed."""

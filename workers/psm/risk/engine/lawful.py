@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.path import Latch, Path, Reservation
+from psm.risk.engine.path import Latch, Path, Reservation, is_entry_of
+from psm.risk.engine.proof_records import RecordRead
 from psm.risk.rulebook import Rulebook
 
 Unlawful = tuple[str, Any, Any]
@@ -22,13 +23,39 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         name: kind and key.
         value: None: it is forgotten.
         latch: hash of the record, if that set it as a latch.
-        moved: the record tells that an account came from another group.
+        moved: it came with an account from another group.
     """
 
     name: str
     value: Any
     latch: str | None = None
     moved: bool = False
+
+
+def told_by(record: RecordRead, record_hash: str) -> list[Told]:
+    """Return what a record tells of the memory; a latch is named by the record that set it."""
+    payload, set_here = record.payload, None
+    if record.event_type == "LatchSet":
+        set_here = f"latch/{payload['group']}|{payload['scope']}|{payload['code']}"
+    return [
+        Told(name=name, value=value, latch=record_hash if name == set_here else None)
+        for name, value in (payload.get("path") or {}).items()
+    ]
+
+
+def came_along(told: Sequence[Told], account_id: str) -> list[Told]:
+    """Return what was told, with what an account brought from another group named as such.
+
+    Args:
+        told: up to the record that tells of the move; much is told in records of its own before.
+        account_id: who came.
+    """
+    return [
+        msgspec.structs.replace(one, moved=True)
+        if is_entry_of(account_id, one.name.partition("/")[2])
+        else one
+        for one in told
+    ]
 
 
 def own_names(payload: Mapping[str, Any]) -> dict[str, None]:

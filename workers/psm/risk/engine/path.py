@@ -252,7 +252,7 @@ class Path:
         found: dict[str, Any] = {}
         for kind, entries in self._entries.items():
             for key in sorted(entries):
-                if kind != "gone" and _is_of(account_id, key):
+                if kind != "gone" and is_entry_of(account_id, key):
                     found[f"{kind}/{key}"] = msgspec.to_builtins(entries[key])
                     self.drop(kind, key)
         return found
@@ -332,7 +332,7 @@ class Path:
             self.apply({f"{kind}/{key}": value for key, value in entries.items()})
 
 
-def _is_of(account_id: str, key: str) -> bool:
+def is_entry_of(account_id: str, key: str) -> bool:
     """Return whether an entry's key is of an account: `acc/o1`, `acc`, `account:acc`, `g|..|c`."""
     scope = f"account:{account_id}"
     parts = key.split("|")

@@ -18,7 +18,15 @@ from psm.risk.engine.commands import Command, read_command
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
-from psm.risk.engine.lawful import Told, account_of, apart, own_names, unlawful
+from psm.risk.engine.lawful import (
+    Told,
+    account_of,
+    apart,
+    came_along,
+    own_names,
+    told_by,
+    unlawful,
+)
 from psm.risk.engine.member import UNKNOWN, microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Path
@@ -155,7 +163,9 @@ class SlotProof:
         deviations = self._link(record)
         payload = record.payload
         self._note_vector(record)
-        self._pending = [*self._pending, *self._told(record)]
+        self._pending = [*self._pending, *told_by(record, self._chain.previous)]
+        if payload.get("code") == "account_moved":
+            self._pending = came_along(self._pending, payload["account_id"])
         if record.event_type == "AccountReleased":
             self._vector.forget(payload["account_id"])
             self._entries.pop(payload["account_id"], None)
@@ -172,7 +182,7 @@ class SlotProof:
             judge: looks at the state that it was made in; nothing may change by it.
         """
         deviations = self._link(record)
-        told = [*self._pending, *self._told(record)]
+        told = [*self._pending, *told_by(record, self._chain.previous)]
         self._pending = []
         held = own_names(record.payload)
         before, after = apart(told, held)
@@ -216,23 +226,6 @@ class SlotProof:
             deviations = [*deviations, self._of_record(record, "clock", clock, latest)]
         self._clock = max(self._clock, clock) if record.is_decision else self._clock
         return deviations
-
-    def _told(self, record: RecordRead) -> list[Told]:
-        """Return what a record tells of the memory; a latch is named by the record that set it."""
-        changes = record.payload.get("path") or {}
-        set_here = None
-        if record.event_type == "LatchSet":
-            payload = record.payload
-            set_here = f"latch/{payload['group']}|{payload['scope']}|{payload['code']}"
-        return [
-            Told(
-                name=name,
-                value=value,
-                latch=self._chain.previous if name == set_here else None,
-                moved=record.payload.get("code") == "account_moved",
-            )
-            for name, value in changes.items()
-        ]
 
     def _note_vector(self, record: RecordRead) -> None:
         entries = vector_of(record)
@@ -299,7 +292,10 @@ class SlotProof:
         self, record: RecordRead, name: str, entry: tuple[int, int, str], document: bytes | None
     ) -> list[Deviation]:
         """Take an account as the vector says that it was seen."""
-        member = self._groups[self._of[name]].members[name]
+        state = self._groups[self._of[name]]
+        if not entry[1] and state.members[name].log_sequence:
+            state.remove(name)  # by another owner, which had not read it yet
+        member = state.add(name)
         if document is not None and entry[1]:
             member.enter(document, entry[1])
         self._seen[name] = (entry, document)

@@ -89,6 +89,7 @@ class SlotInputs:
         self._market: dict[str, Stored] = {}
         self._needed = 0  # log sequence up to which the market is to be known
         self._loops: dict[int, Decider] = {}
+        self._group_of: dict[str, str] = {}  # of each account that is followed
         self._joining: dict[int, float] = {}  # those without commands yet, and since when
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
@@ -295,14 +296,18 @@ class SlotInputs:
             self._feed.tell_orders(one.account_id, since)
 
     def _follow(self, feed: RiskFeed, without: Decider | None = None) -> None:
-        feed.follow(
-            [
-                name
-                for loop in self._loops.values()
-                if loop is not without
-                for name in loop.members()
-            ]
-        )
+        """Follow the members of all loops; one that is new to its group comes as a whole."""
+        found = [
+            (name, self.rulebook.group_of(name))
+            for loop in self._loops.values()
+            if loop is not without
+            for name in loop.members()
+        ]
+        members = {name: "" if group is None else group.name for name, group in found}
+        # Whoever moved is known to the feed, and not to where it is now.
+        feed.follow([name for name, group in members.items() if self._group_of.get(name) == group])
+        feed.follow(members)
+        self._group_of = members
 
     # --- loops that come ------------------------------------------------------------------------
 

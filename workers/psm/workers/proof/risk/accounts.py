@@ -53,25 +53,33 @@ class PastAccounts:
         self._next: LogMessage | None = None
         self._ended = False
         self._wanted: list[tuple[int, str]] = []
+        self._askers: dict[tuple[str, int], int] = {}
         self._found: dict[tuple[str, int], bytes] = {}
         self._shown: dict[tuple[str, str], int] = {}
 
     def want(self, account_id: str, log_sequence: int) -> None:
-        """Say that an account will be asked for at a place; before anything is read."""
-        heappush(self._wanted, (log_sequence, account_id))
+        """Say that an account will be asked for at a place, once; before anything is read."""
+        key = account_id, log_sequence
+        self._askers[key] = self._askers.get(key, 0) + 1
+        if self._askers[key] == 1:
+            heappush(self._wanted, (log_sequence, account_id))
 
     async def document(self, account_id: str, log_sequence: int) -> bytes | None:
         """Return an account's state document at a place; None if it was never wanted.
 
-        It is kept: another slot, or a later reading of the market, may ask again.
+        It is kept until everybody who wanted it has forgotten it: two groups may have seen it.
         """
         while not self._ended and self._wanted and self._wanted[0][0] <= log_sequence:
             await self._step()
         return self._found.get((account_id, log_sequence))
 
     def forget(self, account_id: str, log_sequence: int) -> None:
-        """Forget what was asked for."""
-        self._found.pop((account_id, log_sequence), None)
+        """Say that it was asked for; nobody else who wanted it is bothered."""
+        key = account_id, log_sequence
+        self._askers[key] = self._askers.get(key, 1) - 1
+        if self._askers[key] <= 0:
+            del self._askers[key]
+            self._found.pop(key, None)
 
     def shown(self, account_id: str, order_id: str) -> int | None:
         """Return the log sequence of the first event so far that names an order."""

@@ -237,6 +237,14 @@ class Keepers(Generic[K]):
         """Return what is still running."""
         return list(self._tasks.values())
 
+    async def drained(self, timeout_s: float) -> int:
+        """Wait until all that was let go has ended; return how much has not in that time."""
+        tasks = self.tasks()
+        if not tasks:
+            return 0
+        _, late = await asyncio.wait(tasks, timeout=timeout_s)
+        return len(late)
+
     def _ended(self, keeper: K) -> None:
         if keeper.failure is None:
             self._drop(keeper)

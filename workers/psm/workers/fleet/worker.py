@@ -6,7 +6,7 @@ Which ones is said at the start, or by the fleet while it runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nats.aio.client import Client
@@ -18,7 +18,6 @@ from psm.contracts.heads import SubjectHead
 from psm.contracts.live import LiveQuestion
 from psm.contracts.subjects import log_subject, partition_of
 from psm.workers.fleet.keeper import Keepers
-from psm.workers.fleet.members import Holding
 from psm.workers.fleet.partition_runner import PartitionKeeper
 from psm.workers.partition.committer import Committer
 from psm.workers.partition.eviction import Census
@@ -35,7 +34,7 @@ _DRAIN_S = 20.0
 _log = get_logger()
 
 
-class Worker:
+class Worker(Keepers[PartitionKeeper]):
     """Runs partitions on one connection."""
 
     def __init__(
@@ -58,6 +57,7 @@ class Worker:
             heads: what the log is compared with before a partition goes on, beyond the broker.
             steps_down: whether a partition that was fenced ends instead of trying again.
         """
+        super().__init__(self._keeper)
         self._nc = nc
         self._partitions = tuple(partitions)
         self._settings = settings
@@ -67,53 +67,28 @@ class Worker:
         self._committer = Committer(nc, metrics)
         self._heads = heads
         self._steps_down = steps_down
-        self._keepers = Keepers(self._keeper)
         self._lateness = Lateness()
         self._late: list[str] = []
-        self._stopping = asyncio.Event()
+        self._told_to_stop = asyncio.Event()
 
     async def run(self) -> None:
         """Run until `stop` is called; partitions that stopped for good keep it from being ready."""
         for number in self._partitions:
             self.take(number)
-        stopping = asyncio.create_task(self._stopping.wait())
+        stopping = asyncio.create_task(self._told_to_stop.wait())
         looking = asyncio.create_task(self._look())
         try:
             await asyncio.wait([stopping])
-            if tasks := self._keepers.tasks():
-                _, late = await asyncio.wait(tasks, timeout=_DRAIN_S)
-                if late:
-                    _log.warning("worker.drain_timed_out", partitions=len(late), seconds=_DRAIN_S)
+            if late := await self.drained(_DRAIN_S):
+                _log.warning("worker.drain_timed_out", partitions=late, seconds=_DRAIN_S)
         finally:
-            await end_all((*self._keepers.tasks(), stopping, looking))
+            await end_all((*self.tasks(), stopping, looking))
             await self._committer.end()
 
     def stop(self) -> None:
         """Drain, commit, snapshot and end."""
-        self._stopping.set()
-        self._keepers.stop()
-
-    def on_change(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever a partition is no longer held."""
-        self._keepers.on_change(changed)
-
-    # --- what a fleet asks for ------------------------------------------------------------------
-
-    def take(self, number: int) -> None:
-        """Start to run a partition; nothing if it is held already."""
-        self._keepers.take(number)
-
-    def let_go(self, number: int) -> None:
-        """Drain a partition, commit, save and end it; it is held until then."""
-        self._keepers.let_go(number)
-
-    def holdings(self) -> Mapping[int, Holding]:
-        """Return what is held, by ascending partition."""
-        return self._keepers.holdings()
-
-    def resting(self) -> frozenset[int]:
-        """Return the partitions that were fenced a moment ago."""
-        return self._keepers.resting()
+        self._told_to_stop.set()
+        super().stop()
 
     async def head(self, subject: str) -> SubjectHead | None:
         """Return the head of a subject; None if another worker is to answer.
@@ -123,7 +98,7 @@ class Worker:
         """
         kind, token = log_subject(subject)
         owner = partition_of(token, self._settings.partitions)
-        for number, keeper in self._keepers.items():
+        for number, keeper in self.items():
             if kind != "trades" or number == owner:
                 found = await keeper.head(subject)
                 if found is not None:
@@ -138,7 +113,7 @@ class Worker:
             PSMError: the log, or a snapshot, cannot be read.
         """
         owner = partition_of(question.account_id, self._settings.partitions)
-        keeper = self._keepers.get(owner)
+        keeper = self.get(owner)
         if keeper is None:
             raise LiveRefusedError("handover", f"partition {owner} is not this worker's")
         return await keeper.live(question)
@@ -147,39 +122,32 @@ class Worker:
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether every partition is live, and what is not as it should be."""
-        held = {n: k.stats for n, k in self._keepers.items() if k.state == "live"}
+        held = {n: k.stats for n, k in self.items() if k.state == "live"}
         live = [stats for stats in held.values() if stats is not None and stats.is_serving()]
         silent = [n for n, stats in held.items() if stats is not None and not stats.is_serving()]
-        waiting = [n for n, k in self._keepers.items() if k.state == "recovering"]
+        waiting = [n for n, k in self.items() if k.state == "recovering"]
         detail = {
-            "partitions": len(self._keepers),
+            "partitions": len(self),
             "live": len(live),
             "recovering": waiting,
             "unanswered": silent,
             "late": self._late,
-            "stopped": {str(n): k.failure for n, k in self._keepers.items() if k.failure},
+            "stopped": {str(n): k.failure for n, k in self.items() if k.failure},
             "accounts": sum(stats.accounts for stats in live),
             "connected": self._nc.is_connected,
         }
-        ready = self._nc.is_connected and len(live) == max(
-            len(self._keepers), len(self._partitions)
-        )
+        ready = self._nc.is_connected and len(live) == max(len(self), len(self._partitions))
         return ready, detail
-
-    @property
-    def failed(self) -> dict[int, str]:
-        """Partitions that stopped for good, and why; also those let go since then."""
-        return dict(self._keepers.failed)
 
     async def _look(self) -> None:
         """Judge, every few seconds, who stays behind; tell how many stopped."""
         loop = asyncio.get_running_loop()
         while True:
-            held = {str(n): keeper.stats for n, keeper in self._keepers.items()}
+            held = {str(n): keeper.stats for n, keeper in self.items()}
             ends = {n: stats.progress() for n, stats in held.items() if stats is not None}
             self._late = self._lateness.look(loop.time(), ends)
             self._metrics.late("commits", len(self._late))
-            self._metrics.partitions_stopped(sum(bool(k.failure) for _, k in self._keepers.items()))
+            self._metrics.partitions_stopped(sum(bool(k.failure) for _, k in self.items()))
             await asyncio.sleep(EVERY_S)
 
     def _keeper(self, number: int, back_off: BackOff) -> PartitionKeeper:

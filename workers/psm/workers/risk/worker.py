@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from nats.aio.client import Client
@@ -16,7 +15,6 @@ from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import PSMError
 from psm.risk.engine import Slot
 from psm.workers.fleet.keeper import End, Keeper, Keepers
-from psm.workers.fleet.members import Holding
 from psm.workers.risk.inputs import SlotInputs
 from psm.workers.risk.loop import SlotLoop
 from psm.workers.risk.ports import Answered
@@ -46,7 +44,7 @@ class SlotKeeper(Keeper[SlotLoop]):
                 _log.critical("slot.failed", slot=number, exc_info=error)
 
 
-class RiskWorker:
+class RiskWorker(Keepers[SlotKeeper]):
     """Runs slots on one connection; `Runner` of a fleet.
 
     Attributes:
@@ -75,6 +73,7 @@ class RiskWorker:
             answered: told of each decision, once it is stored.
             engine: the rules of a slot's state.
         """
+        super().__init__(self._keeper)
         self.inputs = inputs
         self.failure: str | None = None
         self._nc = nc
@@ -83,8 +82,7 @@ class RiskWorker:
         self._metrics = metrics
         self._answered = answered
         self._engine = engine
-        self._keepers = Keepers(self._keeper)
-        self._stopping = asyncio.Event()
+        self._told_to_stop = asyncio.Event()
 
     async def run(self) -> None:
         """Run until `stop` is called.
@@ -93,59 +91,30 @@ class RiskWorker:
             PSMError: an input cannot be read any more; no slot can go on without it.
         """
         reading = asyncio.create_task(self.inputs.run())
-        stopping = asyncio.create_task(self._stopping.wait())
+        stopping = asyncio.create_task(self._told_to_stop.wait())
         looking = asyncio.create_task(self._look())
         try:
             await asyncio.wait([stopping, reading], return_when=asyncio.FIRST_COMPLETED)
-            self._keepers.stop()
-            if not reading.done() and (tasks := self._keepers.tasks()):
-                _, late = await asyncio.wait(tasks, timeout=_DRAIN_S)
-                if late:
-                    _log.warning("risk.drain_timed_out", slots=len(late), seconds=_DRAIN_S)
+            super().stop()
+            if not reading.done() and (late := await self.drained(_DRAIN_S)):
+                _log.warning("risk.drain_timed_out", slots=late, seconds=_DRAIN_S)
             if reading.done():
                 reading.result()
         except PSMError as error:
             self.failure = str(error)
             raise
         finally:
-            await end_all((*self._keepers.tasks(), stopping, looking, reading))
+            await end_all((*self.tasks(), stopping, looking, reading))
 
     def stop(self) -> None:
         """Store what is decided, save checkpoints, end."""
-        self._stopping.set()
-
-    # --- what a fleet asks for ------------------------------------------------------------------
-
-    def on_change(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever a slot is no longer held."""
-        self._keepers.on_change(changed)
-
-    def take(self, number: int) -> None:
-        """Start to run a slot; nothing if it is held already."""
-        self._keepers.take(number)
-
-    def let_go(self, number: int) -> None:
-        """Let a slot store what is decided, and end it; it is held until then."""
-        self._keepers.let_go(number)
-
-    def holdings(self) -> Mapping[int, Holding]:
-        """Return what is held, by ascending slot."""
-        return self._keepers.holdings()
-
-    def resting(self) -> frozenset[int]:
-        """Return the slots that were fenced a moment ago."""
-        return self._keepers.resting()
+        self._told_to_stop.set()
 
     # --- how it is ------------------------------------------------------------------------------
 
-    @property
-    def failed(self) -> dict[int, str]:
-        """Slots that stopped for good, and why; also those let go since then."""
-        return dict(self._keepers.failed)
-
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Return whether every slot here takes commands, and what is not as it should be."""
-        held = self._keepers.items()
+        held = self.items()
         states = Counter(keeper.state for _, keeper in held)
         detail = {
             "slots": len(held),
@@ -162,7 +131,7 @@ class RiskWorker:
     async def _look(self) -> None:
         while True:
             now = time.time()
-            held = [keeper for _, keeper in self._keepers.items()]
+            held = [keeper for _, keeper in self.items()]
             states = Counter(str(keeper.state) for keeper in held)
             renewed = [k.running.stats.renewed_at for k in held if k.running is not None]
             oldest = max((now - at / _NS for at in renewed if at), default=0.0)

@@ -159,6 +159,7 @@ KINDS: Mapping[str, type[Remembered]] = {
     "reservation": Reservation,
     "order": ApprovedOrder,
     "external": Flag,
+    "closed": Flag,
     "day": DayOpening,
     "latch": Latch,
     "ended": LatchEnd,

@@ -19,6 +19,7 @@ from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
 from psm.risk.engine.lawful import (
+    Approvals,
     Told,
     account_of,
     apart,
@@ -76,6 +77,7 @@ class SlotProof:
         self._rulebook: Rulebook | None = None
         self._ruled_at = -1
         self._pending: list[Told] = []
+        self._approvals = Approvals()
         self._entries: dict[str, tuple[int, int, str]] = {}
         self._seen: dict[str, tuple[tuple[int, int, str], bytes | None]] = {}
         self._clock = 0
@@ -149,6 +151,10 @@ class SlotProof:
 
     # --- records --------------------------------------------------------------------------------
 
+    def is_repeated(self, record: RecordRead) -> bool:
+        """Return whether a record is the last one once more: whoever recovers passes over it."""
+        return self._chain.is_repeated(record.data)
+
     def wants(self, record: RecordRead) -> dict[str, int]:
         """Return the accounts whose documents a decision needs, and at which log sequence."""
         entries = {**self._entries, **vector_of(record)}
@@ -193,12 +199,14 @@ class SlotProof:
             return first is not None and account_id in entries and first <= entries[account_id][1]
 
         for one in before:
-            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown)
+            ends = self._approvals.ends_of(one, evidence.ends)
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown, ends)
             deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
             self._apply([one])
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
         self._apply(after)
+        self._approvals.note(after, record.payload["orders_sequence"])
         for name, _ in [*self._path.untold()]:
             self._path.told(name)
         note(record.payload, record.data, self._windows, self._remembered)

@@ -25,6 +25,7 @@ from psm.risk.engine.membership import Memberships
 from psm.risk.engine.orders import OpenOrders, order_told
 from psm.risk.engine.path import Path, Peak, StaleState, canonical
 from psm.risk.engine.records import Chain
+from psm.risk.engine.results import OrderEnd
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -284,6 +285,19 @@ class Slot:
         self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
         return answers.decide(request, clock)
 
+    def take_end(self, end: OrderEnd) -> list[RiskOutput]:
+        """Take it that an order ended at the venue; commands and ends come in ORDERS' order."""
+        self._advance(end.time)
+        self._positions["ORDERS"] = max(self._positions["ORDERS"], end.sequence)
+        found = self._members.find(end.account_id)
+        if found is None:
+            return []
+        state, member = found
+        line = self._orders.end(member, end, self.clock)
+        if line is not None:
+            state.refresh(end.account_id, (line,))
+        return []
+
     def _answers(self) -> Answers:
         if self._rulebook is None:
             raise InvariantError("no rulebook was taken: nothing can be decided")
@@ -303,9 +317,13 @@ class Slot:
     def take_recorded(self, record: RiskOutput | Stored) -> None:
         """Take a record of this slot that was stored after the checkpoint.
 
+        The last one once more, byte for byte, is left alone: the broker stored it twice.
+
         Raises:
             InvariantError: it is not the one after the last: a hole, or another chain.
         """
+        if self._chain.is_repeated(record.data):
+            return
         event_type, time, payload = self._chain.take(record.data)
         self._advance(microseconds(time))
         self._path.apply(payload.get("path") or {})

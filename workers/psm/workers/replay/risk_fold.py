@@ -1,7 +1,8 @@
 """A whole log folded with its rulebook and its orders: per order the decision, without a server.
 
-Lines are those of `psm fold`; `rulebook.*` and `orders.command.*` stand among them where they came.
-Accounts are folded by the domain, and their updates feed the very slots that decide live.
+Lines are those of `psm fold`; `rulebook.*`, `orders.command.*` and `orders.status.*` stand among
+them where they came. Accounts are folded by the domain, and their updates feed the very slots that
+decide live.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from psm.domain.messages import Folded, LogMessage, Update
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine import Slot
+from psm.risk.engine.results import read_end
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook, slot_of
 from psm.workers.ops.keys import made_signature
 from psm.workers.replay.lines import LineError, LineFolder
 
 _OWN = ("rulebook", "orders")
+_STATUS = "orders.status."
 _UNOPENED: Mapping[str, Any] = {
     "status": "open", "currency": None, "equity": None, "unrealized_pnl": None,
     "cash": {}, "assets": {}, "positions": {}, "orders": {},
@@ -66,6 +69,8 @@ class RiskFolder(LineFolder):
             self._time = max(self._time, stored.time * 1000)
             if head == "rulebook":
                 self._ruled(stored)
+            elif stored.subject.startswith(_STATUS):
+                self._ended(stored)
             else:
                 self._commanded(stored)
         else:
@@ -137,6 +142,12 @@ class RiskFolder(LineFolder):
             slot.take_rulebook(self.rulebook, stored.time)
         slot.reach(self.books.position)
         self._add(slot.decide(stored))
+
+    def _ended(self, stored: Stored) -> None:
+        end = read_end(stored)
+        slot = None if end is None else self._slot_of(end.account_id)
+        if end is not None and slot is not None:
+            self._add(slot.take_end(end))
 
     def _fold(self, message: LogMessage) -> Folded:
         result = super()._fold(message)

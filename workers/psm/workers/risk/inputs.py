@@ -19,7 +19,6 @@ from psm.adapters.jetstream import (
     StoredMessage,
     get,
     last_for,
-    next_for,
     stream_info,
 )
 from psm.adapters.logs import get_logger
@@ -28,14 +27,21 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import LogDamagedError, TransientError
 from psm.contracts.feed import FeedInput
-from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
+from psm.contracts.subjects import ORDERS, RISK, RULEBOOK
+from psm.risk.engine.results import read_end
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
 from psm.workers.risk.delivered import Delivered, Entered, Reached
 from psm.workers.risk.feed import AskLive, RiskFeed
+from psm.workers.risk.orders_log import (
+    COMMANDS,
+    ENDS,
+    account_of,
+    first_at,
+    newest_order_message,
+)
 from psm.workers.risk.ports import Decider, stored_of
 
-COMMANDS = "orders.command.*"
 RULES = "rulebook.*.*"
 RELEASES = "risk.release.*.*"
 _FEED_WAIT_S = 0.01
@@ -79,7 +85,7 @@ class SlotInputs:
         self._risk_metrics = risk_metrics
         reset = metrics.reader_reset
         self._rules = OrderedReader(nc, RULEBOOK, [RULES], on_reset=reset)
-        self._orders = OrderedReader(nc, ORDERS, [COMMANDS], on_reset=reset)
+        self._orders = OrderedReader(nc, ORDERS, [COMMANDS, ENDS], on_reset=reset)
         self._releases = OrderedReader(nc, RISK, [RELEASES], on_reset=reset)
         self._released: dict[str, Stored] = {}  # newest by account
         self._feed: RiskFeed | None = None
@@ -165,8 +171,8 @@ class SlotInputs:
             with contextlib.suppress(TransientError):
                 if (rule := await last_for(self._nc, RULEBOOK, RULES)) is not None:
                     await self._rules.watch(rule.sequence)
-                if "orders" in self._tasks and (last := await last_for(self._nc, ORDERS, COMMANDS)):
-                    await self._orders.watch(last.sequence)
+                if "orders" in self._tasks:
+                    await self._orders.watch(await newest_order_message(self._nc))
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[RiskFeed]:
@@ -354,6 +360,9 @@ class SlotInputs:
 
     def _decide(self, commands: list[StoredMessage]) -> None:
         for message in commands:
+            if message.subject.startswith(ENDS.removesuffix("*")):
+                self._end(stored_of(message))
+                continue
             account_id = account_of(message.subject)
             slot = None if account_id is None else self.slot_of_account(account_id)
             if slot is None:
@@ -364,30 +373,9 @@ class SlotInputs:
             if slot not in self._joining:
                 loop.pass_commands(self._orders.position)
 
-
-def account_of(subject: str) -> str | None:
-    """Return the account of a command's subject; None where its last token is no text's."""
-    with contextlib.suppress(ValueError):
-        return decode_token(last_token(subject))
-    return None
-
-
-async def first_at(nc: Client, stream: str, pattern: str, since_us: int) -> int:
-    """Return the sequence of the first message that was stored at or after a time, or would be.
-
-    Args:
-        nc: connection.
-        stream: its name.
-        pattern: of the subjects.
-        since_us: microseconds since 1970.
-    """
-    info = await stream_info(nc, stream)
-    low, high = info.first_sequence, info.last_sequence + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = await next_for(nc, stream, pattern, middle)
-        if found is None or found.sequence >= high or found.time_ns // 1000 >= since_us:
-            high = middle
-        else:
-            low = found.sequence + 1
-    return max(low, 1)
+    def _end(self, message: Stored) -> None:
+        end = read_end(message)
+        slot = None if end is None else self.slot_of_account(end.account_id)
+        loop = None if slot is None else self.loop_of(slot)
+        if end is not None and loop is not None:
+            loop.take_end(end)

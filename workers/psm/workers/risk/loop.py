@@ -18,6 +18,7 @@ from psm.adapters.risk_metrics import RiskMetrics
 from psm.contracts.errors import FencedError
 from psm.contracts.feed import FeedInput
 from psm.risk.engine import Slot
+from psm.risk.engine.results import OrderEnd
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
@@ -262,6 +263,12 @@ class SlotLoop:
         self._guarded(lambda: self._slot.decide(command), command.sequence)
         crash_point("risk.after_decide")
         self.commands_from = command.sequence + 1
+
+    def take_end(self, end: OrderEnd) -> None:
+        """Take it that an order ended at the venue, in its turn among the commands."""
+        if end.sequence >= self.commands_from:
+            self._guarded(lambda: self._slot.take_end(end))
+            self.commands_from = end.sequence + 1
 
     def dry_run(self, command: Stored) -> bytes:
         """Return what would be decided, and change nothing.

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from psm.adapters.jetstream import StoredMessage
+from psm.risk.engine.results import OrderEnd
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
@@ -39,6 +40,9 @@ class Decider(Protocol):
 
     def decide(self, command: Stored) -> None:
         """Decide on a command; the record is stored behind those before it."""
+
+    def take_end(self, end: OrderEnd) -> None:
+        """Take it that an order ended at the venue."""
 
     def dry_run(self, command: Stored) -> bytes:
         """Return what would be decided, and change nothing."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from psm.risk.engine.proof import SlotProof
 from psm.risk.engine.proof_records import DecisionEvidence, RecordRead
+from psm.risk.engine.results import OrderEnd, read_end
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify
 from psm.workers.proof.risk.accounts import PastAccounts
@@ -16,6 +17,33 @@ ReadCommand = Callable[[int], Awaitable[Stored | None]]
 """Message of ORDERS at a sequence; None if it is gone."""
 
 
+ReadResults = Callable[[], AsyncIterator[Stored]]
+"""Messages of `orders.status.*`, ascending; from where the first slot's proof begins."""
+
+
+class PastEnds:
+    """What ORDERS tells of orders that ended, as far as it was read."""
+
+    def __init__(self, results: ReadResults) -> None:
+        """Nothing is read yet."""
+        self._results = results()
+        self._ahead: Stored | None = None
+        self._is_read = False
+        self._of: dict[tuple[str, str], list[OrderEnd]] = {}
+
+    async def read_to(self, sequence: int) -> None:
+        """Read what ORDERS stored before a sequence."""
+        while not self._is_read and (self._ahead is None or self._ahead.sequence < sequence):
+            if self._ahead is not None and (end := read_end(self._ahead)) is not None:
+                self._of.setdefault((end.account_id, end.order_id), []).append(end)
+            self._ahead = await anext(self._results, None)
+            self._is_read = self._ahead is None
+
+    def of(self, account_id: str, order_id: str, before: int) -> list[OrderEnd]:
+        """Return what was told of an order before a sequence of ORDERS."""
+        return [one for one in self._of.get((account_id, order_id), ()) if one.sequence < before]
+
+
 class Sources:
     """The logs that the slots of one validation share.
 
@@ -24,6 +52,7 @@ class Sources:
         verify: checks a signature of the rulebook.
         market: reads marks and instruments.
         command: reads a request.
+        results: reads what the venue said of orders.
         accounts: folds accounts.
     """
 
@@ -33,10 +62,12 @@ class Sources:
         verify: Verify,
         market: ReadMarket,
         command: ReadCommand,
+        results: ReadResults,
         accounts: PastAccounts,
     ) -> None:
         self.rules, self.verify = rules, verify
         self.market, self.command, self.accounts = market, command, accounts
+        self.ends = PastEnds(results)
 
 
 class SlotEvidence:
@@ -58,12 +89,15 @@ class SlotEvidence:
         for name, place in wanted.items():
             accounts.forget(name, place)
         position = record.payload.get("marks_log_sequence", 0)
+        before, ends = int(record.payload["orders_sequence"]), self._sources.ends
+        await ends.read_to(before)
         return DecisionEvidence(
             rulebook=self._ruled(record.payload.get("rulebook_sequence", 0)),
             market=await self._until(position, proof.market_position),
             documents=documents,
             command=await self._sources.command(record.payload["orders_sequence"]),
             shown=accounts.shown,
+            ends=lambda account_id, order_id: ends.of(account_id, order_id, before),
         )
 
     def _ruled(self, sequence: int) -> Rulebook:

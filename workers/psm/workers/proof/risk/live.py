@@ -28,6 +28,7 @@ from psm.workers.ops.keys import made_signature
 from psm.workers.proof.risk.accounts import PastAccounts
 from psm.workers.proof.risk.evidence import Sources
 from psm.workers.proof.risk.prover import Prover
+from psm.workers.risk.orders_log import ENDS
 from psm.workers.risk.owner import OwnerRecord, load_owner
 from psm.workers.risk.ports import stored_of
 from psm.workers.risk.store import Owned, RiskStore
@@ -98,7 +99,12 @@ async def prove_risk(
         return None if message is None else stored_of(message)
 
     sources = Sources(
-        rules, made_signature, lambda first: _market(nc, first, last_log), command, accounts
+        rules,
+        made_signature,
+        lambda first: _market(nc, first, last_log),
+        command,
+        lambda: _results(nc, plan),
+        accounts,
     )
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
     await _expect(nc, plan, slots, prover)
@@ -269,6 +275,15 @@ def _filters(shape: LogShape, accounts: list[str]) -> list[str]:
 async def _market(nc: Client, first: int, last: int) -> AsyncIterator[Stored]:
     filters = [f"{head}.*" for head in HEADS]
     async for messages in read_range(nc, TRADES, filters, first, last):
+        for message in messages:
+            yield stored_of(message)
+
+
+async def _results(nc: Client, plan: _Plan) -> AsyncIterator[Stored]:
+    """Yield what the venue said of orders since the first proof begins."""
+    first = min((one.record.orders for one in plan.starts.values()), default=0) + 1
+    last = (await stream_info(nc, ORDERS)).last_sequence
+    async for messages in read_range(nc, ORDERS, [ENDS], first, last):
         for message in messages:
             yield stored_of(message)
 

@@ -95,6 +95,8 @@ class Prover:
                 return
             self._begin(number)
         proof, evidence = self._proofs[number]
+        if proof.is_repeated(record):
+            return
         slot.records += 1
         slot.first_n, slot.last_n = slot.first_n or n, n
         if not record.is_decision:

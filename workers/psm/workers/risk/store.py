@@ -169,7 +169,7 @@ class RiskStore:
     def _messages(self, outputs: Sequence[RiskOutput]) -> list[Outgoing]:
         """Return the messages; only a batch's first one is checked.
 
-        The fence is for other owners: of a message that comes twice the second one would pass it. So
+        The fence is for other owners: a message that comes twice would pass it twice. So
         each record has an id, which follows from its bytes: the broker stores it once.
         """
         fence = {

@@ -46,6 +46,16 @@ def told_by(record: RecordRead, record_hash: str) -> list[Told]:
     ]
 
 
+def told_by_checkpoint(path: Mapping[str, Any], held: Mapping[str, Any]) -> list[Told]:
+    """Return what a checkpoint holds otherwise than the records before it have told."""
+    told: list[Told] = []
+    for kind in sorted({**path, **held}):
+        was, now = path.get(kind, {}), held.get(kind, {})
+        changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
+        told = [*told, *(Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed)]
+    return told
+
+
 def came_along(told: Sequence[Told], account_id: str) -> list[Told]:
     """Return what was told, with what an account brought from another group named as such.
 

@@ -13,8 +13,6 @@ from psm.domain.publication.update_ids import update_id
 from psm.risk.engine.path import Path
 from psm.risk.messages import OutputKind, RiskOutput
 
-ENGINE = "1.0.0"
-"""Version of the rules of decisions; in each of them."""
 RECORD_MAX = 16 * 1024
 """Bytes of a record at most."""
 PATH_MAX = 3 * 1024

@@ -7,29 +7,21 @@ reads no clock, does no I/O, and knows no other slot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.domain.money import ZERO, subtract
-from psm.risk.engine.answers import Answers, note
-from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
+from psm.risk.engine.answers import Answers
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis
 from psm.risk.engine.member import AccountChange, GroupMember, line_name, microseconds
-from psm.risk.engine.membership import Memberships
-from psm.risk.engine.orders import OpenOrders, order_told
-from psm.risk.engine.path import Path, Peak, StaleState, canonical
-from psm.risk.engine.records import Chain
+from psm.risk.engine.memory import SlotMemory
+from psm.risk.engine.orders import order_told
+from psm.risk.engine.path import Peak, StaleState
 from psm.risk.engine.results import OrderEnd
-from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import LossWatch
-from psm.risk.engine.windows import Windows
-from psm.risk.market import MarketView
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 
@@ -40,7 +32,7 @@ class _Dated(msgspec.Struct, frozen=True, gc=False):
     timestamp: str
 
 
-class Slot:
+class Slot(SlotMemory):
     """The state of one loop, and everything that its groups decide.
 
     A record whose `n` is not above the slot's before was stored already, or (`n` 0) is stored by
@@ -54,34 +46,7 @@ class Slot:
         clock: highest time of all inputs, us; risk's only clock.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number, self.clock = number, 0
-        self._path, self._windows = Path(), Windows()
-        self._market = MarketView()
-        self._chain = Chain(number, self._path)
-        self._watch = LossWatch(self._path, self._chain)
-        self._orders = OpenOrders(self._path, self._watch)
-        self._remembered = AnsweredRequests()
-        self._vector = Vector()
-        self._members = Memberships(
-            self._chain, self._market, self._path, self._vector, self._remembered, self._watch
-        )
-        self._rulebook: Rulebook | None = None
-        self._day_ends = 0
-        self._turned = 0
-        self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
-
     # --- what is known of it --------------------------------------------------------------------
-
-    @property
-    def n(self) -> int:
-        """Number of its last record, 0 before the first; contiguous."""
-        return self._chain.n
-
-    @property
-    def previous(self) -> str:
-        """SHA-256 of its last record's bytes, hex; before the first one that of the slot's name."""
-        return self._chain.previous
 
     @property
     def consumed(self) -> Mapping[str, int]:
@@ -283,6 +248,7 @@ class Slot:
             return [answers.preview(request, clock)]
         self._advance(command.time)
         self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
+        self._engine = self.rules[-1].version
         return answers.decide(request, clock)
 
     def take_end(self, end: OrderEnd) -> list[RiskOutput]:
@@ -303,6 +269,7 @@ class Slot:
             raise InvariantError("no rulebook was taken: nothing can be decided")
         books = Basis(self._rulebook, self._market, self._path, self._windows)
         return Answers(
+            rules=self.rules[-1],
             books=books,
             chain=self._chain,
             watch=self._watch,
@@ -311,82 +278,3 @@ class Slot:
             vector=self._vector,
             groups=self._members.by_account(),
         )
-
-    # --- memory ---------------------------------------------------------------------------------
-
-    def take_recorded(self, record: RiskOutput | Stored) -> None:
-        """Take a record of this slot that was stored after the checkpoint.
-
-        The last one once more, byte for byte, is left alone: the broker stored it twice.
-
-        Raises:
-            InvariantError: it is not the one after the last: a hole, or another chain.
-        """
-        if self._chain.is_repeated(record.data):
-            return
-        event_type, time, payload = self._chain.take(record.data)
-        self._advance(microseconds(time))
-        self._path.apply(payload.get("path") or {})
-        if payload.get("vector"):
-            self._vector.restore({payload["group"]: payload["vector"]})
-        if event_type == "LatchSet":
-            key = f"{payload['group']}|{payload['scope']}|{payload['code']}"
-            self._watch.name_latch(key, self._chain.previous)
-        if event_type == "AccountReleased":
-            self._vector.forget(payload["account_id"])
-        if event_type == "risk_decision":
-            self._positions["ORDERS"] = payload["orders_sequence"]
-            note(payload, record.data, self._windows, self._remembered)
-
-    def checkpoint(self) -> bytes:
-        """Return the complete path state, canonical JSON with its own hash."""
-        state = self._state()
-        return canonical({**state, "hash": hash_of(state)})
-
-    @classmethod
-    def restored(cls, checkpoint: bytes) -> Slot:
-        """Return the slot of a checkpoint; members enter again, path state is complete.
-
-        Raises:
-            InvariantError: the bytes are not what `checkpoint` wrote.
-        """
-        state = read_checkpoint(checkpoint)
-        slot = cls(state["slot"])
-        slot.clock = state["clock"]
-        slot._chain.n, slot._chain.previous = state["n"], state["previous"]
-        slot._positions.update(state["consumed"])
-        slot._path.restore(state["path"])
-        slot._windows.restore(state["windows"])
-        slot._remembered.restore(state["requests"])
-        slot._vector.restore(state["vector"])
-        return slot
-
-    def state_hash(self) -> str:
-        """Return SHA-256 of the path state, hex."""
-        return hash_of(self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "form": CHECKPOINT,
-            "slot": self.number,
-            "clock": self.clock,
-            "n": self._chain.n,
-            "previous": self._chain.previous,
-            "consumed": {"ORDERS": self._positions["ORDERS"]},
-            "path": self._path.document(),
-            "windows": self._windows.document(),
-            "requests": self._remembered.document(),
-            "vector": self._vector.document(),
-        }
-
-    # --- helpers --------------------------------------------------------------------------------
-
-    def _day_time(self) -> int:
-        """Return the time by which days and latches turn: that of TRADES alone, once it is known.
-
-        A request that ORDERS stored a moment later turns nothing.
-        """
-        return self._turned or self.clock
-
-    def _advance(self, time: int) -> None:
-        self.clock = max(self.clock, time)

@@ -15,6 +15,7 @@ from psm.domain.books import Books
 from psm.domain.messages import Folded, LogMessage, NeedHistory
 from psm.risk.engine.proof import Judge
 from psm.risk.engine.proof_records import RecordRead, read_record
+from psm.risk.engine.rules import RULES, Registry
 from psm.risk.market import HEADS
 from psm.risk.messages import RiskOutput, Stored
 from psm.workers.log.need_history import fold_with_history
@@ -82,6 +83,7 @@ async def prove_lines(
     partitions: int,
     records: Sequence[RecordRead] | None = None,
     judge: Judge | None = None,
+    rules: Registry = RULES,
 ) -> Prover:
     """Prove records by the log that was folded.
 
@@ -90,6 +92,7 @@ async def prove_lines(
         partitions: of the books that prove; the figures do not depend on it.
         records: others than those that were made, such as recorded ones.
         judge: looks at each decision.
+        rules: all that decisions may name.
     """
     chosen = made.records if records is None else records
     books = Books(partitions=partitions, publishing=False)
@@ -106,7 +109,7 @@ async def prove_lines(
         lambda: _each(made.results),
         accounts,
     )
-    prover = Prover(sources, judge=judge)
+    prover = Prover(sources, judge=judge, rules=rules)
     for record in chosen:
         prover.expect(record)
     for record in chosen:

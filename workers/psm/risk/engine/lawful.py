@@ -50,9 +50,9 @@ def told_by_checkpoint(path: Mapping[str, Any], held: Mapping[str, Any]) -> list
     """Return what a checkpoint holds otherwise than the records before it have told."""
     told: list[Told] = []
     for kind in sorted({**path, **held}):
-        was, now = path.get(kind, {}), held.get(kind, {})
-        changed = [key for key in sorted({**was, **now}) if was.get(key) != now.get(key)]
-        told = [*told, *(Told(name=f"{kind}/{key}", value=now.get(key)) for key in changed)]
+        was, own = path.get(kind, {}), held.get(kind, {})
+        changed = [key for key in sorted({**was, **own}) if was.get(key) != own.get(key)]
+        told = [*told, *(Told(name=f"{kind}/{key}", value=own.get(key)) for key in changed)]
     return told
 
 

@@ -177,15 +177,7 @@ class OpenOrders:
             self._path.drop("reservation", key)
             if not reservation.replaces and not ended:
                 self._path.put("order", key, ApprovedOrder(strategy_id=reservation.strategy_id))
-        elif self._path.has("closed", key) and not ended:
-            self._path.put("order", key, ApprovedOrder())
-        self._path.drop("closed", key)
-        if ended:
-            self._path.drop("order", key)
-            self._path.drop("external", key)
-            return []
-        known = any(self._path.has(kind, key) for kind in ("order", "external", "reservation"))
-        if known:
+        if self._is_known(key, ended=ended):
             return []
         self._path.put("external", key, Flag(clock=clock))
         if quiet:
@@ -193,6 +185,17 @@ class OpenOrders:
         message = f"PSM shows {figures['order_id']}, which risk never approved"
         more = {"account_id": account_id, "symbol": figures["symbol"]}
         return self._watch.alert("error", "unapproved_order", message, clock, more)
+
+    def _is_known(self, key: str, *, ended: bool) -> bool:
+        """Return whether nobody need be told of an order: it ended, or risk knows it."""
+        if ended:
+            for kind in ("order", "external", "closed"):
+                self._path.drop(kind, key)
+            return True
+        if self._path.has("closed", key):
+            self._path.drop("closed", key)
+            self._path.put("order", key, ApprovedOrder())
+        return any(self._path.has(kind, key) for kind in ("order", "external", "reservation"))
 
 
 def _is_only_filled(figures: Mapping[str, Any], reservation: Reservation) -> bool:

@@ -91,21 +91,7 @@ async def prove_risk(
     rules = await _rules(nc)
     slots = _slots(rules, chosen.group)
     plan = await _plan(nc, slots, chosen)
-    last_log = await last_log_sequence(nc)
-    accounts = _accounts(nc, shape, plan, last_log)
-
-    async def command(sequence: int) -> Stored | None:
-        message = await get(nc, ORDERS, sequence)
-        return None if message is None else stored_of(message)
-
-    sources = Sources(
-        rules,
-        made_signature,
-        lambda first: _market(nc, first, last_log),
-        command,
-        lambda: _results(nc, plan),
-        accounts,
-    )
+    sources = _sources(nc, shape, rules, plan, await last_log_sequence(nc))
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
     await _expect(nc, plan, slots, prover)
     for slot, owned in sorted(plan.starts.items()):
@@ -119,6 +105,21 @@ async def prove_risk(
             progress(messages[-1].sequence, plan.last)
     _ends(plan, prover, chosen)
     return prover
+
+
+def _sources(nc: Client, shape: LogShape, rules: list[Stored], plan: _Plan, last: int) -> Sources:
+    async def command(sequence: int) -> Stored | None:
+        message = await get(nc, ORDERS, sequence)
+        return None if message is None else stored_of(message)
+
+    return Sources(
+        rules,
+        made_signature,
+        lambda first: _market(nc, first, last),
+        command,
+        lambda: _results(nc, plan),
+        _accounts(nc, shape, plan, last),
+    )
 
 
 def _slots(rules: list[Stored], group: str | None) -> list[int]:

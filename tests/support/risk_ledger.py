@@ -41,6 +41,16 @@ class LedgerSlot(Slot):
     def consumed(self) -> dict[str, int]:
         return self.positions
 
+    @property
+    def owed(self) -> dict[str, int]:
+        return {}
+
+    def holds_back(self, account_id: str) -> bool:
+        return False
+
+    def begin(self, orders: int) -> None:
+        pass
+
     def members(self) -> tuple[str, ...]:
         return ()
 

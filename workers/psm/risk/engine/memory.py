@@ -81,7 +81,9 @@ class SlotMemory:
             self._vector.forget(payload["account_id"])
         if event_type == "risk_decision":
             self._engine = self._require(payload["engine"])
-            self._positions["ORDERS"] = payload["orders_sequence"]
+            # What an account is owed that moved here is decided late.
+            before = self._positions["ORDERS"]
+            self._positions["ORDERS"] = max(before, payload["orders_sequence"])
             note(payload, record.data, self._windows, self._remembered)
 
     def checkpoint(self) -> bytes:

@@ -149,10 +149,18 @@ class StaleState(Remembered, frozen=True, kw_only=True):
 
 
 class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True):
-    """An account belongs to a group here; `awaited`: not before its old group released it."""
+    """An account belongs to a group here.
+
+    Attributes:
+        awaited: it came, and its old group has not said yet what it remembers and has answered.
+        answered: sequence of ORDERS up to which the groups before answered its requests.
+        owed: what it asked behind that, and before it was known here, is not all answered.
+    """
 
     group: str
     awaited: bool = False
+    answered: int = 0
+    owed: bool = False
 
 
 KINDS: Mapping[str, type[Remembered]] = {

@@ -48,7 +48,7 @@ class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
         command: the request; None where ORDERS does not hold it any more.
         shown: log sequence of the first event of an account that names an order; None: there is
             none.
-        ends: what ORDERS tells, before the decision, of the end of an account's order.
+        ends: what ORDERS tells of the end of an account's order.
     """
 
     rulebook: Rulebook

@@ -65,7 +65,7 @@ class Slot(SlotMemory):
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
-        outputs = self._members.regroup(rulebook, self.clock)
+        outputs = self._members.regroup(rulebook, self.clock, self._positions["ORDERS"])
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
@@ -237,6 +237,9 @@ class Slot(SlotMemory):
     def decide(self, command: Stored, *, dry_run: bool = False) -> list[RiskOutput]:
         """Answer a message of `orders.command.*`; the decision is the last output.
 
+        Of an account that moved there is none while what it asked before waits, or where the old
+        group has answered: see `owed`.
+
         Args:
             command: an `order_request`, `replace_request` or `cancel_request`.
             dry_run: change nothing; the record is then `n` 0 and stored by nobody.
@@ -246,10 +249,40 @@ class Slot(SlotMemory):
         answers = self._answers()
         if dry_run:
             return [answers.preview(request, clock)]
+        if not self._members.answers(request.account_id, command.sequence):
+            return []
         self._advance(command.time)
         self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
         self._engine = self.rules[-1].version
         return answers.decide(request, clock)
+
+    def begin(self, orders: int) -> None:
+        """Take it that requests up to a sequence of ORDERS are nobody's: no group was here."""
+        self._positions["ORDERS"] = max(self._positions["ORDERS"], orders)
+
+    def holds_back(self, account_id: str) -> bool:
+        """Return whether what is said of an account in ORDERS waits for what was said before."""
+        return self._members.holds_back(account_id)
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """Accounts that moved here, and where in ORDERS their old groups stopped to answer.
+
+        What was said of them from there on is to be given to `decide` and `take_end`, in order and
+        up to where the slot is; then to `settle`.
+        """
+        return self._members.owed
+
+    def settle(self, account_id: str, sequence: int, *, whole: bool = True) -> list[RiskOutput]:
+        """Take it that what is owed to an account was given, up to a sequence of ORDERS.
+
+        Args:
+            account_id: whose.
+            sequence: from which on, with `whole`, it needs no giving any more.
+            whole: the slot is not further than that.
+        """
+        self._members.settle(account_id, sequence, whole=whole)
+        return []
 
     def take_end(self, end: OrderEnd) -> list[RiskOutput]:
         """Take it that an order ended at the venue; commands and ends come in ORDERS' order."""

@@ -108,10 +108,21 @@ class RiskFolder(LineFolder):
                 self._replay_market(self.slots[number])
         for _, slot in sorted(self.slots.items()):
             self._add(slot.take_rulebook(self.rulebook, stored.time))
+        for output in self._outputs:
+            if output.kind == "release":
+                self._released(stored, output)
         for account_id in self._members():
             now = self.rulebook.group_of(account_id)
             if now is not None and self._entered.get(account_id) != now.name:
                 self._enter(account_id)
+
+    def _released(self, rule: Stored, release: RiskOutput) -> None:
+        """Give every slot what a group remembered of an account; nothing waits in one process."""
+        found = Stored(sequence=rule.sequence, time=rule.time, subject="risk", data=release.data)
+        for _, slot in sorted(self.slots.items()):
+            self._add(slot.take_release(found))
+            for account_id in [*slot.owed]:
+                slot.settle(account_id, self._last["orders"])
 
     def replace_slot(self, slot: Slot, time: int) -> list[RiskOutput]:
         """Go on with another slot of the same number; market and members come to it anew.

@@ -38,8 +38,10 @@ from psm.workers.risk.orders_log import (
     ENDS,
     account_of,
     first_at,
+    is_end,
     newest_order_message,
 )
+from psm.workers.risk.owed import Owed, next_owed, read_owed
 from psm.workers.risk.ports import Decider, stored_of
 
 RULES = "rulebook.*.*"
@@ -205,6 +207,7 @@ class SlotInputs:
             self._nudge.clear()
             await self._join(feed)
         await self._begin(feed)
+        await self._give_owed(feed)
 
     def _start(self, name: str, make: Callable[[], Any]) -> None:
         if name not in self._tasks:
@@ -356,11 +359,22 @@ class SlotInputs:
         live = [loop.commands_from for slot, loop in self._loops.items() if self.loop_of(slot)]
         await self._orders.restart_at(min(live))
 
+    async def _give_owed(self, feed: RiskFeed) -> None:
+        """Give loops what was said in ORDERS of accounts that moved there, once it is read."""
+        owed: Owed | None = self._done("owed")
+        if owed is not None:
+            await self._drain(feed)
+            if self.loop_of(owed.loop.number) is owed.loop:
+                owed.loop.take_owed(owed.account_id, owed.said, owed.until)
+        following = next_owed(self.loop_of(slot) for slot in self._loops)
+        if following is not None:
+            self._start("owed", lambda: read_owed(self._nc, following))
+
     # --- commands -------------------------------------------------------------------------------
 
     def _decide(self, commands: list[StoredMessage]) -> None:
         for message in commands:
-            if message.subject.startswith(ENDS.removesuffix("*")):
+            if is_end(message.subject):
                 self._end(stored_of(message))
                 continue
             account_id = account_of(message.subject)

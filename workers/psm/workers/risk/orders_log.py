@@ -6,10 +6,48 @@ import contextlib
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import last_for, next_for, stream_info
-from psm.contracts.subjects import ORDERS, decode_token, last_token
+from psm.adapters.jetstream import last_for, next_for, read_range, stream_info
+from psm.contracts.errors import TransientError
+from psm.contracts.subjects import ORDERS, decode_token, last_token, order_command
+from psm.risk.engine.results import read_end
+from psm.risk.messages import Stored
+from psm.workers.risk.ports import stored_of
 
 COMMANDS, ENDS = "orders.command.*", "orders.status.*"
+
+
+def is_end(subject: str) -> bool:
+    """Return whether a message says what became of an order; else it asks for something."""
+    return subject.startswith(ENDS.removesuffix("*"))
+
+
+async def said_of(nc: Client, account_id: str, behind: int) -> tuple[list[Stored], int]:
+    """Return what was asked for an account, and told of its orders, and up to where that is all.
+
+    Args:
+        nc: connection.
+        account_id: whose.
+        behind: sequence of ORDERS after which it is wanted.
+
+    Raises:
+        TransientError: it cannot be read now, or a replica does not show all of it.
+    """
+    asked = order_command(account_id)
+    until = await newest_order_message(nc)
+    newest = await last_for(nc, ORDERS, asked)
+    found: list[Stored] = []
+    async for messages in read_range(nc, ORDERS, [asked, ENDS], behind + 1, until):
+        found += [stored_of(one) for one in messages]
+    last = max((one.sequence for one in found if not is_end(one.subject)), default=behind)
+    if newest is not None and last < min(newest.sequence, until):
+        raise TransientError(f"ORDERS shows requests of {account_id} up to {last}, and not all")
+    own = [one for one in found if not is_end(one.subject) or _is_of(one, account_id)]
+    return own, until
+
+
+def _is_of(message: Stored, account_id: str) -> bool:
+    end = read_end(message)
+    return end is not None and end.account_id == account_id
 
 
 async def newest_order_message(nc: Client) -> int:

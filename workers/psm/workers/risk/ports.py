@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -43,6 +43,13 @@ class Decider(Protocol):
 
     def take_end(self, end: OrderEnd) -> None:
         """Take it that an order ended at the venue."""
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """Accounts that moved here, and up to where in ORDERS their old groups answered."""
+
+    def take_owed(self, account_id: str, said: Sequence[Stored], until: int) -> None:
+        """Take what was said of an account in ORDERS while it moved, up to a sequence."""
 
     def dry_run(self, command: Stored) -> bytes:
         """Return what would be decided, and change nothing."""

@@ -22,26 +22,25 @@ ReadResults = Callable[[], AsyncIterator[Stored]]
 
 
 class PastEnds:
-    """What ORDERS tells of orders that ended, as far as it was read."""
+    """What ORDERS tells of orders that ended."""
 
     def __init__(self, results: ReadResults) -> None:
         """Nothing is read yet."""
-        self._results = results()
-        self._ahead: Stored | None = None
-        self._is_read = False
+        self._results: ReadResults | None = results
         self._of: dict[tuple[str, str], list[OrderEnd]] = {}
 
-    async def read_to(self, sequence: int) -> None:
-        """Read what ORDERS stored before a sequence."""
-        while not self._is_read and (self._ahead is None or self._ahead.sequence < sequence):
-            if self._ahead is not None and (end := read_end(self._ahead)) is not None:
+    async def read(self) -> None:
+        """Read all of it, once."""
+        results, self._results = self._results, None
+        if results is None:
+            return
+        async for message in results():
+            if (end := read_end(message)) is not None:
                 self._of.setdefault((end.account_id, end.order_id), []).append(end)
-            self._ahead = await anext(self._results, None)
-            self._is_read = self._ahead is None
 
-    def of(self, account_id: str, order_id: str, before: int) -> list[OrderEnd]:
-        """Return what was told of an order before a sequence of ORDERS."""
-        return [one for one in self._of.get((account_id, order_id), ()) if one.sequence < before]
+    def of(self, account_id: str, order_id: str) -> Sequence[OrderEnd]:
+        """Return what was told of an order."""
+        return self._of.get((account_id, order_id), ())
 
 
 class Sources:
@@ -89,15 +88,14 @@ class SlotEvidence:
         for name, place in wanted.items():
             accounts.forget(name, place)
         position = record.payload.get("marks_log_sequence", 0)
-        before, ends = int(record.payload["orders_sequence"]), self._sources.ends
-        await ends.read_to(before)
+        await self._sources.ends.read()
         return DecisionEvidence(
             rulebook=self._ruled(record.payload.get("rulebook_sequence", 0)),
             market=await self._until(position, proof.market_position),
             documents=documents,
             command=await self._sources.command(record.payload["orders_sequence"]),
             shown=accounts.shown,
-            ends=lambda account_id, order_id: ends.of(account_id, order_id, before),
+            ends=self._sources.ends.of,
         )
 
     def _ruled(self, sequence: int) -> Rulebook:

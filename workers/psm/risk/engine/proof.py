@@ -173,7 +173,8 @@ class SlotProof:
             self._pending = came_along(self._pending, payload["account_id"])
         if record.event_type == "AccountReleased":
             self._vector.forget(payload["account_id"])
-            self._entries.pop(payload["account_id"], None)
+            for known in (self._entries, self._seen):
+                known.pop(payload["account_id"], None)
         return deviations
 
     def prove(

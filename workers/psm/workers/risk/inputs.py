@@ -262,6 +262,8 @@ class SlotInputs:
         if messages:
             for loop in self._loops.values():
                 loop.take_rulebook(self.rulebook, self._rules_at)
+            for account_id in self._released:  # it may have been read before the move itself
+                self._give_release(account_id)
             self._rules_changed.set()
             self._rules_changed = asyncio.Event()
 
@@ -278,9 +280,12 @@ class SlotInputs:
         if account_id is None:
             return
         self._released[account_id] = release
+        self._give_release(account_id)
+
+    def _give_release(self, account_id: str) -> None:
         slot = self.slot_of_account(account_id)
         if slot is not None and slot in self._loops:
-            self._loops[slot].take_release(release)
+            self._loops[slot].take_release(self._released[account_id])
 
     # --- market and members ---------------------------------------------------------------------
 

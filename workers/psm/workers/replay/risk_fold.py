@@ -49,6 +49,7 @@ class RiskFolder(LineFolder):
         self.slots: dict[int, Slot] = {}
         self._entered: dict[str, str] = {}
         self._last: dict[str, int] = dict.fromkeys(_OWN, 0)
+        self._released: dict[str, Stored] = {}
         self._outputs: list[RiskOutput] = []
 
     def decide(self, line: bytes) -> list[RiskOutput]:
@@ -110,17 +111,20 @@ class RiskFolder(LineFolder):
             self._add(slot.take_rulebook(self.rulebook, stored.time))
         for output in self._outputs:
             if output.kind == "release":
-                self._released(stored, output)
+                self._released[output.key] = Stored(
+                    sequence=stored.sequence, time=stored.time, subject="risk", data=output.data
+                )
+        self._give_releases()
         for account_id in self._members():
             now = self.rulebook.group_of(account_id)
             if now is not None and self._entered.get(account_id) != now.name:
                 self._enter(account_id)
 
-    def _released(self, rule: Stored, release: RiskOutput) -> None:
-        """Give every slot what a group remembered of an account; nothing waits in one process."""
-        found = Stored(sequence=rule.sequence, time=rule.time, subject="risk", data=release.data)
+    def _give_releases(self) -> None:
+        """Give every slot what groups remembered of accounts; nothing waits in one process."""
         for _, slot in sorted(self.slots.items()):
-            self._add(slot.take_release(found))
+            for _, release in sorted(self._released.items()):
+                self._add(slot.take_release(release))
             for account_id in [*slot.owed]:
                 slot.settle(account_id, self._last["orders"])
 

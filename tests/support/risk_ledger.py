@@ -79,6 +79,9 @@ class LedgerSlot(Slot):
     def take_release(self, record: Stored) -> list[RiskOutput]:
         return []
 
+    def take_figures(self, record: Stored) -> list[RiskOutput]:
+        return []
+
     def take_clock(self, time: int) -> list[RiskOutput]:
         return []
 

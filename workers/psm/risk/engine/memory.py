@@ -11,6 +11,7 @@ from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.membership import Memberships
 from psm.risk.engine.orders import OpenOrders
+from psm.risk.engine.parents import ParentWatch
 from psm.risk.engine.path import Path, canonical
 from psm.risk.engine.records import Chain
 from psm.risk.engine.rules import ENGINE, RULES, Registry, rules_of
@@ -42,6 +43,9 @@ class SlotMemory:
         self._vector = Vector()
         self._members = Memberships(
             self._chain, self._market, self._path, self._vector, self._remembered, self._watch
+        )
+        self._parents = ParentWatch(
+            self._path, self._chain, self._watch, self._market, self._members
         )
         self._rulebook: Rulebook | None = None
         self._day_ends = 0

@@ -122,6 +122,12 @@ class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     flows: Decimal = ZERO
 
 
+class FlowsSeen(Remembered, frozen=True, kw_only=True):
+    """What flowed to all groups of a parent, as its net asset value counts it."""
+
+    flows: Decimal
+
+
 class Streak(Remembered, frozen=True, kw_only=True):
     """Closed trades in loss since the last other one."""
 
@@ -181,6 +187,8 @@ KINDS: Mapping[str, type[Remembered]] = {
     "moved": Flag,
     "gone": Flag,
     "stale": StaleState,
+    "flows": FlowsSeen,
+    "blind": Flag,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

@@ -73,7 +73,14 @@ class Slot(SlotMemory):
         outputs = [*outputs, *lifted]
         for state in self._members.states():
             outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
+            outputs = [*outputs, *self._parents.look(state, rulebook, self._day_time())]
         return [*outputs, *self._chain.flush(self.clock)]
+
+    def take_figures(self, record: Stored) -> list[RiskOutput]:
+        """Take what another slot told of a group, which may share a parent with one here."""
+        if self._rulebook is None:
+            return []
+        return self._parents.take(record, self._rulebook, self._day_time())
 
     def take_release(self, record: Stored) -> list[RiskOutput]:
         """Take what another group remembered of an account that is this slot's now."""
@@ -211,7 +218,7 @@ class Slot(SlotMemory):
         if time >= self._day_ends:
             self._day_ends = self._open_days(rulebook, time)
         outputs = self._watch.end_latches(rulebook, time, self._members.groups)
-        outputs = [*outputs, *self._orders.overdue(time)]
+        outputs = [*outputs, *self._orders.overdue(time), *self._parents.tick(rulebook, time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def _open_days(self, rulebook: Rulebook, time: int) -> int:
@@ -230,7 +237,8 @@ class Slot(SlotMemory):
         for account_id in known:
             self._watch.open_day(state, state.members[account_id], rulebook, time)
         state.take_nav()
-        return self._watch.losses(state, known, rulebook, time)
+        losses = self._watch.losses(state, known, rulebook, time)
+        return [*losses, *self._parents.look(state, rulebook, time)]
 
     # --- orders ---------------------------------------------------------------------------------
 

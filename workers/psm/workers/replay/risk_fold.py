@@ -20,12 +20,14 @@ from psm.domain.messages import Folded, LogMessage, Update
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine import Slot
+from psm.risk.engine.parents import CODE
 from psm.risk.engine.results import read_end
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook, slot_of
 from psm.workers.ops.keys import made_signature
 from psm.workers.replay.lines import LineError, LineFolder
 
+FIGURES = f'"code":"{CODE}"'.encode()
 _OWN = ("rulebook", "orders")
 _STATUS = "orders.status."
 _UNOPENED: Mapping[str, Any] = {
@@ -76,7 +78,18 @@ class RiskFolder(LineFolder):
                 self._commanded(stored)
         else:
             self.take(line)
+        self._give_figures()
         return self._outputs
+
+    def _give_figures(self) -> None:
+        """Give every slot what others told of the groups beside its own."""
+        for output in self._outputs:
+            if output.kind == "alert" and FIGURES in output.data:
+                found = Stored(
+                    sequence=1, time=self._time // 1000, subject="risk", data=output.data
+                )
+                for _, slot in sorted(self.slots.items()):
+                    self._add(slot.take_figures(found))
 
     def _head(self, line: bytes) -> str:
         try:

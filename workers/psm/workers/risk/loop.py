@@ -218,6 +218,10 @@ class SlotLoop:
         """Take what another group remembered of an account that came."""
         self._guarded(lambda: self._slot.take_release(release))
 
+    def take_figures(self, record: Stored) -> None:
+        """Take what another slot told of a group, which may share a parent with one here."""
+        self._guarded(lambda: self._slot.take_figures(record))
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
         self._guarded(lambda: take_delivered(self._slot, delivered))

@@ -13,7 +13,7 @@ from psm.risk.engine.results import read_end
 from psm.risk.messages import Stored
 from psm.workers.risk.ports import stored_of
 
-COMMANDS, ENDS = "orders.command.*", "orders.status.*"
+SAID = COMMANDS, ENDS = "orders.command.*", "orders.status.*"
 
 
 def is_end(subject: str) -> bool:
@@ -56,7 +56,7 @@ async def newest_order_message(nc: Client) -> int:
     Raises:
         TransientError: the broker does not answer.
     """
-    found = [await last_for(nc, ORDERS, pattern) for pattern in (COMMANDS, ENDS)]
+    found = [await last_for(nc, ORDERS, pattern) for pattern in SAID]
     return max((one.sequence for one in found if one is not None), default=0)
 
 

@@ -29,6 +29,9 @@ class Decider(Protocol):
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
 
+    def take_figures(self, record: Stored) -> None:
+        """Take what another slot told of a group, which may share a parent with one here."""
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
 

@@ -28,6 +28,7 @@ from tests.support.risk_bench import (
     RiskProcess,
     open_risk_bench,
     order_event,
+    result_event,
 )
 from tests.support.workbench import end, until, until_answer
 from tests.support.worker_process import WorkerProcess
@@ -197,6 +198,70 @@ async def test_an_account_moves_under_load(
     carried = {n.rpartition("/")[2] for n in release["memory"] if n.startswith("reservation/")}
     assert carried == {x["order_id"] for x in old if x["decision"] == "approved"}
     assert await proved(bench) == len(everything)
+
+
+@pytest.mark.timeout(120)
+async def test_a_loss_beside_stops_a_group_in_another_process(bench: RiskBench) -> None:
+    """Each process hears what the other's groups are worth; the parent's cap is on the sum."""
+    house = {"members": [], "currency": "USDT"}
+    bench.rules.both("GroupDefined", group="house", **house)
+    for name, members in ((DESK, [ACCOUNT, STAYS]), (OTHER, ["acc_else"])):
+        await limit(bench, {"daily_loss_money": "1000"}, name)
+        more = {"members": members, "currency": "USDT", "parent": "house"}
+        bench.rules.both("GroupDefined", group=name, **more)
+    await limit(bench, {"daily_loss_money": "2000"}, "house")
+    await log(bench, trade(2, "buy", "100", "100", stream=ACCOUNT))
+    price = 1
+
+    async def latches() -> list[dict[str, Any]]:
+        nonlocal price
+        price += 1
+        await log(bench, mark(price, "100" if price < 10 else "70"))
+        await asyncio.sleep(0.2)
+        return await payloads(bench, f"risk.halt.{OTHER_SLOT}.*")
+
+    async with (
+        bench.worker("one", engine=Slot) as one,
+        bench.worker("two", engine=Slot) as two,
+    ):
+        await one.owning(SLOT)
+        await two.owning(OTHER_SLOT)
+        (latch,) = await until_answer(latches, lambda found: len(found) > 0, "it latches", 60)
+        await order(bench, "o1", account="acc_else", quantity="0.01")
+        (found,) = await decided(bench, 1)
+    assert (latch["scope"], latch["code"]) == ("group:house", "daily_loss")
+    mode = next(one for one in found["checks"] if one["name"] == "mode")
+    assert (found["reason"], mode["scope"], mode["passed"]) == ("mode", "group:house", False)
+    assert await proved(bench) == 1
+
+
+@pytest.mark.timeout(120)
+async def test_an_end_at_the_venue_frees_what_was_reserved(bench: RiskBench) -> None:
+    """Before and behind a takeover, while the log shows nothing of the order."""
+    await limit(bench, {"open_orders_count": 1})
+    async with bench.worker("one", engine=Slot) as one:
+        await one.owning()
+        await order(bench, "o1", quantity="0.01")
+        await order(bench, "o2", quantity="0.01")
+        found = await decided(bench, 2)
+    await ended(bench, "o1", "rejected")
+    async with bench.worker("two", engine=Slot) as two:
+        await two.owning()
+        await order(bench, "o3", quantity="0.01")
+        await decided(bench, 3)
+        await ended(bench, "o3", "cancelled", filled_quantity="0")
+        await order(bench, "o4", quantity="0.01")
+        found = await decided(bench, 4)
+    outcomes = ["approved", "open_orders_count", "approved", "approved"]
+    assert [one["reason"] for one in found] == outcomes
+    assert await proved(bench) == 4
+
+
+async def ended(bench: RiskBench, order_id: str, status: str, **fields: Any) -> None:
+    """Let the venue say what became of an order."""
+    data = result_event(order_id, ACCOUNT, status, **fields)
+    subject = subjects.order_status(order_id)
+    await publish_expected(bench.nc, ORDERS, subject, data, expected=None)
 
 
 @pytest.mark.timeout(120)

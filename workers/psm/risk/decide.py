@@ -220,6 +220,19 @@ def line_of(held: ExposureLine, orders: Sequence[OpenOrder]) -> ExposureLine:
     )  # fmt: skip
 
 
+def line_with(line: ExposureLine, order: OpenOrder) -> ExposureLine:
+    """Return a line with one more order."""
+    more = order.open_quantity
+    opens = ZERO if order.reduce_only else more
+    if order.side == "buy":
+        return msgspec.structs.replace(
+            line, buys=add(line.buys, opens), all_buys=add(line.all_buys, more)
+        )
+    return msgspec.structs.replace(
+        line, sells=add(line.sells, opens), all_sells=add(line.all_sells, more)
+    )
+
+
 def _all_pass(facts: list[Fact], excused: tuple[str, ...]) -> bool:
     return all(fact.passed or fact.name in excused for fact in facts)
 

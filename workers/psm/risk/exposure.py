@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cached_property
 
 import msgspec
 
@@ -46,7 +47,7 @@ class Reach(msgspec.Struct, frozen=True, gc=False):
         return max(low, high)
 
 
-class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
+class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What an account holds and has ordered of one thing.
 
     Attributes:
@@ -108,8 +109,9 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
         }
         return tuple((kind, self.symbol) for kind, some in kinds.items() if some)
 
-    def contribution(self) -> dict[Key, Decimal]:
-        """Return what the line adds to each sum."""
+    @cached_property
+    def contribution(self) -> Mapping[Key, Decimal]:
+        """What the line adds to each sum."""
         if self.unit is None:
             return {}
         reach = self.reach()
@@ -154,7 +156,7 @@ class Sums:
 
     def _change(self, line: ExposureLine, sign: int) -> None:
         values = self._values
-        for key, amount in line.contribution().items():
+        for key, amount in line.contribution.items():
             if amount:
                 changed = add(values.get(key, ZERO), amount if sign > 0 else negate(amount))
                 if changed:
@@ -189,7 +191,7 @@ class Exposure:
     ) -> None:
         self._sums, self.line, self._replaced = sums, line, replaced
         counted = line if counted is None else counted
-        self._own = counted.contribution()
+        self._own = counted.contribution
         self._at: tuple[Decimal | None, Side, Reach] = None, "buy", Reach()
 
     @property

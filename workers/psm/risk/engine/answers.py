@@ -196,7 +196,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         self.books.path.put("repeats", repeats_key(ordered), count)
         shown = state.members[account_id].orders.get(ordered.replaces or "")
         filled = ZERO if shown is None else Decimal(shown["filled_quantity"])
-        self.orders.reserve(
+        reserved = self.orders.reserve(
             Reservation(
                 account_id=account_id,
                 order_id=command.order_id,
@@ -212,7 +212,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             )
         )
         near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
-        state.refresh(account_id, (ordered.line_name,))
+        state.reserve(*reserved)
         return [*outputs, *near]
 
     def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[RiskOutput]:

@@ -194,13 +194,10 @@ class Inquiry:
 
     def _others(self, symbol: str) -> list[OpenOrder]:
         """Return open orders of the group in the order's symbol, on the other side."""
-        ordered, state = self._ordered, self._state
-        return [
-            one
-            for account_id, name in state.lines_of(symbol)
-            for one in state.open_orders(account_id, name, ordered.replaces)
-            if one.side != ordered.order.side and one.symbol == ordered.order.symbol
-        ]
+        ordered = self._ordered
+        order = ordered.order
+        opposing = self._state.lines.opposing(symbol, order.side, ordered.replaces)
+        return [one for one in opposing if one.symbol == order.symbol]
 
     def _is_open(self) -> bool:
         """Return whether the order's id is that of an open order, or of a reservation."""

@@ -46,6 +46,12 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Decimal = ZERO
     value: Decimal | None = None
 
+    def at(self, quantity: Decimal) -> Decimal | None:
+        """Return the figure at a quantity; None if it cannot be known."""
+        if quantity is self.wanted or self.after is None:
+            return self.value
+        return self.after(quantity)
+
     def within(self, quantity: Decimal) -> bool:
         """Return whether the figure is within its limit; what cannot be known is not."""
         if self.limit is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,6 @@ from psm.risk.engine.scopes import Ordered
 from psm.risk.engine.told import (
     Payload,
     cancellation,
-    fitting,
     is_change,
     no_change,
     refusal,
@@ -74,7 +73,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         vector, told = self._vector(state, clock)
         payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
         records = self.chain.record(
-            "decision", command.account_id, "risk_decision", fitting(payload), clock, command.links
+            "decision", command.account_id, "risk_decision", payload, clock, command.links
         )
         data = records[-1].data
         note(payload, data, self.books.windows, self.remembered)
@@ -95,8 +94,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         payload = self._head(command, state, clock)
         if state is None:
             return {**payload, **refusal([self._not_here(command)])}, None
-        remembered = len(self.remembered)
-        facts = standing_facts(self.books, state, command, clock, remembered)
+        facts = standing_facts(self.books, state, command, clock, len(self.remembered))
         if command.kind == "cancel":
             return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
@@ -106,7 +104,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             fatal = facts[:1]
         if fatal:
             return {**payload, **refusal(facts)}, None
-        judged = self._inquire(state, command, clock, remembered, replaced, again=again)
+        judged = self._inquire(state, command, clock, facts, replaced, again=again)
         filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
         return {**payload, **told_of(judged, filled), **self._figures(state, command)}, judged
 
@@ -123,7 +121,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state: GroupState,
         command: Command,
         clock: int,
-        remembered: int,
+        standing: Sequence[Fact],
         replaced: Payload | None,
         *,
         again: bool,
@@ -145,7 +143,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             replaces=None if replaced is None else command.order_id,
             replaced=left,
         )
-        inquiry = Inquiry(self.books, state, command, ordered, remembered, again=again)
+        inquiry = Inquiry(self.books, state, command, ordered, standing, again=again)
         return inquiry.judge()
 
     def _replaced(self, state: GroupState, command: Command) -> Payload | None:
@@ -211,7 +209,8 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
                 replaces=shown is not None,
             )
         )
-        near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
+        bands, most = judged.answer.bands, judged.answer.most
+        near = self.watch.figures_near(state.name, account_id, bands, most, clock)
         state.reserve(*reserved)
         return [*outputs, *near]
 
@@ -289,7 +288,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         return {"figures": figures}
 
     def _unstored(self, command: Command, payload: Payload, clock: int) -> RiskOutput:
-        data = self.chain.preview("risk_decision", fitting(payload), clock, command.links)
+        data = self.chain.preview("risk_decision", payload, clock, command.links)
         return RiskOutput(kind="decision", key=command.account_id, data=data)
 
 
@@ -332,13 +331,14 @@ def note(
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
         rejected = payload["decision"] == "rejected"
-        failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
+        checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
+        failed = tuple(check["name"] for check in checks if not check["passed"])
         remembered.put(
             f"{kind}/{account_id}/{own_id}",
             Answered(
                 hash=payload["order_hash"],
                 expires=microseconds(payload["expires"]),
-                failed=failed if rejected else (),
+                failed=failed,
                 data=data.decode(),
             ),
         )

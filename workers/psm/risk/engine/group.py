@@ -111,8 +111,8 @@ class GroupState:
         self.lines.reserve(member, after)
         self._open[after.account_id] = self.open_count_of(after.account_id) + 1
         self.open_count += 1
-        if after.account_id not in self._converted:
-            self._note_conversion(member)
+        if self.lines.is_settled_abroad(member, after.line):
+            self._converted[after.account_id] = None
 
     def open_count_of(self, account_id: str) -> int:
         """Return how many orders of a member are open or reserved."""
@@ -138,7 +138,7 @@ class GroupState:
         """Note whether marks of other symbols than its own may be rates for an account."""
         home = member.currency or self.currency
         foreign = home != self.currency or bool(member.foreign())
-        if foreign or self.lines.is_converted(member, home):
+        if foreign or self.lines.is_settled_abroad(member):
             self._converted[member.account_id] = None
         else:
             self._converted.pop(member.account_id, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -75,12 +76,12 @@ class Inquiry:
         state: GroupState,
         command: Command,
         ordered: Ordered,
-        remembered: int,
+        standing: Sequence[Fact],
         *,
         again: bool,
     ) -> None:
         self._books, self._state, self._command = books, state, command
-        self._ordered, self._remembered, self._again = ordered, remembered, again
+        self._ordered, self._standing, self._again = ordered, standing, again
 
     def judge(self) -> Judged:
         """Answer it; nothing changes."""
@@ -137,7 +138,7 @@ class Inquiry:
         ordered, books = self._ordered, self._books
         mark = books.market.mark(ordered.order.symbol)
         history = LookBack(ordered, place, mark, books.path, books.windows, books.rulebook)
-        hard = [*self.standing(), self._instrument(), *self._order_facts(place, mode)]
+        hard = [*self._standing, self._instrument(), *self._order_facts(place, mode)]
         latches = [mode] if mode.value == "reducing" else []
         for scope, limits in scoped:
             hard = [*hard, *history.hard(scope, limits)]
@@ -149,12 +150,6 @@ class Inquiry:
         order, market = self._ordered.order, self._books.market
         worth = [market.worth(order.symbol, p, currency) for p in (order.price, place.mark)]
         return max((each for each in worth if each is not None), default=None)
-
-    def standing(self) -> list[Fact]:
-        """Return what makes an account's orders impossible, whatever they are."""
-        return standing_facts(
-            self._books, self._state, self._command, self._ordered.clock, self._remembered
-        )
 
     def _order_facts(self, place: OrderPlace, mode: Fact) -> list[Fact]:
         ordered = self._ordered

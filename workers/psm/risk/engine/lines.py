@@ -69,9 +69,10 @@ class GroupLines:
         """Return the lines in a symbol of whoever holds or has ordered some of it, by account."""
         return self._holders.get(symbol, {})
 
-    def is_converted(self, member: GroupMember, home: str) -> bool:
-        """Return whether some line is settled in another currency than the account's."""
-        lines = self._kept[member.account_id].values()
+    def is_settled_abroad(self, member: GroupMember, name: str | None = None) -> bool:
+        """Return whether a line, or one of all, is settled in another currency than its account."""
+        kept, home = self._kept[member.account_id], member.currency or self.currency
+        lines = kept.values() if name is None else [kept[name]] if name in kept else ()
         return any(self._market.settles(own.symbol, home) != home for own, _ in lines)
 
     # --- lines ----------------------------------------------------------------------------------

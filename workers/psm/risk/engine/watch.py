@@ -279,11 +279,12 @@ class LossWatch:
         """Tell of figures that an approved order brings near their limit."""
         outputs: list[RiskOutput] = []
         for band in bands:
-            if band.name in WATCHED and band.limit is not None and band.after is not None:
+            value = band.at(most) if band.limit is not None and band.name in WATCHED else None
+            if value is not None and band.limit is not None:
                 scope = latch_scope(band.scope, account_id, group)
                 name = band.name if band.tag is None else f"{band.name}|{band.tag}"
-                value = band.after(most)
-                outputs = [*outputs, *self.near_limit(scope, name, value, band.limit, clock)]
+                found = self.near_limit(scope, name, value, band.limit, clock)
+                outputs = [*outputs, *found] if found else outputs
         return outputs
 
     def near_limit(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from psm.domain.money import exact_text
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine.answers import Answers
@@ -38,7 +40,7 @@ class DecisionStory:
         made, _ = answers.judged(command, clock, again=again)
         self.document = {
             "decision": {name: payload.get(name) for name in _TOLD if name in payload},
-            "checks": _checks(payload["checks"], made["checks"]),
+            "checks": _checks(payload["checks"], msgspec.to_builtins(made["checks"])),
             "figures": made.get("figures", {}),
             "request": {"orders_sequence": command.sequence, "time": log_time(command.time * 1000)},
             "rules": _rules(answers, command, clock),

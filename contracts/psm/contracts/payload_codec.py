@@ -209,8 +209,10 @@ def _list_rule(rule: Callable[..., _FieldRule], name: str, item: Any) -> _FieldR
 
 def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path: str) -> None:
     for rule in rules:
-        field = f"{path}.{rule.name}"
         value = fields.get(rule.name)
+        if value is None and not rule.required and rule.name not in fields:
+            continue
+        field = f"{path}.{rule.name}"
         if value is None:
             if rule.required:
                 raise ContractError("invalid_payload", f"{rule.name} is required", field)

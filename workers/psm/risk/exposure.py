@@ -35,16 +35,16 @@ _OPEN: Mapping[Side, Key] = {"buy": ("open", "buy"), "sell": ("open", "sell")}
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
-    """Lowest and highest notional that one line's open orders can lead to."""
+    """Lowest and highest notional that one line's open orders can lead to, and the greater."""
 
     low: Decimal = ZERO
     high: Decimal = ZERO
+    worst: Decimal = ZERO
 
-    @property
-    def worst(self) -> Decimal:
-        """Greatest magnitude."""
-        low, high = absolute(self.low), absolute(self.high)
-        return max(low, high)
+    @classmethod
+    def between(cls, low: Decimal, high: Decimal) -> Reach:
+        """Return the range between two notionals."""
+        return cls(low, high, max(absolute(low), absolute(high)))
 
 
 class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -76,7 +76,7 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return Reach()
         low = subtract(self.size, add(self.sells, sells))
         high = add(self.size, add(self.buys, buys))
-        return Reach(multiply(low, self.unit), multiply(high, self.unit))
+        return Reach.between(multiply(low, self.unit), multiply(high, self.unit))
 
     def room(self, side: Side) -> Decimal:
         """Return how much of the position orders of a side may still close."""
@@ -149,20 +149,27 @@ class Sums:
 
     def replace(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
         """Count a line as it is after something changed it, instead of as it was."""
-        if before is not None:
-            self._change(before, -1)
-        if after is not None:
-            self._change(after, 1)
+        was = {} if before is None else before.contribution
+        now = {} if after is None else after.contribution
+        for key, amount in now.items():
+            own = was.get(key, ZERO)
+            if own != amount:
+                self._add(key, subtract(amount, own))
+        for key, amount in was.items():
+            if amount and key not in now:
+                self._add(key, negate(amount))
+        for line, sign in ((before, -1), (after, 1)):
+            if line is not None and line.unit is None:
+                self._count_unvalued(line, sign)
 
-    def _change(self, line: ExposureLine, sign: int) -> None:
-        values = self._values
-        for key, amount in line.contribution.items():
-            if amount:
-                changed = add(values.get(key, ZERO), amount if sign > 0 else negate(amount))
-                if changed:
-                    values[key] = changed
-                else:
-                    del values[key]
+    def _add(self, key: Key, amount: Decimal) -> None:
+        changed = add(self._values.get(key, ZERO), amount)
+        if changed:
+            self._values[key] = changed
+        else:
+            del self._values[key]
+
+    def _count_unvalued(self, line: ExposureLine, sign: int) -> None:
         for key in line.unvalued():
             count = self._unvalued.get(key, 0)
             count += sign
@@ -193,8 +200,10 @@ class Exposure:
         counted = line if counted is None else counted
         self._own = counted.contribution
         self._at: tuple[Decimal | None, Side, Reach] = None, "buy", Reach()
+        self._gross: tuple[Reach | None, Decimal] = None, ZERO
+        self._tags = dict(line.tags)
 
-    @property
+    @cached_property
     def unvalued(self) -> list[str]:
         """Symbols that are held or ordered and whose worth is not known, ascending."""
         return sorted(self._sums.unvalued("line"))
@@ -205,7 +214,7 @@ class Exposure:
 
     def tag(self, kind: TagKind) -> str | None:
         """Return what the order is counted under; None for nothing."""
-        return next((tag for own, tag in self.line.tags if own == kind), None)
+        return self._tags.get(kind)
 
     def with_order(self, side: Side, quantity: Decimal) -> Reach:
         """Return the range of the order's line with the order at a quantity."""
@@ -219,7 +228,11 @@ class Exposure:
 
     def gross(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes."""
-        return add(self._others(_GROSS), own.worst)
+        asked, found = self._gross
+        if asked is not own:  # several figures ask for the same one
+            found = add(self._others(_GROSS), own.worst)
+            self._gross = own, found
+        return found
 
     def symbol(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes of the symbol."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
@@ -20,12 +21,16 @@ class Windows:
         self._times: dict[str, list[int]] = {}
         # Before each amount, and after the last: a period's sum is the difference of two.
         self._sums: dict[str, list[Decimal]] = {}
-        self._oldest: list[tuple[int, str]] = []
+        self._oldest: deque[tuple[int, str]] = deque()
 
     def note(self, name: str, time: int, amount: Decimal) -> None:
         """Add an amount to a name."""
-        self._times.setdefault(name, []).append(time)
-        sums = self._sums.setdefault(name, [ZERO])
+        times = self._times.get(name)
+        if times is None:
+            times, sums = self._times[name], self._sums[name] = [], [ZERO]
+        else:
+            sums = self._sums[name]
+        times.append(time)
         sums.append(add(sums[-1], amount))
         self._oldest.append((time, name))
 
@@ -50,13 +55,13 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        gone = bisect_right(self._oldest, clock - HORIZON, key=lambda one: one[0])
-        for _, name in self._oldest[:gone]:
+        oldest, end = self._oldest, clock - HORIZON
+        while oldest and oldest[0][0] <= end:
+            _, name = oldest.popleft()
             times, sums = self._times[name], self._sums[name]
             del times[0], sums[0]
             if not times:
                 del self._times[name], self._sums[name]
-        del self._oldest[:gone]
 
     def _kept(self) -> list[tuple[str, list[int], list[Decimal]]]:
         return [(name, self._times[name], self._sums[name]) for name in sorted(self._times)]
@@ -76,4 +81,4 @@ class Windows:
         for name, rows in document.items():
             for time, amount in rows:
                 self.note(name, time, Decimal(amount))
-        self._oldest.sort()
+        self._oldest = deque(sorted(self._oldest))

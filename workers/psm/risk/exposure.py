@@ -130,6 +130,34 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return found
 
 
+class LineChange:
+    """What changes of sums when a line is counted as it is, instead of as it was.
+
+    Attributes:
+        amounts: to be added, none of them zero.
+        unvalued: lines without a worth: -1 that was counted, 1 that is.
+    """
+
+    __slots__ = ("amounts", "unvalued")
+
+    def __init__(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
+        """Compare two forms of a line; None: it is not there."""
+        was = {} if before is None else before.contribution
+        now = {} if after is None else after.contribution
+        self.amounts = [
+            (key, subtract(amount, was.get(key, ZERO)))
+            for key, amount in now.items()
+            if amount != was.get(key, ZERO)
+        ]
+        gone = [(key, negate(own)) for key, own in was.items() if own and key not in now]
+        self.amounts = [*self.amounts, *gone] if gone else self.amounts
+        self.unvalued = [
+            (line, sign)
+            for line, sign in ((before, -1), (after, 1))
+            if line is not None and line.unit is None
+        ]
+
+
 class Sums:
     """Sums over lines; adding and taking away is exact, so any order gives the same."""
 
@@ -149,25 +177,19 @@ class Sums:
 
     def replace(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
         """Count a line as it is after something changed it, instead of as it was."""
-        was = {} if before is None else before.contribution
-        now = {} if after is None else after.contribution
-        for key, amount in now.items():
-            own = was.get(key, ZERO)
-            if own != amount:
-                self._add(key, subtract(amount, own))
-        for key, amount in was.items():
-            if amount and key not in now:
-                self._add(key, negate(amount))
-        for line, sign in ((before, -1), (after, 1)):
-            if line is not None and line.unit is None:
-                self._count_unvalued(line, sign)
+        self.change(LineChange(before, after))
 
-    def _add(self, key: Key, amount: Decimal) -> None:
-        changed = add(self._values.get(key, ZERO), amount)
-        if changed:
-            self._values[key] = changed
-        else:
-            del self._values[key]
+    def change(self, change: LineChange) -> None:
+        """Count what changed of a line."""
+        values = self._values
+        for key, amount in change.amounts:
+            changed = add(values.get(key, ZERO), amount)
+            if changed:
+                values[key] = changed
+            else:
+                del values[key]
+        for line, sign in change.unvalued:
+            self._count_unvalued(line, sign)
 
     def _count_unvalued(self, line: ExposureLine, sign: int) -> None:
         for key in line.unvalued():

@@ -16,7 +16,7 @@ from psm.domain.money import ZERO, subtract
 from psm.risk.decide import line_of, line_with
 from psm.risk.engine.member import ASSET, GroupMember
 from psm.risk.engine.path import Path, Reservation
-from psm.risk.exposure import ExposureLine, Sums, cluster_of
+from psm.risk.exposure import ExposureLine, LineChange, Sums, cluster_of
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook
 from psm.risk.state import OpenOrder, Side
@@ -167,15 +167,18 @@ class GroupLines:
         before, after = kept.pop(name, None), None
         if line is not None and not line.is_empty:
             after = kept[name] = (line, self.scaled(member, line))
-        self._sums[account_id].replace(before and before[0], after and after[0])
-        self.sums.replace(before and before[1], after and after[1])
+        own, scaled = ((before and before[at], after and after[at]) for at in (0, 1))
+        change = LineChange(*own)
+        self._sums[account_id].change(change)
+        same = own[0] is scaled[0] and own[1] is scaled[1]
+        self.sums.change(change if same else LineChange(*scaled))
         counted = after or before
         if counted is not None:
             symbol = counted[0].symbol
             self._index(account_id, name, symbol, held=after is not None)
             for side in sides or _SIDES:
-                own = tuple(order for order in orders if order.side == side) if after else ()
-                self._index_orders(account_id, name, symbol, side, own)
+                found = tuple(order for order in orders if order.side == side) if after else ()
+                self._index_orders(account_id, name, symbol, side, found)
 
     def _index(self, account_id: str, name: str, symbol: str, *, held: bool) -> None:
         holders = self._holders.setdefault(symbol, {})

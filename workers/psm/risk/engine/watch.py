@@ -278,12 +278,11 @@ class LossWatch:
     ) -> list[RiskOutput]:
         """Tell of figures that an approved order brings near their limit."""
         outputs: list[RiskOutput] = []
-        none_raised = self._path.is_empty("raised")
         for band in bands:
             value = band.at(most) if band.limit is not None and band.name in WATCHED else None
             if value is None or band.limit is None:
                 continue
-            if not none_raised or value >= multiply(_WARN, band.limit):
+            if value >= multiply(_WARN, band.limit) or not self._path.is_empty("raised"):
                 scope = latch_scope(band.scope, account_id, group)
                 name = band.name if band.tag is None else f"{band.name}|{band.tag}"
                 found = self.near_limit(scope, name, value, band.limit, clock)

@@ -18,7 +18,7 @@ from psm.risk.engine.member import microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Peak, Repeats, Reservation
 from psm.risk.engine.records import ENGINE, Chain, moment_text
-from psm.risk.engine.scopes import Ordered
+from psm.risk.engine.scopes import Ordered, is_of_account
 from psm.risk.engine.told import (
     Payload,
     cancellation,
@@ -315,18 +315,8 @@ def note(
     approved = payload["decision"] != "rejected" and payload["command"] != "cancel"
     for scope in scopes:
         windows.note(f"{group}|{scope}|message_rate", clock, ONE)
-        if not approved:
-            continue
-        windows.note(f"{group}|{scope}|order_rate", clock, ONE)
-        windows.note("|".join((group, scope, "same", *counted["same"])), clock, ONE)
-        side, symbol = counted["same"][2], counted["same"][1]
-        own = scope.startswith(("account:", "strategy:"))
-        notional = counted.get("notional" if own else "group_notional")
-        if notional is not None:
-            windows.note(f"{group}|{scope}|notional|{side}", clock, Decimal(notional))
-        if "price" in counted:
-            price = Decimal(counted["price"])
-            windows.note(f"{group}|{scope}|price|{symbol}|{side}", clock, price)
+    if approved:
+        _note_order(counted, [f"{group}|{scope}" for scope in scopes], clock, windows)
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
@@ -342,3 +332,22 @@ def note(
                 data=data.decode(),
             ),
         )
+
+
+def _note_order(
+    counted: Mapping[str, Any], places: Sequence[str], clock: int, windows: Windows
+) -> None:
+    """Count an approved order in the windows of each of its scopes."""
+    same, side, symbol = "|".join(counted["same"]), counted["same"][2], counted["same"][1]
+    worth = {
+        name: Decimal(counted[name]) for name in ("notional", "group_notional") if name in counted
+    }
+    price = Decimal(counted["price"]) if "price" in counted else None
+    for place, scope in zip(places, counted["scopes"], strict=True):
+        windows.note(f"{place}|order_rate", clock, ONE)
+        windows.note(f"{place}|same|{same}", clock, ONE)
+        notional = worth.get("notional" if is_of_account(scope) else "group_notional")
+        if notional is not None:
+            windows.note(f"{place}|notional|{side}", clock, notional)
+        if price is not None:
+            windows.note(f"{place}|price|{symbol}|{side}", clock, price)

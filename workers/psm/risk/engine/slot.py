@@ -66,6 +66,7 @@ class Slot:
             self._chain, self._market, self._path, self._vector, self._remembered, self._watch
         )
         self._rulebook: Rulebook | None = None
+        self._answers: Answers | None = None
         self._day_ends = 0
         self._turned = 0
         self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
@@ -100,6 +101,7 @@ class Slot:
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
         outputs = self._members.regroup(rulebook, self.clock)
+        self._answers = self._answering(rulebook)
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
@@ -277,19 +279,19 @@ class Slot:
         """
         request = read_command(command)
         clock = max(self.clock, command.time)
-        answers = self._answers()
+        answers = self._answers
+        if answers is None:
+            raise InvariantError("no rulebook was taken: nothing can be decided")
         if dry_run:
             return [answers.preview(request, clock)]
         self._advance(command.time)
         self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
         return answers.decide(request, clock)
 
-    def _answers(self) -> Answers:
-        if self._rulebook is None:
-            raise InvariantError("no rulebook was taken: nothing can be decided")
-        books = Basis(self._rulebook, self._market, self._path, self._windows)
+    def _answering(self, rulebook: Rulebook) -> Answers:
+        """Return what answers by a rulebook, and for the accounts that it groups here."""
         return Answers(
-            books=books,
+            books=Basis(rulebook, self._market, self._path, self._windows),
             chain=self._chain,
             watch=self._watch,
             orders=self._orders,

@@ -21,7 +21,8 @@ class Windows:
         self._times: dict[str, list[int]] = {}
         # Before each amount, and after the last: a period's sum is the difference of two.
         self._sums: dict[str, list[Decimal]] = {}
-        self._oldest: deque[tuple[int, str]] = deque()
+        # Times and names of all amounts, the oldest first; apart, so that no pair is garbage.
+        self._oldest: tuple[deque[int], deque[str]] = deque(), deque()
 
     def note(self, name: str, time: int, amount: Decimal) -> None:
         """Add an amount to a name."""
@@ -32,7 +33,8 @@ class Windows:
             sums = self._sums[name]
         times.append(time)
         sums.append(add(sums[-1], amount))
-        self._oldest.append((time, name))
+        self._oldest[0].append(time)
+        self._oldest[1].append(name)
 
     def count(self, name: str, clock: int, seconds: int) -> int:
         """Return how many there are in (clock - seconds, clock]."""
@@ -55,9 +57,10 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        oldest, end = self._oldest, clock - HORIZON
-        while oldest and oldest[0][0] <= end:
-            _, name = oldest.popleft()
+        (oldest, names), end = self._oldest, clock - HORIZON
+        while oldest and oldest[0] <= end:
+            oldest.popleft()
+            name = names.popleft()
             times, sums = self._times[name], self._sums[name]
             del times[0], sums[0]
             if not times:
@@ -81,4 +84,5 @@ class Windows:
         for name, rows in document.items():
             for time, amount in rows:
                 self.note(name, time, Decimal(amount))
-        self._oldest = deque(sorted(self._oldest))
+        rows = sorted(zip(*self._oldest, strict=True))
+        self._oldest = deque(time for time, _ in rows), deque(name for _, name in rows)

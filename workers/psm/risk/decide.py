@@ -35,6 +35,7 @@ Verdict = Literal["approved", "reduced", "rejected"]
 Restriction = Literal["buy", "sell", "both"]
 
 _PLACES = {name: place for place, name in enumerate(CATALOGUE)}
+_UNITS = {name: unit for name, (_, unit) in CATALOGUE.items()}
 
 
 class RiskCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,29 +301,29 @@ class _Step:
         """Return everything that is reported, in the order of the catalogue."""
         beyond = self.exceeds_room
         found = [
-            *(self.of_fact(fact, binding=not fact.passed) for fact in hard),
-            *(self.of_fact(fact, binding=beyond and not fact.passed) for fact in latches),
-            *(self.of_band(band) for band in bands),
+            *[_passed(one) if one.passed else self.failed(one, binding=True) for one in hard],
+            *[_passed(one) if one.passed else self.failed(one, binding=beyond) for one in latches],
+            *[self.of_band(band) for band in bands],
         ]
         found.sort(key=lambda check: _PLACES[check.name])
         return found
 
-    def of_fact(self, fact: Fact, *, binding: bool) -> Check:
-        """Return what is reported of a fact."""
+    def failed(self, fact: Fact, *, binding: bool) -> Check:
+        """Return what is reported of a fact that stands in the way, unless it is excused."""
+        excused = fact.name in self._excused
         return Check(
             name=fact.name,
             scope=fact.scope,
-            passed=fact.passed,
+            passed=False,
             value=fact.value,
             limit=fact.limit,
-            unit=CATALOGUE[fact.name][1],
-            binding=binding and fact.name not in self._excused,
-            detail=self._detail(fact.name, fact.detail, passed=fact.passed),
+            unit=_UNITS[fact.name],
+            binding=binding and not excused,
+            detail="overridden" if excused else fact.detail,
         )
 
     def of_band(self, band: Band) -> Check:
         """Return what is reported of a figure: at the requested quantity."""
-        unit = CATALOGUE[band.name][1]
         value, limit = band.value, band.limit
         if band.shown is not None:
             figure, limit = band.shown
@@ -337,13 +338,23 @@ class _Step:
             passed=passed,
             value=None if value is None else published_text(value),
             limit=text(limit),
-            unit=unit,
+            unit=_UNITS[band.name],
             binding=self._cut and binds and not band.allows(self._next),
-            detail=self._detail(band.name, unknown, passed=passed),
+            detail="overridden" if not passed and band.name in self._excused else unknown,
         )
 
-    def _detail(self, name: str, detail: str | None, *, passed: bool) -> str | None:
-        return "overridden" if not passed and name in self._excused else detail
+
+def _passed(fact: Fact) -> Check:
+    """Return what is reported of a fact that is no obstacle."""
+    return Check(
+        name=fact.name,
+        scope=fact.scope,
+        passed=True,
+        value=fact.value,
+        limit=fact.limit,
+        unit=_UNITS[fact.name],
+        detail=fact.detail,
+    )
 
 
 def _decision(

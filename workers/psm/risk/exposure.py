@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -292,7 +292,8 @@ class Exposure:
 
     def _side(self, kind: str, tag: str, end: str, own: Decimal) -> tuple[Decimal, Decimal]:
         """Return the sums of a tag above and below zero at one end, the order's line in them."""
-        longs, shorts = self._others((f"{kind}.{end}+", tag)), self._others((f"{kind}.{end}-", tag))
+        above, below = _side_keys(kind, end)
+        longs, shorts = self._others((above, tag)), self._others((below, tag))
         if own >= 0:
             return add(longs, own), shorts
         return longs, subtract(shorts, own)
@@ -303,7 +304,14 @@ class Exposure:
 
 
 def _side_key(kind: TagKind, end: str, notional: Decimal) -> str:
-    return f"{kind}.{end}+" if notional >= 0 else f"{kind}.{end}-"
+    above, below = _side_keys(kind, end)
+    return above if notional >= 0 else below
+
+
+@lru_cache(maxsize=64)
+def _side_keys(kind: TagKind, end: str) -> tuple[str, str]:
+    """Return the names of the sums above and below zero at one end."""
+    return f"{kind}.{end}+", f"{kind}.{end}-"
 
 
 def cluster_of(symbol: str, clusters: Mapping[str, str]) -> str:

@@ -261,4 +261,4 @@ def text(value: Decimal | int | None) -> str | None:
     """Return a figure as a check reports it."""
     if value is None:
         return None
-    return exact_text(Decimal(value))
+    return str(value) if isinstance(value, int) else exact_text(value)

@@ -313,10 +313,10 @@ def note(
     counted = payload.get("counted", {})
     scopes = counted.get("scopes") or ["firm", f"group:{group}", f"account:{payload['account_id']}"]
     approved = payload["decision"] != "rejected" and payload["command"] != "cancel"
-    for scope in scopes:
-        windows.note(f"{group}|{scope}|message_rate", clock, ONE)
+    places = [f"{group}|{scope}" for scope in scopes]
+    windows.note([f"{place}|message_rate" for place in places], clock, ONE)
     if approved:
-        _note_order(counted, [f"{group}|{scope}" for scope in scopes], clock, windows)
+        _note_order(counted, places, clock, windows)
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
@@ -339,15 +339,17 @@ def _note_order(
 ) -> None:
     """Count an approved order in the windows of each of its scopes."""
     same, side, symbol = "|".join(counted["same"]), counted["same"][2], counted["same"][1]
-    worth = {
-        name: Decimal(counted[name]) for name in ("notional", "group_notional") if name in counted
-    }
-    price = Decimal(counted["price"]) if "price" in counted else None
-    for place, scope in zip(places, counted["scopes"], strict=True):
-        windows.note(f"{place}|order_rate", clock, ONE)
-        windows.note(f"{place}|same|{same}", clock, ONE)
-        notional = worth.get("notional" if is_of_account(scope) else "group_notional")
-        if notional is not None:
-            windows.note(f"{place}|notional|{side}", clock, notional)
-        if price is not None:
-            windows.note(f"{place}|price|{symbol}|{side}", clock, price)
+    windows.note([f"{place}|order_rate" for place in places], clock, ONE)
+    windows.note([f"{place}|same|{same}" for place in places], clock, ONE)
+    for name, of_account in (("notional", True), ("group_notional", False)):
+        if name in counted:
+            named = zip(counted["scopes"], places, strict=True)
+            own = [
+                f"{place}|notional|{side}"
+                for scope, place in named
+                if is_of_account(scope) == of_account
+            ]
+            windows.note(own, clock, Decimal(counted[name]))
+    if "price" in counted:
+        price = Decimal(counted["price"])
+        windows.note([f"{place}|price|{symbol}|{side}" for place in places], clock, price)

@@ -19,6 +19,9 @@ from psm.risk.exposure import ExposureLine
 from psm.risk.market import MarketView
 from psm.risk.rulebook import Rulebook
 
+_Worth = tuple[Decimal | None, Decimal | None]
+"""Net asset value and drawdown."""
+
 
 class GroupState:
     """One group of a slot.
@@ -40,6 +43,7 @@ class GroupState:
         self._own: dict[str, DayFigures | None] = {}
         self._figures: dict[str, DayFigures] = {}
         self._total: DayFigures | None = None
+        self._valued: tuple[Peak | None, DayFigures | None, _Worth] = None, None, (None, None)
         self._totals: dict[str, Decimal] = {}
         self._missing: dict[str, dict[str, None]] = {}
         self._homes: dict[str, str | None] = {}
@@ -254,14 +258,22 @@ class GroupState:
 
     def nav(self) -> Decimal | None:
         """Return the net asset value of a unit, to 34 digits; None before the first equity."""
-        peak, total = self._path.get(Peak, "peak", f"group:{self.name}"), self.total()
-        if peak is None or total is None or peak.units <= 0:
-            return None
-        return quotient(subtract(total.equity, peak.flows), peak.units)
+        return self._worth()[0]
 
     def drawdown(self) -> Decimal | None:
         """Return 1 - nav / its peak, to 34 digits; None before the first equity."""
-        peak, nav = self._path.get(Peak, "peak", f"group:{self.name}"), self.nav()
-        if peak is None or nav is None:
-            return None
-        return quotient(subtract(peak.peak, nav), peak.peak)
+        return self._worth()[1]
+
+    def _worth(self) -> _Worth:
+        """Return net asset value and drawdown; from equity and peak of now, computed once."""
+        peak, total = self._path.get(Peak, "peak", f"group:{self.name}"), self.total()
+        if self._valued[0] is not peak or self._valued[1] is not total:
+            self._valued = peak, total, _worth_of(peak, total)
+        return self._valued[2]
+
+
+def _worth_of(peak: Peak | None, total: DayFigures | None) -> _Worth:
+    if peak is None or total is None or peak.units <= 0:
+        return None, None
+    nav = quotient(subtract(total.equity, peak.flows), peak.units)
+    return nav, quotient(subtract(peak.peak, nav), peak.peak)

@@ -5,7 +5,7 @@ A line changes by an input, a mark, or an approval; every decision in between fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +22,7 @@ from psm.risk.rulebook import Rulebook
 from psm.risk.state import OpenOrder, Side
 
 _SIDES: tuple[Side, ...] = ("buy", "sell")
+_NO_ORDERS: Mapping[Side, tuple[OpenOrder, ...]] = {"buy": (), "sell": ()}
 
 
 class GroupLines:
@@ -52,7 +53,7 @@ class GroupLines:
         """Take an account out."""
         account_id = member.account_id
         for name in [*self._kept[account_id]]:
-            self._put(member, name, None, ())
+            self._put(member, name, None, _NO_ORDERS)
         del self._sums[account_id], self._kept[account_id]
 
     def sums_of(self, account_id: str) -> Sums:
@@ -91,7 +92,8 @@ class GroupLines:
     def refresh(self, member: GroupMember, name: str) -> None:
         """Count a line as it is now."""
         line, orders = self._made(member, name)
-        self._put(member, name, line, orders)
+        by_side = {side: tuple(one for one in orders if one.side == side) for side in _SIDES}
+        self._put(member, name, line, by_side)
 
     def reserve(self, member: GroupMember, reservation: Reservation) -> None:
         """Count an approved order that nobody saw before; the memory has it already."""
@@ -102,7 +104,7 @@ class GroupLines:
             return
         order = _reserved_order(reservation)
         others = self._orders.get((kept[0].symbol, order.side), {}).get((account_id, name), ())
-        self._put(member, name, line_with(kept[0], order), (*others, order), order.side)
+        self._put(member, name, line_with(kept[0], order), {order.side: (*others, order)})
 
     def opposing(self, symbol: str, side: Side, without: str | None) -> list[OpenOrder]:
         """Return open orders of the group in lines of a symbol, on the other side.
@@ -150,8 +152,7 @@ class GroupLines:
         member: GroupMember,
         name: str,
         line: ExposureLine | None,
-        orders: Sequence[OpenOrder],
-        *sides: Side,
+        orders: Mapping[Side, tuple[OpenOrder, ...]],
     ) -> None:
         """Count a line instead of what it was before.
 
@@ -159,8 +160,7 @@ class GroupLines:
             member: whose.
             name: of the line.
             line: as it is now; None for nothing.
-            orders: what may still be filled of it.
-            sides: those of the orders; none for both.
+            orders: what may still be filled of it, by side; of a side left out nothing changed.
         """
         account_id = member.account_id
         kept = self._kept[account_id]
@@ -176,9 +176,8 @@ class GroupLines:
         if counted is not None:
             symbol = counted[0].symbol
             self._index(account_id, name, symbol, held=after is not None)
-            for side in sides or _SIDES:
-                found = tuple(order for order in orders if order.side == side) if after else ()
-                self._index_orders(account_id, name, symbol, side, found)
+            for side, found in orders.items():
+                self._index_orders(account_id, name, symbol, side, found if after else ())
 
     def _index(self, account_id: str, name: str, symbol: str, *, held: bool) -> None:
         holders = self._holders.setdefault(symbol, {})

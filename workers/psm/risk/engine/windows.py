@@ -24,17 +24,18 @@ class Windows:
         # Times and names of all amounts, the oldest first; apart, so that no pair is garbage.
         self._oldest: tuple[deque[int], deque[str]] = deque(), deque()
 
-    def note(self, name: str, time: int, amount: Decimal) -> None:
-        """Add an amount to a name."""
-        times = self._times.get(name)
-        if times is None:
-            times, sums = self._times[name], self._sums[name] = [], [ZERO]
-        else:
-            sums = self._sums[name]
-        times.append(time)
-        sums.append(add(sums[-1], amount))
-        self._oldest[0].append(time)
-        self._oldest[1].append(name)
+    def note(self, names: Sequence[str], time: int, amount: Decimal) -> None:
+        """Add an amount to each of some names."""
+        for name in names:
+            times = self._times.get(name)
+            if times is None:
+                times, sums = self._times[name], self._sums[name] = [], [ZERO]
+            else:
+                sums = self._sums[name]
+            times.append(time)
+            sums.append(add(sums[-1], amount))
+        self._oldest[0].extend([time] * len(names))
+        self._oldest[1].extend(names)
 
     def count(self, name: str, clock: int, seconds: int) -> int:
         """Return how many there are in (clock - seconds, clock]."""
@@ -83,6 +84,6 @@ class Windows:
         """Take everything of a document."""
         for name, rows in document.items():
             for time, amount in rows:
-                self.note(name, time, Decimal(amount))
+                self.note((name,), time, Decimal(amount))
         rows = sorted(zip(*self._oldest, strict=True))
         self._oldest = deque(time for time, _ in rows), deque(name for _, name in rows)

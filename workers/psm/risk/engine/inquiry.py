@@ -109,13 +109,15 @@ class Inquiry:
                 scope=f"account:{account_id}",
             )
         )
+        home = state.members[account_id].currency
+        unit = self._unit(place, home)
         return Judged(
             ordered=ordered,
             answer=found,
             mode=_mode_of(mode),
             excused=excused,
-            unit=self._unit(place, state.members[account_id].currency),
-            group_unit=self._unit(place, state.currency),
+            unit=unit,
+            group_unit=unit if home == state.currency else self._unit(place, state.currency),
         )
 
     def _place(self, own: ExposureLine, others: tuple[OpenOrder, ...]) -> OrderPlace:

@@ -213,9 +213,7 @@ def raw_fields(data: bytes | str) -> dict[str, msgspec.Raw]:
 def decode_envelope(data: bytes, *, named: bool = True) -> Envelope:
     """Return the envelope in `data`, its values checked; the payload stays undecoded.
 
-    Args:
-        data: one JSON object.
-        named: it must have a `stream_id`; else that may be left out, and is empty then.
+    Unless it must be `named` its `stream_id` may be left out, and is empty then.
 
     Raises:
         ContractError: reason `invalid_json`, `missing_field`, `malformed_field` or, for an

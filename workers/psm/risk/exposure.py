@@ -142,14 +142,14 @@ class LineChange:
 
     def __init__(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
         """Compare two forms of a line; None: it is not there."""
-        was = {} if before is None else before.contribution
-        now = {} if after is None else after.contribution
+        old = {} if before is None else before.contribution
+        new = {} if after is None else after.contribution
         self.amounts = [
-            (key, subtract(amount, was.get(key, ZERO)))
-            for key, amount in now.items()
-            if amount != was.get(key, ZERO)
+            (key, subtract(amount, old.get(key, ZERO)))
+            for key, amount in new.items()
+            if amount != old.get(key, ZERO)
         ]
-        gone = [(key, negate(own)) for key, own in was.items() if own and key not in now]
+        gone = [(key, negate(own)) for key, own in old.items() if own and key not in new]
         self.amounts = [*self.amounts, *gone] if gone else self.amounts
         self.unvalued = [
             (line, sign)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
@@ -116,9 +115,7 @@ def read_command(message: Stored) -> Command:
             raise ContractError("stream_mismatch", detail, "payload.account_id")
     except ContractError as refused:
         error = str(refused)
-        if envelope is not None:
-            with contextlib.suppress(ContractError):
-                fields = codec.decode_untyped(envelope.payload)
+        fields = {} if envelope is None else _readable(envelope)
     latest = int(message.time) + LIFETIME
     wanted, canonical = _expiry(fields, latest), codec.canonical_bytes(fields)
     return Command(
@@ -143,6 +140,14 @@ def _fields_of(envelope: Envelope) -> dict[str, Any]:
         detail = f"{envelope.event_type} is no request"
         raise ContractError("unknown_event_type", detail, "event_type")
     return decode_audit(envelope)
+
+
+def _readable(envelope: Envelope) -> dict[str, Any]:
+    """Return what can be read of a payload that is no request's."""
+    try:
+        return codec.decode_untyped(envelope.payload)
+    except ContractError:
+        return {}
 
 
 def _account_of(subject: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
@@ -22,7 +21,8 @@ class Windows:
         # Before each amount, and after the last: a period's sum is the difference of two.
         self._sums: dict[str, list[Decimal]] = {}
         # Times and names of all amounts, the oldest first; apart, so that no pair is garbage.
-        self._oldest: tuple[deque[int], deque[str]] = deque(), deque()
+        self._oldest: tuple[list[int], list[str]] = [], []
+        self._gone = 0  # of those at the begin
 
     def note(self, names: Sequence[str], time: int, amount: Decimal) -> None:
         """Add an amount to each of some names."""
@@ -58,14 +58,17 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        (oldest, names), end = self._oldest, clock - HORIZON
-        while oldest and oldest[0] <= end:
-            oldest.popleft()
-            name = names.popleft()
+        oldest, names = self._oldest
+        gone = bisect_right(oldest, clock - HORIZON, self._gone)
+        for name in names[self._gone : gone]:
             times, sums = self._times[name], self._sums[name]
             del times[0], sums[0]
             if not times:
                 del self._times[name], self._sums[name]
+        self._gone = gone
+        if 2 * gone > len(oldest):  # seldom: it moves what is left
+            del oldest[:gone], names[:gone]
+            self._gone = 0
 
     def _kept(self) -> list[tuple[str, list[int], list[Decimal]]]:
         return [(name, self._times[name], self._sums[name]) for name in sorted(self._times)]
@@ -86,4 +89,4 @@ class Windows:
             for time, amount in rows:
                 self.note((name,), time, Decimal(amount))
         rows = sorted(zip(*self._oldest, strict=True))
-        self._oldest = deque(time for time, _ in rows), deque(name for _, name in rows)
+        self._oldest = [time for time, _ in rows], [name for _, name in rows]

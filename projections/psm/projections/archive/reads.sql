@@ -122,5 +122,15 @@ SELECT js_sequence, subject, raw, stored_ns FROM events
 WHERE js_stream = $1 AND js_sequence > $2 AND js_sequence <= $3
 ORDER BY js_sequence LIMIT $4;
 
+-- The same on some subjects, as regular expressions.
+
+-- name: messages_on
+SELECT js_sequence, subject, raw, stored_ns FROM events
+WHERE js_stream = $1 AND js_sequence > $2 AND js_sequence <= $3 AND subject ~ ANY ($4::text[])
+ORDER BY js_sequence LIMIT $5;
+
+-- name: last_of_stream
+SELECT max(js_sequence) FROM events WHERE js_stream = $1 AND js_sequence < $2;
+
 -- name: hash_of_message
 SELECT event_hash FROM events WHERE js_stream = $1 AND js_sequence = $2;

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +241,8 @@ async def test_what_the_streams_forgot_is_proved_from_the_archive(
     query = "SELECT max(js_sequence) FROM events WHERE js_stream = $1"
     async with archiving(bench.nc, postgres_dsn):
         for name, sequence in last.items():
-            await until_answer(
-                partial(value_of, postgres_dsn, query, name),
-                lambda found, sequence=sequence: found == sequence,
-                f"{name} is archived",
-            )
+            ask = partial(value_of, postgres_dsn, query, name)
+            await until_answer(ask, partial(eq, sequence), f"{name} is archived")
     await aged(bench, RISK, (await records(bench))[8].sequence)
     await aged(bench, ORDERS, 13)
     pool = await postgres.open_pool(postgres_dsn, name="test", size_max=1)

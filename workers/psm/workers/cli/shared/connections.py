@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from nats.aio.client import Client
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import connect, stream_info
+from psm.adapters.jetstream import StreamNotFoundError, connect, stream_info
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
@@ -57,7 +57,7 @@ async def archive_behind(
 
     Without an address of PostgreSQL it is None, and `output` says from where on there is something.
     """
-    held = {stream: (await stream_info(nc, stream)).first_sequence for stream in streams}
+    held = {stream: await _first_of(nc, stream) for stream in streams}
     aged = [f"{stream} from message {first} on" for stream, first in held.items() if first > 1]
     if aged and settings.postgres_dsn is not None:
         async with database(settings) as pool:
@@ -66,6 +66,13 @@ async def archive_behind(
     if aged:
         output.note(f"read: {', '.join(aged)}; with POSTGRES_DSN also what the archive has before")
     yield None
+
+
+async def _first_of(nc: Client, stream: str) -> int:
+    try:
+        return (await stream_info(nc, stream)).first_sequence
+    except StreamNotFoundError:
+        return 0
 
 
 @asynccontextmanager

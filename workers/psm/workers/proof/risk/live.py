@@ -32,6 +32,7 @@ from psm.workers.proof.risk.prover import Prover
 from psm.workers.proof.risk.streams import RecordedStreams
 from psm.workers.risk.owner import OwnerRecord, load_owner
 from psm.workers.risk.ports import stored_of
+from psm.workers.risk.rulebook import slots_of
 from psm.workers.risk.store import Owned, ReadRecord
 
 _KINDS = ("decision", "alert", "halt", "release")
@@ -132,9 +133,7 @@ def _slots(rules: list[Stored], group: str | None) -> list[int]:
     if group is not None and group not in rulebook.groups:
         known = ", ".join(sorted(rulebook.groups)) or "none"
         raise ConfigError(f"no group {group}; there are: {known}")
-    names = [group] if group is not None else [*rulebook.groups]
-    left = [one.group for one in rulebook.left.values()] if group is None else []
-    return sorted(dict.fromkeys(slot_of(name) for name in (*names, *left)))
+    return slots_of(rulebook) if group is None else [slot_of(group)]
 
 
 def _patterns(slots: list[int]) -> list[str]:

@@ -56,6 +56,29 @@ class _AlertEvent(msgspec.Struct, frozen=True, gc=False):
 _alert_decoder = msgspec.json.Decoder(_AlertEvent)
 
 
+class _ToldGauges:
+    """Alerts by code, each from the start, else the first one were no increase; age of clusters."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._alerts = meter.create_counter(
+            "psm.risk.alerts", description="Warnings and errors that the engine told, by code."
+        )
+        for code in ALERT_CODES:
+            self._alerts.add(0, {"code": code})
+        self._clusters = meter.create_gauge(
+            "psm.risk.clusters.age",
+            unit="s",
+            description="Since the end of the day that the newest clusters are of; said daily.",
+        )
+
+    def alert(self, code: str) -> None:
+        if code in ALERT_CODES:
+            self._alerts.add(1, {"code": code})
+
+    def clusters(self, age_s: float) -> None:
+        self._clusters.set(age_s)
+
+
 class _ViewGauges:
     """What the views about risk hold; a label that was told once is told again, as 0."""
 
@@ -126,16 +149,7 @@ class RiskMetrics:
             "psm.risk.accounts.unknown",
             description="Members that are not known now, so that their groups refuse.",
         )
-        self._clusters_age = meter.create_gauge(
-            "psm.risk.clusters.age",
-            unit="s",
-            description="Since the end of the day that the newest clusters are of; said daily.",
-        )
-        self._alerts = meter.create_counter(
-            "psm.risk.alerts", description="Warnings and errors that the engine told, by code."
-        )
-        for code in ALERT_CODES:
-            self._alerts.add(0, {"code": code})  # else the first one is no increase
+        self._told = _ToldGauges(meter)
         self._headroom = meter.create_gauge(
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
@@ -153,9 +167,7 @@ class RiskMetrics:
             self._latency.record(seconds)
         try:
             if output.kind == "alert":
-                told = _alert_decoder.decode(output.data).payload
-                if told.code in ALERT_CODES:
-                    self._alerts.add(1, {"code": told.code})
+                self._told.alert(_alert_decoder.decode(output.data).payload.code)
             if output.kind != "decision":
                 return
             payload = _decoder.decode(output.data).payload
@@ -195,7 +207,7 @@ class RiskMetrics:
 
     def clusters(self, age_s: float) -> None:
         """Set how long ago the day ended that the newest clusters are of."""
-        self._clusters_age.set(age_s)
+        self._told.clusters(age_s)
 
     def held(self, *, latches: Mapping[str, int], near: Mapping[str, int]) -> None:
         """Set how many latches hold and limits are near, by code and check; of the others 0."""

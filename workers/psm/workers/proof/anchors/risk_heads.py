@@ -138,17 +138,11 @@ async def compare_heads(
         for head in heads.slots:
             slots.setdefault(head, at)
     findings = await _rulebook_findings(nc, rulebooks) if rulebooks else []
-    aged, heads_left = 0, [*slots]
-    first = (await stream_info(nc, RISK)).first_sequence if slots else 0
-    while heads_left:
-        asked, heads_left = heads_left[:_AT_ONCE], heads_left[_AT_ONCE:]
-        found = await asyncio.gather(*(recorded.get(RISK, head.sequence) for head in asked))
-        for head, message in zip(asked, found, strict=True):
-            if message is not None and _hash(message) == head.hash:
-                continue
-            if message is None and head.sequence < first:
-                aged = aged + 1
-                continue
+    aged, first = 0, (await stream_info(nc, RISK)).first_sequence if slots else 0
+    for head, message in await _records(recorded, [*slots]):
+        if message is None and head.sequence < first:
+            aged = aged + 1
+        elif message is None or _hash(message) != head.hash:
             gone = "is gone" if message is None else "is not the one that was anchored"
             text = f"slot {head.slot}: record {head.n}, message {head.sequence} of RISK, {gone}"
             finding = HeadFinding(kind="risk", detail=text, anchored_at=slots[head])
@@ -156,6 +150,18 @@ async def compare_heads(
     return HeadsCompared(
         compared=len(rulebooks) + len(slots) - aged, aged=aged, findings=tuple(findings)
     )
+
+
+async def _records(
+    recorded: RecordedStreams, heads: Sequence[SlotHead]
+) -> list[tuple[SlotHead, StoredMessage | None]]:
+    """Return the messages at which heads were."""
+    found: list[tuple[SlotHead, StoredMessage | None]] = []
+    for place in range(0, len(heads), _AT_ONCE):
+        asked = heads[place : place + _AT_ONCE]
+        messages = await asyncio.gather(*(recorded.get(RISK, one.sequence) for one in asked))
+        found = [*found, *zip(asked, messages, strict=True)]
+    return found
 
 
 async def _rulebook_findings(nc: Client, told: Mapping[tuple[int, str], str]) -> list[HeadFinding]:

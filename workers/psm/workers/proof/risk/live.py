@@ -98,19 +98,13 @@ async def prove_risk(
     slots = _slots(rules, chosen.group)
     plan = await _plan(nc, recorded, slots, chosen)
     last_log = await last_log_sequence(nc)
-    accounts = _accounts(nc, shape, plan, last_log)
-
-    async def stored(read: ReadRecord, sequence: int) -> Stored | None:
-        message = await read(sequence)
-        return None if message is None else stored_of(message)
-
     sources = Sources(
         rules,
         made_signature,
         market=lambda first: _market(nc, first, last_log),
-        command=partial(stored, partial(recorded.get, ORDERS)),
-        message=partial(stored, partial(get, nc, TRADES)),
-        accounts=accounts,
+        command=partial(_stored, partial(recorded.get, ORDERS)),
+        message=partial(_stored, partial(get, nc, TRADES)),
+        accounts=_accounts(nc, shape, plan, last_log),
     )
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
     await _expect(recorded, plan, slots, prover)
@@ -124,6 +118,11 @@ async def prove_risk(
             progress(messages[-1].sequence, plan.last)
     _ends(plan, prover, chosen)
     return prover
+
+
+async def _stored(read: ReadRecord, sequence: int) -> Stored | None:
+    message = await read(sequence)
+    return None if message is None else stored_of(message)
 
 
 def _slots(rules: list[Stored], group: str | None) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -11,7 +10,7 @@ from nats.aio.client import Client
 from psm.adapters import postgres
 from psm.adapters.jetstream import StoredMessage, get, read_range, stream_info
 from psm.contracts.errors import ConfigError
-from psm.contracts.subjects import RISK
+from psm.contracts.subjects import RISK, expression_of
 from psm.projections.sql import load
 from psm.workers.risk.store import Owned, RiskStore
 
@@ -89,7 +88,7 @@ class RecordedStreams:
     ) -> AsyncIterator[list[StoredMessage]]:
         if self._pool is None:
             return
-        wanted, position = [_expression(one) for one in patterns], first - 1
+        wanted, position = [expression_of(one) for one in patterns], first - 1
         while position < last:
             async with postgres.acquired(self._pool) as connection:
                 rows = await connection.fetch(
@@ -107,9 +106,3 @@ class RecordedStreams:
                 for row in rows
             ]
             position = rows[-1]["js_sequence"]
-
-
-def _expression(pattern: str) -> str:
-    """Return the regular expression, of Python and PostgreSQL, of a pattern of subjects."""
-    tokens = {"*": "[^.]+", ">": ".+"}
-    return "^" + r"\.".join(tokens.get(one) or re.escape(one) for one in pattern.split(".")) + "$"

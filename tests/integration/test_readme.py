@@ -56,17 +56,17 @@ def test_walk_of_risk_runs(tmp_path: Path) -> None:
     """A newcomer gets from nothing to a refusal, and to its story, with what the page says."""
     with psm_up(tmp_path, "--no-sync", "--risk"):
         run_blocks("docs/risk.md", "up", tmp_path / "here")
-        story = archived("b")
+        story = archived("o2")
         outcomes = {
             one["order_id"]: (one["decision"], one["failed"])
             for one in json.loads(psm("risk", "decisions", "acc_1", "-o", "json").stdout)
         }
     assert outcomes == {
-        "a": ("approved", []),
-        "b": ("rejected", ["mode", "daily_loss"]),
-        "c": ("approved", ["mode", "daily_loss"]),
+        "o1": ("approved", []),
+        "o2": ("rejected", ["mode", "daily_loss"]),
+        "o3": ("approved", ["mode", "daily_loss"]),
     }
-    assert story["decision"]["payload"]["order_id"] == "b"
+    assert story["decision"]["payload"]["order_id"] == "o2"
     assert story["market_data"]["payload"] == {"symbol": "BTC-PERP", "price": "41500"}
     assert story["found_by"]["market_data"] == "named"
 

@@ -20,13 +20,16 @@ from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
 from psm.risk.engine.lawful import (
     Approvals,
+    SeenPlaces,
     Told,
     account_of,
     apart,
     came_along,
+    forgotten,
     own_names,
     told_by,
     told_by_checkpoint,
+    unfolded_by,
     unlawful,
 )
 from psm.risk.engine.member import UNKNOWN, microseconds
@@ -163,6 +166,10 @@ class SlotProof:
             if entry[1] and self._seen.get(name, (None, None))[0] != entry
         }
 
+    def unfolded(self, record: RecordRead) -> list[tuple[str, int]]:
+        """Return the inputs that a decision must know of: PSM was said to be behind with them."""
+        return unfolded_by(self._path, [*self._pending, *told_by(record, "")])
+
     def follow(self, record: RecordRead) -> list[Deviation]:
         """Take a record that is no decision."""
         deviations = self._link(record)
@@ -192,17 +199,14 @@ class SlotProof:
         self._pending = []
         held = own_names(record.payload)
         before, after = apart(told, held)
-        entries = {**self._entries, **vector_of(record)}
-
-        def is_shown(account_id: str, order_id: str) -> bool:
-            first = evidence.shown(account_id, order_id)
-            return first is not None and account_id in entries and first <= entries[account_id][1]
-
+        places = SeenPlaces(evidence, self._entries, vector_of(record), self._seen)
         for one in before:
             ends = self._approvals.ends_of(one, evidence.ends)
-            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown, ends)
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, places, ends)
             deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
             self._apply([one])
+        kept = forgotten(self._path, places)
+        deviations = [*deviations, *(self._of_record(record, *each) for each in kept)]
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
         self._apply(after)

@@ -115,12 +115,7 @@ class SlotProof:
             self._entries.update({name: entry_of(value) for name, value in told.items()})
 
     def compare(self, checkpoint: bytes, sequence: int) -> list[Deviation]:
-        """Compare a checkpoint with what the records before it say.
-
-        Args:
-            checkpoint: its bytes.
-            sequence: of the owner record that carries it, in RISK.
-        """
+        """Compare a checkpoint, whose owner record is there in RISK, with the records before it."""
         try:
             state = read_checkpoint(checkpoint)
         except InvariantError as error:
@@ -394,8 +389,6 @@ class SlotProof:
             vector=self._vector,
             groups={account_id: self._groups[name] for account_id, name in self._of.items()},
         )
-
-    # --- helpers --------------------------------------------------------------------------------
 
     def _of_record(self, record: RecordRead, field: str, recorded: Any, made: Any) -> Deviation:
         return deviation_of(record.payload, record.sequence, (field, recorded, made))

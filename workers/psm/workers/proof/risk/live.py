@@ -98,16 +98,7 @@ async def prove_risk(
     rules = await _rules(nc)
     slots = _slots(rules, chosen.group)
     plan = await _plan(nc, recorded, slots, chosen)
-    last_log = await last_log_sequence(nc)
-    sources = Sources(
-        rules,
-        made_signature,
-        market=lambda first: _market(nc, first, last_log),
-        command=partial(_stored, partial(recorded.get, ORDERS)),
-        results=lambda: _results(nc, recorded, plan),
-        message=partial(_stored, partial(get, nc, TRADES)),
-        accounts=_accounts(nc, shape, plan, last_log),
-    )
+    sources = await _sources(nc, shape, recorded, rules, plan)
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
     await _expect(recorded, plan, slots, prover)
     for slot, owned in sorted(plan.starts.items()):
@@ -120,6 +111,22 @@ async def prove_risk(
             progress(messages[-1].sequence, plan.last)
     _ends(plan, prover, chosen)
     return prover
+
+
+async def _sources(
+    nc: Client, shape: LogShape, recorded: RecordedStreams, rules: list[Stored], plan: _Plan
+) -> Sources:
+    """Return the logs that the slots are proved by."""
+    last_log = await last_log_sequence(nc)
+    return Sources(
+        rules,
+        made_signature,
+        market=lambda first: _market(nc, first, last_log),
+        command=partial(_stored, partial(recorded.get, ORDERS)),
+        results=lambda: _results(nc, recorded, plan),
+        message=partial(_stored, partial(get, nc, TRADES)),
+        accounts=_accounts(nc, shape, plan, last_log),
+    )
 
 
 async def _stored(read: ReadRecord, sequence: int) -> Stored | None:

@@ -79,12 +79,6 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
     ("delivery/rules.py", "history_wanted"): {
         ("end = max(positions, default=0)", "0 -> 1"): "without positions nothing is wanted",
     },
-    ("folding/market_events.py", "_NewMark.take"): {
-        (
-            'event = cast("MarkPriceUpdated", _payload_of(envelope))',
-            "'MarkPriceUpdated' -> 'MarkPriceUpdatedd'",
-        ): "a type's name",
-    },
     ("delivery/rules.py", "RejectedError.__init__"): {
         (
             "super().__init__(error.reason)",

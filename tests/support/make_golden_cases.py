@@ -32,9 +32,9 @@ WHERE = ("ledger", "accounting", "events", "test_account.py", "test_audit_findin
          "test_order_book.py", "test_past_terms.py", "test_positions.py", "test_publish.py",
          "test_rates.py", "test_reconciliation.py", "test_snapshot.py", "test_stated_rates.py",
          "test_valuation.py", "test_valuation_slots.py")  # fmt: skip
-CASE_MAX = 25
+CASE_MAX = 32
 """Messages of the longest case."""
-MODULE_MAX = 300
+MODULE_MAX = 500
 """Messages of all cases of a test module; beyond it every so manieth case is kept."""
 
 Case = tuple[Sent, ...]

@@ -16,7 +16,6 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
-
 from scripts.mutation.answers import Answer, answers
 
 from psm.contracts import registry

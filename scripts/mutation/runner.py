@@ -71,26 +71,33 @@ def fingerprint(found: Any) -> str:
 
 
 def replayed(spools: Sequence[str]) -> Iterator[Any]:
-    """Yield what spooled logs give, read twice; the domain is imported now, not before."""
+    """Yield what the spooled logs of a golden file give; the domain is imported now, not before."""
+    from scripts.mutation.narrow import NARROW, narrowed
+
+    name = Path(spools[0]).name.partition(".")[0]
+    with narrowed() if name in NARROW else contextlib.nullcontext():
+        for spool in spools:
+            yield from _read_twice(spool, name, short=len(spools) > 1)
+
+
+def _read_twice(spool: str, name: str, *, short: bool) -> Iterator[Any]:
     from scripts.mutation.answers import told
     from scripts.mutation.handovers import handed_over
 
     from psm.domain.market.slots import ValuationSlots
     from psm.workers.proof.validation.run import Replay, ValidationRun
 
-    for spool in spools:
-        short = len(spools) > 1
-        run = ValidationRun(
-            spool=spool,
-            partitions=1,
-            slots=ValuationSlots(),
-            snapshot_every=SNAPSHOT_EVERY_SHORT if short else SNAPSHOT_EVERY,
-        )
-        yield from Replay(run).prints()
-        if short:
-            yield from told(spool)
-        elif Path(spool).name.partition(".")[0] not in READ_ONCE:
-            yield from handed_over(spool)
+    run = ValidationRun(
+        spool=spool,
+        partitions=1,
+        slots=ValuationSlots(),
+        snapshot_every=SNAPSHOT_EVERY_SHORT if short else SNAPSHOT_EVERY,
+    )
+    yield from Replay(run).prints()
+    if short:
+        yield from told(spool)
+    elif name not in READ_ONCE:
+        yield from handed_over(spool)
 
 
 class Runner:

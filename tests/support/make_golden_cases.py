@@ -17,24 +17,26 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripts.mutation.narrow import narrowed
 from tests.support import domain
 from tests.support.domain import Log
-from tests.support.events import Sent
+from tests.support.events import SECOND, START, Sent, deposit, event, trade
 from tests.support.make_golden_corners import write
 from tests.support.make_golden_rare import PATH as RARE
 
 from psm.contracts.errors import PSMError
 
+BOUNDS = "test_state_bounds.py"
 TESTS = Path(__file__).parent.parent / "unit"
 WHERE = ("ledger", "accounting", "events", "test_account.py", "test_audit_findings.py",
          "test_business_keys.py", "test_fold.py", "test_collateral_defined.py", "test_evolve.py",
          "test_flags.py", "test_lateness.py", "test_marks_corners.py", "test_numbering.py",
          "test_order_book.py", "test_past_terms.py", "test_positions.py", "test_publish.py",
          "test_rates.py", "test_reconciliation.py", "test_snapshot.py", "test_stated_rates.py",
-         "test_valuation.py", "test_valuation_slots.py")  # fmt: skip
+         BOUNDS, "test_valuation.py", "test_valuation_slots.py")  # fmt: skip
 CASE_MAX = 32
 """Messages of the longest case."""
-MODULE_MAX = 500
+MODULE_MAX = 1200
 """Messages of all cases of a test module; beyond it every so manieth case is kept."""
 
 Case = tuple[Sent, ...]
@@ -95,6 +97,67 @@ def _folds(case: Case) -> bool:
     return True
 
 
+def corners_of_bounds() -> Iterator[Case]:
+    """Yield logs at bounds of three: of debts, names, aliases, and of what corrections bring."""
+    more = (
+        [_borrowed(n, f"C{n % 5}", n) for n in range(1, 9)],
+        [deposit(1), *[_borrowed(n, f"C{n}", 1) for n in (2, 3)], _borrowed(4, "C2", -1)],
+        [_renamed(n, f"S{n}", f"T{n}") for n in range(1, 6)],
+        [
+            _renamed(1, "A", "B"),
+            _renamed(2, "B", "C"),
+            _renamed(3, "C", "D"),
+            _renamed(4, "D", "A"),
+        ],
+        [trade(n, "buy", "1", "9", f"S{n}", fill_id=f"f{n}") for n in (1, 2, 3)]
+        + [trade(4, "sell", "1", "9", "S2", fill_id="f4"), _ordered(5, "a"), _ordered(6, "b")]
+        + [
+            event("TradeBusted", {"fill_id": f, "reason": "r"}, n)
+            for n, f in ((7, "f1"), (8, "f4"))
+        ],
+        [deposit(n, currency=f"C{n}") for n in (1, 2)]
+        + [trade(3, "buy", "1", "9", "S1", fill_id="f", commission="1", commission_currency="C3")]
+        + [_amended(4, "C2"), _amended(5, "C4"), _amended(6, "C5"), deposit(7, currency="C3")],
+        [deposit(n, currency=f"C{n}") for n in (1, 2, 3)]
+        + [trade(4, "buy", "1", "9", "S1", fill_id="f", commission="1", commission_currency="C1")]
+        + [_amended(5, "C2"), _amended(6, "C4"), deposit(7, currency="C4")],
+        *(
+            [_ordered(1, "x" * length), _ordered(2, "y" * 30), _ordered(3, "z" * 20)]
+            + [deposit(4, currency="C4"), trade(5, "buy", "1", "9", "S1", fill_id="f")]
+            for length in (9, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 60)
+        ),
+        *(
+            [trade(1, "buy", "1", "9", "S" * length, fill_id="f", order_id="o" * 9)]
+            + [trade(2, "sell", "1", "9", "S" * length, fill_id="g"), _ordered(3, "p" * 40)]
+            + [event("TradeBusted", {"fill_id": "g", "reason": "r"}, 4), deposit(5)]
+            for length in range(36, 44)
+        ),
+    )
+    yield from map(_timed, more)
+
+
+def _timed(sent: Sequence[Sent]) -> Case:
+    return tuple(one.later(START + number * SECOND) for number, one in enumerate(sent, 1))
+
+
+def _borrowed(number: int, asset: str, amount: int) -> Sent:
+    return event("BorrowChanged", {"asset": asset, "amount": str(amount)}, number)
+
+
+def _renamed(number: int, old: str, new: str) -> Sent:
+    return event("SymbolChanged", {"symbol": old, "new_symbol": new}, number)
+
+
+def _ordered(number: int, order_id: str) -> Sent:
+    payload = {"order_id": order_id, "symbol": "BTC-PERP", "side": "buy", "type": "market"}
+    return event("OrderSubmitted", {**payload, "quantity": "1"}, number)
+
+
+def _amended(number: int, currency: str) -> Sent:
+    payload = {"fill_id": "f", "commission_currency": currency, "reason": "fee"}
+    return event("TradeAmended", payload, number)
+
+
 def lines(cases: Iterable[Case]) -> bytes:
     """Return the lines of the cases, one log after the other: the log sequence begins again."""
     found = []
@@ -114,8 +177,17 @@ def main() -> int:
         failed = pytest.main([*arguments, *(str(TESTS / name) for name in WHERE)], [listener])
     if failed:
         return 1
-    write(RARE.parent / "cases.jsonl.gz", lines(chosen(listener.heard)))
+    tell(listener.heard)
     return 0
+
+
+def tell(heard: Sequence[tuple[str, Sequence[Sent]]]) -> None:
+    """Write the golden logs of what was heard: of bounds apart, which are narrow there."""
+    of_bounds = [one for one in heard if one[0].endswith(BOUNDS)]
+    with narrowed():
+        write(RARE.parent / "bounds.jsonl.gz", lines([*chosen(of_bounds), *corners_of_bounds()]))
+    others = [one for one in heard if not one[0].endswith(BOUNDS)]
+    write(RARE.parent / "cases.jsonl.gz", lines(chosen(others)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ recorded by `python -m scripts.mutation --record`. Only for a new log: one in gi
 from __future__ import annotations
 
 from copy import deepcopy
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -163,7 +164,8 @@ def reports(story: Story) -> None:
         say.reported(wallets=wallets)
     for said in ("5", {"quantity": "-5"}, {"quantity": "-5", "borrowed": "4.5"},
                  {"free": "0", "borrowed": "5"}, {"locked": "1", "borrowed": "5", "interest": "1"},
-                 {"quantity": "-5", "borrowed": "0"}, {"free": "-5", "unsettled": "1"}):  # fmt: skip
+                 {"quantity": "-5", "borrowed": "0"},
+                 {"free": "-5", "unsettled": "1"}):  # fmt: skip
         for basis in ("trade", "settle"):
             say.reported(assets={**own["assets"], "XYZ": said}, basis=basis)
     say.reported(assets={"USDT": "1", "NEW": {"quantity": "0", "borrowed": "3"}})
@@ -193,8 +195,6 @@ def reports(story: Story) -> None:
 
 
 def _plus(text: str, amount: str) -> str:
-    from decimal import Decimal
-
     return str(Decimal(text) + Decimal(amount))
 
 

@@ -20,7 +20,8 @@ import pytest
 from scripts.mutation.narrow import narrowed
 from tests.support import domain
 from tests.support.domain import Log
-from tests.support.events import SECOND, START, Sent, deposit, event, trade
+from tests.support.events import Sent
+from tests.support.make_golden_bounds import corners_of_bounds
 from tests.support.make_golden_corners import write
 from tests.support.make_golden_rare import PATH as RARE
 
@@ -95,67 +96,6 @@ def _folds(case: Case) -> bool:
     except (PSMError, ArithmeticError, LookupError, ValueError, AssertionError):
         return False
     return True
-
-
-def corners_of_bounds() -> Iterator[Case]:
-    """Yield logs at bounds of three: of debts, names, aliases, and of what corrections bring."""
-    more = (
-        [_borrowed(n, f"C{n % 5}", n) for n in range(1, 9)],
-        [deposit(1), *[_borrowed(n, f"C{n}", 1) for n in (2, 3)], _borrowed(4, "C2", -1)],
-        [_renamed(n, f"S{n}", f"T{n}") for n in range(1, 6)],
-        [
-            _renamed(1, "A", "B"),
-            _renamed(2, "B", "C"),
-            _renamed(3, "C", "D"),
-            _renamed(4, "D", "A"),
-        ],
-        [trade(n, "buy", "1", "9", f"S{n}", fill_id=f"f{n}") for n in (1, 2, 3)]
-        + [trade(4, "sell", "1", "9", "S2", fill_id="f4"), _ordered(5, "a"), _ordered(6, "b")]
-        + [
-            event("TradeBusted", {"fill_id": f, "reason": "r"}, n)
-            for n, f in ((7, "f1"), (8, "f4"))
-        ],
-        [deposit(n, currency=f"C{n}") for n in (1, 2)]
-        + [trade(3, "buy", "1", "9", "S1", fill_id="f", commission="1", commission_currency="C3")]
-        + [_amended(4, "C2"), _amended(5, "C4"), _amended(6, "C5"), deposit(7, currency="C3")],
-        [deposit(n, currency=f"C{n}") for n in (1, 2, 3)]
-        + [trade(4, "buy", "1", "9", "S1", fill_id="f", commission="1", commission_currency="C1")]
-        + [_amended(5, "C2"), _amended(6, "C4"), deposit(7, currency="C4")],
-        *(
-            [_ordered(1, "x" * length), _ordered(2, "y" * 30), _ordered(3, "z" * 20)]
-            + [deposit(4, currency="C4"), trade(5, "buy", "1", "9", "S1", fill_id="f")]
-            for length in (9, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 60)
-        ),
-        *(
-            [trade(1, "buy", "1", "9", "S" * length, fill_id="f", order_id="o" * 9)]
-            + [trade(2, "sell", "1", "9", "S" * length, fill_id="g"), _ordered(3, "p" * 40)]
-            + [event("TradeBusted", {"fill_id": "g", "reason": "r"}, 4), deposit(5)]
-            for length in range(36, 44)
-        ),
-    )
-    yield from map(_timed, more)
-
-
-def _timed(sent: Sequence[Sent]) -> Case:
-    return tuple(one.later(START + number * SECOND) for number, one in enumerate(sent, 1))
-
-
-def _borrowed(number: int, asset: str, amount: int) -> Sent:
-    return event("BorrowChanged", {"asset": asset, "amount": str(amount)}, number)
-
-
-def _renamed(number: int, old: str, new: str) -> Sent:
-    return event("SymbolChanged", {"symbol": old, "new_symbol": new}, number)
-
-
-def _ordered(number: int, order_id: str) -> Sent:
-    payload = {"order_id": order_id, "symbol": "BTC-PERP", "side": "buy", "type": "market"}
-    return event("OrderSubmitted", {**payload, "quantity": "1"}, number)
-
-
-def _amended(number: int, currency: str) -> Sent:
-    payload = {"fill_id": "f", "commission_currency": currency, "reason": "fee"}
-    return event("TradeAmended", payload, number)
 
 
 def lines(cases: Iterable[Case]) -> bytes:

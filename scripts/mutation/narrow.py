@@ -7,21 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from psm.domain.folding import table_events
 from psm.domain.ledger import bounds
 
 NARROW = ("bounds",)
-_MOST = {"FEW": 0, "ASSETS": 3, "ALIASES": 3, "POSITIONS": 3, "OPEN_ORDERS": 3}
-_NAMES_BYTES = 90
+_BOUNDS: dict[str, Any] = {
+    "FEW": 0,
+    "ASSETS": 3,
+    "ALIASES": 3,
+    "POSITIONS": 3,
+    "OPEN_ORDERS": 3,
+    "IDENTIFIER_BYTES": 90,
+}
 
 
 @contextmanager
 def narrowed() -> Iterator[None]:
     """Have the narrow bounds for a while."""
     with (
-        patch.multiple(bounds, IDENTIFIER_BYTES=_NAMES_BYTES, **_MOST),
+        patch.multiple(bounds, **_BOUNDS),
         patch.object(table_events, "RULES_VERSION", 2),
     ):
         yield

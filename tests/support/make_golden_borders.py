@@ -13,7 +13,18 @@ from itertools import count
 from typing import Any
 
 from tests.support.domain import Log
-from tests.support.events import Sent, collateral, event, instrument, mark, opened, report
+from tests.support.events import (
+    Sent,
+    changed,
+    collateral,
+    deposit,
+    dismissed,
+    event,
+    instrument,
+    mark,
+    opened,
+    report,
+)
 from tests.support.make_golden_corners import lines, write
 from tests.support.make_golden_rare import PATH as RARE
 from tests.support.make_golden_rare import Story
@@ -162,12 +173,12 @@ def reports(story: Story) -> None:
     for wallets in ([], own["wallets"][:1], [*own["wallets"], {"symbol": "CL", "amount": "0"}],
                     [{"symbol": "ETH-PERP", "position_side": "short", "amount": "1"}]):  # fmt: skip
         say.reported(wallets=wallets)
-    for said in ("5", {"quantity": "-5"}, {"quantity": "-5", "borrowed": "4.5"},
-                 {"free": "0", "borrowed": "5"}, {"locked": "1", "borrowed": "5", "interest": "1"},
-                 {"quantity": "-5", "borrowed": "0"},
-                 {"free": "-5", "unsettled": "1"}):  # fmt: skip
+    for parts in ("5", {"quantity": "-5"}, {"quantity": "-5", "borrowed": "4.5"},
+                  {"free": "0", "borrowed": "5"}, {"locked": "1", "borrowed": "5", "interest": "1"},
+                  {"quantity": "-5", "borrowed": "0"},
+                  {"free": "-5", "unsettled": "1"}):  # fmt: skip
         for basis in ("trade", "settle"):
-            say.reported(assets={**own["assets"], "XYZ": said}, basis=basis)
+            say.reported(assets={**own["assets"], "XYZ": parts}, basis=basis)
     say.reported(assets={"USDT": "1", "NEW": {"quantity": "0", "borrowed": "3"}})
     for tolerance in ("0.5", "0.499999999999999999", {"assets.EUR": "0.5"}, {"assets.BTC": "1"}):
         for amount in ("0.5", "-0.5"):
@@ -325,5 +336,18 @@ def homes(story: Story) -> None:
     wallet.fill("BTC-NEXT", "-0.01", "40100")
 
 
+def doors(story: Story) -> None:
+    """Events on subjects of others, reports with numbers, names and texts that are none."""
+    repair, own = dismissed(1, stream="w1"), deposit(1, stream="w1")
+    story.tell(Sent(subject="trades.w1", data=repair.data), own)
+    story.tell(Sent(subject="repair.w1", data=own.data))
+    story.tell(Sent(subject="repair.w1", data=report({}, stream="w1").data))
+    story.tell(changed(report({}, stream="w1"), sequence_number=2))
+    story.tell(changed(deposit(2, stream="w1"), stream_id="bad id"))
+    story.tell(changed(mark(9, "1", "XYZUSDT"), stream_id="BTCUSDT"), mark(9, "2.5", "XYZUSDT"))
+    story.tell(mark(10, "2.75", "XYZUSDT", index_price="1"), mark(10, "3", "XYZUSDT"))
+    story.tell(mark(9, "4", "XYZUSDT"), mark(12, "5", "XYZUSDT"), mark(11, "6", "XYZUSDT"))
+
+
 if __name__ == "__main__":
-    write(RARE.parent / "borders.jsonl.gz", lines(market, equity, reports, tiers, homes))
+    write(RARE.parent / "borders.jsonl.gz", lines(market, equity, reports, tiers, homes, doors))

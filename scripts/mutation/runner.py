@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 from scripts.mutation.mutators import Mutant, mutated
 
-CPU_S = 60
+CPU_S = 240
 MEMORY_BYTES = 3 * 1024**3
 SNAPSHOT_EVERY = 25
 SNAPSHOT_EVERY_SHORT = 3

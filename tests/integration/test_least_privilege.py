@@ -84,6 +84,7 @@ TABLES = (
     "trade_statistics",
     "risk_metrics",
     "analytics_accounts",
+    "analytics_journal",
     "analytics_progress",
     "analytics_quarantine",
 )

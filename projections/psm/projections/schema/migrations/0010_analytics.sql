@@ -21,6 +21,7 @@ CREATE TABLE pnl_timeseries (
     unrealized_change       numeric,
     fees                    numeric     NOT NULL,
     funding                 numeric     NOT NULL,
+    other                   numeric     NOT NULL,
     pnl                     numeric,
     pnl_corrected           numeric     NOT NULL,
     flows                   numeric     NOT NULL,
@@ -162,18 +163,33 @@ CREATE TABLE risk_metrics (
     PRIMARY KEY (account_id, strategy_id, symbol, time_window, day)
 );
 
+-- What each event did to positions: a correction books the past of its account again.
+CREATE TABLE analytics_journal (
+    account_id              text        COLLATE "C" NOT NULL,
+    n                       bigint      NOT NULL,
+    entry                   text        NOT NULL,
+    PRIMARY KEY (account_id, n)
+);
+
 -- Where each account's fold stands: what its next rows are made of.
 CREATE TABLE analytics_accounts (
     account_id              text        COLLATE "C" NOT NULL PRIMARY KEY,
     partition               integer     NOT NULL CHECK (partition >= 0),
     sequence_number         bigint      NOT NULL,
     log_sequence            bigint      NOT NULL,
+    -- End of the minute of its last update, while no row tells of that minute.
+    untold                  timestamptz,
     state                   bytea       NOT NULL
 );
 
--- Up to where each partition's buckets are complete; null before the first.
+CREATE INDEX analytics_accounts_untold ON analytics_accounts (partition, untold, account_id)
+WHERE untold IS NOT NULL;
+
+-- Up to where each partition's buckets are complete, and have their rows. `reached` is what the
+-- log says: the rows follow, account by account. Null before the first minute.
 CREATE TABLE analytics_progress (
     partition               integer     NOT NULL PRIMARY KEY CHECK (partition >= 0),
+    reached                 timestamptz,
     closed_through          timestamptz
 );
 

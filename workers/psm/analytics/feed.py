@@ -29,6 +29,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     order_id: str | None = None
     fill_id: str | None = None
     strategy_id: str | None = None
+    amount: str | None = None
     target: str | None = None
 
 

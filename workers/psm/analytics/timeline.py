@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.books import Strategies
 from psm.analytics.buckets import (
     LENGTHS,
     MINUTE_NS,
@@ -43,8 +44,10 @@ from psm.analytics.journal import (
     Event,
     entries_of,
     entry_of_correction,
+    read,
     written,
 )
+from psm.analytics.revision import revisions
 from psm.analytics.rows import EVERY, JournalRow, LotRow, PnlRow, TimelineChanges, TradeRow
 from psm.analytics.worth import (
     Held,
@@ -55,6 +58,7 @@ from psm.analytics.worth import (
     worth_closed,
     worth_told,
 )
+from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key, symbol_of
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.money import (
@@ -96,6 +100,7 @@ class State(msgspec.Struct):
         worth: of positions at the end of the last complete minute, by strategy and key.
         held: open positions, by key.
         cycles: and what is open of their trades and lots.
+        strategies: their own books of the positions.
         journal: how many entries it has.
     """
 
@@ -107,6 +112,7 @@ class State(msgspec.Struct):
     held: dict[str, Held]
     pending: Pending
     cycles: Cycles
+    strategies: Strategies
     buckets: dict[str, Bucket]
     totals: tuple[str, ...] = _NO_TOTALS
     epoch: int = 0
@@ -137,6 +143,7 @@ class AccountTimeline:
             held={},
             pending=Pending([], {}),
             cycles=Cycles({}, {}),
+            strategies=Strategies({}),
             buckets={},
         )
         self._pnl: list[PnlRow] = []
@@ -144,6 +151,7 @@ class AccountTimeline:
         self._lots: list[LotRow] = []
         self._journal: list[JournalRow] = []
         self._grown: dict[str, None] = {}
+        self._recalled: list[JournalRow] | None = None
 
     @staticmethod
     def needs_journal(update: ReadUpdate) -> bool:
@@ -153,8 +161,9 @@ class AccountTimeline:
     def recall(self, journal: list[JournalRow]) -> None:
         """Take in the journal as it was written, for the correction that comes next.
 
-        Rows of `changes` that are not written yet may be among them or not.
+        Rows that `changes` has not returned yet are not among them.
         """
+        self._recalled = journal
 
     def take(self, update: ReadUpdate) -> None:
         """Take the account's next update; kinds that say nothing here are passed over.
@@ -282,13 +291,34 @@ class AccountTimeline:
             said,
         )
         if said.event_type in CORRECTIONS:
-            self._note([entry_of_correction(event)])
+            self._correct(event)
             return
         moved = state.pending.positions
         entries = entries_of(event, moved)
         self._note(entries)
         self._trades.extend(state.cycles.trades(event, moved, entries))
         self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
+
+    def _correct(self, event: Event) -> None:
+        """Tell trades and lots again as they are after a correction."""
+        state = self._state
+        if self._recalled is None:
+            raise InvariantError(f"{self.account_id}: a correction came, and no journal before it")
+        self._note([entry_of_correction(event)])
+        entries = read([*self._recalled, *self._journal])
+        self._recalled = None
+        for revision in revisions(self.account_id, entries):
+            past, key = revision.past, revision.key
+            state.cycles.lots[key] = past.open_lots
+            if past.cycle is None:
+                state.cycles.open.pop(key, None)
+            else:
+                state.cycles.open[key] = past.cycle
+            if state.strategies.named:
+                state.strategies.by_key[key] = past.strategies.by_key.get(key, {})
+            named = state.strategies.named
+            self._trades.extend(r for r in revision.trades if named or r.strategy_id == EVERY)
+            self._lots.extend(revision.lots)
 
     def _note(self, entries: list[Entry]) -> None:
         """Write entries into the journal."""

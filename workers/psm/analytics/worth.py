@@ -36,7 +36,7 @@ class Held(msgspec.Struct, frozen=True):
         cost, cost_quote: of a share, in the account currency and its own; contracts have none.
         rate: account currency per unit of what it settles in; None where it is not known.
         mark: price at which it was valued last.
-        fees, funding: of its cycle so far.
+        realized, fees, funding, peak_size: of its cycle so far.
     """
 
     symbol: str
@@ -50,8 +50,10 @@ class Held(msgspec.Struct, frozen=True):
     cost_quote: Decimal | None
     rate: Decimal | None
     mark: Decimal | None
+    realized: Decimal
     fees: Decimal
     funding: Decimal
+    peak_size: Decimal
 
 
 def held_after(update: PositionFacts, before: Held | None) -> Held | None:
@@ -72,8 +74,10 @@ def held_after(update: PositionFacts, before: Held | None) -> Held | None:
         cost_quote=number(update.cost_quote),
         rate=_rate(update, before),
         mark=number(update.mark_price),
+        realized=number(update.cycle_realized_pnl) or ZERO,
         fees=number(update.cycle_fees) or ZERO,
         funding=number(update.cycle_funding) or ZERO,
+        peak_size=number(update.peak_size) or ZERO,
     )
 
 

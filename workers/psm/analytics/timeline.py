@@ -105,7 +105,7 @@ class State(msgspec.Struct):
     """
 
     account_id: str
-    minutes: dict[int, Minute]
+    minutes: dict[str, Minute]
     standing: Standing
     told: Standing
     worth: dict[str, dict[str, Worth]]
@@ -189,8 +189,8 @@ class AccountTimeline:
         state, end = self._state, closed_through // MINUTE_NS
         if end <= state.sealed:
             return
-        for minute in sorted(minute for minute in state.minutes if minute < end):
-            self._seal(minute, state.minutes.pop(minute))
+        for minute in sorted(minute for minute in map(int, state.minutes) if minute < end):
+            self._seal(minute, state.minutes.pop(str(minute)))
         state.sealed = end
 
     def changes(self) -> TimelineChanges:
@@ -221,9 +221,9 @@ class AccountTimeline:
         """Return a minute that is not complete; what is told too late counts in the first one."""
         state = self._state
         number = max(number, state.sealed)
-        minute = state.minutes.get(number)
+        minute = state.minutes.get(str(number))
         if minute is None:
-            state.minutes[number] = minute = Minute(Booked(), {}, {}, {})
+            state.minutes[str(number)] = minute = Minute(Booked(), {}, {}, {})
         minute.through = log_sequence
         return minute
 

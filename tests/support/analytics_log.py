@@ -153,9 +153,13 @@ def told(inputs: Iterable[Input]) -> Rows:
 def _tell(timeline: AccountTimeline, rows: Rows, journals: dict[str, list[JournalRow]]) -> None:
     changes = timeline.changes()
     journals.setdefault(timeline.account_id, []).extend(changes.journal)
-    for table, found in zip(
-        TOLD, (changes.pnl, changes.trades, changes.lots, changes.journal), strict=True
-    ):
+    told: list[Sequence[msgspec.Struct]] = [
+        changes.pnl,
+        changes.trades,
+        changes.lots,
+        changes.journal,
+    ]
+    for table, found in zip(TOLD, told, strict=True):
         for one in found:
             row = msgspec.structs.asdict(one)
             rows[table.table][tuple(row[name] for name in table.key)] = row

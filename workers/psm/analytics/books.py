@@ -6,12 +6,13 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.buckets import NOTHING, Worth
 from psm.analytics.cycles import Cycle, net_of
 from psm.analytics.journal import SAME_COST, Entry
-from psm.analytics.rows import UNATTRIBUTED, TradeRow
+from psm.analytics.rows import NETTING, UNATTRIBUTED, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
-from psm.analytics.worth import Held
+from psm.analytics.worth import Held, converted
 from psm.contracts.position_keys import parts_of
 from psm.domain.ledger import positions
 from psm.domain.ledger.positions import Position
@@ -113,6 +114,23 @@ class Strategies(msgspec.Struct):
             rows.extend(book.take(entry, share, account_id))
         return rows
 
+    def worth(self, key: str, whole: Worth, held: Held | None) -> dict[str, Worth]:
+        """Return what a position is worth to each strategy, and what nets out between them.
+
+        Args:
+            key: of the position.
+            whole: what it is worth to the account.
+            held: it, at the mark at which that is so.
+        """
+        books = self.by_key.get(key, {})
+        found, rest = {}, whole
+        for strategy, book in sorted(books.items()):
+            part = _worth_of(book, held)
+            found[strategy], rest = part, Worth(subtract(rest.unrealized, part.unrealized), ZERO)
+        if found:
+            found[NETTING] = Worth(rest.unrealized)
+        return found
+
     def start(self, held: dict[str, Held], cycles: dict[str, Cycle]) -> None:
         """Let `unattributed` have what the account holds, as the first strategy is named."""
         self.named = True
@@ -121,6 +139,15 @@ class Strategies(msgspec.Struct):
             position = _position_of(one, cycle)
             own = None if cycle is None else msgspec.structs.replace(cycle)
             self.by_key[key] = {UNATTRIBUTED: Book(UNATTRIBUTED, position, own)}
+
+
+def _worth_of(book: Book, held: Held | None) -> Worth:
+    """Return what a book is worth at the mark and the rate of the account's own position."""
+    position = book.position
+    if position is None or not position.size or held is None or held.mark is None:
+        return NOTHING
+    value, gain = positions.value_at(position, held.mark)
+    return Worth(converted(gain, held.rate), converted(absolute(value), held.rate))
 
 
 def shares(entry: Entry, books: dict[str, Book]) -> dict[str, Share]:

@@ -29,12 +29,22 @@ class Past(msgspec.Struct):
     open_lots: Lots
     strategies: Strategies
 
+    def books(self, key: str) -> dict[str, Book]:
+        """Return the books of its strategies."""
+        return self.strategies.by_key.get(key, {})
+
 
 class Revision(msgspec.Struct, frozen=True):
-    """One position as a correction leaves it: what is open, and the rows that it changed."""
+    """One position as a correction leaves it: what is open, and the rows that it changed.
+
+    Attributes:
+        booked: by how much it changed what each strategy realized and paid, in the currency that
+            the position settles in.
+    """
 
     key: str
     past: Past
+    booked: dict[str, tuple[Decimal, Decimal]]
     trades: list[TradeRow]
     lots: list[LotRow]
 
@@ -51,11 +61,31 @@ def revisions(account_id: str, entries: Sequence[Entry]) -> list[Revision]:
             Revision(
                 key=key,
                 past=new,
+                booked=_booked(
+                    old.strategies.by_key.get(key, {}), new.strategies.by_key.get(key, {})
+                ),
                 trades=_revised_trades(old.trades, new.trades, correction),
                 lots=_revised_lots(old.lots, new.lots, correction),
             )
         )
     return found
+
+
+def _booked(old: dict[str, Book], new: dict[str, Book]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Return by how much books differ in what they realized and in fees."""
+    found = {}
+    for strategy in sorted({**old, **new}):
+        was, is_now = old.get(strategy), new.get(strategy)
+        realized, fees = _lifetime(is_now)
+        realized_before, fees_before = _lifetime(was)
+        found[strategy] = subtract(realized, realized_before), subtract(fees, fees_before)
+    return found
+
+
+def _lifetime(book: Book | None) -> tuple[Decimal, Decimal]:
+    if book is None or book.position is None:
+        return ZERO, ZERO
+    return book.position.realized_pnl, book.position.fees
 
 
 def corrected(entries: Sequence[Entry]) -> list[Entry]:

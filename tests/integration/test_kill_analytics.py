@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 from tests.support import events
 from tests.support.feed import SYMBOLS, traffic
@@ -37,6 +38,7 @@ MINUTE_S = 120.0
 """Bound within which a minute is over, and its closes told."""
 
 
+@pytest.mark.timeout(900)
 async def test_killed_at_every_crash_point(
     nats_url: str, postgres_dsn: str, tmp_path: Path
 ) -> None:

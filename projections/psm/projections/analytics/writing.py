@@ -191,13 +191,14 @@ class TimelineWriter:
             for place, update in work[held.timeline.account_id]:
                 if _NUL in update.data:
                     raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
-                if AccountTimeline.needs_journal(update):
+                corrects = AccountTimeline.needs_journal(update)
+                if corrects:
                     # Each version of a row that is corrected is told.
                     _tell(held.timeline, told)
                     await self._recall(connection, held.timeline, told)
                 held.timeline.take(update)
                 held.reach(place)
-                if AccountTimeline.needs_journal(update):
+                if corrects:
                     _tell(held.timeline, told)
             if progress.reached is not None:
                 held.pass_to(progress.reached)

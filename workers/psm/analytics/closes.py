@@ -7,14 +7,11 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.buckets import LENGTHS, MINUTE_NS
 from psm.analytics.rows import PnlRow, Timeframe
 from psm.analytics.statistics import over, plus, times
 from psm.domain.money import ONE, ZERO
 from psm.domain.publication.log_times import log_time
-
-MINUTE_NS = 60_000_000_000
-LENGTHS: dict[Timeframe, int] = {"1m": 1, "5m": 5, "1h": 60, "1d": 1_440, "1w": 10_080}
-"""Minutes of a bucket."""
 
 PERIODS: dict[Timeframe, int] = {
     "1m": 525_600,
@@ -121,23 +118,24 @@ def counted(closes: Sequence[BucketClose]) -> list[BucketClose]:
 def between(
     closes: Sequence[BucketClose], start: str | None, end: str | None
 ) -> tuple[list[BucketClose], Decimal]:
-    """Return the closes of buckets in [start, end), and the nav that their first is compared with.
+    """Return the closes of buckets in [start, end), and the nav that their last epoch starts from.
 
     Args:
         closes: of one series, in order.
-        start: day or time as buckets have it; None: no bound.
+        start: a day or a time, as `bound_text` writes it; None: no bound.
         end: likewise.
     """
     found: list[BucketClose] = []
-    base = ONE
+    before: BucketClose | None = None
     for close in closes:
         if end is not None and close.bucket >= end:
             break
         if start is None or close.bucket >= start:
             found.append(close)
-        elif close.nav is not None:
-            base = close.nav if close.epoch == closes[-1].epoch else ONE
-    return found, base
+        else:
+            before = close
+    is_same = before is not None and found and before.epoch == found[-1].epoch
+    return found, before.nav or ONE if before is not None and is_same else ONE
 
 
 def units(closes: Iterable[BucketClose], base: Decimal) -> list[Decimal]:
@@ -159,6 +157,12 @@ def bucket_text(start: int, timeframe: Timeframe) -> str:
 
 def _minute(time_ns: int) -> int:
     return time_ns // MINUTE_NS
+
+
+def bound_text(time_ns: int) -> str:
+    """Return a time in a form that compares with those of buckets: a day where it begins one."""
+    text = log_time(time_ns)
+    return text[:10] if text.endswith("T00:00:00.000000Z") else f"{text[:19]}Z"
 
 
 def _close(row: PnlRow, timeframe: Timeframe, *, complete: bool) -> BucketClose:

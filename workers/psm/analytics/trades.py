@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.rows import TradeRow
 from psm.analytics.statistics import mean, minus, over, plus, total
 from psm.domain.money import ONE, ZERO, absolute
 
@@ -72,7 +73,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     kelly: Decimal | None = None
 
 
-def trade_metrics(trades: Sequence[Trade]) -> TradeMetrics:
+def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     """Return the figures of trades, in the order in which they closed."""
     nets = [trade.net for trade in trades]
     won = [net for net in nets if net > 0]

@@ -92,6 +92,7 @@ class PositionFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     notional: str | None
     unrealized_pnl: str | None
     unrealized_pnl_account: str | None
+    realized_pnl_account: str | None
     fees: str | None
     funding: str | None
     cycle: int | None

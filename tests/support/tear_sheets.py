@@ -10,7 +10,8 @@ from psm.analytics.closes import BucketClose, counted, units
 from psm.analytics.performance import performance
 from psm.analytics.rows import TradeRow
 from psm.analytics.trades import trade_metrics
-from psm.workers.report.figures import Part, ReportFigures
+from psm.workers.analytics.parts import Part
+from psm.workers.analytics.report.figures import ReportFigures
 
 ZERO, ONE = Decimal(0), Decimal(1)
 _DAY_NS = 86_400_000_000_000
@@ -78,6 +79,7 @@ def tear_sheet(
     navs = units(entering, ONE)
     return ReportFigures(
         subject=subject,
+        asked=subject,
         kind="account",
         members=[],
         currency="USDT",

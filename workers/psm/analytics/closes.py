@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from psm.analytics.buckets import LENGTHS, MINUTE_NS
+from psm.analytics.buckets import LENGTHS, MINUTE_NS, bucket_start
 from psm.analytics.rows import PnlRow, Timeframe
 from psm.analytics.statistics import over, plus, times
 from psm.domain.money import ONE, ZERO
@@ -47,7 +47,10 @@ class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def closes_of(
-    rows: Sequence[PnlRow], timeframe: Timeframe, closed_through: int | None
+    rows: Sequence[PnlRow],
+    timeframe: Timeframe,
+    closed_through: int | None,
+    since: int = 0,
 ) -> list[BucketClose]:
     """Return a close for each bucket from the first row's on, up to the one that is not complete.
 
@@ -56,8 +59,10 @@ def closes_of(
             happened, and the close before it holds.
         timeframe: of the rows.
         closed_through: log time up to which buckets are complete, nanoseconds; None: none is.
+        since: log time; closes before it are those of rows alone.
     """
     length, through = LENGTHS[timeframe], _minute(closed_through or 0)
+    first = bucket_start(timeframe, _minute(since))
     found: list[BucketClose] = []
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         minute = _minute(row.bucket)
@@ -66,7 +71,7 @@ def closes_of(
         until = through if following is None else _minute(following.bucket)
         found.extend(
             _carried(row, minute * MINUTE_NS, timeframe, complete=minute + length <= through)
-            for minute in range(end, until, length)
+            for minute in range(max(end, first), until, length)
         )
     return found
 

@@ -11,6 +11,9 @@ LEFT JOIN balances_view b USING (account_id)
 WHERE a.account_id = ANY ($1::text[])
 ORDER BY a.account_id;
 
+-- name: members
+SELECT account_id FROM analytics_groups WHERE group_id = $1 ORDER BY account_id;
+
 -- Rows that one series of closes is made of, from the last one at or before the start on, because a
 -- close holds until the next row.
 

@@ -11,8 +11,17 @@ from psm.analytics.formulas import FORMULAS
 from psm.analytics.rows import TradeRow
 from psm.analytics.series import compounded, months
 from psm.domain.publication.log_times import log_time
-from psm.workers.report.figures import Part, ReportFigures
-from psm.workers.report.texts import SHOWN, bare_percent, data, money, percent, ratio, seconds
+from psm.workers.analytics.parts import Part
+from psm.workers.analytics.report.figures import ReportFigures
+from psm.workers.analytics.report.texts import (
+    SHOWN,
+    bare_percent,
+    data,
+    money,
+    percent,
+    ratio,
+    seconds,
+)
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SHOWN_TRADES = 500

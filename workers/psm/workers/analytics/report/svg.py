@@ -10,7 +10,7 @@ from html import escape
 import msgspec
 
 from psm.analytics.series import Bin
-from psm.workers.report.texts import Shown, percent
+from psm.workers.analytics.report.texts import Shown, percent
 
 WIDTH, HEIGHT = 760.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 10.0, 26.0

@@ -11,27 +11,14 @@ from psm.analytics.closes import BucketClose
 from psm.analytics.performance import PerformanceFigures
 from psm.analytics.rows import Timeframe, TradeRow
 from psm.analytics.trades import TradeMetrics
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What one symbol or strategy brought over the range of a report."""
-
-    name: str
-    realized: Decimal
-    unrealized_change: Decimal | None
-    fees: Decimal
-    funding: Decimal
-    other: Decimal
-    pnl: Decimal | None
-    turnover: Decimal
-    fills: int
+from psm.workers.analytics.parts import Part
 
 
 class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One account or group over one range.
 
     Attributes:
-        subject: its id.
+        subject: its id; asked: as commands take it.
         kind: what it is.
         members: accounts of a group.
         currency: of the money; None where members differ.
@@ -48,6 +35,7 @@ class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     subject: str
+    asked: str
     kind: Literal["account", "group"]
     members: list[str]
     currency: str | None

@@ -12,11 +12,16 @@ from psm.analytics.formulas import FORMULAS
 from psm.analytics.performance import returns_of
 from psm.analytics.series import distribution, falls, rolling_sharpe
 from psm.domain.money import ONE, ZERO, exact_text
-from psm.workers.report.figures import ReportFigures
-from psm.workers.report.svg import LineChart, Point, histogram, line_chart
-from psm.workers.report.tables import closes_table, metrics_table, months_table, parts_table
-from psm.workers.report.tables import trades_table as trades_of
-from psm.workers.report.texts import SHOWN, data, money, percent, ratio
+from psm.workers.analytics.report.figures import ReportFigures
+from psm.workers.analytics.report.svg import LineChart, Point, histogram, line_chart
+from psm.workers.analytics.report.tables import (
+    closes_table,
+    metrics_table,
+    months_table,
+    parts_table,
+)
+from psm.workers.analytics.report.tables import trades_table as trades_of
+from psm.workers.analytics.report.texts import SHOWN, data, money, percent, ratio
 
 ROLLING = 30
 """Buckets of the rolling Sharpe ratio."""
@@ -228,7 +233,7 @@ def _footer(figures: ReportFigures) -> str:
         if text is not None
     )
     again = (
-        f"psm stats {figures.subject}{range_} --timeframe {figures.timeframe} "
+        f"psm stats {figures.asked}{range_} --timeframe {figures.timeframe} "
         f"--periods {figures.periods_per_year} --risk-free {exact_text(figures.risk_free)} -o json"
     )
     return (

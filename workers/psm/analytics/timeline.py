@@ -23,18 +23,29 @@ from psm.analytics.buckets import (
     Worth,
     bucket_start,
 )
+from psm.analytics.cycles import Cycles
 from psm.analytics.feed import (
     ORDER,
     POSITION,
     STATE,
     AccountClose,
+    Applied,
     PositionFacts,
     StateFacts,
     Told,
     minute_of,
+    nanoseconds_of,
     told,
 )
-from psm.analytics.rows import EVERY, JournalRow, PnlRow, TimelineChanges
+from psm.analytics.journal import (
+    CORRECTIONS,
+    Entry,
+    Event,
+    entries_of,
+    entry_of_correction,
+    written,
+)
+from psm.analytics.rows import EVERY, JournalRow, LotRow, PnlRow, TimelineChanges, TradeRow
 from psm.analytics.worth import (
     Held,
     held_after,
@@ -55,8 +66,7 @@ from psm.domain.money import (
     subtract,
 )
 
-_CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
-_CORRECTS = tuple(b'"applied":{"event_type":"%s"' % name.encode() for name in _CORRECTIONS)
+_CORRECTS = tuple(b'"applied":{"event_type":"%s"' % name.encode() for name in CORRECTIONS)
 _NO_TOTALS = ("0",) * 9
 _RULES = 1
 
@@ -85,6 +95,8 @@ class State(msgspec.Struct):
         standing: at the end of the last complete minute that said anything.
         worth: of positions at the end of the last complete minute, by strategy and key.
         held: open positions, by key.
+        cycles: and what is open of their trades and lots.
+        journal: how many entries it has.
     """
 
     account_id: str
@@ -94,11 +106,13 @@ class State(msgspec.Struct):
     worth: dict[str, dict[str, Worth]]
     held: dict[str, Held]
     pending: Pending
+    cycles: Cycles
     buckets: dict[str, Bucket]
     totals: tuple[str, ...] = _NO_TOTALS
     epoch: int = 0
     now: int = 0
     sealed: int = 0
+    journal: int = 0
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -122,9 +136,13 @@ class AccountTimeline:
             worth={},
             held={},
             pending=Pending([], {}),
+            cycles=Cycles({}, {}),
             buckets={},
         )
         self._pnl: list[PnlRow] = []
+        self._trades: list[TradeRow] = []
+        self._lots: list[LotRow] = []
+        self._journal: list[JournalRow] = []
         self._grown: dict[str, None] = {}
 
     @staticmethod
@@ -170,8 +188,11 @@ class AccountTimeline:
         """Return rows that are new or changed since the last call."""
         for timeframe in sorted(self._grown):
             self._pnl.extend(self._state.buckets[timeframe].rows(self.account_id, _RULES))
-        pnl, self._pnl, self._grown = self._pnl, [], {}
-        return TimelineChanges(pnl=pnl)
+        changes = TimelineChanges(
+            pnl=self._pnl, trades=self._trades, lots=self._lots, journal=self._journal
+        )
+        self._pnl, self._trades, self._lots, self._journal, self._grown = [], [], [], [], {}
+        return changes
 
     def state(self) -> bytes:
         """Return all that `restored` needs, canonically; call `changes` before it."""
@@ -240,7 +261,41 @@ class AccountTimeline:
             gross = Decimal(update.exposure_gross)
             if gross > minute.peaks.get(EVERY, ZERO):
                 minute.peaks[EVERY] = gross
+        if update.applied is not None and (
+            state.pending.positions or update.applied.event_type in CORRECTIONS
+        ):
+            self._positions_moved(envelope, update.applied)
         state.pending = Pending([], {})
+
+    def _positions_moved(self, envelope: Told[StateFacts], said: Applied) -> None:
+        """Take what an event did to positions: trades, lots and the journal."""
+        state = self._state
+        strategy = said.strategy_id
+        if strategy is None and said.order_id is not None:
+            strategy = state.pending.orders.get(said.order_id)
+        event = Event(
+            self.account_id,
+            envelope.causation_id or "",
+            nanoseconds_of(envelope.timestamp),
+            envelope.payload.log_sequence,
+            strategy,
+            said,
+        )
+        if said.event_type in CORRECTIONS:
+            self._note([entry_of_correction(event)])
+            return
+        moved = state.pending.positions
+        entries = entries_of(event, moved)
+        self._note(entries)
+        self._trades.extend(state.cycles.trades(event, moved, entries))
+        self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
+
+    def _note(self, entries: list[Entry]) -> None:
+        """Write entries into the journal."""
+        state = self._state
+        for entry in entries:
+            state.journal = state.journal + 1
+            self._journal.append(written(self.account_id, state.journal, entry))
 
     def _close(self, close: AccountClose, now: int, update: StateFacts) -> None:
         """Note how the account stood at the end of a minute."""
@@ -269,7 +324,7 @@ class AccountTimeline:
         if applied is not None and applied.event_type == "TradeExecuted":
             booked.fills = 1
             booked.turnover = self._turnover(applied.quantity, applied.price)
-        if applied is not None and applied.event_type in _CORRECTIONS:
+        if applied is not None and applied.event_type in CORRECTIONS:
             booked.corrected = add(booked.pnl, self._restated())
         minute.total.put(booked)
         if symbol is not None:

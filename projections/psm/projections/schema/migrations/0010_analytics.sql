@@ -177,13 +177,16 @@ CREATE TABLE analytics_accounts (
     partition               integer     NOT NULL CHECK (partition >= 0),
     sequence_number         bigint      NOT NULL,
     log_sequence            bigint      NOT NULL,
-    -- End of the minute of its last update, while no row tells of that minute.
-    untold                  timestamptz,
+    -- Of its last update.
+    log_time                timestamptz NOT NULL,
+    -- Minutes that end up to here have their rows; null before the first.
+    told                    timestamptz,
     state                   bytea       NOT NULL
 );
 
-CREATE INDEX analytics_accounts_untold ON analytics_accounts (partition, untold, account_id)
-WHERE untold IS NOT NULL;
+-- Accounts of which a minute may have no row yet.
+CREATE INDEX analytics_accounts_untold ON analytics_accounts (partition, told NULLS FIRST)
+WHERE told IS NULL OR log_time >= told;
 
 -- Up to where each partition's buckets are complete, and have their rows. `reached` is what the
 -- log says: the rows follow, account by account. Null before the first minute.

@@ -133,27 +133,11 @@ async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
     standings = await reads.standing(members)
     closed_through = _closed_through(standings)
     question = _resolved(question, closed_through)
-    whole = [
-        await reads.series(account, question.timeframe, question.span, EVERY, EVERY)
-        for account in members
-    ]
-    _check_buckets(whole, question, closed_through)
-    series = [
-        closes_of(rows, question.timeframe, closed_through, question.span.start or 0)
-        for rows in whole
-    ]
-    closes = series[0] if question.group is None else group_closes(series)
-    if question.is_part:
-        own = await reads.series(
-            members[0], question.timeframe, question.span, question.strategy_id, question.symbol
-        )
-        closes = contributions_of(own, closes, question.timeframe)
-        whole = [own]
+    closes, rows = await _closes(reads, members, question, closed_through)
     closes, base = between(closes, *_texts(question.span))
     entering = counted(closes)
     trades = await _trades(reads, members, question)
     periods = question.periods or PERIODS[question.timeframe]
-    rows = [row for of_member in whole for row in of_member]
     return Figures(
         question=question,
         members=members if question.group is not None else [],
@@ -165,11 +149,28 @@ async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
         closes=closes,
         base=base,
         counted=entering,
-        exposure=[(row.bucket, row.peak_gross) for row in whole[0]] if len(members) == 1 else [],
+        exposure=[(row.bucket, row.peak_gross) for row in rows] if len(members) == 1 else [],
         metrics=performance(units(entering, base), periods, question.risk_free),
         trades=trades,
         trade_metrics=trade_metrics(trades),
     )
+
+
+async def _closes(
+    reads: AnalyticsReads, members: Sequence[str], question: Question, closed_through: int | None
+) -> tuple[list[BucketClose], list[PnlRow]]:
+    """Return closes from before the span on, and the rows that they are made of."""
+    timeframe, span = question.timeframe, question.span
+    whole = [await reads.series(account, timeframe, span, EVERY, EVERY) for account in members]
+    _check_buckets(whole, question, closed_through)
+    series = [closes_of(rows, timeframe, closed_through, span.start or 0) for rows in whole]
+    if question.group is not None:
+        return group_closes(series), [row for rows in whole for row in rows]
+    if not question.is_part:
+        return series[0], whole[0]
+    parts = (question.strategy_id, question.symbol)
+    own = await reads.series(members[0], timeframe, span, *parts)
+    return contributions_of(own, series[0], timeframe), own
 
 
 async def _members(reads: AnalyticsReads, question: Question) -> list[str]:

@@ -125,30 +125,11 @@ def _notices(figures: ReportFigures) -> Iterator[str]:
 
 
 def _charts(figures: ReportFigures) -> Iterator[str]:
-    closes, unit = figures.closes, _UNITS[figures.timeframe]
-    places = [index for index, close in enumerate(closes) if not close.complete]
-    opened = places[0] if places else None
+    unit = _UNITS[figures.timeframe]
     times = [time for time, _ in figures.navs]
     navs = [nav for _, nav in figures.navs]
     returns = [] if figures.metrics.ruined else returns_of(navs)
-    if closes and closes[0].equity is None and not any(close.equity for close in closes):
-        points: list[Point] = [(close.bucket, close.nav) for close in closes]
-        yield _line(
-            "equity", "Unit value", "Value of a unit that started at 1", points, ratio, opened
-        )
-    else:
-        points = [(close.bucket, close.equity) for close in closes]
-        caption = f"Equity at the end of each bucket, in {figures.currency or 'several currencies'}"
-        yield _line("equity", "Equity", caption, points, money, opened)
-        units: list[Point] = list(figures.navs)
-        yield _line(
-            "nav",
-            "Value of a unit",
-            "Deposits and withdrawals taken out: gains and losses alone",
-            units,
-            lambda value: f"{value:.4f}",
-            base=ONE,
-        )
+    yield from _levels(figures)
     yield _line(
         "drawdown",
         "Drawdown",
@@ -160,15 +141,31 @@ def _charts(figures: ReportFigures) -> Iterator[str]:
     )
     yield f"<section><h2>Returns by month</h2>{months_table(figures)}</section>\n"
     caption = f"How often returns of {unit} were of which size"
-    yield _figure(
-        "Distribution of returns", caption, histogram("returns", distribution(returns, _BINS))
-    )
+    picture = histogram("returns", distribution(returns, _BINS))
+    yield _figure("Distribution of returns", caption, picture)
     sharpes = rolling_sharpe(returns, ROLLING, figures.periods_per_year, figures.risk_free)
     rolled = list(zip(times, sharpes, strict=False))
     caption = f"Of the last {ROLLING} {unit}, annual by {figures.periods_per_year:,} buckets a year"
     yield _line("sharpe", "Rolling Sharpe ratio", caption, rolled, ratio, base=ZERO)
-    caption = "Highest gross exposure that was published in each bucket"
-    yield _line("exposure", "Exposure", caption, figures.exposure, money, base=ZERO)
+    if figures.exposure:
+        caption = "Highest gross exposure that was published in each bucket"
+        yield _line("exposure", "Exposure", caption, figures.exposure, money, base=ZERO)
+
+
+def _levels(figures: ReportFigures) -> Iterator[str]:
+    """Yield what it is worth, and what a unit is; a part of an account has no equity of its own."""
+    places = [index for index, close in enumerate(figures.closes) if not close.complete]
+    if any(close.equity is not None for close in figures.closes):
+        points: list[Point] = [(close.bucket, close.equity) for close in figures.closes]
+        caption = f"Equity at the end of each bucket, in {figures.currency or 'its currency'}"
+        opened = places[0] if places else None
+        yield _line("equity", "Equity", caption, points, money, opened)
+    caption = "Deposits and withdrawals taken out: gains and losses alone"
+    yield _line("nav", "Value of a unit", caption, list(figures.navs), _unit, base=ONE)
+
+
+def _unit(value: Decimal) -> str:
+    return f"{value:.4f}"
 
 
 def _line(

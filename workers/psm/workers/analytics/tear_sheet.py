@@ -82,6 +82,8 @@ async def _longest(reads: AnalyticsReads, question: Question) -> Figures:
 
 def _exposure(figures: Figures) -> list[tuple[str, Decimal | None]]:
     """Return the highest exposure of each bucket; None where nothing was published of it."""
+    if not figures.exposure:
+        return []
     timeframe = figures.question.timeframe
     known = {bucket_text(bucket, timeframe): peak for bucket, peak in figures.exposure}
     return [(close.bucket, known.get(close.bucket)) for close in figures.closes]

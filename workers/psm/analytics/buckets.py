@@ -23,6 +23,11 @@ _MONDAY = 4 * 1_440  # 1970-01-05, in minutes
 _TWO = Decimal(2)
 
 
+def minutes_in(time_ns: int) -> int:
+    """Return the whole minutes since the Unix epoch."""
+    return time_ns // MINUTE_NS
+
+
 def bucket_start(timeframe: Timeframe, minute: int) -> int:
     """Return the first minute of the bucket that a minute is in; weeks start on Monday."""
     offset = _MONDAY if timeframe == "1w" else 0

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.feed import PositionFacts, nanoseconds_of
-from psm.analytics.journal import Entry, Event
+from psm.analytics.journal import SAME_COST, Entry, Event
 from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
@@ -23,15 +23,13 @@ from psm.domain.money import (
     subtract,
 )
 
-_SAME_COST = ("SplitApplied", "StockDividend")
-"""Events after which a position has another size and cost what it cost before."""
-
 
 class Cycle(msgspec.Struct):
     """A position since it was opened from flat; `peak`: greatest size x price of a fill."""
 
     side: str
     opened: int
+    number: int = 0
     fills: int = 0
     peak: Decimal = ZERO
 
@@ -53,7 +51,7 @@ class Lots(msgspec.Struct):
         book = LotBook(
             entry.symbol or "", entry.multiplier, inverse=entry.inverse, open_lots=self.open
         )
-        if entry.event_type in _SAME_COST and entry.before and entry.size:
+        if entry.event_type in SAME_COST and entry.before and entry.size:
             book.split(absolute(entry.size), absolute(entry.before), entry.size)
             self.size = entry.size
         moved = subtract(entry.size, self.size)
@@ -87,7 +85,7 @@ class Cycles(msgspec.Struct):
             if entry is None:
                 continue
             if update.change == "opened" or (update.side != "flat" and key not in self.open):
-                self.open[key] = Cycle(update.side, _opened(update, event))
+                self.open[key] = Cycle(update.side, _opened(update, event), update.cycle or 0)
             cycle = self.open.get(key)
             if cycle is None:
                 continue
@@ -149,7 +147,7 @@ def _trade_row(cycle: Cycle, update: PositionFacts, event: Event) -> TradeRow:
         symbol=update.symbol,
         position_side=update.position_side,
         strategy_id=EVERY,
-        cycle=update.cycle or 0,
+        cycle=cycle.number,
         side="short" if cycle.side == "short" else "long",
         currency=update.currency or "",
         opened=cycle.opened,

@@ -29,6 +29,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     order_id: str | None = None
     fill_id: str | None = None
     strategy_id: str | None = None
+    amount: str | None = None
     target: str | None = None
 
 
@@ -150,8 +151,8 @@ def minute_of(timestamp: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _minute(text: str) -> int:
-    whole = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
-    return whole // timedelta(minutes=1)
+    since = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
+    return int(since // timedelta(minutes=1))
 
 
 def nanoseconds_of(timestamp: str) -> int:

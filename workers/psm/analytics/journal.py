@@ -14,6 +14,9 @@ from psm.domain.money import ZERO, add, negate, subtract
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
+SAME_COST = ("SplitApplied", "StockDividend")
+"""Events after which a position has another size and cost what it cost before."""
+
 
 class Event(msgspec.Struct, frozen=True):
     """The event behind an input.
@@ -39,8 +42,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         size, before: signed, after and before the event.
         price: of the fill or settlement; else that at which it was opened, or its mark of then.
         fees, funding: that the event booked on the position's cycles, in its settle currency.
+        fee: of it, the commission that the fill named.
         mae, mfe: of the cycle that it closed.
-        target, quantity, fee: of a correction, whose `price` and `side` are changes too.
+        target, quantity: of a correction, whose `price`, `side` and `fee` are changes.
     """
 
     event_type: str
@@ -137,7 +141,7 @@ def _entry(event: Event, key: str, steps: list[tuple[PositionFacts, Held | None]
     closed = next((update for update, _ in steps if update.change == "closed"), None)
     size = Decimal(last.size)
     if last.side == "flat" and before is None and first.change != "opened":
-        fees, funding = fees_before, funding_before  # of a cycle that was over
+        fees, funding = _of_nothing(said)
     return Entry(
         event_type=said.event_type,
         event_id=event.event_id,
@@ -158,6 +162,7 @@ def _entry(event: Event, key: str, steps: list[tuple[PositionFacts, Held | None]
         price=_price(said, last, before),
         fees=subtract(fees, fees_before),
         funding=subtract(funding, funding_before),
+        fee=number(said.fee),
         mae=None if closed is None else number(closed.cycle_mae),
         mfe=None if closed is None else number(closed.cycle_mfe),
     )
@@ -172,3 +177,11 @@ def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal |
     told = last.entry_price if last.change == "opened" else None
     price = number(told or last.mark_price)
     return price if price is not None or before is None else before.mark
+
+
+def _of_nothing(said: Applied) -> tuple[Decimal, Decimal]:
+    """Return fees and funding of a position that is flat; a correction may find it was not."""
+    amount = number(said.amount) or ZERO
+    if said.event_type == "FeeCharged":
+        return amount, ZERO
+    return ZERO, amount if said.event_type == "FundingApplied" else ZERO

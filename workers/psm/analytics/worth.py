@@ -36,7 +36,7 @@ class Held(msgspec.Struct, frozen=True):
         cost, cost_quote: of a share, in the account currency and its own; contracts have none.
         rate: account currency per unit of what it settles in; None where it is not known.
         mark: price at which it was valued last.
-        fees, funding: of its cycle so far.
+        realized, fees, funding, peak_size: of its cycle so far.
     """
 
     symbol: str
@@ -50,8 +50,14 @@ class Held(msgspec.Struct, frozen=True):
     cost_quote: Decimal | None
     rate: Decimal | None
     mark: Decimal | None
+    realized: Decimal
     fees: Decimal
     funding: Decimal
+    peak_size: Decimal
+
+    def at(self, mark: Decimal | None) -> Held:
+        """Return the same at another mark."""
+        return msgspec.structs.replace(self, mark=mark)
 
 
 def held_after(update: PositionFacts, before: Held | None) -> Held | None:
@@ -72,8 +78,10 @@ def held_after(update: PositionFacts, before: Held | None) -> Held | None:
         cost_quote=number(update.cost_quote),
         rate=_rate(update, before),
         mark=number(update.mark_price),
+        realized=number(update.cycle_realized_pnl) or ZERO,
         fees=number(update.cycle_fees) or ZERO,
         funding=number(update.cycle_funding) or ZERO,
+        peak_size=number(update.peak_size) or ZERO,
     )
 
 
@@ -82,7 +90,7 @@ def worth_told(update: PositionFacts, held: Held | None) -> Worth:
     if held is None or update.unrealized_pnl_account is None:
         return NOTHING
     notional = number(update.notional) or ZERO
-    gross = notional if held.rate == ONE else _converted(notional, held.rate)
+    gross = notional if held.rate == ONE else converted(notional, held.rate)
     return Worth(Decimal(update.unrealized_pnl_account), gross)
 
 
@@ -95,9 +103,9 @@ def worth_closed(close: PositionClose, held: Held | None) -> Worth:
     if held.rate == ONE:
         return Worth(unrealized, published(absolute(gross)))
     if held.cost is not None and held.cost_quote is not None:
-        worth = _converted(add(unrealized, held.cost_quote), held.rate)
-        return Worth(subtract(worth, held.cost), _converted(absolute(gross), held.rate))
-    return Worth(_converted(unrealized, held.rate), _converted(absolute(gross), held.rate))
+        worth = converted(add(unrealized, held.cost_quote), held.rate)
+        return Worth(subtract(worth, held.cost), converted(absolute(gross), held.rate))
+    return Worth(converted(unrealized, held.rate), converted(absolute(gross), held.rate))
 
 
 def value_of(held: Held, size: Decimal, price: Decimal) -> Decimal:
@@ -113,7 +121,7 @@ def unrealized_at(held: Held, price: Decimal) -> Decimal:
         return ZERO
     gain = subtract(value_of(held, held.size, price), value_of(held, held.size, held.entry))
     gain = negate(gain) if held.inverse else gain
-    return _converted(gain, held.rate)
+    return converted(gain, held.rate)
 
 
 def number(text: str | None) -> Decimal | None:
@@ -121,7 +129,8 @@ def number(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _converted(amount: Decimal, rate: Decimal | None) -> Decimal:
+def converted(amount: Decimal, rate: Decimal | None) -> Decimal:
+    """Return an amount at a rate, as it would be published; 0 without a rate."""
     return ZERO if rate is None else published(multiply_wide(amount, rate))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import msgspec
 
@@ -218,25 +219,26 @@ class TimelineWriter:
     async def _take_apart(
         self, connection: Connection, progress: _Progress, account: str, steps: Steps
     ) -> int:
-        """Take an account's updates; where a row cannot be held it stops before that update."""
+        """Take an account's updates; where a row cannot be held it stops before that input."""
         try:
             async with connection.transaction():
                 return await self._take(connection, progress, {account: steps})
         except UnstorableError:
             pass
         before, written = msgspec.structs.replace(progress, reached=None), 0
-        for step in steps:
+        for _, of_one in groupby(steps, lambda step: step[0].payload.log_sequence):
+            given = list(of_one)
             try:
                 async with connection.transaction():
-                    written += await self._take(connection, before, {account: [step]})
+                    written += await self._take(connection, before, {account: given})
             except UnstorableError as error:
-                await self._stop(connection, before, account, step, error)
+                await self._stop(connection, before, account, given, error)
                 return written
         try:
             async with connection.transaction():
                 return written + await self._take(connection, progress, {account: ()})
         except UnstorableError as error:
-            await self._stop(connection, progress, account, None, error)
+            await self._stop(connection, progress, account, (), error)
             return written
 
     async def _stop(
@@ -244,13 +246,13 @@ class TimelineWriter:
         connection: Connection,
         progress: _Progress,
         account: str,
-        step: tuple[UpdatePlace, ReadUpdate] | None,
+        steps: Steps,
         error: UnstorableError,
     ) -> None:
         """Put an account into quarantine, with the row that cannot be held."""
         (held,) = await self._held.of(connection, [account])
-        table, row = ACCOUNTS, {"account_id": account, "state": "\0"}
-        steps: Steps = () if step is None else (step,)
+        table: FoldedTable = ACCOUNTS
+        row: Row = {"account_id": account, "state": "\0"}
         try:
             told = await self._told(connection, [held], progress, {account: steps})
         except UnstorableError:
@@ -263,11 +265,11 @@ class TimelineWriter:
                 except UnstorableError:
                     table, row = candidate, one
         self._held.clear()
-        if step is not None:
-            held.reach(step[0])
-        place = {"sequence_number": held.sequence_number, "log_sequence": held.log_sequence}
+        for place, _ in steps:
+            held.reach(place)
+        row |= {"sequence_number": held.sequence_number, "log_sequence": held.log_sequence}
         await self._quarantine.put(
-            connection, table.table, table.key, row | place, error, partition=progress.partition
+            connection, table.table, table.key, row, error, partition=progress.partition
         )
 
     async def _stopped(self, connection: Connection) -> list[str]:

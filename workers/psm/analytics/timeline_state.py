@@ -47,7 +47,7 @@ class State(msgspec.Struct):
     """
 
     account_id: str
-    minutes: dict[int, Minute]
+    minutes: dict[str, Minute]
     standing: Standing
     told: Standing
     worth: dict[str, dict[str, Worth]]
@@ -81,9 +81,9 @@ class State(msgspec.Struct):
     def minute(self, number: int, log_sequence: int) -> Minute:
         """Return a minute that is not complete; what is told too late counts in the first one."""
         number = max(number, self.sealed)
-        minute = self.minutes.get(number)
+        minute = self.minutes.get(str(number))
         if minute is None:
-            self.minutes[number] = minute = Minute(Booked(), {}, {}, {})
+            self.minutes[str(number)] = minute = Minute(Booked(), {}, {}, {})
         minute.through = log_sequence
         return minute
 

@@ -115,6 +115,7 @@ class Minute(msgspec.Struct):
     """What is known of a minute that is not complete.
 
     Attributes:
+        number: of the minute, from the Unix epoch.
         total: what was booked, whatever for.
         booked: by strategy and symbol.
         worth: of positions, by strategy and key of the position.
@@ -123,6 +124,7 @@ class Minute(msgspec.Struct):
         through: log sequence of the last input that said anything of it.
     """
 
+    number: int
     total: Booked
     booked: dict[str, dict[str, Booked]]
     worth: dict[str, dict[str, Worth]]

@@ -110,8 +110,8 @@ class AccountTimeline:
         state, end = self._state, minutes_in(closed_through)
         if end <= state.sealed:
             return
-        for minute in sorted(minute for minute in map(int, state.minutes) if minute < end):
-            self._buckets.seal(state, minute, state.minutes.pop(str(minute)))
+        while state.minutes and state.minutes[0].number < end:
+            self._buckets.seal(state, state.minutes.pop(0))
         state.sealed = end
 
     def changes(self) -> TimelineChanges:

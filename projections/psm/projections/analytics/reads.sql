@@ -11,8 +11,17 @@ LEFT JOIN balances_view b USING (account_id)
 WHERE a.account_id = ANY ($1::text[])
 ORDER BY a.account_id;
 
+-- Accounts of a group of the rulebook, those of the groups below it included.
+
 -- name: members
-SELECT account_id FROM analytics_groups WHERE group_id = $1 ORDER BY account_id;
+WITH RECURSIVE below (group_name, members) AS (
+    SELECT group_name, members FROM risk_groups WHERE group_name = $1
+    UNION
+    SELECT g.group_name, g.members FROM risk_groups g JOIN below ON g.parent = below.group_name
+)
+SELECT DISTINCT account_id
+FROM below CROSS JOIN unnest(members) AS account_id
+ORDER BY account_id;
 
 -- Rows that one series of closes is made of, from the last one at or before the start on, because a
 -- close holds until the next row.

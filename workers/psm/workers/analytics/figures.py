@@ -50,7 +50,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
-        subject: account, or `group:` and the name of a group.
+        subject: account, or `group:` and the name of a group of the rulebook.
         timeframe: of the buckets.
         span: which buckets, by their start; trades by their end.
         window: the last days before the span's end, or before what is complete.
@@ -214,8 +214,8 @@ def _resolved(question: Question, closed_through: int | None) -> Question:
 def _check_buckets(
     series: Sequence[Sequence[PnlRow]], question: Question, closed_through: int | None
 ) -> None:
-    first = min((rows[0].bucket for rows in series if rows), default=0)
-    start = max(first, question.span.start or 0)
+    firsts = [rows[0].bucket for rows in series if rows]
+    start = max(min(firsts, default=closed_through or 0), question.span.start or 0)
     length = LENGTHS[question.timeframe] * MINUTE_NS
     if (closed_through or 0) - start > BUCKETS_MAX * length:
         raise TooManyRowsError(

@@ -79,7 +79,7 @@ RISK_GROUPS = LatestPerKey(
     key=("group_name",),
     columns=columns_of_entry(GroupEntry),
     to_row=entry_row,
-    place=("rulebook_sequence",),
+    place=("rulebook_sequence", "rulebook_sequence"),
 )
 """Every group, and which accounts are in it."""
 

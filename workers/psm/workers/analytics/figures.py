@@ -24,6 +24,7 @@ from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, PnlRow, Timeframe, TradeRow, Window
 from psm.analytics.trades import TradeMetrics, trade_metrics
 from psm.contracts.errors import PSMError
+from psm.contracts.subjects import is_stream_id
 from psm.domain.money import ZERO
 from psm.workers.analytics.reads import (
     BUCKETS_MAX,
@@ -38,6 +39,9 @@ from psm.workers.analytics.reads import (
 GROUP = "group:"
 """What the name of a group begins with where an account could stand, too."""
 
+MEMBERS_MAX = 500
+"""Accounts that somebody may list."""
+
 _DAYS: dict[Window, int | None] = {"all": None, "30d": 30, "90d": 90, "365d": 365}
 _DAY_NS = 1_440 * MINUTE_NS
 
@@ -50,7 +54,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
-        subject: account, or `group:` and the name of a group of the rulebook.
+        subject: account, accounts with commas between them, or `group:` and the name of a group
+            of the rulebook.
         timeframe: of the buckets.
         span: which buckets, by their start; trades by their end.
         window: the last days before the span's end, or before what is complete.
@@ -71,7 +76,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def group(self) -> str | None:
         """Name of the group; None of an account."""
-        return self.subject.removeprefix(GROUP) if self.subject.startswith(GROUP) else None
+        if self.subject.startswith(GROUP):
+            return self.subject.removeprefix(GROUP)
+        return self.subject if "," in self.subject else None
 
     @property
     def is_part(self) -> bool:
@@ -118,6 +125,14 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     def navs(self) -> list[Decimal]:
         """Closes that enter statistics, of a unit that starts at 1."""
         return units(self.counted, self.base)
+
+
+def is_subject(text: str) -> bool:
+    """Return whether a text can be an account, a list of accounts, or a group."""
+    if text.startswith(GROUP):
+        return is_stream_id(text.removeprefix(GROUP))
+    accounts = text.split(",")
+    return len(accounts) <= MEMBERS_MAX and all(map(is_stream_id, accounts))
 
 
 async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
@@ -179,7 +194,9 @@ async def _members(reads: AnalyticsReads, question: Question) -> list[str]:
         return [question.subject]
     if question.is_part:
         raise NoAnalyticsError("ask for a strategy or a symbol of an account, not of a group")
-    return await reads.members(question.group)
+    if question.subject.startswith(GROUP):
+        return await reads.members(question.group)
+    return sorted(set(question.subject.split(",")))
 
 
 def _closed_through(standings: Sequence[Standing]) -> int | None:

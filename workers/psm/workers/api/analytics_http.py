@@ -24,7 +24,12 @@ from psm.workers.analytics.documents import (
     time_text,
     trade_document,
 )
-from psm.workers.analytics.figures import GROUP, MixedCurrenciesError, Question, figures_of
+from psm.workers.analytics.figures import (
+    MixedCurrenciesError,
+    Question,
+    figures_of,
+    is_subject,
+)
 from psm.workers.analytics.reads import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -230,7 +235,7 @@ def analytics_paths(
     link = {"Link": {"description": "The next page, if any.", "schema": {"type": "string"}}}
     paths: dict[str, Any] = {}
     for kind, (parameters, struct, summary, more) in _DESCRIBED.items():
-        schema = {"type": "string", "pattern": "^(group:)?[A-Za-z0-9_-]{1,64}$"}
+        schema = {"type": "string", "pattern": "^(group:)?[A-Za-z0-9_,-]{1,1000}$"}
         whose = {"name": "account_id", "in": "path", "required": True, "schema": schema}
         answer = {"description": summary, **content(struct)}
         paths[f"{prefix}/analytics/{{account_id}}/{kind}"] = {
@@ -271,8 +276,8 @@ async def _standing(request: Request, reads: AnalyticsReads) -> tuple[str, int |
 
 def _question(request: Request) -> Question:
     subject = request.path_params["account_id"]
-    if not is_stream_id(subject.removeprefix(GROUP)):
-        raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}")
+    if not is_subject(subject):
+        raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}; a group is group:NAME")
     periods = integer(request, "periods")
     if periods is not None and periods > 1_000_000:
         raise ParameterError("periods must be at most 1000000")

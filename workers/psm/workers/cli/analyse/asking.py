@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from psm.analytics.rows import EVERY, Timeframe, Window
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import decimal_of
-from psm.workers.analytics.figures import Question
+from psm.workers.analytics.figures import GROUP, Question, is_subject
 from psm.workers.analytics.reads import PAGE_DEFAULT, PAGE_MAX, AnalyticsReads, PlaceError, Span
 from psm.workers.cli.shared.connections import check_account, database
 from psm.workers.process.config import load_settings
@@ -24,7 +24,7 @@ Subject = Annotated[
     str,
     Parameter(
         name="ACCOUNT|GROUP",
-        help="An account; or group: and the name of a group, its members as one account.",
+        help="An account; or several as one: a,b,c, or group: and a group of the rulebook.",
     ),
 ]
 Account = Annotated[str, Parameter(name="ACCOUNT", help="Whose.")]
@@ -126,7 +126,9 @@ def check_subject(subject: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    check_account(subject.removeprefix("group:"))
+    if not is_subject(subject):
+        check_account(subject.removeprefix(GROUP))
+        raise ConfigError(f"{subject}: name an account, some with commas between, or group:NAME")
 
 
 def asked(read: Callable[[AnalyticsReads], Awaitable[_Answer]]) -> _Answer:

@@ -24,7 +24,7 @@ def stats(
         str | None,
         Parameter(
             name="ACCOUNT|GROUP",
-            help="An account; or group: and the name of a group, its members as one account.",
+            help="An account; or several as one: a,b,c, or group: and a group of the rulebook.",
         ),
     ] = None,
     /,

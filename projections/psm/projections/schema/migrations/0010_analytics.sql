@@ -196,4 +196,15 @@ CREATE TABLE analytics_progress (
     closed_through          timestamptz
 );
 
+-- Groups of the rulebook as they are; the projection `rulebook` writes them. `parent` is a group
+-- without members, whose accounts are those of the groups below it.
+CREATE TABLE risk_groups (
+    group_name              text        COLLATE "C" NOT NULL PRIMARY KEY,
+    members                 text[]      COLLATE "C" NOT NULL,
+    currency                text        NOT NULL,
+    parent                  text        COLLATE "C",
+    rulebook_sequence       bigint      NOT NULL,
+    log_time                timestamptz NOT NULL
+);
+
 CREATE TABLE analytics_quarantine (LIKE current_state_quarantine INCLUDING ALL);

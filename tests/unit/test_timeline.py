@@ -170,11 +170,13 @@ def test_a_correction_without_its_journal_is_an_error() -> None:
     log.when(*OPEN, trade(3, "buy", "1", "100", fill_id="f1"))
     log.when(event("TradeBusted", {"fill_id": "f1", "reason": "venue"}, 4))
     timeline = AccountTimeline("acc_001")
-    reads = [ReadUpdate(kind=update.kind, data=update.data) for update in log.updates]
-    assert [AccountTimeline.needs_journal(one) for one in reads][-1]
+    *before, correction = [ReadUpdate(kind=update.kind, data=update.data) for update in log.updates]
+    for one in before:
+        assert not AccountTimeline.needs_journal(one)
+        timeline.take(one)
+    assert AccountTimeline.needs_journal(correction)
     with pytest.raises(InvariantError, match="no journal"):
-        for one in reads:
-            timeline.take(one)
+        timeline.take(correction)
 
 
 def test_an_update_that_is_none_is_an_error() -> None:

@@ -47,6 +47,8 @@ class Booked(msgspec.Struct):
 
     def put(self, more: Booked) -> None:
         """Add up."""
+        if more == _NO_BOOKING:  # as most are: marks book nothing
+            return
         self.realized = add(self.realized, more.realized)
         self.fees = add(self.fees, more.fees)
         self.funding = add(self.funding, more.funding)
@@ -71,6 +73,9 @@ class Booked(msgspec.Struct):
     def pnl(self) -> Decimal:
         """What is booked altogether."""
         return add(add(subtract(self.realized, self.fees), self.funding), self.other)
+
+
+_NO_BOOKING = Booked()
 
 
 class Worth(msgspec.Struct, frozen=True):
@@ -195,9 +200,6 @@ class Bucket(msgspec.Struct):
                 yield writer.of(strategy, EVERY, _summed(self.series[strategy]))
                 for symbol, series in sorted(self.series[strategy].items()):
                     yield writer.of(strategy, symbol, series)
-
-
-_NO_BOOKING = Booked()
 
 
 def _summed(series: dict[str, Series]) -> Series:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from psm.analytics.rows import JournalRow, LotRow, PnlRow, TradeRow
+from psm.analytics.buckets import LENGTHS
+from psm.analytics.rows import JournalRow, LotRow, PnlRow, Timeframe, TradeRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.messages import Update
 
-Row = TypeVar("Row", TradeRow, LotRow)
-
 
 class TimelineRows:
     """What one account's timeline has told so far; a later row replaces one with its key.
+
+    Args:
+        timeframes: of pnl that is kept.
 
     Attributes:
         pnl: by strategy, symbol, timeframe and bucket.
@@ -22,7 +22,8 @@ class TimelineRows:
         journal: in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeframes: tuple[Timeframe, ...]) -> None:
+        self._timeframes = timeframes
         self.pnl: dict[tuple[str, str, str, int], PnlRow] = {}
         self.trades: dict[tuple[str, str, str, int], TradeRow] = {}
         self.lots: dict[tuple[str, str, int], LotRow] = {}
@@ -32,7 +33,8 @@ class TimelineRows:
         """Take in what a timeline has new."""
         changes = timeline.changes()
         for row in changes.pnl:
-            self.pnl[row.strategy_id, row.symbol, row.timeframe, row.bucket] = row
+            if row.timeframe in self._timeframes:
+                self.pnl[row.strategy_id, row.symbol, row.timeframe, row.bucket] = row
         for trade in changes.trades:
             key = trade.symbol, trade.position_side, trade.strategy_id, trade.cycle
             self.trades[key] = trade
@@ -44,11 +46,16 @@ class TimelineRows:
 class Timelines:
     """Timelines of all accounts whose updates it is fed.
 
+    Args:
+        timeframes: of pnl that is kept.
+
     Attributes:
         rows: what they told, by account.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeframes: tuple[Timeframe, ...] = tuple(LENGTHS)) -> None:
+        self._kept = timeframes
+        self._through = 0
         self.rows: dict[str, TimelineRows] = {}
         self._timelines: dict[str, AccountTimeline] = {}
 
@@ -58,7 +65,7 @@ class Timelines:
         timeline = self._timelines.get(name)
         if timeline is None:
             self._timelines[name] = timeline = AccountTimeline(name)
-            self.rows[name] = TimelineRows()
+            self.rows[name] = TimelineRows(self._kept)
         read = ReadUpdate(kind=update.kind, data=update.data)
         if timeline.needs_journal(read):
             self.rows[name].take(timeline)
@@ -67,9 +74,11 @@ class Timelines:
 
     def pass_to(self, closed_through: int | None) -> None:
         """Take notice that minutes up to this log time, in nanoseconds, are complete."""
-        if closed_through is not None:
-            for timeline in self._timelines.values():
-                timeline.pass_to(closed_through)
+        if closed_through is None or closed_through <= self._through:
+            return
+        self._through = closed_through
+        for timeline in self._timelines.values():
+            timeline.pass_to(closed_through)
 
     def settle(self) -> None:
         """Take in what all of them have new."""

@@ -438,10 +438,10 @@ async def test_commands_show_tables(api: Api, capsys: pytest.CaptureFixture[str]
     ):
         assert await psm_here(*command) == 0
         assert word in capsys.readouterr().out
-    lots = await said(capsys, "lots", "--account", "acc_001", "--holding-days", "1")
+    lots = await said(capsys, "lots", "--account", "acc_001", "--holding-days", "0")
     assert {row["term"] for row in lots} == {"long", "short"}
     for row in lots:
-        assert (row["term"] == "long") == (row["days_held"] > 1)
+        assert (row["term"] == "long") == (row["days_held"] > 0)
     for wrong in (
         ("stats", "acc_404"),
         ("stats", "acc_001", "--since", "1h"),

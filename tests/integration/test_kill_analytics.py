@@ -33,7 +33,7 @@ from psm.workers.projector.rebuild import Rebuild, RebuildReport
 PARTITIONS = 2
 SLOTS = even_slots(200)
 POINTS = [point for point in CRASH_POINTS if point.startswith("projector.")]
-PASSES = (1, 4)
+PASSES = (1, 2)
 MINUTE_S = 120.0
 """Bound within which a minute is over, and its closes told."""
 
@@ -108,7 +108,7 @@ async def loading(nc: Client) -> AsyncIterator[None]:
             await nc.jetstream().publish(mark.subject, mark.data)
             if told.is_set():
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     task = asyncio.create_task(load())
     try:
@@ -142,7 +142,8 @@ async def settled(nc: Client, pool: postgres.Pool) -> None:
         async with postgres.acquired(pool) as connection:
             untold = await connection.fetchval(
                 "SELECT count(*) FROM analytics_progress "
-                "WHERE reached IS DISTINCT FROM closed_through"
+                "WHERE reached IS DISTINCT FROM closed_through "
+                "OR stated_through IS DISTINCT FROM date_trunc('day', reached, 'UTC')"
             )
         return sum(one.lag_events for one in lags), untold
 

@@ -34,7 +34,7 @@ def bucket_start(timeframe: Timeframe, minute: int) -> int:
     return minute - (minute - offset) % LENGTHS[timeframe]
 
 
-class Booked(msgspec.Struct):
+class Booked(msgspec.Struct, array_like=True):
     """What events booked, in the account currency; `corrected` is a part of the others."""
 
     realized: Decimal = ZERO
@@ -78,7 +78,7 @@ class Booked(msgspec.Struct):
 _NO_BOOKING = Booked()
 
 
-class Worth(msgspec.Struct, frozen=True):
+class Worth(msgspec.Struct, frozen=True, array_like=True):
     """What a position stands at: unrealized PnL and gross exposure, in the account currency."""
 
     unrealized: Decimal = ZERO
@@ -96,7 +96,7 @@ class Worth(msgspec.Struct, frozen=True):
 NOTHING = Worth()
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, array_like=True):
     """An account at the end of a minute; `known_*`: where its equity last computed."""
 
     epoch: int = 0
@@ -107,7 +107,7 @@ class Standing(msgspec.Struct, frozen=True):
     known_flows: Decimal = ZERO
 
 
-class Series(msgspec.Struct):
+class Series(msgspec.Struct, array_like=True):
     """One strategy and symbol within a bucket, from where it stood at the start."""
 
     before: Worth

@@ -42,6 +42,11 @@ class Buckets:
             through=minute.through,
         )
         for timeframe in LENGTHS:
+            if timeframe == "1m":
+                alone = Bucket(timeframe, minute.number, state.standing, standing, Booked(), {})
+                alone.put(sealed)
+                self._rows.extend(alone.rows(state.account_id, RULES))
+                continue
             start = bucket_start(timeframe, minute.number)
             bucket = state.buckets.get(timeframe)
             if bucket is None or bucket.start != start:

@@ -27,7 +27,7 @@ from psm.domain.money import (
 )
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, array_like=True):
     """An open position.
 
     Attributes:

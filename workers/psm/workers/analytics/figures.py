@@ -178,7 +178,9 @@ async def _closes(
     timeframe, span = question.timeframe, question.span
     whole = [await reads.series(account, timeframe, span, EVERY, EVERY) for account in members]
     _check_buckets(whole, question, closed_through)
-    series = [closes_of(rows, timeframe, closed_through, span.start or 0) for rows in whole]
+    series = [
+        _since_units(closes_of(rows, timeframe, closed_through, span.start or 0)) for rows in whole
+    ]
     if question.group is not None:
         return group_closes(series), [row for rows in whole for row in rows]
     if not question.is_part:
@@ -239,6 +241,12 @@ def _check_buckets(
             f"more than {BUCKETS_MAX:,} buckets of {question.timeframe}: choose a longer "
             "timeframe or a shorter range"
         )
+
+
+def _since_units(closes: list[BucketClose]) -> list[BucketClose]:
+    """Return closes from the first positive equity on, as a file's are."""
+    first = next((place for place, close in enumerate(closes) if close.epoch), len(closes))
+    return closes[first:]
 
 
 def _texts(span: Span) -> tuple[str | None, str | None]:

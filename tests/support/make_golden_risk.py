@@ -315,6 +315,7 @@ def ends() -> GoldenLog:
     log.wait(16 * 60)
     log.fresh()
     log.order("buy", "1")
+    log.order("buy", "1", account_id="of_no_group")
     return log
 
 

@@ -9,9 +9,8 @@ import msgspec
 
 from psm.contracts import codec
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.records import encoded
+from psm.risk.engine.records import encoded, fitting
 from psm.risk.engine.results import OrderEnd
-from psm.risk.engine.told import fitting
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 

@@ -29,6 +29,7 @@ from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore
 
+_COUNT_S = 0.002
 _log = get_logger()
 
 
@@ -346,15 +347,22 @@ class SlotLoop:
         crash_point("risk.after_write")
         now = time.monotonic()
         self._since_checkpoint += len(outputs)
-        self._metrics.stored(now - started)
         for one in waiting:
             if one.output is not None:
                 self.stats.decisions += one.output.kind == "decision"
-                self._metrics.record(one.output, now - one.received if one.command else None)
             if one.command and one.decision:
                 self._answered(one.command, one.decision)
+        # Once the answers are on their way: what is counted of them can wait.
+        later = asyncio.get_running_loop().call_later
+        later(_COUNT_S, self._count, waiting, now - started, now)
         if not self._outbox:
             self.stats.position = self.commands_from - 1
+
+    def _count(self, stored: Sequence[Waiting], seconds: float, now: float) -> None:
+        self._metrics.stored(seconds)
+        for one in stored:
+            if one.output is not None:
+                self._metrics.record(one.output, now - one.received if one.command else None)
 
     def _due(self) -> bool:
         """Return whether the owner record is to be renewed, with a checkpoint."""

@@ -11,9 +11,9 @@ from decimal import Decimal
 from psm.analytics.books import Share, shares
 from psm.analytics.buckets import Booked, Minute
 from psm.analytics.feed import StateFacts
-from psm.analytics.journal import CORRECTIONS, Entry
+from psm.analytics.journal import CORRECTIONS, JournalEntry
 from psm.analytics.rows import EVERY, NETTING, UNATTRIBUTED, TradeRow
-from psm.analytics.timeline_state import Pending, State
+from psm.analytics.timeline_state import Pending, TimelineState
 from psm.analytics.worth import (
     Held,
     converted,
@@ -75,7 +75,7 @@ def book(update: StateFacts, minute: Minute, booked: Booked, pending: Pending) -
 
 
 def book_strategies(
-    state: State, minute: Minute, entries: list[Entry], booked: Booked, symbol: str
+    state: TimelineState, minute: Minute, entries: list[JournalEntry], booked: Booked, symbol: str
 ) -> list[TradeRow]:
     """Count what an event booked for strategies, and book it; return the cycles that it closed.
 
@@ -115,7 +115,9 @@ def book_corrected(
     _of(minute, NETTING, symbol).put(rest)
 
 
-def _part(entry: Entry, share: Share, booked: Booked, realized: Decimal, rate: Decimal) -> Booked:
+def _part(
+    entry: JournalEntry, share: Share, booked: Booked, realized: Decimal, rate: Decimal
+) -> Booked:
     if entry.is_fill:
         return Booked(
             realized=realized,
@@ -129,7 +131,7 @@ def _part(entry: Entry, share: Share, booked: Booked, realized: Decimal, rate: D
     return Booked(realized=realized, fees=fees, funding=funding)
 
 
-def _rate(state: State, entry: Entry) -> Decimal:
+def _rate(state: TimelineState, entry: JournalEntry) -> Decimal:
     """Return the rate of a position before or after an event; 0 where none is known."""
     for update, before in state.pending.positions:
         if update.symbol == entry.symbol:

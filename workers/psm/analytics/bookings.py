@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from psm.analytics.books import Share, shares
 from psm.analytics.buckets import Booked, Minute
 from psm.analytics.feed import StateFacts
@@ -100,6 +102,25 @@ def book_strategies(
             _of(minute, strategy, entry.symbol or symbol).put(part)
     _of(minute, NETTING, symbol).put(rest)
     return rows
+
+
+def share_all(state: TimelineState, whole: str, strategy: str) -> None:
+    """Let a strategy have all that was told of the whole so far, in what is not over yet."""
+    state.worth[strategy] = dict(state.worth.get(whole, {}))
+    for minute in state.minutes:
+        minute.worth[strategy] = dict(minute.worth.get(whole, {}))
+        told = minute.booked.get(whole, {})
+        minute.booked[strategy] = {symbol: _copy(told[symbol]) for symbol in sorted(told)}
+    for bucket in state.buckets.values():
+        series = bucket.series.get(whole, {})
+        bucket.series[strategy] = {
+            symbol: msgspec.structs.replace(one, booked=_copy(one.booked))
+            for symbol, one in sorted(series.items())
+        }
+
+
+def _copy(booked: Booked) -> Booked:
+    return msgspec.structs.replace(booked)
 
 
 def book_corrected(

@@ -13,9 +13,10 @@ from psm.analytics.bookings import (
     book_corrected,
     book_strategies,
     difference,
+    share_all,
     totals_of,
 )
-from psm.analytics.buckets import Booked, Minute, Standing, minutes_in
+from psm.analytics.buckets import NOTHING, Booked, Minute, Standing, minutes_in
 from psm.analytics.feed import (
     ORDER,
     POSITION,
@@ -213,7 +214,7 @@ class AccountTimeline:
         if entries:
             self._note(entries)
             if event.strategy is not None and not state.strategies.named:
-                self._name_strategies()
+                self._name_strategies(minute, booked, symbol)
             self._trades.extend(state.cycles.trades(event, state.pending.positions, entries))
             self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
         if state.strategies.named and symbol is not None:
@@ -244,20 +245,30 @@ class AccountTimeline:
 
     # --- strategies ---------------------------------------------------------------------------
 
-    def _name_strategies(self) -> None:
-        """Give what is held to `unattributed`, before the first fill that names a strategy."""
+    def _name_strategies(self, minute: Minute, booked: Booked, symbol: str | None) -> None:
+        """Give what there is to `unattributed`, before the first fill that names a strategy.
+
+        Args:
+            minute: of the fill.
+            booked: what the fill booked, which is its strategy's, and counted already.
+            symbol: for which it is counted.
+        """
         state = self._state
         held = dict(state.held)
+        moved: list[str] = []
         for update, before in reversed(state.pending.positions):
             key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+            moved.append(key)
             held.pop(key, None)
             if before is not None:
                 held[key] = before
         state.strategies.start(held, state.cycles.open)
-        for key in sorted(held):
-            worth = state.worth.get(EVERY, {}).get(key)
-            if worth is not None:
-                state.worth.setdefault(UNATTRIBUTED, {})[key] = worth
+        share_all(state, EVERY, UNATTRIBUTED)
+        own = minute.booked[UNATTRIBUTED]
+        if symbol in own:
+            own[symbol] = own[symbol].less(booked)
+        for key in moved:
+            minute.worth[UNATTRIBUTED][key] = NOTHING
 
     def _note_strategies(self, minute: Minute, entries: list[JournalEntry]) -> None:
         """Note what positions are worth to strategies after an event."""

@@ -14,6 +14,7 @@ import structlog
 
 from benchmarks import (
     accounts,
+    analytics,
     archive,
     audit,
     checkpoint,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "archive": archive.figures,
     "audit": audit.measure,
     "risk": risk.measure,
+    "analytics": analytics.measure,
 }
 
 

@@ -22,6 +22,7 @@ from psm.adapters.jetstream import connect, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
@@ -68,7 +69,7 @@ class Api:
         for message in messages:
             updates = self.worker.fold(*message)
             async with postgres.transaction(self.pool) as connection:
-                await CURRENT_STATE.apply(connection, read(updates))
+                await CURRENT_STATE.writer().apply(connection, read(updates))
 
     async def problem(self, path: str, status: int, **request: Any) -> dict[str, Any]:
         """Ask for something wrong and return the problem, which must be well-formed."""
@@ -111,6 +112,7 @@ async def serving(
             reads=reads,
             archive=ArchiveReads(pool),
             risk_reads=RiskReads(pool),
+            analytics=AnalyticsReads(pool),
             risk=risk_check(nc),
             past=Past(nc, log_shape(Settings(partitions=4))),
             live=live,

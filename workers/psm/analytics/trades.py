@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.rows import TradeRow
 from psm.analytics.statistics import mean, minus, over, plus, total
 from psm.domain.money import ONE, ZERO, absolute
 
@@ -37,7 +38,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def holding_s(self) -> Decimal:
         """Seconds between the first and the last fill."""
-        return over(Decimal(self.closed - self.opened), Decimal(1_000_000_000))
+        return seconds_between(self.opened, self.closed)
 
 
 class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +73,12 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     kelly: Decimal | None = None
 
 
-def trade_metrics(trades: Sequence[Trade]) -> TradeMetrics:
+def seconds_between(opened: int, closed: int) -> Decimal:
+    """Return the seconds between two times in nanoseconds."""
+    return over(Decimal(closed - opened), Decimal(1_000_000_000))
+
+
+def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     """Return the figures of trades, in the order in which they closed."""
     nets = [trade.net for trade in trades]
     won = [net for net in nets if net > 0]

@@ -32,6 +32,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "wrong-method": (405, "Method not allowed"),
     "request-timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "The event contradicts the log"),
+    "mixed-currencies": (409, "Members have different currencies"),
     "view-stale": (409, "The view cannot have this version"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "Only JSON is accepted"),

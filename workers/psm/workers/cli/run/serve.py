@@ -11,7 +11,8 @@ from cyclopts import Parameter
 
 from psm.adapters import telemetry
 from psm.contracts.publisher import Publisher
-from psm.projections.registry import PROJECTIONS
+from psm.projections.registry import kept
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
@@ -68,7 +69,7 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
-        projections = tuple(PROJECTIONS.values())
+        projections = tuple(kept(analytics=settings.analytics).values())
         health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
         await stack.enter_async_context(health)
         app = build_app(
@@ -76,6 +77,7 @@ async def run(settings: Settings) -> int:
                 reads=reads,
                 archive=ArchiveReads(pool),
                 risk_reads=RiskReads(pool),
+                analytics=AnalyticsReads(pool),
                 past=Past(nc, log_shape(settings)),
                 live=live,
                 health=health,
@@ -90,11 +92,7 @@ async def run(settings: Settings) -> int:
         )
         answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
-        limits = ServerLimits(
-            connections=settings.http_connections,
-            connections_per_address=settings.http_connections_per_address,
-        )
-        server = HttpServer(app, limits, proxies)
+        server = HttpServer(app, _limits(settings), proxies)
         own.on_stop(server.stop)
         _tell_what_is_open(settings)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
@@ -102,6 +100,13 @@ async def run(settings: Settings) -> int:
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _limits(settings: Settings) -> ServerLimits:
+    return ServerLimits(
+        connections=settings.http_connections,
+        connections_per_address=settings.http_connections_per_address,
+    )
 
 
 def _tell_what_is_open(settings: Settings) -> None:

@@ -29,6 +29,7 @@ from psm.workers.log.cursor import load_cursor
 from psm.workers.process.crash_points import CRASH_POINTS
 from psm.workers.projector.lag import view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
+from psm.workers.projector.retry import Retry
 
 PARTITIONS = 2
 SLOTS = even_slots(200)
@@ -72,6 +73,12 @@ async def test_killed_at_every_crash_point(
             assert await tables(pool) == before
             assert {row["timeframe"] for row in before["pnl_timeseries"]} >= {"1m", "1h", "1w"}
             assert before["trades"]
+            # One account alone, folded anew.
+            account = before["trades"][0]["account_id"]
+            await execute(pool, f"UPDATE lots SET pnl = 0 WHERE account_id = '{account}'")
+            retry = Retry(nc, pool, ANALYTICS, partitions=PARTITIONS, slots=SLOTS)
+            assert (await retry.run(account)).stale == []
+            assert await tables(pool) == before
             # What was written by hand is found.
             await execute(pool, "UPDATE pnl_timeseries SET realized = realized + 1")
             report = await rebuilt(nc, pool)

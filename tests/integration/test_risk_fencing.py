@@ -162,6 +162,55 @@ async def test_unanswered_record_is_never_followed(
     assert len(await bench.decided(30)) == 30
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 40])
+async def test_record_that_comes_twice_is_stored_once(bench: RiskBench, count: int) -> None:
+    """A record expects its owner's, and would pass that twice; its id says that it is there.
+
+    A single one is acknowledged again; a batch is refused, and read back like any other that is not
+    acknowledged. Behind a new owner record both are.
+    """
+    outputs = [output(f"a{n}") for n in range(count)]
+    owner = await owned(bench, "old")
+    await owner.write(outputs)
+    if count <= store_module.SINGLES_MAX:
+        await owner.write(outputs)
+    else:
+        with pytest.raises(NotStoredError, match="10201"):
+            await owner.write(outputs)
+    await owned(bench, "new", owner.fence)
+    with pytest.raises(NotStoredError):
+        await owner.write(outputs)
+    assert await stored(bench) == [f"a{n}".encode() for n in range(count)]
+
+
+async def test_lost_acknowledgement_and_a_retry_leave_one_record(
+    bench: RiskBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever sends a write again behind the same owner record: no record breaks the chain."""
+    lost = 0
+
+    async def sent_again(nc: Any, stream: str, messages: Any, **more: Any) -> Any:
+        nonlocal lost
+        ack = await publish_atomic_really(nc, stream, messages, **more)
+        if messages[0].subject.startswith("_risk.decision"):
+            lost += 1
+            again = publish_atomic_really(nc, stream, messages, batch_id=f"again{lost}")
+            await asyncio.gather(again, return_exceptions=True)
+            if lost % 3 == 0:
+                raise UnknownOutcomeError("no answer")
+        return ack
+
+    monkeypatch.setattr(store_module, "publish_atomic", sent_again)
+    async with bench.worker(batch_records=20) as worker:
+        await worker.owning()
+        for _ in range(60):
+            await bench.order()
+        await bench.decided(60)
+    assert lost >= 3
+    everything = await stored(bench)
+    assert len(everything) == len(set(everything)) == 60
+
+
 async def test_takeover_goes_on_where_the_other_stopped(bench: RiskBench) -> None:
     """Orders before, between and after two owners: each decided once, in one chain."""
     for _ in range(5):

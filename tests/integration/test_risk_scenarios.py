@@ -23,15 +23,17 @@ from tests.support.risk_bench import (
     DESK,
     PSM_RISK_WORKER,
     SLOT,
+    OwnWorker,
     RiskBench,
     RiskProcess,
     open_risk_bench,
     order_event,
+    result_event,
 )
 from tests.support.workbench import end, until, until_answer
 from tests.support.worker_process import WorkerProcess
 
-from psm.adapters.jetstream import publish_expected, read_range, stream_info
+from psm.adapters.jetstream import StoredMessage, publish_expected, read_range, stream_info
 from psm.contracts import subjects
 from psm.contracts.subjects import ORDERS, RISK
 from psm.risk.engine import Slot
@@ -98,6 +100,21 @@ def was_approved(decision: dict[str, Any], group: str) -> bool:
     return (decision["group"], decision["decision"]) == (group, "approved")
 
 
+def hold_rules(worker: OwnWorker) -> asyncio.Event:
+    """Let a process read nothing more of the rulebook until this is set."""
+    go_on, reader = asyncio.Event(), worker.inputs._rules
+    fetch = reader.fetch
+
+    async def held(*args: Any, **more: Any) -> list[StoredMessage]:
+        found = await fetch(*args, **more)
+        if found:
+            await go_on.wait()
+        return found
+
+    reader.fetch = held  # type: ignore[method-assign]
+    return go_on
+
+
 @pytest.fixture
 async def bench(nats_url: str, tmp_path: Path) -> AsyncIterator[RiskBench]:
     """A log with two accounts with money, which one group decides for, and another group."""
@@ -113,9 +130,18 @@ async def bench(nats_url: str, tmp_path: Path) -> AsyncIterator[RiskBench]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("target", "processes"), [(OTHER, 1), (OTHER, 2), (BESIDE, 1)])
-async def test_an_account_moves_under_load(bench: RiskBench, target: str, processes: int) -> None:
-    """What the old group approved counts in the new one, which decides nothing before."""
+@pytest.mark.parametrize(
+    ("target", "processes", "late"),
+    [(OTHER, 1, 0), (OTHER, 2, 0), (OTHER, 2, 1), (OTHER, 2, 2), (BESIDE, 1, 0)],
+)
+async def test_an_account_moves_under_load(
+    bench: RiskBench, target: str, processes: int, late: int
+) -> None:
+    """What the old group approved counts in the new one, and each order has one answer.
+
+    Also where one of the processes reads of the move late: the old one's answers what the new one
+    takes for its own, or both leave an order to each other.
+    """
     pouring: asyncio.Task[None] | None = None
     sent = 0
 
@@ -135,7 +161,11 @@ async def test_an_account_moves_under_load(bench: RiskBench, target: str, proces
         try:
             pouring = asyncio.create_task(pour())
             await decided(bench, 40)
+            read = hold_rules((one, two)[late - 1]) if late else asyncio.Event()
             await bench.group(target, (ACCOUNT,) if target == BESIDE else (ACCOUNT, "acc_else"))
+            behind = sent + 30
+            await until(lambda: sent >= behind, "orders came while one did not know")
+            read.set()
             await until_answer(
                 lambda: payloads(bench, f"risk.decision.{slot_of(target)}.*"),
                 lambda found: sum(was_approved(x, target) for x in found) >= 20,
@@ -148,7 +178,7 @@ async def test_an_account_moves_under_load(bench: RiskBench, target: str, proces
         marker = await order(bench, "last", quantity="0.01")
         everything = await until_answer(
             lambda: payloads(bench, "risk.decision.*.*"),
-            lambda found: any(x["orders_sequence"] == marker for x in found),
+            lambda found: any(x["orders_sequence"] == marker for x in found) and len(found) >= sent,
             "the last order is decided",
             60,
         )
@@ -157,18 +187,81 @@ async def test_an_account_moves_under_load(bench: RiskBench, target: str, proces
     new = [x for x in everything if x["group"] == target]
     approved = [x["order_id"] for x in everything if x["decision"] == "approved"]
     assert len(set(approved)) == len(approved), "an order was approved twice"
-    both = {x["order_id"] for x in old} & {x["order_id"] for x in new}
-    missing = {f"o{n}" for n in range(1, sent + 1)} - {x["order_id"] for x in everything}
-    assert not both
+    once = [x["order_id"] for x in everything]
+    missing = {f"o{n}" for n in range(1, sent + 1)} - set(once)
+    assert len(set(once)) == len(once), "an order was answered twice"
     assert len(missing) <= 1  # the last of the load may never have been published
+    answered = release["orders_sequence"]
+    assert max(x["orders_sequence"] for x in old) <= answered
+    assert min(x["orders_sequence"] for x in new) > answered
     # What was approved and not shown goes along, order by order.
     carried = {n.rpartition("/")[2] for n in release["memory"] if n.startswith("reservation/")}
     assert carried == {x["order_id"] for x in old if x["decision"] == "approved"}
-    # Until the release is read every order is refused as moving; afterwards none is.
-    moving = [x["reason"] == "account_moving" for x in new]
-    assert moving == sorted(moving, reverse=True)
-    assert not any(x["reason"] == "account_moving" for x in old)
     assert await proved(bench) == len(everything)
+
+
+@pytest.mark.timeout(120)
+async def test_a_loss_beside_stops_a_group_in_another_process(bench: RiskBench) -> None:
+    """Each process hears what the other's groups are worth; the parent's cap is on the sum."""
+    house = {"members": [], "currency": "USDT"}
+    bench.rules.both("GroupDefined", group="house", **house)
+    for name, members in ((DESK, [ACCOUNT, STAYS]), (OTHER, ["acc_else"])):
+        await limit(bench, {"daily_loss_money": "1000"}, name)
+        more = {"members": members, "currency": "USDT", "parent": "house"}
+        bench.rules.both("GroupDefined", group=name, **more)
+    await limit(bench, {"daily_loss_money": "2000"}, "house")
+    await log(bench, trade(2, "buy", "100", "100", stream=ACCOUNT))
+    price = 1
+
+    async def latches() -> list[dict[str, Any]]:
+        nonlocal price
+        price += 1
+        await log(bench, mark(price, "100" if price < 10 else "70"))
+        await asyncio.sleep(0.2)
+        return await payloads(bench, f"risk.halt.{OTHER_SLOT}.*")
+
+    async with (
+        bench.worker("one", engine=Slot) as one,
+        bench.worker("two", engine=Slot) as two,
+    ):
+        await one.owning(SLOT)
+        await two.owning(OTHER_SLOT)
+        (latch,) = await until_answer(latches, lambda found: len(found) > 0, "it latches", 60)
+        await order(bench, "o1", account="acc_else", quantity="0.01")
+        (found,) = await decided(bench, 1)
+    assert (latch["scope"], latch["code"]) == ("group:house", "daily_loss")
+    mode = next(one for one in found["checks"] if one["name"] == "mode")
+    assert (found["reason"], mode["scope"], mode["passed"]) == ("mode", "group:house", False)
+    assert await proved(bench) == 1
+
+
+@pytest.mark.timeout(120)
+async def test_an_end_at_the_venue_frees_what_was_reserved(bench: RiskBench) -> None:
+    """Before and behind a takeover, while the log shows nothing of the order."""
+    await limit(bench, {"open_orders_count": 1})
+    async with bench.worker("one", engine=Slot) as one:
+        await one.owning()
+        await order(bench, "o1", quantity="0.01")
+        await order(bench, "o2", quantity="0.01")
+        found = await decided(bench, 2)
+    await ended(bench, "o1", "rejected")
+    async with bench.worker("two", engine=Slot) as two:
+        await two.owning()
+        await order(bench, "o3", quantity="0.01")
+        await decided(bench, 3)
+        await ended(bench, "o3", "cancelled", filled_quantity="0")
+        await order(bench, "o4", quantity="0.01")
+        found = await decided(bench, 4)
+    outcomes = ["approved", "open_orders_count", "approved", "approved"]
+    assert [one["reason"] for one in found] == outcomes
+    assert await proved(bench) == 4
+
+
+async def ended(bench: RiskBench, order_id: str, status: str, **fields: Any) -> None:
+    """Let the venue say what became of an order."""
+    data = result_event(order_id, ACCOUNT, status, **fields)
+    subject = subjects.order_status(order_id)
+    await publish_expected(bench.nc, ORDERS, subject, data, expected=None)
 
 
 @pytest.mark.timeout(120)

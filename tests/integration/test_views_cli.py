@@ -96,8 +96,9 @@ async def test_from_nothing_to_an_answer(
     worker, account = OneWorker(), Account("acc_001")
     await commit(nc, 0, worker.fold(*account.deposit("5")), log_sequence=1)
     code, out, _ = await psm(env, "views", "status", "-o", "json")
-    (lag,) = msgspec.json.decode(out)
-    assert (code, lag["checkpoint"]) == (0, 0)
+    lag, analytics = msgspec.json.decode(out)
+    assert (code, lag["checkpoint"], analytics["checkpoint"]) == (0, 0, 0)
+    assert (lag["projection"], analytics["projection"]) == ("current_state", "analytics")
     assert lag["lag_events"] >= 2
     assert lag["lag_s"] > 0
 

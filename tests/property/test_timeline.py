@@ -18,6 +18,7 @@ from tests.support.market import KINDS, Market
 from psm.analytics.buckets import LENGTHS
 from psm.analytics.closes import bucket_text, closes_of
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, LotRow, PnlRow, Timeframe, TradeRow
+from psm.analytics.timeline_state import decoded
 from psm.domain.money import published_or_null
 from psm.domain.publication.untold import untold
 from psm.workers.replay.timelines import Timelines
@@ -374,6 +375,10 @@ def test_strategies_and_netting_add_up_to_each_symbol(seed: int, count: int) -> 
                     found = sum(getattr(row, column) for row in parts)
                     assert found == getattr(whole, column), column
     assert_adds_up(timelines)
+    state = decoded(timelines.states()["acc_000"])
+    for key, books in state.strategies.by_key.items():
+        held = state.held.get(key)
+        assert sum(book.size for book in books.values()) == (held.size if held else 0)
 
 
 def test_rows_say_which_kind_they_are() -> None:

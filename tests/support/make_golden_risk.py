@@ -282,6 +282,42 @@ def people() -> GoldenLog:
     return log
 
 
+def ends() -> GoldenLog:
+    """What the venue says of approved orders, before, behind and instead of PSM."""
+    log = GoldenLog({"exposure_symbol": "1", "open_orders_count": 9})
+    told: list[dict[str, Any]] = [
+        {"status": "rejected"},
+        *({"status": status, "filled_quantity": "0"} for status in ("cancelled", "expired")),
+        *({"status": status, "filled_quantity": "4"} for status in ("cancelled", "filled")),
+        *({"status": status} for status in ("cancelled", "filled", "accepted")),
+        {"status": "rejected", "account_id": None},
+        {"status": "rejected", "account_id": OTHER},
+    ]
+    for shows in (False, True):
+        for one in told:
+            order = log.order("buy", "10", type="limit", price="100")
+            if order["decision"] == "rejected":
+                continue
+            log.result(order["order_id"], **one)
+            log.order("buy", "200")
+            if shows:
+                log.shows(order["order_id"], quantity="10")
+                log.order("buy", "200")
+                log.end(order)
+            log.order("buy", "200")
+    open_ = log.order("sell", "5", type="limit", price="101")
+    log.shows(open_["order_id"], side="sell", quantity="5", price="101")
+    change = {"account_id": ACCOUNT, "order_id": open_["order_id"], "quantity": "7"}
+    log.request("replace_request", change)
+    for one in ({"status": "rejected"}, {"status": "cancelled", "filled_quantity": "6"}):
+        log.result(open_["order_id"], **one)
+        log.order("sell", "200")
+    log.wait(16 * 60)
+    log.fresh()
+    log.order("buy", "1")
+    return log
+
+
 def traffic(seed: int, steps: int = 260) -> GoldenLog:
     """Anything in any order, the same each time."""
     dice = random.Random(seed)
@@ -326,7 +362,7 @@ def makers() -> Iterator[tuple[str, Callable[[], RiskLog]]]:
     for limits in SIZES:
         name = next(iter(limits))
         yield name, partial(sizes, limits)
-    for make in (hard, counts, losses, people):
+    for make in (hard, counts, losses, people, ends):
         yield make.__name__, make
     for seed in (1, 2):
         yield f"traffic_{seed}", partial(traffic, seed)

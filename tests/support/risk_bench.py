@@ -187,10 +187,20 @@ def order_event(order_id: str, account: str = ACCOUNT, **fields: Any) -> bytes:
         "price": "100",
         **fields,
     }
+    return _event("order_request", account, payload)
+
+
+def result_event(order_id: str, account: str, status: str, **fields: Any) -> bytes:
+    """Return an `order_result`."""
+    payload = {"account_id": account, "order_id": order_id, "status": status, **fields}
+    return _event("order_result", account, payload)
+
+
+def _event(event_type: str, account: str, payload: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(
         {
             "event_id": str(uuid.uuid4()),
-            "event_type": "order_request",
+            "event_type": event_type,
             "stream_id": account,
             "timestamp": "2026-01-02T03:04:05Z",
             "schema_version": "1.0.0",

@@ -41,6 +41,16 @@ class LedgerSlot(Slot):
     def consumed(self) -> dict[str, int]:
         return self.positions
 
+    @property
+    def owed(self) -> dict[str, int]:
+        return {}
+
+    def holds_back(self, account_id: str) -> bool:
+        return False
+
+    def begin(self, orders: int) -> None:
+        pass
+
     def members(self) -> tuple[str, ...]:
         return ()
 
@@ -67,6 +77,9 @@ class LedgerSlot(Slot):
         return []
 
     def take_release(self, record: Stored) -> list[RiskOutput]:
+        return []
+
+    def take_figures(self, record: Stored) -> list[RiskOutput]:
         return []
 
     def take_clock(self, time: int) -> list[RiskOutput]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from tests.support.rules import ADA, BOB, SECOND, T0, Person, Rules
 
-from psm.contracts.subjects import order_command
+from psm.contracts.subjects import order_command, order_status
 from psm.domain.publication.figures import state_document
 from psm.risk.engine import Slot
 from psm.risk.messages import RiskOutput, Stored
@@ -158,6 +158,12 @@ class RiskLog:
             "quantity": "1", "price": "100", **more,
         }  # fmt: skip
         return self.event(account, "OrderSubmitted", **payload)
+
+    def result(self, order_id: str, status: str, **more: Any) -> list[RiskOutput]:
+        """Let the venue say what became of an order; of the account unless told of another."""
+        payload = {"order_id": order_id, "status": status, "account_id": ACCOUNT, **more}
+        told = {name: value for name, value in payload.items() if value is not None}
+        return self.line(order_status(order_id), self._envelope(None, "order_result", told))
 
     def body(self, event_type: str, account: str, **more: Any) -> bytes:
         """Return a request that nobody has sent."""

@@ -171,11 +171,15 @@ class LatchSet(Payload, frozen=True, kw_only=True):
 
 
 class AccountReleased(Payload, frozen=True, kw_only=True):
-    """A group gave an account up, with all that it remembered of it; the new group takes it."""
+    """A group gave an account up, with all that it remembered of it; the new group takes it.
+
+    Requests up to `orders_sequence` the old group has answered, those behind it the new one does.
+    """
 
     account_id: Key
     group: Key
     rulebook_sequence: Number
+    orders_sequence: NotNegative
     memory: FreeObject
     clock: Moment
     path: FreeObject | None = None

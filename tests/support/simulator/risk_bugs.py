@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from psm.risk.engine.path import Path
 from psm.risk.exposure import ExposureLine
 from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import Rulebook
+from psm.workers.risk import store
 
 Patch = tuple[Any, str, Any]
 
@@ -80,6 +82,33 @@ def closing_refused() -> list[Patch]:
     return [(ExposureLine, "room", lambda _self, _side: ZERO)]
 
 
+def records_without_ids() -> list[Patch]:
+    """The broker cannot know a record again that a link carries twice."""
+    fresh = itertools.count(1)
+    return [(store, "record_id", lambda _slot, _data: str(next(fresh)))]
+
+
+def told_orders_not_read() -> list[Patch]:
+    """What ended while nobody followed its account is reserved for ever."""
+    return [(Slot, "take_told", lambda _self, _account_id, _updates: [])]
+
+
+def ends_not_read_again() -> list[Patch]:
+    """A new owner begins behind what the last one had heard of the venue, and not behind what it
+    had stored."""
+    real = Slot.take_end
+    heard: dict[Any, None] = {}
+
+    def take_end(self: Slot, end: Any) -> list[RiskOutput]:
+        known = (end.order_id, end.sequence, end.time)
+        if known in heard:
+            return []
+        heard[known] = None
+        return real(self, end)
+
+    return [(Slot, "take_end", take_end)]
+
+
 RISK_BUGS: Mapping[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -89,5 +118,8 @@ RISK_BUGS: Mapping[str, Callable[[], list[Patch]]] = {
         stale_state_accepted,
         limit_before_its_sequence,
         closing_refused,
+        records_without_ids,
+        told_orders_not_read,
+        ends_not_read_again,
     )
 }

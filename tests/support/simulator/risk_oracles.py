@@ -37,6 +37,7 @@ def check_risk(streams: Mapping[str, MemoryStream], truth: Truth) -> Counter[str
     approved: dict[str, Payload] = {}
     latched: str | None = None
     decided: dict[str, None] = {}
+    told = ends_of(streams[ORDERS])
     at: tuple[int, int, str] | None = None
     for message in records:
         fields = msgspec.json.decode(message.data)
@@ -61,9 +62,13 @@ def check_risk(streams: Mapping[str, MemoryStream], truth: Truth) -> Counter[str
             continue
         assert at is not None, f"{order_id} was decided on nothing"
         check_state(payload, at, truth)
-        ended = [one for one in open_orders if truth.shown.get(one, truth.last + 1) <= at[1]]
-        for one in ended:
-            del open_orders[one]
+        asked_at = payload["orders_sequence"]
+        open_orders = {
+            name: one
+            for name, one in open_orders.items()
+            if truth.shown.get(name, truth.last + 1) > at[1]
+            and told.get(name, asked_at) >= asked_at
+        }
         check_closing(payload, approved)
         if payload["decision"] == "rejected":
             continue
@@ -74,11 +79,44 @@ def check_risk(streams: Mapping[str, MemoryStream], truth: Truth) -> Counter[str
         assert len(open_orders) <= _OPEN_MAX, f"{order_id} is one too many: {list(open_orders)}"
     ordered = {
         msgspec.json.decode(message.data)["payload"]["order_id"]
-        for message in streams[ORDERS].stored.values()
+        for message in commands_of(streams[ORDERS])
     }
     assert decided.keys() == ordered, f"without a decision: {sorted(ordered - decided.keys())}"
     seen["takeovers"] = sum(m.subject.endswith(".record") for m in streams[RISK].stored.values())
     return seen
+
+
+def commands_of(orders: MemoryStream) -> list[StoredMessage]:
+    """Return what was asked."""
+    return [one for one in orders.stored.values() if one.subject.startswith("orders.command.")]
+
+
+def ends_of(orders: MemoryStream) -> dict[str, int]:
+    """Return where the venue first said that an order ended."""
+    found: dict[str, int] = {}
+    for message in orders.stored.values():
+        if message.subject.startswith("orders.status."):
+            payload = msgspec.json.decode(message.data)["payload"]
+            found.setdefault(payload["order_id"], message.sequence)
+    return found
+
+
+def check_last(streams: Mapping[str, MemoryStream], truth: Truth, count: int) -> None:
+    """At the end exactly those orders count that are open: nothing is reserved for ever."""
+    decisions = [
+        msgspec.json.decode(message.data)["payload"]
+        for message in streams[RISK].stored.values()
+        if message.subject.startswith("risk.decision.")
+    ]
+    ended = truth.shown.keys() | ends_of(streams[ORDERS]).keys()
+    approved = [one["order_id"] for one in decisions if one["decision"] != "rejected"]
+    for payload in decisions[-count:]:
+        found = [one["value"] for one in payload["checks"] if one["name"] == "open_orders_count"]
+        assert found, f"{payload['order_id']} was decided by {payload['reason']}"
+        before = [one for one in approved if one not in ended and one != payload["order_id"]]
+        later = [one["order_id"] for one in decisions[decisions.index(payload) :]]
+        counted = 1 + sum(one not in later for one in before)
+        assert found == [str(counted)], f"{payload['order_id']} counts {found}, not {counted}"
 
 
 def check_chain(records: list[StoredMessage]) -> None:

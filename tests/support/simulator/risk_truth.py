@@ -24,8 +24,9 @@ from psm.domain.fold import fold
 from psm.domain.messages import Folded, LogMessage
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
+from psm.risk.engine.orders import order_told
 from psm.risk.messages import Stored
-from psm.workers.risk.delivered import Delivered, Entered, Lost, Reached
+from psm.workers.risk.delivered import Delivered, Entered, Lost, OrdersTold, Reached
 
 ACCOUNT, SYMBOL = "acc_1", "BTC-PERP"
 HELD = Decimal(20)
@@ -85,6 +86,16 @@ class Truth:
         found: str = msgspec.json.decode(self.documents[place])["state_hash"]
         return found
 
+    def orders_since(self, time: int) -> tuple[bytes, ...]:
+        """Return what was told of orders since a time, us."""
+        return tuple(
+            update
+            for _, one in self.told
+            if isinstance(one, FeedInput)
+            for update in one.updates
+            if (told := order_told(update)) is not None and told.time >= time
+        )
+
     def _event(self, event_type: str, payload: dict[str, Any], now_ns: int) -> None:
         number = self._next(ACCOUNT)
         self._append(event(event_type, payload, number, stream=ACCOUNT), now_ns)
@@ -136,6 +147,7 @@ class TruthFeed:
         self._at = 0  # place in what is told
         self._followed: dict[str, None] = {}
         self._hurry = False
+        self._asked: int | None = None
         self.market_position = 0
 
     def follow(self, accounts: Iterable[str]) -> None:
@@ -166,11 +178,16 @@ class TruthFeed:
             last = self._truth.last
             document = self._truth.documents[last]
             found.append(Entered(account_id=ACCOUNT, document=document, log_sequence=last))
+        if self._asked is not None and self._dice.random() < 0.2:
+            updates = self._truth.orders_since(self._asked)
+            found.append(OrdersTold(account_id=ACCOUNT, updates=updates))
+            self._asked = None
         hurry, self._hurry = self._hurry, False
         return [*found, *self._further(most if hurry else self._dice.choice((0, 1, 3, most)))]
 
     def tell_orders(self, account_id: str, since: int) -> None:
-        """Not simulated: an order that nobody saw end stays reserved, which is the safe side."""
+        """Have `take` return, at some time, what was told of orders since then."""
+        self._asked = since
 
     async def reach(self, log_sequence: int, wait_s: float) -> bool:
         """Have everything told by the next `take`, or not in time."""

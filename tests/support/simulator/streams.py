@@ -15,7 +15,8 @@ from psm.adapters.jetstream.streams import PARTITIONS_KEY, LogSettings, desired
 from psm.contracts import subjects
 
 NS = 1_000_000_000
-WRONG_LAST, INCOMPLETE, IN_FLIGHT, NO_MESSAGE = 10071, 10176, 10164, 10037
+WRONG_LAST, INCOMPLETE, IN_FLIGHT, NO_MESSAGE, DUPLICATE = 10071, 10176, 10164, 10037, 10201
+_MESSAGE_ID = "Nats-Msg-Id"
 COMMIT = "Nats-Batch-Commit"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _OF_SUBJECT = f"{EXPECTED}-Subject"
@@ -51,15 +52,13 @@ class MemoryStream:
         """Store or stage a message; return the answer, None where there is none."""
         if _BATCH_ID in headers:
             return self._stage(subject, data, headers)
-        known = self._known(headers.get("Nats-Msg-Id"))
+        known = self._known(headers.get(_MESSAGE_ID))
         if known is not None:
             return {"stream": self.name, "seq": known, "duplicate": True}
         refused = self._refused(subject, headers)
         if refused is not None:
             return refused
         sequence = self._append(subject, data, headers)
-        if "Nats-Msg-Id" in headers:
-            self._ids[headers["Nats-Msg-Id"]] = sequence, self._now_ns()
         return {"stream": self.name, "seq": sequence}
 
     def _known(self, message_id: str | None) -> int | None:
@@ -95,6 +94,8 @@ class MemoryStream:
             refused = self._refused(name, own)
             if refused is not None:
                 return refused
+        if any(self._known(own.get(_MESSAGE_ID)) is not None for _, _, own in staged):
+            return error(400, DUPLICATE, "atomic publish batch contains duplicate message id")
         for name, body, own in staged:
             last = self._append(name, body, own)
         return {"stream": self.name, "seq": last, "batch": batch_id, "count": len(staged)}
@@ -109,6 +110,8 @@ class MemoryStream:
             headers=dict(headers) or None,
         )
         self.stored[self.last] = message
+        if _MESSAGE_ID in headers:
+            self._ids[headers[_MESSAGE_ID]] = self.last, self._now_ns()
         self._of_subject.setdefault(message.subject, []).append(self.last)
         return self.last
 

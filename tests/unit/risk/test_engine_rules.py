@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +11,13 @@ import msgspec
 import pytest
 from tests.support.risk_log import ACCOUNT, RiskLog
 
+from psm.contracts.errors import InvariantError
 from psm.contracts.subjects import order_command
-from psm.domain.money import subtract
-from psm.risk.engine import ENGINE, answers, proof
+from psm.domain.money import exact_text, subtract
+from psm.risk.engine import ENGINE, Slot
+from psm.risk.engine.inquiry import Inquiry, Judged
 from psm.risk.engine.proof_records import Deviation
-from psm.risk.engine.told import told_of
+from psm.risk.engine.rules import RULES, EngineRules, Registry
 from psm.risk.messages import Stored
 from psm.workers.proof.risk.offline import RecordedRisk, prove_lines
 
@@ -24,91 +25,104 @@ NEXT = "1.1.0"
 MOST = {"max_order_quantity": "5"}
 
 
-def recorded(log: RiskLog, upgraded_at: int, use: Callable[[str], None]) -> RecordedRisk:
-    """Fold a log; from one of its lines on by the next engine, until its end."""
+class Stricter(Inquiry):
+    """What the next rules ask: they approve one less of a reduced order."""
+
+    def judge(self) -> Judged:
+        judged = super().judge()
+        decision = judged.answer.decision
+        if decision.decision != "reduced":
+            return judged
+        less = exact_text(subtract(Decimal(decision.approved_quantity), Decimal(1)))
+        decision = msgspec.structs.replace(decision, approved_quantity=less)
+        answer = msgspec.structs.replace(judged.answer, decision=decision)
+        return msgspec.structs.replace(judged, answer=answer)
+
+
+BOTH = (*RULES, EngineRules(version=NEXT, inquiry=Stricter))
+
+
+class NextSlot(Slot):
+    """The slot of a process that was upgraded."""
+
+    rules = BOTH
+
+
+def recorded(log: RiskLog, upgraded_at: int, engine: type[Slot] = NextSlot) -> RecordedRisk:
+    """Fold a log; from one of its lines on another process has the slot."""
     found = RecordedRisk(1)
-    use(ENGINE)
     for number, line in enumerate(log.lines):
         if number == upgraded_at:
-            use(NEXT)
+            before = found.slots[log.slot.number]
+            found.replace_slot(engine.restored(before.checkpoint()), before.clock)
         found.take_line(line)
-    use(ENGINE)
     return found
 
 
-def deviations(made: RecordedRisk) -> list[Deviation]:
-    return asyncio.run(prove_lines(made, 1)).deviations
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Decide by other rules from now on: the next ones approve one less of a reduced order."""
-
-    def stricter(judged: Any, filled: Any) -> dict[str, Any]:
-        told = told_of(judged, filled)
-        if told["decision"] == "reduced":
-            less = subtract(msgspec.convert(told["approved_quantity"], Decimal), 1)
-            told["approved_quantity"] = str(less)
-        return told
-
-    def chosen(engine: str) -> None:
-        monkeypatch.setattr(answers, "ENGINE", engine)
-        monkeypatch.setattr(answers, "told_of", told_of if engine == ENGINE else stricter)
-
-    return chosen
+def deviations(made: RecordedRisk, rules: Registry = BOTH) -> list[Deviation]:
+    return asyncio.run(prove_lines(made, 1, rules=rules)).deviations
 
 
 @pytest.fixture
 def log() -> RiskLog:
     found = RiskLog({**MOST, "on_limit": "reduce"})
-    for _ in range(3):
+    for _ in range(6):
         found.order("buy", "7", type="limit", price="90")
     return found
 
 
-def test_the_next_rules_in_mid_group(log: RiskLog, use: Callable[[str], None]) -> None:
-    """Records name their engine; what these rules did not decide is named, the rest is proved."""
-    upgraded_at = len(log.lines)
-    for _ in range(3):
-        log.order("buy", "7", type="limit", price="90")
-    made = recorded(log, upgraded_at, use)
-    decisions = [one.payload for one in made.records if one.is_decision]
-    assert [one["engine"] for one in decisions] == [ENGINE] * 3 + [NEXT] * 3
-    assert [one["approved_quantity"] for one in decisions] == ["5"] * 3 + ["4"] * 3
+def decided(made: RecordedRisk) -> list[dict[str, Any]]:
+    return [dict(one.payload) for one in made.records if one.is_decision]
+
+
+def test_the_next_rules_in_mid_group(log: RiskLog) -> None:
+    """One chain over both, and each decision is made again by the rules that it names."""
+    made = recorded(log, len(log.lines) - 3)
+    assert [one["engine"] for one in decided(made)] == [ENGINE] * 3 + [NEXT] * 3
+    assert [one["approved_quantity"] for one in decided(made)] == ["5"] * 3 + ["4"] * 3
     numbers = [one.payload["n"] for one in made.records]
-    assert numbers == list(range(1, len(numbers) + 1)), "one chain over both"
-    found = deviations(made)
-    assert [(one.n, one.field, one.recorded, one.recomputed) for one in found] == [
-        (one["n"], "engine", NEXT, ENGINE) for one in decisions[3:]
-    ]
-
-
-def test_rules_that_changed_under_an_old_name_are_found(
-    log: RiskLog, use: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who changes rules and not their version is told by the first field that differs."""
-    made = recorded(log, len(log.lines), use)
+    assert numbers == list(range(1, len(numbers) + 1))
     assert deviations(made) == []
-    use(NEXT)
-    monkeypatch.setattr(answers, "ENGINE", ENGINE)
-    decisions = [one.payload for one in made.records if one.is_decision]
-    found = deviations(made)
+
+
+def test_what_these_rules_did_not_decide_is_named(log: RiskLog) -> None:
+    """Code without the next rules says which decisions it cannot make, and proves the rest."""
+    made = recorded(log, len(log.lines) - 3)
+    found = deviations(made, RULES)
     assert [(one.n, one.field, one.recorded, one.recomputed) for one in found] == [
-        (one["n"], "approved_quantity", "5", "4") for one in decisions
+        (one["n"], "engine", NEXT, ENGINE) for one in decided(made)[3:]
     ]
 
 
-def test_old_decisions_under_the_next_rules_are_named(
-    log: RiskLog, use: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A prover of the next rules says which decisions it cannot make, and blames nothing else."""
-    made = recorded(log, len(log.lines), use)
-    use(NEXT)
-    monkeypatch.setattr(proof, "ENGINE", NEXT)
-    found = deviations(made)
-    assert [(one.field, one.recorded, one.recomputed) for one in found] == [
-        ("engine", ENGINE, NEXT)
-    ] * 3
+def test_rules_that_changed_under_an_old_name_are_found(log: RiskLog) -> None:
+    """Who changes rules and not their version is told by the first field that differs."""
+    made = recorded(log, len(log.lines))
+    assert deviations(made) == []
+    found = deviations(made, (EngineRules(version=ENGINE, inquiry=Stricter),))
+    assert [
+        (one.n, one.field.rpartition(".")[2], one.recorded, one.recomputed) for one in found
+    ] == [
+        (one["n"], field, "5", "4")
+        for one in decided(made)
+        for field in ("approved_quantity", "quantity")  # of the decision, and of what it reserves
+    ]
+
+
+def test_nobody_goes_back_to_older_rules(log: RiskLog) -> None:
+    """A process that was not upgraded yet takes neither such a record nor such a checkpoint."""
+    start = log.slot.checkpoint()
+    slot = NextSlot.restored(start)
+    log.restart(slot)
+    told = len(log.outputs)
+    assert log.order("buy", "7", type="limit", price="90")["engine"] == NEXT
+    old = Slot.restored(start)
+    (record,) = log.outputs[told:]
+    with pytest.raises(InvariantError, match=f"{NEXT} decided last, and this code has rules up to"):
+        old.take_recorded(record)
+    with pytest.raises(InvariantError, match=f"{NEXT} decided last"):
+        Slot.restored(slot.checkpoint())
+    again = NextSlot.restored(slot.checkpoint())
+    assert again.state_hash() == slot.state_hash()
 
 
 def test_an_hours_backlog_is_refused_order_by_order() -> None:

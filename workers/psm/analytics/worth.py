@@ -55,7 +55,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     funding: Decimal
     peak_size: Decimal
 
-    def at(self, mark: Decimal | None) -> Held:
+    def at(self, mark: Decimal) -> Held:
         """Return the same at another mark."""
         return msgspec.structs.replace(self, mark=mark)
 

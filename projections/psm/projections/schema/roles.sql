@@ -48,10 +48,8 @@ GRANT SELECT ON balances_view, positions_view, margin_view, orders_view, reconci
     projection_checkpoints, current_state_quarantine,
     risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups, rulebook_quarantine,
     pnl_timeseries, trades, lots, trade_statistics, risk_metrics,
-    analytics_progress, analytics_quarantine
+    analytics_accounts, analytics_journal, analytics_progress, analytics_quarantine
     TO psm_views_reader;
--- By the partition of an account it is known up to where its buckets are complete.
-GRANT SELECT (account_id, partition) ON analytics_accounts TO psm_views_reader;
 GRANT SELECT ON chain_heads, log_heads TO psm_heads_reader;
 
 REVOKE ALL ON events, event_chain, event_refusals, event_keys, archive_incidents,

@@ -27,6 +27,8 @@ EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 """Names another exact subject, as stored, whose last sequence is expected."""
 EXPECTED_STREAM = "Nats-Expected-Stream"
+MESSAGE_ID = "Nats-Msg-Id"
+"""What the broker stores once within the stream's duplicate window."""
 
 
 class BatchAck(msgspec.Struct, frozen=True):

@@ -216,6 +216,8 @@ def _risk(settings: LogSettings, days: int) -> dict[str, Any]:
         deny_delete=True,
         deny_purge=True,
         allow_atomic=True,
+        # So late may a second copy of a record come that the link made.
+        duplicate_window=2 * 60 * NANOS,
     )
 
 

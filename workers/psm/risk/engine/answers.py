@@ -13,11 +13,12 @@ from psm.risk.engine.commands import Command, line_of_command, order_of
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.history import repeats, repeats_key
 from psm.risk.engine.ids import Answered, AnsweredRequests
-from psm.risk.engine.inquiry import Basis, Inquiry, Judged, line_name_of, standing_facts
+from psm.risk.engine.inquiry import Basis, Judged, line_name_of, standing_facts
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Peak, Repeats, Reservation
-from psm.risk.engine.records import ENGINE, Chain, moment_text
+from psm.risk.engine.records import Chain, moment_text
+from psm.risk.engine.rules import EngineRules
 from psm.risk.engine.scopes import Ordered
 from psm.risk.engine.told import (
     Payload,
@@ -39,9 +40,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """What requests are answered with, and by.
 
     Attributes:
+        rules: by which requests are judged.
         groups: of the slot, by account.
     """
 
+    rules: EngineRules
     books: Basis
     chain: Chain
     watch: LossWatch
@@ -145,7 +148,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             replaces=None if replaced is None else command.order_id,
             replaced=left,
         )
-        inquiry = Inquiry(self.books, state, command, ordered, remembered, again=again)
+        inquiry = self.rules.inquiry(self.books, state, command, ordered, remembered, again=again)
         return inquiry.judge()
 
     def _replaced(self, state: GroupState, command: Command) -> Payload | None:
@@ -269,7 +272,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             "rulebook_sequence": rulebook.sequence or None,
             "rulebook_hash": rulebook.hash,
             "clusters_version": None if clusters is None else clusters.version,
-            "engine": ENGINE,
+            "engine": self.rules.version,
         }
         return {name: value for name, value in found.items() if value is not None}
 

@@ -31,6 +31,7 @@ class GroupState:
         currency: of its figures.
         members: by account.
         sums: over all lines of all members.
+        above: figures of its parents that are watched, as they were looked at last.
         log_sequence: highest of its members' last inputs.
         open_count: orders that are open or reserved, of all members.
     """
@@ -39,6 +40,7 @@ class GroupState:
         self.name, self.currency = name, currency
         self.members: dict[str, GroupMember] = {}
         self.sums = Sums()
+        self.above: dict[str, DayFigures | None] = {}
         self._market, self._path = market, path
         self._rulebook: Rulebook | None = None
         self._account_sums: dict[str, Sums] = {}
@@ -290,7 +292,7 @@ class GroupState:
         """Return the figures of `group:x` in its currency, of `account:x` in the account's."""
         kind, _, name = scope.partition(":")
         if kind == "group":
-            return self.total()
+            return self.total() if name == self.name else self.above.get(name)
         return self.figures(name) if name in self.members else None
 
     def total(self) -> DayFigures | None:

@@ -177,12 +177,16 @@ class Inquiry:
             ordered.account_id, order.strategy_id, order.symbol, ordered.clock
         )
         mode, scope, code = ruling.mode, ruling.scope, ruling.code
+        above = [f"group:{name}" for name in books.rulebook.tree.above(self._state.name)]
         for _, latch in books.path.items(Latch, "latch"):
             tighter = _TIGHTNESS.index(latch.mode) > _TIGHTNESS.index(mode)
-            if latch.scope in ordered.scopes and tighter:
+            if tighter and latch.scope in (*ordered.scopes, *above):
                 mode, scope, code = latch.mode, latch.scope, latch.code
         if mode == "active" and self._is_stale():
             mode, scope, code = "reducing", f"group:{self._state.name}", "state_stale"
+        blind = [name for name in above if books.path.has("blind", name)]
+        if mode == "active" and blind:
+            mode, scope, code = "reducing", blind[0], "parent_unknown"
         return mode_fact(mode, scope or "firm", code or None)
 
     def _is_stale(self) -> bool:

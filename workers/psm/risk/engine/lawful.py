@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from psm.domain.money import exact_text
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.path import Latch, Path, Reservation, is_entry_of
 from psm.risk.engine.proof_records import RecordRead
+from psm.risk.engine.results import OrderEnd, left_of
 from psm.risk.rulebook import Rulebook
 
 Unlawful = tuple[str, Any, Any]
@@ -41,6 +44,16 @@ def told_by(record: RecordRead, record_hash: str) -> list[Told]:
         Told(name=name, value=value, latch=record_hash if name == set_here else None)
         for name, value in (payload.get("path") or {}).items()
     ]
+
+
+def told_by_checkpoint(path: Mapping[str, Any], held: Mapping[str, Any]) -> list[Told]:
+    """Return what a checkpoint holds otherwise than the records before it have told."""
+    told: list[Told] = []
+    for kind in sorted({**path, **held}):
+        was, own = path.get(kind, {}), held.get(kind, {})
+        changed = [key for key in sorted({**was, **own}) if was.get(key) != own.get(key)]
+        told = [*told, *(Told(name=f"{kind}/{key}", value=own.get(key)) for key in changed)]
+    return told
 
 
 def came_along(told: Sequence[Told], account_id: str) -> list[Told]:
@@ -89,6 +102,7 @@ def unlawful(
     rulebook: Rulebook,
     decision: Mapping[str, Any],
     is_shown: Callable[[str, str], bool],
+    ends: Sequence[OrderEnd],
 ) -> Iterator[Unlawful]:
     """Yield what a record tells of the memory and nothing made so.
 
@@ -98,12 +112,13 @@ def unlawful(
         rulebook: as of the next decision.
         decision: payload of that.
         is_shown: whether the log showed an order of an account.
+        ends: told of the order that the entry is of, if it is an approved one, since its approval.
     """
     kind, _, key = one.name.partition("/")
     if one.moved:
         return
     if kind == "reservation":
-        yield from _reserved(path, one, key, rulebook, is_shown)
+        yield from _reserved(path, one, key, rulebook, is_shown, ends)
     elif kind == "latch":
         yield from _latched(path, one, key, rulebook, microseconds(decision["clock"]))
 
@@ -114,14 +129,22 @@ def _reserved(
     key: str,
     rulebook: Rulebook,
     is_shown: Callable[[str, str], bool],
+    ends: Sequence[OrderEnd],
 ) -> Iterator[Unlawful]:
     before = path.get(Reservation, "reservation", key)
     account_id, _, order_id = key.partition("/")
-    if before is None and one.value is not None:
-        yield f"path.{one.name}", one.value, None
-    if before is None or one.value is not None:
+    if before is None:
+        if one.value is not None:
+            yield f"path.{one.name}", one.value, None
+        return
+    left = [left_of(before.quantity, end) for end in ends]
+    if one.value is not None:
+        quantity = Decimal(one.value["quantity"])
+        if quantity < before.quantity and quantity not in left:
+            yield f"path.{one.name}.quantity", one.value["quantity"], exact_text(before.quantity)
         return
     ended = is_shown(account_id, order_id) or rulebook.released(order_id, account_id)
+    ended = ended or any(quantity <= before.filled for quantity in left)
     if not ended and account_id not in rulebook.left:
         yield f"path.{one.name}", None, msgspec.to_builtins(before)
 
@@ -147,3 +170,29 @@ def apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], l
     last = {name: at for name, at in last.items() if told[at].value is not None}
     own = [one for place, one in enumerate(told) if last.get(one.name) == place]
     return [one for place, one in enumerate(told) if last.get(one.name) != place], own
+
+
+class Approvals:
+    """Where in ORDERS each reserved order was approved: what was told before is of another one."""
+
+    def __init__(self) -> None:
+        """None is known: what a checkpoint reserved was approved before everything."""
+        self._at: dict[str, int] = {}
+
+    def note(self, own: Sequence[Told], sequence: int) -> None:
+        """Note what the decision on the command at a sequence reserved."""
+        names = (one.name for one in own if one.name.startswith("reservation/"))
+        self._at.update(dict.fromkeys(names, sequence))
+
+    def ends_of(
+        self, one: Told, ends: Callable[[str, str], Sequence[OrderEnd]]
+    ) -> Sequence[OrderEnd]:
+        """Return what was told since its approval of the order that an entry reserves."""
+        kind, _, key = one.name.partition("/")
+        if kind != "reservation":
+            return ()
+        account_id, _, order_id = key.partition("/")
+        since = self._at.get(one.name, 0)
+        if one.value is None:
+            self._at.pop(one.name, None)
+        return [end for end in ends(account_id, order_id) if end.sequence > since]

@@ -23,6 +23,7 @@ class Memberships:
     Attributes:
         groups: by name.
         of: name of the group, by account.
+        owed: accounts that came, with requests that wait; up to where others were answered.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Memberships:
     ) -> None:
         self.groups: dict[str, GroupState] = {}
         self.of: dict[str, str] = {}
+        self.owed: dict[str, int] = {}
         self._chain, self._market, self._path = chain, market, path
         self._vector, self._remembered, self._watch = vector, remembered, watch
 
@@ -55,12 +57,18 @@ class Memberships:
         state = self.groups[name]
         return state, state.members[account_id]
 
-    def regroup(self, rulebook: Rulebook, clock: int) -> list[RiskOutput]:
-        """Take in and give up accounts, as the rulebook groups them."""
+    def regroup(self, rulebook: Rulebook, clock: int, orders: int) -> list[RiskOutput]:
+        """Take in and give up accounts, as the rulebook groups them.
+
+        Args:
+            rulebook: as it is.
+            clock: of now, us.
+            orders: sequence of ORDERS up to which every request of the groups is answered.
+        """
         outputs: list[RiskOutput] = []
         for account_id, left in sorted(rulebook.left.items()):
             if slot_of(left.group) == self._chain.slot:
-                outputs = [*outputs, *self._give_up(account_id, left, rulebook, clock)]
+                outputs = [*outputs, *self._give_up(account_id, left, rulebook, clock, orders)]
         for group in rulebook.groups.values():
             if slot_of(group.name) != self._chain.slot:
                 continue
@@ -88,7 +96,9 @@ class Memberships:
         for key in self._path.names("external", f"{account_id}/"):
             self._path.drop("external", key)
         self._path.take_in(payload["memory"])
-        self._path.put("member", account_id, Membership(group=known.group))
+        self.owed[account_id] = int(payload["orders_sequence"])
+        entry = Membership(group=known.group, answered=self.owed[account_id], owed=True)
+        self._path.put("member", account_id, entry)
         self.groups[known.group].refresh(account_id)
         hashed = hashlib.sha256(record.data).hexdigest()
         message = f"{account_id} came from {payload['group']}"
@@ -104,9 +114,47 @@ class Memberships:
             # Whoever held it before says what it remembers of it.
             entry = Membership(group=group, awaited=account_id in rulebook.left)
             self._path.put("member", account_id, entry)
+        known = self._path.get(Membership, "member", account_id)
+        if known is not None and known.owed:
+            self.owed[account_id] = known.answered
+
+    # --- requests of an account that came -------------------------------------------------------
+
+    def holds_back(self, account_id: str) -> bool:
+        """Return whether requests of an account wait for those before them."""
+        known = self._path.get(Membership, "member", account_id)
+        return known is not None and (known.awaited or known.owed)
+
+    def answers(self, account_id: str, sequence: int) -> bool:
+        """Return whether a request is to be answered here, and note that it is.
+
+        Behind a move the old group answers up to the place that its release names, and the new one
+        what is behind it: whoever read the rulebook first, each request has one answer.
+        """
+        known = self._path.get(Membership, "member", account_id)
+        if known is None:
+            return True
+        if known.awaited or sequence <= known.answered:
+            return False
+        if known.owed:
+            self._answered(account_id, known, sequence, owed=True)
+        return True
+
+    def settle(self, account_id: str, sequence: int, *, whole: bool) -> None:
+        """Take it that everything an account asked up to a sequence of ORDERS is answered."""
+        known = self._path.get(Membership, "member", account_id)
+        if known is not None and known.owed:
+            self._answered(account_id, known, max(sequence, known.answered), owed=not whole)
+
+    def _answered(self, account_id: str, known: Membership, to: int, *, owed: bool) -> None:
+        self.owed.pop(account_id, None)
+        if owed:
+            self.owed[account_id] = to
+        entry = Membership(group=known.group, answered=to, owed=owed)
+        self._path.put("member", account_id, entry)
 
     def _give_up(
-        self, account_id: str, left: Left, rulebook: Rulebook, clock: int
+        self, account_id: str, left: Left, rulebook: Rulebook, clock: int, orders: int
     ) -> list[RiskOutput]:
         """Publish once what is remembered of an account that left a group, if it is nothing."""
         gone = Flag(clock=left.sequence)
@@ -116,6 +164,9 @@ class Memberships:
             del self.of[account_id]
             self.groups[left.group].remove(account_id)
         self._vector.forget(account_id)
+        self.owed.pop(account_id, None)
+        known = self._path.get(Membership, "member", account_id)
+        answered = 0 if known is None else known.answered
         self._path.drop("member", account_id)
         memory = self._path.take_out(account_id)
         for order_id, expires in self._remembered.orders_of(account_id):
@@ -125,6 +176,7 @@ class Memberships:
             "account_id": account_id,
             "group": left.group,
             "rulebook_sequence": rulebook.sequence,
+            "orders_sequence": answered if known and known.owed else max(answered, orders),
             "memory": memory,
             "clock": moment_text(clock),
         }

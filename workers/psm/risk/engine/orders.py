@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from psm.risk.engine.commands import LIFETIME
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import ENDED, AccountChange, GroupMember, line_name, microseconds
 from psm.risk.engine.path import ApprovedOrder, Flag, Path, Reservation
+from psm.risk.engine.results import OrderEnd, left_of
 from psm.risk.engine.watch import LossWatch
 from psm.risk.messages import RiskOutput
 from psm.risk.rulebook import Rulebook
@@ -103,6 +105,26 @@ class OpenOrders:
                 found.append(one.figures)
         return tuple(found)
 
+    def end(self, member: GroupMember, end: OrderEnd, clock: int) -> str | None:
+        """Count of an approved order what had filled when it ended; return its line.
+
+        What filled counts until PSM shows it, and no longer. None: nothing changes. Which change of
+        an open order was rejected nobody says, so the worse of both counts on.
+        """
+        key, shown = f"{end.account_id}/{end.order_id}", member.orders.get(end.order_id)
+        one = self._path.get(Reservation, "reservation", key)
+        if one is None or (one.replaces and end.rejected):
+            return None
+        held = one.filled if shown is None else Decimal(shown["filled_quantity"])
+        left = left_of(one.quantity, end)
+        if left > held:
+            self._path.put("reservation", key, msgspec.structs.replace(one, quantity=left))
+            return one.line
+        self._path.drop("reservation", key)
+        if shown is None:  # PSM may show it late, and it was approved
+            self._path.put("closed", key, Flag(clock=int(clock) + LIFETIME))
+        return one.line
+
     def lines(self, change: AccountChange) -> tuple[str, ...]:
         """Return the lines that an input changed, those of its orders among them."""
         return (*change.lines, *map(line_name, change.orders))
@@ -124,9 +146,10 @@ class OpenOrders:
                     *outputs,
                     *self._watch.alert("warning", "reservation_expired", message, clock, more),
                 ]
-        for key, flag in self._path.items(Flag, "moved"):
-            if flag.clock < clock:
-                self._path.drop("moved", key)
+        for kind in ("moved", "closed"):
+            for key, flag in self._path.items(Flag, kind):
+                if flag.clock < clock:
+                    self._path.drop(kind, key)
         return outputs
 
     def released(self, rulebook: Rulebook, states: Mapping[str, GroupState]) -> None:
@@ -154,12 +177,7 @@ class OpenOrders:
             self._path.drop("reservation", key)
             if not reservation.replaces and not ended:
                 self._path.put("order", key, ApprovedOrder(strategy_id=reservation.strategy_id))
-        if ended:
-            self._path.drop("order", key)
-            self._path.drop("external", key)
-            return []
-        known = any(self._path.has(kind, key) for kind in ("order", "external", "reservation"))
-        if known:
+        if self._is_known(key, ended=ended):
             return []
         self._path.put("external", key, Flag(clock=clock))
         if quiet:
@@ -167,6 +185,17 @@ class OpenOrders:
         message = f"PSM shows {figures['order_id']}, which risk never approved"
         more = {"account_id": account_id, "symbol": figures["symbol"]}
         return self._watch.alert("error", "unapproved_order", message, clock, more)
+
+    def _is_known(self, key: str, *, ended: bool) -> bool:
+        """Return whether nobody need be told of an order: it ended, or risk knows it."""
+        if ended:
+            for kind in ("order", "external", "closed"):
+                self._path.drop(kind, key)
+            return True
+        if self._path.has("closed", key):
+            self._path.drop("closed", key)
+            self._path.put("order", key, ApprovedOrder())
+        return any(self._path.has(kind, key) for kind in ("order", "external", "reservation"))
 
 
 def _is_only_filled(figures: Mapping[str, Any], reservation: Reservation) -> bool:

@@ -122,6 +122,12 @@ class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     flows: Decimal = ZERO
 
 
+class FlowsSeen(Remembered, frozen=True, kw_only=True):
+    """What flowed to all groups of a parent, as its net asset value counts it."""
+
+    flows: Decimal
+
+
 class Streak(Remembered, frozen=True, kw_only=True):
     """Closed trades in loss since the last other one."""
 
@@ -149,16 +155,25 @@ class StaleState(Remembered, frozen=True, kw_only=True):
 
 
 class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True):
-    """An account belongs to a group here; `awaited`: not before its old group released it."""
+    """An account belongs to a group here.
+
+    Attributes:
+        awaited: it came, and its old group has not said yet what it remembers and has answered.
+        answered: sequence of ORDERS up to which the groups before answered its requests.
+        owed: what it asked behind that, and before it was known here, is not all answered.
+    """
 
     group: str
     awaited: bool = False
+    answered: int = 0
+    owed: bool = False
 
 
 KINDS: Mapping[str, type[Remembered]] = {
     "reservation": Reservation,
     "order": ApprovedOrder,
     "external": Flag,
+    "closed": Flag,
     "day": DayOpening,
     "latch": Latch,
     "ended": LatchEnd,
@@ -172,6 +187,8 @@ KINDS: Mapping[str, type[Remembered]] = {
     "moved": Flag,
     "gone": Flag,
     "stale": StaleState,
+    "flows": FlowsSeen,
+    "blind": Flag,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

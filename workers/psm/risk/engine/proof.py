@@ -19,12 +19,14 @@ from psm.risk.engine.group import GroupState
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
 from psm.risk.engine.lawful import (
+    Approvals,
     Told,
     account_of,
     apart,
     came_along,
     own_names,
     told_by,
+    told_by_checkpoint,
     unlawful,
 )
 from psm.risk.engine.member import UNKNOWN, microseconds
@@ -41,7 +43,8 @@ from psm.risk.engine.proof_records import (
     plain,
     vector_of,
 )
-from psm.risk.engine.records import ENGINE, Chain, moment_text
+from psm.risk.engine.records import Chain, moment_text
+from psm.risk.engine.rules import RULES, EngineRules, Registry, rules_of
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -62,8 +65,9 @@ class SlotProof:
         number: of the slot.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, rules: Registry = RULES) -> None:
+        """Nothing is known; each decision is made again by those rules that it names."""
+        self.number, self._rules, self._newest = number, rules, rules[-1].version
         self._path, self._windows = Path(), Windows()
         self._market = MarketView()
         self._chain, self._scratch = Chain(number, self._path), Chain(number, self._path)
@@ -76,6 +80,7 @@ class SlotProof:
         self._rulebook: Rulebook | None = None
         self._ruled_at = -1
         self._pending: list[Told] = []
+        self._approvals = Approvals()
         self._entries: dict[str, tuple[int, int, str]] = {}
         self._seen: dict[str, tuple[tuple[int, int, str], bytes | None]] = {}
         self._clock = 0
@@ -128,12 +133,8 @@ class SlotProof:
         }
         found = first_difference({name: state[name] for name in own}, plain(own))
         # What of the memory no record told yet is judged with the next decision.
-        path = plain(self._path.document())
-        for kind in sorted({**path, **state["path"]}):
-            was, held = path.get(kind, {}), state["path"].get(kind, {})
-            changed = [key for key in sorted({**was, **held}) if was.get(key) != held.get(key)]
-            told = [Told(name=f"{kind}/{key}", value=held.get(key)) for key in changed]
-            self._pending = [*self._pending, *told]
+        told = told_by_checkpoint(plain(self._path.document()), state["path"])
+        self._pending = [*self._pending, *told]
         if found is None:
             return []
         self._remember(state)
@@ -148,6 +149,10 @@ class SlotProof:
         self._vector.restore(state["vector"])
 
     # --- records --------------------------------------------------------------------------------
+
+    def is_repeated(self, record: RecordRead) -> bool:
+        """Return whether a record is the last one once more: whoever recovers passes over it."""
+        return self._chain.is_repeated(record.data)
 
     def wants(self, record: RecordRead) -> dict[str, int]:
         """Return the accounts whose documents a decision needs, and at which log sequence."""
@@ -168,7 +173,8 @@ class SlotProof:
             self._pending = came_along(self._pending, payload["account_id"])
         if record.event_type == "AccountReleased":
             self._vector.forget(payload["account_id"])
-            self._entries.pop(payload["account_id"], None)
+            for known in (self._entries, self._seen):
+                known.pop(payload["account_id"], None)
         return deviations
 
     def prove(
@@ -193,12 +199,14 @@ class SlotProof:
             return first is not None and account_id in entries and first <= entries[account_id][1]
 
         for one in before:
-            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown)
+            ends = self._approvals.ends_of(one, evidence.ends)
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown, ends)
             deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
             self._apply([one])
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
         self._apply(after)
+        self._approvals.note(after, record.payload["orders_sequence"])
         for name, _ in [*self._path.untold()]:
             self._path.told(name)
         note(record.payload, record.data, self._windows, self._remembered)
@@ -326,32 +334,28 @@ class SlotProof:
         judge: Judge | None,
     ) -> list[Deviation]:
         payload = record.payload
-        if payload.get("engine") != ENGINE:
-            return [self._of_record(record, "engine", payload.get("engine"), ENGINE)]
+        rules = rules_of(self._rules, payload.get("engine"))
+        if rules is None:
+            return [self._of_record(record, "engine", payload.get("engine"), self._newest)]
         if evidence.command is None:
-            sequence = payload["orders_sequence"]
-            return [self._of_record(record, "orders_sequence", sequence, None)]
-        command, answers = read_command(evidence.command), self._answers(evidence.rulebook)
+            return [self._of_record(record, "orders_sequence", payload["orders_sequence"], None)]
+        command = read_command(evidence.command)
+        answers = self._answers(evidence.rulebook, rules)
         clock = microseconds(payload["clock"])
         if clock < command.time:  # it never runs behind what it decides on
-            differs = ("clock", payload["clock"], moment_text(command.time))
-            return [deviation_of(payload, record.sequence, differs)]
+            latest = moment_text(command.time)
+            return [self._of_record(record, "clock", payload["clock"], latest)]
         if judge is not None:
             judge(record, answers, command)
         earlier = self._remembered.get(request_name(command))
         again = earlier is not None and earlier.hash != command.hash
         made, judged = answers.judged(command, clock, again=again)
-        deviations = self._compare(record, made, command)
+        vector_hash = self._vector.hash(payload["group"])
+        differs = difference_of(record, made, vector_hash, self.number, command.links)
+        deviations = [] if differs is None else [self._of_record(record, *differs)]
         if judged is None:
             return deviations
         return [*deviations, *self._compare_memory(record, answers, command, judged, own)]
-
-    def _compare(
-        self, record: RecordRead, made: Mapping[str, Any], command: Command
-    ) -> list[Deviation]:
-        vector_hash = self._vector.hash(record.payload["group"])
-        differs = difference_of(record, made, vector_hash, self.number, command.links)
-        return [] if differs is None else [self._of_record(record, *differs)]
 
     def _compare_memory(
         self,
@@ -375,8 +379,9 @@ class SlotProof:
                 return [self._of_record(record, *(differs or (f"path.{name}", recorded, made)))]
         return []
 
-    def _answers(self, rulebook: Rulebook) -> Answers:
+    def _answers(self, rulebook: Rulebook, rules: EngineRules) -> Answers:
         return Answers(
+            rules=rules,
             books=Basis(rulebook, self._market, self._path, self._windows),
             chain=self._scratch,
             watch=self._watch,

@@ -10,6 +10,7 @@ import msgspec
 from psm.contracts import codec
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.records import encoded
+from psm.risk.engine.results import OrderEnd
 from psm.risk.engine.told import fitting
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
@@ -47,6 +48,7 @@ class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
         command: the request; None where ORDERS does not hold it any more.
         shown: log sequence of the first event of an account that names an order; None: there is
             none.
+        ends: what ORDERS tells of the end of an account's order.
     """
 
     rulebook: Rulebook
@@ -54,6 +56,7 @@ class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     documents: Mapping[str, bytes | None]
     command: Stored | None
     shown: Callable[[str, str], int | None]
+    ends: Callable[[str, str], Sequence[OrderEnd]]
 
 
 class RecordRead(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,6 @@ from psm.domain.publication.update_ids import update_id
 from psm.risk.engine.path import Path
 from psm.risk.messages import OutputKind, RiskOutput
 
-ENGINE = "1.0.0"
-"""Version of the rules of decisions; in each of them."""
 RECORD_MAX = 16 * 1024
 """Bytes of a record at most."""
 PATH_MAX = 3 * 1024
@@ -89,6 +87,10 @@ class Chain:
     ) -> bytes:
         """Return the bytes of a record that is stored by nobody: number 0, no memory."""
         return encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot, links)
+
+    def is_repeated(self, data: bytes) -> bool:
+        """Return whether a record is the last one once more, byte for byte: stored twice."""
+        return hashlib.sha256(data).hexdigest() == self.previous
 
     def take(self, data: bytes) -> tuple[str, str, dict[str, Any]]:
         """Take a record that was stored; return event type, time and payload.

@@ -173,9 +173,20 @@ def profit_of(
     return subtract(value, base.realized if realized else base.profit)
 
 
+def nav_above(state: GroupState, path: Path, scope: str) -> Decimal | None:
+    """Return the net asset value of a unit of a group's parent; None if that is not known."""
+    peak, figures = path.get(Peak, "peak", scope), state.above.get(scope.partition(":")[2])
+    if peak is None or figures is None or peak.units <= 0:
+        return None
+    return quotient(figures.equity, peak.units)
+
+
 def drawdown_of(state: GroupState, path: Path, latch: str) -> Decimal | None:
     """Return the drawdown of a group or account: as published, or since its peak was rebased."""
     kind, _, name = latch.partition(":")
+    if kind == "group" and name != state.name:
+        top, nav = path.get(Peak, "peak", latch), nav_above(state, path, latch)
+        return None if top is None or nav is None else quotient(subtract(top.peak, nav), top.peak)
     if kind == "group":
         return state.drawdown()
     rebased = path.get(Peak, "peak", latch)

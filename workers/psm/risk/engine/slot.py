@@ -7,28 +7,21 @@ reads no clock, does no I/O, and knows no other slot.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from psm.contracts.errors import InvariantError
 from psm.contracts.feed import FeedInput
 from psm.domain.money import ZERO, subtract
-from psm.risk.engine.answers import Answers, note
-from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
+from psm.risk.engine.answers import Answers
 from psm.risk.engine.commands import read_command
 from psm.risk.engine.group import GroupState
-from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis
 from psm.risk.engine.member import AccountChange, GroupMember, line_name, microseconds
-from psm.risk.engine.membership import Memberships
-from psm.risk.engine.orders import OpenOrders, order_told
-from psm.risk.engine.path import Path, Peak, StaleState, canonical
-from psm.risk.engine.records import Chain
-from psm.risk.engine.vector import Vector
-from psm.risk.engine.watch import LossWatch
-from psm.risk.engine.windows import Windows
-from psm.risk.market import MarketView
+from psm.risk.engine.memory import SlotMemory
+from psm.risk.engine.orders import order_told
+from psm.risk.engine.path import Peak, StaleState
+from psm.risk.engine.results import OrderEnd
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 
@@ -39,7 +32,7 @@ class _Dated(msgspec.Struct, frozen=True, gc=False):
     timestamp: str
 
 
-class Slot:
+class Slot(SlotMemory):
     """The state of one loop, and everything that its groups decide.
 
     A record whose `n` is not above the slot's before was stored already, or (`n` 0) is stored by
@@ -53,34 +46,7 @@ class Slot:
         clock: highest time of all inputs, us; risk's only clock.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number, self.clock = number, 0
-        self._path, self._windows = Path(), Windows()
-        self._market = MarketView()
-        self._chain = Chain(number, self._path)
-        self._watch = LossWatch(self._path, self._chain)
-        self._orders = OpenOrders(self._path, self._watch)
-        self._remembered = AnsweredRequests()
-        self._vector = Vector()
-        self._members = Memberships(
-            self._chain, self._market, self._path, self._vector, self._remembered, self._watch
-        )
-        self._rulebook: Rulebook | None = None
-        self._day_ends = 0
-        self._turned = 0
-        self._positions = {"ORDERS": 0, "RULEBOOK": 0, "TRADES": 0}
-
     # --- what is known of it --------------------------------------------------------------------
-
-    @property
-    def n(self) -> int:
-        """Number of its last record, 0 before the first; contiguous."""
-        return self._chain.n
-
-    @property
-    def previous(self) -> str:
-        """SHA-256 of its last record's bytes, hex; before the first one that of the slot's name."""
-        return self._chain.previous
 
     @property
     def consumed(self) -> Mapping[str, int]:
@@ -99,7 +65,7 @@ class Slot:
         self._rulebook = rulebook
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
-        outputs = self._members.regroup(rulebook, self.clock)
+        outputs = self._members.regroup(rulebook, self.clock, self._positions["ORDERS"])
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
@@ -107,7 +73,14 @@ class Slot:
         outputs = [*outputs, *lifted]
         for state in self._members.states():
             outputs = [*outputs, *self._looked_at(state, sorted(state.members))]
+            outputs = [*outputs, *self._parents.look(state, rulebook, self._day_time())]
         return [*outputs, *self._chain.flush(self.clock)]
+
+    def take_figures(self, record: Stored) -> list[RiskOutput]:
+        """Take what another slot told of a group, which may share a parent with one here."""
+        if self._rulebook is None:
+            return []
+        return self._parents.take(record, self._rulebook, self._day_time())
 
     def take_release(self, record: Stored) -> list[RiskOutput]:
         """Take what another group remembered of an account that is this slot's now."""
@@ -245,7 +218,7 @@ class Slot:
         if time >= self._day_ends:
             self._day_ends = self._open_days(rulebook, time)
         outputs = self._watch.end_latches(rulebook, time, self._members.groups)
-        outputs = [*outputs, *self._orders.overdue(time)]
+        outputs = [*outputs, *self._orders.overdue(time), *self._parents.tick(rulebook, time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def _open_days(self, rulebook: Rulebook, time: int) -> int:
@@ -264,12 +237,16 @@ class Slot:
         for account_id in known:
             self._watch.open_day(state, state.members[account_id], rulebook, time)
         state.take_nav()
-        return self._watch.losses(state, known, rulebook, time)
+        losses = self._watch.losses(state, known, rulebook, time)
+        return [*losses, *self._parents.look(state, rulebook, time)]
 
     # --- orders ---------------------------------------------------------------------------------
 
     def decide(self, command: Stored, *, dry_run: bool = False) -> list[RiskOutput]:
         """Answer a message of `orders.command.*`; the decision is the last output.
+
+        Of an account that moved there is none while what it asked before waits, or where the old
+        group has answered: see `owed`.
 
         Args:
             command: an `order_request`, `replace_request` or `cancel_request`.
@@ -280,15 +257,60 @@ class Slot:
         answers = self._answers()
         if dry_run:
             return [answers.preview(request, clock)]
+        if not self._members.answers(request.account_id, command.sequence):
+            return []
         self._advance(command.time)
         self._positions["ORDERS"] = max(self._positions["ORDERS"], command.sequence)
+        self._engine = self.rules[-1].version
         return answers.decide(request, clock)
+
+    def begin(self, orders: int) -> None:
+        """Take it that requests up to a sequence of ORDERS are nobody's: no group was here."""
+        self._positions["ORDERS"] = max(self._positions["ORDERS"], orders)
+
+    def holds_back(self, account_id: str) -> bool:
+        """Return whether what is said of an account in ORDERS waits for what was said before."""
+        return self._members.holds_back(account_id)
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """Accounts that moved here, and where in ORDERS their old groups stopped to answer.
+
+        What was said of them from there on is to be given to `decide` and `take_end`, in order and
+        up to where the slot is; then to `settle`.
+        """
+        return self._members.owed
+
+    def settle(self, account_id: str, sequence: int, *, whole: bool = True) -> list[RiskOutput]:
+        """Take it that what is owed to an account was given, up to a sequence of ORDERS.
+
+        Args:
+            account_id: whose.
+            sequence: from which on, with `whole`, it needs no giving any more.
+            whole: the slot is not further than that.
+        """
+        self._members.settle(account_id, sequence, whole=whole)
+        return []
+
+    def take_end(self, end: OrderEnd) -> list[RiskOutput]:
+        """Take it that an order ended at the venue; commands and ends come in ORDERS' order."""
+        self._advance(end.time)
+        self._positions["ORDERS"] = max(self._positions["ORDERS"], end.sequence)
+        found = self._members.find(end.account_id)
+        if found is None:
+            return []
+        state, member = found
+        line = self._orders.end(member, end, self.clock)
+        if line is not None:
+            state.refresh(end.account_id, (line,))
+        return []
 
     def _answers(self) -> Answers:
         if self._rulebook is None:
             raise InvariantError("no rulebook was taken: nothing can be decided")
         books = Basis(self._rulebook, self._market, self._path, self._windows)
         return Answers(
+            rules=self.rules[-1],
             books=books,
             chain=self._chain,
             watch=self._watch,
@@ -297,78 +319,3 @@ class Slot:
             vector=self._vector,
             groups=self._members.by_account(),
         )
-
-    # --- memory ---------------------------------------------------------------------------------
-
-    def take_recorded(self, record: RiskOutput | Stored) -> None:
-        """Take a record of this slot that was stored after the checkpoint.
-
-        Raises:
-            InvariantError: it is not the one after the last: a hole, or another chain.
-        """
-        event_type, time, payload = self._chain.take(record.data)
-        self._advance(microseconds(time))
-        self._path.apply(payload.get("path") or {})
-        if payload.get("vector"):
-            self._vector.restore({payload["group"]: payload["vector"]})
-        if event_type == "LatchSet":
-            key = f"{payload['group']}|{payload['scope']}|{payload['code']}"
-            self._watch.name_latch(key, self._chain.previous)
-        if event_type == "AccountReleased":
-            self._vector.forget(payload["account_id"])
-        if event_type == "risk_decision":
-            self._positions["ORDERS"] = payload["orders_sequence"]
-            note(payload, record.data, self._windows, self._remembered)
-
-    def checkpoint(self) -> bytes:
-        """Return the complete path state, canonical JSON with its own hash."""
-        state = self._state()
-        return canonical({**state, "hash": hash_of(state)})
-
-    @classmethod
-    def restored(cls, checkpoint: bytes) -> Slot:
-        """Return the slot of a checkpoint; members enter again, path state is complete.
-
-        Raises:
-            InvariantError: the bytes are not what `checkpoint` wrote.
-        """
-        state = read_checkpoint(checkpoint)
-        slot = cls(state["slot"])
-        slot.clock = state["clock"]
-        slot._chain.n, slot._chain.previous = state["n"], state["previous"]
-        slot._positions.update(state["consumed"])
-        slot._path.restore(state["path"])
-        slot._windows.restore(state["windows"])
-        slot._remembered.restore(state["requests"])
-        slot._vector.restore(state["vector"])
-        return slot
-
-    def state_hash(self) -> str:
-        """Return SHA-256 of the path state, hex."""
-        return hash_of(self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "form": CHECKPOINT,
-            "slot": self.number,
-            "clock": self.clock,
-            "n": self._chain.n,
-            "previous": self._chain.previous,
-            "consumed": {"ORDERS": self._positions["ORDERS"]},
-            "path": self._path.document(),
-            "windows": self._windows.document(),
-            "requests": self._remembered.document(),
-            "vector": self._vector.document(),
-        }
-
-    # --- helpers --------------------------------------------------------------------------------
-
-    def _day_time(self) -> int:
-        """Return the time by which days and latches turn: that of TRADES alone, once it is known.
-
-        A request that ORDERS stored a moment later turns nothing.
-        """
-        return self._turned or self.clock
-
-    def _advance(self, time: int) -> None:
-        self.clock = max(self.clock, time)

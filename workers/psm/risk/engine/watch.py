@@ -22,7 +22,13 @@ from psm.risk.engine.path import (
     Streak,
 )
 from psm.risk.engine.records import Chain, moment_text
-from psm.risk.engine.scopes import drawdown_of, is_of_account, latch_scope, profit_of
+from psm.risk.engine.scopes import (
+    drawdown_of,
+    is_of_account,
+    latch_scope,
+    nav_above,
+    profit_of,
+)
 from psm.risk.limits import Limits, text
 from psm.risk.measured import loss_cap
 from psm.risk.messages import RiskOutput
@@ -108,11 +114,11 @@ class LossWatch:
                 if place and not is_of_account(one.scope):
                     continue  # the group was looked at with the first of them
                 latch = latch_scope(one.scope, account_id, state.name)
-                found = self._lost(state, latch, one.limits, rulebook, clock)
+                found = self.lost(state, latch, one.limits, rulebook, clock)
                 outputs = [*outputs, *found] if found else outputs
         return outputs
 
-    def _lost(
+    def lost(
         self, state: GroupState, latch: str, limits: Limits, rulebook: Rulebook, clock: int
     ) -> list[RiskOutput]:
         """Latch what one scope's limits say is too much, and tell of what is near it."""
@@ -246,7 +252,7 @@ class LossWatch:
         kind, _, name = scope.partition(":")
         found = self._path.get(Peak, "peak", scope)
         if kind == "group" and found is not None:
-            value = state.nav()
+            value = state.nav() if name == state.name else nav_above(state, self._path, scope)
             peak = Peak(peak=value or found.peak, units=found.units, flows=found.flows)
             self._path.put("peak", scope, peak)
         elif kind == "account" and name in state.members:

@@ -72,6 +72,7 @@ class Rulebook:
         sequence: of the last message taken; 0 before the first.
         clusters: newest, None before the first.
         documents: of limits, proposals among them.
+        tree: of groups.
         halts: set and lifted.
         keys: who may do what.
         waiting: what one person said and another must say, too.
@@ -86,7 +87,7 @@ class Rulebook:
         self.waiting = Consents(self.keys)
         self._chain = envelope.chain_start(_CHAIN)
         self._seen: dict[bytes, None] = {}
-        self._groups = Groups()
+        self.tree = Groups()
         self._lists = Lists()
         self._tags = TagTables()
         self._sessions = Sessions()
@@ -221,14 +222,14 @@ class Rulebook:
 
     def _group(self, event: GroupDefined, _: str) -> Effects | str:
         self.keys.require(event, "propose", "approve")
-        self._groups.check(event)
+        self.tree.check(event)
         if not self.waiting.agreed(_matter(event), event):
             return f"another person must define {event.group} the same way"
         moved = Group(
             name=event.group, members=(), currency=event.currency, parent=event.parent, sequence=0
         )
         require_budgets(self.groups, self.documents, self._clock, moved=moved)
-        changed = self._groups.define(event, self.sequence)
+        changed = self.tree.define(event, self.sequence)
         return tuple(
             RuleEffect(kind="group", scope=f"group:{name}", tightens=True) for name in changed
         )
@@ -290,7 +291,7 @@ class Rulebook:
     @property
     def groups(self) -> Mapping[str, Group]:
         """Every group by its name, ascending."""
-        return self._groups.named
+        return self.tree.named
 
     @property
     def lifted(self) -> Mapping[str, Lift]:
@@ -300,11 +301,11 @@ class Rulebook:
     @property
     def left(self) -> Mapping[str, Left]:
         """The group that an account left last, of those that left one."""
-        return self._groups.left
+        return self.tree.left
 
     def group_of(self, account_id: str) -> Group | None:
         """Return the group of an account; one in none has no engine."""
-        return self._groups.of(account_id)
+        return self.tree.of(account_id)
 
     def slots_of(self, scope: str) -> tuple[int, ...]:
         """Return the slots whose loops decide for a scope, ascending; for a parent all below.
@@ -313,7 +314,7 @@ class Rulebook:
             scope: "firm", "group:x", "account:x", "strategy:x", "symbol:x", as effects name them.
         """
         kind, _, name = scope.partition(":")
-        names = self._groups.below(name) if kind == "group" else tuple(self.groups)
+        names = self.tree.below(name) if kind == "group" else tuple(self.groups)
         if kind == "account":
             group = self.group_of(name)
             names = () if group is None else (group.name,)
@@ -336,7 +337,7 @@ class Rulebook:
     def mode_of(self, account_id: str, strategy_id: str | None, symbol: str, clock: int) -> Ruling:
         """Return the tightest mode of the scopes, the parents of the group among them."""
         group = self.group_of(account_id)
-        line = self._groups.line(None if group is None else group.name)
+        line = self.tree.line(None if group is None else group.name)
         groups = [f"group:{name}" for name in line]
         scopes = ("firm", *groups, *_own_scopes(account_id, strategy_id, symbol))
         return self.halts.ruling(scopes, clock)

@@ -45,6 +45,15 @@ class Groups:
         """Return a group and every group below it, ascending."""
         return tuple(one for one in self.named if name in self.line(one))
 
+    def above(self, name: str) -> tuple[str, ...]:
+        """Return what is above a group, the highest first."""
+        return self.line(name)[:-1]
+
+    def sharing(self, parent: str) -> tuple[Group, ...]:
+        """Return the groups with members below a group, ascending."""
+        found = (self.named[name] for name in self.below(parent))
+        return tuple(group for group in found if group.members)
+
     def check(self, event: GroupDefined) -> None:
         """Make sure that a definition is one.
 

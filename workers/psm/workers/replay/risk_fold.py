@@ -1,7 +1,8 @@
 """A whole log folded with its rulebook and its orders: per order the decision, without a server.
 
-Lines are those of `psm fold`; `rulebook.*` and `orders.command.*` stand among them where they came.
-Accounts are folded by the domain, and their updates feed the very slots that decide live.
+Lines are those of `psm fold`; `rulebook.*`, `orders.command.*` and `orders.status.*` stand among
+them where they came. Accounts are folded by the domain, and their updates feed the very slots that
+decide live.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from psm.domain.messages import Folded, LogMessage, Update
 from psm.domain.publication.figures import state_document
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine import Slot
+from psm.risk.engine.parents import CODE
+from psm.risk.engine.results import read_end
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook, slot_of
 from psm.workers.ops.keys import made_signature
 from psm.workers.replay.lines import LineError, LineFolder
 
+FIGURES = f'"code":"{CODE}"'.encode()
 _OWN = ("rulebook", "orders")
+_STATUS = "orders.status."
 _UNOPENED: Mapping[str, Any] = {
     "status": "open", "currency": None, "equity": None, "unrealized_pnl": None,
     "cash": {}, "assets": {}, "positions": {}, "orders": {},
@@ -46,6 +51,7 @@ class RiskFolder(LineFolder):
         self.slots: dict[int, Slot] = {}
         self._entered: dict[str, str] = {}
         self._last: dict[str, int] = dict.fromkeys(_OWN, 0)
+        self._released: dict[str, Stored] = {}
         self._outputs: list[RiskOutput] = []
 
     def decide(self, line: bytes) -> list[RiskOutput]:
@@ -66,11 +72,24 @@ class RiskFolder(LineFolder):
             self._time = max(self._time, stored.time * 1000)
             if head == "rulebook":
                 self._ruled(stored)
+            elif stored.subject.startswith(_STATUS):
+                self._ended(stored)
             else:
                 self._commanded(stored)
         else:
             self.take(line)
+        self._give_figures()
         return self._outputs
+
+    def _give_figures(self) -> None:
+        """Give every slot what others told of the groups beside its own."""
+        for output in self._outputs:
+            if output.kind == "alert" and FIGURES in output.data:
+                found = Stored(
+                    sequence=1, time=self._time // 1000, subject="risk", data=output.data
+                )
+                for _, slot in sorted(self.slots.items()):
+                    self._add(slot.take_figures(found))
 
     def _head(self, line: bytes) -> str:
         try:
@@ -103,10 +122,24 @@ class RiskFolder(LineFolder):
                 self._replay_market(self.slots[number])
         for _, slot in sorted(self.slots.items()):
             self._add(slot.take_rulebook(self.rulebook, stored.time))
+        for output in self._outputs:
+            if output.kind == "release":
+                self._released[output.key] = Stored(
+                    sequence=stored.sequence, time=stored.time, subject="risk", data=output.data
+                )
+        self._give_releases()
         for account_id in self._members():
             now = self.rulebook.group_of(account_id)
             if now is not None and self._entered.get(account_id) != now.name:
                 self._enter(account_id)
+
+    def _give_releases(self) -> None:
+        """Give every slot what groups remembered of accounts; nothing waits in one process."""
+        for _, slot in sorted(self.slots.items()):
+            for _, release in sorted(self._released.items()):
+                self._add(slot.take_release(release))
+            for account_id in [*slot.owed]:
+                slot.settle(account_id, self._last["orders"])
 
     def replace_slot(self, slot: Slot, time: int) -> list[RiskOutput]:
         """Go on with another slot of the same number; market and members come to it anew.
@@ -137,6 +170,12 @@ class RiskFolder(LineFolder):
             slot.take_rulebook(self.rulebook, stored.time)
         slot.reach(self.books.position)
         self._add(slot.decide(stored))
+
+    def _ended(self, stored: Stored) -> None:
+        end = read_end(stored)
+        slot = None if end is None else self._slot_of(end.account_id)
+        if end is not None and slot is not None:
+            self._add(slot.take_end(end))
 
     def _fold(self, message: LogMessage) -> Folded:
         result = super()._fold(message)

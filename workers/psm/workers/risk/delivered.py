@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from psm.contracts.feed import FeedInput
-from psm.risk.messages import Stored
+from psm.risk.engine import Slot
+from psm.risk.messages import RiskOutput, Stored
 
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -71,3 +72,24 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 Delivered = Entered | FeedInput | Lost | Regained | Unfolded | OrdersTold | Stored | Reached
 """What the feed gives. Of one account, and of the market, always in the order of the log."""
+
+
+def take_delivered(slot: Slot, delivered: Delivered) -> list[RiskOutput]:
+    """Give a slot what the feed gives; return its records."""
+    match delivered:
+        case FeedInput():
+            return slot.take_input(delivered)
+        case Stored():
+            return slot.take_market(delivered)
+        case Entered():
+            return slot.enter(delivered.account_id, delivered.document, delivered.log_sequence)
+        case Lost():
+            return slot.lose(delivered.account_id)
+        case Regained():
+            return slot.regain(delivered.account_id)
+        case Unfolded():
+            return slot.unfolded(delivered.account_id, delivered.log_sequence, delivered.since)
+        case OrdersTold():
+            return slot.take_told(delivered.account_id, delivered.updates)
+        case Reached():
+            return slot.reach(delivered.log_sequence)

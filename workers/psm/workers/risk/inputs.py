@@ -17,25 +17,27 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import (
     OrderedReader,
     StoredMessage,
-    get,
     last_for,
-    next_for,
     stream_info,
 )
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tasks import end_all
-from psm.contracts.errors import LogDamagedError, TransientError
+from psm.contracts.errors import TransientError
 from psm.contracts.feed import FeedInput
-from psm.contracts.subjects import ORDERS, RISK, RULEBOOK, decode_token, last_token
+from psm.contracts.subjects import ORDERS, RISK, RULEBOOK
+from psm.risk.engine.results import read_end
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify, slot_of
+from psm.workers.risk import orders_log
 from psm.workers.risk.delivered import Delivered, Entered, Reached
 from psm.workers.risk.feed import AskLive, RiskFeed
+from psm.workers.risk.figures import FiguresReader
+from psm.workers.risk.owed import Owed, next_owed, read_owed
 from psm.workers.risk.ports import Decider, stored_of
+from psm.workers.risk.rulebook import hidden_rules
 
-COMMANDS = "orders.command.*"
 RULES = "rulebook.*.*"
 RELEASES = "risk.release.*.*"
 _FEED_WAIT_S = 0.01
@@ -79,8 +81,9 @@ class SlotInputs:
         self._risk_metrics = risk_metrics
         reset = metrics.reader_reset
         self._rules = OrderedReader(nc, RULEBOOK, [RULES], on_reset=reset)
-        self._orders = OrderedReader(nc, ORDERS, [COMMANDS], on_reset=reset)
+        self._orders = OrderedReader(nc, ORDERS, orders_log.SAID, on_reset=reset)
         self._releases = OrderedReader(nc, RISK, [RELEASES], on_reset=reset)
+        self._figures = FiguresReader(nc, reset)
         self._released: dict[str, Stored] = {}  # newest by account
         self._feed: RiskFeed | None = None
         self._rules_at = 0
@@ -100,7 +103,11 @@ class SlotInputs:
     async def first_command(self, slot: int) -> int | None:
         await self.ready.wait()
         since = self._slots.get(slot)
-        return None if since is None else await first_at(self._nc, ORDERS, COMMANDS, since)
+        return (
+            None
+            if since is None
+            else await orders_log.first_at(self._nc, ORDERS, orders_log.COMMANDS, since)
+        )
 
     async def groups_change(self) -> None:
         await self._rules_changed.wait()
@@ -135,11 +142,8 @@ class SlotInputs:
 
     def unknown_members(self) -> int:
         """Return how many members are not known now."""
-        feed = self._feed
-        if feed is None:
-            return 0
         members = [name for loop in self._loops.values() for name in loop.members()]
-        return sum(not feed.is_known(name) for name in members)
+        return sum(self._feed is None or not self._feed.is_known(name) for name in members)
 
     # --- the task -------------------------------------------------------------------------------
 
@@ -165,8 +169,8 @@ class SlotInputs:
             with contextlib.suppress(TransientError):
                 if (rule := await last_for(self._nc, RULEBOOK, RULES)) is not None:
                     await self._rules.watch(rule.sequence)
-                if "orders" in self._tasks and (last := await last_for(self._nc, ORDERS, COMMANDS)):
-                    await self._orders.watch(last.sequence)
+                if "orders" in self._tasks:
+                    await self._orders.watch(await orders_log.newest_order_message(self._nc))
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[RiskFeed]:
@@ -179,7 +183,7 @@ class SlotInputs:
                 yield feed
         finally:
             await end_all(self._tasks.values())
-            for reader in (self._rules, self._orders, self._releases):
+            for reader in (self._rules, self._orders, self._releases, self._figures):
                 await reader.close()
 
     async def _turn(self, feed: RiskFeed) -> None:
@@ -187,6 +191,8 @@ class SlotInputs:
         self._start("feed", lambda: feed.take(_FEED_WAIT_S))
         self._start("rules", lambda: self._rules.fetch(_MOST, 1.0))
         self._start("releases", lambda: self._releases.fetch(_MOST, 1.0))
+        if any(group.parent is not None for group in self.rulebook.groups.values()):
+            self._start("figures", self._figures.fetch)
         if len(self._loops) > len(self._joining):
             self._start("orders", lambda: self._orders.fetch(_MOST, 1.0))
         self._start("nudge", self._nudge.wait)
@@ -199,6 +205,7 @@ class SlotInputs:
             self._nudge.clear()
             await self._join(feed)
         await self._begin(feed)
+        await self._give_owed(feed)
 
     def _start(self, name: str, make: Callable[[], Any]) -> None:
         if name not in self._tasks:
@@ -224,8 +231,7 @@ class SlotInputs:
 
     async def _take_arrived(self, feed: RiskFeed) -> bool:
         rules, delivered = self._done("rules"), self._done("feed")
-        for message in self._done("releases") or ():
-            self._take_release(stored_of(message))
+        self._take_others()
         if rules:
             await self._take_rules(rules)
             self._follow(feed)
@@ -238,26 +244,33 @@ class SlotInputs:
                 self._deliver(one)
         return bool(rules or delivered)
 
+    def _take_others(self) -> None:
+        """Take what other slots have told."""
+        for message in self._done("releases") or ():
+            self._take_release(stored_of(message))
+        for message in self._done("figures") or ():
+            for loop in self._loops.values():
+                loop.take_figures(stored_of(message))
+
     # --- rules ----------------------------------------------------------------------------------
 
     async def _take_rules(self, messages: list[StoredMessage]) -> None:
         """Fold every event, also those that a consumer on a damaged replica was not shown."""
         for message in messages:
-            for sequence in range(self.rulebook.sequence + 1, message.sequence):
-                hidden = await get(self._nc, RULEBOOK, sequence)
-                if hidden is None:
-                    raise LogDamagedError(f"RULEBOOK: message {sequence} is gone; restore it")
+            taken = self.rulebook.sequence
+            for hidden in await hidden_rules(self._nc, taken, message.sequence):
                 self._take_rule(hidden)
-            if message.sequence > self.rulebook.sequence:
-                self._take_rule(message)
+            if message.sequence > taken:
+                self._take_rule(stored_of(message))
         if messages:
             for loop in self._loops.values():
                 loop.take_rulebook(self.rulebook, self._rules_at)
+            for release in [*self._released.values()]:  # one may come before the move itself
+                self._take_release(release)
             self._rules_changed.set()
             self._rules_changed = asyncio.Event()
 
-    def _take_rule(self, message: StoredMessage) -> None:
-        stored = stored_of(message)
+    def _take_rule(self, stored: Stored) -> None:
         self.rulebook.take(stored)
         self._rules_at = max(self._rules_at, stored.time)
         for name in self.rulebook.groups:
@@ -265,7 +278,7 @@ class SlotInputs:
 
     def _take_release(self, release: Stored) -> None:
         """Give what a group remembered of an account to the group that has it now."""
-        account_id = account_of(release.subject)
+        account_id = orders_log.account_of(release.subject)
         if account_id is None:
             return
         self._released[account_id] = release
@@ -350,11 +363,25 @@ class SlotInputs:
         live = [loop.commands_from for slot, loop in self._loops.items() if self.loop_of(slot)]
         await self._orders.restart_at(min(live))
 
+    async def _give_owed(self, feed: RiskFeed) -> None:
+        """Give loops what was said in ORDERS of accounts that moved there, once it is read."""
+        owed: Owed | None = self._done("owed")
+        if owed is not None:
+            await self._drain(feed)
+            if self.loop_of(owed.loop.number) is owed.loop:
+                owed.loop.take_owed(owed.account_id, owed.said, owed.until)
+        following = next_owed(self.loop_of(slot) for slot in self._loops)
+        if following is not None:
+            self._start("owed", lambda: read_owed(self._nc, following))
+
     # --- commands -------------------------------------------------------------------------------
 
     def _decide(self, commands: list[StoredMessage]) -> None:
         for message in commands:
-            account_id = account_of(message.subject)
+            if orders_log.is_end(message.subject):
+                self._end(stored_of(message))
+                continue
+            account_id = orders_log.account_of(message.subject)
             slot = None if account_id is None else self.slot_of_account(account_id)
             if slot is None:
                 self._risk_metrics.ungrouped()
@@ -364,30 +391,9 @@ class SlotInputs:
             if slot not in self._joining:
                 loop.pass_commands(self._orders.position)
 
-
-def account_of(subject: str) -> str | None:
-    """Return the account of a command's subject; None where its last token is no text's."""
-    with contextlib.suppress(ValueError):
-        return decode_token(last_token(subject))
-    return None
-
-
-async def first_at(nc: Client, stream: str, pattern: str, since_us: int) -> int:
-    """Return the sequence of the first message that was stored at or after a time, or would be.
-
-    Args:
-        nc: connection.
-        stream: its name.
-        pattern: of the subjects.
-        since_us: microseconds since 1970.
-    """
-    info = await stream_info(nc, stream)
-    low, high = info.first_sequence, info.last_sequence + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = await next_for(nc, stream, pattern, middle)
-        if found is None or found.sequence >= high or found.time_ns // 1000 >= since_us:
-            high = middle
-        else:
-            low = found.sequence + 1
-    return max(low, 1)
+    def _end(self, message: Stored) -> None:
+        end = read_end(message)
+        slot = None if end is None else self.slot_of_account(end.account_id)
+        loop = None if slot is None else self.loop_of(slot)
+        if end is not None and loop is not None:
+            loop.take_end(end)

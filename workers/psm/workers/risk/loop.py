@@ -11,25 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from psm.adapters.logs import get_logger
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.contracts.errors import FencedError
-from psm.contracts.feed import FeedInput
 from psm.risk.engine import Slot
+from psm.risk.engine.results import OrderEnd, read_end
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
-from psm.workers.risk.delivered import (
-    Delivered,
-    Entered,
-    Lost,
-    OrdersTold,
-    Reached,
-    Regained,
-    Unfolded,
-)
+from psm.workers.risk.delivered import Delivered, take_delivered
+from psm.workers.risk.orders_log import account_of, is_end
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
 from psm.workers.risk.settings import SlotSettings, SlotStats
@@ -189,6 +183,7 @@ class SlotLoop:
         if newest is None:
             first = await self._inputs.first_command(self.number) or 1
             slot = self._engine(self.number)
+            slot.begin(first - 1)
             record, parts = self._checkpointed(slot, "takeover", first - 1)
             await self._store.own(record, parts, 0)
         else:
@@ -223,29 +218,13 @@ class SlotLoop:
         """Take what another group remembered of an account that came."""
         self._guarded(lambda: self._slot.take_release(release))
 
+    def take_figures(self, record: Stored) -> None:
+        """Take what another slot told of a group, which may share a parent with one here."""
+        self._guarded(lambda: self._slot.take_figures(record))
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
-        self._guarded(lambda: self._taken(delivered))
-
-    def _taken(self, delivered: Delivered) -> list[RiskOutput]:
-        slot = self._slot
-        match delivered:
-            case FeedInput():
-                return slot.take_input(delivered)
-            case Stored():
-                return slot.take_market(delivered)
-            case Entered():
-                return slot.enter(delivered.account_id, delivered.document, delivered.log_sequence)
-            case Lost():
-                return slot.lose(delivered.account_id)
-            case Regained():
-                return slot.regain(delivered.account_id)
-            case Unfolded():
-                return slot.unfolded(delivered.account_id, delivered.log_sequence, delivered.since)
-            case OrdersTold():
-                return slot.take_told(delivered.account_id, delivered.updates)
-            case Reached():
-                return slot.reach(delivered.log_sequence)
+        self._guarded(lambda: take_delivered(self._slot, delivered))
 
     def reserved_since(self, account_id: str) -> int | None:
         """Return when the first order was approved that PSM does not show, us; None: all are."""
@@ -259,9 +238,40 @@ class SlotLoop:
         """Decide on a command; the record is stored behind those before it."""
         if command.sequence < self.commands_from:
             return
-        self._guarded(lambda: self._slot.decide(command), command.sequence)
-        crash_point("risk.after_decide")
+        if not self._slot.holds_back(account_of(command.subject) or ""):
+            self._guarded(lambda: self._slot.decide(command), command.sequence)
+            crash_point("risk.after_decide")
         self.commands_from = command.sequence + 1
+
+    def take_end(self, end: OrderEnd) -> None:
+        """Take it that an order ended at the venue, in its turn among the commands."""
+        if end.sequence < self.commands_from:
+            return
+        if not self._slot.holds_back(end.account_id):
+            self._guarded(lambda: self._slot.take_end(end))
+        self.commands_from = end.sequence + 1
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """Accounts that moved here, and up to where in ORDERS their old groups answered."""
+        return self._slot.owed
+
+    def take_owed(self, account_id: str, said: Sequence[Stored], until: int) -> None:
+        """Take what was said of an account in ORDERS while it moved, up to a sequence.
+
+        Not further than this loop is: what it decides is where a recovery goes on.
+        """
+        passed = self.commands_from - 1
+        for one in said if account_id in self.owed else ():
+            end = read_end(one) if is_end(one.subject) else None
+            if one.sequence > passed:
+                break
+            if end is not None:
+                self._guarded(partial(self._slot.take_end, end))
+            elif not is_end(one.subject):
+                self._guarded(partial(self._slot.decide, one), one.sequence)
+        to, whole = min(until, passed), until >= passed
+        self._guarded(lambda: self._slot.settle(account_id, to, whole=whole))
 
     def dry_run(self, command: Stored) -> bytes:
         """Return what would be decided, and change nothing.

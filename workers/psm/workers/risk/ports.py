@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from psm.adapters.jetstream import StoredMessage
+from psm.risk.engine.results import OrderEnd
 from psm.risk.messages import RiskOutput, Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
@@ -28,6 +29,9 @@ class Decider(Protocol):
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
 
+    def take_figures(self, record: Stored) -> None:
+        """Take what another slot told of a group, which may share a parent with one here."""
+
     def take(self, delivered: Delivered) -> None:
         """Take what the feed gives."""
 
@@ -39,6 +43,16 @@ class Decider(Protocol):
 
     def decide(self, command: Stored) -> None:
         """Decide on a command; the record is stored behind those before it."""
+
+    def take_end(self, end: OrderEnd) -> None:
+        """Take it that an order ended at the venue."""
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """Accounts that moved here, and up to where in ORDERS their old groups answered."""
+
+    def take_owed(self, account_id: str, said: Sequence[Stored], until: int) -> None:
+        """Take what was said of an account in ORDERS while it moved, up to a sequence."""
 
     def dry_run(self, command: Stored) -> bytes:
         """Return what would be decided, and change nothing."""

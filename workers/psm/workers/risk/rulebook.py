@@ -22,24 +22,41 @@ from psm.adapters.jetstream import (
     ApiConflictError,
     Outgoing,
     UnknownOutcomeError,
+    get,
     publish_expected,
     read_range,
     stream_info,
 )
 from psm.contracts import codec, registry
-from psm.contracts.errors import ContractError, TransientError
+from psm.contracts.errors import ContractError, LogDamagedError, TransientError
 from psm.contracts.rulebook_codec import decode_event, decode_signed, signed_bytes, subject_of
 from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 from psm.contracts.subjects import RULEBOOK, encode_token
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Ruled
 from psm.workers.ops.keys import key_id, made_signature
+from psm.workers.risk.ports import stored_of
 
 _SERVICE = "psm-risk"
 _ATTEMPTS = 50
 _BEHIND = "Nats-Expected-Last-Sequence"
 _UNSIGNED = "0" * 128
 _EVERYTHING = "rulebook.*.*"
+
+
+async def hidden_rules(nc: Client, taken: int, before: int) -> list[Stored]:
+    """Return what RULEBOOK has between two of its sequences, which a replica did not show.
+
+    Raises:
+        LogDamagedError: it is gone.
+    """
+    found = []
+    for sequence in range(taken + 1, before):
+        hidden = await get(nc, RULEBOOK, sequence)
+        if hidden is None:
+            raise LogDamagedError(f"RULEBOOK: message {sequence} is gone; restore it")
+        found.append(stored_of(hidden))
+    return found
 
 
 class Saying(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from psm.adapters.jetstream import (
 from psm.adapters.jetstream.batch import (
     EXPECTED_LAST_SUBJECT_SEQUENCE,
     EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT,
+    MESSAGE_ID,
 )
 from psm.adapters.tasks import BackOff
 from psm.contracts import subjects
@@ -45,6 +46,11 @@ SINGLES_MAX = 4
 
 _RETRY_S = (0.02, 1.0)
 _KINDS = ("decision", "alert", "halt", "release")
+
+
+def record_id(slot: int, data: bytes) -> str:
+    """Return the message id of a record: its number is in its bytes."""
+    return f"{slot}:{hashlib.sha256(data).hexdigest()}"
 
 
 class NotStoredError(PSMError):
@@ -161,13 +167,21 @@ class RiskStore:
             raise NotStoredError(f"slot {self.slot}: {error}") from error
 
     def _messages(self, outputs: Sequence[RiskOutput]) -> list[Outgoing]:
-        """Return the messages; only a batch's first one is checked."""
-        headers = {
+        """Return the messages; only a batch's first one is checked.
+
+        The fence is for other owners: a message that comes twice would pass it twice. So
+        each record has an id, which follows from its bytes: the broker stores it once.
+        """
+        fence = {
             EXPECTED_LAST_SUBJECT_SEQUENCE: str(self.fence),
             EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT: self._owner,
         }
         return [
-            Outgoing(self._entrance(output), output.data, None if place else headers)
+            Outgoing(
+                self._entrance(output),
+                output.data,
+                {MESSAGE_ID: record_id(self.slot, output.data), **({} if place else fence)},
+            )
             for place, output in enumerate(outputs)
         ]
 

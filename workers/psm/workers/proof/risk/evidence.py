@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from psm.risk.engine.proof import SlotProof
 from psm.risk.engine.proof_records import DecisionEvidence, RecordRead
+from psm.risk.engine.results import OrderEnd, read_end
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify
 from psm.workers.proof.risk.accounts import PastAccounts
@@ -16,6 +17,32 @@ ReadCommand = Callable[[int], Awaitable[Stored | None]]
 """Message of ORDERS at a sequence; None if it is gone."""
 
 
+ReadResults = Callable[[], AsyncIterator[Stored]]
+"""Messages of `orders.status.*`, ascending; from where the first slot's proof begins."""
+
+
+class PastEnds:
+    """What ORDERS tells of orders that ended."""
+
+    def __init__(self, results: ReadResults) -> None:
+        """Nothing is read yet."""
+        self._results: ReadResults | None = results
+        self._of: dict[tuple[str, str], list[OrderEnd]] = {}
+
+    async def read(self) -> None:
+        """Read all of it, once."""
+        results, self._results = self._results, None
+        if results is None:
+            return
+        async for message in results():
+            if (end := read_end(message)) is not None:
+                self._of.setdefault((end.account_id, end.order_id), []).append(end)
+
+    def of(self, account_id: str, order_id: str) -> Sequence[OrderEnd]:
+        """Return what was told of an order."""
+        return self._of.get((account_id, order_id), ())
+
+
 class Sources:
     """The logs that the slots of one validation share.
 
@@ -24,6 +51,7 @@ class Sources:
         verify: checks a signature of the rulebook.
         market: reads marks and instruments.
         command: reads a request.
+        results: reads what the venue said of orders.
         accounts: folds accounts.
     """
 
@@ -33,10 +61,12 @@ class Sources:
         verify: Verify,
         market: ReadMarket,
         command: ReadCommand,
+        results: ReadResults,
         accounts: PastAccounts,
     ) -> None:
         self.rules, self.verify = rules, verify
         self.market, self.command, self.accounts = market, command, accounts
+        self.ends = PastEnds(results)
 
 
 class SlotEvidence:
@@ -58,12 +88,14 @@ class SlotEvidence:
         for name, place in wanted.items():
             accounts.forget(name, place)
         position = record.payload.get("marks_log_sequence", 0)
+        await self._sources.ends.read()
         return DecisionEvidence(
             rulebook=self._ruled(record.payload.get("rulebook_sequence", 0)),
             market=await self._until(position, proof.market_position),
             documents=documents,
             command=await self._sources.command(record.payload["orders_sequence"]),
             shown=accounts.shown,
+            ends=self._sources.ends.of,
         )
 
     def _ruled(self, sequence: int) -> Rulebook:

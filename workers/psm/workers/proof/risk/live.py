@@ -28,6 +28,7 @@ from psm.workers.ops.keys import made_signature
 from psm.workers.proof.risk.accounts import PastAccounts
 from psm.workers.proof.risk.evidence import Sources
 from psm.workers.proof.risk.prover import Prover
+from psm.workers.risk.orders_log import ENDS
 from psm.workers.risk.owner import OwnerRecord, load_owner
 from psm.workers.risk.ports import stored_of
 from psm.workers.risk.store import Owned, RiskStore
@@ -90,16 +91,7 @@ async def prove_risk(
     rules = await _rules(nc)
     slots = _slots(rules, chosen.group)
     plan = await _plan(nc, slots, chosen)
-    last_log = await last_log_sequence(nc)
-    accounts = _accounts(nc, shape, plan, last_log)
-
-    async def command(sequence: int) -> Stored | None:
-        message = await get(nc, ORDERS, sequence)
-        return None if message is None else stored_of(message)
-
-    sources = Sources(
-        rules, made_signature, lambda first: _market(nc, first, last_log), command, accounts
-    )
+    sources = _sources(nc, shape, rules, plan, await last_log_sequence(nc))
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
     await _expect(nc, plan, slots, prover)
     for slot, owned in sorted(plan.starts.items()):
@@ -113,6 +105,21 @@ async def prove_risk(
             progress(messages[-1].sequence, plan.last)
     _ends(plan, prover, chosen)
     return prover
+
+
+def _sources(nc: Client, shape: LogShape, rules: list[Stored], plan: _Plan, last: int) -> Sources:
+    async def command(sequence: int) -> Stored | None:
+        message = await get(nc, ORDERS, sequence)
+        return None if message is None else stored_of(message)
+
+    return Sources(
+        rules,
+        made_signature,
+        lambda first: _market(nc, first, last),
+        command,
+        lambda: _results(nc, plan),
+        _accounts(nc, shape, plan, last),
+    )
 
 
 def _slots(rules: list[Stored], group: str | None) -> list[int]:
@@ -269,6 +276,15 @@ def _filters(shape: LogShape, accounts: list[str]) -> list[str]:
 async def _market(nc: Client, first: int, last: int) -> AsyncIterator[Stored]:
     filters = [f"{head}.*" for head in HEADS]
     async for messages in read_range(nc, TRADES, filters, first, last):
+        for message in messages:
+            yield stored_of(message)
+
+
+async def _results(nc: Client, plan: _Plan) -> AsyncIterator[Stored]:
+    """Yield what the venue said of orders since the first proof begins."""
+    first = min((one.record.orders for one in plan.starts.values()), default=0) + 1
+    last = (await stream_info(nc, ORDERS)).last_sequence
+    async for messages in read_range(nc, ORDERS, [ENDS], first, last):
         for message in messages:
             yield stored_of(message)
 

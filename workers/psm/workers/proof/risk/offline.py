@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from psm.contracts.subjects import head_of
 from psm.domain.books import Books
 from psm.domain.messages import Folded, LogMessage, NeedHistory
 from psm.risk.engine.proof import Judge
 from psm.risk.engine.proof_records import RecordRead, read_record
+from psm.risk.engine.rules import RULES, Registry
 from psm.risk.market import HEADS
 from psm.risk.messages import RiskOutput, Stored
 from psm.workers.log.need_history import fold_with_history
@@ -23,12 +25,15 @@ from psm.workers.proof.risk.evidence import Sources
 from psm.workers.proof.risk.prover import Prover
 from psm.workers.replay.risk_fold import RiskFolder
 
+Message = TypeVar("Message")
+
 
 class RecordedRisk(RiskFolder):
     """Folds the lines of a log with its orders, and keeps what a proof reads.
 
     Attributes:
-        messages: of TRADES; `rules` of RULEBOOK, `commands` of ORDERS.
+        messages: of TRADES; `rules` of RULEBOOK, `commands` of ORDERS by their
+            sequence, and `results` of it.
         records: of all slots, in the order in which they were made.
     """
 
@@ -36,7 +41,8 @@ class RecordedRisk(RiskFolder):
         super().__init__(partitions)
         self.messages: list[LogMessage] = []
         self.rules: list[Stored] = []
-        self.commands: list[Stored] = []
+        self.commands: dict[int, Stored] = {}
+        self.results: list[Stored] = []
         self.records: list[RecordRead] = []
         self._last_n: dict[int, int] = {}
 
@@ -60,8 +66,12 @@ class RecordedRisk(RiskFolder):
         super()._ruled(stored)
 
     def _commanded(self, stored: Stored) -> None:
-        self.commands.append(stored)
+        self.commands[stored.sequence] = stored
         super()._commanded(stored)
+
+    def _ended(self, stored: Stored) -> None:
+        self.results.append(stored)
+        super()._ended(stored)
 
     def _fold(self, message: LogMessage) -> Folded:
         self.messages.append(message)
@@ -73,6 +83,7 @@ async def prove_lines(
     partitions: int,
     records: Sequence[RecordRead] | None = None,
     judge: Judge | None = None,
+    rules: Registry = RULES,
 ) -> Prover:
     """Prove records by the log that was folded.
 
@@ -81,18 +92,24 @@ async def prove_lines(
         partitions: of the books that prove; the figures do not depend on it.
         records: others than those that were made, such as recorded ones.
         judge: looks at each decision.
+        rules: all that decisions may name.
     """
     chosen = made.records if records is None else records
     books = Books(partitions=partitions, publishing=False)
     accounts = PastAccounts(books, _each(made.messages), _folds(books, made.messages))
 
     async def command(sequence: int) -> Stored | None:
-        return made.commands[sequence - 1] if 0 < sequence <= len(made.commands) else None
+        return made.commands.get(sequence)
 
     sources = Sources(
-        made.rules, made_signature, lambda first: _market(made.messages, first), command, accounts
+        made.rules,
+        made_signature,
+        lambda first: _market(made.messages, first),
+        command,
+        lambda: _each(made.results),
+        accounts,
     )
-    prover = Prover(sources, judge=judge)
+    prover = Prover(sources, judge=judge, rules=rules)
     for record in chosen:
         prover.expect(record)
     for record in chosen:
@@ -112,7 +129,7 @@ def _folds(books: Books, messages: Sequence[LogMessage]):  # type: ignore[no-unt
     return folded
 
 
-async def _each(messages: Sequence[LogMessage]) -> AsyncIterator[LogMessage]:
+async def _each(messages: Sequence[Message]) -> AsyncIterator[Message]:
     for message in messages:
         yield message
 

@@ -8,6 +8,7 @@ import msgspec
 
 from psm.risk.engine.proof import Judge, SlotProof
 from psm.risk.engine.proof_records import Deviation, RecordRead, vector_of
+from psm.risk.engine.rules import RULES, Registry
 from psm.workers.proof.risk.evidence import SlotEvidence, Sources
 
 DEVIATIONS_MAX = 100
@@ -47,6 +48,7 @@ class Prover:
         sources: Sources,
         *,
         judge: Judge | None = None,
+        rules: Registry = RULES,
         first_n: int = 1,
         last_n: int | None = None,
     ) -> None:
@@ -55,13 +57,14 @@ class Prover:
         Args:
             sources: logs to prove by.
             judge: looks at each decision of the range in the state that it was made in.
+            rules: all that decisions may name.
             first_n: first record whose deviations count; those before it are taken.
             last_n: last one that is taken.
         """
         self.slots: dict[int, ProvenSlot] = {}
         self.deviations: list[Deviation] = []
         self.deviating = 0
-        self._sources, self._judge = sources, judge
+        self._sources, self._judge, self._rules = sources, judge, rules
         self._first_n, self._last_n = first_n, last_n
         self._proofs: dict[int, tuple[SlotProof, SlotEvidence]] = {}
 
@@ -95,6 +98,8 @@ class Prover:
                 return
             self._begin(number)
         proof, evidence = self._proofs[number]
+        if proof.is_repeated(record):
+            return
         slot.records += 1
         slot.first_n, slot.last_n = slot.first_n or n, n
         if not record.is_decision:
@@ -123,7 +128,7 @@ class Prover:
         self._add([deviation])
 
     def _begin(self, number: int) -> SlotProof:
-        proof = SlotProof(number)
+        proof = SlotProof(number, self._rules)
         self._proofs[number] = (proof, SlotEvidence(self._sources))
         return proof
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from psm.analytics.books import Share, shares
 from psm.analytics.buckets import Booked, Minute
 from psm.analytics.feed import StateFacts
-from psm.analytics.journal import CORRECTIONS, Entry
+from psm.analytics.journal import CORRECTIONS, JournalEntry
 from psm.analytics.rows import EVERY, NETTING, UNATTRIBUTED, TradeRow
-from psm.analytics.timeline_state import Pending, State
+from psm.analytics.timeline_state import Pending, TimelineState
 from psm.analytics.worth import (
     Held,
     converted,
@@ -75,7 +77,7 @@ def book(update: StateFacts, minute: Minute, booked: Booked, pending: Pending) -
 
 
 def book_strategies(
-    state: State, minute: Minute, entries: list[Entry], booked: Booked, symbol: str
+    state: TimelineState, minute: Minute, entries: list[JournalEntry], booked: Booked, symbol: str
 ) -> list[TradeRow]:
     """Count what an event booked for strategies, and book it; return the cycles that it closed.
 
@@ -102,6 +104,25 @@ def book_strategies(
     return rows
 
 
+def share_all(state: TimelineState, whole: str, strategy: str) -> None:
+    """Let a strategy have all that was told of the whole so far, in what is not over yet."""
+    state.worth[strategy] = dict(state.worth.get(whole, {}))
+    for minute in state.minutes:
+        minute.worth[strategy] = dict(minute.worth.get(whole, {}))
+        told = minute.booked.get(whole, {})
+        minute.booked[strategy] = {symbol: _copy(told[symbol]) for symbol in sorted(told)}
+    for bucket in state.buckets.values():
+        series = bucket.series.get(whole, {})
+        bucket.series[strategy] = {
+            symbol: msgspec.structs.replace(one, booked=_copy(one.booked))
+            for symbol, one in sorted(series.items())
+        }
+
+
+def _copy(booked: Booked) -> Booked:
+    return msgspec.structs.replace(booked)
+
+
 def book_corrected(
     minute: Minute, symbol: str, booked: Booked, parts: dict[str, tuple[Decimal, Decimal]]
 ) -> None:
@@ -115,7 +136,9 @@ def book_corrected(
     _of(minute, NETTING, symbol).put(rest)
 
 
-def _part(entry: Entry, share: Share, booked: Booked, realized: Decimal, rate: Decimal) -> Booked:
+def _part(
+    entry: JournalEntry, share: Share, booked: Booked, realized: Decimal, rate: Decimal
+) -> Booked:
     if entry.is_fill:
         return Booked(
             realized=realized,
@@ -129,7 +152,7 @@ def _part(entry: Entry, share: Share, booked: Booked, realized: Decimal, rate: D
     return Booked(realized=realized, fees=fees, funding=funding)
 
 
-def _rate(state: State, entry: Entry) -> Decimal:
+def _rate(state: TimelineState, entry: JournalEntry) -> Decimal:
     """Return the rate of a position before or after an event; 0 where none is known."""
     for update, before in state.pending.positions:
         if update.symbol == entry.symbol:

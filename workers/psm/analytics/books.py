@@ -8,7 +8,7 @@ import msgspec
 
 from psm.analytics.buckets import NOTHING, Worth
 from psm.analytics.cycles import Cycle, net_of
-from psm.analytics.journal import SAME_COST, Entry
+from psm.analytics.journal import SAME_COST, JournalEntry
 from psm.analytics.rows import NETTING, UNATTRIBUTED, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
@@ -61,7 +61,7 @@ class Book(msgspec.Struct):
         """Signed size."""
         return ZERO if self.position is None else self.position.size
 
-    def take(self, entry: Entry, share: Share, account_id: str) -> list[TradeRow]:
+    def take(self, entry: JournalEntry, share: Share, account_id: str) -> list[TradeRow]:
         """Book what an event is for it; return the cycles that it closed."""
         position = self.position or Position(
             instrument=_instrument(entry), last_fill=entry.price or ZERO
@@ -83,7 +83,9 @@ class Book(msgspec.Struct):
         self.position, self.realized = position, subtract(position.realized_pnl, before)
         return rows
 
-    def _step(self, step: positions.PositionStep, entry: Entry, account_id: str) -> list[TradeRow]:
+    def _step(
+        self, step: positions.PositionStep, entry: JournalEntry, account_id: str
+    ) -> list[TradeRow]:
         after = step.position
         if step.change == "opened" or self.cycle is None:
             self.cycle = Cycle(after.side, entry.time, after.cycle)
@@ -105,7 +107,7 @@ class Strategies(msgspec.Struct):
     by_key: dict[str, dict[str, Book]]
     named: bool = False
 
-    def take(self, entry: Entry, account_id: str) -> list[TradeRow]:
+    def take(self, entry: JournalEntry, account_id: str) -> list[TradeRow]:
         """Share an event out to the books of its position; return the cycles that it closed."""
         books = self.by_key.setdefault(entry.key, {})
         rows: list[TradeRow] = []
@@ -150,7 +152,7 @@ def _worth_of(book: Book, held: Held | None) -> Worth:
     return Worth(converted(gain, held.rate), converted(absolute(value), held.rate))
 
 
-def shares(entry: Entry, books: dict[str, Book]) -> dict[str, Share]:
+def shares(entry: JournalEntry, books: dict[str, Book]) -> dict[str, Share]:
     """Return what an event is for each strategy, by name, ascending.
 
     A fill is its strategy's. Funding and fees of a position are shared by size, a position that is
@@ -167,7 +169,7 @@ def shares(entry: Entry, books: dict[str, Book]) -> dict[str, Share]:
     return _by_size(entry, held, closes=bool(moved))
 
 
-def _by_size(entry: Entry, held: dict[str, Decimal], *, closes: bool) -> dict[str, Share]:
+def _by_size(entry: JournalEntry, held: dict[str, Decimal], *, closes: bool) -> dict[str, Share]:
     """Return the shares of fees and funding by size; all is shared out, to the last digit."""
     whole = ZERO
     for size in held.values():
@@ -184,7 +186,7 @@ def _by_size(entry: Entry, held: dict[str, Decimal], *, closes: bool) -> dict[st
     return found
 
 
-def whole_share(entry: Entry, size: Decimal) -> Share:
+def whole_share(entry: JournalEntry, size: Decimal) -> Share:
     """Return what an event is for the account's own position of a size."""
     moved = subtract(entry.size, entry.before)
     if moved and not entry.is_fill and not entry.size:
@@ -192,7 +194,7 @@ def whole_share(entry: Entry, size: Decimal) -> Share:
     return Share(moved, entry.fees, entry.funding)
 
 
-def _steps(position: Position, entry: Entry, share: Share) -> list[positions.PositionStep]:
+def _steps(position: Position, entry: JournalEntry, share: Share) -> list[positions.PositionStep]:
     reduces = position.size and (position.size > 0) != (share.moved > 0)
     size, price = absolute(share.moved), entry.price
     if reduces and (entry.event_type in _AT_COST or price is None):
@@ -202,7 +204,7 @@ def _steps(position: Position, entry: Entry, share: Share) -> list[positions.Pos
     return positions.fill(position, side, size, price or ZERO, share.fees)  # type: ignore[arg-type]
 
 
-def _scaled(position: Position, entry: Entry) -> Position:
+def _scaled(position: Position, entry: JournalEntry) -> Position:
     new, old = absolute(entry.size), absolute(entry.before)
     return msgspec.structs.replace(
         position,
@@ -211,7 +213,7 @@ def _scaled(position: Position, entry: Entry) -> Position:
     )
 
 
-def _instrument(entry: Entry) -> Instrument:
+def _instrument(entry: JournalEntry) -> Instrument:
     """Return as much of the definition as the arithmetic of positions asks for."""
     return Instrument(
         symbol=entry.symbol or "",
@@ -248,7 +250,9 @@ def _position_of(held: Held, cycle: Cycle | None) -> Position:
     )
 
 
-def _trade(strategy: str, cycle: Cycle, after: Position, entry: Entry, account_id: str) -> TradeRow:
+def _trade(
+    strategy: str, cycle: Cycle, after: Position, entry: JournalEntry, account_id: str
+) -> TradeRow:
     gross, fees, funding = (
         published(figure)
         for figure in (after.cycle_realized_pnl, after.cycle_fees, after.cycle_funding)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.feed import PositionFacts, nanoseconds_of
-from psm.analytics.journal import SAME_COST, Entry, Event
+from psm.analytics.journal import SAME_COST, Event, JournalEntry
 from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
@@ -33,7 +33,7 @@ class Cycle(msgspec.Struct, array_like=True):
     fills: int = 0
     peak: Decimal = ZERO
 
-    def reach(self, size: Decimal, price: Decimal | None, entry: Entry) -> None:
+    def reach(self, size: Decimal, price: Decimal | None, entry: JournalEntry) -> None:
         """Take notice of a size that an event led to."""
         if price is not None:
             self.peak = max(self.peak, notional(size, price, entry))
@@ -46,7 +46,7 @@ class Lots(msgspec.Struct, array_like=True):
     size: Decimal = ZERO
     count: int = 0
 
-    def take(self, entry: Entry, account_id: str) -> list[LotRow]:
+    def take(self, entry: JournalEntry, account_id: str) -> list[LotRow]:
         """Take what an event did to the position; return the lots that it closed."""
         book = LotBook(
             entry.symbol or "", entry.multiplier, inverse=entry.inverse, open_lots=self.open
@@ -74,7 +74,10 @@ class Cycles(msgspec.Struct):
     lots: dict[str, Lots]
 
     def trades(
-        self, event: Event, moved: list[tuple[PositionFacts, Held | None]], entries: list[Entry]
+        self,
+        event: Event,
+        moved: list[tuple[PositionFacts, Held | None]],
+        entries: list[JournalEntry],
     ) -> list[TradeRow]:
         """Take positions as an event left them; return the cycles that it closed."""
         by_key = {entry.key: entry for entry in entries}
@@ -96,7 +99,7 @@ class Cycles(msgspec.Struct):
                 rows.append(_trade_row(self.open.pop(key), update, event))
         return rows
 
-    def closed_lots(self, entries: list[Entry], account_id: str) -> list[LotRow]:
+    def closed_lots(self, entries: list[JournalEntry], account_id: str) -> list[LotRow]:
         """Take what an event did to positions; return the lots that it closed."""
         rows = []
         if entries and entries[0].event_type == "SymbolChanged":
@@ -106,7 +109,7 @@ class Cycles(msgspec.Struct):
             rows.extend(lots.take(entry, account_id))
         return rows
 
-    def _relabel(self, entries: list[Entry]) -> None:
+    def _relabel(self, entries: list[JournalEntry]) -> None:
         """Let the lots of a symbol go on under its new name."""
         gone = [entry.key for entry in entries if not entry.size]
         come = [entry.key for entry in entries if entry.size and not entry.before]
@@ -117,7 +120,7 @@ class Cycles(msgspec.Struct):
             self.lots[gone[0]] = Lots([], ZERO, old.count)
 
 
-def notional(size: Decimal, price: Decimal, entry: Entry) -> Decimal:
+def notional(size: Decimal, price: Decimal, entry: JournalEntry) -> Decimal:
     """Return the magnitude of a size's value, in the currency that the position settles in."""
     if entry.inverse:
         value = quotient(size, price) if price else ZERO
@@ -166,7 +169,7 @@ def _trade_row(cycle: Cycle, update: PositionFacts, event: Event) -> TradeRow:
     )
 
 
-def _lot_row(lot: ClosedLot, entry: Entry, account_id: str, number_: int) -> LotRow:
+def _lot_row(lot: ClosedLot, entry: JournalEntry, account_id: str, number_: int) -> LotRow:
     symbol, side = parts_of(entry.key)
     return LotRow(
         account_id=account_id,

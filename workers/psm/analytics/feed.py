@@ -33,7 +33,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     target: str | None = None
 
 
-class AccountClose(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AccountCloseFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An account at the end of a minute."""
 
     bucket_end: str
@@ -60,10 +60,10 @@ class StateFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     taxes: str
     losses_covered: str
     applied: Applied | None = None
-    closed: tuple[AccountClose, ...] = ()
+    closed: tuple[AccountCloseFacts, ...] = ()
 
 
-class PositionClose(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class PositionCloseFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A position at the end of a minute."""
 
     bucket_end: str
@@ -103,7 +103,7 @@ class PositionFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cycle_funding: str | None
     cycle_mae: str | None
     cycle_mfe: str | None
-    closed: tuple[PositionClose, ...] = ()
+    closed: tuple[PositionCloseFacts, ...] = ()
 
 
 class OrderFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -114,7 +114,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     strategy_id: str | None
 
 
-class Told(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
+class ToldUpdate(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     """An envelope.
 
     Attributes:
@@ -127,12 +127,12 @@ class Told(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     payload: P
 
 
-STATE = msgspec.json.Decoder(Told[StateFacts])
-POSITION = msgspec.json.Decoder(Told[PositionFacts])
-ORDER = msgspec.json.Decoder(Told[OrderFacts])
+STATE = msgspec.json.Decoder(ToldUpdate[StateFacts])
+POSITION = msgspec.json.Decoder(ToldUpdate[PositionFacts])
+ORDER = msgspec.json.Decoder(ToldUpdate[OrderFacts])
 
 
-def told(decoder: msgspec.json.Decoder[Told[P]], update: ReadUpdate) -> Told[P]:
+def told(decoder: msgspec.json.Decoder[ToldUpdate[P]], update: ReadUpdate) -> ToldUpdate[P]:
     """Return what an update says.
 
     Raises:

@@ -34,7 +34,7 @@ class Event(msgspec.Struct, frozen=True):
     said: Applied
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one event did to one position; of a correction, what it names and changes.
 
     Attributes:
@@ -79,24 +79,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_DECODER = msgspec.json.Decoder(Entry)
+_DECODER = msgspec.json.Decoder(JournalEntry)
 
 
-def written(account_id: str, n: int, entry: Entry) -> JournalRow:
+def written(account_id: str, n: int, entry: JournalEntry) -> JournalRow:
     """Return an entry as it is kept."""
     return JournalRow(account_id=account_id, n=n, entry=_ENCODER.encode(entry).decode())
 
 
-def read(rows: list[JournalRow]) -> list[Entry]:
+def read(rows: list[JournalRow]) -> list[JournalEntry]:
     """Return the entries of rows, by their places, each once."""
     by_place = {row.n: row for row in rows}
     return [_DECODER.decode(by_place[n].entry) for n in sorted(by_place)]
 
 
-def entry_of_correction(event: Event) -> Entry:
+def entry_of_correction(event: Event) -> JournalEntry:
     """Return what a correction says."""
     said = event.said
-    return Entry(
+    return JournalEntry(
         event_type=said.event_type,
         event_id=event.event_id,
         time=event.time,
@@ -111,7 +111,7 @@ def entry_of_correction(event: Event) -> Entry:
     )
 
 
-def entries_of(event: Event, moved: list[tuple[PositionFacts, Held | None]]) -> list[Entry]:
+def entries_of(event: Event, moved: list[tuple[PositionFacts, Held | None]]) -> list[JournalEntry]:
     """Return what an event did to each position; nothing where only margin changed.
 
     Args:
@@ -129,13 +129,13 @@ def entries_of(event: Event, moved: list[tuple[PositionFacts, Held | None]]) -> 
 _Steps = list[tuple[PositionFacts, Held | None]]
 
 
-def _entry(event: Event, key: str, steps: _Steps) -> Entry:
+def _entry(event: Event, key: str, steps: _Steps) -> JournalEntry:
     said, (last, _), before = event.said, steps[-1], steps[0][1]
     fees, funding = _paid(said, steps)
     closed = [update for update, _ in steps if update.change == "closed"]
     mae, mfe = (closed[0].cycle_mae, closed[0].cycle_mfe) if closed else (None, None)
     size = Decimal(last.size)
-    return Entry(
+    return JournalEntry(
         event_type=said.event_type,
         event_id=event.event_id,
         time=event.time,

@@ -15,12 +15,12 @@ import msgspec
 
 from psm.analytics.books import Book, Strategies, whole_share
 from psm.analytics.cycles import Cycle, Lots
-from psm.analytics.journal import CORRECTIONS, Entry
+from psm.analytics.journal import CORRECTIONS, JournalEntry
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.domain.money import ZERO, absolute, add, negate, subtract
 
 
-class Past(msgspec.Struct):
+class BookedPast(msgspec.Struct):
     """One position booked from its journal."""
 
     trades: list[TradeRow]
@@ -43,13 +43,13 @@ class Revision(msgspec.Struct, frozen=True):
     """
 
     key: str
-    past: Past
+    past: BookedPast
     booked: dict[str, tuple[Decimal, Decimal]]
     trades: list[TradeRow]
     lots: list[LotRow]
 
 
-def revisions(account_id: str, entries: Sequence[Entry]) -> list[Revision]:
+def revisions(account_id: str, entries: Sequence[JournalEntry]) -> list[Revision]:
     """Return what the last entry, a correction, changes, by key of the position."""
     *before, correction = entries
     was, is_now = corrected(before), corrected(entries)
@@ -88,9 +88,9 @@ def _lifetime(book: Book | None) -> tuple[Decimal, Decimal]:
     return book.position.realized_pnl, book.position.fees
 
 
-def corrected(entries: Sequence[Entry]) -> list[Entry]:
+def corrected(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     """Return the entries as corrections among them leave them, without the corrections."""
-    kept: list[Entry | None] = []
+    kept: list[JournalEntry | None] = []
     for entry in entries:
         if entry.event_type not in CORRECTIONS:
             kept.append(entry)
@@ -104,10 +104,10 @@ def corrected(entries: Sequence[Entry]) -> list[Entry]:
 _AMENDED = "TradeAmended"
 
 
-def booked(account_id: str, entries: Sequence[Entry], key: str) -> Past:
+def booked(account_id: str, entries: Sequence[JournalEntry], key: str) -> BookedPast:
     """Return a position booked from entries that have no corrections."""
     whole, lots = Book(EVERY), Lots([])
-    past = Past([], [], None, lots, Strategies({}))
+    past = BookedPast([], [], None, lots, Strategies({}))
     for entry in entries:
         if entry.key != key:
             continue
@@ -121,15 +121,15 @@ def booked(account_id: str, entries: Sequence[Entry], key: str) -> Past:
     return past
 
 
-def _with_extremes(rows: Sequence[TradeRow], entry: Entry) -> list[TradeRow]:
+def _with_extremes(rows: Sequence[TradeRow], entry: JournalEntry) -> list[TradeRow]:
     return [msgspec.structs.replace(row, mae=entry.mae, mfe=entry.mfe) for row in rows]
 
 
-def _targets(entries: Sequence[Entry], correction: Entry) -> list[Entry]:
+def _targets(entries: Sequence[JournalEntry], correction: JournalEntry) -> list[JournalEntry]:
     return [entry for entry in entries if _is_meant(correction, entry)]
 
 
-def _is_meant(correction: Entry, entry: Entry) -> bool:
+def _is_meant(correction: JournalEntry, entry: JournalEntry) -> bool:
     """Return whether a correction means an entry; the ledger has found that it names one."""
     if entry.event_id == (correction.target or "").lower():
         return True
@@ -145,7 +145,7 @@ def _is_meant(correction: Entry, entry: Entry) -> bool:
     )
 
 
-def _amended(entry: Entry, correction: Entry) -> Entry:
+def _amended(entry: JournalEntry, correction: JournalEntry) -> JournalEntry:
     """Return a fill as it was amended."""
     moved = subtract(entry.size, entry.before)
     quantity = absolute(moved) if correction.quantity is None else correction.quantity
@@ -167,7 +167,7 @@ _Extremes = tuple[Decimal | None, Decimal | None]
 
 
 def _revised_trades(
-    old: Sequence[TradeRow], new: Sequence[TradeRow], correction: Entry
+    old: Sequence[TradeRow], new: Sequence[TradeRow], correction: JournalEntry
 ) -> list[TradeRow]:
     """Return rows that are other ones, and those that are gone."""
     was: dict[_TradeKey, TradeRow] = {(row.strategy_id, row.cycle): row for row in old}
@@ -188,14 +188,16 @@ def _content(row: TradeRow) -> object:
     )
 
 
-def _revised_lots(old: Sequence[LotRow], new: Sequence[LotRow], correction: Entry) -> list[LotRow]:
+def _revised_lots(
+    old: Sequence[LotRow], new: Sequence[LotRow], correction: JournalEntry
+) -> list[LotRow]:
     was = {row.lot: row for row in old}
     rows = [row for row in new if was.pop(row.lot, None) != row]
     gone = [msgspec.structs.replace(row, gone=True) for row in was.values()]
     return [_stamped(row, correction) for row in (*rows, *gone)]
 
 
-def _stamped(row: R, correction: Entry) -> R:
+def _stamped(row: R, correction: JournalEntry) -> R:
     """Return a row that says since when it is so."""
     return msgspec.structs.replace(
         row, revised_at=correction.time, through_log_sequence=correction.log_sequence

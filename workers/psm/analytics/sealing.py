@@ -14,7 +14,7 @@ from psm.analytics.buckets import (
     bucket_start,
 )
 from psm.analytics.rows import EVERY, PnlRow
-from psm.analytics.timeline_state import State
+from psm.analytics.timeline_state import TimelineState
 from psm.contracts.position_keys import position_key, symbol_of
 from psm.domain.money import ZERO
 
@@ -29,7 +29,7 @@ class Buckets:
         self._rows: list[PnlRow] = []
         self._grown: dict[str, None] = {}
 
-    def seal(self, state: State, minute: Minute) -> None:
+    def seal(self, state: TimelineState, minute: Minute) -> None:
         """Put a complete minute into its buckets."""
         standing = minute.standing or state.standing
         sealed = Sealed(
@@ -58,7 +58,7 @@ class Buckets:
             self._grown[timeframe] = None
         state.standing = standing
 
-    def rows(self, state: State) -> list[PnlRow]:
+    def rows(self, state: TimelineState) -> list[PnlRow]:
         """Return rows that are new or have grown since the last call."""
         for timeframe in sorted(self._grown):
             self._rows.extend(state.buckets[timeframe].rows(state.account_id, RULES))
@@ -66,7 +66,7 @@ class Buckets:
         return rows
 
 
-def _series(state: State, minute: Minute) -> dict[str, dict[str, Series]]:
+def _series(state: TimelineState, minute: Minute) -> dict[str, dict[str, Series]]:
     """Return what each strategy and symbol did in a minute; positions move on to its end."""
     found: dict[str, dict[str, Series]] = {}
     for strategy in sorted({**minute.booked, **minute.worth}):

@@ -13,25 +13,26 @@ from psm.analytics.bookings import (
     book_corrected,
     book_strategies,
     difference,
+    share_all,
     totals_of,
 )
-from psm.analytics.buckets import Booked, Minute, Standing, minutes_in
+from psm.analytics.buckets import NOTHING, Booked, Minute, Standing, minutes_in
 from psm.analytics.feed import (
     ORDER,
     POSITION,
     STATE,
-    AccountClose,
+    AccountCloseFacts,
     PositionFacts,
     StateFacts,
-    Told,
+    ToldUpdate,
     minute_of,
     nanoseconds_of,
     told,
 )
 from psm.analytics.journal import (
     CORRECTIONS,
-    Entry,
     Event,
+    JournalEntry,
     entries_of,
     entry_of_correction,
     read,
@@ -47,7 +48,7 @@ from psm.analytics.rows import (
     TradeRow,
 )
 from psm.analytics.sealing import Buckets
-from psm.analytics.timeline_state import Pending, State, decoded, encoded
+from psm.analytics.timeline_state import Pending, TimelineState, decoded, encoded
 from psm.analytics.worth import converted, held_after, number, worth_closed, worth_told
 from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key
@@ -66,7 +67,7 @@ class AccountTimeline:
 
     def __init__(self, account_id: str) -> None:
         self.account_id = account_id
-        self._state = State.fresh(account_id)
+        self._state = TimelineState.fresh(account_id)
         self._buckets = Buckets()
         self._trades: list[TradeRow] = []
         self._lots: list[LotRow] = []
@@ -139,7 +140,7 @@ class AccountTimeline:
 
     # --- positions ----------------------------------------------------------------------------
 
-    def _position(self, envelope: Told[PositionFacts]) -> None:
+    def _position(self, envelope: ToldUpdate[PositionFacts]) -> None:
         """Take what a position is from here on, and its closes."""
         update, state = envelope.payload, self._state
         if update.class_ == "asset":
@@ -164,7 +165,7 @@ class AccountTimeline:
 
     # --- the account --------------------------------------------------------------------------
 
-    def _account(self, envelope: Told[StateFacts]) -> None:
+    def _account(self, envelope: ToldUpdate[StateFacts]) -> None:
         """Take the account's closes, what was booked, and the event that booked it."""
         update, state = envelope.payload, self._state
         at = minute_of(envelope.timestamp)
@@ -183,7 +184,7 @@ class AccountTimeline:
         if state.pending.positions or state.pending.orders:
             state.pending = Pending([], {})
 
-    def _close(self, close: AccountClose, at: int, update: StateFacts) -> None:
+    def _close(self, close: AccountCloseFacts, at: int, update: StateFacts) -> None:
         """Note how the account stood at the end of a minute."""
         state, minute = self._state, minute_of(close.bucket_end) - 1
         equity, flows = number(close.equity), Decimal(close.flows)
@@ -198,7 +199,7 @@ class AccountTimeline:
         )
         state.minute(minute, update.log_sequence).standing = state.told
 
-    def _booked(self, envelope: Told[StateFacts], minute: Minute, booked: Booked) -> None:
+    def _booked(self, envelope: ToldUpdate[StateFacts], minute: Minute, booked: Booked) -> None:
         """Take what an event booked, and what it did to positions."""
         update, state = envelope.payload, self._state
         said = update.applied
@@ -213,14 +214,14 @@ class AccountTimeline:
         if entries:
             self._note(entries)
             if event.strategy is not None and not state.strategies.named:
-                self._name_strategies()
+                self._name_strategies(minute, booked, symbol)
             self._trades.extend(state.cycles.trades(event, state.pending.positions, entries))
             self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
         if state.strategies.named and symbol is not None:
             self._trades.extend(book_strategies(state, minute, entries, booked, symbol))
             self._note_strategies(minute, entries)
 
-    def _event(self, envelope: Told[StateFacts]) -> Event:
+    def _event(self, envelope: ToldUpdate[StateFacts]) -> Event:
         said = envelope.payload.applied
         assert said is not None, "asked only where there is one"
         strategy = said.strategy_id
@@ -235,7 +236,7 @@ class AccountTimeline:
             said=said,
         )
 
-    def _note(self, entries: list[Entry]) -> None:
+    def _note(self, entries: list[JournalEntry]) -> None:
         """Write entries into the journal."""
         state = self._state
         for entry in entries:
@@ -244,22 +245,32 @@ class AccountTimeline:
 
     # --- strategies ---------------------------------------------------------------------------
 
-    def _name_strategies(self) -> None:
-        """Give what is held to `unattributed`, before the first fill that names a strategy."""
+    def _name_strategies(self, minute: Minute, booked: Booked, symbol: str | None) -> None:
+        """Give what there is to `unattributed`, before the first fill that names a strategy.
+
+        Args:
+            minute: of the fill.
+            booked: what the fill booked, which is its strategy's, and counted already.
+            symbol: for which it is counted.
+        """
         state = self._state
         held = dict(state.held)
+        moved: list[str] = []
         for update, before in reversed(state.pending.positions):
             key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+            moved.append(key)
             held.pop(key, None)
             if before is not None:
                 held[key] = before
         state.strategies.start(held, state.cycles.open)
-        for key in sorted(held):
-            worth = state.worth.get(EVERY, {}).get(key)
-            if worth is not None:
-                state.worth.setdefault(UNATTRIBUTED, {})[key] = worth
+        share_all(state, EVERY, UNATTRIBUTED)
+        own = minute.booked[UNATTRIBUTED]
+        if symbol in own:
+            own[symbol] = own[symbol].less(booked)
+        for key in moved:
+            minute.worth[UNATTRIBUTED][key] = NOTHING
 
-    def _note_strategies(self, minute: Minute, entries: list[Entry]) -> None:
+    def _note_strategies(self, minute: Minute, entries: list[JournalEntry]) -> None:
         """Note what positions are worth to strategies after an event."""
         for entry in entries:
             self._note_again(minute, entry.key)

@@ -28,7 +28,7 @@ class Pending(msgspec.Struct):
     orders: dict[str, str]
 
 
-class State(msgspec.Struct):
+class TimelineState(msgspec.Struct):
     """All that a timeline knows.
 
     Attributes:
@@ -63,7 +63,7 @@ class State(msgspec.Struct):
     journal: int = 0
 
     @classmethod
-    def fresh(cls, account_id: str) -> State:
+    def fresh(cls, account_id: str) -> TimelineState:
         """Return that of an account of which nothing is known."""
         return cls(
             account_id=account_id,
@@ -102,6 +102,6 @@ class State(msgspec.Struct):
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_DECODER = msgspec.json.Decoder(State)
+_DECODER = msgspec.json.Decoder(TimelineState)
 encoded = _ENCODER.encode
 decoded = _DECODER.decode

@@ -12,7 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.buckets import NOTHING, Worth
-from psm.analytics.feed import PositionClose, PositionFacts
+from psm.analytics.feed import PositionCloseFacts, PositionFacts
 from psm.domain.money import (
     ONE,
     ZERO,
@@ -94,7 +94,7 @@ def worth_told(update: PositionFacts, held: Held | None) -> Worth:
     return Worth(Decimal(update.unrealized_pnl_account), gross)
 
 
-def worth_closed(close: PositionClose, held: Held | None) -> Worth:
+def worth_closed(close: PositionCloseFacts, held: Held | None) -> Worth:
     """Return what a position was worth at the end of a minute."""
     if held is None or close.unrealized_pnl is None or held.rate is None:
         return NOTHING

@@ -30,7 +30,7 @@ from psm.projections.analytics import ANALYTICS
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.schema import migrate
 from psm.projections.schema.roles import apply_roles
-from psm.workers.analytics.figures import Question, figures_of
+from psm.workers.analytics.figures import FiguresQuestion, figures_of
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.analytics_documents import (
     ExplainDocument,
@@ -463,7 +463,7 @@ async def test_a_reader_of_the_views_may_ask_all_of_it(api: Api, postgres_dsn: s
     async with postgres.acquired(pool) as connection:
         await connection.execute("SET ROLE psm_views_reader")
     reads = AnalyticsReads(pool)
-    figures = await figures_of(reads, Question(subject="acc_001"))
+    figures = await figures_of(reads, FiguresQuestion(subject="acc_001"))
     assert figures.metrics.n > 10
     assert (await reads.lots("acc_001")).rows
     pool.terminate()

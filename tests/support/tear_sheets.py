@@ -10,7 +10,7 @@ from psm.analytics.closes import BucketClose, counted, units
 from psm.analytics.performance import performance
 from psm.analytics.rows import TradeRow
 from psm.analytics.trades import trade_metrics
-from psm.workers.analytics.parts import Part
+from psm.workers.analytics.parts import PnlPart
 from psm.workers.analytics.report.figures import ReportFigures
 
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -96,7 +96,7 @@ def tear_sheet(
         exposure=[(close.bucket, close.equity and close.equity / 4) for close in closes],
         metrics=performance(navs, 365),
         symbols=[
-            Part(
+            PnlPart(
                 name=symbol,
                 realized=Decimal("512.25"),
                 unrealized_change=Decimal("-12.5"),

@@ -18,12 +18,12 @@ from psm.analytics.trades import Trade
 from psm.contracts.errors import ConfigError
 from psm.domain.money import exact_text
 from psm.domain.publication.log_times import log_time
-from psm.workers.analytics.figures import Figures
+from psm.workers.analytics.figures import SubjectFigures
 
 _TIMES = ("opened", "closed", "revised_at", "through_bucket")
 
 
-def stats_document(figures: Figures) -> dict[str, Any]:
+def stats_document(figures: SubjectFigures) -> dict[str, Any]:
     """Return all of it; of an account's days the fields of `psm fold --metrics` are among them."""
     named = "daily" if figures.question.timeframe == "1d" else "closes"
     return {
@@ -35,7 +35,7 @@ def stats_document(figures: Figures) -> dict[str, Any]:
     }
 
 
-def metrics_document(figures: Figures) -> dict[str, Any]:
+def metrics_document(figures: SubjectFigures) -> dict[str, Any]:
     """Return figures with what they are made of, without closes and trades."""
     return {
         **_subject(figures),
@@ -47,7 +47,7 @@ def metrics_document(figures: Figures) -> dict[str, Any]:
     }
 
 
-def explain_document(figures: Figures, metric: str) -> dict[str, Any]:
+def explain_document(figures: SubjectFigures, metric: str) -> dict[str, Any]:
     """Return how a figure came about: its formula, and each input.
 
     Raises:
@@ -122,7 +122,7 @@ def time_text(time_ns: int | None) -> str | None:
     return None if time_ns is None else log_time(time_ns)
 
 
-def _subject(figures: Figures) -> dict[str, Any]:
+def _subject(figures: SubjectFigures) -> dict[str, Any]:
     group = figures.question.group
     if group is not None:
         return {"group_id": group, "members": figures.members, "currency": figures.currency}
@@ -134,7 +134,7 @@ def _subject(figures: Figures) -> dict[str, Any]:
     }
 
 
-def _range(figures: Figures) -> dict[str, Any]:
+def _range(figures: SubjectFigures) -> dict[str, Any]:
     question = figures.question
     return {
         "timeframe": question.timeframe,
@@ -153,7 +153,7 @@ def _bound(time_ns: int | None) -> str | None:
     return None if time_ns is None else bound_text(time_ns)
 
 
-def _returns(figures: Figures) -> Iterable[dict[str, Any]]:
+def _returns(figures: SubjectFigures) -> Iterable[dict[str, Any]]:
     """Yield each return with the navs that it is made of."""
     navs = figures.navs
     returns = [None for _ in navs] if figures.metrics.ruined else returns_of(navs)

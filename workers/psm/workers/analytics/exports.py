@@ -32,14 +32,14 @@ Columns = list[tuple[str, str]]
 """Name and type in PostgreSQL of each column."""
 
 
-class Writer(Protocol):
+class TableWriter(Protocol):
     """Takes rows of one table, batch by batch."""
 
     def put(self, rows: Sequence[Sequence[Any]]) -> None:
         """Write some rows."""
 
 
-Open = Callable[[Columns], Writer]
+Open = Callable[[Columns], TableWriter]
 
 
 async def export_table(

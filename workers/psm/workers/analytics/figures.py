@@ -29,10 +29,10 @@ from psm.domain.money import ZERO
 from psm.workers.analytics.reads import (
     BUCKETS_MAX,
     TRADES_MAX,
+    AccountStanding,
     AnalyticsReads,
     NoAnalyticsError,
     Span,
-    Standing,
     TooManyRowsError,
 )
 
@@ -50,7 +50,7 @@ class MixedCurrenciesError(PSMError):
     """A group whose members have their books in different currencies."""
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class FiguresQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked.
 
     Attributes:
@@ -86,7 +86,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return (self.strategy_id, self.symbol) != (EVERY, EVERY)
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class SubjectFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The answer.
 
     Attributes:
@@ -101,7 +101,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         exposure: highest gross exposure of each bucket, where it is known; of one account.
     """
 
-    question: Question
+    question: FiguresQuestion
     members: list[str]
     currency: str | None
     closed_through: int | None
@@ -135,7 +135,7 @@ def is_subject(text: str) -> bool:
     return len(accounts) <= MEMBERS_MAX and all(map(is_stream_id, accounts))
 
 
-async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
+async def figures_of(reads: AnalyticsReads, question: FiguresQuestion) -> SubjectFigures:
     """Return the figures that a question asks for.
 
     Raises:
@@ -153,7 +153,7 @@ async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
     entering = counted(closes)
     trades = await _trades(reads, members, question)
     periods = question.periods or PERIODS[question.timeframe]
-    return Figures(
+    return SubjectFigures(
         question=question,
         members=members if question.group is not None else [],
         currency=standings[0].currency,
@@ -172,7 +172,10 @@ async def figures_of(reads: AnalyticsReads, question: Question) -> Figures:
 
 
 async def _closes(
-    reads: AnalyticsReads, members: Sequence[str], question: Question, closed_through: int | None
+    reads: AnalyticsReads,
+    members: Sequence[str],
+    question: FiguresQuestion,
+    closed_through: int | None,
 ) -> tuple[list[BucketClose], list[PnlRow]]:
     """Return closes from before the span on, and the rows that they are made of."""
     timeframe, span = question.timeframe, question.span
@@ -190,7 +193,7 @@ async def _closes(
     return contributions_of(own, series[0], timeframe), own
 
 
-async def _members(reads: AnalyticsReads, question: Question) -> list[str]:
+async def _members(reads: AnalyticsReads, question: FiguresQuestion) -> list[str]:
     """Return the accounts that a question is about."""
     if question.group is None:
         return [question.subject]
@@ -201,7 +204,7 @@ async def _members(reads: AnalyticsReads, question: Question) -> list[str]:
     return sorted(set(question.subject.split(",")))
 
 
-def _closed_through(standings: Sequence[Standing]) -> int | None:
+def _closed_through(standings: Sequence[AccountStanding]) -> int | None:
     """Return up to where all are complete.
 
     Raises:
@@ -218,7 +221,7 @@ def _closed_through(standings: Sequence[Standing]) -> int | None:
     return min(known) if known and len(known) == len(ends) else None
 
 
-def _resolved(question: Question, closed_through: int | None) -> Question:
+def _resolved(question: FiguresQuestion, closed_through: int | None) -> FiguresQuestion:
     """Return the question with the span that its window means."""
     days = _DAYS[question.window]
     if days is None:
@@ -231,7 +234,7 @@ def _resolved(question: Question, closed_through: int | None) -> Question:
 
 
 def _check_buckets(
-    series: Sequence[Sequence[PnlRow]], question: Question, closed_through: int | None
+    series: Sequence[Sequence[PnlRow]], question: FiguresQuestion, closed_through: int | None
 ) -> None:
     firsts = [rows[0].bucket for rows in series if rows]
     start = max(min(firsts, default=closed_through or 0), question.span.start or 0)
@@ -258,7 +261,7 @@ def _texts(span: Span) -> tuple[str | None, str | None]:
 
 
 async def _trades(
-    reads: AnalyticsReads, members: Sequence[str], question: Question
+    reads: AnalyticsReads, members: Sequence[str], question: FiguresQuestion
 ) -> list[TradeRow]:
     """Return the trades of all members in the order in which they closed."""
     found: list[TradeRow] = []

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class PnlPart(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the buckets of one symbol or strategy; fees are positive where paid."""
 
     name: str

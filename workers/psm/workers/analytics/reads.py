@@ -12,7 +12,7 @@ from psm.adapters import postgres
 from psm.analytics.rows import EVERY, LotRow, PnlRow, Timeframe, TradeRow
 from psm.contracts.errors import PSMError
 from psm.projections.analytics.reads import READS, as_time, nanoseconds, row_of
-from psm.workers.analytics.parts import Part
+from psm.workers.analytics.parts import PnlPart
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
@@ -41,7 +41,7 @@ class PlaceError(PSMError):
     """A text that is not where any page ends."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class AccountStanding(msgspec.Struct, frozen=True, kw_only=True):
     """How far an account's rows are complete: a bucket is whose end is not behind it."""
 
     account_id: str
@@ -94,7 +94,7 @@ class AnalyticsReads:
     def __init__(self, pool: postgres.Pool) -> None:
         self._pool = pool
 
-    async def standing(self, accounts: Sequence[str]) -> list[Standing]:
+    async def standing(self, accounts: Sequence[str]) -> list[AccountStanding]:
         """Return how far each account is complete, ascending by account.
 
         Raises:
@@ -102,7 +102,7 @@ class AnalyticsReads:
             TransientError: PostgreSQL is away.
         """
         found = [
-            Standing(
+            AccountStanding(
                 account_id=row["account_id"],
                 closed_through=row["closed_through"] and nanoseconds(row["closed_through"]),
                 currency=row["currency"],
@@ -147,10 +147,10 @@ class AnalyticsReads:
 
     async def parts(
         self, accounts: Sequence[str], timeframe: Timeframe, span: Span, by: By
-    ) -> list[Part]:
+    ) -> list[PnlPart]:
         """Return what each symbol or strategy of some accounts brought, by name."""
         rows = await self._fetch("parts", list(accounts), timeframe, *span.bounds, by)
-        return [Part(**dict(row)) for row in rows]
+        return [PnlPart(**dict(row)) for row in rows]
 
     async def pnl(
         self,

@@ -9,7 +9,7 @@ import msgspec
 from psm.analytics.closes import bound_text, bucket_text
 from psm.analytics.rows import Timeframe
 from psm.workers.analytics.documents import time_text
-from psm.workers.analytics.figures import Figures, Question, figures_of
+from psm.workers.analytics.figures import FiguresQuestion, SubjectFigures, figures_of
 from psm.workers.analytics.reads import AnalyticsReads, TooManyRowsError
 from psm.workers.analytics.report.figures import ReportFigures
 
@@ -20,7 +20,7 @@ _COARSE_FIRST: tuple[Timeframe, ...] = ("1d", "1h", "5m", "1m")
 
 
 async def tear_sheet(
-    reads: AnalyticsReads, question: Question, *, any_timeframe: bool = False
+    reads: AnalyticsReads, question: FiguresQuestion, *, any_timeframe: bool = False
 ) -> ReportFigures:
     """Return what the page shows.
 
@@ -63,9 +63,9 @@ async def tear_sheet(
     )
 
 
-async def _longest(reads: AnalyticsReads, question: Question) -> Figures:
+async def _longest(reads: AnalyticsReads, question: FiguresQuestion) -> SubjectFigures:
     """Return figures of the longest buckets of which there are enough; else of the shortest."""
-    found: Figures | None = None
+    found: SubjectFigures | None = None
     for timeframe in _COARSE_FIRST:
         try:
             figures = await figures_of(
@@ -80,7 +80,7 @@ async def _longest(reads: AnalyticsReads, question: Question) -> Figures:
     return found
 
 
-def _exposure(figures: Figures) -> list[tuple[str, Decimal | None]]:
+def _exposure(figures: SubjectFigures) -> list[tuple[str, Decimal | None]]:
     """Return the highest exposure of each bucket; None where nothing was published of it."""
     if not figures.exposure:
         return []

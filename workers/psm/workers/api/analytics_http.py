@@ -25,8 +25,8 @@ from psm.workers.analytics.documents import (
     trade_document,
 )
 from psm.workers.analytics.figures import (
+    FiguresQuestion,
     MixedCurrenciesError,
-    Question,
     figures_of,
     is_subject,
 )
@@ -274,7 +274,7 @@ async def _standing(request: Request, reads: AnalyticsReads) -> tuple[str, int |
     return account, standing.closed_through
 
 
-def _question(request: Request) -> Question:
+def _question(request: Request) -> FiguresQuestion:
     subject = request.path_params["account_id"]
     if not is_subject(subject):
         raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}; a group is group:NAME")
@@ -285,7 +285,7 @@ def _question(request: Request) -> Question:
         risk_free = decimal_of("risk_free", text_of(request, "risk_free") or "0")
     except ConfigError as error:
         raise ParameterError(str(error)) from error
-    return Question(
+    return FiguresQuestion(
         subject=subject,
         timeframe=choice(request, "timeframe", _TIMEFRAMES, "1d"),
         span=_span(request),

@@ -11,7 +11,7 @@ from psm.analytics.closes import BucketClose
 from psm.analytics.performance import PerformanceFigures
 from psm.analytics.rows import Timeframe, TradeRow
 from psm.analytics.trades import TradeMetrics
-from psm.workers.analytics.parts import Part
+from psm.workers.analytics.parts import PnlPart
 
 
 class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     navs: list[tuple[str, Decimal]]
     exposure: list[tuple[str, Decimal | None]]
     metrics: PerformanceFigures
-    symbols: list[Part]
-    strategies: list[Part]
+    symbols: list[PnlPart]
+    strategies: list[PnlPart]
     trades: list[TradeRow]
     trade_metrics: TradeMetrics

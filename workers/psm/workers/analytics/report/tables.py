@@ -11,7 +11,7 @@ from psm.analytics.formulas import FORMULAS
 from psm.analytics.rows import TradeRow
 from psm.analytics.series import compounded, months
 from psm.domain.publication.log_times import log_time
-from psm.workers.analytics.parts import Part
+from psm.workers.analytics.parts import PnlPart
 from psm.workers.analytics.report.figures import ReportFigures
 from psm.workers.analytics.report.texts import (
     SHOWN,
@@ -65,7 +65,7 @@ def metrics_table(values: Mapping[str, Decimal | int | None]) -> str:
     )
 
 
-def parts_table(name: str, parts: Sequence[Part]) -> str:
+def parts_table(name: str, parts: Sequence[PnlPart]) -> str:
     """Return what symbols or strategies brought."""
     if not parts:
         return ""

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from psm.analytics.rows import EVERY, Timeframe, Window
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import decimal_of
-from psm.workers.analytics.figures import GROUP, Question, is_subject
+from psm.workers.analytics.figures import GROUP, FiguresQuestion, is_subject
 from psm.workers.analytics.reads import PAGE_DEFAULT, PAGE_MAX, AnalyticsReads, PlaceError, Span
 from psm.workers.cli.shared.connections import check_account, database
 from psm.workers.process.config import load_settings
@@ -33,7 +33,7 @@ Option = Annotated[str | None, Parameter(help="Only of it.")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Range:
+class PastRange:
     """Which part of the past.
 
     Attributes:
@@ -64,7 +64,7 @@ class Range:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FiguresOptions:
     """What figures are made of, besides the range."""
 
     window: Annotated[Window, Parameter(help="The last days of the range.")] = "all"
@@ -76,7 +76,7 @@ class Asked:
     ] = None
     risk_free: Annotated[str, Parameter(help="Annual rate, such as 0.03.")] = "0"
 
-    def question(self, subject: str, timeframe: Timeframe, span: Span) -> Question:
+    def question(self, subject: str, timeframe: Timeframe, span: Span) -> FiguresQuestion:
         """Return what is asked.
 
         Raises:
@@ -85,7 +85,7 @@ class Asked:
         check_subject(subject)
         if self.periods is not None and not 1 <= self.periods <= 1_000_000:
             raise ConfigError("--periods must be 1 to 1000000")
-        return Question(
+        return FiguresQuestion(
             subject=subject,
             timeframe=timeframe,
             span=span,
@@ -99,7 +99,7 @@ class Asked:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class RowsPage:
     """Which part of many rows."""
 
     limit: Annotated[int, Parameter(help=f"How many at most, 1 to {PAGE_MAX}.")] = PAGE_DEFAULT
@@ -115,9 +115,9 @@ class Page:
             raise ConfigError(f"--limit {self.limit}: choose 1 to {PAGE_MAX}")
 
 
-FROM_THE_START = Range()
-WHOLE = Asked()
-FIRST_PAGE = Page()
+FROM_THE_START = PastRange()
+WHOLE = FiguresOptions()
+FIRST_PAGE = RowsPage()
 
 
 def check_subject(subject: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
-from psm.workers.cli.analyse.asking import FIRST_PAGE, FROM_THE_START, Page, Range
+from psm.workers.cli.analyse.asking import FIRST_PAGE, FROM_THE_START, PastRange, RowsPage
 from psm.workers.cli.analyse.rows import KnownAt, closed_lots
 from psm.workers.cli.shared.lines import take_lines
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output, say_json
@@ -30,13 +30,13 @@ def lots(
     account: Annotated[
         str | None, Parameter(help="Whose, from the views; in place of a file.")
     ] = None,
-    range_: Range = FROM_THE_START,
+    range_: PastRange = FROM_THE_START,
     symbol: Annotated[str | None, Parameter(help="Of the account: only of it.")] = None,
     holding_days: Annotated[
         int, Parameter(help="Of the account: held for more whole days is long term, else short.")
     ] = 365,
     known_at: KnownAt = None,
-    page: Page = FIRST_PAGE,
+    page: RowsPage = FIRST_PAGE,
     partitions: Annotated[int, Parameter(help="Of the file's log.")] = DEFAULT_PARTITIONS,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:

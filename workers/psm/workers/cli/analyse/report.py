@@ -11,7 +11,14 @@ from psm.analytics.rows import Timeframe
 from psm.workers.analytics.exports import new_file
 from psm.workers.analytics.report.page import report_page
 from psm.workers.analytics.tear_sheet import tear_sheet
-from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, Asked, Range, Subject, asked
+from psm.workers.cli.analyse.asking import (
+    FROM_THE_START,
+    WHOLE,
+    FiguresOptions,
+    PastRange,
+    Subject,
+    asked,
+)
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
 
@@ -20,12 +27,12 @@ def report(
     /,
     *,
     html: Annotated[Path, Parameter(help="File to write; must not exist.")],
-    range_: Range = FROM_THE_START,
+    range_: PastRange = FROM_THE_START,
     timeframe: Annotated[
         Timeframe | Literal["auto"],
         Parameter(help="Length of the buckets; auto: the longest of which there are 30."),
     ] = "auto",
-    of: Asked = WHOLE,
+    of: FiguresOptions = WHOLE,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Write a tear sheet: equity, drawdown, months, distribution, rolling Sharpe, trades.

@@ -14,8 +14,8 @@ from psm.workers.cli.analyse.asking import (
     FIRST_PAGE,
     FROM_THE_START,
     Account,
-    Page,
-    Range,
+    PastRange,
+    RowsPage,
     asked,
 )
 from psm.workers.cli.shared.connections import check_account
@@ -43,14 +43,14 @@ def pnl(
     account: Account,
     /,
     *,
-    range_: Range = FROM_THE_START,
+    range_: PastRange = FROM_THE_START,
     timeframe: Annotated[Timeframe, Parameter(help="Length of the buckets.")] = "1d",
     by: Annotated[
         By, Parameter(help="A row for the whole, each symbol or each strategy.")
     ] = "total",
     strategy: Annotated[str, Parameter(help="Of this strategy; * is the whole account.")] = EVERY,
     symbol: Annotated[str, Parameter(help="Of this symbol; * is all of them.")] = EVERY,
-    page: Page = FIRST_PAGE,
+    page: RowsPage = FIRST_PAGE,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Show profit and loss by buckets of log time: what was realized, paid, and how equity moved.
@@ -82,11 +82,11 @@ def trades(
     account: Account,
     /,
     *,
-    range_: Range = FROM_THE_START,
+    range_: PastRange = FROM_THE_START,
     strategy: Annotated[str, Parameter(help="Of this strategy's own book.")] = EVERY,
     symbol: Annotated[str | None, Parameter(help="Only of this symbol.")] = None,
     known_at: KnownAt = None,
-    page: Page = FIRST_PAGE,
+    page: RowsPage = FIRST_PAGE,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """List trades, from flat to flat, net of their fees and funding, as they closed."""
@@ -112,11 +112,11 @@ def trades(
 
 def closed_lots(
     account: str,
-    range_: Range,
+    range_: PastRange,
     symbol: str | None,
     holding_days: int,
     known_at: int | None,
-    page: Page,
+    page: RowsPage,
     output: Output,
 ) -> None:
     """Print the lots of an account, long and short term apart."""

@@ -10,8 +10,8 @@ from psm.analytics.formulas import FORMULAS
 from psm.analytics.rows import Timeframe
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import explain_document, stats_document
-from psm.workers.analytics.figures import Figures, figures_of
-from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, Asked, Range, asked
+from psm.workers.analytics.figures import SubjectFigures, figures_of
+from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, FiguresOptions, PastRange, asked
 from psm.workers.cli.read.events import print_counts
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
@@ -29,9 +29,9 @@ def stats(
     ] = None,
     /,
     *,
-    range_: Range = FROM_THE_START,
+    range_: PastRange = FROM_THE_START,
     timeframe: Annotated[Timeframe, Parameter(help="Length of the buckets.")] = "1d",
-    of: Asked = WHOLE,
+    of: FiguresOptions = WHOLE,
     explain: Annotated[
         str | None, Parameter(help="One figure: formula, range, n and every input of it.")
     ] = None,
@@ -71,7 +71,7 @@ def stats(
         _print(figures, output)
 
 
-def _print(figures: Figures, output: Output) -> None:
+def _print(figures: SubjectFigures, output: Output) -> None:
     document = stats_document(figures)
     output.document({name: value for name, value in document.items() if name not in _LISTS})
     rows: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from psm.analytics.rows import Timeframe
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.exports import Format
 from psm.workers.analytics.reads import ALWAYS
-from psm.workers.cli.analyse.asking import Range
+from psm.workers.cli.analyse.asking import PastRange
 from psm.workers.cli.analyse.tables import TABLES, write_table
 from psm.workers.cli.shared.connections import check_account, checked_log
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
@@ -106,7 +106,7 @@ log.command(export)
 def _export_table(name: str | None, form: Format, table: TableOptions, output: Output) -> None:
     if name not in TABLES:
         raise ConfigError(f"--format is for a table: {', '.join(TABLES)}")
-    span = Range(start=table.start, end=table.end).span
+    span = PastRange(start=table.start, end=table.end).span
     if name in ("accounts", "positions") and span != ALWAYS:
         raise ConfigError(f"{name} are of now: leave out --from and --until")
     write_table(name, form, table.out, table.only or None, span, table.timeframe, output)

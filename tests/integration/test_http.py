@@ -22,7 +22,10 @@ from psm.adapters.jetstream import connect, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.access.bearer import Authenticator
+from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.api.door import Proxies
+from psm.workers.api.guard import Guard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -92,6 +95,7 @@ async def serving(
     hosts: tuple[str, ...] = (),
     proxies: tuple[str, ...] = (),
     limits: ServerLimits | None = None,
+    tokens: TokenTable | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -118,6 +122,8 @@ async def serving(
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
             registry=instruments.registry,
+            guard=Guard(Authenticator(tokens), metrics),
+            tokens=Tokens(pool) if tokens is not None else None,
             hosts=hosts,
             proxies=Proxies(proxies),
         )

@@ -19,13 +19,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
-from psm.contracts.errors import ConfigError, TransientError
+from psm.contracts.errors import ConfigError, ContractError, TransientError
 from psm.contracts.live import MalformedQuestionError
 from psm.contracts.publisher import Publisher
+from psm.workers.access.policy import Action, Resource
+from psm.workers.access.store import Tokens
+from psm.workers.api.access_http import access_routes
 from psm.workers.api.accounts_http import accounts_answer
 from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
 from psm.workers.api.door import Door, Proxies
 from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
+from psm.workers.api.guard import DENIALS, Guard, Needs, denial
 from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
@@ -59,6 +63,7 @@ from psm.workers.api.reads import (
     UnknownAccountError,
 )
 from psm.workers.api.refusals_http import refusals_of
+from psm.workers.api.risk_http import asked_of
 from psm.workers.api.risk_reads import RiskReads, UnknownDecisionError
 from psm.workers.api.risk_views_http import risk_routes, unknown_decision
 from psm.workers.archive.reads import ArchiveReads
@@ -66,6 +71,18 @@ from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
 from psm.workers.partition.live_reads import LiveRefusedError
 
 PREFIXES = ("/psm", "/api/psm")
+OPEN = None
+"""What a route needs that is open to anybody."""
+
+_ACCOUNT = "{account_id}"
+_READ = Needs(action="read", kind="account", path="account_id")
+_STATE = Needs(action="read", kind="account", path="account_id", past="read.past")
+_PAST = Needs(action="read.past", kind="account", path="account_id")
+_REPLAY = Needs(action="replay", kind="account", path="account_id")
+_LISTED = Needs(action="read")
+_EVENTS = Needs(action="events.read")
+_BY_BODY = Needs()
+_SCRAPE = Needs(action="admin", kind="cluster")
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
 # A proxy between may keep what one caller saw, but must ask again, and never for another caller.
@@ -91,6 +108,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         registry: what `/metrics` shows.
         hosts: names of this service beside those of loopback.
         proxies: whose word about a client counts.
+        guard: judges who may ask for what.
+        tokens: makes and ends tokens; None where access is off.
         fault: why the process must be started again, None while it is well.
     """
 
@@ -104,6 +123,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     risk: Handler
     metrics: Metrics
     registry: CollectorRegistry
+    guard: Guard
+    tokens: Tokens | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
     fault: Fault = lambda: None
@@ -111,24 +132,27 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application."""
+    route = _Routes(service.guard)
     routes: list[Route] = []
     for prefix in PREFIXES:
         routes += [
-            *_view_routes(prefix, service),
-            _route(f"{prefix}/verify/{{account_id}}", service.past.verify, VERIFY_PARAMETERS),
-            _route(f"{prefix}/replay/{{account_id}}", service.past.replay, REPLAY_PARAMETERS),
-            _route(f"{prefix}/refusals", refusals_of(service.archive), REFUSALS_PARAMETERS),
-            _route(f"{prefix}/events", _append(service), methods=["POST"]),
-            _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
+            *_view_routes(prefix, service, route),
+            route(f"{prefix}/verify/{_ACCOUNT}", service.past.verify, _PAST, VERIFY_PARAMETERS),
+            route(f"{prefix}/replay/{_ACCOUNT}", service.past.replay, _REPLAY, REPLAY_PARAMETERS),
+            route(f"{prefix}/refusals", refusals_of(service.archive), _EVENTS, REFUSALS_PARAMETERS),
+            route(f"{prefix}/events", _append(service), _BY_BODY, methods=["POST"]),
+            route(f"{prefix}/risk/check", guarded_check(service), _BY_BODY, methods=["POST"]),
         ]
-    routes += [_route(*described) for described in archive_routes(service.archive)]
+    routes += [route(*described) for described in archive_routes(service.archive)]
     routes += [
-        _route("/health/live", _live(service)),
-        _route("/health/ready", _ready(service)),
-        *(_route(f"/health/ready/{door}", _ready(service, door)) for door in DOORS),
-        _route("/health", _ready(service)),
-        _route("/metrics", _metrics(service)),
-        _route("/schema", _schema(openapi())),
+        route("/health/live", _live(service), OPEN),
+        route("/health/ready", _ready(service), OPEN),
+        *(route(f"/health/ready/{door}", _ready(service, door), OPEN) for door in DOORS),
+        route("/health", _ready(service), OPEN),
+        route("/schema", _schema(openapi()), OPEN),
+        # Where access is controlled, a port of its own is for scrapers: PSM_METRICS_PORT.
+        route("/metrics", _metrics(service), _SCRAPE),
+        *(route(*described) for described in access_routes(service.tokens)),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(
@@ -138,6 +162,7 @@ def build_app(service: Service) -> Starlette:
             Middleware(Door, hosts=service.hosts, proxies=service.proxies),
         ],
         exception_handlers={
+            **dict.fromkeys(DENIALS, denial(service.guard)),
             HTTPException: _http_problem,
             MalformedAccountError: _malformed_account,
             MalformedQuestionError: _malformed_account,
@@ -160,36 +185,47 @@ def build_app(service: Service) -> Starlette:
     )
 
 
-def _view_routes(prefix: str, service: Service) -> list[Route]:
+def _view_routes(prefix: str, service: Service, route: _Routes) -> list[Route]:
     """Return the routes that answer from the views."""
     answered = _reconciliation(service)
     return [
         *(
-            _route(f"{prefix}/{name}/{{account_id}}", _read(service, name), READ_PARAMETERS)
+            route(f"{prefix}/{name}/{_ACCOUNT}", _read(service, name), _STATE, READ_PARAMETERS)
             for name in READS
         ),
-        _route(f"{prefix}/reconciliation/{{account_id}}", answered, RECONCILIATION_PARAMETERS),
-        _route(f"{prefix}/accounts", _accounts(service), ACCOUNTS_PARAMETERS),
+        route(f"{prefix}/reconciliation/{_ACCOUNT}", answered, _READ, RECONCILIATION_PARAMETERS),
+        route(f"{prefix}/accounts", _accounts(service), _LISTED, ACCOUNTS_PARAMETERS),
         *(
-            _route(f"{prefix}{path}", handler, parameters)
-            for path, handler, parameters in risk_routes(service.risk_reads)
+            route(f"{prefix}{path}", handler, needs, parameters)
+            for path, handler, needs, parameters in risk_routes(service.risk_reads)
         ),
     ]
 
 
-def _route(
-    path: str,
-    handler: Handler,
-    parameters: Sequence[Parameter] = (),
-    methods: list[str] | None = None,
-) -> Route:
-    """Return a route whose handler sees no query parameter but those."""
+class _Routes:
+    """Makes routes; each says what it needs, or that it is open to anybody."""
 
-    async def endpoint(request: Request) -> Response:
-        check_parameters(request, parameters)
-        return await handler(request)
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
 
-    return Route(path, endpoint, methods=methods)
+    def __call__(
+        self,
+        path: str,
+        handler: Handler,
+        needs: Needs | None,
+        parameters: Sequence[Parameter] = (),
+        methods: list[str] | None = None,
+    ) -> Route:
+        """Return a route that nobody passes without the right, and no unknown query parameter."""
+
+        async def endpoint(request: Request) -> Response:
+            if needs is not None:
+                self._guard.admit(request, needs)
+            check_parameters(request, parameters)
+            return await handler(request)
+
+        endpoint.needs = needs  # type: ignore[attr-defined]
+        return Route(path, endpoint, methods=methods)
 
 
 def _accounts(service: Service) -> Handler:
@@ -243,11 +279,39 @@ def _answer(request: Request, answer: Answer, kept: Mapping[str, str]) -> Respon
     return Response(answer.body, media_type=_JSON, headers=headers)
 
 
+def guarded_check(service: Service) -> Handler:
+    """Return the door for orders: a dry run reads, all else appends the order to a record."""
+
+    async def check(request: Request) -> Response:
+        if service.guard.is_on:
+            try:
+                asked = await asked_of(request)
+            except ContractError as error:
+                return problem(
+                    "invalid-order",
+                    error.detail,
+                    request.url.path,
+                    reason=error.reason,
+                    field=error.field,
+                )
+            action: Action = "read" if asked.dry_run else "append.record"
+            service.guard.require(request, action, Resource("account", asked.account_id))
+        return await service.risk(request)
+
+    return check
+
+
 def _append(service: Service) -> Handler:
     async def append(request: Request) -> Response:
-        return await append_event(request, service.publisher)
+        return await append_event(request, service.publisher, service.guard)
 
     return append
+
+
+class _Brief(msgspec.Struct, frozen=True):
+    """All that a stranger hears about readiness."""
+
+    status: str
 
 
 def _live(service: Service) -> Handler:
@@ -259,10 +323,10 @@ def _live(service: Service) -> Handler:
 
 
 def _ready(service: Service, door: HealthDoor | None = None) -> Handler:
-    async def ready(_request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         report = await service.health.report()
         is_open = report.status if door is None else report.doors[door]
-        body = msgspec.json.encode(report)
+        body = msgspec.json.encode(report if service.guard.knows(request) else _Brief(is_open))
         status = 200 if is_open == "ready" else 503
         return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
 

@@ -206,6 +206,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             "separated by commas.",
         ),
     ] = ()
+    http_auth: Annotated[
+        Literal["on", "off"],
+        _about(
+            "http",
+            "Whether callers need a token; off answers this machine alone, and is the default of "
+            "`psm up` only.",
+        ),
+    ] = "on"
+    http_auth_stale_s: Annotated[
+        int,
+        Meta(ge=10, le=86_400),
+        _about("http", "How long tokens count while PostgreSQL is away; then nobody is let in."),
+    ] = 600
     http_connections: Annotated[
         int,
         Meta(ge=1, le=100_000),

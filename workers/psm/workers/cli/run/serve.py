@@ -9,10 +9,14 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from psm.adapters import telemetry
+from psm.adapters import postgres, telemetry
+from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import PROJECTIONS
+from psm.workers.access.bearer import Authenticator
+from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.api.door import Proxies
+from psm.workers.api.guard import Guard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -54,6 +58,7 @@ def serve(
 
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
+    _check_auth(settings)
     listener = listen(settings.http_host, settings.http_port)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
@@ -68,6 +73,7 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
+        guard = Guard(Authenticator(await _token_table(settings, pool, stack)), metrics)
         projections = tuple(PROJECTIONS.values())
         health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
         await stack.enter_async_context(health)
@@ -83,6 +89,8 @@ async def run(settings: Settings) -> int:
                 risk=risk_check(nc),
                 metrics=metrics,
                 registry=own.instruments.registry,
+                guard=guard,
+                tokens=Tokens(pool) if guard.is_on else None,
                 hosts=settings.http_hosts,
                 proxies=proxies,
                 fault=lambda: own.life.fault,
@@ -102,6 +110,35 @@ async def run(settings: Settings) -> int:
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _check_auth(settings: Settings) -> None:
+    """Refuse to serve anybody beyond this machine, or a production, without access control.
+
+    Raises:
+        ConfigError: access control is off where it must be on.
+    """
+    if settings.http_auth == "on":
+        return
+    cure = "set PSM_HTTP_AUTH=on and make tokens with `psm token create`"
+    if settings.env == "production":
+        raise ConfigError(f"PSM_HTTP_AUTH=off is refused with PSM_ENV=production; {cure}")
+    if settings.http_host not in _LOOPBACK:
+        raise ConfigError(
+            f"PSM_HTTP_AUTH=off answers this machine alone, and {settings.http_host} is reached "
+            f"by others; {cure}, or listen on 127.0.0.1"
+        )
+
+
+async def _token_table(
+    settings: Settings, pool: postgres.Pool, stack: contextlib.AsyncExitStack
+) -> TokenTable | None:
+    """Return the tokens, kept up to date until the end; None where access is not controlled."""
+    if settings.http_auth == "off":
+        return None
+    table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
+    await stack.enter_async_context(table.kept())
+    return table
 
 
 def _tell_what_is_open(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 from openapi_spec_validator import validate
+from starlette.applications import Starlette
 from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, read
 from tests.support.workbench import WAIT_S, until_answer
 
@@ -61,8 +62,11 @@ FLAT = (
 class Api:
     """A running service and what is behind it."""
 
-    def __init__(self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client, app: Starlette
+    ) -> None:
         self.client = client
+        self.app = app
         self.pool = pool
         self.nc = nc
         self.worker = OneWorker()
@@ -136,7 +140,7 @@ async def serving(
     task = asyncio.create_task(server.serve(sockets=[listener]))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=base, timeout=WAIT_S) as client:
-        yield Api(client, pool, nc)
+        yield Api(client, pool, nc, app)
     server.stop()
     await task
     await answering.stop()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.workers.access.durations import duration
 from psm.workers.access.policy import Action, PolicyError, Principal, checked, exceeds, may
 from psm.workers.access.store import Tokens, UnknownTokenError
 from psm.workers.access.tokens import TokenRecord
@@ -21,8 +21,6 @@ from psm.workers.api.problems import problem
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
 _BODY_MAX = 64 * 1024
-_LIFE = re.compile(r"([1-9][0-9]{0,4})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Handler = Callable[[Request], Awaitable[Response]]
 Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...], list[str]]]
@@ -106,18 +104,6 @@ class WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken)
-
-
-def duration(text: str) -> timedelta:
-    """Return a time such as `90d`, `12h`, `30m` or `10s`.
-
-    Raises:
-        PolicyError: it is none.
-    """
-    found = _LIFE.fullmatch(text)
-    if found is None:
-        raise PolicyError(f"{text[:20]!r} is no time such as 90d, 12h or 30m")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
 
 
 def access_routes(tokens: Tokens | None) -> Routes:

@@ -142,7 +142,7 @@ def checked(
         if pattern == EVERYTHING:
             if not SEES_ALL.intersection(kept):
                 raise PolicyError(
-                    "the pattern * is for admin and auditor only: say which, account:desk-*, symbol:BTC"
+                    "the pattern * is for admin and auditor only: say which, such as account:desk-*"
                 )
         elif _PATTERN.fullmatch(pattern) is None:
             raise PolicyError(

@@ -96,6 +96,8 @@ async def run(settings: Settings) -> int:
                 fault=lambda: own.life.fault,
             )
         )
+        # Scrapers have a port of their own: who may scrape may not read every account for that.
+        await own.serve_health(lambda: (own.life.fault is None, {}))
         answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
         limits = ServerLimits(

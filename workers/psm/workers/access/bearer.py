@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from psm.contracts.errors import PSMError
+from psm.workers.access.issuers import Assertions, ForeignTokenError
 from psm.workers.access.policy import ANYBODY, Principal
 from psm.workers.access.store import TokenTable
 from psm.workers.access.tokens import parts_of
@@ -74,10 +75,17 @@ class Authenticator:
 
     Args:
         table: tokens that hold; None where access is not controlled: everybody may do everything.
+        assertions: recognises tokens that others issue; None where nobody else does.
     """
 
-    def __init__(self, table: TokenTable | None, failures: Failures | None = None) -> None:
+    def __init__(
+        self,
+        table: TokenTable | None,
+        failures: Failures | None = None,
+        assertions: Assertions | None = None,
+    ) -> None:
         self._table = table
+        self._assertions = assertions
         self._failures = failures or Failures()
 
     @property
@@ -105,7 +113,14 @@ class Authenticator:
             )
         self._failures.check(client)
         scheme, _, credential = authorization.partition(" ")
-        found = parts_of(credential.strip()) if scheme.lower() == "bearer" else None
+        is_bearer = scheme.lower() == "bearer"
+        found = parts_of(credential.strip()) if is_bearer else None
+        if found is None and is_bearer and self._assertions is not None and "." in credential:
+            try:
+                return self._assertions.principal(credential.strip())
+            except ForeignTokenError as error:
+                self._failures.add(client)
+                raise CredentialsError("bad-credentials", str(error)) from error
         if found is None:
             self._failures.add(client)
             raise CredentialsError(
@@ -115,8 +130,10 @@ class Authenticator:
 
     def still_holds(self, principal: Principal) -> bool:
         """Return whether what a principal was recognised by holds still."""
-        if self._table is None or principal.how != "token":
+        if self._table is None:
             return True
+        if principal.how != "token":
+            return principal.expires is None or time.time() < principal.expires
         return self._table.find(principal.key) is not None
 
     def _of_token(self, token_id: str, secret: str, client: str) -> Principal:

@@ -214,6 +214,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
+    http_access_file: Annotated[
+        str | None,
+        _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
+    ] = None
     http_auth_stale_s: Annotated[
         int,
         Meta(ge=10, le=86_400),

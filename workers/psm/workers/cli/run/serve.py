@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -14,6 +15,8 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import PROJECTIONS
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.issuers import Assertions, read_access_file
+from psm.workers.access.key_sets import IssuerKeys
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.api.door import Proxies
 from psm.workers.api.guard import Guard
@@ -73,7 +76,7 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
-        guard = Guard(Authenticator(await _token_table(settings, pool, stack)), metrics)
+        guard = Guard(await _authenticator(settings, pool, stack), metrics)
         projections = tuple(PROJECTIONS.values())
         health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
         await stack.enter_async_context(health)
@@ -132,15 +135,22 @@ def _check_auth(settings: Settings) -> None:
         )
 
 
-async def _token_table(
+async def _authenticator(
     settings: Settings, pool: postgres.Pool, stack: contextlib.AsyncExitStack
-) -> TokenTable | None:
-    """Return the tokens, kept up to date until the end; None where access is not controlled."""
+) -> Authenticator:
+    """Return who recognises callers; its tokens and keys are kept up to date until the end."""
     if settings.http_auth == "off":
-        return None
+        return Authenticator(None)
     table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
     await stack.enter_async_context(table.kept())
-    return table
+    if settings.http_access_file is None:
+        return Authenticator(table)
+    known = {}
+    for issuer in read_access_file(Path(settings.http_access_file)).issuer:
+        keys = IssuerKeys(issuer)
+        await stack.enter_async_context(keys.kept())
+        known[issuer.iss] = (issuer, keys)
+    return Authenticator(table, assertions=Assertions(known))
 
 
 def _tell_what_is_open(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from psm.projections.current_state import CURRENT_STATE
 from psm.workers.access.bearer import Authenticator
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.api.door import Proxies
-from psm.workers.api.guard import Guard
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -126,7 +126,7 @@ async def serving(
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
             registry=instruments.registry,
-            guard=Guard(Authenticator(tokens), metrics),
+            guard=AccessGuard(Authenticator(tokens), metrics),
             tokens=Tokens(pool) if tokens is not None else None,
             hosts=hosts,
             proxies=Proxies(proxies),

@@ -840,6 +840,7 @@ CROSS JOIN LATERAL (
     ) END AS flags
 ) AS stale
 WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
 AND $2::numeric IS NOT NULL
 AND b.account_id > $3::text
 ORDER BY b.account_id
@@ -891,6 +892,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id
@@ -955,6 +957,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id
@@ -1018,6 +1021,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id

@@ -99,17 +99,21 @@ def _check_issuer(path: Path, issuer: Issuer) -> None:
         raise ConfigError(f"{where} needs one of jwks_file and jwks_url")
     if issuer.jwks_url is not None and not issuer.jwks_url.startswith("https://"):
         raise ConfigError(f"{where}: jwks_url must begin with https://")
+    _check_algorithms(where, issuer)
+    for value, grant in issuer.grants.items():
+        try:
+            checked("x", grant.roles, grant.patterns)
+        except PolicyError as error:
+            raise ConfigError(f"{where}, grant {value[:64]!r}: {error}") from error
+
+
+def _check_algorithms(where: str, issuer: Issuer) -> None:
     known = set(JWSRegistry.algorithms)
     weak = [name for name in issuer.algorithms if name == "none" or name[:2] == "HS"]
     unknown = [name for name in issuer.algorithms if name not in known]
     if weak or unknown or not issuer.algorithms:
         named = (weak or unknown or ["none at all"])[0]
         raise ConfigError(f"{where}: algorithm {named!r} cannot be; name such as RS256, Ed25519")
-    for value, grant in issuer.grants.items():
-        try:
-            checked("x", grant.roles, grant.patterns)
-        except PolicyError as error:
-            raise ConfigError(f"{where}, grant {value[:64]!r}: {error}") from error
 
 
 class Assertions:

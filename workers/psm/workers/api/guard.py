@@ -82,7 +82,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Guard:
+class AccessGuard:
     """Judges requests.
 
     Args:
@@ -193,7 +193,7 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
-def denial(guard: Guard) -> Callable[[Request, Exception], Response]:
+def denial(guard: AccessGuard) -> Callable[[Request, Exception], Response]:
     """Return the answer to a request that was refused."""
 
     def answer(request: Request, error: Exception) -> Response:

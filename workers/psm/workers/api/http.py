@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
-from psm.contracts.errors import ConfigError, ContractError, TransientError
-from psm.contracts.live import MalformedQuestionError
+from psm.contracts.errors import ContractError
 from psm.contracts.publisher import Publisher
 from psm.workers.access.policy import Action, Resource
 from psm.workers.access.store import Tokens
 from psm.workers.api.access_http import access_routes
 from psm.workers.api.accounts_http import accounts_answer
-from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
+from psm.workers.api.archive_http import archive_routes
 from psm.workers.api.door import Door, Proxies
-from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
-from psm.workers.api.guard import DENIALS, Guard, Needs, denial
+from psm.workers.api.error_answers import problem_answers
+from psm.workers.api.fold_turns import unless_gone
+from psm.workers.api.guard import AccessGuard, Needs
 from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
-from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
+from psm.workers.api.live_reads import LiveReads, live_question
+from psm.workers.api.measured import Measured
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -43,32 +41,24 @@ from psm.workers.api.parameters import (
     REPLAY_PARAMETERS,
     VERIFY_PARAMETERS,
     Parameter,
-    ParameterError,
     check_parameters,
     integer,
     seconds,
 )
-from psm.workers.api.problems import TITLES, problem
+from psm.workers.api.problems import problem
 from psm.workers.api.reads import (
     READS,
     WAIT_DEFAULT_S,
     WAIT_MAX_S,
     Answer,
-    MalformedAccountError,
-    NoReportError,
-    NotReachedError,
     ReadName,
     Reads,
-    StaleViewError,
-    UnknownAccountError,
 )
 from psm.workers.api.refusals_http import refusals_of
 from psm.workers.api.risk_http import asked_of
-from psm.workers.api.risk_reads import RiskReads, UnknownDecisionError
-from psm.workers.api.risk_views_http import risk_routes, unknown_decision
+from psm.workers.api.risk_reads import RiskReads
+from psm.workers.api.risk_views_http import risk_routes
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
-from psm.workers.partition.live_reads import LiveRefusedError
 
 PREFIXES = ("/psm", "/api/psm")
 OPEN = None
@@ -123,7 +113,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     risk: Handler
     metrics: Metrics
     registry: CollectorRegistry
-    guard: Guard
+    guard: AccessGuard
     tokens: Tokens | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
@@ -158,30 +148,10 @@ def build_app(service: Service) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Measured, metrics=service.metrics, patterns=patterns),
+            Middleware(Measured, metrics=service.metrics, patterns=patterns),
             Middleware(Door, hosts=service.hosts, proxies=service.proxies),
         ],
-        exception_handlers={
-            **dict.fromkeys(DENIALS, denial(service.guard)),
-            HTTPException: _http_problem,
-            MalformedAccountError: _malformed_account,
-            MalformedQuestionError: _malformed_account,
-            LiveRefusedError: _live_refused,
-            ParameterError: _malformed_parameter,
-            UnknownAccountError: _unknown_account,
-            NoReportError: _no_report,
-            NotReachedError: _not_reached,
-            StaleViewError: _view_stale,
-            TooManyFoldsError: _too_many_folds,
-            ClientDisconnect: _client_gone,
-            UnknownStreamError: _unknown_account,
-            NoSuchPlaceError: _no_such_state,
-            **dict.fromkeys(PROBLEMS, archive_problem),
-            UnknownDecisionError: unknown_decision,
-            TransientError: _unavailable,
-            ConfigError: _unavailable,
-            Exception: _internal,
-        },
+        exception_handlers=problem_answers(service.guard),
     )
 
 
@@ -205,7 +175,7 @@ def _view_routes(prefix: str, service: Service, route: _Routes) -> list[Route]:
 class _Routes:
     """Makes routes; each says what it needs, or that it is open to anybody."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: AccessGuard) -> None:
         self._guard = guard
 
     def __call__(
@@ -353,98 +323,3 @@ def _matches(header: str | None, etag: str) -> bool:
         return False
     tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
     return "*" in tags or etag in tags
-
-
-def _malformed_account(request: Request, error: Exception) -> Response:
-    return problem("malformed-account-id", str(error), request.url.path)
-
-
-def _malformed_parameter(request: Request, error: Exception) -> Response:
-    return problem("malformed-parameter", str(error), request.url.path)
-
-
-def _unknown_account(request: Request, error: Exception) -> Response:
-    return problem("unknown-account", str(error), request.url.path)
-
-
-def _no_report(request: Request, error: Exception) -> Response:
-    return problem("no-report", str(error), request.url.path)
-
-
-def _no_such_state(request: Request, error: Exception) -> Response:
-    return problem("no-such-state", str(error), request.url.path)
-
-
-def _not_reached(request: Request, error: Exception) -> Response:
-    assert isinstance(error, NotReachedError)
-    return problem("not-reached", str(error), request.url.path, reached_sequence=error.reached)
-
-
-def _live_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LiveRefusedError)
-    kind, path = LIVE_PROBLEMS[error.outcome], request.url.path
-    if kind == "not-reached":
-        return problem(kind, error.detail, path, reached_sequence=error.reached)
-    headers = {"Retry-After": "1"} if TITLES[kind][0] in (429, 503) else {}
-    return problem(kind, error.detail, path, headers=headers)
-
-
-def _view_stale(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StaleViewError)
-    return problem("view-stale", str(error), request.url.path, reached_sequence=error.reached)
-
-
-def _too_many_folds(request: Request, error: Exception) -> Response:
-    return problem("too-many-folds", str(error), request.url.path, headers={"Retry-After": "1"})
-
-
-def _client_gone(request: Request, _error: Exception) -> Response:
-    return problem("client-gone", "nobody reads this answer", request.url.path)
-
-
-def _unavailable(request: Request, error: Exception) -> Response:
-    _log.warning("http.unavailable", detail=str(error))
-    return problem("unavailable", str(error), request.url.path, headers={"Retry-After": "1"})
-
-
-def _internal(request: Request, error: Exception) -> Response:
-    _log.error("http.failed", detail=type(error).__name__, exc_info=error)
-    return problem("internal", "see the service's log", request.url.path)
-
-
-def _http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not possible here, but {allowed}"
-        return problem("wrong-method", detail, path, headers=error.headers)
-    return problem("unknown-path", "there is nothing here; see /schema for what there is", path)
-
-
-class _Measured:
-    """Records route, status and duration of each request; pure ASGI, so streaming is untouched."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, patterns: dict[int, str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._patterns = patterns
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = self._patterns.get(id(scope.get("endpoint")), "unmatched")
-            self._metrics.requested(route, status, time.perf_counter() - started)

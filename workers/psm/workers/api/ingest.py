@@ -16,14 +16,16 @@ from psm.contracts.publisher import Appended, Publisher
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.contracts.table_events import TABLE_SUBJECTS
 from psm.workers.access.policy import Action, Resource
-from psm.workers.api.guard import Guard
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
 _RETRY = {"Retry-After": "1"}
 
 
-async def append_event(request: Request, publisher: Publisher | None, guard: Guard) -> Response:
+async def append_event(
+    request: Request, publisher: Publisher | None, guard: AccessGuard
+) -> Response:
     """Append the event in the body: 201 when it is new, 200 when the log has it already.
 
     Raises:

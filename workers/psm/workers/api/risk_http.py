@@ -1,4 +1,4 @@
-"""`POST /psm/risk/check`: may this order be sent? Asked of a risk worker over NATS."""
+"""`POST /psm/risk/check`: may this order be sent? AskedOrder of a risk worker over NATS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RETRY = (429, 503, 504)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class AskedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Whose order is asked about, and whether only for the sake of asking."""
 
     account_id: str
@@ -75,7 +75,7 @@ def risk_check(nc: Client) -> Handler:
     return check
 
 
-async def asked_of(request: Request) -> Asked:
+async def asked_of(request: Request) -> AskedOrder:
     """Return what a question is about.
 
     Raises:
@@ -90,7 +90,7 @@ async def asked_of(request: Request) -> Asked:
         raise ContractError("missing_field", "the order names no account_id", "order") from error
     if not isinstance(account_id, str):
         raise ContractError("malformed_field", "account_id must be a text", "order.account_id")
-    return Asked(account_id=account_id, dry_run=question.dry_run)
+    return AskedOrder(account_id=account_id, dry_run=question.dry_run)
 
 
 def _wait_s(body: bytes) -> float:

@@ -7,7 +7,6 @@ or of `public()`.
 
 from __future__ import annotations
 
-import ssl
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from psm.adapters.tls import client_context
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
 
@@ -314,24 +314,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             "user_credentials": self.nats_creds_file,
             "nkeys_seed": self.nats_nkey_seed_file,
             "inbox_prefix": self.nats_inbox_prefix,
-            "tls": self._tls(),
+            "tls": client_context(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
         }
         return {name: value for name, value in options.items() if value is not None}
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self.nats_ca_file is None and self.nats_cert_file is None:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.nats_ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.nats_cert_file is not None:
-                context.load_cert_chain(self.nats_cert_file, self.nats_key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                "PSM_NATS_CA_FILE, PSM_NATS_CERT_FILE or PSM_NATS_KEY_FILE cannot be used: "
-                f"{error.strerror or type(error).__name__}"
-            ) from error
-        return context
 
 
 class About(Struct, frozen=True, kw_only=True):

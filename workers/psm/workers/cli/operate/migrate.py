@@ -49,10 +49,8 @@ def up(
     output.rows(({"migration": name, "state": state} for name in names), ("migration", "state"))
     if not names:
         output.note("the schema is up to date")
-    bootstrap = os.environ.get(_BOOTSTRAP)
-    if bootstrap and not dry_run:
-        taken = asyncio.run(take_bootstrap(dsn, Path(bootstrap)))
-        output.note("bootstrap token " + (f"{taken} taken" if taken else "not needed any more"))
+    if not dry_run:
+        _take_bootstrap(dsn, output)
     if roles:
         if not dry_run:
             asyncio.run(apply_roles(dsn, logins))
@@ -74,6 +72,14 @@ def status(*, output: Output = DEFAULT_OUTPUT) -> int:
 def roles() -> None:
     """Print the SQL that makes the roles: who may write or read the views and the archive."""
     sys.stdout.write(roles_sql())
+
+
+def _take_bootstrap(dsn: str, output: Output) -> None:
+    """Take in the very first token, where the environment names one."""
+    file = os.environ.get(_BOOTSTRAP)
+    if file:
+        taken = asyncio.run(take_bootstrap(dsn, Path(file)))
+        output.note(f"bootstrap token {taken} taken" if taken else "bootstrap token not needed")
 
 
 def _logins() -> dict[str, Login]:

@@ -19,7 +19,7 @@ from psm.workers.access.issuers import Assertions, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.api.door import Proxies
-from psm.workers.api.guard import Guard
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -30,10 +30,11 @@ from psm.workers.api.risk_http import risk_check
 from psm.workers.api.risk_reads import RiskReads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.cli.shared.process import process
+from psm.workers.cli.shared.process import Process, process
 from psm.workers.fleet import NatsMembers
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.log.shape import log_shape
+from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -76,9 +77,8 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
-        guard = Guard(await _authenticator(settings, pool, stack), metrics)
-        projections = tuple(PROJECTIONS.values())
-        health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
+        guard = AccessGuard(await _authenticator(settings, pool, stack), metrics)
+        health = _health(own, pool, canary, settings)
         await stack.enter_async_context(health)
         app = build_app(
             Service(
@@ -103,11 +103,7 @@ async def run(settings: Settings) -> int:
         await own.serve_health(lambda: (own.life.fault is None, {}))
         answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
-        limits = ServerLimits(
-            connections=settings.http_connections,
-            connections_per_address=settings.http_connections_per_address,
-        )
-        server = HttpServer(app, limits, proxies)
+        server = HttpServer(app, _limits(settings), proxies)
         own.on_stop(server.stop)
         _tell_what_is_open(settings)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
@@ -115,6 +111,20 @@ async def run(settings: Settings) -> int:
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _health(
+    own: Process, pool: postgres.Pool, canary: Canary | None, settings: Settings
+) -> ServiceHealth:
+    views, metrics = tuple(PROJECTIONS.values()), own.instruments.metrics
+    return ServiceHealth(own.nc, pool, views, metrics, canary, settings.partitions)
+
+
+def _limits(settings: Settings) -> ServerLimits:
+    return ServerLimits(
+        connections=settings.http_connections,
+        connections_per_address=settings.http_connections_per_address,
+    )
 
 
 def _check_auth(settings: Settings) -> None:

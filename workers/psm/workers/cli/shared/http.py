@@ -22,24 +22,24 @@ _TIMEOUT_S = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class RefusedError(PSMError):
+class ServiceRefusedError(PSMError):
     """What the service says to a request that it does not answer."""
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class AskedService(msgspec.Struct, frozen=True, kw_only=True):
     """A service to ask; its token is never shown."""
 
     url: str
     token: str | None
 
     def __repr__(self) -> str:
-        return f"Service(url={self.url!r})"
+        return f"AskedService(url={self.url!r})"
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return what the service answers, decoded.
 
         Raises:
-            RefusedError: a problem; the text says what to do.
+            ServiceRefusedError: a problem; the text says what to do.
             TransientError: nobody answers.
         """
         headers = {"Accept": "application/json", "User-Agent": "psm"}
@@ -56,7 +56,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
             with _opener().open(request, timeout=_TIMEOUT_S) as answer:
                 return msgspec.json.decode(answer.read())
         except urllib.error.HTTPError as error:
-            raise RefusedError(_told(error)) from error
+            raise ServiceRefusedError(_told(error)) from error
         except (urllib.error.URLError, OSError, TimeoutError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
@@ -66,7 +66,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
             ) from error
 
 
-def service() -> Service:
+def service() -> AskedService:
     """Return the service that the environment names, else the running `psm up`.
 
     Raises:
@@ -82,7 +82,7 @@ def service() -> Service:
         token = running.admin_token
     if token is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ConfigError(f"a token is not sent to {parts.hostname} in the clear: use https")
-    return Service(url=url.rstrip("/"), token=token)
+    return AskedService(url=url.rstrip("/"), token=token)
 
 
 def _given_token() -> str | None:

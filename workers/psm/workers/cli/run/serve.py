@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -105,9 +106,7 @@ async def run(settings: Settings) -> int:
         stack.push_async_callback(answering.stop)
         server = HttpServer(app, _limits(settings), proxies)
         own.on_stop(server.stop)
-        _tell_what_is_open(settings)
-        url = "http://{}:{}".format(*listener.getsockname()[:2])
-        log.info("http.started", url=url, ingest=settings.ingest)
+        _tell_what_is_open(settings, listener)
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
@@ -163,9 +162,11 @@ async def _authenticator(
     return Authenticator(table, assertions=Assertions(known))
 
 
-def _tell_what_is_open(settings: Settings) -> None:
-    """Warn where others than this machine may ask."""
+def _tell_what_is_open(settings: Settings, listener: socket.socket) -> None:
+    """Say where it listens, and warn where others than this machine may ask."""
     log = telemetry.get_logger()
+    url = "http://{}:{}".format(*listener.getsockname()[:2])
+    log.info("http.started", url=url, ingest=settings.ingest)
     if settings.http_host in _LOOPBACK:
         return
     if settings.ingest:

@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image, one command each: worker, projector, archive, serve, marks, streams apply, migrate up.
 
 FROM python:3.13-slim AS build
@@ -17,9 +16,12 @@ COPY projections projections
 RUN /opt/build/bin/python -m hatchling build -t wheel \
  && /opt/psm/bin/pip install --no-deps --no-index dist/*.whl \
  && /opt/psm/bin/pip uninstall --yes pip \
+ && find /opt/psm/bin -type f ! -name psm -delete \
  && /opt/psm/bin/python -m compileall -q /opt/psm/lib
 
 FROM python:3.13-slim
+LABEL org.opencontainers.image.title="Portfolio & State Manager" \
+      org.opencontainers.image.licenses=Apache-2.0
 # Nothing is written outside /tmp, so that the root file system may be read-only.
 ENV PATH=/opt/psm/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 RUN groupadd --gid 10001 psm && useradd --uid 10001 --gid 10001 --no-create-home psm

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 from openapi_spec_validator import validate
+from starlette.applications import Starlette
 from tests.support.psm_stream import TRACE_ID, TRACEPARENT, Account, OneWorker, read
 from tests.support.workbench import WAIT_S, until_answer
 
@@ -22,8 +23,11 @@ from psm.adapters.jetstream import connect, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.access.bearer import Authenticator
+from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -59,8 +63,11 @@ FLAT = (
 class Api:
     """A running service and what is behind it."""
 
-    def __init__(self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client, app: Starlette
+    ) -> None:
         self.client = client
+        self.app = app
         self.pool = pool
         self.nc = nc
         self.worker = OneWorker()
@@ -93,6 +100,7 @@ async def serving(
     hosts: tuple[str, ...] = (),
     proxies: tuple[str, ...] = (),
     limits: ServerLimits | None = None,
+    tokens: TokenTable | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -120,6 +128,8 @@ async def serving(
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
             registry=instruments.registry,
+            guard=AccessGuard(Authenticator(tokens), metrics),
+            tokens=Tokens(pool) if tokens is not None else None,
             hosts=hosts,
             proxies=Proxies(proxies),
         )
@@ -132,7 +142,7 @@ async def serving(
     task = asyncio.create_task(server.serve(sockets=[listener]))
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=base, timeout=WAIT_S) as client:
-        yield Api(client, pool, nc)
+        yield Api(client, pool, nc, app)
     server.stop()
     await task
     await answering.stop()

@@ -25,6 +25,8 @@ from psm.workers.process.settings import about
 
 ANYWHERE = ("0.0.0.0", "::")
 POSTGRES = ("--set", "postgres.existingSecret=psm-postgres")
+TWICE = ("--set", "nats.auth.passwordKey=b")
+SIXTY_FIVE = ("--set", "worker.autoscaling.maxReplicas=65")
 EVERYTHING = (
     "--set-json",
     json.dumps(
@@ -202,10 +204,12 @@ def test_services_are_probed() -> None:
         if pod.get("restartPolicy") == "OnFailure":
             assert "livenessProbe" not in container, name
             continue
-        (port,) = container["ports"]
+        ports = {port["name"] for port in container["ports"]}
+        serves = "http" in ports
+        assert ports == ({"http", "metrics"} if serves else {"metrics"})
         assert container["livenessProbe"]["httpGet"] == {
             "path": "/health/live",
-            "port": port["name"],
+            "port": "http" if serves else "metrics",
         }
         # An API whose broker is away still answers reads.
         door = "/reads" if name.endswith("api") else ""
@@ -366,6 +370,15 @@ def test_overrides_arrive() -> None:
         ),
         ((*POSTGRES, "--set", "nats.auth.existingSecret=s"), "needs credsKey"),
         ((*POSTGRES, "--set", "settings.PSM_ANALYTICS=false"), "say analytics.enabled instead"),
+        (
+            (*POSTGRES, "--set", "nats.auth.existingSecret=s,nats.auth.credsKey=a", *TWICE),
+            "more than one of",
+        ),
+        ((*POSTGRES, "--set", "worker.replicas=65"), "65 workers for 64 partitions"),
+        (
+            (*POSTGRES, "--set", "worker.autoscaling.enabled=true", *SIXTY_FIVE),
+            "65 workers for 64 partitions",
+        ),
     ],
 )
 def test_wrong_values_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
@@ -373,6 +386,93 @@ def test_wrong_values_are_refused(arguments: tuple[str, ...], complaint: str) ->
     done = helm("template", "psm", str(CHART), *arguments)
     assert done.returncode != 0
     assert complaint in done.stderr
+
+
+def test_who_scales_owns_the_number() -> None:
+    """Where something else sets the replicas, an upgrade does not fight with it."""
+    scaled = ("--set", "worker.autoscaling.enabled=true,api.autoscaling.enabled=true")
+    found = {(m["kind"], m["metadata"]["name"]): m for m in render(*scaled)}
+    for name in ("psm-worker", "psm-api"):
+        assert "replicas" not in found["Deployment", name]["spec"]
+    assert found["Deployment", "psm-worker"]["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert found["Deployment", "psm-projector"]["spec"]["replicas"] == 1
+    scaler = found["ScaledObject", "psm-worker"]["spec"]
+    assert (scaler["minReplicaCount"], scaler["maxReplicaCount"]) == (2, 8)
+    assert 'namespace="default", pod=~"psm-worker-.*"' in scaler["triggers"][0]["metadata"]["query"]
+    assert found["HorizontalPodAutoscaler", "psm-api"]["spec"]["minReplicas"] == 2
+
+
+def test_alerts_are_about_this_release_alone() -> None:
+    """A healthy release beside it hides nothing: each figure is named with its release."""
+    values = "alerts.enabled=true,risk.enabled=true"
+    (rule,) = [m for m in render("--set", values) if m["kind"] == "PrometheusRule"]
+    own = 'namespace="default", pod=~"psm-.*"'
+    for group in rule["spec"]["groups"]:
+        for alert in group["rules"]:
+            found = re.findall(r"psm_[a-z_]+(\{[^}]*\})?", alert["expr"])
+            assert found, alert["alert"]
+            assert all(own in labels for labels in found), alert["alert"]
+
+
+@pytest.mark.parametrize("name", ["n", "on", "yes", "null", "1234", "1e3"])
+def test_names_of_secrets_stay_texts(name: str) -> None:
+    """YAML takes such a name for something else, and the API server then refuses the pod."""
+    given = (
+        *("--set-string", f"postgres.existingSecret={name},nats.auth.existingSecret={name}"),
+        *("--set-string", f"nats.tls.existingSecret={name},postgres.tls.existingSecret={name}"),
+        *("--set-string", f"nats.auth.passwordKey=k,api.bootstrap.existingSecret={name}"),
+    )
+    for pod in pod_specs(render(*given)).values():
+        secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
+        assert secrets
+        assert set(secrets) == {name}
+
+
+def test_pods_reach_names_and_servers_alone() -> None:
+    """Each may go where its part goes, the jobs too; nobody may come to a job."""
+    policies = {
+        m["metadata"]["labels"]["app.kubernetes.io/component"]: m["spec"]
+        for m in render("--set", "risk.enabled=true")
+        if m["kind"] == "NetworkPolicy"
+    }
+    ports = {
+        component: {port["port"] for rule in spec["egress"] for port in rule["ports"]}
+        for component, spec in policies.items()
+    }
+    assert ports["worker"] == {53, 4222, 8222, 5432}
+    assert ports["risk"] == ports["streams"] == {53, 4222, 8222}
+    assert ports["migrate"] == {53, 5432}
+    assert policies["migrate"]["ingress"] == policies["streams"]["ingress"] == []
+    (http, metrics) = policies["api"]["ingress"]
+    assert http["ports"] == [{"port": "http"}]
+    assert metrics["ports"] == [{"port": "metrics"}]
+    off = render("--set", "networkPolicy.egress.enabled=false")
+    assert all("egress" not in m["spec"] for m in off if m["kind"] == "NetworkPolicy")
+
+
+def test_what_a_house_adds_arrives() -> None:
+    """Labels, a priority, variables, volumes and manifests of its own."""
+    given = {
+        "podLabels": {"team": "books"},
+        "priorityClassName": "money",
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "house-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/house"}],
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "{{ .Release.Name }}-more"},
+            }
+        ],
+    }
+    manifests = render("--set-json", json.dumps(given))
+    assert any(m["metadata"]["name"] == "psm-more" for m in manifests)
+    for pod in pod_specs(manifests).values():
+        (container,) = pod["containers"]
+        assert environment(container)["TZ"] == "UTC"
+        assert pod["priorityClassName"] == "money"
+        assert {"name": "ca", "mountPath": "/etc/house"} in container["volumeMounts"]
 
 
 def test_schema_of_settings_is_up_to_date() -> None:

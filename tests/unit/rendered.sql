@@ -981,6 +981,7 @@ CROSS JOIN LATERAL (
     ) END AS flags
 ) AS stale
 WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
 AND $2::numeric IS NOT NULL
 AND b.account_id > $3::text
 ORDER BY b.account_id
@@ -1032,6 +1033,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id
@@ -1096,6 +1098,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id
@@ -1159,6 +1162,7 @@ FROM (
             ) END AS flags
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id

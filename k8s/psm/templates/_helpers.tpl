@@ -57,6 +57,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
      and an unknown PSM_* is an error. */}}
 {{- define "psm.pod" -}}
 automountServiceAccountToken: false
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
@@ -87,7 +90,7 @@ volumes:
   {{- if .root.Values.nats.auth.existingSecret }}
   - name: nats-auth
     secret:
-      secretName: {{ .root.Values.nats.auth.existingSecret }}
+      secretName: {{ .root.Values.nats.auth.existingSecret | quote }}
       defaultMode: 0440
       items:  # of this user only
         {{- range include "psm.natsIdentity" . | fromYamlArray }}
@@ -96,13 +99,24 @@ volumes:
   {{- end }}
   {{- with .root.Values.nats.tls.existingSecret }}
   - name: nats-tls
-    secret: {secretName: {{ . }}, defaultMode: 0440}
+    secret: {secretName: {{ . | quote }}, defaultMode: 0440}
   {{- end }}
+  {{- end }}
+  {{- if .bootstrap }}
+  - name: bootstrap
+    secret: {secretName: {{ .bootstrap | quote }}, defaultMode: 0440}
+  {{- end }}
+  {{- with and .postgres .root.Values.postgres.tls.existingSecret }}
+  - name: postgres-tls
+    secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+  {{- end }}
+  {{- with .root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
   {{- if .postgres }}
   - name: postgres
     secret:
-      secretName: {{ required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" .root.Values.postgres.existingSecret }}
+      secretName: {{ required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" .root.Values.postgres.existingSecret | quote }}
       defaultMode: 0440
       items:
         {{- $key := include "psm.postgresKey" . }}
@@ -134,6 +148,15 @@ volumeMounts:
   {{- end }}
   {{- if .postgres }}
   - {name: postgres, mountPath: /etc/psm/postgres, readOnly: true}
+  {{- if .root.Values.postgres.tls.existingSecret }}
+  - {name: postgres-tls, mountPath: /etc/psm/postgres-tls, readOnly: true}
+  {{- end }}
+  {{- end }}
+  {{- if .bootstrap }}
+  - {name: bootstrap, mountPath: /etc/psm/bootstrap, readOnly: true}
+  {{- end }}
+  {{- with .root.Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 env:
   {{- range $name, $value := .root.Values.settings }}
@@ -156,6 +179,9 @@ env:
   {{- fail "nats.auth.tokenKey: a token is no user; set nats.auth.userPerPart=false" }}
   {{- end }}
   {{- $identity := include "psm.natsIdentity" . | fromYamlArray }}
+  {{- if gt (len $identity) 1 }}
+  {{- fail "nats.auth names more than one of credsKey, nkeySeedKey, tokenKey and passwordKey: a part is one user" }}
+  {{- end }}
   {{- if not $identity }}
   {{- fail "nats.auth.existingSecret needs credsKey, nkeySeedKey, tokenKey or passwordKey beside it" }}
   {{- end }}
@@ -195,6 +221,12 @@ env:
   - name: POSTGRES_{{ upper . }}_DSN_FILE
     value: {{ include "psm.postgresKey" (dict "root" $.root "postgres" .) | printf "/etc/psm/postgres/%s" | quote }}
   {{- end }}
+  {{- end }}
+  {{- if .bootstrap }}
+  - {name: PSM_HTTP_BOOTSTRAP_TOKEN_FILE, value: {{ printf "/etc/psm/bootstrap/%s" .root.Values.api.bootstrap.key | quote }}}
+  {{- end }}
+  {{- with .root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
 

@@ -10,7 +10,10 @@ metadata:
     {{- include "psm.labels" . | nindent 4 }}
 spec:
   {{- if .replicas }}
+  {{- /* Whoever scales this owns the number: rendering it, too, would make the next upgrade fail. */}}
+  {{- if not .autoscaling }}
   replicas: {{ .replicas }}
+  {{- end }}
   strategy:
     type: RollingUpdate
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
@@ -25,6 +28,9 @@ spec:
     metadata:
       labels:
         {{- include "psm.labels" . | nindent 8 }}
+        {{- with .root.Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- with .root.Values.podAnnotations }}
       annotations:
         {{- toYaml . | nindent 8 }}
@@ -76,6 +82,9 @@ spec:
     metadata:
       labels:
         {{- include "psm.labels" . | nindent 8 }}
+        {{- with .root.Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- with .root.Values.podAnnotations }}
       annotations:
         {{- toYaml . | nindent 8 }}

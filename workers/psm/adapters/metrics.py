@@ -171,6 +171,9 @@ class Metrics:
         self._late = meter.create_gauge(
             "psm.late", description="Partitions whose commits or views stay behind, by what."
         )
+        self._denied = meter.create_counter(
+            "psm.http.denied", description="Requests that access control refused, by reason."
+        )
         self._requests = meter.create_histogram(
             "psm.http.request.duration",
             unit="s",
@@ -339,6 +342,10 @@ class Metrics:
     def late(self, what: str, count: int) -> None:
         """Set how many partitions of `commits` or of a view stay behind."""
         self._late.set(count, {"what": what})
+
+    def denied(self, reason: str) -> None:
+        """Count a request that access control refused."""
+        self._denied.add(1, {"reason": reason})
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """Record an answered request; `route` is the pattern, never the path."""

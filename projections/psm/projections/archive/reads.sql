@@ -6,6 +6,9 @@ SELECT archive_sequence FROM events WHERE archive_sequence = $1;
 -- name: by_event_id
 SELECT archived_event($1);
 
+-- name: whose
+SELECT stream_id, js_stream FROM events WHERE archive_sequence = $1;
+
 -- `raw_base64` is what was stored, byte for byte; `deliveries` are the rows with this event_id.
 -- A message of more than a megabyte is read in pieces: `bytes`.
 
@@ -73,6 +76,7 @@ FROM (
     AND ($4::bigint IS NULL OR (refused_at, psm_sequence) < (
         SELECT b.refused_at, b.psm_sequence FROM event_refusals b WHERE b.psm_sequence = $4
     ))
+    AND ($6::text[] IS NULL OR stream_id LIKE ANY ($6))
     ORDER BY refused_at DESC, psm_sequence DESC
     LIMIT $5
 ) r

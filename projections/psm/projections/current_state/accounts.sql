@@ -2,7 +2,8 @@
 -- would be written with each update, for a question that people ask now and then. Documents are made
 -- of the page's rows only, hence the second look at the same snapshot.
 --
--- $1 flag or null, $2 place and $3 account id of the last row before this page, $4 how many.
+-- $1 flag or null, $2 place and $3 account id of the last row before this page, $4 how many, $5
+-- patterns of the accounts that the reader may know of, or null.
 -- `:place` is what the page is sorted by, ascending, ties by account id: a worse figure is less.
 -- `:stale` stands for the flags of an account with a key in quarantine (see `stale.py`).
 
@@ -24,6 +25,7 @@ FROM (
             :stale
         ) AS stale
         WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+        AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
     ) AS placed
     WHERE (placed.place, placed.account_id) > ($2::numeric, $3::text)
     ORDER BY placed.place, placed.account_id
@@ -48,6 +50,7 @@ CROSS JOIN LATERAL (
     :stale
 ) AS stale
 WHERE ($1::text IS NULL OR $1 = ANY (coalesce(stale.flags, b.flags)))
+AND ($5::text[] IS NULL OR b.account_id LIKE ANY ($5))
 AND $2::numeric IS NOT NULL
 AND b.account_id > $3::text
 ORDER BY b.account_id

@@ -1,6 +1,7 @@
 -- Reads of the views about risk; each is one statement, so one snapshot. Numbers are texts: exact.
 
--- The newest first. `before` is the risk_sequence with which the page before ended.
+-- The newest first. `before` is the risk_sequence with which the page before ended. The last
+-- parameter of a list has patterns of the names that the reader may know of, or null.
 
 -- name: decisions
 SELECT log_time AS decided_at, account_id, order_id, command, decision, reason, failed, symbol,
@@ -15,11 +16,12 @@ AND ($5::text IS NULL OR decision = $5)
 AND ($6::text IS NULL OR failed @> ARRAY[$6::text])
 AND ($7::timestamptz IS NULL OR log_time >= $7)
 AND ($8::bigint IS NULL OR risk_sequence < $8)
+AND ($10::text[] IS NULL OR account_id LIKE ANY ($10))
 ORDER BY risk_sequence DESC
 LIMIT $9;
 
 -- name: decision
-SELECT risk_sequence, decision_hash, record FROM risk_decisions
+SELECT risk_sequence, decision_hash, record, account_id FROM risk_decisions
 WHERE decision_hash = $1
 ORDER BY risk_sequence LIMIT 1;
 
@@ -42,6 +44,7 @@ WHERE ($1::text IS NULL OR l.scope = $1)
 AND ($2::text IS NULL OR l.status = $2)
 AND (NOT $3::boolean OR l.agreed_sequence = h.agreed_sequence AND l.status = 'agreed')
 AND ($4::text IS NULL OR (l.scope, l.version) > ($4::text, $5::bigint))
+AND ($7::text[] IS NULL OR l.scope LIKE ANY ($7))
 ORDER BY l.scope, l.version
 LIMIT $6;
 
@@ -62,6 +65,7 @@ SELECT * FROM (
 WHERE ($1::text IS NULL OR scope = $1)
 AND ($2::text IS NULL OR kind = $2)
 AND ($3::text IS NULL OR entry > $3 COLLATE "C")
+AND ($5::text[] IS NULL OR scope LIKE ANY ($5))
 ORDER BY entry COLLATE "C"
 LIMIT $4;
 

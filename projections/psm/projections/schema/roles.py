@@ -25,7 +25,7 @@ LOGINS: dict[str, tuple[str, ...]] = {
     "worker": ("psm_heads_reader",),
     "projector": ("psm_views_writer",),
     "archiver": ("psm_archive_writer",),
-    "api": ("psm_views_reader", "psm_archive_reader"),
+    "api": ("psm_views_reader", "psm_archive_reader", "psm_access"),
     "importer": ("psm_people_writer", "psm_archive_reader"),
     "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader"),
 }

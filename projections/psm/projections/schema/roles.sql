@@ -5,7 +5,7 @@
 --   GRANT psm_views_writer TO projector;     -- the login role of `psm projector`
 --   GRANT psm_archive_writer TO archiver;    -- of `psm archive`
 --   GRANT psm_heads_reader TO worker;        -- of `psm worker`
---   GRANT psm_views_reader, psm_archive_reader TO api;    -- of `psm serve`, of people
+--   GRANT psm_views_reader, psm_archive_reader, psm_access TO api;    -- of `psm serve`
 --   GRANT psm_people_writer, psm_archive_reader TO importer;   -- of `psm import`
 --
 -- Nobody but the owner may change or delete an archived event, and the triggers refuse even that.
@@ -16,7 +16,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'psm_views_writer', 'psm_views_reader', 'psm_heads_reader',
-        'psm_archive_writer', 'psm_archive_reader', 'psm_people_writer'
+        'psm_archive_writer', 'psm_archive_reader', 'psm_people_writer', 'psm_access'
     ] LOOP
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
@@ -71,3 +71,10 @@ REVOKE ALL ON people
     psm_archive_reader, psm_people_writer;
 GRANT SELECT, INSERT ON people TO psm_people_writer;
 GRANT UPDATE (identity, account) ON people TO psm_people_writer;
+
+-- Tokens: nobody takes one away or changes what it may do; it ends, and that is all.
+REVOKE ALL ON access.tokens
+    FROM PUBLIC, psm_views_writer, psm_views_reader, psm_heads_reader, psm_archive_writer,
+    psm_archive_reader, psm_people_writer, psm_access;
+GRANT USAGE ON SCHEMA access TO psm_access;
+GRANT SELECT, INSERT, UPDATE (last_used_at, revoked_at) ON access.tokens TO psm_access;

@@ -21,6 +21,7 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream.client import RobustClient
 from psm.adapters.logs import get_logger
+from psm.adapters.tls import refusal_of
 from psm.contracts.errors import ConfigError, TransientError
 
 # A broker that is frozen, or a line that died without a word, is given up after three of these.
@@ -145,10 +146,15 @@ class _Watch:
         self.opened = False
         self.refused = asyncio.Event()
         self.last_error: Exception | None = None
+        self.certificate: str | None = None
         self._log = _log.bind(connection=name)
 
     async def error(self, error: Exception) -> None:
         self.last_error = error
+        if (certificate := refusal_of(error)) is not None and not self.opened:
+            # No try more would change it: whoever set the names or files has to.
+            self.certificate = certificate
+            self.refused.set()
         if isinstance(error, nats.errors.AuthorizationError) or "uthoriz" in str(error):
             self.refused.set()
         if not self.opened:
@@ -184,6 +190,8 @@ def _check(
 ) -> None:
     """Raise what kept the first connection from being made, without any secret."""
     where = _shown(servers)
+    if watch.certificate is not None:
+        raise ConfigError(f"NATS at {where}: {watch.certificate}")
     if watch.refused.is_set():
         raise ConfigError(f"NATS at {where} refuses the credentials: {watch.last_error}")
     if not opening.done():

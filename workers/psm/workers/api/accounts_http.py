@@ -9,6 +9,8 @@ import msgspec
 from starlette.requests import Request
 
 from psm.contracts.flags import FLAGS
+from psm.workers.access.policy import names_of
+from psm.workers.api.guard import principal_of
 from psm.workers.api.parameters import ParameterError, choice, integer, text_of
 from psm.workers.api.reads import (
     ACCOUNT_ORDERS,
@@ -31,6 +33,7 @@ async def accounts_answer(request: Request, reads: Reads) -> tuple[Answer, str |
             flag=choice(request, "flag", FLAGS),
             after=text_of(request, "after"),
             limit=limit,
+            visible=names_of(principal_of(request), "account"),
         )
     except MalformedPlaceError as error:
         raise ParameterError(str(error)) from error

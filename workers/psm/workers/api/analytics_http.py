@@ -46,6 +46,7 @@ from psm.workers.api.analytics_documents import (
     PnlPageDocument,
     TradesPageDocument,
 )
+from psm.workers.api.guard import Needs
 from psm.workers.api.parameters import (
     NUMBER,
     TEXT,
@@ -67,9 +68,10 @@ _TIMEFRAMES: tuple[str, ...] = get_args(Timeframe)
 _WINDOWS: tuple[str, ...] = get_args(Window)
 _BY: tuple[str, ...] = get_args(By)
 _AT_ONCE = 2
+_READ = Needs(action="read", kind="account", path="account_id")
 
 Handler = Callable[[Request], Awaitable[Response]]
-Routes = list[tuple[str, Handler, tuple[Parameter, ...]]]
+Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...]]]
 
 _FROM = Parameter(name="from", description="Not before this UTC time.", schema=TIME)
 _TO = Parameter(name="to", description="Before this UTC time.", schema=TIME)
@@ -143,13 +145,13 @@ METRICS_PARAMETERS = (
 
 
 def analytics_routes(reads: AnalyticsReads) -> Routes:
-    """Return path behind `/psm`, handler and query parameters of each route."""
+    """Return path behind `/psm`, handler, what it needs and query parameters of each route."""
     answers = _Answers(reads)
     return [
-        ("/analytics/{account_id}/pnl", answers.pnl, PNL_PARAMETERS),
-        ("/analytics/{account_id}/trades", answers.trades, TRADES_PARAMETERS),
-        ("/analytics/{account_id}/lots", answers.lots, LOTS_PARAMETERS),
-        ("/analytics/{account_id}/metrics", answers.metrics, METRICS_PARAMETERS),
+        ("/analytics/{account_id}/pnl", answers.pnl, _READ, PNL_PARAMETERS),
+        ("/analytics/{account_id}/trades", answers.trades, _READ, TRADES_PARAMETERS),
+        ("/analytics/{account_id}/lots", answers.lots, _READ, LOTS_PARAMETERS),
+        ("/analytics/{account_id}/metrics", answers.metrics, _READ, METRICS_PARAMETERS),
     ]
 
 

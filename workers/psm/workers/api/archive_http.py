@@ -9,6 +9,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.workers.access.policy import Principal, names_of
+from psm.workers.api.guard import Needs, principal_of
 from psm.workers.api.parameters import (
     EVENTS_PARAMETERS,
     MESSAGE_PARAMETERS,
@@ -28,15 +30,24 @@ from psm.workers.archive.reads import (
     NotArchivedError,
     UnknownCorrelationError,
 )
+from psm.workers.archive.visible import Visible
 
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 Handler = Callable[[Request], Awaitable[Response]]
+Document = Callable[[str, Visible], Awaitable[bytes]]
+
+_LISTED, _EXPLAINED = Needs(action="events.read"), Needs(action="explain")
 
 
-def archive_routes(archive: ArchiveReads) -> list[tuple[str, Handler, tuple[Parameter, ...]]]:
-    """Return path, handler and query parameters of each route of the archive."""
+def archive_routes(
+    archive: ArchiveReads,
+) -> list[tuple[str, Handler, Needs, tuple[Parameter, ...]]]:
+    """Return path, handler, what it needs and query parameters of each route of the archive.
+
+    What a reader may see is looked at by each of them: an event says whose it is.
+    """
 
     async def events(request: Request) -> Response:
         return await _events(request, archive)
@@ -45,15 +56,16 @@ def archive_routes(archive: ArchiveReads) -> list[tuple[str, Handler, tuple[Para
         return await _message(request, archive)
 
     return [
-        ("/events", events, EVENTS_PARAMETERS),
-        ("/events/{event_id}/bytes", message, MESSAGE_PARAMETERS),
-        ("/events/{event_id}", _one("event_id", archive.event), ()),
-        ("/events/{event_id}/causation", _one("event_id", archive.causation), ()),
-        ("/events/{event_id}/explain", _one("event_id", archive.explain), ()),
+        ("/events", events, _LISTED, EVENTS_PARAMETERS),
+        ("/events/{event_id}/bytes", message, _LISTED, MESSAGE_PARAMETERS),
+        ("/events/{event_id}", _one("event_id", archive.event), _LISTED, ()),
+        ("/events/{event_id}/causation", _one("event_id", archive.causation), _EXPLAINED, ()),
+        ("/events/{event_id}/explain", _one("event_id", archive.explain), _EXPLAINED, ()),
         # A correlation id is any text, slashes too.
         (
             "/correlations/{correlation_id:path}",
             _one("correlation_id", archive.correlation),
+            _EXPLAINED,
             (),
         ),
     ]
@@ -72,9 +84,15 @@ PROBLEMS: dict[type[Exception], str] = {
 """Errors that `archive_problem` answers, and the kinds of their problems."""
 
 
-def _one(name: str, read: Callable[[str], Awaitable[bytes]]) -> Handler:
+def visible_to(principal: Principal) -> Visible:
+    """Return what of the archive a principal may see."""
+    return Visible(accounts=names_of(principal, "account"), streams=names_of(principal, "stream"))
+
+
+def _one(name: str, read: Document) -> Handler:
     async def answer(request: Request) -> Response:
-        body = await read(clean(name, request.path_params[name]))
+        wanted = clean(name, request.path_params[name])
+        body = await read(wanted, visible_to(principal_of(request)))
         return Response(body, media_type=_JSON, headers=_NO_STORE)
 
     return answer
@@ -90,6 +108,7 @@ async def _events(request: Request, archive: ArchiveReads) -> Response:
         to_sequence=integer(request, "to_sequence"),
         stream_id=text_of(request, "stream_id"),
         event_type=text_of(request, "event_type"),
+        visible=visible_to(principal_of(request)),
         limit=limit,
     )
     page = await archive.events(wanted)
@@ -103,7 +122,8 @@ async def _events(request: Request, archive: ArchiveReads) -> Response:
 async def _message(request: Request, archive: ArchiveReads) -> Response:
     """Answer `GET /events/{event_id}/bytes?offset=`: a piece of the message, exactly as stored."""
     offset = integer(request, "offset", least=0) or 0
-    piece = await archive.message(clean("event_id", request.path_params["event_id"]), offset)
+    wanted = clean("event_id", request.path_params["event_id"])
+    piece = await archive.message(wanted, offset, visible_to(principal_of(request)))
     headers = {**_NO_STORE, "Psm-Total-Bytes": str(piece.total)}
     if (end := offset + len(piece.data)) < piece.total:
         headers["Link"] = f'<{request.url.path}?offset={end}>; rel="next"'

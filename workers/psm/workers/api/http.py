@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
-from psm.contracts.errors import ConfigError, TransientError
-from psm.contracts.live import MalformedQuestionError
+from psm.contracts.errors import ContractError
 from psm.contracts.publisher import Publisher
+from psm.workers.access.policy import Action, Resource
+from psm.workers.access.store import Tokens
 from psm.workers.analytics.reads import AnalyticsReads
+from psm.workers.api.access_http import access_routes
 from psm.workers.api.accounts_http import accounts_answer
-from psm.workers.api.analytics_http import (
-    ANALYTICS_PROBLEMS,
-    analytics_problem,
-    analytics_routes,
-)
-from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
+from psm.workers.api.analytics_http import analytics_routes
+from psm.workers.api.archive_http import archive_routes
 from psm.workers.api.door import Door, Proxies
-from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
+from psm.workers.api.error_answers import problem_answers
+from psm.workers.api.fold_turns import unless_gone
+from psm.workers.api.guard import AccessGuard, Needs
 from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
-from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
+from psm.workers.api.live_reads import LiveReads, live_question
+from psm.workers.api.measured import Measured
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -45,33 +43,38 @@ from psm.workers.api.parameters import (
     REPLAY_PARAMETERS,
     VERIFY_PARAMETERS,
     Parameter,
-    ParameterError,
     check_parameters,
     integer,
     seconds,
 )
-from psm.workers.api.problems import TITLES, problem
+from psm.workers.api.problems import problem
 from psm.workers.api.reads import (
     READS,
     WAIT_DEFAULT_S,
     WAIT_MAX_S,
     Answer,
-    MalformedAccountError,
-    NoReportError,
-    NotReachedError,
     ReadName,
     Reads,
-    StaleViewError,
-    UnknownAccountError,
 )
 from psm.workers.api.refusals_http import refusals_of
-from psm.workers.api.risk_reads import RiskReads, UnknownDecisionError
-from psm.workers.api.risk_views_http import risk_routes, unknown_decision
+from psm.workers.api.risk_http import asked_of
+from psm.workers.api.risk_reads import RiskReads
+from psm.workers.api.risk_views_http import risk_routes
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError
-from psm.workers.partition.live_reads import LiveRefusedError
 
 PREFIXES = ("/psm", "/api/psm")
+OPEN = None
+"""What a route needs that is open to anybody."""
+
+_ACCOUNT = "{account_id}"
+_READ = Needs(action="read", kind="account", path="account_id")
+_STATE = Needs(action="read", kind="account", path="account_id", past="read.past")
+_PAST = Needs(action="read.past", kind="account", path="account_id")
+_REPLAY = Needs(action="replay", kind="account", path="account_id")
+_LISTED = Needs(action="read")
+_EVENTS = Needs(action="events.read")
+_BY_BODY = Needs()
+_SCRAPE = Needs(action="admin", kind="cluster")
 _JSON = "application/json"
 _NO_STORE = {"Cache-Control": "no-store"}
 # A proxy between may keep what one caller saw, but must ask again, and never for another caller.
@@ -98,6 +101,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         registry: what `/metrics` shows.
         hosts: names of this service beside those of loopback.
         proxies: whose word about a client counts.
+        guard: judges who may ask for what.
+        tokens: makes and ends tokens; None where access is off.
         fault: why the process must be started again, None while it is well.
     """
 
@@ -112,6 +117,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     risk: Handler
     metrics: Metrics
     registry: CollectorRegistry
+    guard: AccessGuard
+    tokens: Tokens | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
     fault: Fault = lambda: None
@@ -119,69 +126,52 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 def build_app(service: Service) -> Starlette:
     """Return the ASGI application."""
+    route = _Routes(service.guard)
     routes: list[Route] = []
     for prefix in PREFIXES:
         routes += [
-            *_view_routes(prefix, service),
-            _route(f"{prefix}/verify/{{account_id}}", service.past.verify, VERIFY_PARAMETERS),
-            _route(f"{prefix}/replay/{{account_id}}", service.past.replay, REPLAY_PARAMETERS),
-            _route(f"{prefix}/refusals", refusals_of(service.archive), REFUSALS_PARAMETERS),
-            _route(f"{prefix}/events", _append(service), methods=["POST"]),
-            _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
+            *_view_routes(prefix, service, route),
+            route(f"{prefix}/verify/{_ACCOUNT}", service.past.verify, _PAST, VERIFY_PARAMETERS),
+            route(f"{prefix}/replay/{_ACCOUNT}", service.past.replay, _REPLAY, REPLAY_PARAMETERS),
+            route(f"{prefix}/refusals", refusals_of(service.archive), _EVENTS, REFUSALS_PARAMETERS),
+            route(f"{prefix}/events", _append(service), _BY_BODY, methods=["POST"]),
+            route(f"{prefix}/risk/check", guarded_check(service), _BY_BODY, methods=["POST"]),
         ]
-    routes += [_route(*described) for described in archive_routes(service.archive)]
+    routes += [route(*described) for described in archive_routes(service.archive)]
     routes += [
-        _route("/health/live", _live(service)),
-        _route("/health/ready", _ready(service)),
-        *(_route(f"/health/ready/{door}", _ready(service, door)) for door in DOORS),
-        _route("/health", _ready(service)),
-        _route("/metrics", _metrics(service)),
-        _route("/schema", _schema(openapi())),
+        route("/health/live", _live(service), OPEN),
+        route("/health/ready", _ready(service), OPEN),
+        *(route(f"/health/ready/{door}", _ready(service, door), OPEN) for door in DOORS),
+        route("/health", _ready(service), OPEN),
+        route("/schema", _schema(openapi()), OPEN),
+        # Where access is controlled, a port of its own is for scrapers: PSM_METRICS_PORT.
+        route("/metrics", _metrics(service), _SCRAPE),
+        *(route(*described) for described in access_routes(service.tokens)),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Measured, metrics=service.metrics, patterns=patterns),
+            Middleware(Measured, metrics=service.metrics, patterns=patterns),
             Middleware(Door, hosts=service.hosts, proxies=service.proxies),
         ],
-        exception_handlers={
-            HTTPException: _http_problem,
-            MalformedAccountError: _malformed_account,
-            MalformedQuestionError: _malformed_account,
-            LiveRefusedError: _live_refused,
-            ParameterError: _malformed_parameter,
-            UnknownAccountError: _unknown_account,
-            NoReportError: _no_report,
-            NotReachedError: _not_reached,
-            StaleViewError: _view_stale,
-            TooManyFoldsError: _too_many_folds,
-            ClientDisconnect: _client_gone,
-            UnknownStreamError: _unknown_account,
-            NoSuchPlaceError: _no_such_state,
-            **dict.fromkeys(PROBLEMS, archive_problem),
-            UnknownDecisionError: unknown_decision,
-            **dict.fromkeys(ANALYTICS_PROBLEMS, analytics_problem),
-            TransientError: _unavailable,
-            ConfigError: _unavailable,
-            Exception: _internal,
-        },
+        exception_handlers=problem_answers(service.guard),
     )
 
 
-def _view_routes(prefix: str, service: Service) -> list[Route]:
+def _view_routes(prefix: str, service: Service, route: _Routes) -> list[Route]:
     """Return the routes that answer from the views."""
     answered = _reconciliation(service)
     return [
         *(
-            _route(f"{prefix}/{name}/{{account_id}}", _read(service, name), READ_PARAMETERS)
+            route(f"{prefix}/{name}/{_ACCOUNT}", _read(service, name), _STATE, READ_PARAMETERS)
             for name in READS
         ),
-        _route(f"{prefix}/reconciliation/{{account_id}}", answered, RECONCILIATION_PARAMETERS),
-        _route(f"{prefix}/accounts", _accounts(service), ACCOUNTS_PARAMETERS),
+        route(f"{prefix}/reconciliation/{_ACCOUNT}", answered, _READ, RECONCILIATION_PARAMETERS),
+        route(f"{prefix}/accounts", _accounts(service), _LISTED, ACCOUNTS_PARAMETERS),
         *(
-            _route(f"{prefix}{path}", handler, parameters)
-            for path, handler, parameters in (
+            route(f"{prefix}{path}", handler, needs, parameters)
+            for path, handler, needs, parameters in (
                 *risk_routes(service.risk_reads),
                 *analytics_routes(service.analytics),
             )
@@ -189,19 +179,30 @@ def _view_routes(prefix: str, service: Service) -> list[Route]:
     ]
 
 
-def _route(
-    path: str,
-    handler: Handler,
-    parameters: Sequence[Parameter] = (),
-    methods: list[str] | None = None,
-) -> Route:
-    """Return a route whose handler sees no query parameter but those."""
+class _Routes:
+    """Makes routes; each says what it needs, or that it is open to anybody."""
 
-    async def endpoint(request: Request) -> Response:
-        check_parameters(request, parameters)
-        return await handler(request)
+    def __init__(self, guard: AccessGuard) -> None:
+        self._guard = guard
 
-    return Route(path, endpoint, methods=methods)
+    def __call__(
+        self,
+        path: str,
+        handler: Handler,
+        needs: Needs | None,
+        parameters: Sequence[Parameter] = (),
+        methods: list[str] | None = None,
+    ) -> Route:
+        """Return a route that nobody passes without the right, and no unknown query parameter."""
+
+        async def endpoint(request: Request) -> Response:
+            if needs is not None:
+                self._guard.admit(request, needs)
+            check_parameters(request, parameters)
+            return await handler(request)
+
+        endpoint.needs = needs  # type: ignore[attr-defined]
+        return Route(path, endpoint, methods=methods)
 
 
 def _accounts(service: Service) -> Handler:
@@ -255,11 +256,39 @@ def _answer(request: Request, answer: Answer, kept: Mapping[str, str]) -> Respon
     return Response(answer.body, media_type=_JSON, headers=headers)
 
 
+def guarded_check(service: Service) -> Handler:
+    """Return the door for orders: a dry run reads, all else appends the order to a record."""
+
+    async def check(request: Request) -> Response:
+        if service.guard.is_on:
+            try:
+                asked = await asked_of(request)
+            except ContractError as error:
+                return problem(
+                    "invalid-order",
+                    error.detail,
+                    request.url.path,
+                    reason=error.reason,
+                    field=error.field,
+                )
+            action: Action = "read" if asked.dry_run else "append.record"
+            service.guard.require(request, action, Resource("account", asked.account_id))
+        return await service.risk(request)
+
+    return check
+
+
 def _append(service: Service) -> Handler:
     async def append(request: Request) -> Response:
-        return await append_event(request, service.publisher)
+        return await append_event(request, service.publisher, service.guard)
 
     return append
+
+
+class _Brief(msgspec.Struct, frozen=True):
+    """All that a stranger hears about readiness."""
+
+    status: str
 
 
 def _live(service: Service) -> Handler:
@@ -271,10 +300,10 @@ def _live(service: Service) -> Handler:
 
 
 def _ready(service: Service, door: HealthDoor | None = None) -> Handler:
-    async def ready(_request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         report = await service.health.report()
         is_open = report.status if door is None else report.doors[door]
-        body = msgspec.json.encode(report)
+        body = msgspec.json.encode(report if service.guard.knows(request) else _Brief(is_open))
         status = 200 if is_open == "ready" else 503
         return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
 
@@ -301,98 +330,3 @@ def _matches(header: str | None, etag: str) -> bool:
         return False
     tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
     return "*" in tags or etag in tags
-
-
-def _malformed_account(request: Request, error: Exception) -> Response:
-    return problem("malformed-account-id", str(error), request.url.path)
-
-
-def _malformed_parameter(request: Request, error: Exception) -> Response:
-    return problem("malformed-parameter", str(error), request.url.path)
-
-
-def _unknown_account(request: Request, error: Exception) -> Response:
-    return problem("unknown-account", str(error), request.url.path)
-
-
-def _no_report(request: Request, error: Exception) -> Response:
-    return problem("no-report", str(error), request.url.path)
-
-
-def _no_such_state(request: Request, error: Exception) -> Response:
-    return problem("no-such-state", str(error), request.url.path)
-
-
-def _not_reached(request: Request, error: Exception) -> Response:
-    assert isinstance(error, NotReachedError)
-    return problem("not-reached", str(error), request.url.path, reached_sequence=error.reached)
-
-
-def _live_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LiveRefusedError)
-    kind, path = LIVE_PROBLEMS[error.outcome], request.url.path
-    if kind == "not-reached":
-        return problem(kind, error.detail, path, reached_sequence=error.reached)
-    headers = {"Retry-After": "1"} if TITLES[kind][0] in (429, 503) else {}
-    return problem(kind, error.detail, path, headers=headers)
-
-
-def _view_stale(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StaleViewError)
-    return problem("view-stale", str(error), request.url.path, reached_sequence=error.reached)
-
-
-def _too_many_folds(request: Request, error: Exception) -> Response:
-    return problem("too-many-folds", str(error), request.url.path, headers={"Retry-After": "1"})
-
-
-def _client_gone(request: Request, _error: Exception) -> Response:
-    return problem("client-gone", "nobody reads this answer", request.url.path)
-
-
-def _unavailable(request: Request, error: Exception) -> Response:
-    _log.warning("http.unavailable", detail=str(error))
-    return problem("unavailable", str(error), request.url.path, headers={"Retry-After": "1"})
-
-
-def _internal(request: Request, error: Exception) -> Response:
-    _log.error("http.failed", detail=type(error).__name__, exc_info=error)
-    return problem("internal", "see the service's log", request.url.path)
-
-
-def _http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not possible here, but {allowed}"
-        return problem("wrong-method", detail, path, headers=error.headers)
-    return problem("unknown-path", "there is nothing here; see /schema for what there is", path)
-
-
-class _Measured:
-    """Records route, status and duration of each request; pure ASGI, so streaming is untouched."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, patterns: dict[int, str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._patterns = patterns
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = self._patterns.get(id(scope.get("endpoint")), "unmatched")
-            self._metrics.requested(route, status, time.perf_counter() - started)

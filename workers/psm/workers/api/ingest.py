@@ -9,18 +9,28 @@ from starlette.responses import Response
 
 from psm.contracts.codec import decode_untyped
 from psm.contracts.control_events import CONTROL_SUBJECTS
+from psm.contracts.drafts import draft_of
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
 from psm.contracts.publisher import Appended, Publisher
 from psm.contracts.sequencing import OPERATOR_EVENTS
+from psm.contracts.table_events import TABLE_SUBJECTS
+from psm.workers.access.policy import Action, Resource
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
 _RETRY = {"Retry-After": "1"}
 
 
-async def append_event(request: Request, publisher: Publisher | None) -> Response:
-    """Append the event in the body: 201 when it is new, 200 when the log has it already."""
+async def append_event(
+    request: Request, publisher: Publisher | None, guard: AccessGuard
+) -> Response:
+    """Append the event in the body: 201 when it is new, 200 when the log has it already.
+
+    Raises:
+        ForbiddenError, ForeignError: who asks may not append it.
+    """
     path = request.url.path
     if publisher is None:
         return problem(
@@ -43,6 +53,11 @@ async def append_event(request: Request, publisher: Publisher | None) -> Respons
         # Unknown rules would stop every worker: that is no business of a trading service.
         detail = "publish it to its subject with the operator's own NATS credentials"
         return problem("operators-only", detail, path)
+    if guard.is_on:
+        try:
+            guard.require(request, *_written(body))
+        except ContractError as error:
+            return contract_problem(error, path)
     # The caller's trace goes on in the headers of the message.
     token = context.attach(propagate.extract(dict(request.headers)))
     try:
@@ -57,6 +72,18 @@ async def append_event(request: Request, publisher: Publisher | None) -> Respons
     finally:
         context.detach(token)
     return _answer(appended)
+
+
+def _written(body: bytes) -> tuple[Action, Resource]:
+    """Return the right that appending an event needs, and to what: an account, or a symbol.
+
+    Raises:
+        ContractError: it is no event.
+    """
+    envelope = draft_of(body, validate=False).envelope
+    if envelope.event_type in TABLE_SUBJECTS:
+        return "append.market", Resource("symbol", envelope.stream_id)
+    return "append", Resource("account", envelope.stream_id)
 
 
 def _answer(appended: Appended) -> Response:

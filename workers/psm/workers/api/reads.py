@@ -18,6 +18,7 @@ from psm.contracts.flags import VIEW_STALE
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.projections.current_state.accounts import ACCOUNT_STATEMENTS, AccountOrder
 from psm.projections.current_state.reads import READ_STATEMENTS, READ_VIEWS
+from psm.projections.names import ALL_NAMES, Names
 
 WAIT_DEFAULT_S = 5.0
 WAIT_MAX_S = 30.0
@@ -207,6 +208,7 @@ class Reads:
         flag: str | None = None,
         after: str | None = None,
         limit: int = ACCOUNTS_DEFAULT,
+        visible: Names = ALL_NAMES,
     ) -> AccountsPage:
         """Return a page of accounts, each row from one snapshot, the most troubled first.
 
@@ -218,6 +220,7 @@ class Reads:
             flag: only accounts that have it.
             after: `next` of the page before.
             limit: how many at most, 1 to `ACCOUNTS_MAX`.
+            visible: accounts that the reader may know of.
 
         Raises:
             MalformedPlaceError: `after` is not what a page ended with.
@@ -228,7 +231,7 @@ class Reads:
             raise MalformedPlaceError("after must be the `next` of the page before")
         async with postgres.acquired(self._pool) as connection:
             rows = await connection.fetch(
-                ACCOUNT_STATEMENTS[order], flag, found[1], found[2], limit + 1
+                ACCOUNT_STATEMENTS[order], flag, found[1], found[2], limit + 1, visible.likes()
             )
         shown = rows[:limit]
         return AccountsPage(

@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from psm.contracts.reasons import REASONS
+from psm.workers.access.policy import names_of
+from psm.workers.api.guard import principal_of
 from psm.workers.api.parameters import (
     REFUSALS_PARAMETERS,
     ParameterError,
@@ -71,5 +73,6 @@ def _filter(request: Request) -> RefusalFilter:
         reason=reason,
         since=None if since is None else msgspec.convert(since, datetime, strict=False),
         before=integer(request, "before"),
+        accounts=names_of(principal_of(request), "account"),
         limit=limit,
     )

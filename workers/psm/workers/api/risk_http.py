@@ -1,4 +1,4 @@
-"""`POST /psm/risk/check`: may this order be sent? Asked of a risk worker over NATS."""
+"""`POST /psm/risk/check`: may this order be sent? AskedOrder of a risk worker over NATS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from nats.aio.client import Client
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.contracts import codec
 from psm.contracts.envelope import MAX_BODY_BYTES
+from psm.contracts.errors import ContractError
 from psm.contracts.subjects import RISK_CHECK
 from psm.workers.api.problems import TITLES, problem
 from psm.workers.risk.door import PROBLEM_HEADER, WAIT_DEFAULT_MS, WAIT_MAX_MS
@@ -27,6 +29,18 @@ _MORE_S = 2.0
 _RETRY = (429, 503, 504)
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class AskedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose order is asked about, and whether only for the sake of asking."""
+
+    account_id: str
+    dry_run: bool
+
+
+class _Question(msgspec.Struct, frozen=True):
+    order: msgspec.Raw
+    dry_run: bool = False
 
 
 class _Wait(msgspec.Struct, frozen=True):
@@ -59,6 +73,24 @@ def risk_check(nc: Client) -> Handler:
         return Response(answer.data, media_type=_JSON, headers={"Cache-Control": "no-store"})
 
     return check
+
+
+async def asked_of(request: Request) -> AskedOrder:
+    """Return what a question is about.
+
+    Raises:
+        ContractError: it does not say whose order it is.
+    """
+    try:
+        question = msgspec.json.decode(await request.body(), type=_Question)
+        fields = codec.decode_untyped(bytes(question.order))
+        order = fields["payload"] if "event_type" in fields else fields
+        account_id = order["account_id"]
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+        raise ContractError("missing_field", "the order names no account_id", "order") from error
+    if not isinstance(account_id, str):
+        raise ContractError("malformed_field", "account_id must be a text", "order.account_id")
+    return AskedOrder(account_id=account_id, dry_run=question.dry_run)
 
 
 def _wait_s(body: bytes) -> float:

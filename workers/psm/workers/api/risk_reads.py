@@ -9,6 +9,7 @@ import msgspec
 
 from psm.adapters import postgres
 from psm.contracts.errors import PSMError
+from psm.projections.names import ALL_NAMES, Names
 from psm.projections.risk.entries import LimitsStatus
 from psm.projections.sql import Connection, load
 
@@ -39,6 +40,7 @@ class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
         since: risk clock of the oldest.
         before: `risk_sequence` of the last one of the page before.
         limit: how many at most, 1 to `LIMIT_MAX`.
+        accounts: those that the reader may know of.
     """
 
     account_id: str | None = None
@@ -50,6 +52,7 @@ class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     before: int | None = None
     limit: int = LIMIT_DEFAULT
+    accounts: Names = ALL_NAMES
 
 
 class ListedDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,8 +222,8 @@ class RiskReads:
         Raises:
             TransientError: PostgreSQL is away.
         """
-        values = msgspec.structs.astuple(wanted)
-        rows = await self._fetch("decisions", *values[:-1], wanted.limit + 1)
+        *chosen, _limit, accounts = msgspec.structs.astuple(wanted)
+        rows = await self._fetch("decisions", *chosen, wanted.limit + 1, accounts.likes())
         listed = []
         for row in rows[: wanted.limit]:
             row["group"] = row.pop("risk_group")
@@ -230,15 +233,15 @@ class RiskReads:
             decisions=listed, next_before=listed[-1].risk_sequence if more else None
         )
 
-    async def decision(self, decision_hash: str) -> DecisionDocument:
-        """Return one decision by the hash of its record.
+    async def decision(self, decision_hash: str, accounts: Names = ALL_NAMES) -> DecisionDocument:
+        """Return one decision by the hash of its record, of the accounts that may be known of.
 
         Raises:
             UnknownDecisionError: there is none.
             TransientError: PostgreSQL is away.
         """
         rows = await self._fetch("decision", decision_hash.lower()[: _HASH_DIGITS + 1])
-        if not rows:
+        if not rows or not accounts.has(rows[0].pop("account_id")):
             raise UnknownDecisionError(f"no decision {decision_hash[:_HASH_DIGITS]} is known")
         (row,) = rows
         row["record"] = msgspec.Raw(row["record"])
@@ -252,6 +255,7 @@ class RiskReads:
         in_force: bool = False,
         after: tuple[str, int] | None = None,
         limit: int = LIMIT_DEFAULT,
+        scopes: Names = ALL_NAMES,
     ) -> LimitsPage:
         """Return a page of limits.
 
@@ -261,12 +265,15 @@ class RiskReads:
             in_force: only what holds now.
             after: scope and version of the last one of the page before.
             limit: how many at most, 1 to `LIMIT_MAX`.
+            scopes: those that the reader may know of.
 
         Raises:
             TransientError: PostgreSQL is away.
         """
         place = after or (None, None)
-        rows = await self._fetch("limits", scope, status, in_force, *place, limit + 1)
+        rows = await self._fetch(
+            "limits", scope, status, in_force, *place, limit + 1, scopes.likes()
+        )
         listed = [
             ListedLimits(
                 **{**row, "limits": _compact(row["limits"]), "in_force": bool(row["in_force"])}
@@ -285,6 +292,7 @@ class RiskReads:
         kind: ShownKind | None = None,
         after: str | None = None,
         limit: int = LIMIT_DEFAULT,
+        scopes: Names = ALL_NAMES,
     ) -> StatePage:
         """Return a page of what holds now.
 
@@ -293,11 +301,12 @@ class RiskReads:
             kind: only of this kind.
             after: `next` of the page before.
             limit: how many at most, 1 to `LIMIT_MAX`.
+            scopes: those that the reader may know of.
 
         Raises:
             TransientError: PostgreSQL is away.
         """
-        rows = await self._fetch("state", scope, kind, after, limit + 1)
+        rows = await self._fetch("state", scope, kind, after, limit + 1, scopes.likes())
         listed = []
         for row in rows[:limit]:
             figures = row.pop("figures")

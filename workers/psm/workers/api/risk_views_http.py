@@ -12,7 +12,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.projections.names import ALL_NAMES, Names
 from psm.risk.limits import CATALOGUE
+from psm.workers.access.policy import EVERYTHING, Principal, names_of
+from psm.workers.api.guard import Needs, principal_of
 from psm.workers.api.parameters import (
     NUMBER,
     TEXT,
@@ -47,13 +50,14 @@ _AFTER = re.compile(r"([0-9]{1,18}),(.{1,300})", re.DOTALL)
 _HASH = "^[0-9a-fA-F]{64}$"
 
 Handler = Callable[[Request], Awaitable[Response]]
-Routes = list[tuple[str, Handler, tuple[Parameter, ...]]]
+Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...]]]
 
 _SCOPE = Parameter(
     name="scope",
     description="Only of this scope: firm, group:x, account:x, strategy:x, symbol:x.",
     schema=TEXT,
 )
+_READ = Needs(action="read")
 _LIMIT = limit_parameter(LIMIT_MAX, LIMIT_DEFAULT)
 DECISIONS_PARAMETERS = (
     Parameter(name="account", description="Only of this account.", schema=TEXT),
@@ -106,7 +110,10 @@ STATE_PARAMETERS = (
 
 
 def risk_routes(reads: RiskReads) -> Routes:
-    """Return path behind `/psm`, handler and query parameters of each route."""
+    """Return path behind `/psm`, handler, what it needs and query parameters of each route.
+
+    Each shows only what the reader may know of.
+    """
 
     async def decisions(request: Request) -> Response:
         page = await reads.decisions(_decision_filter(request))
@@ -114,7 +121,8 @@ def risk_routes(reads: RiskReads) -> Routes:
 
     async def decision(request: Request) -> Response:
         wanted = clean("decision_hash", request.path_params["decision_hash"])
-        return _answer(await reads.decision(wanted))
+        accounts = names_of(principal_of(request), "account")
+        return _answer(await reads.decision(wanted, accounts))
 
     async def limits(request: Request) -> Response:
         page = await reads.limits(
@@ -123,6 +131,7 @@ def risk_routes(reads: RiskReads) -> Routes:
             in_force=flag(request, "in_force"),
             after=_after(request),
             limit=_limit(request),
+            scopes=scopes_of(principal_of(request)),
         )
         return _page(request, page, "after", page.next)
 
@@ -132,14 +141,15 @@ def risk_routes(reads: RiskReads) -> Routes:
             kind=choice(request, "kind", KINDS),
             after=text_of(request, "after"),
             limit=_limit(request),
+            scopes=scopes_of(principal_of(request)),
         )
         return _page(request, page, "after", page.next)
 
     return [
-        ("/risk/decisions", decisions, DECISIONS_PARAMETERS),
-        ("/risk/decisions/{decision_hash}", decision, ()),
-        ("/risk/limits", limits, LIMITS_PARAMETERS),
-        ("/risk/state", state, STATE_PARAMETERS),
+        ("/risk/decisions", decisions, _READ, DECISIONS_PARAMETERS),
+        ("/risk/decisions/{decision_hash}", decision, _READ, ()),
+        ("/risk/limits", limits, _READ, LIMITS_PARAMETERS),
+        ("/risk/state", state, _READ, STATE_PARAMETERS),
     ]
 
 
@@ -203,6 +213,13 @@ _LISTS: tuple[tuple[str, tuple[Parameter, ...], type[msgspec.Struct], str], ...]
 RISK_STRUCTS = (DecisionPage, DecisionDocument, LimitsPage, StatePage)
 
 
+def scopes_of(principal: Principal) -> Names:
+    """Return the scopes of limits that a principal may know of: they are named as patterns are."""
+    if EVERYTHING in principal.patterns:
+        return ALL_NAMES
+    return Names(principal.patterns)
+
+
 def _decision_filter(request: Request) -> DecisionFilter:
     since = timestamp(request, "since")
     return DecisionFilter(
@@ -215,6 +232,7 @@ def _decision_filter(request: Request) -> DecisionFilter:
         since=None if since is None else msgspec.convert(since, datetime, strict=False),
         before=integer(request, "before"),
         limit=_limit(request),
+        accounts=names_of(principal_of(request), "account"),
     )
 
 

@@ -14,6 +14,7 @@ from psm.adapters import postgres
 from psm.contracts.errors import PSMError
 from psm.projections.sql import load
 from psm.workers.archive.refusals import RefusalFilter, RefusalPage, read_refusals
+from psm.workers.archive.visible import EVERYTHING, Visible
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -40,6 +41,8 @@ FROM (
 ) AS e
 ORDER BY e.archive_sequence
 """
+
+_SEEN = "(stream_id LIKE ANY (${accounts}::text[]) OR js_stream LIKE ANY (${streams}::text[]))"
 
 # Payloads have a limit of their own; thousands of long envelopes are beyond this one.
 _BOUNDED = """
@@ -72,6 +75,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         to_sequence: the last one, included.
         stream_id: of the events.
         event_type: of the events.
+        visible: only events that the reader may see.
         limit: how many at most, 1 to `LIMIT_MAX`.
     """
 
@@ -79,6 +83,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     to_sequence: int | None = None
     stream_id: str | None = None
     event_type: str | None = None
+    visible: Visible = EVERYTHING
     limit: int = LIMIT_DEFAULT
 
 
@@ -124,37 +129,42 @@ class ArchiveReads:
             "stream_id =": wanted.stream_id,
             "event_type =": wanted.event_type,
         }
-        given = {name: value for name, value in conditions.items() if value is not None}
+        given: dict[str, Any] = {n: value for n, value in conditions.items() if value is not None}
         where = " AND ".join(f"{name} ${n}" for n, name in enumerate(given, 1))
+        values = list(given.values())
+        if not wanted.visible.is_everything:
+            seen = _SEEN.format(accounts=len(values) + 1, streams=len(values) + 2)
+            where = f"{where} AND {seen}" if where else seen
+            values += wanted.visible.likes()
         # Only names and numbers of our own get into the statement.
         query = _PAGE.format(where=f"WHERE {where}" if where else "", limit=wanted.limit + 1)
         async with postgres.acquired(self._pool) as connection:
-            found = await connection.fetch(query, *given.values())
+            found = await connection.fetch(query, *values)
         shown = [text for _, text in found[: wanted.limit] if text is not None]
         return Page(
             events=[msgspec.Raw(_compact(text)) for text in shown],
             next_sequence=found[len(shown)][0] if len(found) > len(shown) else None,
         )
 
-    async def event(self, event_id: str) -> bytes:
+    async def event(self, event_id: str, visible: Visible = EVERYTHING) -> bytes:
         """Return one event with its bytes; `event_id` may be an `archive_sequence`, too.
 
         Raises:
             NotArchivedError: it is not in the archive.
         """
         async with postgres.acquired(self._pool) as connection:
-            sequence = await _sequence_of(connection, event_id)
+            sequence = await _seen_sequence_of(connection, event_id, visible)
             text = await connection.fetchval(_QUERIES["one"], sequence)
         return _known_event(text, event_id)
 
-    async def message(self, event_id: str, offset: int = 0) -> Piece:
+    async def message(self, event_id: str, offset: int = 0, visible: Visible = EVERYTHING) -> Piece:
         """Return the bytes of an event from `offset` on, at most `PIECE_BYTES`.
 
         Raises:
             NotArchivedError: it is not in the archive.
         """
         async with postgres.acquired(self._pool) as connection:
-            sequence = await _sequence_of(connection, event_id)
+            sequence = await _seen_sequence_of(connection, event_id, visible)
             found = await connection.fetchrow(
                 _QUERIES["bytes"], sequence, min(offset, _MESSAGE_BYTES_MAX), PIECE_BYTES
             )
@@ -162,16 +172,19 @@ class ArchiveReads:
             raise _not_archived(event_id)
         return Piece(data=found["piece"], total=found["bytes"])
 
-    async def causation(self, event_id: str) -> bytes:
+    async def causation(self, event_id: str, visible: Visible = EVERYTHING) -> bytes:
         """Return the causes of an event, the first one first, and its effects.
 
         Raises:
             NotArchivedError: it is not in the archive.
             DocumentTooLargeError: it has too much to show.
         """
-        return _known_event(await self._document("causation", event_id), event_id)
+        await self._check_seen(event_id, visible)
+        return visible.causation(
+            _known_event(await self._document("causation", event_id), event_id)
+        )
 
-    async def explain(self, event_id: str) -> bytes:
+    async def explain(self, event_id: str, visible: Visible = EVERYTHING) -> bytes:
         """Return decision, signal and market data of an event, with causes and effects.
 
         Where nothing links market data to a decision, it is the mark that the decision names.
@@ -180,12 +193,13 @@ class ArchiveReads:
             NotArchivedError: it is not in the archive.
             DocumentTooLargeError: it has too much to show.
         """
+        await self._check_seen(event_id, visible)
         found = _known_event(await self._document("explain", event_id), event_id)
         named = _named_mark(found)
         mark = None if named is None else await self._value("mark_at", *named)
-        return found if mark is None else _with_mark(found, mark)
+        return visible.explain(found if mark is None else _with_mark(found, mark))
 
-    async def correlation(self, correlation_id: str) -> bytes:
+    async def correlation(self, correlation_id: str, visible: Visible = EVERYTHING) -> bytes:
         """Return the events of a correlation, with causes and effects that lie outside of it.
 
         Raises:
@@ -197,7 +211,12 @@ class ArchiveReads:
             raise UnknownCorrelationError(
                 f"no event with correlation_id {correlation_id} is in the archive"
             )
-        return _compact(text)
+        shown = visible.correlation(_compact(text))
+        if shown is None:
+            raise UnknownCorrelationError(
+                f"no event with correlation_id {correlation_id} is in the archive"
+            )
+        return shown
 
     async def correlation_of(self, event_id: str) -> str | None:
         """Return the `correlation_id` of an event; None if it has none or is unknown."""
@@ -223,6 +242,12 @@ class ArchiveReads:
     async def incidents(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest incidents."""
         return await self._rows("incidents", limit)
+
+    async def _check_seen(self, event_id: str, visible: Visible) -> None:
+        if not visible.is_everything:
+            async with postgres.acquired(self._pool) as connection:
+                if await _seen_sequence_of(connection, event_id, visible) is None:
+                    raise _not_archived(event_id)
 
     async def _document(self, name: str, of: str) -> str | None:
         async with postgres.acquired(self._pool) as connection:
@@ -281,6 +306,18 @@ async def _sequence_of(connection: postgres.Connection, event_id: str) -> int | 
     if sequence is None and event_id.isdecimal() and len(event_id) < 19:
         sequence = await connection.fetchval(_QUERIES["by_sequence"], int(event_id))
     return sequence
+
+
+async def _seen_sequence_of(
+    connection: postgres.Connection, event_id: str, visible: Visible
+) -> int | None:
+    """Return the same of an event that the reader may see; None as of an unknown one."""
+    sequence = await _sequence_of(connection, event_id)
+    if visible.is_everything or sequence is None:
+        return sequence
+    row = await connection.fetchrow(_QUERIES["whose"], sequence)
+    assert row is not None
+    return sequence if visible.shows(row["stream_id"], row["js_stream"]) else None
 
 
 def _known_event(text: str | None, event_id: str) -> bytes:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from psm.adapters import postgres
+from psm.projections.names import ALL_NAMES, Names
 from psm.projections.sql import load
 
 _QUERY = load("psm.projections.archive", "reads")["refusals"]
@@ -24,6 +25,7 @@ class RefusalFilter(msgspec.Struct, frozen=True, kw_only=True):
         reason: stable code, such as `sequence_conflict`.
         since: log time of the oldest.
         before: `psm_sequence` of the last one of the page before.
+        accounts: those that the reader may see.
         limit: how many at most.
     """
 
@@ -31,6 +33,7 @@ class RefusalFilter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     since: datetime | None = None
     before: int | None = None
+    accounts: Names = ALL_NAMES
     limit: int
 
 
@@ -90,7 +93,13 @@ async def read_refusals(pool: postgres.Pool, wanted: RefusalFilter) -> RefusalPa
     """
     async with postgres.acquired(pool) as connection:
         found = await connection.fetch(
-            _QUERY, wanted.account_id, wanted.reason, wanted.since, wanted.before, wanted.limit + 1
+            _QUERY,
+            wanted.account_id,
+            wanted.reason,
+            wanted.since,
+            wanted.before,
+            wanted.limit + 1,
+            wanted.accounts.likes(),
         )
     listed = []
     for row in found[: wanted.limit]:

@@ -39,6 +39,7 @@ def parts_of(
     marks: bool = False,
     risk: bool = False,
     analytics: bool = True,
+    auth: bool = False,
 ) -> list[Part]:
     """Return the parts; the workers are a fleet and share the partitions among themselves."""
     parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
@@ -50,7 +51,12 @@ def parts_of(
         parts.append(_measured("marks", ("marks",)))
     if risk:
         parts.append(_measured("risk", ("risk", "worker")))
-    web = {"PSM_HTTP_HOST": _HOST, "PSM_HTTP_PORT": str(http_port), "PSM_METRICS_PORT": "0"}
+    web = {
+        "PSM_HTTP_HOST": _HOST,
+        "PSM_HTTP_PORT": str(http_port),
+        "PSM_HTTP_AUTH": "on" if auth else "off",
+        "PSM_METRICS_PORT": "0",
+    }
     serve = Part(
         name="serve", command=("serve", "--ingest"), environment=web, health_port=http_port
     )

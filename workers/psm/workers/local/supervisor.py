@@ -24,6 +24,7 @@ from psm.adapters.embedded import Child, EmbeddedNats, EmbeddedPostgres, Embedde
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
+from psm.workers.access.first import local_admin
 from psm.workers.local.parts import Part, free_port, is_ready, parts_of, require_free
 from psm.workers.local.store_watch import StoreWatch
 from psm.workers.process.env_file import ENV_FILE, NO_FILE, read_env_file
@@ -82,6 +83,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
         marks: sample ticks into marks, too.
         risk: decide on orders, too.
         analytics: keep the views of analytics, by a projector of their own.
+        auth: ask callers for tokens, and make one for the administrator.
     """
 
     data_dir: Path
@@ -95,6 +97,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
     marks: bool = False
     risk: bool = False
     analytics: bool = True
+    auth: bool = False
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -104,6 +107,9 @@ class Addresses(Struct, frozen=True, kw_only=True):
     postgres_dsn: str
     http_url: str
     data_dir: str
+    admin_token: str | None
+    """With which a caller may do everything; None where callers need none."""
+
     operator: dict[str, str]
     """Variables with which a command connects to NATS as `owner`, who may do what operators may."""
 
@@ -123,6 +129,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._http_port = plan.http_port
+        self._admin_token: str | None = None
         self._damaged: asyncio.Future[None]
 
     @property
@@ -133,6 +140,7 @@ class Supervisor:
             postgres_dsn=self._servers.postgres_dsn,
             http_url=f"http://127.0.0.1:{self._http_port}",
             data_dir=str(self._plan.data_dir.expanduser().absolute()),
+            admin_token=self._admin_token,
             operator=self._servers.nats.settings_of("owner"),
         )
 
@@ -168,13 +176,7 @@ class Supervisor:
             for name, pid in self.pids.items():
                 self._log.info("child.started", child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
-            parts = parts_of(
-                self._plan.workers,
-                self._http_port,
-                marks=self._plan.marks,
-                risk=self._plan.risk,
-                analytics=self._plan.analytics,
-            )
+            parts = await self._parts()
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))
@@ -188,6 +190,20 @@ class Supervisor:
             *(asyncio.create_task(self._keep_server(server)) for server in watched),
             asyncio.create_task(store.run()),
         ]
+
+    async def _parts(self) -> list[Part]:
+        plan = self._plan
+        if plan.auth:
+            dsn = self._servers.postgres_dsn
+            self._admin_token = await local_admin(dsn, plan.data_dir.expanduser())
+        return parts_of(
+            plan.workers,
+            self._http_port,
+            marks=plan.marks,
+            risk=plan.risk,
+            analytics=plan.analytics,
+            auth=plan.auth,
+        )
 
     async def wait(self) -> None:
         """Wait for what ends all of it.

@@ -31,6 +31,7 @@ class Announcement(Struct, frozen=True, kw_only=True):
     data_dir: str
     partitions: int
     pid: int
+    admin_token: str | None = None
     operator: dict[str, str] = {}
     """Variables with which commands connect to NATS: its password is in a file that one names."""
 

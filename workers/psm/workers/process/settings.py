@@ -7,19 +7,16 @@ or of `public()`.
 
 from __future__ import annotations
 
-import ssl
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
+from psm.adapters.tls import client_context
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
-
-REDACTED = "***"
-
+from psm.workers.process.redaction import REDACTED, without_password
 
 _PORT = Meta(ge=0, le=65535)
 
@@ -213,6 +210,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             "separated by commas.",
         ),
     ] = ()
+    http_auth: Annotated[
+        Literal["on", "off"],
+        _about(
+            "http",
+            "Whether callers need a token; off answers this machine alone, and is the default of "
+            "`psm up` only.",
+        ),
+    ] = "on"
+    http_access_file: Annotated[
+        str | None,
+        _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
+    ] = None
+    http_auth_stale_s: Annotated[
+        int,
+        Meta(ge=10, le=86_400),
+        _about("http", "How long tokens count while PostgreSQL is away; then nobody is let in."),
+    ] = 600
     http_connections: Annotated[
         int,
         Meta(ge=1, le=100_000),
@@ -304,24 +318,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             "user_credentials": self.nats_creds_file,
             "nkeys_seed": self.nats_nkey_seed_file,
             "inbox_prefix": self.nats_inbox_prefix,
-            "tls": self._tls(),
+            "tls": client_context(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
         }
         return {name: value for name, value in options.items() if value is not None}
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self.nats_ca_file is None and self.nats_cert_file is None:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.nats_ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.nats_cert_file is not None:
-                context.load_cert_chain(self.nats_cert_file, self.nats_key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                "PSM_NATS_CA_FILE, PSM_NATS_CERT_FILE or PSM_NATS_KEY_FILE cannot be used: "
-                f"{error.strerror or type(error).__name__}"
-            ) from error
-        return context
 
 
 class About(Struct, frozen=True, kw_only=True):
@@ -386,15 +385,5 @@ def _public(field: About, value: Any) -> Any:
     if field.secret:
         return None if value is None else REDACTED
     if field.name == "nats_url":
-        return ",".join(map(_without_password, value.split(",")))
-    return _without_password(value) if field.name == "otlp_endpoint" and value else value
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        return REDACTED
-    if "@" not in parts.netloc:
-        return url.strip()
-    return urlunsplit(parts._replace(netloc=f"{REDACTED}@{parts.netloc.rpartition('@')[2]}"))
+        return ",".join(map(without_password, value.split(",")))
+    return without_password(value) if field.name == "otlp_endpoint" and value else value

@@ -14,8 +14,11 @@ from cyclopts import App, Parameter
 from psm.contracts.errors import ConfigError
 from psm.projections.schema import migrate
 from psm.projections.schema.roles import LOGINS, Login, apply_roles, login_of, roles_sql
+from psm.workers.access.first import take_bootstrap
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import load_settings
+
+_BOOTSTRAP = "PSM_HTTP_BOOTSTRAP_TOKEN_FILE"
 
 app = App(name="migrate", help="Bring the database schema up to date.")
 
@@ -37,7 +40,7 @@ def up(
     A login is made, or given its password, for each of POSTGRES_WORKER_DSN, POSTGRES_PROJECTOR_DSN,
     POSTGRES_ARCHIVER_DSN, POSTGRES_API_DSN, POSTGRES_IMPORTER_DSN and POSTGRES_OPERATOR_DSN that is
     set, as a variable or as a file named by the variable with _FILE: the very address that the part
-    will use.
+    will use. PSM_HTTP_BOOTSTRAP_TOKEN_FILE names the file of the very first token, see `psm token`.
     """
     dsn = load_settings().require_postgres_dsn()
     logins = _logins() if roles else {}
@@ -46,6 +49,8 @@ def up(
     output.rows(({"migration": name, "state": state} for name in names), ("migration", "state"))
     if not names:
         output.note("the schema is up to date")
+    if not dry_run:
+        _take_bootstrap(dsn, output)
     if roles:
         if not dry_run:
             asyncio.run(apply_roles(dsn, logins))
@@ -67,6 +72,14 @@ def status(*, output: Output = DEFAULT_OUTPUT) -> int:
 def roles() -> None:
     """Print the SQL that makes the roles: who may write or read the views and the archive."""
     sys.stdout.write(roles_sql())
+
+
+def _take_bootstrap(dsn: str, output: Output) -> None:
+    """Take in the very first token, where the environment names one."""
+    file = os.environ.get(_BOOTSTRAP)
+    if file:
+        taken = asyncio.run(take_bootstrap(dsn, Path(file)))
+        output.note(f"bootstrap token {taken} taken" if taken else "bootstrap token not needed")
 
 
 def _logins() -> dict[str, Login]:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
-from psm.adapters import telemetry
+from psm.adapters import postgres, telemetry
+from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
+from psm.workers.access.bearer import Authenticator
+from psm.workers.access.issuers import Assertions, read_access_file
+from psm.workers.access.key_sets import IssuerKeys
+from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
+from psm.workers.api.guard import AccessGuard
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
@@ -24,10 +32,11 @@ from psm.workers.api.risk_http import risk_check
 from psm.workers.api.risk_reads import RiskReads
 from psm.workers.api.server import HttpServer, ServerLimits, listen
 from psm.workers.archive.reads import ArchiveReads
-from psm.workers.cli.shared.process import process
+from psm.workers.cli.shared.process import Process, process
 from psm.workers.fleet import NatsMembers
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.log.shape import log_shape
+from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -55,6 +64,7 @@ def serve(
 
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
+    _check_auth(settings)
     listener = listen(settings.http_host, settings.http_port)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
@@ -69,8 +79,8 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
-        projections = tuple(kept(analytics=settings.analytics).values())
-        health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
+        guard = AccessGuard(await _authenticator(settings, pool, stack), metrics)
+        health = _health(own, pool, canary, settings)
         await stack.enter_async_context(health)
         app = build_app(
             Service(
@@ -85,21 +95,31 @@ async def run(settings: Settings) -> int:
                 risk=risk_check(nc),
                 metrics=metrics,
                 registry=own.instruments.registry,
+                guard=guard,
+                tokens=Tokens(pool) if guard.is_on else None,
                 hosts=settings.http_hosts,
                 proxies=proxies,
                 fault=lambda: own.life.fault,
             )
         )
+        # Scrapers have a port of their own: who may scrape may not read every account for that.
+        await own.serve_health(lambda: (own.life.fault is None, {}))
         answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
         server = HttpServer(app, _limits(settings), proxies)
         own.on_stop(server.stop)
-        _tell_what_is_open(settings)
-        url = "http://{}:{}".format(*listener.getsockname()[:2])
-        log.info("http.started", url=url, ingest=settings.ingest)
+        _tell_what_is_open(settings, listener)
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _health(
+    own: Process, pool: postgres.Pool, canary: Canary | None, settings: Settings
+) -> ServiceHealth:
+    views = tuple(kept(analytics=settings.analytics).values())
+    metrics = own.instruments.metrics
+    return ServiceHealth(own.nc, pool, views, metrics, canary, settings.partitions)
 
 
 def _limits(settings: Settings) -> ServerLimits:
@@ -109,9 +129,47 @@ def _limits(settings: Settings) -> ServerLimits:
     )
 
 
-def _tell_what_is_open(settings: Settings) -> None:
-    """Warn where others than this machine may ask."""
+def _check_auth(settings: Settings) -> None:
+    """Refuse to serve anybody beyond this machine, or a production, without access control.
+
+    Raises:
+        ConfigError: access control is off where it must be on.
+    """
+    if settings.http_auth == "on":
+        return
+    cure = "set PSM_HTTP_AUTH=on and make tokens with `psm token create`"
+    if settings.env == "production":
+        raise ConfigError(f"PSM_HTTP_AUTH=off is refused with PSM_ENV=production; {cure}")
+    if settings.http_host not in _LOOPBACK:
+        raise ConfigError(
+            f"PSM_HTTP_AUTH=off answers this machine alone, and {settings.http_host} is reached "
+            f"by others; {cure}, or listen on 127.0.0.1"
+        )
+
+
+async def _authenticator(
+    settings: Settings, pool: postgres.Pool, stack: contextlib.AsyncExitStack
+) -> Authenticator:
+    """Return who recognises callers; its tokens and keys are kept up to date until the end."""
+    if settings.http_auth == "off":
+        return Authenticator(None)
+    table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
+    await stack.enter_async_context(table.kept())
+    if settings.http_access_file is None:
+        return Authenticator(table)
+    known = {}
+    for issuer in read_access_file(Path(settings.http_access_file)).issuer:
+        keys = IssuerKeys(issuer)
+        await stack.enter_async_context(keys.kept())
+        known[issuer.iss] = (issuer, keys)
+    return Authenticator(table, assertions=Assertions(known))
+
+
+def _tell_what_is_open(settings: Settings, listener: socket.socket) -> None:
+    """Say where it listens, and warn where others than this machine may ask."""
     log = telemetry.get_logger()
+    url = "http://{}:{}".format(*listener.getsockname()[:2])
+    log.info("http.started", url=url, ingest=settings.ingest)
     if settings.http_host in _LOOPBACK:
         return
     if settings.ingest:

@@ -78,6 +78,10 @@ class Extras:
         bool | None,
         Parameter(help="Also decide on orders of risk groups; default PSM_RISK."),
     ] = None
+    auth: Annotated[
+        bool,
+        Parameter(negative="", help="Ask callers of HTTP for a token; prints an administrator's."),
+    ] = False
 
 
 NO_EXTRAS = Extras()
@@ -134,6 +138,7 @@ def up(
         marks=settings.marks if extras.marks is None else extras.marks,
         risk=settings.risk if extras.risk is None else extras.risk,
         analytics=settings.analytics,
+        auth=extras.auth,
     )
     return asyncio.run(run(plan))
 

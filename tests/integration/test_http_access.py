@@ -1,0 +1,283 @@
+"""Access over HTTP: every route by every role and resource, and tokens from first to last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any, get_args
+
+import httpx
+import pytest
+from tests.integration.test_http import EVENT, JSON, Api, serving
+from tests.support.psm_stream import Account
+from tests.support.workbench import until_answer
+
+from psm.adapters import postgres
+from psm.workers.access.policy import ROLES, Action, Role
+from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.api.guard import Needs
+from psm.workers.api.http import PREFIXES
+
+OWN, FOREIGN = "desk-1", "other-1"
+PATTERNS = (f"account:{OWN}", "account:desk-*", "symbol:BTC-*", "group:desk")
+
+
+class Door:
+    """A service that asks for tokens."""
+
+    def __init__(self, api: Api, tokens: Tokens, table: TokenTable) -> None:
+        self.api, self.tokens, self.table = api, tokens, table
+        self.client = api.client
+
+    async def token(self, *roles: str, patterns: tuple[str, ...] = PATTERNS, **more: Any) -> str:
+        given = {"principal": "svc/test", "kind": "service", "created_by": "test", **more}
+        life = given.pop("life", timedelta(days=1))
+        _, token = await self.tokens.create(roles=roles, patterns=patterns, life=life, **given)
+        await self.table.read()
+        return token
+
+    async def ask(self, token: str | None, method: str, path: str, **more: Any) -> httpx.Response:
+        headers = dict(more.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return await self.client.request(method, path, headers=headers, **more)
+
+
+@asynccontextmanager
+async def guarded(nats_url: str, dsn: str, stale_s: float = 600) -> AsyncIterator[Door]:
+    async with AsyncExitStack() as stack:
+        pool = await postgres.open_pool(dsn, name="access")
+        stack.callback(pool.terminate)
+        table = TokenTable(pool, stale_s=stale_s)
+        await stack.enter_async_context(table.kept())
+        api = await stack.enter_async_context(serving(nats_url, dsn, ingest=True, tokens=table))
+        own, foreign = Account(OWN), Account(FOREIGN)
+        await api.write(own.deposit("10"), foreign.deposit("20"))
+        yield Door(api, Tokens(pool), table)
+
+
+@pytest.fixture
+async def door(nats_url: str, postgres_dsn: str) -> AsyncIterator[Door]:
+    async with guarded(nats_url, postgres_dsn) as opened:
+        yield opened
+
+
+def routes_of(door: Door) -> list[tuple[str, str, Needs | None]]:
+    """Return method, path with an account of ours and needs of every route."""
+    app = door.api.app
+    found = []
+    for route in app.routes:
+        needs = route.endpoint.needs  # type: ignore[attr-defined]
+        path = route.path.replace("{account_id}", OWN).replace("{event_id}", "1")  # type: ignore[attr-defined]
+        path = path.replace("{decision_hash}", "0" * 64).replace("{token_id}", "00000000")
+        path = path.replace("{correlation_id:path}", "c").replace("{exchange}", "x")
+        path = path.replace("{symbol}", "BTC-PERP")
+        for method in sorted(route.methods - {"HEAD"}):  # type: ignore[attr-defined]
+            found.append((method, path, needs))
+    return found
+
+
+OPEN = ("/health", "/schema")
+
+
+async def test_every_route_says_what_it_needs_and_is_closed_to_strangers(door: Door) -> None:
+    """A route without needs is open: those are few, and hold nothing of anybody."""
+    seen = 0
+    for method, path, needs in routes_of(door):
+        answer = await door.ask(None, method, path)
+        if needs is None:
+            assert path.startswith(OPEN), path
+            assert answer.status_code in (200, 503), path
+        else:
+            assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
+            assert answer.headers["www-authenticate"] == 'Bearer realm="psm"'
+            seen += 1
+    assert seen >= 30
+    ready = (await door.ask(None, "GET", "/health/ready")).json()
+    assert set(ready) == {"status"}
+    assert "doors" in (await door.ask(await door.token("viewer"), "GET", "/health/ready")).json()
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+async def test_every_route_by_every_role(door: Door, role: Role) -> None:
+    """Who lacks the right is answered 403, which names it; who has it never is."""
+    token = await door.token(role)
+    for method, path, needs in routes_of(door):
+        if needs is None or needs.action is None:
+            continue
+        answer = await door.ask(token, method, path)
+        may = needs.action in ROLES[role] and needs.kind != "cluster"
+        refused = answer.status_code == 403
+        assert refused is not may, f"{role} {method} {path}: {answer.status_code} {answer.text}"
+        if refused and needs.kind != "cluster":
+            assert needs.action in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_foreign_account_is_an_unknown_one(door: Door, prefix: str) -> None:
+    """By status, by words, for what is there and for what is not; also when asked by ETag."""
+    token = await door.token("admin", patterns=PATTERNS)
+    for name in ("state", "positions", "margin", "orders", "reconciliation", "verify", "replay"):
+        query = "?sequence=1&ledger_hash=" + "0" * 64 if name == "verify" else ""
+        there = await door.ask(token, "GET", f"{prefix}/{name}/{FOREIGN}{query}")
+        absent = await door.ask(token, "GET", f"{prefix}/{name}/nobody{query}")
+        assert there.status_code == 404
+        assert there.text.replace(FOREIGN, "X") == absent.text.replace("nobody", "X")
+    own = await door.ask(token, "GET", f"{prefix}/state/{OWN}")
+    assert own.status_code == 200
+    tagged = {"If-None-Match": "*"}
+    answer = await door.ask(token, "GET", f"{prefix}/state/{FOREIGN}", headers=tagged)
+    assert answer.status_code == 404
+    assert (await door.ask(token, "HEAD", f"{prefix}/state/{FOREIGN}")).status_code == 404
+
+
+async def test_lists_hold_what_one_may_know_of(door: Door) -> None:
+    listed = await door.ask(await door.token("viewer"), "GET", "/psm/accounts?limit=1")
+    assert [row["account_id"] for row in listed.json()["accounts"]] == [OWN]
+    assert listed.json()["next"] is None
+    everything = await door.ask(
+        await door.token("auditor", patterns=("*",)), "GET", "/psm/accounts"
+    )
+    assert [row["account_id"] for row in everything.json()["accounts"]] == [OWN, FOREIGN]
+    nothing = await door.ask(await door.token("viewer", patterns=()), "GET", "/psm/accounts")
+    assert nothing.json()["accounts"] == []
+
+
+async def test_the_past_is_a_right_of_its_own(door: Door) -> None:
+    token = await door.token("approver")
+    assert (await door.ask(token, "GET", f"/psm/state/{OWN}")).status_code == 200
+    answer = await door.ask(token, "GET", f"/psm/state/{OWN}?at_sequence=1")
+    assert answer.status_code == 403
+    assert "read.past" in answer.json()["detail"]
+
+
+async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door: Door) -> None:
+    token = await door.token("ingest")
+    own = {**EVENT, "stream_id": OWN}
+    assert (await door.ask(token, "POST", "/psm/events", json=own)).status_code == 201
+    foreign = {**EVENT, "stream_id": FOREIGN, "event_id": EVENT["event_id"][:-1] + "9"}
+    assert (await door.ask(token, "POST", "/psm/events", json=foreign)).status_code == 404
+    mark = {**EVENT, "event_type": "MarkPriceUpdated", "payload": {"price": "1"}}
+    for symbol, status in (("ETH-PERP", 403), ("BTC-PERP", 201)):
+        named = {**mark, "stream_id": symbol, "sequence_number": 900_000}
+        named["payload"] = {"symbol": symbol, "price": "1"}
+        answer = await door.ask(token, "POST", "/psm/events", json=named)
+        assert answer.status_code == status, answer.text
+    # Whoever only reads appends nothing, and an order is asked about of one's own accounts only.
+    reader = await door.token("viewer")
+    assert (await door.ask(reader, "POST", "/psm/events", json=own)).status_code == 403
+    order = {"account_id": FOREIGN, "order_id": "1", "symbol": "BTC-PERP"}
+    for body, status in (({"order": order}, 403), ({"order": order, "dry_run": True}, 404)):
+        answer = await door.ask(reader, "POST", "/psm/risk/check", json=body)
+        assert answer.status_code == status, answer.text
+    answer = await door.ask(reader, "POST", "/psm/risk/check", json={"order": {}})
+    assert answer.status_code == 422
+
+
+async def test_credentials_that_open_nothing(door: Door) -> None:
+    """Unknown, cut, expired, of another scheme, twice; and whoever goes on trying waits."""
+    good = await door.token("viewer")
+    expired = await door.token("viewer", life=timedelta(milliseconds=1))
+    path = f"/psm/state/{OWN}"
+    wrong = [good[:-1], good + "a", expired, "psm_00000000_" + "a" * 32, f"{good} x"]
+    for token in wrong:
+        answer = await door.client.get(path, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401, token
+        assert good[-32:] not in answer.text
+    answer = await door.client.get(path, headers={"Authorization": f"Basic {good}"})
+    assert answer.status_code == 401
+    assert (await door.client.get(f"{path}?token={good}")).status_code == 401
+    assert (await door.ask(good, "GET", f"{path}?token={good}")).status_code == 400
+    for _ in range(30):
+        answer = await door.client.get(path, headers={"Authorization": "Bearer psm_x"})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_revoked_token_ends_at_once_and_with_its_listener_cut(door: Door) -> None:
+    """By the notification; and where nobody hears it, by the next reading."""
+    token = await door.token("viewer")
+    path = f"/psm/state/{OWN}"
+    assert (await door.ask(token, "GET", path)).status_code == 200
+    await door.tokens.revoke(token.split("_")[1])
+
+    async def status() -> int:
+        return (await door.ask(token, "GET", path)).status_code
+
+    await until_answer(status, lambda found: found == 401, "a revoked token opens nothing")
+    second = await door.token("viewer")
+    async with postgres.acquired(door.api.pool) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'access' AND pid <> pg_backend_pid()"
+        )
+        await connection.execute("ALTER TABLE access.tokens DISABLE TRIGGER tokens_told")
+        await connection.execute(
+            "UPDATE access.tokens SET revoked_at = now() WHERE id = $1", second.split("_")[1]
+        )
+    token = second
+    await until_answer(status, lambda found: found == 401, "the next reading finds it revoked")
+
+
+async def test_nobody_is_let_in_once_nobody_knows_whom(nats_url: str, postgres_dsn: str) -> None:
+    """Tokens that could not be read for too long count no more, and the answer says so."""
+    async with guarded(nats_url, postgres_dsn, stale_s=0.0) as door:
+        token = "psm_00000000_" + "a" * 32
+        answer = await door.ask(token, "GET", f"/psm/state/{OWN}")
+        assert answer.status_code == 503
+        assert "nobody is let in" in answer.json()["detail"]
+
+
+async def test_tokens_over_http(door: Door) -> None:
+    """Made, listed without secrets, renewed beside the old one, ended; never beyond one's own."""
+    admin = await door.token("admin", patterns=("*",))
+    wanted = {"principal": "svc/risk-desk", "roles": ["risk"], "patterns": ["account:desk-*"]}
+    made = (await door.ask(admin, "POST", "/access/tokens", json=wanted)).json()
+    await door.table.read()
+    who = (await door.ask(made["token"], "GET", "/whoami")).json()
+    assert who["id"] == "svc/risk-desk"
+    assert who["patterns"] == ["account:desk-*"]
+    assert "append.record" in who["actions"]
+    assert who["how"] == "token"
+    listed = await door.ask(admin, "GET", "/access/tokens")
+    assert made["token"] not in listed.text
+    assert made["id"] in [row["id"] for row in listed.json()["tokens"]]
+    again = (
+        await door.ask(admin, "POST", f"/access/tokens/{made['id']}/rotate", json={"overlap": "1h"})
+    ).json()
+    await door.table.read()
+    for token in (made["token"], again["token"]):
+        assert (await door.ask(token, "GET", "/whoami")).status_code == 200
+    ended = await door.ask(admin, "DELETE", f"/access/tokens/{again['id']}")
+    assert ended.json()["revoked_at"]
+    await door.table.read()
+    assert (await door.ask(again["token"], "GET", "/whoami")).status_code == 401
+    # Less than an administrator of everything gives no more than it has.
+    small = await door.token("admin", patterns=("account:desk-*",))
+    for more in ({"patterns": ["account:*"]}, {"roles": ["auditor"], "patterns": ["*"]}):
+        answer = await door.ask(small, "POST", "/access/tokens", json={**wanted, **more})
+        assert answer.status_code == 403, answer.text
+    assert (
+        await door.ask(small, "DELETE", f"/access/tokens/{admin.split('_')[1]}")
+    ).status_code == 403
+    wrong: list[dict[str, Any]] = [{"expires": "91d"}, {"roles": ["root"]}, {"patterns": ["x"]}]
+    for more in wrong:
+        answer = await door.ask(admin, "POST", "/access/tokens", json={**wanted, **more})
+        assert answer.status_code == 400, answer.text
+    assert (await door.ask(admin, "DELETE", "/access/tokens/zzzzzzzz")).status_code == 404
+    answer = await door.client.post("/access/tokens", content=b"{", headers=JSON)
+    assert answer.status_code == 401
+
+
+async def test_an_administrators_token_ends_the_bootstrap(door: Door) -> None:
+    first = await door.token("bootstrap", patterns=("*",))
+    assert (await door.ask(first, "GET", f"/psm/state/{OWN}")).status_code == 403
+    wanted = {"principal": "admin", "roles": ["admin"], "patterns": ["*"]}
+    assert (await door.ask(first, "POST", "/access/tokens", json=wanted)).status_code == 201
+    await door.table.read()
+    assert (await door.ask(first, "POST", "/access/tokens", json=wanted)).status_code == 401
+
+
+def test_the_actions_are_those_of_the_page() -> None:
+    assert len(get_args(Action)) == 11

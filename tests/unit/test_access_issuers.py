@@ -1,0 +1,143 @@
+"""Tokens of others: what a signature alone does not say."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwk, jwt
+
+from psm.contracts.errors import ConfigError
+from psm.workers.access.issuers import (
+    LEEWAY_S,
+    LIFE_MAX_S,
+    Assertions,
+    ForeignTokenError,
+    Grant,
+    Issuer,
+    read_access_file,
+)
+from psm.workers.access.policy import Principal
+
+AT = 1_700_000_000
+ISS, AUDIENCE = "https://login.example", "psm"
+KEY = jwk.OKPKey.generate_key("Ed25519", auto_kid=True)
+RSA = jwk.RSAKey.generate_key(2048, auto_kid=True)
+OTHER = jwk.OKPKey.generate_key("Ed25519", auto_kid=True)
+ISSUER = Issuer(
+    iss=ISS,
+    audience=AUDIENCE,
+    algorithms=("Ed25519", "RS256"),
+    jwks_file="keys.json",
+    grants={
+        "desk": Grant(roles=("viewer",), patterns=("account:desk-*",)),
+        "audit": Grant(roles=("auditor",), patterns=("*",)),
+    },
+)
+CLAIMS: dict[str, Any] = {
+    "iss": ISS, "aud": AUDIENCE, "sub": "u_1", "iat": AT - 10, "exp": AT + 600, "roles": ["desk"],
+}  # fmt: skip
+GOOD = "[[issuer]]\niss='x'\naudience='a'\nalgorithms=['RS256']\njwks_file='k'\n"
+PUBLIC = jwk.KeySet([jwk.import_key(key.as_dict(private=False)) for key in (KEY, RSA)])
+
+
+def token(key: Any = KEY, alg: str = "Ed25519", typ: str = "at+jwt", **more: Any) -> str:
+    header = {"alg": alg, "typ": typ, "kid": key.kid, **more.pop("header", {})}
+    claims = {name: value for name, value in {**CLAIMS, **more}.items() if value is not None}
+    return jwt.encode(header, claims, key, algorithms=[alg])
+
+
+def recognised(text: str) -> Principal:
+    return Assertions({ISS: (ISSUER, lambda: PUBLIC)}, now=lambda: AT).principal(text)
+
+
+def test_a_good_token_stands_for_its_subject() -> None:
+    who = recognised(token())
+    assert (who.id, who.kind, who.roles, who.patterns) == (
+        "u_1", "person", ("viewer",), ("account:desk-*",),
+    )  # fmt: skip
+    assert who.expires == AT + 600
+    assert recognised(token(RSA, "RS256")).how == "jwt"
+    assert recognised(token(aud=["x", AUDIENCE], roles=["desk", "nobody"])).roles == ("viewer",)
+    assert recognised(token(roles=["desk", "audit"])).roles == ("viewer", "auditor")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a.b.c", "no signed token"),
+        ("a.b", "no signed token"),
+        (token(OTHER), "does not count"),
+        (token(iss="https://elsewhere.example"), "issuer is not known"),
+        (token(aud="other"), "not for psm"),
+        (token(aud=None), "not for psm"),
+        (token(exp=AT - LEEWAY_S), "expired"),
+        (token(exp=None), "until when"),
+        (token(iat=None), "until when"),
+        (token(iat=AT + LEEWAY_S + 1, exp=AT + 99), "not hold yet"),
+        (token(nbf=AT + LEEWAY_S + 1), "not hold yet"),
+        (token(iat=AT, exp=AT + LIFE_MAX_S + 1), "too long"),
+        (token(typ="JWT"), "not of type"),
+        (token(typ="id+jwt"), "not of type"),
+        (token(roles=["nobody"]), "grants nothing"),
+        (token(roles=None), "grants nothing"),
+        (token(sub="a b"), "grants nothing"),
+        (token(exp="soon"), "no time"),
+        (token(header={"jku": "https://evil.example"}), "does not count|where its key is"),
+        ("x" * 20_000 + ".y.z", "too long"),
+    ],
+)
+def test_what_opens_nothing(text: str, says: str) -> None:
+    with pytest.raises(ForeignTokenError, match=says):
+        recognised(text)
+
+
+def test_an_algorithm_is_the_issuers_and_not_the_tokens() -> None:
+    """Unsigned, and signed with the public key as if it were a secret: neither counts."""
+    head, body, _ = token().split(".")
+    signed = f"{_packed({'alg': 'HS256', 'typ': 'at+jwt', 'kid': RSA.kid})}.{body}"
+    public = RSA.as_pem(private=False)
+    digest = hmac.digest(public, signed.encode(), "sha256")
+    confused = f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0"
+    for text in (confused, f"{unsigned}.{body}.", f"{head}.{body}."):
+        with pytest.raises(ForeignTokenError, match="does not count"):
+            recognised(text)
+
+
+def _packed(header: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[issuer]]\niss = 'x'", "missing required field"),
+        ("[[issuer]]\niss='x'\naudience='a'\nalgorithms=['RS256']", "one of jwks_file"),
+        (
+            "[[issuer]]\niss='x'\naudience='a'\nalgorithms=['RS256']\njwks_url='http://x'",
+            "must begin with https",
+        ),
+        (
+            "[[issuer]]\niss='x'\naudience='a'\nalgorithms=['HS256']\njwks_file='k'",
+            "'HS256' cannot",
+        ),
+        ("[[issuer]]\niss='x'\naudience='a'\nalgorithms=['none']\njwks_file='k'", "'none' cannot"),
+        ("[[issuer]]\niss='x'\naudience='a'\nalgorithms=[]\njwks_file='k'", "none at all"),
+        (
+            f"{GOOD}[issuer.grants.desk]\nroles=['root']",
+            "grant 'desk': 'root' is no role",
+        ),
+        ("issuers = 1", "unknown field"),
+        ("x = ", "Invalid"),
+    ],
+)
+def test_a_wrong_file_says_where(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "access.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_access_file(file)

@@ -1,0 +1,1 @@
+"""Who may do what at the doors of PSM: principals, rights, tokens."""

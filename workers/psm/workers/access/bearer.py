@@ -1,0 +1,150 @@
+"""From a request's credentials to the principal who sent them.
+
+The credential stands in `Authorization: Bearer ...` and nowhere else: what is in an address gets
+into logs. Whoever tries out credentials is slowed down, by address and by the id that was tried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from psm.contracts.errors import PSMError
+from psm.workers.access.issuers import Assertions, ForeignTokenError
+from psm.workers.access.policy import ANYBODY, Principal
+from psm.workers.access.store import TokenTable
+from psm.workers.access.tokens import parts_of
+
+FAILURES_MAX = 20
+FAILURES_S = 60.0
+_REMEMBERED = 10_000
+
+Refusal = Literal["no-credentials", "bad-credentials", "too-many-failures"]
+
+
+class CredentialsError(PSMError):
+    """Credentials that open nothing.
+
+    Attributes:
+        kind: of the refusal.
+        retry_s: when to try again, where that is the matter.
+    """
+
+    def __init__(self, kind: Refusal, detail: str, retry_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.kind: Refusal = kind
+        self.retry_s = retry_s
+
+
+class Failures:
+    """Counts failed tries by whoever made them; the oldest are forgotten first."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counted: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def check(self, who: str) -> None:
+        """Refuse who failed too often of late.
+
+        Raises:
+            CredentialsError: it did.
+        """
+        since, count = self._counted.get(who, (0.0, 0))
+        left = FAILURES_S - (self._clock() - since)
+        if count >= FAILURES_MAX and left > 0:
+            raise CredentialsError(
+                "too-many-failures",
+                f"{count} failed tries within a minute: wait, and check the token",
+                int(left) + 1,
+            )
+
+    def add(self, who: str) -> None:
+        """Count one more."""
+        since, count = self._counted.pop(who, (self._clock(), 0))
+        if self._clock() - since >= FAILURES_S:
+            since, count = self._clock(), 0
+        self._counted[who] = (since, count + 1)
+        if len(self._counted) > _REMEMBERED:
+            self._counted.popitem(last=False)
+
+
+class Authenticator:
+    """Recognises principals.
+
+    Args:
+        table: tokens that hold; None where access is not controlled: everybody may do everything.
+        assertions: recognises tokens that others issue; None where nobody else does.
+    """
+
+    def __init__(
+        self,
+        table: TokenTable | None,
+        failures: Failures | None = None,
+        assertions: Assertions | None = None,
+    ) -> None:
+        self._table = table
+        self._assertions = assertions
+        self._failures = failures or Failures()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is asked for credentials."""
+        return self._table is not None
+
+    def principal(self, authorization: str | None, client: str) -> Principal:
+        """Return who asks.
+
+        Args:
+            authorization: the header; None without one.
+            client: address.
+
+        Raises:
+            CredentialsError: nobody that is known here.
+            StaleAccessError: nobody knows any more who is.
+        """
+        if self._table is None:
+            return ANYBODY
+        if authorization is None:
+            raise CredentialsError(
+                "no-credentials",
+                "send Authorization: Bearer TOKEN; `psm token create` makes one",
+            )
+        self._failures.check(client)
+        scheme, _, credential = authorization.partition(" ")
+        is_bearer = scheme.lower() == "bearer"
+        found = parts_of(credential.strip()) if is_bearer else None
+        if found is None and is_bearer and self._assertions is not None and "." in credential:
+            try:
+                return self._assertions.principal(credential.strip())
+            except ForeignTokenError as error:
+                self._failures.add(client)
+                raise CredentialsError("bad-credentials", str(error)) from error
+        if found is None:
+            self._failures.add(client)
+            raise CredentialsError(
+                "bad-credentials", "the Authorization header holds no token of this service"
+            )
+        return self._of_token(*found, client)
+
+    def still_holds(self, principal: Principal) -> bool:
+        """Return whether what a principal was recognised by holds still."""
+        if self._table is None:
+            return True
+        if principal.how != "token":
+            return principal.expires is None or time.time() < principal.expires
+        return self._table.find(principal.key) is not None
+
+    def _of_token(self, token_id: str, secret: str, client: str) -> Principal:
+        assert self._table is not None
+        self._failures.check(token_id)
+        record = self._table.find(token_id)
+        if record is None or not record.is_opened_by(secret):
+            self._failures.add(client)
+            self._failures.add(token_id)
+            raise CredentialsError(
+                "bad-credentials", "the token is unknown, has expired or was revoked"
+            )
+        self._table.use(token_id)
+        return record.principal_of()

@@ -1,0 +1,103 @@
+"""The first token, before anybody could ask for one: of a new database, and of `psm up --auth`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from psm.contracts.errors import ConfigError
+from psm.projections.schema.migrate import connected
+from psm.projections.sql import load
+from psm.workers.access.store import add_token, has_admin
+from psm.workers.access.tokens import TOKEN_DAYS_MAX, hashed, parts_of
+
+_QUERIES = load("psm.projections.access", "access")
+_BOOTSTRAP_LIFE = timedelta(hours=24)
+_FILE = "admin.token"
+
+
+async def take_bootstrap(dsn: str, file: Path) -> str | None:
+    """Take the hash of the very first token into the database; return its id.
+
+    None where it is there already, or an administrator has a token: then nobody needs it.
+
+    Raises:
+        ConfigError: the file holds no token.
+        TransientError: PostgreSQL is away.
+    """
+    found = _parts_in(file)
+    if found is None:
+        raise ConfigError(
+            f"PSM_HTTP_BOOTSTRAP_TOKEN_FILE: {file} holds no token; make it with "
+            "`psm token bootstrap FILE`"
+        )
+    token_id, secret = found
+    async with connected(dsn) as connection, connection.transaction():
+        if await has_admin(connection) or await connection.fetchrow(_QUERIES["one"], token_id):
+            return None
+        await add_token(
+            connection,
+            principal="bootstrap",
+            kind="service",
+            roles=("bootstrap",),
+            patterns=("*",),
+            life=_BOOTSTRAP_LIFE,
+            created_by="migrate",
+            secret=(token_id, "", hashed(secret)),
+        )
+    return token_id
+
+
+async def local_admin(dsn: str, data_dir: Path) -> str:
+    """Return the administrator's token of a data folder, made anew where it holds no more.
+
+    Raises:
+        ConfigError: the folder cannot keep it.
+        TransientError: PostgreSQL is away.
+    """
+    file = data_dir / _FILE
+    kept = _kept(file)
+    async with connected(dsn) as connection, connection.transaction():
+        if kept is not None:
+            row = await connection.fetchrow(_QUERIES["one"], kept[0])
+            at = datetime.now(UTC)
+            if row is not None and row["revoked_at"] is None and at < row["expires_at"]:
+                return kept[1]
+        _, token = await add_token(
+            connection,
+            principal="local/admin",
+            kind="person",
+            roles=("admin",),
+            patterns=("*",),
+            life=timedelta(days=TOKEN_DAYS_MAX),
+            created_by="psm up",
+        )
+        _keep(file, token)
+    return token
+
+
+def _parts_in(file: Path) -> tuple[str, str] | None:
+    try:
+        return parts_of(file.read_text("utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"PSM_HTTP_BOOTSTRAP_TOKEN_FILE: {file} cannot be read") from error
+
+
+def _kept(file: Path) -> tuple[str, str] | None:
+    """Return id and whole token of a folder; None where it has none."""
+    if not file.exists():
+        return None
+    token = file.read_text("utf-8").strip()
+    found = parts_of(token)
+    return None if found is None else (found[0], token)
+
+
+def _keep(file: Path, token: str) -> None:
+    try:
+        file.unlink(missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as opened:
+            opened.write(f"{token}\n")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""Public keys of issuers: from a file, or over https, kept for a while.
+
+Nobody waits for them: they are read beside the requests. An issuer that is away is believed by the
+keys it had, for a day; a token with an unknown key asks for one new reading a minute at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from psm.adapters.logs import get_logger
+from psm.adapters.tasks import end_all
+from psm.contracts.errors import ConfigError
+from psm.workers.access.issuers import Issuer
+
+REFRESH_S = 600.0
+STALE_S = 86_400.0
+_RETRY_S = 60.0
+_BYTES_MAX = 64 * 1024
+_TIMEOUT_S = 3.0
+_log = get_logger()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+class IssuerKeys:
+    """The keys of one issuer."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        self._keys = KeySet([])
+        self._read_at: float | None = None
+
+    def __call__(self) -> KeySet:
+        """Return the keys that count now: none where they are too old."""
+        if self._read_at is None or time.monotonic() - self._read_at > STALE_S:
+            return KeySet([])
+        return self._keys
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the keys up to date while the context is open.
+
+        Raises:
+            ConfigError: the file of keys cannot be used.
+        """
+        if self._issuer.jwks_file is not None:
+            await self.read()
+        task = asyncio.create_task(self._refresh())
+        try:
+            yield
+        finally:
+            await end_all([task])
+
+    async def read(self) -> None:
+        """Read the keys anew.
+
+        Raises:
+            ConfigError: they cannot be read, or are none.
+        """
+        data = await asyncio.to_thread(self._bytes)
+        try:
+            keys = KeySet.import_key_set(msgspec.json.decode(data))
+        except (msgspec.MsgspecError, JoseError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"the keys of {self._issuer.iss} are no JWK set") from error
+        self._keys, self._read_at = keys, time.monotonic()
+
+    def _bytes(self) -> bytes:
+        issuer = self._issuer
+        try:
+            if issuer.jwks_file is not None:
+                return Path(issuer.jwks_file).read_bytes()
+            opener = urllib.request.build_opener(_NoRedirect)
+            with opener.open(str(issuer.jwks_url), timeout=_TIMEOUT_S) as answer:
+                data: bytes = answer.read(_BYTES_MAX + 1)
+        except (OSError, urllib.error.URLError, TimeoutError) as error:
+            raise ConfigError(f"the keys of {issuer.iss} cannot be read: {error}") from error
+        if len(data) > _BYTES_MAX:
+            raise ConfigError(f"the keys of {issuer.iss} are more than {_BYTES_MAX} bytes")
+        return data
+
+    async def _refresh(self) -> None:
+        while True:
+            try:
+                await self.read()
+                wait_s = REFRESH_S
+            except ConfigError as error:
+                _log.warning("access.keys_not_read", issuer=self._issuer.iss, detail=str(error))
+                wait_s = _RETRY_S
+            await asyncio.sleep(wait_s)

@@ -1,0 +1,87 @@
+"""Bearer tokens: `psm_<id>_<secret>`, of which only the hash of the secret is kept.
+
+The secret has 160 random bits, so one SHA-256 is enough: there is nothing to guess. The prefix is
+what scanners for leaked secrets look for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime
+
+import msgspec
+
+from psm.workers.access.policy import Principal, Role
+
+TOKEN_DAYS_MAX = 90
+_TOKEN = re.compile(r"psm_([0-9a-z]{8})_([a-z2-7]{32})")
+_ID_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a token.
+
+    Attributes:
+        secret_sha256: of the secret's characters.
+        created_by: principal who made it.
+        last_used_at: to the minute; None: never.
+        revoked_at: from when on it holds no more; None: until it expires.
+    """
+
+    id: str
+    secret_sha256: bytes
+    principal: str
+    kind: str
+    roles: tuple[Role, ...]
+    patterns: tuple[str, ...]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"TokenRecord(id={self.id!r}, principal={self.principal!r})"
+
+    def holds(self, at: datetime) -> bool:
+        """Return whether it may be used at a time."""
+        ended = self.revoked_at is not None and at >= self.revoked_at
+        return not ended and at < self.expires_at
+
+    def is_opened_by(self, secret: str) -> bool:
+        """Return whether this is its secret; takes as long for any other."""
+        return hmac.compare_digest(self.secret_sha256, hashed(secret))
+
+    def principal_of(self) -> Principal:
+        """Return whom it stands for."""
+        return Principal(
+            id=self.principal,
+            kind="person" if self.kind == "person" else "service",
+            roles=self.roles,
+            patterns=self.patterns,
+            how="token",
+            key=self.id,
+            expires=int(self.expires_at.timestamp()),
+        )
+
+
+def new_token() -> tuple[str, str, bytes]:
+    """Return the id of a new token, the whole token, and the hash of its secret."""
+    token_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
+    secret = base64.b32encode(secrets.token_bytes(20)).decode().lower()
+    return token_id, f"psm_{token_id}_{secret}", hashed(secret)
+
+
+def parts_of(token: str) -> tuple[str, str] | None:
+    """Return id and secret of a token; None of what is none."""
+    found = _TOKEN.fullmatch(token)
+    return None if found is None else (found[1], found[2])
+
+
+def hashed(secret: str) -> bytes:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).digest()

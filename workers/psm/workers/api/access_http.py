@@ -1,0 +1,242 @@
+"""`GET /whoami`, and tokens over HTTP: who has them, new ones, and their end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from psm.workers.access.durations import duration
+from psm.workers.access.policy import Action, PolicyError, Principal, checked, exceeds, may
+from psm.workers.access.store import Tokens, UnknownTokenError
+from psm.workers.access.tokens import TokenRecord
+from psm.workers.api.guard import ForbiddenError, Needs, principal_of
+from psm.workers.api.parameters import Parameter, ParameterError, flag
+from psm.workers.api.problems import problem
+
+_JSON = "application/json"
+_NO_STORE = {"Cache-Control": "no-store"}
+_BODY_MAX = 64 * 1024
+
+Handler = Callable[[Request], Awaitable[Response]]
+Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...], list[str]]]
+
+TOKENS_PARAMETERS = (
+    Parameter(
+        name="all",
+        description="Those that ended, too.",
+        schema={"type": "boolean", "default": False},
+    ),
+)
+_WHO = Needs()
+_TOKENS = Needs(action="token.create")
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token that is wanted.
+
+    Attributes:
+        patterns: such as `account:desk-*`, `symbol:BTC-*`; `*` for administrators and auditors.
+        expires: such as `90d` or `12h`; at most 90 days.
+    """
+
+    principal: str
+    roles: tuple[str, ...]
+    patterns: tuple[str, ...] = ()
+    kind: Literal["service", "person"] = "service"
+    expires: str = "90d"
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the old token holds beside the new one."""
+
+    overlap: str = "7d"
+
+
+class ListedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, without its secret, which nobody has but its owner."""
+
+    id: str
+    principal: str
+    kind: str
+    roles: tuple[str, ...]
+    patterns: tuple[str, ...]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    holds: bool
+
+
+class MadeToken(ListedToken, frozen=True, kw_only=True):
+    """A new token, told this once."""
+
+    token: str
+
+
+class TokenList(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens, the oldest first."""
+
+    tokens: list[ListedToken]
+
+
+class WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, as this service sees it.
+
+    Attributes:
+        actions: what its roles may do.
+        how: by what it was recognised; `off` where access is not controlled.
+    """
+
+    id: str
+    kind: str
+    roles: tuple[str, ...]
+    patterns: tuple[str, ...]
+    actions: tuple[str, ...]
+    how: str
+    key: str
+    expires_at: datetime | None
+
+
+ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken)
+
+
+def access_routes(tokens: Tokens | None) -> Routes:
+    """Return path, handler, needs, query parameters and methods of each route about access."""
+
+    async def whoami(request: Request) -> Response:
+        return _answer(_described(principal_of(request)))
+
+    async def listed(request: Request) -> Response:
+        if tokens is None:
+            return _off(request)
+        if request.method == "POST":
+            return await _create(request, tokens)
+        every = flag(request, "all")
+        return _answer(TokenList(tokens=[_listed(one) for one in await tokens.listed(every=every)]))
+
+    async def one(request: Request) -> Response:
+        if tokens is None:
+            return _off(request)
+        token_id = request.path_params["token_id"]
+        try:
+            _within(principal_of(request), await tokens.one(token_id))
+            return _answer(_listed(await tokens.revoke(token_id)))
+        except UnknownTokenError as error:
+            return problem("unknown-token", str(error), request.url.path)
+
+    async def rotate(request: Request) -> Response:
+        if tokens is None:
+            return _off(request)
+        return await _rotate(request, tokens)
+
+    return [
+        ("/whoami", whoami, _WHO, (), ["GET"]),
+        ("/access/tokens", listed, _TOKENS, TOKENS_PARAMETERS, ["GET", "POST"]),
+        ("/access/tokens/{token_id}", one, _TOKENS, (), ["DELETE"]),
+        ("/access/tokens/{token_id}/rotate", rotate, _TOKENS, (), ["POST"]),
+    ]
+
+
+async def _create(request: Request, tokens: Tokens) -> Response:
+    giver, path = principal_of(request), request.url.path
+    try:
+        wanted = msgspec.json.decode(await _body(request), type=NewToken)
+        record, token = await tokens.create(
+            principal=wanted.principal,
+            kind=wanted.kind,
+            roles=_given(giver, wanted),
+            patterns=wanted.patterns,
+            life=duration(wanted.expires),
+            created_by=giver.id,
+        )
+    except (msgspec.MsgspecError, PolicyError) as error:
+        return problem("malformed-token", str(error), path)
+    return _answer(_made(record, token), 201)
+
+
+async def _rotate(request: Request, tokens: Tokens) -> Response:
+    giver, path = principal_of(request), request.url.path
+    token_id = request.path_params["token_id"]
+    try:
+        asked = msgspec.json.decode(await _body(request) or b"{}", type=Rotation)
+        _within(giver, await tokens.one(token_id))
+        record, token = await tokens.rotate(
+            token_id, overlap=duration(asked.overlap), created_by=giver.id
+        )
+    except UnknownTokenError as error:
+        return problem("unknown-token", str(error), path)
+    except (msgspec.MsgspecError, PolicyError) as error:
+        return problem("malformed-token", str(error), path)
+    return _answer(_made(record, token), 201)
+
+
+def _given(giver: Principal, wanted: NewToken) -> tuple[str, ...]:
+    """Return the roles that are wanted, where the giver has all of these rights itself."""
+    _, roles, patterns = checked(wanted.principal, wanted.roles, wanted.patterns)
+    beyond = exceeds(giver, roles, patterns)
+    if beyond is not None:
+        raise ForbiddenError(f"nobody gives more than they have: {beyond}")
+    return roles
+
+
+def _within(giver: Principal, record: TokenRecord) -> None:
+    beyond = exceeds(giver, record.roles, record.patterns)
+    if beyond is not None:
+        raise ForbiddenError(f"nobody ends or renews more than they have: {beyond}")
+
+
+def _described(principal: Principal) -> WhoAmI:
+    actions = tuple(action for action in get_args(Action) if may(principal, action))
+    expires = principal.expires
+    return WhoAmI(
+        id=principal.id,
+        kind=principal.kind,
+        roles=principal.roles,
+        patterns=principal.patterns,
+        actions=actions,
+        how=principal.how,
+        key=principal.key,
+        expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+    )
+
+
+def _listed(record: TokenRecord) -> ListedToken:
+    return ListedToken(**_columns(record))
+
+
+def _made(record: TokenRecord, token: str) -> MadeToken:
+    return MadeToken(**_columns(record), token=token)
+
+
+def _columns(record: TokenRecord) -> dict[str, Any]:
+    columns = msgspec.structs.asdict(record)
+    del columns["secret_sha256"]
+    times = {
+        name: value.astimezone(UTC)
+        for name, value in columns.items()
+        if isinstance(value, datetime)
+    }
+    return {**columns, **times, "holds": record.holds(datetime.now(UTC))}
+
+
+async def _body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > _BODY_MAX:
+        raise ParameterError(f"the body has at most {_BODY_MAX} bytes, and says how many")
+    return await request.body()
+
+
+def _off(request: Request) -> Response:
+    detail = "anybody may do everything here; PSM_HTTP_AUTH=on, or psm up --auth, asks for tokens"
+    return problem("access-off", detail, request.url.path)
+
+
+def _answer(document: msgspec.Struct, status: int = 200) -> Response:
+    body = msgspec.json.encode(document)
+    return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)

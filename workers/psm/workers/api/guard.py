@@ -1,0 +1,222 @@
+"""Who may ask for what: every route says what it needs, and nothing is read before it is granted.
+
+A foreign account is answered as an unknown one, by the same words and before anything is looked
+up: neither the answer nor its time tells that it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from psm.adapters.logs import get_logger
+from psm.adapters.metrics import Metrics
+from psm.contracts.errors import PSMError
+from psm.workers.access.bearer import Authenticator, CredentialsError
+from psm.workers.access.policy import (
+    CLUSTER,
+    ROLES,
+    Action,
+    Principal,
+    Resource,
+    ResourceKind,
+    covers,
+    may,
+)
+from psm.workers.api.problems import problem
+
+ALWAYS_TOLD: frozenset[Action] = frozenset(
+    ("append", "append.market", "append.record", "replay", "export", "read.past", "admin",
+     "token.create")
+)  # fmt: skip
+"""Actions whose grant is a log line, too; a refusal always is one."""
+
+_PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+_log = get_logger()
+
+
+class ForbiddenError(PSMError):
+    """A right that the principal does not have; the text names it."""
+
+
+class ForeignError(PSMError):
+    """A resource that the principal may not know of."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(f"{resource.kind} {resource.name} is not for this principal")
+        self.resource = resource
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route needs.
+
+    Attributes:
+        action: the right; None: to be known here is enough, and the handler asks for more.
+        kind: of the resource; None where the handler itself looks which it is, or shows only what
+            the principal may know of.
+        path: parameter of the path that names it: one, several by commas, or `group:NAME`.
+        past: the right where the question is about the past.
+    """
+
+    action: Action | None = None
+    kind: ResourceKind | None = None
+    path: str = ""
+    past: Action | None = None
+
+    def action_of(self, request: Request) -> Action | None:
+        """Return the right that this request needs."""
+        asks_past = "at" in request.query_params or "at_sequence" in request.query_params
+        return self.past if self.past is not None and asks_past else self.action
+
+    def resources_of(self, request: Request) -> list[Resource]:
+        """Return what this request is about, as far as its path says; empty where it does not."""
+        if self.kind is None:
+            return []
+        if self.kind == "cluster":
+            return [CLUSTER]
+        named: str = request.path_params[self.path]
+        if named.startswith("group:"):
+            return [Resource("group", named.removeprefix("group:"))]
+        return [Resource(self.kind, name) for name in named.split(",")]
+
+
+class AccessGuard:
+    """Judges requests.
+
+    Args:
+        authenticator: recognises principals.
+        metrics: where refusals are counted.
+    """
+
+    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody is asked for credentials."""
+        return self._authenticator.is_on
+
+    def recognise(self, request: Request) -> Principal:
+        """Return who asks; also kept for `principal_of`.
+
+        Raises:
+            CredentialsError: nobody that is known here.
+            ForbiddenError: access is off, and a proxy stands between.
+        """
+        if not self.is_on and any(name in request.headers for name in _PROXY_HEADERS):
+            raise ForbiddenError(
+                "access control is off (PSM_HTTP_AUTH=off), so this service answers this machine "
+                "alone and no proxy; set PSM_HTTP_AUTH=on"
+            )
+        client = request.client.host if request.client else ""
+        given = request.headers.get("authorization")
+        principal = self._authenticator.principal(given, client)
+        request.state.principal = principal
+        request.state.guard = self
+        return principal
+
+    def knows(self, request: Request) -> bool:
+        """Return whether a request of an open route comes from somebody who is known here."""
+        try:
+            self.recognise(request)
+        except PSMError:
+            return False
+        return True
+
+    def admit(self, request: Request, needs: Needs) -> None:
+        """Let a request pass to its handler.
+
+        Raises:
+            CredentialsError: nobody that is known here.
+            ForbiddenError, ForeignError: it may not.
+        """
+        self.recognise(request)
+        action = needs.action_of(request)
+        if action is None:
+            return
+        found = needs.resources_of(request)
+        for resource in found:
+            self.require(request, action, resource)
+        if not found:
+            self.require(request, action, None)
+
+    def require(self, request: Request, action: Action, resource: Resource | None) -> None:
+        """Make sure that who asks may do this; without a resource: to anything at all.
+
+        Raises:
+            ForbiddenError, ForeignError: it may not.
+        """
+        principal = principal_of(request)
+        if not may(principal, action):
+            having = ", ".join(role for role, actions in ROLES.items() if action in actions)
+            raise ForbiddenError(f"this needs the right {action}, which these roles have: {having}")
+        if resource is not None and not covers(principal, resource):
+            if resource.kind in ("account", "group"):
+                raise ForeignError(resource)
+            raise ForbiddenError(
+                f"{action} of {resource.kind} {resource.name} is not covered by the patterns of "
+                "this principal; see GET /whoami"
+            )
+        if self.is_on and action in ALWAYS_TOLD:
+            _log.info(
+                "http.granted",
+                action=action,
+                resource=None if resource is None else f"{resource.kind}:{resource.name}",
+                principal=principal.id,
+                key=principal.key,
+            )
+
+    def still_holds(self, principal: Principal) -> bool:
+        """Return whether a principal would be recognised again: for answers that take long."""
+        return self._authenticator.still_holds(principal)
+
+    def refused(self, request: Request, reason: str) -> None:
+        """Tell of a request that was refused, and count it."""
+        principal: Principal | None = getattr(request.state, "principal", None)
+        self._metrics.denied(reason)
+        _log.warning(
+            "http.denied",
+            reason=reason,
+            method=request.method,
+            path=request.url.path,
+            client=request.client.host if request.client else "",
+            principal=principal.id if principal else None,
+            key=principal.key if principal else None,
+        )
+
+
+DENIALS: tuple[type[PSMError], ...] = (CredentialsError, ForbiddenError, ForeignError)
+"""What `denial` answers."""
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks; only where a route has let the request pass."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+def denial(guard: AccessGuard) -> Callable[[Request, Exception], Response]:
+    """Return the answer to a request that was refused."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        path = request.url.path
+        if isinstance(error, CredentialsError):
+            guard.refused(request, error.kind)
+            headers = {"WWW-Authenticate": 'Bearer realm="psm"'}
+            if error.retry_s is not None:
+                headers = {"Retry-After": str(error.retry_s)}
+            return problem(error.kind, str(error), path, headers=headers)
+        if isinstance(error, ForeignError):
+            guard.refused(request, "foreign-resource")
+            name = error.resource.name
+            if error.resource.kind == "group":
+                return problem("unknown-group", f"there is no group {name[:64]}", path)
+            return problem("unknown-account", f"no event of account {name} is known", path)
+        guard.refused(request, "not-allowed")
+        return problem("not-allowed", str(error), path)
+
+    return answer

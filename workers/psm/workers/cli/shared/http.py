@@ -1,0 +1,118 @@
+"""Commands that ask the service over HTTP: where it is, with which token, and its problems."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from psm.contracts.errors import ConfigError, PSMError, TransientError
+from psm.workers.process.running import find_running
+
+URL, TOKEN, TOKEN_FILE = "PSM_URL", "PSM_TOKEN", "PSM_TOKEN_FILE"
+_DEFAULT_URL = "http://127.0.0.1:8004"
+_TIMEOUT_S = 30.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ServiceRefusedError(PSMError):
+    """What the service says to a request that it does not answer."""
+
+
+class AskedService(msgspec.Struct, frozen=True, kw_only=True):
+    """A service to ask; its token is never shown."""
+
+    url: str
+    token: str | None
+
+    def __repr__(self) -> str:
+        return f"AskedService(url={self.url!r})"
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what the service answers, decoded.
+
+        Raises:
+            ServiceRefusedError: a problem; the text says what to do.
+            TransientError: nobody answers.
+        """
+        headers = {"Accept": "application/json", "User-Agent": "psm"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = msgspec.json.encode(body)
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(  # noqa: S310 - checked: http or https
+            f"{self.url}{path}", data=data, method=method, headers=headers
+        )
+        try:
+            with _opener().open(request, timeout=_TIMEOUT_S) as answer:
+                return msgspec.json.decode(answer.read())
+        except urllib.error.HTTPError as error:
+            raise ServiceRefusedError(_told(error)) from error
+        except (urllib.error.URLError, OSError, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise ConfigError(f"{self.url}: {reason.verify_message}") from error
+            raise TransientError(
+                f"{self.url} does not answer ({reason}); is {URL} right?"
+            ) from error
+
+
+def service() -> AskedService:
+    """Return the service that the environment names, else the running `psm up`.
+
+    Raises:
+        ConfigError: an address or a token cannot be used.
+    """
+    running = find_running(os.environ)
+    url = os.environ.get(URL) or (running.http_url if running else _DEFAULT_URL)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{URL} must be http://host:port or https://host, not {url[:64]!r}")
+    token = _given_token()
+    if token is None and running is not None and url == running.http_url:
+        token = running.admin_token
+    if token is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ConfigError(f"a token is not sent to {parts.hostname} in the clear: use https")
+    return AskedService(url=url.rstrip("/"), token=token)
+
+
+def _given_token() -> str | None:
+    named = os.environ.get(TOKEN_FILE)
+    if not named:
+        return os.environ.get(TOKEN)
+    try:
+        return Path(named).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{TOKEN_FILE}: {named} cannot be read") from error
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A token goes nowhere but where it was sent."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    """Return title and detail of a problem."""
+    try:
+        body = msgspec.json.decode(error.read(), type=dict[str, Any])
+        text = f"{body['title']}: {body['detail']}"
+    except (msgspec.MsgspecError, KeyError, OSError):
+        text = f"the service answered {error.code}"
+    if error.code == 401:
+        text += f"; {TOKEN_FILE} names the file with your token"
+    return text

@@ -77,6 +77,7 @@ TABLES = (
     "risk_quarantine",
     "risk_limits",
     "risk_halts",
+    "risk_groups",
     "rulebook_quarantine",
     "pnl_timeseries",
     "trades",

@@ -10,7 +10,7 @@ MINUTES ?= 30
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements/build.txt requirements/dev.txt
-GOLDEN = $(filter-out %.expected.jsonl,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
+GOLDEN = $(filter-out %.expected.jsonl %/cases.jsonl.gz %/bounds.jsonl.gz,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
 PURE := tests/unit tests/contracts tests/stories tests/differential tests/property tests/replay tests/simulation
 SERVERS := tests/integration tests/fuzz tests/k8s tests/chaos
 # Tests of one file count what they met together, so a file stays in one process.

@@ -20,7 +20,7 @@ from tests.support.rules import ADA, BOB, Rules
 from benchmarks.figures import Figure, Size, beside, quantile
 from benchmarks.processes import psm
 from benchmarks.rig import Message, Rig, rig
-from benchmarks.risk_book import EVERY_LIMIT, RiskBook
+from benchmarks.risk_book import EVERY_LIMIT, RiskBook, least
 from psm.adapters.jetstream import publish_expected
 from psm.contracts.subjects import RISK_CHECK, RULEBOOK
 
@@ -57,6 +57,9 @@ def in_memory(size: Size) -> list[Figure]:
         own.append([alone.decide()[0] * _MS for _ in range(orders)])
         crowd.append([many.decide()[0] * _MS for _ in range(orders)])
     p99 = [quantile(one, 0.99) for one in own]
+    medians = [quantile(one, 0.5) for one in own]
+    record, command = alone.decide()[1][-1].data, alone.next_order()
+    bound = [quantile([least(command, record) * _MS for _ in range(orders)], 0.5) for _ in medians]
     name = f"decide of {many.accounts} accounts beside 1"
     return [
         Figure(
@@ -68,10 +71,16 @@ def in_memory(size: Size) -> list[Figure]:
             target=DECIDE_MS_MAX,
         ),
         beside(
+            "the same, median, beside reading, encoding and hashing alone",
+            "ms of CPU",
+            medians,
+            bound,
+        ),
+        beside(
             f"{name}, median",
             "ms of CPU",
             [quantile(one, 0.5) for one in crowd],
-            [quantile(one, 0.5) for one in own],
+            medians,
             target=FLAT_RATIO_MAX,
             better="at most",
         ),

@@ -158,19 +158,14 @@ def recorded(folder: Path) -> Iterator[Golden]:
         name = name_of(path)
         if name not in prints:
             raise SystemExit(f"{name} has no fingerprints; run python -m scripts.mutation --record")
-        yield Golden(name=name, spool=spool(path, folder), prints=prints[name])
+        yield Golden(name=name, spools=spool(path, folder), prints=prints[name])
 
 
-def spool(path: Path, folder: Path) -> str:
-    """Spool a log in a process of its own: nothing of the domain may be imported here."""
-    target = folder / f"{name_of(path)}.spool"
-    code = (
-        "import sys; from pathlib import Path;"
-        "from psm.workers.proof.validation.source import spool_file;"
-        "spool_file(Path(sys.argv[1]), open(sys.argv[2], 'wb'), partitions=16)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path), str(target)], check=True)  # noqa: S603
-    return str(target)
+def spool(path: Path, folder: Path) -> tuple[str, ...]:
+    """Spool the logs of a file in a process of its own: nothing of the domain is imported here."""
+    command = [sys.executable, "-m", "scripts.mutation.spooling", str(path), str(folder)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return tuple(said.stdout.split())
 
 
 def record(folder: Path) -> int:

@@ -10,14 +10,37 @@ from scripts.mutation.mutators import Mutant
 
 _ORDER = "only the order of entries that are put back by name when the snapshot is read"
 _FAILED = "a default only of valuations that failed: all that is made of it is null then"
+_SAVED = "a default of what was saved: what is saved now always says it"
 _TOUCHED = "`run` touches the account at the same log sequence"
 _TOUCH = "self._books.touch(account, self._message.log_sequence)"
 _TEXTS = "bounds a memory of texts only: what is forgotten is written again"
 
+_COUNT = "len(ledger.cash) + len(ledger.positions) + len(ledger.orders.open_by_id) + rare"
 _FULL = "if len(_known) >= _KNOWN_MAX:"
 _MEMORY = "bounds a memory only: what is forgotten is computed again"
 
 EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
+    ("snapshot.py", "AccountSnapshot"): {
+        ("by_mark: bool = False", "False -> True"): _SAVED,
+    },
+    ("valuation/position_value.py", "PositionContribution"): {
+        (
+            "unrated_cost: Decimal = ZERO",
+            "ZERO -> ONE",
+        ): "a default of contracts: only of what is fully paid is it read, and that states it",
+    },
+    ("ledger/bounds.py", "_has_few"): {
+        (
+            f"return {_COUNT} <= FEW",
+            f"{_COUNT} <= FEW -> {_COUNT} < FEW",
+        ): "so few are far below every bound: what is checked passes",
+    },
+    ("valuation/performance.py", "Performance.after_equity"): {
+        (
+            "if equity > peak:",
+            "equity > peak -> equity >= peak",
+        ): "an equity that is the peak was answered a line before",
+    },
     ("ledger/order_store.py", "OrderStore.open_of"): {
         (
             "return [] if found is None else [order for _, order in sorted(found.items())]",
@@ -78,12 +101,6 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
     },
     ("delivery/rules.py", "history_wanted"): {
         ("end = max(positions, default=0)", "0 -> 1"): "without positions nothing is wanted",
-    },
-    ("folding/market_events.py", "_NewMark.take"): {
-        (
-            'event = cast("MarkPriceUpdated", _payload_of(envelope))',
-            "'MarkPriceUpdated' -> 'MarkPriceUpdatedd'",
-        ): "a type's name",
     },
     ("delivery/rules.py", "RejectedError.__init__"): {
         (

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
+from scripts.mutation.answers import Answer, answers
 
 from psm.contracts import registry
 from psm.contracts.errors import PSMError
@@ -51,7 +52,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True):
     found: Any
 
 
-def handed_over(spool: str) -> Iterator[Second]:
+def handed_over(spool: str) -> Iterator[Second | Answer]:
     """Yield what every message of a spooled log gives to workers that take over in turn."""
     with ExitStack() as patches:
         patches.enter_context(patch.object(table_fold, "RULES_VERSION", 2))
@@ -74,11 +75,12 @@ class Relay:
         self._saved: dict[str, bytes] = {}
         self._tail: list[LogMessage] = []
         self._emit: Emit = "updates"
+        self._time = 0
 
-    def run(self) -> Iterator[Second]:
+    def run(self) -> Iterator[Second | Answer]:
         """Fold the log; save, crash and recover on the way; look at everything at the end."""
         for number, (message,) in enumerate(self._spool.batches(1)):
-            self._emit = _EMITS[number // 3 % len(_EMITS)]
+            self._emit, self._time = _EMITS[number // 3 % len(_EMITS)], message.time
             yield from self._take(message, "folded")
             self._tail.append(message)
             phase = number % CHECKPOINT_EVERY
@@ -90,6 +92,8 @@ class Relay:
                 yield from self._recovered()
         yield from self._documents()
         yield from _altered(self._saved)
+        if self._time:
+            yield from answers(self._books, self._time)
 
     def _save_all(self, message: LogMessage) -> None:
         """Save what changed, and the checkpoint with the records of those that marks touched."""

@@ -201,6 +201,8 @@ def _passive_parts(node: ast.AST) -> Iterator[ast.AST]:  # noqa: C901 - a case a
             yield from decorators
             if returns is not None:
                 yield returns
+        case ast.Call(func=ast.Name(id="cast" | "TypeVar"), args=[first, *_]):
+            yield first
         case ast.ClassDef(keywords=keywords):
             yield from (keyword.value for keyword in keywords)
         case ast.Assert():

@@ -19,7 +19,9 @@ if, folding the golden logs with it, a hash, an outcome or a published byte afte
 the recorded one, or if the fold raises or does not end. Accounts pass through their snapshots every
 25 messages, so what a snapshot forgets is noticed, too. All logs but the long ones of a single kind
 are read a second time by workers that crash and take over from each other, with altered history and
-snapshots, and with rules that know more.
+snapshots, and with rules that know more; at the end every account is asked for all that readers get
+of it. The files `cases` and `bounds` are short logs in a row, each on books of its own: what unit
+tests of the ledger tell a log in memory. Those of `bounds` are folded with bounds of three.
 
 Nothing but the golden fingerprints judges: unit and property tests, which kill more, take no part.
 The share is that of the mutants that are not equivalent, that is, which change a result at all. A

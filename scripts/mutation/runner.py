@@ -25,19 +25,20 @@ from typing import Any
 import msgspec
 from scripts.mutation.mutators import Mutant, mutated
 
-CPU_S = 60
+CPU_S = 240
 MEMORY_BYTES = 3 * 1024**3
 SNAPSHOT_EVERY = 25
+SNAPSHOT_EVERY_SHORT = 3
 PRINT_LENGTH = 8
 READ_ONCE = ("equity", "future", "inverse_perp", "linear_perp", "spot")
 """Long logs of one kind of instrument each; `everything` has all kinds, and is read twice."""
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
-    """A golden log: its spool, and the recorded fingerprints, `PRINT_LENGTH` digits a message."""
+    """A golden file: its spools, and the recorded fingerprints, `PRINT_LENGTH` digits a message."""
 
     name: str
-    spool: str
+    spools: tuple[str, ...]
     prints: str
 
     def at(self, number: int) -> str:
@@ -69,22 +70,34 @@ def fingerprint(found: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:PRINT_LENGTH]
 
 
-def replayed(golden_spool: str) -> Iterator[Any]:
-    """Yield what a spooled log gives, read twice; the domain is imported now, not before."""
+def replayed(spools: Sequence[str]) -> Iterator[Any]:
+    """Yield what the spooled logs of a golden file give; the domain is imported now, not before."""
+    from scripts.mutation.narrow import NARROW, narrowed
+
+    name = Path(spools[0]).name.partition(".")[0]
+    with narrowed() if name in NARROW else contextlib.nullcontext():
+        for spool in spools:
+            yield from _read_twice(spool, name, short=len(spools) > 1)
+
+
+def _read_twice(spool: str, name: str, *, short: bool) -> Iterator[Any]:
+    from scripts.mutation.answers import told
     from scripts.mutation.handovers import handed_over
 
     from psm.domain.market.slots import ValuationSlots
     from psm.workers.proof.validation.run import Replay, ValidationRun
 
     run = ValidationRun(
-        spool=golden_spool,
+        spool=spool,
         partitions=1,
         slots=ValuationSlots(),
-        snapshot_every=SNAPSHOT_EVERY,
+        snapshot_every=SNAPSHOT_EVERY_SHORT if short else SNAPSHOT_EVERY,
     )
     yield from Replay(run).prints()
-    if Path(golden_spool).stem not in READ_ONCE:
-        yield from handed_over(golden_spool)
+    if short:
+        yield from told(spool)
+    elif name not in READ_ONCE:
+        yield from handed_over(spool)
 
 
 class Runner:
@@ -130,7 +143,7 @@ def _noticed(name: str, source: str, logs: Sequence[Golden]) -> Mapping[str, Any
     for log in logs:
         number = -1
         try:
-            for number, found in enumerate(replayed(log.spool)):
+            for number, found in enumerate(replayed(log.spools)):
                 if fingerprint(found) != log.at(number):
                     how = "exception" if type(found).__name__ == "Failed" else "hash"
                     return {"how": how, "log": log.name, "message": number}
@@ -156,7 +169,7 @@ def _reached(log: Golden) -> list[str]:
         return trace
 
     sys.settrace(trace)
-    for _ in replayed(log.spool):
+    for _ in replayed(log.spools):
         pass
     sys.settrace(None)
     return list(places)

@@ -7,6 +7,7 @@ deleted and made anew from forged messages. Only the folder of the anchors is ou
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import signal
@@ -20,14 +21,22 @@ from typing import Any
 import pytest
 from tests.support import feed, servers
 from tests.support.events import deposit
+from tests.support.risk_bench import SLOT, RiskBench
 from tests.support.running import READY_S, started
 from tests.support.workbench import Bench, open_bench, until
 
-from psm.adapters.jetstream import StoredMessage, read_range, stream_info
+from psm.adapters.jetstream import (
+    StoredMessage,
+    get,
+    publish_expected,
+    read_range,
+    stream_info,
+)
 from psm.adapters.jetstream.streams_apply import apply
-from psm.contracts.subjects import published
+from psm.contracts.subjects import RISK, RULEBOOK, entrance, published
 from psm.workers.cli import main
 from psm.workers.ops import keys
+from psm.workers.risk.rulebook import read_rulebook
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -268,3 +277,81 @@ async def until_anchors(custody: Custody, count: int) -> None:
     await until(
         lambda: file.exists() and file.read_bytes().count(b"\n") >= count, f"{count} anchors"
     )
+
+
+# --- risk -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def desk(custody: Custody) -> RiskBench:
+    """A rulebook, and a slot that recorded three decisions, beside the log."""
+    bench = RiskBench(custody.bench.nc, custody.bench.settings)
+    await bench.say()
+    await bench.group()
+    async with bench.worker() as risk:
+        await risk.owning()
+        for _ in range(3):
+            await bench.order()
+        await bench.decided(3)
+    return bench
+
+
+async def test_ends_of_risk_are_anchored(custody: Custody, desk: RiskBench) -> None:
+    """Rulebook and slots by number and hash; what moves there is new, also where the log rests."""
+    code, first, _ = await custody.psm("create")
+    assert code == 0
+    rulebook = (await read_rulebook(desk.nc)).rulebook
+    assert first["risk"]["rulebook_sequence"] == rulebook.sequence
+    assert first["risk"]["rulebook_hash"] == rulebook.hash
+    (head,) = first["risk"]["slots"]
+    record = await get(desk.nc, RISK, head["sequence"])
+    assert record is not None
+    assert (head["slot"], head["n"]) == (SLOT, 3)
+    assert head["hash"] == hashlib.sha256(record.data).hexdigest()
+    assert (await custody.psm("create"))[1] is None
+    subject, halt = desk.halt_event()
+    await publish_expected(desk.nc, RULEBOOK, subject, halt, expected=None)
+    code, second, _ = await custody.psm("create")
+    assert (code, second["size"]) == (0, first["size"])
+    assert second["risk"]["rulebook_sequence"] == rulebook.sequence + 1
+    code, report, _ = await custody.psm("verify")
+    assert (code, report["ok"], report["anchors"]) == (0, True, 2)
+    assert (report["risk_heads"], report["risk_heads_aged"]) == (3, 0)
+
+
+@pytest.mark.parametrize("forged", ["rulebook altered", "rulebook cut", "record altered", "aged"])
+async def test_what_was_changed_of_risk_is_found(
+    custody: Custody, desk: RiskBench, forged: str
+) -> None:
+    """Whoever makes RULEBOOK or RISK anew cannot give them the ends that were signed."""
+    assert (await custody.psm("create"))[0] == 0
+    stream = RISK if forged in ("record altered", "aged") else RULEBOOK
+    last = (await stream_info(desk.nc, stream)).last_sequence
+    stored = [m async for batch in read_range(desk.nc, stream, [">"], 1, last) for m in batch]
+    context = desk.nc.jetstream()
+    config = (await context.stream_info(stream)).config
+    await context.delete_stream(stream)
+    if forged == "aged":
+        await context.add_stream(config.evolve(first_seq=last + 1))
+        stored = []
+    else:
+        await context.add_stream(config)
+    if forged == "rulebook cut":
+        stored = stored[:-1]
+    records = [m.sequence for m in stored if not m.subject.startswith("risk.owner.")]
+    for message in stored:
+        data = message.data
+        if forged.endswith("altered") and message.sequence == records[-1]:
+            data = data.replace(b'"', b' "', 1)
+        # As the stream keeps it: a forger may leave out the private subjects.
+        entry = message.subject if stream == RULEBOOK else entrance(message.subject)
+        await desk.nc.jetstream().publish(entry, data, stream=stream)
+    code, report, said = await custody.psm("verify")
+    if forged == "aged":
+        assert (code, report["ok"], report["risk_heads_aged"]) == (0, True, 1)
+        assert "in the archive alone" in said
+        return
+    assert (code, report["ok"]) == (1, False)
+    (finding,) = report["findings"]
+    assert finding["kind"] == ("risk" if stream == RISK else "rulebook")
+    assert "gone" in finding["detail"] if forged == "rulebook cut" else "not" in finding["detail"]

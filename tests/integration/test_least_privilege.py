@@ -301,6 +301,16 @@ async def people_do_their_work(servers: Servers, folder: Path) -> None:
         lambda rows: len(rows) == 1,
     )
     await run("replay", "operator", "replay", "--all", "--reason", "test")
+    # Proofs: nothing but their own record is written, and nothing of them is refused.
+    await run("auditor", "operator", "validate", "--reason", "test")
+    await run("auditor", "operator", "validate", "--risk", "--reason", "test")
+    await run("auditor", "operator", "anchor", "keygen", str(folder / "anchor.pem"))
+    anchors = ("--anchors", str(folder / "anchors"))
+    await run(
+        "auditor", "operator", "anchor", "create", *anchors, "--key", str(folder / "anchor.pem")
+    )
+    public = str(folder / "anchor.pem.pub")
+    await run("auditor", "operator", "anchor", "verify", *anchors, "--public-key", public)
 
 
 async def test_only_an_admin_makes_a_stream_anew(servers: Servers) -> None:
@@ -526,6 +536,12 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "rulebook.clusters.clusters",
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "RULEBOOK"),
+    },
+    "auditor": {
+        "ops.replay",
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "PSM", "RISK", "RULEBOOK", "OPS"),
+        *_infos(),
     },
     "replay": {"ops.replay", "replay.1.trades.acc_1", *_ASKED, *_GETS, *_ALL_READS},
     "publisher": {"trades.acc_1", *_LOG_GETS},

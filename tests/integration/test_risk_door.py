@@ -36,7 +36,9 @@ from psm.contracts import subjects
 from psm.contracts.subjects import ORDERS, RISK, RISK_CHECK
 from psm.risk.engine import Slot
 from psm.workers.api.risk_http import risk_check
+from psm.workers.log.shape import log_shape
 from psm.workers.process.settings import Settings
+from psm.workers.proof.risk.live import Range, prove_risk
 from psm.workers.risk.door import PROBLEM_HEADER
 from psm.workers.risk.fences import fence
 
@@ -270,5 +272,8 @@ async def test_each_does_what_its_user_may(tmp_path: Path) -> None:
             assert worker.events("nats.permission_refused") == []
             worker.terminate()
             assert await worker.ended() == 0, worker.text
-        for nc in (admin, officer, service):
+        auditor = await connect_as("auditor", url)
+        proof = await prove_risk(auditor, log_shape(settings), Range())
+        assert (proof.deviations, proof.decisions) == ([], 2)
+        for nc in (admin, officer, service, auditor):
             await nc.close()

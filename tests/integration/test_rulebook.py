@@ -211,7 +211,11 @@ async def test_errors_name_what_is_wrong(desk: Desk) -> None:
     text = await desk.run(*propose, "firm", str(desk.folder / "absent"), *by, code=USAGE)
     assert "cannot read" in text
     text = await desk.run("resume", "firm", *by, code=USAGE)
-    assert "firm is not halted here" in text
+    assert "nobody halted firm; to lift a latch of the engine, name its hash" in text
+    text = await desk.run("resume", "firm", "deadbeef", *by, code=USAGE)
+    assert "'deadbeef' is not the whole hash (64 hex digits) of a halt or latch" in text
+    text = await desk.run("limits", "approve", "firm", "deadbeef", *by, code=USAGE)
+    assert "is not the whole hash (64 hex digits) of a proposal" in text
     text = await desk.run("limits", "diff", "firm", code=USAGE)
     assert "nothing is proposed for firm" in text
     text = await desk.run("rulebook", "say", "TradeExecuted", fine, *by, code=USAGE)

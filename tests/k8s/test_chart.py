@@ -16,6 +16,7 @@ from tests.k8s.tools import CHART, environment, helm, pod_specs, render
 
 from psm.adapters import telemetry
 from psm.adapters.jetstream.roles import role
+from psm.adapters.risk_metrics import ALERT_CODES
 from psm.projections.schema.roles import LOGINS
 from psm.workers.cli import build
 from psm.workers.cli.itself.config import settings_schema
@@ -148,11 +149,30 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.risk_metrics.held(latches={"daily_loss": 1}, near={"exposure_gross": 1})
         instruments.risk_metrics.slots(Counter(), 0.0, 0)
         instruments.risk_metrics.not_stored()
+        instruments.risk_metrics.clusters(0.0)
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()
     assert asked
     assert asked <= {line.split("{")[0].split(" ")[0] for line in exposed.splitlines()}
+
+
+def test_alerts_name_pages_that_exist() -> None:
+    """Whoever is woken finds the section that the alert names, and each alert of risk in it."""
+    chosen = ("--set", "alerts.enabled=true", "--set", "risk.enabled=true")
+    (rule,) = [m for m in render(*chosen) if m["kind"] == "PrometheusRule"]
+    runbook = (CHART.parents[1] / "docs/runbook.md").read_text()
+    sections = re.findall(r"^##+ (.+)$", runbook, re.MULTILINE)
+    for group in rule["spec"]["groups"]:
+        for alert in group["rules"]:
+            text = " ".join(alert["annotations"]["description"].split())
+            for named in re.findall(r"docs/runbook\.md, '([^']+)'", text):
+                assert named in sections, alert["alert"]
+            if alert["alert"].startswith("PsmRisk"):
+                assert "docs/runbook.md, '" in text, alert["alert"]
+                assert f"`{alert['alert']}`" in runbook, alert["alert"]
+    for code in ALERT_CODES:
+        assert f"| `{code}` |" in runbook
 
 
 @VARIANTS

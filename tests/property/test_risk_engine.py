@@ -221,8 +221,8 @@ def test_a_group_is_the_sum_of_its_members(run: list[Any]) -> None:
             gross += max(abs(low), abs(high))
             net += high
         equity += Fraction(member.equity() or 0)
-    assert Fraction(state.sums.of(("gross", ""))) == gross
-    assert Fraction(state.sums.of(("high", ""))) == net
+    assert Fraction(state.lines.sums.of(("gross", ""))) == gross
+    assert Fraction(state.lines.sums.of(("high", ""))) == net
     total = state.total()
     assert total is not None
     assert Fraction(total.equity) == equity

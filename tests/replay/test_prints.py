@@ -10,10 +10,10 @@ from scripts.mutation import mutators
 from scripts.mutation.__main__ import FOLDER, PRINTS, golden_logs, name_of, sources_of_the_domain
 from scripts.mutation.equivalent import stale
 from scripts.mutation.runner import PRINT_LENGTH, fingerprint, replayed
+from scripts.mutation.spooling import spool_logs
 
 from psm.contracts import registry
 from psm.domain.folding import table_events as table_fold
-from psm.workers.proof.validation.source import spool_file
 
 RECORDED = json.loads(PRINTS.read_text("utf-8"))
 LOGS = golden_logs(FOLDER)
@@ -28,11 +28,8 @@ def test_every_golden_log_is_recorded() -> None:
 @pytest.mark.parametrize("path", LOGS, ids=name_of)
 def test_golden_log_gives_the_recorded_fingerprints(path: Path, tmp_path: Path) -> None:
     """After every message; accounts pass through snapshots, and workers take over, on the way."""
-    spool = tmp_path / f"{name_of(path)}.spool"
-    with spool.open("wb") as file:
-        spool_file(path, file, partitions=16)
     recorded, number = RECORDED[name_of(path)], -1
-    for number, found in enumerate(replayed(str(spool))):
+    for number, found in enumerate(replayed(spool_logs(path, tmp_path))):
         kept = recorded[number * PRINT_LENGTH : (number + 1) * PRINT_LENGTH]
         assert fingerprint(found) == kept, f"fingerprint {number + 1}: {found}"
     assert (number + 1) * PRINT_LENGTH == len(recorded)
@@ -40,11 +37,9 @@ def test_golden_log_gives_the_recorded_fingerprints(path: Path, tmp_path: Path) 
 
 def test_second_reading_leaves_the_rules_as_they_are(tmp_path: Path) -> None:
     """It knows rules 2 while it reads, and nothing of them afterwards."""
-    spool = tmp_path / "next_rules.spool"
-    with spool.open("wb") as file:
-        spool_file(FOLDER / "written" / "next_rules.jsonl.gz", file, partitions=16)
+    spools = spool_logs(FOLDER / "written" / "next_rules.jsonl.gz", tmp_path)
     before = (vars(table_fold)["RULES_VERSION"], dict(registry._CODECS), dict(registry._FROM_RULES))
-    enabled = [found for found in replayed(str(spool)) if getattr(found, "what", "") == "folded"]
+    enabled = [found for found in replayed(spools) if getattr(found, "what", "") == "folded"]
     assert len(enabled) >= 40
     after = (vars(table_fold)["RULES_VERSION"], dict(registry._CODECS), dict(registry._FROM_RULES))
     assert after == before

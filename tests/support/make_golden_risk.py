@@ -315,6 +315,10 @@ def ends() -> GoldenLog:
     log.wait(16 * 60)
     log.fresh()
     log.order("buy", "1")
+    # A member of whom nothing was ever told.
+    members = [ACCOUNT, OTHER, "untold"]
+    log.both("GroupDefined", group=GROUP, members=members, currency="USDT")
+    log.order("buy", "1", account_id="untold")
     return log
 
 

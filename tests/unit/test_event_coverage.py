@@ -16,6 +16,7 @@ from typing import get_args
 
 import msgspec
 from scripts.mutation.__main__ import golden_logs
+from scripts.mutation.spooling import logs_of
 from tests.support.domain import Log
 from tests.support.events import Sent
 from tests.support.golden import FOLDER
@@ -26,7 +27,7 @@ from tests.support.simulator.operators import Operators
 from tests.support.simulator.traffic import traffic
 
 from psm.contracts import events
-from psm.workers.replay.lines import LineFolder, opened
+from psm.workers.replay.lines import LineFolder
 
 KINDS: dict[str, type[msgspec.Struct]] = {kind.__name__: kind for kind in get_args(events.Event)}
 
@@ -66,10 +67,10 @@ def test_golden_logs_have_every_field_of_every_event_type() -> None:
     """What no golden log has may change its hash without anybody noticing."""
     recorded: list[bytes] = []
     for path in golden_logs(FOLDER):
-        reader = LineFolder(partitions=16)
-        with opened(path) as lines:
+        for lines in logs_of(path):
+            reader = LineFolder(partitions=16)
             read = [reader.read(line) for line in lines]
-        recorded += [message.data for message in read if message is not None]
+            recorded += [message.data for message in read if message is not None]
     seen = seen_in(recorded)
     assert missing(seen) == []
     fields = {n: [f.encode_name for f in msgspec.structs.fields(k)] for n, k in KINDS.items()}

@@ -56,10 +56,10 @@ class _Wire(msgspec.Struct, frozen=True, gc=False):
 
     event_id: str
     event_type: str
-    stream_id: str
     timestamp: str
     schema_version: str
     payload: msgspec.Raw
+    stream_id: str | None = None
     sequence_number: int | None = None
     source_service: _Text | None = None
     user_id: _Text | None = None
@@ -210,8 +210,10 @@ def raw_fields(data: bytes | str) -> dict[str, msgspec.Raw]:
 # --- envelope ---------------------------------------------------------------------------------
 
 
-def decode_envelope(data: bytes) -> Envelope:
+def decode_envelope(data: bytes, *, named: bool = True) -> Envelope:
     """Return the envelope in `data`, its values checked; the payload stays undecoded.
+
+    Unless it must be `named` its `stream_id` may be left out, and is empty then.
 
     Raises:
         ContractError: reason `invalid_json`, `missing_field`, `malformed_field` or, for an
@@ -229,7 +231,7 @@ def decode_envelope(data: bytes) -> Envelope:
         _EVENT_ID.fullmatch(wire.event_id) is None
         or not wire.event_type
         or len(wire.event_type) > limits.EVENT_TYPE_BYTES
-        or not is_stream_token(wire.stream_id)
+        or (named if wire.stream_id is None else not is_stream_token(wire.stream_id))
         or (number is not None and not 1 <= number <= MAX_SEQUENCE_NUMBER)
         or not is_timestamp(wire.timestamp)
         or version is None
@@ -240,7 +242,7 @@ def decode_envelope(data: bytes) -> Envelope:
     return Envelope(
         event_id=wire.event_id.lower(),
         event_type=wire.event_type,
-        stream_id=wire.stream_id,
+        stream_id=wire.stream_id or "",
         sequence_number=number,
         timestamp=wire.timestamp,
         schema_version=version,

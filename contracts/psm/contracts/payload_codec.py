@@ -101,6 +101,8 @@ class OpenPayloadCodec:
     def __init__(self, payload_type: type[Payload]) -> None:
         self.payload_type = payload_type
         self._fields = _field_rules(payload_type)
+        self._named = {rule.name: rule for rule in self._fields}
+        self._required = tuple(rule.name for rule in self._fields if rule.required)
 
     def decode(self, raw: bytes) -> dict[str, Any]:
         """Return every field of the payload in `raw`, numbers as their literal text.
@@ -110,8 +112,18 @@ class OpenPayloadCodec:
         """
         fields = decode_untyped(raw)
         # Judged in a form that still tells a number's text from a string.
-        _check_rules(self._fields, _literal.decode(readable(raw)), "payload")
+        literal = _literal.decode(readable(raw))
+        if not self._is_plain(literal):
+            _check_rules(self._fields, literal, "payload")
         return fields
+
+    def _is_plain(self, fields: Mapping[str, Any]) -> bool:
+        """Return whether nothing is missing, and every field is a scalar as it must be."""
+        for name, value in fields.items():
+            rule = self._named.get(name)
+            if rule is not None and (rule.nested or value is None or not _is_scalar(rule, value)):
+                return False
+        return all(name in fields for name in self._required)
 
 
 class _FieldRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,8 +221,10 @@ def _list_rule(rule: Callable[..., _FieldRule], name: str, item: Any) -> _FieldR
 
 def _check_rules(rules: tuple[_FieldRule, ...], fields: Mapping[str, Any], path: str) -> None:
     for rule in rules:
-        field = f"{path}.{rule.name}"
         value = fields.get(rule.name)
+        if value is None and not rule.required and rule.name not in fields:
+            continue
+        field = f"{path}.{rule.name}"
         if value is None:
             if rule.required:
                 raise ContractError("invalid_payload", f"{rule.name} is required", field)

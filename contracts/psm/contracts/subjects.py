@@ -107,6 +107,12 @@ def published(stored: str) -> str:
     return f"{head}.{rest.partition('.')[2]}" if head == "trades" else stored
 
 
+def expression_of(pattern: str) -> str:
+    """Return the regular expression, of Python and of PostgreSQL, of a pattern of subjects."""
+    tokens = {"*": "[^.]+", ">": ".+"}
+    return "^" + r"\.".join(tokens.get(one) or re.escape(one) for one in pattern.split(".")) + "$"
+
+
 def last_token(subject: str) -> str:
     """Return what a subject ends with: an account, an encoded symbol, a partition."""
     return subject.rpartition(".")[2]

@@ -15,6 +15,16 @@ HEADROOM_SHOWN = 0.2
 """Share of a limit that is left, from which on a check's headroom is shown."""
 
 
+ALERT_CODES = (
+    "state_stale",
+    "unapproved_order",
+    "reservation_expired",
+    "near_limit",
+    "latch_lifted",
+)
+"""Codes of warnings and errors that the engine tells."""
+
+
 class _Check(msgspec.Struct, frozen=True, gc=False):
     name: str
     scope: str = ""
@@ -33,6 +43,40 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Event)
+
+
+class _Alert(msgspec.Struct, frozen=True, gc=False):
+    code: str = ""
+
+
+class _AlertEvent(msgspec.Struct, frozen=True, gc=False):
+    payload: _Alert = _Alert()
+
+
+_alert_decoder = msgspec.json.Decoder(_AlertEvent)
+
+
+class _ToldGauges:
+    """Alerts by code, each from the start, else the first one were no increase; age of clusters."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._alerts = meter.create_counter(
+            "psm.risk.alerts", description="Warnings and errors that the engine told, by code."
+        )
+        for code in ALERT_CODES:
+            self._alerts.add(0, {"code": code})
+        self._clusters = meter.create_gauge(
+            "psm.risk.clusters.age",
+            unit="s",
+            description="Since the end of the day that the newest clusters are of; said daily.",
+        )
+
+    def alert(self, code: str) -> None:
+        if code in ALERT_CODES:
+            self._alerts.add(1, {"code": code})
+
+    def clusters(self, age_s: float) -> None:
+        self._clusters.set(age_s)
 
 
 class _ViewGauges:
@@ -105,6 +149,7 @@ class RiskMetrics:
             "psm.risk.accounts.unknown",
             description="Members that are not known now, so that their groups refuse.",
         )
+        self._told = _ToldGauges(meter)
         self._headroom = meter.create_gauge(
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
@@ -120,9 +165,11 @@ class RiskMetrics:
         self._records.add(1, {"kind": output.kind})
         if seconds is not None:
             self._latency.record(seconds)
-        if output.kind != "decision":
-            return
         try:
+            if output.kind == "alert":
+                self._told.alert(_alert_decoder.decode(output.data).payload.code)
+            if output.kind != "decision":
+                return
             payload = _decoder.decode(output.data).payload
         except msgspec.MsgspecError:
             return
@@ -157,6 +204,10 @@ class RiskMetrics:
             self._slots.set(states[state], {"state": state})
         self._age.set(oldest_s)
         self._unknown.set(unknown)
+
+    def clusters(self, age_s: float) -> None:
+        """Set how long ago the day ended that the newest clusters are of."""
+        self._told.clusters(age_s)
 
     def held(self, *, latches: Mapping[str, int], near: Mapping[str, int]) -> None:
         """Set how many latches hold and limits are near, by code and check; of the others 0."""

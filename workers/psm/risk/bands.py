@@ -46,6 +46,12 @@ class Band(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Decimal = ZERO
     value: Decimal | None = None
 
+    def at(self, quantity: Decimal) -> Decimal | None:
+        """Return the figure at a quantity; None if it cannot be known."""
+        if quantity is self.wanted or self.after is None:
+            return self.value
+        return self.after(quantity)
+
     def within(self, quantity: Decimal) -> bool:
         """Return whether the figure is within its limit; what cannot be known is not."""
         if self.limit is None:
@@ -73,28 +79,28 @@ class Bands:
     def __init__(self, order: ProposedOrder, place: OrderPlace, measured: Measured) -> None:
         self._order, self._place, self._measured = order, place, measured
         self._limits, self._exposure = measured.limits, measured.exposure
+        self._every = measured.scope is None
+        self._unit = self._worth()
 
     def all(self) -> list[Band]:
         """Return every band, in the order of the catalogue; of some scopes those with a limit."""
-        bands = [*self._of_the_order(), *self._of_exposure()]
-        if self._measured.scope is None:
-            return bands
-        return [band for band in bands if band.limit is not None]
+        bands = (*self._of_the_order(), *self._of_exposure())
+        return [band for band in bands if band is not None]
 
-    def _of_the_order(self) -> Iterator[Band]:
+    def _of_the_order(self) -> Iterator[Band | None]:
         limits, order = self._limits, self._order
         symbol = f"symbol:{order.symbol}"
         quantity = limits.quantity_of(order.symbol)
         yield self._band("max_order_quantity", quantity, lambda x: x, scope=symbol)
-        yield self._band("max_order_notional", limits.max_order_notional, _each(self._unit()))
+        yield self._band("max_order_notional", limits.max_order_notional, _each(self._unit))
         yield self._share("risk_per_trade", limits.risk_per_trade, self._at_stake())
         yield self._share("available_margin", limits.available_margin, self._margin())
-        spent, unit = self._measured.notional_spent, self._unit()
+        spent, unit = self._measured.notional_spent, self._unit
         if spent is not None and limits.notional_period is not None:
             after = None if unit is None else _beyond(spent, unit)
             yield self._band("notional_period", limits.notional_period, after)
 
-    def _unit(self) -> Decimal | None:
+    def _worth(self) -> Decimal | None:
         """Return what one of the order is worth at its price or at the mark, whichever is more."""
         money = self._measured.money
         prices = [price for price in (self._order.price, self._place.mark) if price is not None]
@@ -110,7 +116,7 @@ class Bands:
             return None
         return lambda x: exposure.margin(exposure.with_order(side, x))
 
-    def _of_exposure(self) -> Iterator[Band]:
+    def _of_exposure(self) -> Iterator[Band | None]:
         limits, exposure, side = self._limits, self._exposure, self._order.side
         gross = self._known(lambda x: exposure.gross(exposure.with_order(side, x)))
         own = self._known(lambda x: exposure.symbol(exposure.with_order(side, x)))
@@ -128,7 +134,7 @@ class Bands:
         yield self._band("open_orders_notional", limits.open_orders_notional, open_notional)
         yield self._concentration(own, gross)
 
-    def _tagged(self, kind: str, share: Decimal | None) -> Band:
+    def _tagged(self, kind: str, share: Decimal | None) -> Band | None:
         """Exposure of everything with the order's tag; no limit where it has none."""
         exposure, side, credit = self._exposure, self._order.side, self._limits.hedge_credit
         tag = exposure.tag(kind)
@@ -142,10 +148,12 @@ class Bands:
         unknown = self._measured.stale or exposure.line.unit is None or exposure.unvalued
         return None if unknown else figure
 
-    def _concentration(self, own: Figure | None, gross: Figure | None) -> Band:
+    def _concentration(self, own: Figure | None, gross: Figure | None) -> Band | None:
         """Share of the gross exposure; below half of the equity any share is fine."""
         share, equity = self._limits.concentration, self._measured.equity
         scope = f"symbol:{self._order.symbol}"
+        if share is None and not self._every:
+            return None
         if own is None or gross is None or equity is None:
             return self._share("concentration", share, None, scope=scope)
         half = multiply(_HALF, equity)
@@ -163,8 +171,7 @@ class Bands:
 
         if share is None:
             return self._band("concentration", None, ratio, scope=scope)
-        band = self._band("concentration", ZERO, excess, scope=scope)
-        return msgspec.structs.replace(band, shown=(ratio, share))
+        return self._band("concentration", ZERO, excess, scope=scope, shown=(ratio, share))
 
     def _at_stake(self) -> Figure | None:
         """Loss at the stop, fees of both ways included; nothing without a stop."""
@@ -189,8 +196,10 @@ class Bands:
         *,
         scope: str = "account",
         tag: str | None = None,
-    ) -> Band:
+    ) -> Band | None:
         """Return a band whose limit is a multiple of equity; without equity nothing is within."""
+        if fraction is None and not self._every:
+            return None
         equity, limit = self._measured.equity, None
         if fraction is not None:
             limit = ZERO if equity is None else multiply(fraction, equity)
@@ -206,7 +215,10 @@ class Bands:
         *,
         scope: str = "account",
         tag: str | None = None,
-    ) -> Band:
+        shown: tuple[Figure, Decimal] | None = None,
+    ) -> Band | None:
+        if limit is None and not self._every:
+            return None
         unknown = None
         if after is None:
             missing = self._exposure.unvalued or [self._order.symbol]
@@ -220,6 +232,7 @@ class Bands:
             limit=limit,
             after=after,
             unknown=unknown,
+            shown=shown,
             tag=tag,
             wanted=wanted,
             value=None if after is None else after(wanted),

@@ -35,6 +35,7 @@ Verdict = Literal["approved", "reduced", "rejected"]
 Restriction = Literal["buy", "sell", "both"]
 
 _PLACES = {name: place for place, name in enumerate(CATALOGUE)}
+_UNITS = {name: unit for name, (_, unit) in CATALOGUE.items()}
 
 
 class RiskCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +221,19 @@ def line_of(held: ExposureLine, orders: Sequence[OpenOrder]) -> ExposureLine:
     )  # fmt: skip
 
 
+def line_with(line: ExposureLine, order: OpenOrder) -> ExposureLine:
+    """Return a line with one more order."""
+    more = order.open_quantity
+    opens = ZERO if order.reduce_only else more
+    if order.side == "buy":
+        return msgspec.structs.replace(
+            line, buys=add(line.buys, opens), all_buys=add(line.all_buys, more)
+        )
+    return msgspec.structs.replace(
+        line, sells=add(line.sells, opens), all_sells=add(line.all_sells, more)
+    )
+
+
 def _all_pass(facts: list[Fact], excused: tuple[str, ...]) -> bool:
     return all(fact.passed or fact.name in excused for fact in facts)
 
@@ -287,29 +301,29 @@ class _Step:
         """Return everything that is reported, in the order of the catalogue."""
         beyond = self.exceeds_room
         found = [
-            *(self.of_fact(fact, binding=not fact.passed) for fact in hard),
-            *(self.of_fact(fact, binding=beyond and not fact.passed) for fact in latches),
-            *(self.of_band(band) for band in bands),
+            *[_passed(one) if one.passed else self.failed(one, binding=True) for one in hard],
+            *[_passed(one) if one.passed else self.failed(one, binding=beyond) for one in latches],
+            *[self.of_band(band) for band in bands],
         ]
         found.sort(key=lambda check: _PLACES[check.name])
         return found
 
-    def of_fact(self, fact: Fact, *, binding: bool) -> Check:
-        """Return what is reported of a fact."""
+    def failed(self, fact: Fact, *, binding: bool) -> Check:
+        """Return what is reported of a fact that stands in the way, unless it is excused."""
+        excused = fact.name in self._excused
         return Check(
             name=fact.name,
             scope=fact.scope,
-            passed=fact.passed,
+            passed=False,
             value=fact.value,
             limit=fact.limit,
-            unit=CATALOGUE[fact.name][1],
-            binding=binding and fact.name not in self._excused,
-            detail=self._detail(fact.name, fact.detail, passed=fact.passed),
+            unit=_UNITS[fact.name],
+            binding=binding and not excused,
+            detail="overridden" if excused else fact.detail,
         )
 
     def of_band(self, band: Band) -> Check:
         """Return what is reported of a figure: at the requested quantity."""
-        unit = CATALOGUE[band.name][1]
         value, limit = band.value, band.limit
         if band.shown is not None:
             figure, limit = band.shown
@@ -324,13 +338,23 @@ class _Step:
             passed=passed,
             value=None if value is None else published_text(value),
             limit=text(limit),
-            unit=unit,
+            unit=_UNITS[band.name],
             binding=self._cut and binds and not band.allows(self._next),
-            detail=self._detail(band.name, unknown, passed=passed),
+            detail="overridden" if not passed and band.name in self._excused else unknown,
         )
 
-    def _detail(self, name: str, detail: str | None, *, passed: bool) -> str | None:
-        return "overridden" if not passed and name in self._excused else detail
+
+def _passed(fact: Fact) -> Check:
+    """Return what is reported of a fact that is no obstacle."""
+    return Check(
+        name=fact.name,
+        scope=fact.scope,
+        passed=True,
+        value=fact.value,
+        limit=fact.limit,
+        unit=_UNITS[fact.name],
+        detail=fact.detail,
+    )
 
 
 def _decision(

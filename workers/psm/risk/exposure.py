@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -34,19 +35,19 @@ _OPEN: Mapping[Side, Key] = {"buy": ("open", "buy"), "sell": ("open", "sell")}
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
-    """Lowest and highest notional that one line's open orders can lead to."""
+    """Lowest and highest notional that one line's open orders can lead to, and the greater."""
 
     low: Decimal = ZERO
     high: Decimal = ZERO
+    worst: Decimal = ZERO
 
-    @property
-    def worst(self) -> Decimal:
-        """Greatest magnitude."""
-        low, high = absolute(self.low), absolute(self.high)
-        return max(low, high)
+    @classmethod
+    def between(cls, low: Decimal, high: Decimal) -> Reach:
+        """Return the range between two notionals."""
+        return cls(low, high, max(absolute(low), absolute(high)))
 
 
-class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
+class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What an account holds and has ordered of one thing.
 
     Attributes:
@@ -75,7 +76,7 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
             return Reach()
         low = subtract(self.size, add(self.sells, sells))
         high = add(self.size, add(self.buys, buys))
-        return Reach(multiply(low, self.unit), multiply(high, self.unit))
+        return Reach.between(multiply(low, self.unit), multiply(high, self.unit))
 
     def room(self, side: Side) -> Decimal:
         """Return how much of the position orders of a side may still close."""
@@ -108,8 +109,9 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
         }
         return tuple((kind, self.symbol) for kind, some in kinds.items() if some)
 
-    def contribution(self) -> dict[Key, Decimal]:
-        """Return what the line adds to each sum."""
+    @cached_property
+    def contribution(self) -> Mapping[Key, Decimal]:
+        """What the line adds to each sum."""
         if self.unit is None:
             return {}
         reach = self.reach()
@@ -126,6 +128,34 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
             found[_side_key(kind, "high", reach.high), tag] = absolute(reach.high)
             found[_side_key(kind, "low", reach.low), tag] = absolute(reach.low)
         return found
+
+
+class LineChange:
+    """What changes of sums when a line is counted as it is, instead of as it was.
+
+    Attributes:
+        amounts: to be added, none of them zero.
+        unvalued: lines without a worth: -1 that was counted, 1 that is.
+    """
+
+    __slots__ = ("amounts", "unvalued")
+
+    def __init__(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
+        """Compare two forms of a line; None: it is not there."""
+        old = {} if before is None else before.contribution
+        new = {} if after is None else after.contribution
+        self.amounts = [
+            (key, subtract(amount, old.get(key, ZERO)))
+            for key, amount in new.items()
+            if amount != old.get(key, ZERO)
+        ]
+        gone = [(key, negate(own)) for key, own in old.items() if own and key not in new]
+        self.amounts = [*self.amounts, *gone] if gone else self.amounts
+        self.unvalued = [
+            (line, sign)
+            for line, sign in ((before, -1), (after, 1))
+            if line is not None and line.unit is None
+        ]
 
 
 class Sums:
@@ -147,20 +177,21 @@ class Sums:
 
     def replace(self, before: ExposureLine | None, after: ExposureLine | None) -> None:
         """Count a line as it is after something changed it, instead of as it was."""
-        if before is not None:
-            self._change(before, -1)
-        if after is not None:
-            self._change(after, 1)
+        self.change(LineChange(before, after))
 
-    def _change(self, line: ExposureLine, sign: int) -> None:
+    def change(self, change: LineChange) -> None:
+        """Count what changed of a line."""
         values = self._values
-        for key, amount in line.contribution().items():
-            if amount:
-                changed = add(values.get(key, ZERO), amount if sign > 0 else negate(amount))
-                if changed:
-                    values[key] = changed
-                else:
-                    del values[key]
+        for key, amount in change.amounts:
+            changed = add(values.get(key, ZERO), amount)
+            if changed:
+                values[key] = changed
+            else:
+                del values[key]
+        for line, sign in change.unvalued:
+            self._count_unvalued(line, sign)
+
+    def _count_unvalued(self, line: ExposureLine, sign: int) -> None:
         for key in line.unvalued():
             count = self._unvalued.get(key, 0)
             count += sign
@@ -189,10 +220,12 @@ class Exposure:
     ) -> None:
         self._sums, self.line, self._replaced = sums, line, replaced
         counted = line if counted is None else counted
-        self._own = counted.contribution()
+        self._own = counted.contribution
         self._at: tuple[Decimal | None, Side, Reach] = None, "buy", Reach()
+        self._gross: tuple[Reach | None, Decimal] = None, ZERO
+        self._tags = dict(line.tags)
 
-    @property
+    @cached_property
     def unvalued(self) -> list[str]:
         """Symbols that are held or ordered and whose worth is not known, ascending."""
         return sorted(self._sums.unvalued("line"))
@@ -203,7 +236,7 @@ class Exposure:
 
     def tag(self, kind: TagKind) -> str | None:
         """Return what the order is counted under; None for nothing."""
-        return next((tag for own, tag in self.line.tags if own == kind), None)
+        return self._tags.get(kind)
 
     def with_order(self, side: Side, quantity: Decimal) -> Reach:
         """Return the range of the order's line with the order at a quantity."""
@@ -217,7 +250,11 @@ class Exposure:
 
     def gross(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes."""
-        return add(self._others(_GROSS), own.worst)
+        asked, found = self._gross
+        if asked is not own:  # several figures ask for the same one
+            found = add(self._others(_GROSS), own.worst)
+            self._gross = own, found
+        return found
 
     def symbol(self, own: Reach) -> Decimal:
         """Return the sum of the worst magnitudes of the symbol."""
@@ -255,7 +292,8 @@ class Exposure:
 
     def _side(self, kind: str, tag: str, end: str, own: Decimal) -> tuple[Decimal, Decimal]:
         """Return the sums of a tag above and below zero at one end, the order's line in them."""
-        longs, shorts = self._others((f"{kind}.{end}+", tag)), self._others((f"{kind}.{end}-", tag))
+        above, below = _side_keys(kind, end)
+        longs, shorts = self._others((above, tag)), self._others((below, tag))
         if own >= 0:
             return add(longs, own), shorts
         return longs, subtract(shorts, own)
@@ -266,7 +304,14 @@ class Exposure:
 
 
 def _side_key(kind: TagKind, end: str, notional: Decimal) -> str:
-    return f"{kind}.{end}+" if notional >= 0 else f"{kind}.{end}-"
+    above, below = _side_keys(kind, end)
+    return above if notional >= 0 else below
+
+
+@lru_cache(maxsize=64)
+def _side_keys(kind: TagKind, end: str) -> tuple[str, str]:
+    """Return the names of the sums above and below zero at one end."""
+    return f"{kind}.{end}+", f"{kind}.{end}-"
 
 
 def cluster_of(symbol: str, clusters: Mapping[str, str]) -> str:

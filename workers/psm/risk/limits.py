@@ -161,8 +161,8 @@ _COUNTS = (
 )
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What one check found, of the order as it was requested.
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one check found, of the order as it was requested; as JSON without what is not there.
 
     Attributes:
         name: in the catalogue.
@@ -261,4 +261,4 @@ def text(value: Decimal | int | None) -> str | None:
     """Return a figure as a check reports it."""
     if value is None:
         return None
-    return exact_text(Decimal(value))
+    return str(value) if isinstance(value, int) else exact_text(value)

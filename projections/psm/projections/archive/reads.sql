@@ -111,5 +111,26 @@ SELECT js_sequence, subject, raw, stored_ns FROM events
 WHERE js_stream = $1 AND js_sequence > $2 AND js_sequence <= $3
 ORDER BY js_sequence LIMIT $4;
 
+-- The same on some subjects, as regular expressions.
+
+-- name: messages_on
+SELECT js_sequence, subject, raw, stored_ns FROM events
+WHERE js_stream = $1 AND js_sequence > $2 AND js_sequence <= $3 AND subject ~ ANY ($4::text[])
+ORDER BY js_sequence LIMIT $5;
+
+-- name: last_of_stream
+SELECT max(js_sequence) FROM events WHERE js_stream = $1 AND js_sequence < $2;
+
 -- name: hash_of_message
 SELECT event_hash FROM events WHERE js_stream = $1 AND js_sequence = $2;
+
+-- The mark that a decision was made with: the newest of a symbol up to a place of the log. Of one
+-- stream the order of archiving is the stream's.
+
+-- name: mark_at
+SELECT event_document(e.archive_sequence)::text FROM events e
+WHERE e.stream_id = $1 AND e.event_type = 'MarkPriceUpdated' AND e.js_stream = 'TRADES'
+AND e.archive_sequence <= (
+    SELECT m.archive_sequence FROM events m WHERE m.js_stream = 'TRADES' AND m.js_sequence = $2
+)
+ORDER BY e.archive_sequence DESC LIMIT 1;

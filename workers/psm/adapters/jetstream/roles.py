@@ -229,6 +229,14 @@ ROLES: tuple[Role, ...] = (
         scans=(RULEBOOK, TRADES),
     ),
     Role(
+        name="auditor",
+        about="proofs: `psm validate`, also `--risk`, `psm risk explain`, `shadow`, `psm anchor`; "
+        "writes nothing but the record of a replay that has a reason",
+        publish=("ops.replay",),
+        scans=(TRADES, PSM, ORDERS, RISK, RULEBOOK, OPS),
+        api=("STREAM.INFO.*",),
+    ),
+    Role(
         name="admin",
         about="people, in an emergency: `recover updates`, `recover log`, `nats stream rm`",
         publish=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,11 +19,10 @@ from psm.risk.engine.orders import OpenOrders
 from psm.risk.engine.path import Flag, Peak, Repeats, Reservation
 from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.rules import EngineRules
-from psm.risk.engine.scopes import Ordered
+from psm.risk.engine.scopes import Ordered, is_of_account
 from psm.risk.engine.told import (
     Payload,
     cancellation,
-    fitting,
     is_change,
     no_change,
     refusal,
@@ -77,7 +76,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         vector, told = self._vector(state, clock)
         payload = {**payload, **vector, "vector_hash": self.vector.hash(state.name)}
         records = self.chain.record(
-            "decision", command.account_id, "risk_decision", fitting(payload), clock, command.links
+            "decision", command.account_id, "risk_decision", payload, clock, command.links
         )
         data = records[-1].data
         note(payload, data, self.books.windows, self.remembered)
@@ -98,8 +97,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         payload = self._head(command, state, clock)
         if state is None:
             return {**payload, **refusal([self._not_here(command)])}, None
-        remembered = len(self.remembered)
-        facts = standing_facts(self.books, state, command, clock, remembered)
+        facts = standing_facts(self.books, state, command, clock, len(self.remembered))
         if command.kind == "cancel":
             return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
@@ -109,7 +107,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             fatal = facts[:1]
         if fatal:
             return {**payload, **refusal(facts)}, None
-        judged = self._inquire(state, command, clock, remembered, replaced, again=again)
+        judged = self._inquire(state, command, clock, facts, replaced, again=again)
         filled = ZERO if replaced is None else Decimal(replaced["filled_quantity"])
         return {**payload, **told_of(judged, filled), **self._figures(state, command)}, judged
 
@@ -126,7 +124,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         state: GroupState,
         command: Command,
         clock: int,
-        remembered: int,
+        standing: Sequence[Fact],
         replaced: Payload | None,
         *,
         again: bool,
@@ -148,7 +146,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
             replaces=None if replaced is None else command.order_id,
             replaced=left,
         )
-        inquiry = self.rules.inquiry(self.books, state, command, ordered, remembered, again=again)
+        inquiry = self.rules.inquiry(self.books, state, command, ordered, standing, again=again)
         return inquiry.judge()
 
     def _replaced(self, state: GroupState, command: Command) -> Payload | None:
@@ -199,7 +197,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         self.books.path.put("repeats", repeats_key(ordered), count)
         shown = state.members[account_id].orders.get(ordered.replaces or "")
         filled = ZERO if shown is None else Decimal(shown["filled_quantity"])
-        self.orders.reserve(
+        reserved = self.orders.reserve(
             Reservation(
                 account_id=account_id,
                 order_id=command.order_id,
@@ -214,8 +212,9 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
                 replaces=shown is not None,
             )
         )
-        near = self.watch.figures_near(state.name, account_id, judged.answer.bands, approved, clock)
-        state.refresh(account_id, (ordered.line_name,))
+        bands, most = judged.answer.bands, judged.answer.most
+        near = self.watch.figures_near(state.name, account_id, bands, most, clock)
+        state.reserve(*reserved)
         return [*outputs, *near]
 
     def _repeating(self, state: GroupState, judged: Judged, clock: int) -> list[RiskOutput]:
@@ -292,7 +291,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         return {"figures": figures}
 
     def _unstored(self, command: Command, payload: Payload, clock: int) -> RiskOutput:
-        data = self.chain.preview("risk_decision", fitting(payload), clock, command.links)
+        data = self.chain.preview("risk_decision", payload, clock, command.links)
         return RiskOutput(kind="decision", key=command.account_id, data=data)
 
 
@@ -317,31 +316,43 @@ def note(
     counted = payload.get("counted", {})
     scopes = counted.get("scopes") or ["firm", f"group:{group}", f"account:{payload['account_id']}"]
     approved = payload["decision"] != "rejected" and payload["command"] != "cancel"
-    for scope in scopes:
-        windows.note(f"{group}|{scope}|message_rate", clock, ONE)
-        if not approved:
-            continue
-        windows.note(f"{group}|{scope}|order_rate", clock, ONE)
-        windows.note("|".join((group, scope, "same", *counted["same"])), clock, ONE)
-        side, symbol = counted["same"][2], counted["same"][1]
-        own = scope.startswith(("account:", "strategy:"))
-        notional = counted.get("notional" if own else "group_notional")
-        if notional is not None:
-            windows.note(f"{group}|{scope}|notional|{side}", clock, Decimal(notional))
-        if "price" in counted:
-            price = Decimal(counted["price"])
-            windows.note(f"{group}|{scope}|price|{symbol}|{side}", clock, price)
+    places = [f"{group}|{scope}" for scope in scopes]
+    windows.note([f"{place}|message_rate" for place in places], clock, ONE)
+    if approved:
+        _note_order(counted, places, clock, windows)
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     if own_id is not None:
         rejected = payload["decision"] == "rejected"
-        failed = tuple(check["name"] for check in payload["checks"] if not check["passed"])
+        checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
+        failed = tuple(check["name"] for check in checks if not check["passed"])
         remembered.put(
             f"{kind}/{account_id}/{own_id}",
             Answered(
                 hash=payload["order_hash"],
                 expires=microseconds(payload["expires"]),
-                failed=failed if rejected else (),
+                failed=failed,
                 data=data.decode(),
             ),
         )
+
+
+def _note_order(
+    counted: Mapping[str, Any], places: Sequence[str], clock: int, windows: Windows
+) -> None:
+    """Count an approved order in the windows of each of its scopes."""
+    same, side, symbol = "|".join(counted["same"]), counted["same"][2], counted["same"][1]
+    windows.note([f"{place}|order_rate" for place in places], clock, ONE)
+    windows.note([f"{place}|same|{same}" for place in places], clock, ONE)
+    for name, of_account in (("notional", True), ("group_notional", False)):
+        if name in counted:
+            named = zip(counted["scopes"], places, strict=True)
+            own = [
+                f"{place}|notional|{side}"
+                for scope, place in named
+                if is_of_account(scope) == of_account
+            ]
+            windows.note(own, clock, Decimal(counted[name]))
+    if "price" in counted:
+        price = Decimal(counted["price"])
+        windows.note([f"{place}|price|{symbol}|{side}" for place in places], clock, price)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from psm.contracts import codec
+from psm.contracts.envelope import Envelope
 from psm.contracts.errors import ContractError
 from psm.contracts.position_keys import position_key
 from psm.contracts.recorded import decode_audit, decode_recorded
@@ -37,7 +38,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         fields: of its payload, numbers as their literal text.
-        hash: SHA-256 of the payload as canonical JSON, hex.
+        hash: SHA-256 of the payload as canonical JSON, hex; `length` bytes of that.
         error: why it is none; then `fields` are what could be read.
         expires: clock after which it must not be decided any more; `too_late`: it asks for more
             time than there is.
@@ -50,6 +51,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     fields: Mapping[str, Any]
     hash: str
+    length: int
     expires: int
     too_late: bool = False
     error: str | None = None
@@ -84,12 +86,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     def embedded(self) -> dict[str, Any]:
         """Return the payload as a decision repeats it."""
-        whole = dict(self.fields)
-        named = {name: value for name, value in whole.items() if name in _NAMED}
-        for fields in (whole, named):
-            if len(codec.canonical_bytes(fields)) <= EMBEDDED_MAX:
-                return fields
-        return {}
+        if self.length <= EMBEDDED_MAX:
+            return dict(self.fields)
+        named = {name: value for name, value in self.fields.items() if name in _NAMED}
+        return named if len(codec.canonical_bytes(named)) <= EMBEDDED_MAX else {}
 
 
 _NAMED = (
@@ -104,34 +104,50 @@ def read_command(message: Stored) -> Command:
     account_id = _account_of(message.subject)
     fields: dict[str, Any] = {}
     error, kind, event_id, correlation = None, "order_request", None, None
+    envelope: Envelope | None = None
     try:
         envelope = decode_recorded(message.data)
         event_id, correlation = envelope.event_id, envelope.correlation_id
         kind = envelope.event_type
-        fields = codec.decode_untyped(envelope.payload)
-        if kind not in _KINDS:
-            raise ContractError("unknown_event_type", f"{kind} is no request", "event_type")
-        decode_audit(envelope)
+        fields = _fields_of(envelope)
         if fields["account_id"] != account_id:
             detail = f"the subject is that of {account_id}"
             raise ContractError("stream_mismatch", detail, "payload.account_id")
     except ContractError as refused:
         error = str(refused)
+        fields = {} if envelope is None else _readable(envelope)
     latest = int(message.time) + LIFETIME
-    wanted = _expiry(fields, latest)
+    wanted, canonical = _expiry(fields, latest), codec.canonical_bytes(fields)
     return Command(
         kind=_KINDS.get(kind, "order"),
         account_id=account_id,
         sequence=message.sequence,
         time=message.time,
         fields=fields,
-        hash=hashlib.sha256(codec.canonical_bytes(fields)).hexdigest(),
+        hash=hashlib.sha256(canonical).hexdigest(),
+        length=len(canonical),
         expires=min(wanted, latest),
         too_late=wanted > latest,
         error=error,
         event_id=event_id,
         correlation_id=correlation,
     )
+
+
+def _fields_of(envelope: Envelope) -> dict[str, Any]:
+    """Return the payload of a request, checked."""
+    if envelope.event_type not in _KINDS:
+        detail = f"{envelope.event_type} is no request"
+        raise ContractError("unknown_event_type", detail, "event_type")
+    return decode_audit(envelope)
+
+
+def _readable(envelope: Envelope) -> dict[str, Any]:
+    """Return what can be read of a payload that is no request's."""
+    try:
+        return codec.decode_untyped(envelope.payload)
+    except ContractError:
+        return {}
 
 
 def _account_of(subject: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -75,12 +76,12 @@ class Inquiry:
         state: GroupState,
         command: Command,
         ordered: Ordered,
-        remembered: int,
+        standing: Sequence[Fact],
         *,
         again: bool,
     ) -> None:
         self._books, self._state, self._command = books, state, command
-        self._ordered, self._remembered, self._again = ordered, remembered, again
+        self._ordered, self._standing, self._again = ordered, standing, again
 
     def judge(self) -> Judged:
         """Answer it; nothing changes."""
@@ -108,13 +109,15 @@ class Inquiry:
                 scope=f"account:{account_id}",
             )
         )
+        home = state.members[account_id].currency
+        unit = self._unit(place, home)
         return Judged(
             ordered=ordered,
             answer=found,
             mode=_mode_of(mode),
             excused=excused,
-            unit=self._unit(place, state.members[account_id].currency),
-            group_unit=self._unit(place, state.currency),
+            unit=unit,
+            group_unit=unit if home == state.currency else self._unit(place, state.currency),
         )
 
     def _place(self, own: ExposureLine, others: tuple[OpenOrder, ...]) -> OrderPlace:
@@ -137,7 +140,7 @@ class Inquiry:
         ordered, books = self._ordered, self._books
         mark = books.market.mark(ordered.order.symbol)
         history = LookBack(ordered, place, mark, books.path, books.windows, books.rulebook)
-        hard = [*self.standing(), self._instrument(), *self._order_facts(place, mode)]
+        hard = [*self._standing, self._instrument(), *self._order_facts(place, mode)]
         latches = [mode] if mode.value == "reducing" else []
         for scope, limits in scoped:
             hard = [*hard, *history.hard(scope, limits)]
@@ -149,12 +152,6 @@ class Inquiry:
         order, market = self._ordered.order, self._books.market
         worth = [market.worth(order.symbol, p, currency) for p in (order.price, place.mark)]
         return max((each for each in worth if each is not None), default=None)
-
-    def standing(self) -> list[Fact]:
-        """Return what makes an account's orders impossible, whatever they are."""
-        return standing_facts(
-            self._books, self._state, self._command, self._ordered.clock, self._remembered
-        )
 
     def _order_facts(self, place: OrderPlace, mode: Fact) -> list[Fact]:
         ordered = self._ordered
@@ -198,13 +195,10 @@ class Inquiry:
 
     def _others(self, symbol: str) -> list[OpenOrder]:
         """Return open orders of the group in the order's symbol, on the other side."""
-        ordered, state = self._ordered, self._state
-        return [
-            one
-            for account_id, name in state.lines_of(symbol)
-            for one in state.open_orders(account_id, name, ordered.replaces)
-            if one.side != ordered.order.side and one.symbol == ordered.order.symbol
-        ]
+        ordered = self._ordered
+        order = ordered.order
+        opposing = self._state.lines.opposing(symbol, order.side, ordered.replaces)
+        return [one for one in opposing if one.symbol == order.symbol]
 
     def _is_open(self) -> bool:
         """Return whether the order's id is that of an open order, or of a reservation."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from psm.contracts.subjects import OF_STREAMS, head_of, log_subject
 from psm.domain.money import exact_text
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.path import Latch, Path, Reservation, is_entry_of
-from psm.risk.engine.proof_records import RecordRead
+from psm.risk.engine.path import Latch, Path, Reservation, StaleState, is_entry_of
+from psm.risk.engine.proof_records import DecisionEvidence, Entry, RecordRead
 from psm.risk.engine.results import OrderEnd, left_of
 from psm.risk.rulebook import Rulebook
 
@@ -33,6 +34,56 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     value: Any
     latch: str | None = None
     moved: bool = False
+
+
+class SeenPlaces:
+    """How far a decision saw the accounts of the log, and what the log has there.
+
+    Args:
+        evidence: of the decision.
+        before: entries of the vector as of the decision before.
+        changed: what its vector tells.
+        seen: the accounts as they were taken last: entry, document.
+    """
+
+    def __init__(
+        self,
+        evidence: DecisionEvidence,
+        before: Mapping[str, Entry],
+        changed: Mapping[str, Entry],
+        seen: Mapping[str, tuple[Entry, bytes | None]],
+    ) -> None:
+        self._evidence = evidence
+        self._before, self._entries = {**before}, {**before, **changed}
+        self._documents = {name: one[1] for name, one in seen.items()} | {**evidence.documents}
+
+    def is_shown(self, account_id: str, order_id: str) -> bool:
+        """Return whether the log showed an order of an account."""
+        first = self._evidence.shown(account_id, order_id)
+        return first is not None and first <= self.place(account_id)
+
+    def place(self, account_id: str) -> int:
+        """Return the log sequence up to which an account was seen; -1 for none."""
+        return self._entries.get(account_id, _NOWHERE)[1]
+
+    def is_unfolded(self, account_id: str, entry: StaleState) -> bool:
+        """Return whether the log has that input of the account, since then, behind the place."""
+        found = self._evidence.unfolded.get((account_id, entry.log_sequence))
+        message = None if found is None else found.message
+        return (
+            message is not None
+            and message.time == entry.since
+            and head_of(message.subject) in OF_STREAMS
+            and log_subject(message.subject)[1] == account_id
+            and self._before.get(account_id, _NOWHERE)[1] < entry.log_sequence
+        )
+
+    def is_nothing(self, account_id: str, entry: StaleState) -> bool:
+        """Return whether that input left the account as it was at the place."""
+        found = self._evidence.unfolded.get((account_id, entry.log_sequence))
+        after = None if found is None else found.document
+        before = self._documents.get(account_id)
+        return after is not None and before is not None and _chain(after) == _chain(before)
 
 
 def told_by(record: RecordRead, record_hash: str) -> list[Told]:
@@ -101,7 +152,7 @@ def unlawful(
     one: Told,
     rulebook: Rulebook,
     decision: Mapping[str, Any],
-    is_shown: Callable[[str, str], bool],
+    seen: SeenPlaces,
     ends: Sequence[OrderEnd],
 ) -> Iterator[Unlawful]:
     """Yield what a record tells of the memory and nothing made so.
@@ -111,16 +162,18 @@ def unlawful(
         one: what it tells, and no decision changed.
         rulebook: as of the next decision.
         decision: payload of that.
-        is_shown: whether the log showed an order of an account.
+        seen: what the log shows of the accounts.
         ends: told of the order that the entry is of, if it is an approved one, since its approval.
     """
     kind, _, key = one.name.partition("/")
     if one.moved:
         return
     if kind == "reservation":
-        yield from _reserved(path, one, key, rulebook, is_shown, ends)
+        yield from _reserved(path, one, key, rulebook, seen, ends)
     elif kind == "latch":
         yield from _latched(path, one, key, rulebook, microseconds(decision["clock"]))
+    elif kind == "stale":
+        yield from _stale(path, one, key, rulebook, seen)
 
 
 def _reserved(
@@ -128,7 +181,7 @@ def _reserved(
     one: Told,
     key: str,
     rulebook: Rulebook,
-    is_shown: Callable[[str, str], bool],
+    seen: SeenPlaces,
     ends: Sequence[OrderEnd],
 ) -> Iterator[Unlawful]:
     before = path.get(Reservation, "reservation", key)
@@ -143,7 +196,7 @@ def _reserved(
         if quantity < before.quantity and quantity not in left:
             yield f"path.{one.name}.quantity", one.value["quantity"], exact_text(before.quantity)
         return
-    ended = is_shown(account_id, order_id) or rulebook.released(order_id, account_id)
+    ended = seen.is_shown(account_id, order_id) or rulebook.released(order_id, account_id)
     ended = ended or any(quantity <= before.filled for quantity in left)
     if not ended and account_id not in rulebook.left:
         yield f"path.{one.name}", None, msgspec.to_builtins(before)
@@ -161,6 +214,54 @@ def _latched(path: Path, one: Told, key: str, rulebook: Rulebook, clock: int) ->
     enabled = before.code == "repeated_execution" and rulebook.enabled_at(strategy) > before.enabled
     if not (over or lifted or enabled):
         yield f"path.{one.name}", None, msgspec.to_builtins(before)
+
+
+def _stale(
+    path: Path, one: Told, account_id: str, rulebook: Rulebook, seen: SeenPlaces
+) -> Iterator[Unlawful]:
+    """PSM is behind with what the log holds, until it tells that, or it changed nothing."""
+    before = path.get(StaleState, "stale", account_id)
+    if one.value is not None:
+        entry = msgspec.convert(one.value, StaleState)
+        if not seen.is_unfolded(account_id, entry):
+            yield f"path.{one.name}", one.value, None
+    elif before is not None and account_id not in rulebook.left:
+        told = seen.place(account_id) >= before.log_sequence
+        if not told and not seen.is_nothing(account_id, before):
+            yield f"path.{one.name}", None, msgspec.to_builtins(before)
+
+
+def unfolded_by(path: Path, told: Sequence[Told]) -> list[tuple[str, int]]:
+    """Return the inputs that PSM is told not to have folded, or no more: account, place."""
+    found: dict[tuple[str, int], None] = {}
+    for one in told:
+        kind, _, account_id = one.name.partition("/")
+        if kind == "stale":
+            before = path.get(StaleState, "stale", account_id)
+            if before is not None:
+                found[account_id, before.log_sequence] = None
+            if one.value is not None:
+                found[account_id, one.value["log_sequence"]] = None
+    return [*found]
+
+
+def forgotten(path: Path, seen: SeenPlaces) -> Iterator[Unlawful]:
+    """Yield what PSM is still said to be behind with, and the vector says that it is not."""
+    for account_id, entry in path.items(StaleState, "stale"):
+        if seen.place(account_id) >= entry.log_sequence:
+            yield f"path.stale/{account_id}", msgspec.to_builtins(entry), None
+
+
+def _chain(document: bytes) -> str:
+    return _chained.decode(document).chain_hash
+
+
+class _Chained(msgspec.Struct):
+    chain_hash: str = ""
+
+
+_chained = msgspec.json.Decoder(_Chained)
+_NOWHERE = (0, -1, "")
 
 
 def apart(told: Sequence[Told], held: Mapping[str, None]) -> tuple[list[Told], list[Told]]:

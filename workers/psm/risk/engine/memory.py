@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from psm.contracts.errors import InvariantError
-from psm.risk.engine.answers import note
+from psm.risk.engine.answers import Answers, note
 from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.member import microseconds
@@ -48,6 +48,7 @@ class SlotMemory:
             self._path, self._chain, self._watch, self._market, self._members
         )
         self._rulebook: Rulebook | None = None
+        self._answers: Answers | None = None
         self._day_ends = 0
         self._turned = 0
         self._engine = ENGINE

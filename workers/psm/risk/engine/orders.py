@@ -46,8 +46,12 @@ class OpenOrders:
         self._path, self._watch = path, watch
         self._due = 0
 
-    def reserve(self, reservation: Reservation) -> None:
-        """Count an approved order from now on; of a change the greater quantity."""
+    def reserve(self, reservation: Reservation) -> tuple[Reservation | None, Reservation]:
+        """Remember an approved order; of a change the greater quantity.
+
+        Returns:
+            What was reserved for it before, and what is now.
+        """
         key = f"{reservation.account_id}/{reservation.order_id}"
         before = self._path.get(Reservation, "reservation", key)
         if before is not None:
@@ -57,6 +61,7 @@ class OpenOrders:
             )
         self._path.put("reservation", key, reservation)
         self._due = min(self._due, int(reservation.since) + RESERVATION_TTL)
+        return before, reservation
 
     def entered(self, member: GroupMember, clock: int, *, first: bool) -> list[RiskOutput]:
         """Look at all open orders of an account that was read anew.

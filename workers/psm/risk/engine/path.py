@@ -249,6 +249,10 @@ class Path:
         """Return whether there is an entry."""
         return key in self._entries[kind]
 
+    def is_empty(self, kind: str) -> bool:
+        """Return whether there is no entry of a kind."""
+        return not self._entries[kind]
+
     def put(self, kind: str, key: str, entry: Remembered) -> None:
         """Remember an entry; one that says the same is no change."""
         if self._entries[kind].get(key) != entry:

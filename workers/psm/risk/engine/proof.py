@@ -20,13 +20,16 @@ from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged
 from psm.risk.engine.lawful import (
     Approvals,
+    SeenPlaces,
     Told,
     account_of,
     apart,
     came_along,
+    forgotten,
     own_names,
     told_by,
     told_by_checkpoint,
+    unfolded_by,
     unlawful,
 )
 from psm.risk.engine.member import UNKNOWN, microseconds
@@ -112,12 +115,7 @@ class SlotProof:
             self._entries.update({name: entry_of(value) for name, value in told.items()})
 
     def compare(self, checkpoint: bytes, sequence: int) -> list[Deviation]:
-        """Compare a checkpoint with what the records before it say.
-
-        Args:
-            checkpoint: its bytes.
-            sequence: of the owner record that carries it, in RISK.
-        """
+        """Compare a checkpoint, whose owner record is there in RISK, with the records before it."""
         try:
             state = read_checkpoint(checkpoint)
         except InvariantError as error:
@@ -163,6 +161,10 @@ class SlotProof:
             if entry[1] and self._seen.get(name, (None, None))[0] != entry
         }
 
+    def unfolded(self, record: RecordRead) -> list[tuple[str, int]]:
+        """Return the inputs that a decision must know of: PSM was said to be behind with them."""
+        return unfolded_by(self._path, [*self._pending, *told_by(record, "")])
+
     def follow(self, record: RecordRead) -> list[Deviation]:
         """Take a record that is no decision."""
         deviations = self._link(record)
@@ -192,17 +194,14 @@ class SlotProof:
         self._pending = []
         held = own_names(record.payload)
         before, after = apart(told, held)
-        entries = {**self._entries, **vector_of(record)}
-
-        def is_shown(account_id: str, order_id: str) -> bool:
-            first = evidence.shown(account_id, order_id)
-            return first is not None and account_id in entries and first <= entries[account_id][1]
-
+        places = SeenPlaces(evidence, self._entries, vector_of(record), self._seen)
         for one in before:
             ends = self._approvals.ends_of(one, evidence.ends)
-            found = unlawful(self._path, one, evidence.rulebook, record.payload, is_shown, ends)
+            found = unlawful(self._path, one, evidence.rulebook, record.payload, places, ends)
             deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
             self._apply([one])
+        kept = forgotten(self._path, places)
+        deviations = [*deviations, *(self._of_record(record, *each) for each in kept)]
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]
         self._apply(after)
@@ -390,8 +389,6 @@ class SlotProof:
             vector=self._vector,
             groups={account_id: self._groups[name] for account_id, name in self._of.items()},
         )
-
-    # --- helpers --------------------------------------------------------------------------------
 
     def _of_record(self, record: RecordRead, field: str, recorded: Any, made: Any) -> Deviation:
         return deviation_of(record.payload, record.sequence, (field, recorded, made))

@@ -9,9 +9,8 @@ import msgspec
 
 from psm.contracts import codec
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.records import encoded
+from psm.risk.engine.records import encoded, fitting
 from psm.risk.engine.results import OrderEnd
-from psm.risk.engine.told import fitting
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 
@@ -37,6 +36,22 @@ class Deviation(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
 
 
+Entry = tuple[int, int, str]
+"""Of a vector: number, log sequence, state hash."""
+
+
+class UnfoldedInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log has where PSM was said to be behind it.
+
+    Attributes:
+        message: of the log; None where there is none.
+        document: of the account after it; None where nobody asked in time.
+    """
+
+    message: Stored | None
+    document: bytes | None
+
+
 class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision was made from, as the logs hold it.
 
@@ -49,6 +64,7 @@ class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
         shown: log sequence of the first event of an account that names an order; None: there is
             none.
         ends: what ORDERS tells of the end of an account's order.
+        unfolded: inputs that PSM was said not to have folded, by account and log sequence.
     """
 
     rulebook: Rulebook
@@ -57,6 +73,7 @@ class DecisionEvidence(msgspec.Struct, frozen=True, kw_only=True):
     command: Stored | None
     shown: Callable[[str, str], int | None]
     ends: Callable[[str, str], Sequence[OrderEnd]]
+    unfolded: Mapping[tuple[str, int], UnfoldedInput] = {}
 
 
 class RecordRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +141,16 @@ def vector_of(record: RecordRead) -> dict[str, tuple[int, int, str]]:
     """Return the entries that a record tells: account -> number, log sequence, state hash."""
     vector = record.payload.get("vector") or {}
     return {name: entry_of(value) for name, value in vector.items()}
+
+
+def unfolded_in(record: RecordRead) -> list[tuple[str, int]]:
+    """Return the inputs that a record says PSM has not folded: account, log sequence."""
+    told = record.payload.get("path") or {}
+    return [
+        (name.removeprefix("stale/"), int(entry["log_sequence"]))
+        for name, entry in told.items()
+        if name.startswith("stale/") and entry is not None
+    ]
 
 
 def entry_of(value: Sequence[Any]) -> tuple[int, int, str]:

@@ -15,6 +15,8 @@ from psm.risk.messages import OutputKind, RiskOutput
 
 RECORD_MAX = 16 * 1024
 """Bytes of a record at most."""
+PAYLOAD_MAX = RECORD_MAX // 2
+"""Bytes of a decision without its place in the chain, and without changed memory."""
 PATH_MAX = 3 * 1024
 """Bytes of changed memory in one record; what is beyond goes before it, in records of its own."""
 
@@ -67,8 +69,7 @@ class Chain:
             links: fields of its envelope that lead to what it answers.
         """
         before, path = self._crowded(clock)
-        fields = {**payload, "path": path} if path else dict(payload)
-        return [*before, self._link(kind, key, event_type, fields, clock, links)]
+        return [*before, self._link(kind, key, event_type, payload, path, clock, links)]
 
     def flush(self, clock: int) -> list[RiskOutput]:
         """Return records of memory alone, if much of it waits to be told, or some for a minute."""
@@ -86,7 +87,7 @@ class Chain:
         self, event_type: str, payload: Mapping[str, Any], clock: int, links: Mapping[str, str]
     ) -> bytes:
         """Return the bytes of a record that is stored by nobody: number 0, no memory."""
-        return encoded(event_type, {**payload, "slot": self.slot}, clock, 0, self.slot, links)
+        return fitted(event_type, payload, {"slot": self.slot}, clock, 0, self.slot, links)
 
     def is_repeated(self, data: bytes) -> bool:
         """Return whether a record is the last one once more, byte for byte: stored twice."""
@@ -128,9 +129,8 @@ class Chain:
             "severity": "info",
             "code": "memory",
             "message": "what the engine remembers",
-            "path": path,
         }
-        return self._link("alert", "info", "alert", payload, clock)
+        return self._link("alert", "info", "alert", payload, path, clock)
 
     def _link(
         self,
@@ -138,14 +138,42 @@ class Chain:
         key: str,
         event_type: str,
         payload: Mapping[str, Any],
+        path: Mapping[str, Any],
         clock: int,
         links: Mapping[str, str] | None = None,
     ) -> RiskOutput:
         number, self._told = self.n + 1, clock
-        fields = {**payload, "slot": self.slot, "n": number, "previous": self.previous}
-        data = encoded(event_type, fields, clock, number, self.slot, links)
+        place: dict[str, Any] = {"slot": self.slot, "n": number, "previous": self.previous}
+        if path:
+            place["path"] = path
+        data = fitted(event_type, payload, place, clock, number, self.slot, links)
         self.n, self.previous = number, hashlib.sha256(data).hexdigest()
         return RiskOutput(kind=kind, key=key, data=data)
+
+
+def fitting(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a payload that fits into a record: passed checks by name alone, if they must."""
+    if "checks" not in payload or len(codec.canonical_bytes(payload)) <= PAYLOAD_MAX:
+        return payload
+    told = [one for one in payload["checks"] if not one.passed or one.binding]
+    passed = [f"{one.name}@{one.scope}" for one in payload["checks"] if one not in told]
+    return {**payload, "checks": told, "passed_checks": passed}
+
+
+def fitted(
+    event_type: str,
+    payload: Mapping[str, Any],
+    place: Mapping[str, Any],
+    clock: int,
+    number: int,
+    slot: int,
+    links: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the bytes of a record whose payload fits, with its place in the chain and memory."""
+    data = encoded(event_type, {**payload, **place}, clock, number, slot, links)
+    if len(data) <= PAYLOAD_MAX:  # then so is the payload, which is a part of it
+        return data
+    return encoded(event_type, {**fitting(payload), **place}, clock, number, slot, links)
 
 
 def encoded(

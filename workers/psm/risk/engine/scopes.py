@@ -135,10 +135,10 @@ class Measures:
     def _exposure(self, *, of_account: bool) -> Exposure:
         state, account_id = self._state, self._ordered.account_id
         if of_account:
-            sums = state.account_sums(account_id)
+            sums = state.lines.sums_of(account_id)
             return Exposure(sums, self._own, self._counted, self._ordered.replaced)
         own, counted = (state.scaled(account_id, one) for one in (self._own, self._counted))
-        return Exposure(state.sums, own, counted, self._ordered.replaced)
+        return Exposure(state.lines.sums, own, counted, self._ordered.replaced)
 
     def _money(self, *, of_account: bool) -> Callable[[Decimal], Decimal | None]:
         state, ordered = self._state, self._ordered

@@ -66,6 +66,7 @@ class Slot(SlotMemory):
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
         outputs = self._members.regroup(rulebook, self.clock, self._positions["ORDERS"])
+        self._answers = self._answering(rulebook)
         for state in self._members.states():
             state.use(rulebook)
         self._orders.released(rulebook, self._members.by_account())
@@ -254,7 +255,9 @@ class Slot(SlotMemory):
         """
         request = read_command(command)
         clock = max(self.clock, command.time)
-        answers = self._answers()
+        answers = self._answers
+        if answers is None:
+            raise InvariantError("no rulebook was taken: nothing can be decided")
         if dry_run:
             return [answers.preview(request, clock)]
         if not self._members.answers(request.account_id, command.sequence):
@@ -305,13 +308,11 @@ class Slot(SlotMemory):
             state.refresh(end.account_id, (line,))
         return []
 
-    def _answers(self) -> Answers:
-        if self._rulebook is None:
-            raise InvariantError("no rulebook was taken: nothing can be decided")
-        books = Basis(self._rulebook, self._market, self._path, self._windows)
+    def _answering(self, rulebook: Rulebook) -> Answers:
+        """Return what answers by a rulebook, and for the accounts that it groups here."""
         return Answers(
             rules=self.rules[-1],
-            books=books,
+            books=Basis(rulebook, self._market, self._path, self._windows),
             chain=self._chain,
             watch=self._watch,
             orders=self._orders,

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from psm.contracts import codec
 from psm.domain.money import add, exact_text, multiply
 from psm.risk.engine.commands import Command
 from psm.risk.engine.history import fingerprint
 from psm.risk.engine.inquiry import Judged
-from psm.risk.engine.records import RECORD_MAX
 from psm.risk.facts import Fact
 from psm.risk.limits import CATALOGUE, Check
 
@@ -20,6 +18,8 @@ _ALWAYS = (
     *("instrument_known", "increment", "mode", "restricted", "duplicate_order_id", "session"),
 )
 """Checks that are reported whether or not somebody set a limit."""
+_LIMITED = tuple(name for name in CATALOGUE if name not in (*_ALWAYS, "reduce_only"))
+"""All others that may have one."""
 
 Payload = dict[str, Any]
 
@@ -61,22 +61,15 @@ def _counted(judged: Judged) -> Payload:
     return counted
 
 
-def _reported(checks: Sequence[Check]) -> tuple[list[Payload], list[str]]:
+def _reported(checks: Sequence[Check]) -> tuple[list[Check], list[str]]:
     """Return the checks with a limit, and the names of those that nobody limits."""
-    told: list[Payload] = []
-    named: dict[str, None] = {}
-    for check in checks:
-        if check.limit is None and check.passed and check.name not in _ALWAYS:
-            continue
-        named[check.name] = None
-        found = {
-            "name": check.name, "scope": check.scope, "passed": check.passed,
-            "value": check.value, "limit": check.limit, "unit": check.unit or None,
-            "binding": check.binding or None, "detail": check.detail,
-        }  # fmt: skip
-        told.append({name: value for name, value in found.items() if value is not None})
-    limited = (name for name in CATALOGUE if name not in (*_ALWAYS, "reduce_only"))
-    return told, [name for name in limited if name not in named]
+    told = [
+        check
+        for check in checks
+        if check.limit is not None or not check.passed or check.name in _ALWAYS
+    ]
+    named = dict.fromkeys([check.name for check in told])
+    return told, [name for name in _LIMITED if name not in named]
 
 
 def refusal(facts: Sequence[Fact]) -> Payload:
@@ -130,12 +123,3 @@ def no_change(command: Command) -> Fact:
         name="well_formed", passed=False, scope=f"account:{command.account_id}",
         reason="unknown_order", detail=f"nothing is open of {command.order_id} after it",
     )  # fmt: skip
-
-
-def fitting(payload: Payload) -> Payload:
-    """Return a payload that fits into a record: passed checks by name alone, if they must."""
-    if len(codec.canonical_bytes(payload)) <= RECORD_MAX // 2:
-        return payload
-    told = [one for one in payload["checks"] if not one["passed"] or one.get("binding")]
-    passed = [f"{one['name']}@{one['scope']}" for one in payload["checks"] if one not in told]
-    return {**payload, "checks": told, "passed_checks": passed}

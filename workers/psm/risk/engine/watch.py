@@ -285,11 +285,14 @@ class LossWatch:
         """Tell of figures that an approved order brings near their limit."""
         outputs: list[RiskOutput] = []
         for band in bands:
-            if band.name in WATCHED and band.limit is not None and band.after is not None:
+            value = band.at(most) if band.limit is not None and band.name in WATCHED else None
+            if value is None or band.limit is None:
+                continue
+            if value >= multiply(_WARN, band.limit) or not self._path.is_empty("raised"):
                 scope = latch_scope(band.scope, account_id, group)
                 name = band.name if band.tag is None else f"{band.name}|{band.tag}"
-                value = band.after(most)
-                outputs = [*outputs, *self.near_limit(scope, name, value, band.limit, clock)]
+                found = self.near_limit(scope, name, value, band.limit, clock)
+                outputs = [*outputs, *found] if found else outputs
         return outputs
 
     def near_limit(

@@ -20,14 +20,22 @@ class Windows:
         self._times: dict[str, list[int]] = {}
         # Before each amount, and after the last: a period's sum is the difference of two.
         self._sums: dict[str, list[Decimal]] = {}
-        self._oldest: list[tuple[int, str]] = []
+        # Times and names of all amounts, the oldest first; apart, so that no pair is garbage.
+        self._oldest: tuple[list[int], list[str]] = [], []
+        self._gone = 0  # of those at the begin
 
-    def note(self, name: str, time: int, amount: Decimal) -> None:
-        """Add an amount to a name."""
-        self._times.setdefault(name, []).append(time)
-        sums = self._sums.setdefault(name, [ZERO])
-        sums.append(add(sums[-1], amount))
-        self._oldest.append((time, name))
+    def note(self, names: Sequence[str], time: int, amount: Decimal) -> None:
+        """Add an amount to each of some names."""
+        for name in names:
+            times = self._times.get(name)
+            if times is None:
+                times, sums = self._times[name], self._sums[name] = [], [ZERO]
+            else:
+                sums = self._sums[name]
+            times.append(time)
+            sums.append(add(sums[-1], amount))
+        self._oldest[0].extend([time] * len(names))
+        self._oldest[1].extend(names)
 
     def count(self, name: str, clock: int, seconds: int) -> int:
         """Return how many there are in (clock - seconds, clock]."""
@@ -50,13 +58,17 @@ class Windows:
 
     def forget(self, clock: int) -> None:
         """Forget what no period looks back to from here on."""
-        gone = bisect_right(self._oldest, clock - HORIZON, key=lambda one: one[0])
-        for _, name in self._oldest[:gone]:
+        oldest, names = self._oldest
+        gone = bisect_right(oldest, clock - HORIZON, self._gone)
+        for name in names[self._gone : gone]:
             times, sums = self._times[name], self._sums[name]
             del times[0], sums[0]
             if not times:
                 del self._times[name], self._sums[name]
-        del self._oldest[:gone]
+        self._gone = gone
+        if 2 * gone > len(oldest):  # seldom: it moves what is left
+            del oldest[:gone], names[:gone]
+            self._gone = 0
 
     def _kept(self) -> list[tuple[str, list[int], list[Decimal]]]:
         return [(name, self._times[name], self._sums[name]) for name in sorted(self._times)]
@@ -75,5 +87,6 @@ class Windows:
         """Take everything of a document."""
         for name, rows in document.items():
             for time, amount in rows:
-                self.note(name, time, Decimal(amount))
-        self._oldest.sort()
+                self.note((name,), time, Decimal(amount))
+        rows = sorted(zip(*self._oldest, strict=True))
+        self._oldest = [time for time, _ in rows], [name for _, name in rows]

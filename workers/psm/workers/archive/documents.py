@@ -104,8 +104,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         checks, risk_state: of the decision's payload.
-        found_by: how decision, signal and market data were found: `causation`, `effect` or, when
-            only the correlation links them, `correlation`.
+        found_by: how decision, signal and market data were found: `causation`, `effect`, when
+            only the correlation links them `correlation`, and `named` for the mark of which a
+            decision says that it was made with it.
     """
 
     event: ArchivedEvent

@@ -174,11 +174,16 @@ class ArchiveReads:
     async def explain(self, event_id: str) -> bytes:
         """Return decision, signal and market data of an event, with causes and effects.
 
+        Where nothing links market data to a decision, it is the mark that the decision names.
+
         Raises:
             NotArchivedError: it is not in the archive.
             DocumentTooLargeError: it has too much to show.
         """
-        return _known_event(await self._document("explain", event_id), event_id)
+        found = _known_event(await self._document("explain", event_id), event_id)
+        named = _named_mark(found)
+        mark = None if named is None else await self._value("mark_at", *named)
+        return found if mark is None else _with_mark(found, mark)
 
     async def correlation(self, correlation_id: str) -> bytes:
         """Return the events of a correlation, with causes and effects that lie outside of it.
@@ -231,6 +236,43 @@ class ArchiveReads:
     async def _rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         async with postgres.acquired(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(_QUERIES[query], *values)]
+
+
+class _Decided(msgspec.Struct):
+    symbol: str
+    marks_log_sequence: int
+
+
+class _Decision(msgspec.Struct):
+    payload: _Decided
+
+
+class _Story(msgspec.Struct):
+    decision: _Decision
+    market_data: None
+
+
+_story = msgspec.json.Decoder(_Story)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _named_mark(document: bytes) -> tuple[str, int] | None:
+    """Return symbol and place of the mark that a decision names, where none is linked to it."""
+    try:
+        decided = _story.decode(document).decision.payload
+    except msgspec.ValidationError:  # others decide, too, and say other things
+        return None
+    return decided.symbol, decided.marks_log_sequence
+
+
+def _with_mark(document: bytes, mark: str) -> bytes:
+    """Return an explanation with the mark that its decision names; all else keeps its bytes."""
+    fields = _fields.decode(document)
+    by = msgspec.json.decode(fields["found_by"], type=dict[str, str])
+    by["market_data"] = "named"
+    fields["market_data"] = msgspec.Raw(_compact(mark))
+    fields["found_by"] = msgspec.Raw(msgspec.json.encode(by))
+    return msgspec.json.encode(fields)
 
 
 async def _sequence_of(connection: postgres.Connection, event_id: str) -> int | None:

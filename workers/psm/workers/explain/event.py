@@ -10,6 +10,10 @@ from psm.workers.explain.event_text import clock, content, moment, outcome, trad
 Document = Mapping[str, Any]
 
 _LABEL = 12
+_FOUND_BY = {
+    "correlation": " (same correlation only)",
+    "named": " (the mark that the decision names)",
+}
 
 
 def sentence(document: Document) -> str:
@@ -107,7 +111,7 @@ def _part(label: str, event: Mapping[str, Any] | None, found_by: str | None) -> 
     if event is None:
         return [f"{label:<{_LABEL}}not in the archive"]
     by = f" [{event['source_service']}]" if event["source_service"] else ""
-    loose = " (same correlation only)" if found_by == "correlation" else ""
+    loose = _FOUND_BY.get(found_by or "", "")
     result = [f"{label:<{_LABEL}}{clock(event)}  {content(event)}{by}{loose}"]
     payload = _payload(event)
     if label == "signal" and payload.get("reason"):

@@ -25,10 +25,11 @@ from psm.workers.process.crash_points import crash_point
 from psm.workers.risk.delivered import Delivered, take_delivered
 from psm.workers.risk.orders_log import account_of, is_end
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
-from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of
+from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of, until_needed
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore
 
+_COUNT_S = 0.002
 _log = get_logger()
 
 
@@ -95,8 +96,10 @@ class SlotLoop:
             LogDamagedError: records, or the owner record, are gone.
             TransientError: the broker does not answer while recovering.
         """
-        if not await self._has_groups():
+        self.stats.live = True
+        if not await until_needed(self._inputs, self.number, self._stopping):
             return
+        self.stats.live = False
         while True:
             await self._take_over()
             try:
@@ -111,24 +114,6 @@ class SlotLoop:
                 self._inputs.detach(self)
                 self.stats.live = False
                 self._outbox.clear()
-
-    async def _has_groups(self) -> bool:
-        """Wait until there is a group that needs this slot; False when told to stop before."""
-        while await self._inputs.first_command(self.number) is None:
-            self.stats.live = True
-            waiting = {
-                asyncio.ensure_future(self._inputs.groups_change()),
-                asyncio.ensure_future(self._stopping.wait()),
-            }
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in waiting:
-                    one.cancel()
-            if self._stopping.is_set():
-                return False
-        self.stats.live = False
-        return True
 
     # --- owning and recovering ------------------------------------------------------------------
 
@@ -346,15 +331,22 @@ class SlotLoop:
         crash_point("risk.after_write")
         now = time.monotonic()
         self._since_checkpoint += len(outputs)
-        self._metrics.stored(now - started)
         for one in waiting:
             if one.output is not None:
                 self.stats.decisions += one.output.kind == "decision"
-                self._metrics.record(one.output, now - one.received if one.command else None)
             if one.command and one.decision:
                 self._answered(one.command, one.decision)
+        # Once the answers are on their way: what is counted of them can wait.
+        later = asyncio.get_running_loop().call_later
+        later(_COUNT_S, self._count, waiting, now - started, now)
         if not self._outbox:
             self.stats.position = self.commands_from - 1
+
+    def _count(self, stored: Sequence[Waiting], seconds: float, now: float) -> None:
+        self._metrics.stored(seconds)
+        for one in stored:
+            if one.output is not None:
+                self._metrics.record(one.output, now - one.received if one.command else None)
 
     def _due(self) -> bool:
         """Return whether the owner record is to be renewed, with a checkpoint."""

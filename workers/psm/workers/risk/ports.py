@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -111,3 +112,20 @@ def stored_of(message: StoredMessage) -> Stored:
         subject=message.subject,
         data=message.data,
     )
+
+
+async def until_needed(inputs: Inputs, slot: int, stopping: asyncio.Event) -> bool:
+    """Wait until there is a group that needs a slot; False when told to stop before."""
+    while await inputs.first_command(slot) is None:
+        waiting = {
+            asyncio.ensure_future(inputs.groups_change()),
+            asyncio.ensure_future(stopping.wait()),
+        }
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        if stopping.is_set():
+            return False
+    return True

@@ -15,8 +15,8 @@ import msgspec
 from psm.contracts.errors import ConfigError, ContractError
 from psm.domain.money import ZERO
 from psm.risk.clusters import Closes
-from psm.risk.decide import Restriction, RiskCase
-from psm.risk.limits import NEEDS_HISTORY, Limits
+from psm.risk.decide import Decision, Restriction, RiskCase
+from psm.risk.limits import NEEDS_HISTORY, Check, Limits
 from psm.risk.sizing import Rule, SizingInputs
 from psm.risk.state import Contract, ProposedOrder, RiskState
 
@@ -74,6 +74,16 @@ def read_case(line: bytes) -> RiskCase:
     _check_numbers(msgspec.to_builtins(case, builtin_types=(Decimal,)), "row")
     _check_values(case)
     return case
+
+
+class CheckRow(Check, frozen=True, kw_only=True, omit_defaults=False):
+    """A check with all of its fields, null where there is nothing."""
+
+
+def decision_row(decision: Decision) -> Decision:
+    """Return a decision as a row shows it."""
+    rows = tuple(CheckRow(**msgspec.structs.asdict(check)) for check in decision.checks)
+    return msgspec.structs.replace(decision, checks=rows)
 
 
 def read_sizing(line: bytes) -> tuple[Rule, SizingInputs]:

@@ -33,7 +33,7 @@ from psm.contracts.rulebook_codec import decode_event, decode_signed, signed_byt
 from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 from psm.contracts.subjects import RULEBOOK, encode_token
 from psm.risk.messages import Stored
-from psm.risk.rulebook import Rulebook, Ruled
+from psm.risk.rulebook import Rulebook, Ruled, slot_of
 from psm.workers.ops.keys import key_id, made_signature
 from psm.workers.risk.ports import stored_of
 
@@ -128,6 +128,12 @@ class RulebookReader:
         )
         ruled = copy.deepcopy(self.rulebook).take(stored)
         return Said(stored=msgspec.structs.replace(stored, sequence=0), ruled=ruled)
+
+
+def slots_of(rulebook: Rulebook) -> list[int]:
+    """Return the slots that the groups of a rulebook are in, or ever were, ascending."""
+    left = (one.group for one in rulebook.left.values())
+    return sorted({slot_of(name): None for name in (*rulebook.groups, *left)})
 
 
 async def read_rulebook(nc: Client) -> RulebookReader:

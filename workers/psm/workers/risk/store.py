@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 from nats.aio.client import Client
@@ -43,6 +44,9 @@ OWNER_HEADER = "Psm-Owner"
 
 SINGLES_MAX = 4
 """So many records go one by one: with one replica a batch costs as much as six of them."""
+
+ReadRecord = Callable[[int], Awaitable[StoredMessage | None]]
+"""Message of RISK at a sequence; None if it is gone."""
 
 _RETRY_S = (0.02, 1.0)
 _KINDS = ("decision", "alert", "halt", "release")
@@ -188,14 +192,19 @@ class RiskStore:
     def _entrance(self, output: RiskOutput) -> str:
         return subjects.entrance(subjects.risk_record(output.kind, self.slot, output.key))
 
-    async def checkpoint(self, owned: Owned) -> tuple[int, bytes]:
+    async def checkpoint(self, owned: Owned, read: ReadRecord | None = None) -> tuple[int, bytes]:
         """Return the checkpoint that an owner record carries or names, and where it stands.
+
+        Args:
+            owned: the owner record.
+            read: from where; None: RISK's leader.
 
         Raises:
             LogDamagedError: it is not there, or has other bytes.
         """
         at = owned.record.checkpoint_at or owned.sequence
-        stored = await get(self._nc, RISK, at)
+        read = read or partial(get, self._nc, RISK)
+        stored = await read(at)
         if stored is None:
             raise self._lost(f"the record with its checkpoint, at RISK sequence {at}, is gone")
         self.checkpoint_time = stored.time_ns
@@ -203,7 +212,7 @@ class RiskStore:
         data = record.checkpoint
         if data is None:
             places = range(at + 1, at + 1 + record.parts)
-            parts = await asyncio.gather(*(get(self._nc, RISK, place) for place in places))
+            parts = await asyncio.gather(*map(read, places))
             data = b"".join(part.data for part in parts if part is not None)
         if hashlib.sha256(data).hexdigest() != owned.record.checkpoint_hash:
             raise self._lost(f"its checkpoint at RISK sequence {at} is not what was written")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nats.aio.client import Client
@@ -136,6 +137,10 @@ class RiskWorker(Keepers[SlotKeeper]):
             renewed = [k.running.stats.renewed_at for k in held if k.running is not None]
             oldest = max((now - at / _NS for at in renewed if at), default=0.0)
             self._metrics.slots(states, oldest, self.inputs.unknown_members())
+            clusters = self.inputs.rulebook.clusters
+            if clusters is not None:
+                day = datetime.fromisoformat(clusters.as_of_day).replace(tzinfo=UTC)
+                self._metrics.clusters(now - (day + timedelta(days=1)).timestamp())
             await asyncio.sleep(_LOOK_S)
 
     def _keeper(self, number: int, back_off: BackOff) -> SlotKeeper:

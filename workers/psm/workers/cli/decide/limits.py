@@ -23,6 +23,7 @@ from psm.workers.cli.decide.saying import (
     Speaker,
     load_rulebook,
     parse_scope,
+    require_hash,
     scoped,
     speak,
 )
@@ -101,6 +102,7 @@ def approve(
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Approve the newest proposal of a scope, which another person made with another key."""
+    require_hash(proposal, "a proposal: psm risk limits show tells it")
     content = {**scoped(scope), "proposal_hash": proposal}
     return speak(speaker, "LimitsApproved", content, output=output)
 
@@ -117,6 +119,8 @@ def revoke(
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Leave a scope without limits, once a second person says the same."""
+    if proposal is not None:
+        require_hash(proposal, "a proposal: psm risk limits show tells it")
     content = {**scoped(scope), "proposal_hash": proposal}
     return speak(speaker, "LimitsRevoked", content, output=output)
 

@@ -19,7 +19,7 @@ from psm.workers.cli.shared.lines import answer_lines, take_lines
 from psm.workers.cli.shared.output import say_json
 from psm.workers.replay.lines import DEFAULT_PARTITIONS
 from psm.workers.replay.risk_fold import RiskFolder, decision_document
-from psm.workers.risk.rows import read_case, read_closes, read_sizing
+from psm.workers.risk.rows import decision_row, read_case, read_closes, read_sizing
 
 app = App(name="risk", help="Decide on orders, and say by which rules.")
 clusters = App(name="clusters", help="Find the symbols that move together.")
@@ -67,7 +67,7 @@ def decide(file: File = "-", /) -> int:
     Args:
         file: What to read; - is standard input.
     """
-    return answer_lines(file, lambda line: decide_case(read_case(line)))
+    return answer_lines(file, lambda line: decision_row(decide_case(read_case(line))))
 
 
 @app.command

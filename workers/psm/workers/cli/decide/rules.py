@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,12 @@ from psm.workers.cli.decide.saying import (
     Speaker,
     load_rulebook,
     parse_scope,
+    require_hash,
     scoped,
     speak,
 )
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
-from psm.workers.ops.keys import load_public, raw_public
+from psm.workers.ops.keys import load_private, load_public, raw_public
 
 groups = App(name="groups", help="Show and define the groups that one risk loop decides for.")
 keys = App(name="keys", help="Show and define who may say what in the rulebook.")
@@ -36,7 +38,7 @@ def halt(
     /,
     *,
     mode: Annotated[
-        HaltMode, Parameter(help="reducing: what only closes may pass; halted: nothing.")
+        HaltMode, Parameter(help="reducing: what only closes may pass; halted: only cancels.")
     ] = "halted",
     until: Annotated[str | None, Parameter(help="Over at this time: RFC 3339, UTC.")] = None,
     speaker: Speaker,
@@ -61,6 +63,8 @@ def resume(
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Lift a halt, once a second person says the same, naming the same halt."""
+    for one in halts:
+        require_hash(one, "a halt or latch: psm risk halts and psm risk state show them")
     named = halts or (_only_halt(scope).hash,)
     contents = [{**scoped(scope), "halt_hash": one, "rebase_peak": rebase_peak} for one in named]
     return speak(speaker, "HaltLifted", *contents, output=output)
@@ -144,13 +148,13 @@ def define_key(
 ) -> int:
     """Say whose a key is and what it may do, once a second person says the same.
 
-    Each of the first two persons defines his own key, with it as --key and himself as --actor.
+    Each of the first two persons defines his own key, with it as --key and himself as
+    --actor, which is the default then.
     """
-    content = {
-        "holder": holder,
-        "public_key": raw_public(load_public(public_key)).hex(),
-        "rights": list(right),
-    }
+    raw = raw_public(load_public(public_key))
+    content = {"holder": holder, "public_key": raw.hex(), "rights": list(right)}
+    if speaker.actor is None and raw_public(load_private(speaker.key).public_key()) == raw:
+        speaker = replace(speaker, actor=holder)  # of his own key, which nobody knows yet
     return speak(speaker, "KeyDefined", content, output=output)
 
 
@@ -196,7 +200,10 @@ def _only_halt(scope: str) -> Halt:
     parse_scope(scope)
     found = [one for one in _halts() if one.scope == scope]
     if not found:
-        raise ConfigError(f"{scope} is not halted here; name the hash of a latch to lift")
+        raise ConfigError(
+            f"nobody halted {scope}; to lift a latch of the engine, name its hash, which "
+            "psm risk state shows"
+        )
     if len(found) > 1:
         listed = "\n".join(f"  {one.hash} {one.mode} {one.code}: {one.reason}" for one in found)
         raise ConfigError(f"{scope} has {len(found)} halts; name those to lift:\n{listed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from psm.workers.risk.rulebook import RulebookReader, Said, Saying, read_ruleboo
 ScopeName = Annotated[
     str, Parameter(help="firm, group:NAME, account:ID, strategy:ID or symbol:NAME.")
 ]
+_HASH = re.compile("[0-9a-f]{64}")
 _REFUSED = 1
 
 
@@ -56,6 +58,16 @@ def parse_scope(text: str) -> tuple[str, str]:
             f"{text!r} is no scope: firm, group:NAME, account:ID, strategy:ID or symbol:NAME"
         )
     return scope, name or FIRM
+
+
+def require_hash(text: str, what: str) -> None:
+    """Refuse what is no whole hash.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _HASH.fullmatch(text):
+        raise ConfigError(f"{text!r} is not the whole hash (64 hex digits) of {what}")
 
 
 def scoped(text: str) -> dict[str, str]:

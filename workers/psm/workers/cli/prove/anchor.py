@@ -11,7 +11,8 @@ import msgspec
 from cyclopts import App, Parameter
 
 from psm.contracts.errors import ConfigError
-from psm.workers.cli.shared.connections import broker
+from psm.contracts.subjects import RISK
+from psm.workers.cli.shared.connections import archive_behind, broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output, say_json
 from psm.workers.cli.shared.process import process
 from psm.workers.ops import keys
@@ -81,14 +82,20 @@ def verify_(*, anchors: Anchors, public_key: PublicKeys, output: Output = DEFAUL
     store, ring = FileAnchors(anchors), _ring(public_key)
 
     async def run() -> AnchorReport:
-        async with broker(load_settings(), "psm-anchor") as nc:
+        settings = load_settings()
+        async with (
+            broker(settings, "psm-anchor") as nc,
+            archive_behind(nc, settings, output, RISK) as archive,
+        ):
             with output.following("reading the log") as reached:
-                return await verify(nc, store, ring, reached)
+                return await verify(nc, store, ring, reached, archive=archive)
 
     report = asyncio.run(run())
     if not report.anchors and report.ok:
         raise ConfigError(f"{anchors} holds no anchor; see psm anchor create")
     document = msgspec.to_builtins(report)
+    if report.risk_heads_aged:
+        output.note(f"{report.risk_heads_aged} ends of slots are in the archive alone")
     if output.format == "table":
         findings = document.pop("findings")
         output.document(document)

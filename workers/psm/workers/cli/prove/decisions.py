@@ -8,19 +8,21 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
-from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError
+from psm.contracts.subjects import ORDERS, RISK
 from psm.risk.engine.member import microseconds
-from psm.workers.cli.shared.connections import checked_log
+from psm.workers.cli.prove.risk import proved
+from psm.workers.cli.shared.connections import archive_behind, checked_log
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.log.shape import log_shape
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.proof.risk.explanation import DecisionStory
-from psm.workers.proof.risk.finding import FoundDecision, events_behind, find_decision
+from psm.workers.proof.risk.finding import events_behind, find_decision
 from psm.workers.proof.risk.live import Range, prove_risk
 from psm.workers.proof.risk.prover import Prover
 from psm.workers.proof.risk.shadow import Shadow, candidates_of
+from psm.workers.proof.risk.streams import RecordedStreams
 
 _PROBLEM = 1
 _CHECKS = ("name", "scope", "passed", "value", "limit", "unit", "binding", "rederived", "detail")
@@ -39,7 +41,7 @@ def explain(
 
     Exit 1 if a value does not come out again.
     """
-    document, prover = asyncio.run(_explained(load_settings(), decision))
+    document, prover = asyncio.run(_explained(load_settings(), decision, output))
     document["deviations"] = [msgspec.to_builtins(one) for one in prover.deviations]
     if output.format != "table":
         output.document(document)
@@ -57,24 +59,27 @@ def explain(
     return 0
 
 
-async def _explained(settings: Settings, wanted: str) -> tuple[dict[str, Any], Prover]:
-    async with checked_log(settings, "psm-risk-explain") as nc:
-        found = await find_decision(nc, wanted)
-        return await explain_decision(nc, settings, found)
-
-
-async def explain_decision(
-    nc: Client, settings: Settings, found: FoundDecision
+async def _explained(
+    settings: Settings, wanted: str, output: Output
 ) -> tuple[dict[str, Any], Prover]:
     """Return the explanation of a decision, and what proved it."""
-    explanation = DecisionStory(found.n)
-    chosen = Range(group=found.group, first=found.n, last=found.n)
-    prover = await prove_risk(nc, log_shape(settings), chosen, judge=explanation.judge)
-    document = explanation.document
-    if document is None:
-        raise ConfigError(f"{found.slot}:{found.n} cannot be made again: its checkpoint is gone")
-    document["events"] = await events_behind(nc, document)
-    return document, prover
+    async with (
+        checked_log(settings, "psm-risk-explain") as nc,
+        archive_behind(nc, settings, output, RISK, ORDERS) as archive,
+    ):
+        recorded = RecordedStreams(nc, archive)
+        found = await find_decision(nc, recorded, wanted)
+        explanation = DecisionStory(found.n)
+        chosen = Range(group=found.group, first=found.n, last=found.n)
+        shape, judge = log_shape(settings), explanation.judge
+        prover = await prove_risk(nc, shape, chosen, archive=archive, judge=judge)
+        document = explanation.document
+        if document is None:
+            raise ConfigError(
+                f"{found.slot}:{found.n} cannot be made again: its checkpoint is gone"
+            )
+        document["events"] = await events_behind(recorded, document)
+        return document, prover
 
 
 def shadow(
@@ -112,9 +117,7 @@ def shadow(
 
 async def _shadowed(settings: Settings, chosen: Range, shadowed: Shadow, output: Output) -> Prover:
     async with checked_log(settings, "psm-risk-shadow") as nc:
-        with output.following("deciding again") as reached:
-            shape = log_shape(settings)
-            return await prove_risk(nc, shape, chosen, judge=shadowed.judge, progress=reached)
+        return await proved(nc, settings, chosen, output, shadowed.judge)
 
 
 def _time(text: str | None) -> int | None:

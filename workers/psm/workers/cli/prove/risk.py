@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError
-from psm.workers.cli.shared.connections import checked_log
+from psm.contracts.subjects import ORDERS, RISK
+from psm.risk.engine.proof import Judge
+from psm.workers.cli.shared.connections import archive_behind, checked_log
 from psm.workers.cli.shared.lines import take_lines
 from psm.workers.cli.shared.output import Output
 from psm.workers.cli.shared.replayer import Replayer
@@ -58,12 +61,22 @@ async def validate_live(settings: Settings, who: Replayer, chosen: Range, output
     async with checked_log(settings, "psm-validate") as nc:
         scope = {"validate": "risk", **msgspec.to_builtins(chosen)}
         async with who.run(nc, scope) as run:
-            with output.following("proving decisions") as reached:
-                shape = log_shape(settings)
-                prover = await prove_risk(nc, shape, chosen, progress=reached)
+            prover = await proved(nc, settings, chosen, output)
             run.result_hash = verdict_hash(prover)
     show("live log", prover, output)
     return 0 if not prover.deviating else _PROBLEM
+
+
+async def proved(
+    nc: Client, settings: Settings, chosen: Range, output: Output, judge: Judge | None = None
+) -> Prover:
+    """Prove decisions, with the archive where the streams hold them no more."""
+    async with archive_behind(nc, settings, output, RISK, ORDERS) as archive:
+        with output.following("proving decisions") as reached:
+            shape = log_shape(settings)
+            return await prove_risk(
+                nc, shape, chosen, archive=archive, judge=judge, progress=reached
+            )
 
 
 def show(source: str, prover: Prover, output: Output) -> None:

@@ -11,15 +11,23 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.api.risk_reads import DecisionFilter, RiskReads
+from psm.workers.archive.reads import NotArchivedError
 from psm.workers.cli.read.diff import At, AtSequence, LogTime, show_figure
 from psm.workers.cli.read.events import as_read, reading
+from psm.workers.cli.shared.connections import database
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain import event as explanation
 from psm.workers.explain.flags import FLAGS
-from psm.workers.process.config import load_settings
+from psm.workers.process.config import Settings, load_settings
 
 _CHECK_COLUMNS = ("name", "scope", "value", "limit", "unit", "passed", "detail")
 _SOMETIMES = ("scope", "unit", "detail")
+
+
+class _Recorded(msgspec.Struct):
+    event_id: str
+
 
 _WORD = re.compile("[a-z]+(_[a-z]+)*")  # an event id has digits or capitals
 
@@ -28,7 +36,8 @@ def explain(
     subject: Annotated[
         str,
         Parameter(
-            name="EVENT_ID|ACCOUNT|FLAG", help="Any event, best the trade; an account; or a flag."
+            name="EVENT_ID|ORDER_ID|ACCOUNT|FLAG",
+            help="Any event, best the trade; an order that risk decided on; an account; or a flag.",
         ),
     ],
     field: Annotated[
@@ -43,9 +52,10 @@ def explain(
     events: Annotated[int, Parameter(help="How many events a table shows per figure.")] = 20,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
-    """Explain an event, a number or a flag.
+    """Explain an event, an order, a number or a flag.
 
-    An event: decision, signal, market data, checks with their limits, causes; from the archive.
+    An event, or the newest decision on an order: decision, signal, market data, checks with their
+    limits, causes; from the archive.
     A number of an account, now or in the past: the rule, the arithmetic and the events that add
     up to it, exactly; from the log.
     A flag, such as overdraft: what it means, what causes it, what to do; without any server.
@@ -74,9 +84,30 @@ def _explain_flag(flag: str, output: Output) -> None:
     raise ConfigError(f"{flag} is no flag and no event id; {hint}")
 
 
-async def _explain(event_id: str) -> bytes:
-    async with reading(load_settings()) as archive:
-        return await archive.explain(event_id)
+async def _explain(wanted: str) -> bytes:
+    settings = load_settings()
+    async with reading(settings) as archive:
+        try:
+            return await archive.explain(wanted)
+        except NotArchivedError:
+            event_id = await _decision_on(settings, wanted)
+            if event_id is None:
+                raise
+            return await archive.explain(event_id)
+
+
+async def _decision_on(settings: Settings, order_id: str) -> str | None:
+    """Return the event of the newest decision on an order; None if there is none to be read."""
+    try:
+        async with database(settings) as pool:
+            reads = RiskReads(pool)
+            page = await reads.decisions(DecisionFilter(order_id=order_id, limit=1))
+            if not page.decisions:
+                return None
+            found = await reads.decision(page.decisions[0].decision_hash)
+    except ConfigError:  # who may read the archive alone
+        return None
+    return msgspec.json.decode(found.record, type=_Recorded).event_id
 
 
 def _print(document: dict[str, Any], output: Output) -> None:

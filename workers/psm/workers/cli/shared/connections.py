@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from nats.aio.client import Client
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import connect
+from psm.adapters.jetstream import StreamNotFoundError, connect, stream_info
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
+from psm.workers.cli.shared.output import Output
 from psm.workers.process.config import Settings
 
 
@@ -46,6 +47,32 @@ async def checked_log(settings: Settings, name: str) -> AsyncIterator[Client]:
     async with broker(settings, name) as nc:
         await check(nc, settings)
         yield nc
+
+
+@asynccontextmanager
+async def archive_behind(
+    nc: Client, settings: Settings, output: Output, *streams: str
+) -> AsyncIterator[postgres.Pool | None]:
+    """Connect to the archive where one of the streams holds no more all that it ever had.
+
+    Without an address of PostgreSQL it is None, and `output` says from where on there is something.
+    """
+    held = {stream: await _first_of(nc, stream) for stream in streams}
+    aged = [f"{stream} from message {first} on" for stream, first in held.items() if first > 1]
+    if aged and settings.postgres_dsn is not None:
+        async with database(settings) as pool:
+            yield pool
+        return
+    if aged:
+        output.note(f"read: {', '.join(aged)}; with POSTGRES_DSN also what the archive has before")
+    yield None
+
+
+async def _first_of(nc: Client, stream: str) -> int:
+    try:
+        return (await stream_info(nc, stream)).first_sequence
+    except StreamNotFoundError:
+        return 0
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ published it: bytes, place and account are bound, and nothing that a move to ano
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,7 @@ from psm.contracts.errors import ContractError
 from psm.contracts.merkle import leaf_hash
 from psm.contracts.subjects import published, token_bytes
 from psm.workers.ops.keys import Keyring, key_id
+from psm.workers.proof.anchors.risk_heads import RiskHeads
 
 VERSION = 1
 _DOMAIN = b"psm-anchor\n"
@@ -36,6 +38,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         created_at: when this was signed, by the signer's clock; evidence, never an order.
         previous: SHA-256 of the anchor line before this one, hex; None for the first.
         epoch: of the log: 0 until another region is promoted.
+        risk: how far the rulebook and the records of risk were; None of a log without a rulebook.
         key_id: of the key that signed.
         signature: Ed25519 over the other fields, hex.
     """
@@ -49,6 +52,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     previous: str | None
     epoch: int = 0
+    risk: RiskHeads | None = None
     key_id: str
     signature: str = ""
 
@@ -59,7 +63,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
     def signed_bytes(self) -> bytes:
         """Return what the signature is made over: canonical JSON without the signature."""
-        fields = msgspec.to_builtins(self)
+        fields = self._fields()
         del fields["signature"]
         return _DOMAIN + canonical_bytes(fields)
 
@@ -79,7 +83,13 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
     def line(self) -> bytes:
         """Return it as a line of the anchor file, without the line's end."""
-        return canonical_bytes(msgspec.to_builtins(self))
+        return canonical_bytes(self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        if self.risk is None:
+            del fields["risk"]
+        return fields
 
 
 _decoder = msgspec.json.Decoder(Anchor)

@@ -16,7 +16,9 @@ from psm.domain.publication.log_times import log_time
 from psm.workers.log.reader import log_info, read_stored, stored_at
 from psm.workers.ops.keys import Keyring, key_id
 from psm.workers.proof.anchors.anchor import Anchor, digest_of, leaf_of, read_anchor
+from psm.workers.proof.anchors.risk_heads import read_heads
 from psm.workers.proof.anchors.store import AnchorStore
+from psm.workers.risk.rulebook import RulebookReader
 
 Reached = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence)."""
@@ -43,6 +45,7 @@ class Anchorer:
         self._key = key
         self._tree = Frontier()
         self._tail = b""  # the last leaf
+        self._rulebook = RulebookReader(nc)
         self._previous: str | None = None
         self.last: Anchor | None = None
         lines = store.lines()
@@ -53,6 +56,8 @@ class Anchorer:
         self, *, dry_run: bool = False, reached: Reached | None = None
     ) -> Anchor | None:
         """Sign an anchor over all of the log and append it; None where nothing is new.
+
+        It says how far the rulebook and the records of risk are, too; that these moved is new.
 
         Args:
             dry_run: sign, but append nothing.
@@ -67,13 +72,15 @@ class Anchorer:
         start = first + self._tree.size
         if self.last is not None:
             await self._check_tail(self.last, info.last_sequence)
-        if info.last_sequence < start:
+        risk = await read_heads(self._nc, self._rulebook)
+        is_new = info.last_sequence >= start
+        if not is_new and (self.last is None or self.last.risk == risk):
             return None
-        leaves, tail = bytearray(), None
-        async for message in self._contiguous(start, info.last_sequence, reached):
-            leaves += leaf_of(message.subject, message.data)
-            tail = message
-        assert tail is not None
+        leaves, time = bytearray(), "" if self.last is None else self.last.log_time
+        if is_new:
+            async for message in self._contiguous(start, info.last_sequence, reached):
+                leaves += leaf_of(message.subject, message.data)
+                time = log_time(message.time_ns)
         size, tree = self._tree.size, self._tree.copy()
         for offset in range(0, len(leaves), HASH_BYTES):
             tree.append(bytes(leaves[offset : offset + HASH_BYTES]))
@@ -82,16 +89,17 @@ class Anchorer:
             first_sequence=first,
             size=tree.size,
             root=tree.root().hex(),
-            log_time=log_time(tail.time_ns),
+            log_time=time,
             created_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             previous=self._previous,
+            risk=risk,
             key_id="",
         ).signed(self._key)
         if not dry_run:
             line = anchor.line()
             self._store.append(size, bytes(leaves), line)
             self.last, self._previous = anchor, digest_of(line)
-            self._tree, self._tail = tree, bytes(leaves[-HASH_BYTES:])
+            self._tree, self._tail = tree, bytes(leaves[-HASH_BYTES:]) or self._tail
         return anchor
 
     def _load(self, line: bytes) -> None:

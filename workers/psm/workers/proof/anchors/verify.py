@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 from nats.aio.client import Client
 
+from psm.adapters import postgres
 from psm.contracts.codec import decode_untyped
 from psm.contracts.errors import ContractError
 from psm.contracts.merkle import HASH_BYTES, Frontier
@@ -16,7 +17,9 @@ from psm.workers.log.reader import last_log_sequence, read_stored, stored_at
 from psm.workers.ops.keys import Keyring
 from psm.workers.proof.anchors.anchor import Anchor, digest_of, leaf_of, read_anchor
 from psm.workers.proof.anchors.differences import LogDifference, differences
+from psm.workers.proof.anchors.risk_heads import compare_heads
 from psm.workers.proof.anchors.store import AnchorStore
+from psm.workers.proof.risk.streams import RecordedStreams
 
 FINDINGS_MAX = 20
 _IS = {
@@ -33,7 +36,8 @@ class AnchorFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """One thing that is wrong.
 
     Attributes:
-        kind: a kind of difference, `anchor` for an anchor itself, `leaves` for the leaves kept.
+        kind: a kind of difference, `anchor` for an anchor itself, `leaves` for the leaves kept,
+            `rulebook` and `risk` for what it says of those.
         log_sequence, to_log_sequence: the range concerned; as anchored, for `inserted` as found.
         subject, event_id: of the message that stands there now.
         anchored_at: when the first anchor that covers the place was made.
@@ -55,6 +59,8 @@ class AnchorReport(msgspec.Struct, frozen=True, kw_only=True):
         anchors: how many there are.
         covered: messages that they cover.
         unanchored: messages of the log behind the last anchor.
+        risk_heads: ends of RULEBOOK and of slots that were compared.
+        risk_heads_aged: those that RISK holds no more, nor the archive if one was given.
         found: how many things are wrong; `findings` are the first of them.
     """
 
@@ -64,6 +70,8 @@ class AnchorReport(msgspec.Struct, frozen=True, kw_only=True):
     root: str | None
     anchored_at: str | None
     unanchored: int
+    risk_heads: int
+    risk_heads_aged: int
     found: int
     findings: list[AnchorFinding]
 
@@ -73,8 +81,10 @@ async def verify(
     store: AnchorStore,
     keys: Keyring,
     reached: Callable[[int, int], None] | None = None,
+    *,
+    archive: postgres.Pool | None = None,
 ) -> AnchorReport:
-    """Check the anchors by themselves, then every message of the log that they cover.
+    """Check the anchors by themselves, then all that they cover: the log, the ends of risk.
 
     Raises:
         ConfigError: there are no anchors.
@@ -90,6 +100,12 @@ async def verify(
             findings += await _by_roots(nc, anchors, reached)
         else:
             findings += await _by_leaves(nc, known, anchors, reached)
+    told = [(one.created_at, one.risk) for one in anchors if one.risk is not None]
+    heads = await compare_heads(nc, told, RecordedStreams(nc, archive))
+    findings += [
+        AnchorFinding(kind=one.kind, detail=one.detail, anchored_at=one.anchored_at)
+        for one in heads.findings
+    ]
     return AnchorReport(
         ok=not findings,
         anchors=len(anchors),
@@ -97,6 +113,8 @@ async def verify(
         root=last.root if last else None,
         anchored_at=last.created_at if last else None,
         unanchored=max(0, log_end - (last.last_sequence if last else 0)),
+        risk_heads=heads.compared,
+        risk_heads_aged=heads.aged,
         found=len(findings),
         findings=findings[:FINDINGS_MAX],
     )

@@ -18,14 +18,14 @@ _log = get_logger()
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """When the next anchor is due; whichever comes first."""
+    """When the log is looked at again; whichever comes first."""
 
     every_events: int
     every_seconds: float
 
     def is_due(self, new: int, age_s: float) -> bool:
-        """Return whether `new` messages, the last anchor being `age_s` old, are to be anchored."""
-        return new >= self.every_events or (new > 0 and age_s >= self.every_seconds)
+        """Return whether to anchor `new` messages, and what else is, the last look `age_s` ago."""
+        return new >= self.every_events or age_s >= self.every_seconds
 
 
 async def watch(nc: Client, anchorer: Anchorer, pace: Pace, stop: asyncio.Event) -> None:

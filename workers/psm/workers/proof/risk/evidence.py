@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from psm.risk.engine.proof import SlotProof
-from psm.risk.engine.proof_records import DecisionEvidence, RecordRead
+from psm.risk.engine.proof_records import DecisionEvidence, RecordRead, UnfoldedInput
 from psm.risk.engine.results import OrderEnd, read_end
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify
@@ -13,8 +13,8 @@ from psm.workers.proof.risk.accounts import PastAccounts
 
 ReadMarket = Callable[[int], AsyncIterator[Stored]]
 """Messages of marks and instruments from a log sequence on, ascending."""
-ReadCommand = Callable[[int], Awaitable[Stored | None]]
-"""Message of ORDERS at a sequence; None if it is gone."""
+ReadStored = Callable[[int], Awaitable[Stored | None]]
+"""Message of a stream at a sequence; None if it is gone."""
 
 
 ReadResults = Callable[[], AsyncIterator[Stored]]
@@ -50,8 +50,9 @@ class Sources:
         rules: every message of RULEBOOK.
         verify: checks a signature of the rulebook.
         market: reads marks and instruments.
-        command: reads a request.
+        command: reads a request of ORDERS.
         results: reads what the venue said of orders.
+        message: reads a message of the log.
         accounts: folds accounts.
     """
 
@@ -59,13 +60,16 @@ class Sources:
         self,
         rules: Sequence[Stored],
         verify: Verify,
+        *,
         market: ReadMarket,
-        command: ReadCommand,
+        command: ReadStored,
         results: ReadResults,
+        message: ReadStored,
         accounts: PastAccounts,
     ) -> None:
         self.rules, self.verify = rules, verify
-        self.market, self.command, self.accounts = market, command, accounts
+        self.market, self.command, self.message = market, command, message
+        self.accounts = accounts
         self.ends = PastEnds(results)
 
 
@@ -96,6 +100,14 @@ class SlotEvidence:
             command=await self._sources.command(record.payload["orders_sequence"]),
             shown=accounts.shown,
             ends=self._sources.ends.of,
+            unfolded={key: await self._unfolded(*key) for key in proof.unfolded(record)},
+        )
+
+    async def _unfolded(self, account_id: str, log_sequence: int) -> UnfoldedInput:
+        """Return an input that PSM was said not to have folded."""
+        return UnfoldedInput(
+            message=await self._sources.message(log_sequence),
+            document=await self._sources.accounts.document(account_id, log_sequence),
         )
 
     def _ruled(self, sequence: int) -> Rulebook:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from psm.domain.money import exact_text
 from psm.domain.publication.log_times import log_time
 from psm.risk.engine.answers import Answers
 from psm.risk.engine.commands import Command
 from psm.risk.engine.member import microseconds
-from psm.risk.engine.path import DayOpening, Latch
+from psm.risk.engine.path import DayOpening, Latch, Reservation
 from psm.risk.engine.proof_records import RecordRead
 
 Document = dict[str, Any]
@@ -38,7 +40,7 @@ class DecisionStory:
         made, _ = answers.judged(command, clock, again=again)
         self.document = {
             "decision": {name: payload.get(name) for name in _TOLD if name in payload},
-            "checks": _checks(payload["checks"], made["checks"]),
+            "checks": _checks(payload["checks"], msgspec.to_builtins(made["checks"])),
             "figures": made.get("figures", {}),
             "request": {"orders_sequence": command.sequence, "time": log_time(command.time * 1000)},
             "rules": _rules(answers, command, clock),
@@ -122,7 +124,7 @@ def _accounts(answers: Answers, command: Command) -> list[Document]:
 
 def _memory(answers: Answers, command: Command) -> Document:
     """Return what the decision saw of the slot's memory."""
-    state, path = answers.groups[command.account_id], answers.books.path
+    path = answers.books.path
     reserved = [
         {
             "order_id": one.order_id,
@@ -130,7 +132,7 @@ def _memory(answers: Answers, command: Command) -> Document:
             "side": one.side,
             "quantity": exact_text(one.quantity),
         }
-        for _, one in state.reservations(command.account_id)
+        for _, one in path.under(Reservation, "reservation", command.account_id)
     ]
     latches = [
         {"scope": one.scope, "code": one.code, "mode": one.mode, "set_by": one.hash}

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import StoredMessage, get, read_range, stream_info
+from psm.adapters.jetstream import StoredMessage, stream_info
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import ORDERS, RISK, TRADES
 from psm.risk.engine.proof_records import RecordRead, read_record
+from psm.workers.proof.risk.streams import RecordedStreams
 
 
 class FoundDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,15 +24,30 @@ class FoundDecision(msgspec.Struct, frozen=True, kw_only=True):
     group: str
 
 
-async def find_decision(nc: Client, wanted: str) -> FoundDecision:
+async def find_decision(nc: Client, recorded: RecordedStreams, wanted: str) -> FoundDecision:
     """Return the newest decision that an order's id, a request's id, a hash or SLOT:N names.
+
+    The archive is searched only for what RISK does not hold.
 
     Raises:
         ConfigError: there is none.
     """
-    last = (await stream_info(nc, RISK)).last_sequence
+    held = await stream_info(nc, RISK)
+    for first, last in (
+        (held.first_sequence, held.last_sequence),
+        (1, held.first_sequence - 1),
+    ):
+        found = await _newest(recorded, wanted, first, last)
+        if found is not None:
+            return found
+    raise ConfigError(f"no decision {wanted} in RISK, nor in the archive as far as it was asked")
+
+
+async def _newest(
+    recorded: RecordedStreams, wanted: str, first: int, last: int
+) -> FoundDecision | None:
     found: FoundDecision | None = None
-    async for messages in read_range(nc, RISK, ["risk.decision.*.*"], 1, last):
+    async for messages in recorded.read(RISK, ["risk.decision.*.*"], first, last):
         for message in messages:
             record = read_record(message.sequence, message.data)
             if _is(record, wanted):
@@ -42,8 +58,6 @@ async def find_decision(nc: Client, wanted: str) -> FoundDecision:
                     sequence=record.sequence,
                     group=payload["group"],
                 )
-    if found is None:
-        raise ConfigError(f"no decision {wanted} in RISK; it may have been archived")
     return found
 
 
@@ -59,14 +73,16 @@ def _is(record: RecordRead, wanted: str) -> bool:
     )
 
 
-async def events_behind(nc: Client, document: dict[str, Any]) -> list[dict[str, Any]]:
+async def events_behind(
+    recorded: RecordedStreams, document: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Return the events that a decision came from: request, newest of accounts and marks."""
     wanted = [("request", ORDERS, document["request"]["orders_sequence"])]
     wanted += [("mark", TRADES, one["log_sequence"]) for one in document["market"]]
     wanted += [("account", TRADES, one["log_sequence"]) for one in document["accounts"]]
     rows = []
     for what, stream, sequence in wanted:
-        message = await get(nc, stream, sequence) if sequence else None
+        message = await recorded.get(stream, sequence) if sequence else None
         if message is not None:
             rows.append({"what": what, "stream": stream, "sequence": sequence, **_event(message)})
     return rows

@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 from nats.aio.client import Client
 
+from psm.adapters import postgres
 from psm.adapters.jetstream import StoredMessage, get, last_for, read_range, stream_info
 from psm.contracts import subjects
 from psm.contracts.errors import ConfigError, LogDamagedError
@@ -28,10 +29,12 @@ from psm.workers.ops.keys import made_signature
 from psm.workers.proof.risk.accounts import PastAccounts
 from psm.workers.proof.risk.evidence import Sources
 from psm.workers.proof.risk.prover import Prover
+from psm.workers.proof.risk.streams import RecordedStreams
 from psm.workers.risk.orders_log import ENDS
 from psm.workers.risk.owner import OwnerRecord, load_owner
 from psm.workers.risk.ports import stored_of
-from psm.workers.risk.store import Owned, RiskStore
+from psm.workers.risk.rulebook import slots_of
+from psm.workers.risk.store import Owned, ReadRecord
 
 _KINDS = ("decision", "alert", "halt", "release")
 _ACCOUNTS_MAX = 30
@@ -71,6 +74,7 @@ async def prove_risk(
     shape: LogShape,
     chosen: Range,
     *,
+    archive: postgres.Pool | None = None,
     judge: Judge | None = None,
     progress: Progress | None = None,
 ) -> Prover:
@@ -80,46 +84,54 @@ async def prove_risk(
         nc: connection; may read RISK, RULEBOOK, ORDERS and TRADES.
         shape: of the log.
         chosen: which of them.
+        archive: has what RISK and ORDERS hold no more; None: the proof begins at the first
+            checkpoint that RISK holds.
         judge: looks at each.
         progress: told (sequence of RISK reached, last).
 
     Raises:
-        ConfigError: no such group.
+        ConfigError: no such group; the archive is behind.
         LogDamagedError: a checkpoint, or a message of RULEBOOK, is gone.
         TransientError: it cannot be read now.
     """
+    recorded = RecordedStreams(nc, archive)
     rules = await _rules(nc)
     slots = _slots(rules, chosen.group)
-    plan = await _plan(nc, slots, chosen)
-    sources = _sources(nc, shape, rules, plan, await last_log_sequence(nc))
+    plan = await _plan(nc, recorded, slots, chosen)
+    sources = await _sources(nc, shape, recorded, rules, plan)
     prover = Prover(sources, judge=judge, first_n=chosen.first, last_n=chosen.last)
-    await _expect(nc, plan, slots, prover)
+    await _expect(recorded, plan, slots, prover)
     for slot, owned in sorted(plan.starts.items()):
-        _, checkpoint = await RiskStore(nc, slot).checkpoint(owned)
-        prover.checkpoint(slot, checkpoint, owned.sequence)
+        prover.checkpoint(slot, await recorded.checkpoint(owned), owned.sequence)
     first = min((one.sequence for one in plan.starts.values()), default=1)
-    async for messages in _read(nc, _patterns(slots), first, plan.last):
+    async for messages in recorded.read(RISK, _patterns(slots), first, plan.last):
         for message in messages:
-            await _take(nc, plan, prover, message)
+            await _take(recorded, plan, prover, message)
         if progress is not None:
             progress(messages[-1].sequence, plan.last)
     _ends(plan, prover, chosen)
     return prover
 
 
-def _sources(nc: Client, shape: LogShape, rules: list[Stored], plan: _Plan, last: int) -> Sources:
-    async def command(sequence: int) -> Stored | None:
-        message = await get(nc, ORDERS, sequence)
-        return None if message is None else stored_of(message)
-
+async def _sources(
+    nc: Client, shape: LogShape, recorded: RecordedStreams, rules: list[Stored], plan: _Plan
+) -> Sources:
+    """Return the logs that the slots are proved by."""
+    last_log = await last_log_sequence(nc)
     return Sources(
         rules,
         made_signature,
-        lambda first: _market(nc, first, last),
-        command,
-        lambda: _results(nc, plan),
-        _accounts(nc, shape, plan, last),
+        market=lambda first: _market(nc, first, last_log),
+        command=partial(_stored, partial(recorded.get, ORDERS)),
+        results=lambda: _results(nc, recorded, plan),
+        message=partial(_stored, partial(get, nc, TRADES)),
+        accounts=_accounts(nc, shape, plan, last_log),
     )
+
+
+async def _stored(read: ReadRecord, sequence: int) -> Stored | None:
+    message = await read(sequence)
+    return None if message is None else stored_of(message)
 
 
 def _slots(rules: list[Stored], group: str | None) -> list[int]:
@@ -129,9 +141,7 @@ def _slots(rules: list[Stored], group: str | None) -> list[int]:
     if group is not None and group not in rulebook.groups:
         known = ", ".join(sorted(rulebook.groups)) or "none"
         raise ConfigError(f"no group {group}; there are: {known}")
-    names = [group] if group is not None else [*rulebook.groups]
-    left = [one.group for one in rulebook.left.values()] if group is None else []
-    return sorted(dict.fromkeys(slot_of(name) for name in (*names, *left)))
+    return slots_of(rulebook) if group is None else [slot_of(group)]
 
 
 def _patterns(slots: list[int]) -> list[str]:
@@ -157,7 +167,7 @@ async def _rules(nc: Client) -> list[Stored]:
     return whole
 
 
-async def _plan(nc: Client, slots: list[int], chosen: Range) -> _Plan:
+async def _plan(nc: Client, recorded: RecordedStreams, slots: list[int], chosen: Range) -> _Plan:
     """Ask the leader for the newest record of each slot; then find where to begin."""
     plan = _Plan(last=0)
     for slot in slots:
@@ -168,7 +178,7 @@ async def _plan(nc: Client, slots: list[int], chosen: Range) -> _Plan:
                 plan.newest[slot] = max(plan.newest.get(slot, (0, 0)), (message.sequence, n))
     plan.last = (await stream_info(nc, RISK)).last_sequence
     owners = [subjects.risk_owner(slot) for slot in slots]
-    async for messages in _read(nc, owners, 1, plan.last):
+    async for messages in recorded.read(RISK, owners, 1, plan.last):
         for message in messages:
             record = load_owner(message.data)
             started = plan.starts.get(record.slot)
@@ -177,37 +187,29 @@ async def _plan(nc: Client, slots: list[int], chosen: Range) -> _Plan:
     return plan
 
 
-async def _read(
-    nc: Client, patterns: list[str], first: int, last: int
-) -> AsyncIterator[list[StoredMessage]]:
-    """Yield messages of RISK; none where there are no slots."""
-    if patterns:
-        async for messages in read_range(nc, RISK, patterns, first, last):
-            yield messages
-
-
 def _carries(record: OwnerRecord) -> bool:
     return record.checkpoint_at == 0
 
 
-async def _expect(nc: Client, plan: _Plan, slots: list[int], prover: Prover) -> None:
+async def _expect(recorded: RecordedStreams, plan: _Plan, slots: list[int], prover: Prover) -> None:
     """Tell which accounts will be asked for, and where."""
-    for slot, owned in plan.starts.items():
-        _, checkpoint = await RiskStore(nc, slot).checkpoint(owned)
-        state = read_checkpoint(checkpoint)
+    for owned in plan.starts.values():
+        state = read_checkpoint(await recorded.checkpoint(owned))
         prover.expect_checkpoint(state)
         for told in state["vector"].values():
             plan.accounts.update(dict.fromkeys(told))
     records = [f"risk.{kind}.{slot}.*" for slot in slots for kind in ("decision", "alert")]
     first = min((one.sequence for one in plan.starts.values()), default=1)
-    async for messages in _read(nc, records, first, plan.last):
+    async for messages in recorded.read(RISK, records, first, plan.last):
         for message in messages:
             record = read_record(message.sequence, message.data)
             prover.expect(record)
             plan.accounts.update(dict.fromkeys(record.payload.get("vector") or {}))
 
 
-async def _take(nc: Client, plan: _Plan, prover: Prover, message: StoredMessage) -> None:
+async def _take(
+    recorded: RecordedStreams, plan: _Plan, prover: Prover, message: StoredMessage
+) -> None:
     kind = subjects.risk_kind(message.subject)
     if kind == "owner":
         if message.subject.endswith(".record"):
@@ -215,8 +217,7 @@ async def _take(nc: Client, plan: _Plan, prover: Prover, message: StoredMessage)
             start = plan.starts.get(owner.slot)
             if _carries(owner) and (start is None or message.sequence > start.sequence):
                 owned = Owned(sequence=message.sequence, record=owner)
-                _, checkpoint = await RiskStore(nc, owner.slot).checkpoint(owned)
-                prover.checkpoint(owner.slot, checkpoint, message.sequence)
+                prover.checkpoint(owner.slot, await recorded.checkpoint(owned), message.sequence)
         return
     record = read_record(message.sequence, message.data)
     start = plan.starts.get(record.payload["slot"])
@@ -280,11 +281,11 @@ async def _market(nc: Client, first: int, last: int) -> AsyncIterator[Stored]:
             yield stored_of(message)
 
 
-async def _results(nc: Client, plan: _Plan) -> AsyncIterator[Stored]:
+async def _results(nc: Client, recorded: RecordedStreams, plan: _Plan) -> AsyncIterator[Stored]:
     """Yield what the venue said of orders since the first proof begins."""
     first = min((one.record.orders for one in plan.starts.values()), default=0) + 1
     last = (await stream_info(nc, ORDERS)).last_sequence
-    async for messages in read_range(nc, ORDERS, [ENDS], first, last):
+    async for messages in recorded.read(ORDERS, [ENDS], first, last):
         for message in messages:
             yield stored_of(message)
 

@@ -6,6 +6,7 @@ as a proof does, which knows no updates, only accounts at places of the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -101,13 +102,19 @@ async def prove_lines(
     async def command(sequence: int) -> Stored | None:
         return made.commands.get(sequence)
 
+    async def message(sequence: int) -> Stored | None:
+        place = bisect_left(made.messages, sequence, key=lambda one: one.log_sequence)
+        found = made.messages[place : place + 1]
+        return _stored(found[0]) if found and found[0].log_sequence == sequence else None
+
     sources = Sources(
         made.rules,
         made_signature,
-        lambda first: _market(made.messages, first),
-        command,
-        lambda: _each(made.results),
-        accounts,
+        market=lambda first: _market(made.messages, first),
+        command=command,
+        results=lambda: _each(made.results),
+        message=message,
+        accounts=accounts,
     )
     prover = Prover(sources, judge=judge, rules=rules)
     for record in chosen:
@@ -137,9 +144,13 @@ async def _each(messages: Sequence[Message]) -> AsyncIterator[Message]:
 async def _market(messages: Sequence[LogMessage], first: int) -> AsyncIterator[Stored]:
     for message in messages:
         if message.log_sequence >= first and head_of(message.subject) in HEADS:
-            yield Stored(
-                sequence=message.log_sequence,
-                time=message.time // 1000,
-                subject=message.subject,
-                data=message.data,
-            )
+            yield _stored(message)
+
+
+def _stored(message: LogMessage) -> Stored:
+    return Stored(
+        sequence=message.log_sequence,
+        time=message.time // 1000,
+        subject=message.subject,
+        data=message.data,
+    )

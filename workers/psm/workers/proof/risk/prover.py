@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from psm.risk.engine.proof import Judge, SlotProof
-from psm.risk.engine.proof_records import Deviation, RecordRead, vector_of
+from psm.risk.engine.proof_records import Deviation, RecordRead, unfolded_in, vector_of
 from psm.risk.engine.rules import RULES, Registry
 from psm.workers.proof.risk.evidence import SlotEvidence, Sources
 
@@ -78,6 +78,8 @@ class Prover:
         for account_id, entry in vector_of(record).items():
             if entry[1]:
                 self._sources.accounts.want(account_id, entry[1])
+        for account_id, log_sequence in unfolded_in(record):
+            self._sources.accounts.want(account_id, log_sequence)
 
     def expect_checkpoint(self, state: dict[str, Any]) -> None:
         """Say that a checkpoint will be begun with: what it says that accounts were seen at."""
@@ -85,6 +87,8 @@ class Prover:
             for account_id, entry in told.items():
                 if entry[1]:
                     self._sources.accounts.want(account_id, int(entry[1]))
+        for account_id, entry in state["path"].get("stale", {}).items():
+            self._sources.accounts.want(account_id, entry["log_sequence"])
 
     async def take(self, record: RecordRead) -> None:
         """Take the next record of a slot."""

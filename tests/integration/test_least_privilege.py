@@ -77,6 +77,7 @@ TABLES = (
     "risk_quarantine",
     "risk_limits",
     "risk_halts",
+    "risk_groups",
     "rulebook_quarantine",
     "pnl_timeseries",
     "trades",
@@ -159,15 +160,15 @@ async def becomes(found: Callable[[], Awaitable[Any]], wanted: Callable[[Any], o
 
 async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_path: Path) -> None:
     """Fold, commit, snapshots, recovery, views, archive, marks, reads, appends, commands."""
-    parts = {part.command[0]: part for part in parts_of(1, free_port(), marks=True)}
+    parts = {part.name: part for part in parts_of(1, free_port(), marks=True)}
     url = f"http://127.0.0.1:{parts['serve'].health_port}"
     with ExitStack() as stack:
-        workers = [stack.enter_context(running(servers, parts["worker"], tmp_path))]
-        for name in ("projector", "archive", "marks", "serve"):
+        workers = [stack.enter_context(running(servers, parts["worker-0"], tmp_path))]
+        for name in ("projector", "analytics", "archive", "marks", "serve"):
             stack.enter_context(running(servers, parts[name], tmp_path))
         await ready(parts, tmp_path)
         await clients_do_their_work(servers, url)
-        lines = await asyncio.to_thread(metrics_of, parts["worker"])
+        lines = await asyncio.to_thread(metrics_of, parts["worker-0"])
         assert any(
             re.match(r'psm_live_reads_answered_total{.*"answered".*} [1-9]', n) for n in lines
         )
@@ -176,12 +177,12 @@ async def test_every_part_does_its_job_with_its_own_users(servers: Servers, tmp_
         # The next worker recovers from what this one saved, and compares it with the heads.
         workers[0].process.kill()
         workers[0].process.wait()
-        workers.append(stack.enter_context(running(servers, parts["worker"], tmp_path)))
+        workers.append(stack.enter_context(running(servers, parts["worker-0"], tmp_path)))
         await becomes(lambda: unowned(servers), lambda none: none == [])
         await ready(parts, tmp_path)
         # The one that was killed counts as an owner for a moment: then nothing is compared yet.
         await becomes(
-            lambda: asyncio.to_thread(metrics_of, parts["worker"]),
+            lambda: asyncio.to_thread(metrics_of, parts["worker-0"]),
             lambda lines: any('result="agreed"' in n for n in lines if "heads_checked" in n),
         )
         code, _ = await asyncio.to_thread(append, url, fill("acc_1", "sell", "1"))

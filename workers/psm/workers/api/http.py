@@ -33,7 +33,6 @@ from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LiveReads, live_question
-from psm.workers.api.measured import Measured
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -57,6 +56,7 @@ from psm.workers.api.reads import (
     Reads,
 )
 from psm.workers.api.refusals_http import refusals_of
+from psm.workers.api.request_meter import RequestMeter
 from psm.workers.api.risk_http import asked_of
 from psm.workers.api.risk_reads import RiskReads
 from psm.workers.api.risk_views_http import risk_routes
@@ -152,7 +152,7 @@ def build_app(service: Service) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(Measured, metrics=service.metrics, patterns=patterns),
+            Middleware(RequestMeter, metrics=service.metrics, patterns=patterns),
             Middleware(Door, hosts=service.hosts, proxies=service.proxies),
         ],
         exception_handlers=problem_answers(service.guard),

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from psm.adapters.metrics import Metrics
 
 
-class Measured:
+class RequestMeter:
     """Records route, status and duration of each request; pure ASGI, so streaming is untouched."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, patterns: dict[int, str]) -> None:

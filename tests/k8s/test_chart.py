@@ -148,6 +148,7 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.risk_metrics.held(latches={"daily_loss": 1}, near={"exposure_gross": 1})
         instruments.risk_metrics.slots(Counter(), 0.0, 0)
         instruments.risk_metrics.not_stored()
+        instruments.market_metrics.books({"gap": 1}, 0.0)
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()

@@ -130,8 +130,8 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="projector",
-        about="`psm projector`: reads updates, risk decisions and the rulebook into the views",
-        scans=(PSM, RISK, RULEBOOK),
+        about="`psm projector`: reads updates, risk decisions, rules and order books into views",
+        scans=(PSM, RISK, RULEBOOK, MARKETDATA),
     ),
     Role(
         name="archiver",

@@ -30,6 +30,16 @@ from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
+from psm.workers.api.market_http import (
+    BOOK_PATH,
+    MARKET_PREFIXES,
+    MarketReads,
+    NotSyncedError,
+    UnknownBookError,
+    book_not_synced,
+    book_of,
+    unknown_book,
+)
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -84,6 +94,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         live: answers from the books of whoever folds an account.
         archive: answers from the event archive.
         risk_reads: answers from the views about risk.
+        market: answers from the view of order books.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
         risk: asks for decisions on orders.
@@ -99,6 +110,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveReads
     archive: ArchiveReads
     risk_reads: RiskReads
+    market: MarketReads
     health: ServiceHealth
     publisher: Publisher | None
     risk: Handler
@@ -121,6 +133,8 @@ def build_app(service: Service) -> Starlette:
             _route(f"{prefix}/events", _append(service), methods=["POST"]),
             _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
         ]
+    book = book_of(service.market)
+    routes += [_route(f"{prefix}{BOOK_PATH}", book) for prefix in MARKET_PREFIXES]
     routes += [_route(*described) for described in archive_routes(service.archive)]
     routes += [
         _route("/health/live", _live(service)),
@@ -153,6 +167,8 @@ def build_app(service: Service) -> Starlette:
             NoSuchPlaceError: _no_such_state,
             **dict.fromkeys(PROBLEMS, archive_problem),
             UnknownDecisionError: unknown_decision,
+            UnknownBookError: unknown_book,
+            NotSyncedError: book_not_synced,
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,

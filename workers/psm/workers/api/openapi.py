@@ -20,6 +20,7 @@ from psm.workers.api.documents import (
 )
 from psm.workers.api.health import HealthReport
 from psm.workers.api.history_http import NDJSON
+from psm.workers.api.market_http import BOOK_PATH, MARKET_PREFIXES, BookDocument, book_path
 from psm.workers.api.openapi_archive import STRUCTS, archive_paths
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -100,7 +101,7 @@ def openapi() -> bytes:
     """Return the document as JSON."""
     structs = [struct for struct, _ in _DOCUMENTS.values()]
     structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
-    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS]
+    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS, BookDocument]
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -121,6 +122,9 @@ def openapi() -> bytes:
         path = f"{prefix}/risk/check"
         paths[path] = risk_path(_name("post", path), _problems)
         paths |= risk_view_paths(prefix, _name, _content, _problems)
+    for prefix in MARKET_PREFIXES:
+        path = f"{prefix}{BOOK_PATH}"
+        paths[path] = book_path(_name("get", f"{prefix}/book"), _content, _problems)
     paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
 
@@ -175,6 +176,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=10_000),
         _about("marks", "... unless the price moved by so many basis points; 0 is never."),
     ] = 10
+    market_venues: Annotated[
+        tuple[str, ...],
+        _about(
+            "market",
+            "How order books are kept, `exchange=profile` each, separated by commas, with profile "
+            "`binance_futures`, `binance_spot`, `kraken` or `generic`; with `:flag` behind it a "
+            "checksum that does not fit is counted only. Others: by their name, else `generic`.",
+        ),
+    ] = ()
+    market_keep_s: Annotated[
+        int,
+        Meta(ge=60, le=604_800),
+        _about("market", "Rows of `orderbook_snapshot` are kept so long, by log time."),
+    ] = 3_600
     risk: Annotated[bool, _about("risk", "Whether `psm up` runs `psm risk worker` too.")] = False
     risk_checkpoint_records: Annotated[
         int,
@@ -262,6 +277,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             slow_ms=self.valuation_slow_ms,
             move_bps=self.valuation_move_bps,
         )
+
+    @property
+    def market_rules(self) -> MarketRules:
+        """What decides what the rows of order books are.
+
+        Raises:
+            ConfigError: `market_venues` is not as it must be.
+        """
+        return MarketRules.of(self.market_venues, self.market_keep_s)
 
     def public(self) -> dict[str, Any]:
         """Return every field with what is secret in it blanked out; safe to print and log."""

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.logs import get_logger
+from psm.analytics.market_books import DEFAULT_RULES, MarketRules
 from psm.contracts.errors import LogDamagedError
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.market.slots import ValuationSlots
@@ -73,13 +74,20 @@ class Rebuild:
         *,
         partitions: int,
         slots: ValuationSlots,
+        market: MarketRules = DEFAULT_RULES,
         progress: Progress | None = None,
     ) -> None:
         self._nc = nc
         self._pool = pool
         self._projection = projection
         self._making = making_of(
-            projection.source, nc, pool, partitions=partitions, slots=slots, progress=progress
+            projection.source,
+            nc,
+            pool,
+            partitions=partitions,
+            slots=slots,
+            market=market,
+            progress=progress,
         )
         self._updates = 0
         self._live = "public"
@@ -256,7 +264,7 @@ class Rebuild:
         self, connection: postgres.Connection, partition: int, position: int, end: int
     ) -> None:
         """Apply the updates of the stream after `position` up to `end`, both boundaries."""
-        async for updates in self._making.between(partition, position, end):
+        async for updates in self._making.between(connection, partition, position, end):
             await self._projection.apply_apart(connection, updates)
 
 

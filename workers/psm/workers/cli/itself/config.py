@@ -22,6 +22,7 @@ _HEADINGS = {
     "worker": "Worker",
     "archive": "Event archive",
     "marks": "Marks",
+    "market": "Order books",
     "risk": "Risk",
     "http": "Read API",
     "replays": "Replays",

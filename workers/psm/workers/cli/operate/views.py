@@ -197,6 +197,7 @@ async def _rebuild(
                 PROJECTIONS[name],
                 partitions=settings.partitions,
                 slots=settings.valuation_slots,
+                market=settings.market_rules,
                 progress=progress,
             )
             return await rebuilding.run(accept_differences=accept, dry_run=dry_run)

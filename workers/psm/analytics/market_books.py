@@ -132,7 +132,7 @@ class BookSaved(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         market_sequence: of that message.
-        saved: what `MarketBooks.restore` takes.
+        saved: what `MarketBooks.restore` takes; empty of a book that was not saved yet.
         forgotten: there is no such book any more.
     """
 
@@ -190,10 +190,8 @@ class _Followed:
             self.since = time
 
     def lose(self, time: int) -> None:
-        before = self.book.state
         self.book.lose()
-        if self.book.state != before:
-            self.since = time
+        self.time = self.since = time
 
     def row(self) -> BookRow:
         exchange, symbol = self.key
@@ -256,11 +254,15 @@ class MarketBooks:
     def restore(self, saved: Iterable[BookSaved]) -> int:
         """Take what was saved; return the sequence from which on all messages must be taken.
 
-        All that changed is saved at once, so nothing that is needed stands before the newest.
+        All that changed is saved at once, so nothing that is needed stands before the newest. A
+        book that was not saved has all its messages behind that.
         """
         newest = 0
         for one in saved:
             followed = self._follow((one.exchange, one.symbol))
+            if not one.saved:
+                followed.time = _microseconds(one.log_time)
+                continue
             followed.restore(one.saved)
             self._clock = max(self._clock, followed.time)
             newest = max(newest, one.market_sequence)
@@ -269,7 +271,7 @@ class MarketBooks:
     def lose(self) -> None:
         """Know that messages are missing: every book waits for its next snapshot."""
         for key, followed in self._books.items():
-            followed.lose(self._clock)
+            followed.lose(max(self._clock, followed.time))
             self._changed[key] = None
 
     def take(self, sequence: int, time: int, subject: str, data: bytes) -> list[MarketChange]:
@@ -360,6 +362,10 @@ def moment(time: int) -> str:
     """Return microseconds since 1970 as RFC 3339, in UTC."""
     at = _EPOCH + timedelta(microseconds=time)
     return f"{at.isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
+
+
+def _microseconds(moment: str) -> int:
+    return (msgspec.convert(moment, datetime, strict=False) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _plain(level: Level) -> Level:

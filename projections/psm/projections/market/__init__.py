@@ -106,5 +106,5 @@ def update_of(change: MarketChange) -> ReadUpdate:
 
 
 async def saved_books(connection: Connection) -> list[BookSaved]:
-    """Return the books that were saved."""
+    """Return every book of the view, with what was saved of it."""
     return [BookSaved(**record) for record in await connection.fetch(_QUERIES["saved"])]

@@ -5,11 +5,15 @@ DELETE FROM orderbook_snapshot
 USING json_to_recordset($1::json) AS kept (before timestamptz)
 WHERE orderbook_snapshot.bucket < kept.before;
 
+-- Every book, with what was saved of it.
+
 -- name: saved
 SELECT
-    exchange, symbol, market_sequence, saved,
-    to_char(log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS log_time
-FROM orderbook_saved
+    exchange, symbol, coalesce(saved.market_sequence, 0) AS market_sequence,
+    coalesce(saved.saved, '') AS saved,
+    to_char(latest.log_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS log_time
+FROM orderbook_latest AS latest
+LEFT JOIN orderbook_saved AS saved USING (exchange, symbol)
 ORDER BY exchange, symbol;
 
 -- One book, as a document.

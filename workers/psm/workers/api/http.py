@@ -31,7 +31,7 @@ from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
 from psm.workers.api.market_http import (
-    BOOK_PATH,
+    BOOK_ROUTE,
     MARKET_PREFIXES,
     MarketReads,
     NotSyncedError,
@@ -134,7 +134,7 @@ def build_app(service: Service) -> Starlette:
             _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
         ]
     book = book_of(service.market)
-    routes += [_route(f"{prefix}{BOOK_PATH}", book) for prefix in MARKET_PREFIXES]
+    routes += [_route(f"{prefix}{BOOK_ROUTE}", book) for prefix in MARKET_PREFIXES]
     routes += [_route(*described) for described in archive_routes(service.archive)]
     routes += [
         _route("/health/live", _live(service)),

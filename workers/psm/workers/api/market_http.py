@@ -18,6 +18,8 @@ from psm.workers.api.problems import problem
 
 MARKET_PREFIXES = ("/market", "/api/market")
 BOOK_PATH = "/book/{exchange}/{symbol}"
+BOOK_ROUTE = "/book/{exchange}/{symbol:path}"
+"""The same for the router: a symbol may be `XBT/USD`, also percent-encoded."""
 
 _BOOK = load("psm.projections.market", "market")["book"]
 _JSON = "application/json"

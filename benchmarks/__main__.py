@@ -16,6 +16,7 @@ from benchmarks import (
     accounts,
     archive,
     audit,
+    book,
     checkpoint,
     commit,
     costs,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "archive": archive.figures,
     "audit": audit.measure,
     "risk": risk.measure,
+    "book": book.measure,
 }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from benchmarks.figures import Figure, Size, beside
-from psm.analytics.market_books import MarketBooks, MarketRules
+from psm.analytics.market_books import BookRow, MarketBooks, MarketRules
 from psm.analytics.order_book import PROFILES, Depth, Level, OrderBook
 from psm.contracts import subjects
 from psm.projections.market import update_of
@@ -83,8 +83,11 @@ def _fold(messages: Sequence[Stored]) -> None:
         changes = []
         for one in messages[start : start + _BATCH]:
             changes += books.take(one.sequence, one.time, one.subject, one.data)
-        for change in (*changes, *books.settle()):
+        changes += books.settle()
+        for change in changes:
             update_of(change)
+        rows = [change for change in changes if isinstance(change, BookRow)]
+        assert all(row.state == "synced" for row in rows)
 
 
 def _recorded(venue: str, count: int) -> list[Stored]:
@@ -109,8 +112,8 @@ def _recorded(venue: str, count: int) -> list[Stored]:
             ids[symbol] = first
         payload |= {"bids": sides[0], "asks": sides[1]}
         if PROFILES[venue].checks:
-            kind = "snapshot" if payload["kind"] == "snapshot" else "delta"
-            event = Depth(kind=kind, bids=sides[0], asks=sides[1], depth=depth)
+            kind = "snapshot" if number < len(_SYMBOLS) else "delta"
+            event = msgspec.convert({"kind": kind, "depth": depth, **payload}, Depth)
             own[symbol].take(event)
             payload["checksum"] = own[symbol].checksum()
         data = json.dumps({"event_type": "market_data", "payload": payload}).encode()
@@ -121,11 +124,6 @@ def _recorded(venue: str, count: int) -> list[Stored]:
 
 def _levels(dice: random.Random, side: int, places: Sequence[int]) -> list[Level]:
     """Return levels so many steps away from the middle."""
-    signs = (-1, 1)
-    return [
-        (
-            f"{50_000 + signs[side] * (place + 1) / 10:.1f}0",
-            f"{dice.randrange(1, 9_999) / 1000:.3f}",
-        )
-        for place in places
-    ]
+    sign = (-1, 1)[side]
+    prices = [f"{50_000 + sign * (place + 1) / 10:.1f}0" for place in places]
+    return [(price, f"{dice.randrange(1, 9_999) / 1000:.3f}") for price in prices]

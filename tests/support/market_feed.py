@@ -114,15 +114,15 @@ class Feed:
         self.truth[-1] = self._venue[symbol].delivered(payload)
 
     def _add(self, symbol: str, payload: Mapping[str, Any], step: int) -> None:
-        number = len(self.messages) + 1
-        given = {name: value for name, value in payload.items() if value is not None}
+        given = {
+            name: value for name, value in payload.items() if value is not None and name != "place"
+        }
         event = {
-            "event_id": f"e{number}",
+            "event_id": f"e{len(self.messages) + 1}",
             "event_type": "market_data",
             "schema_version": "1.1.0",
             "payload": {"exchange": self.exchange, "symbol": symbol, **given},
         }
-        event["payload"].pop("place", None)
         self.raw(symbol, json.dumps(event, separators=(",", ":")).encode(), step)
 
 

@@ -38,7 +38,8 @@ def run(
 ) -> list[list[MarketChange]]:
     """Return the changes of each batch; sizes are taken in turn."""
     books = books or MarketBooks(RULES)
-    waiting, batches = list(messages), []
+    waiting = list(messages)
+    batches: list[list[MarketChange]] = []
     while waiting:
         size = sizes[len(batches) % len(sizes)]
         batch, waiting = waiting[:size], waiting[size:]

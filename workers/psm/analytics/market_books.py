@@ -198,7 +198,7 @@ class _Followed:
         row = BookRow(
             exchange=exchange,
             symbol=symbol,
-            bucket=moment(self.time - self.time % BUCKET),
+            bucket=moment(_floor(self.time, BUCKET)),
             log_time=moment(self.time),
             state=self.book.state,
             since=moment(self.since),
@@ -288,7 +288,7 @@ class MarketBooks:
             return []
         changes = self._turn(sequence, time)
         followed = self._follow(key)
-        if key in self._changed and followed.time // BUCKET != self._clock // BUCKET:
+        if key in self._changed and _crossed(followed.time, self._clock, BUCKET):
             changes.append(followed.row())
         followed.take(sequence, self._clock, data)
         self._changed[key] = self._unsaved[key] = None
@@ -313,12 +313,12 @@ class MarketBooks:
         changes: list[MarketChange] = []
         if not before:
             return changes
-        if before // SAVED_EVERY != self._clock // SAVED_EVERY:
+        if _crossed(before, self._clock, SAVED_EVERY):
             changes.extend(self._books[key].saved(sequence) for key in self._unsaved)
             self._unsaved = {}
-        if before // TRIMMED_EVERY != self._clock // TRIMMED_EVERY:
+        if _crossed(before, self._clock, TRIMMED_EVERY):
             changes.extend(self._forget(sequence))
-            begin = self._clock - self._clock % TRIMMED_EVERY - self._rules.keep_s * _SECOND
+            begin = _floor(self._clock, TRIMMED_EVERY) - int(self._rules.keep_s) * 1_000_000
             changes.append(RowsTrimmed(before=moment(begin), log_time=moment(self._clock)))
         return changes
 
@@ -327,7 +327,7 @@ class MarketBooks:
         gone = [
             followed
             for followed in self._books.values()
-            if self._clock - followed.time > FORGOTTEN_AFTER
+            if int(self._clock) - followed.time > FORGOTTEN_AFTER
         ]
         changes: list[MarketChange] = []
         for followed in gone:
@@ -364,8 +364,18 @@ def moment(time: int) -> str:
     return f"{at.isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
 
 
+def _floor(time: int, length: int) -> int:
+    """Return the begin of the span of a length in which a time lies."""
+    return int(time) - int(time) % length
+
+
+def _crossed(before: int, after: int, length: int) -> bool:
+    """Return whether two times lie in different spans."""
+    return _floor(before, length) != _floor(after, length)
+
+
 def _microseconds(moment: str) -> int:
-    return (msgspec.convert(moment, datetime, strict=False) - _EPOCH) // timedelta(microseconds=1)
+    return (datetime.fromisoformat(moment) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _plain(level: Level) -> Level:

@@ -30,16 +30,7 @@ from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
-from psm.workers.api.market_http import (
-    BOOK_ROUTE,
-    MARKET_PREFIXES,
-    MarketReads,
-    NotSyncedError,
-    UnknownBookError,
-    book_not_synced,
-    book_of,
-    unknown_book,
-)
+from psm.workers.api.market_http import MARKET_PROBLEMS, MarketReads, market_routes
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -133,17 +124,9 @@ def build_app(service: Service) -> Starlette:
             _route(f"{prefix}/events", _append(service), methods=["POST"]),
             _route(f"{prefix}/risk/check", service.risk, methods=["POST"]),
         ]
-    book = book_of(service.market)
-    routes += [_route(f"{prefix}{BOOK_ROUTE}", book) for prefix in MARKET_PREFIXES]
     routes += [_route(*described) for described in archive_routes(service.archive)]
-    routes += [
-        _route("/health/live", _live(service)),
-        _route("/health/ready", _ready(service)),
-        *(_route(f"/health/ready/{door}", _ready(service, door)) for door in DOORS),
-        _route("/health", _ready(service)),
-        _route("/metrics", _metrics(service)),
-        _route("/schema", _schema(openapi())),
-    ]
+    routes += [_route(*described) for described in market_routes(service.market)]
+    routes += _operation_routes(service)
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(
         routes=routes,
@@ -166,14 +149,24 @@ def build_app(service: Service) -> Starlette:
             UnknownStreamError: _unknown_account,
             NoSuchPlaceError: _no_such_state,
             **dict.fromkeys(PROBLEMS, archive_problem),
+            **MARKET_PROBLEMS,
             UnknownDecisionError: unknown_decision,
-            UnknownBookError: unknown_book,
-            NotSyncedError: book_not_synced,
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,
         },
     )
+
+
+def _operation_routes(service: Service) -> list[Route]:
+    return [
+        _route("/health/live", _live(service)),
+        _route("/health/ready", _ready(service)),
+        *(_route(f"/health/ready/{door}", _ready(service, door)) for door in DOORS),
+        _route("/health", _ready(service)),
+        _route("/metrics", _metrics(service)),
+        _route("/schema", _schema(openapi())),
+    ]
 
 
 def _view_routes(prefix: str, service: Service) -> list[Route]:

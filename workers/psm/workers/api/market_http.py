@@ -18,8 +18,10 @@ from psm.workers.api.problems import problem
 
 MARKET_PREFIXES = ("/market", "/api/market")
 BOOK_PATH = "/book/{exchange}/{symbol}"
-BOOK_ROUTE = "/book/{exchange}/{symbol:path}"
+_ROUTE = "/book/{exchange}/{symbol:path}"
 """The same for the router: a symbol may be `XBT/USD`, also percent-encoded."""
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 _BOOK = load("psm.projections.market", "market")["book"]
 _JSON = "application/json"
@@ -114,27 +116,29 @@ class MarketReads:
         return book
 
 
-def book_of(reads: MarketReads) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler of `BOOK_PATH`."""
+def market_routes(reads: MarketReads) -> list[tuple[str, Handler]]:
+    """Return path and handler of each route."""
 
     async def book(request: Request) -> Response:
         names = (clean(name, request.path_params[name]) for name in ("exchange", "symbol"))
         body = msgspec.json.encode(await reads.book(*names))
         return Response(body, media_type=_JSON, headers={"Cache-Control": "no-store"})
 
-    return book
+    return [(f"{prefix}{_ROUTE}", book) for prefix in MARKET_PREFIXES]
 
 
-async def unknown_book(request: Request, error: Exception) -> Response:
-    """Answer for a book that the view does not have."""
+async def _unknown_book(request: Request, error: Exception) -> Response:
     return problem("unknown-book", str(error), request.url.path)
 
 
-async def book_not_synced(request: Request, error: Exception) -> Response:
-    """Answer for a book that must not be read now."""
+async def _not_synced(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotSyncedError)
     path = request.url.path
     return problem("book-not-synced", str(error), path, state=error.state, since=error.since)
+
+
+MARKET_PROBLEMS = {UnknownBookError: _unknown_book, NotSyncedError: _not_synced}
+"""What answers for an error of these reads."""
 
 
 def book_path(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ssl
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,9 +17,7 @@ from msgspec import Meta, Struct
 from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
-
-REDACTED = "***"
-
+from psm.workers.process.setting import About, public_value, written
 
 _PORT = Meta(ge=0, le=65535)
 
@@ -180,9 +177,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _about(
             "market",
-            "How order books are kept, `exchange=profile` each, separated by commas, with profile "
-            "`binance_futures`, `binance_spot`, `kraken` or `generic`; with `:flag` behind it a "
-            "checksum that does not fit is counted only. Others: by their name, else `generic`.",
+            "How order books are kept, `exchange=profile` each, separated by commas: "
+            "`binance_futures`, `binance_spot`, `kraken`, `generic`; `:flag` behind it: a checksum "
+            "that does not fit is counted only. Others: by their name, else `generic`.",
         ),
     ] = ()
     market_keep_s: Annotated[
@@ -280,16 +277,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def market_rules(self) -> MarketRules:
-        """What decides what the rows of order books are.
-
-        Raises:
-            ConfigError: `market_venues` is not as it must be.
-        """
+        """What decides the rows of order books; a ConfigError where `market_venues` is wrong."""
         return MarketRules.of(self.market_venues, self.market_keep_s)
 
     def public(self) -> dict[str, Any]:
         """Return every field with what is secret in it blanked out; safe to print and log."""
-        return {field.name: _public(field, getattr(self, field.name)) for field in about()}
+        return {field.name: public_value(field, getattr(self, field.name)) for field in about()}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.public().items())})"
@@ -341,30 +334,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         return context
 
 
-class About(Struct, frozen=True, kw_only=True):
-    """What the documentation says of one setting.
-
-    Attributes:
-        name: field of `Settings`, and key in psm.toml.
-        env: environment variable.
-        group: heading it belongs under.
-        help: one sentence.
-        default: as written in an environment variable; None when there is none.
-        secret: whether its value is never shown; then `<env>_FILE` is read too.
-        type: the annotated type to convert to.
-        choices: the only values allowed; empty when free.
-    """
-
-    name: str
-    env: str
-    group: str
-    help: str
-    default: str | None
-    secret: bool
-    type: Any
-    choices: tuple[str, ...]
-
-
 @cache
 def about() -> tuple[About, ...]:
     """Return the description of every setting, in the order of the struct."""
@@ -388,30 +357,3 @@ def _described(name: str, default: Any, annotated: Any) -> About:
         type=annotated,
         choices=tuple(map(str, get_args(plain))) if get_origin(plain) is Literal else (),
     )
-
-
-def written(value: Any) -> str:
-    """Return `value` as it is written in an environment variable."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value)
-
-
-def _public(field: About, value: Any) -> Any:
-    if field.secret:
-        return None if value is None else REDACTED
-    if field.name == "nats_url":
-        return ",".join(map(_without_password, value.split(",")))
-    return _without_password(value) if field.name == "otlp_endpoint" and value else value
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        return REDACTED
-    if "@" not in parts.netloc:
-        return url.strip()
-    return urlunsplit(parts._replace(netloc=f"{REDACTED}@{parts.netloc.rpartition('@')[2]}"))

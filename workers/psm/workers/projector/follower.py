@@ -308,9 +308,7 @@ async def check_against_log(
     # A stream that was made again begins after the old one (`psm recover updates`).
     begin = int(info.config.get("first_seq") or 1)
     position = checkpoint.stream_sequence if checkpoint else begin - 1
-    if source.rebuilt_from == "stream" and position == info.first_sequence - 1:
-        return  # what was read has expired, and nothing else
-    if source.heals and position < info.first_sequence:
+    if _needs_nothing(source, position, info.first_sequence):
         return
     if position < info.first_sequence - (0 if checkpoint else 1):
         raise BehindRetentionError(
@@ -328,3 +326,10 @@ async def check_against_log(
             f"{position} of {js_stream}, log sequence {checkpoint.log_sequence}, and that message "
             f"{what}; restore the newer log, or make the view anew with `psm views rebuild`"
         )
+
+
+def _needs_nothing(source: ProjectionSource, position: int, first: int) -> bool:
+    """Return whether what the stream holds no more was read, or is not needed."""
+    if source.heals:
+        return position < first
+    return source.rebuilt_from == "stream" and position == first - 1

@@ -92,11 +92,7 @@ async def run(settings: Settings) -> int:
         )
         answering = await start_nats_reads(nc, reads, live)
         stack.push_async_callback(answering.stop)
-        limits = ServerLimits(
-            connections=settings.http_connections,
-            connections_per_address=settings.http_connections_per_address,
-        )
-        server = HttpServer(app, limits, proxies)
+        server = HttpServer(app, _limits(settings), proxies)
         own.on_stop(server.stop)
         _tell_what_is_open(settings)
         url = "http://{}:{}".format(*listener.getsockname()[:2])
@@ -104,6 +100,13 @@ async def run(settings: Settings) -> int:
         await server.serve(sockets=[listener])
         log.info("http.stopped")
     return 0
+
+
+def _limits(settings: Settings) -> ServerLimits:
+    return ServerLimits(
+        connections=settings.http_connections,
+        connections_per_address=settings.http_connections_per_address,
+    )
 
 
 def _tell_what_is_open(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from benchmarks import (
     accounts,
+    analytics,
     archive,
     audit,
     book,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "audit": audit.measure,
     "risk": risk.measure,
     "book": book.measure,
+    "analytics": analytics.measure,
 }
 
 

@@ -76,9 +76,18 @@ WHOLE = (
     *("number", "version", "place", "end", "found", "places_back", "clock", "before"),
     *("interval", "ordinal", "cycle", "time_ns", "held_from", "log_sequence", "PARKED_MAX"),
     *("WINDOW", "_SIZE", "SEQUENCE_AHEAD_MAX", "VOID_MAX", "PUBLISHED_DECIMALS"),
-    *("good", "bad", "middle", "opened", "closed"),  # lots, counted; nanoseconds
+    *("good", "bad", "middle", "opened", "closed", "fills"),  # lots, counted; nanoseconds
     *("count", "open_order_count", "_undefined", "_unrated"),  # integers
-    *("MINUTE", "MS", "fast_ms", "mid_ms", "slow_ms", "minute", "marked_at"),  # times, whole
+    *(
+        "MINUTE",
+        "MINUTE_NS",
+        "MS",
+        "fast_ms",
+        "mid_ms",
+        "slow_ms",
+        "minute",
+        "marked_at",
+    ),  # times, whole
     *("packed", "ids", "hashes", "chain", "ledger_hash", "_EPOCH", "NAMESPACE", "text"),  # bytes...
 )
 """Names that are known to hold integers, text, bytes or times, never decimals."""

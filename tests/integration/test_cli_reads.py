@@ -35,7 +35,7 @@ async def worker(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> OneWorke
         updates += worker.fold(*message)
     connection = await asyncpg.connect(postgres_dsn)
     async with connection.transaction():
-        await CURRENT_STATE.apply(connection, read(updates))
+        await CURRENT_STATE.writer().apply(connection, read(updates))
     await connection.close()
     return worker
 

@@ -126,7 +126,7 @@ async def test_documents_have_the_figures_and_openapi_describes_them(
     connection: asyncpg.Connection, updates: list[ReadUpdate]
 ) -> None:
     """What PostgreSQL answers has the keys of the structs, and the description has them too."""
-    await CURRENT_STATE.apply(connection, updates)
+    await CURRENT_STATE.writer().apply(connection, updates)
     state = await document(connection, READ_STATEMENTS["state"])
     margin = await document(connection, READ_STATEMENTS["margin"])
     position, order = state["positions"]["BTC-PERP"], state["orders"]["o1"]
@@ -160,7 +160,7 @@ async def test_one_more_figure_is_a_field_a_value_and_a_column(
     views = [v for v in CURRENT_STATE.views if v.table != "positions_view"]
     projection = msgspec.structs.replace(CURRENT_STATE, views=(*views, view))
     carried = ReadUpdate(kind=update.kind, data=data)
-    await projection.apply(connection, [carried if u is update else u for u in updates])
+    await projection.writer().apply(connection, [carried if u is update else u for u in updates])
 
     statements = read_statements(position=Carried)
     for name in ("state", "positions"):

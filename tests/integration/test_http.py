@@ -69,7 +69,7 @@ class Api:
         for message in messages:
             updates = self.worker.fold(*message)
             async with postgres.transaction(self.pool) as connection:
-                await CURRENT_STATE.apply(connection, read(updates))
+                await CURRENT_STATE.writer().apply(connection, read(updates))
 
     async def problem(self, path: str, status: int, **request: Any) -> dict[str, Any]:
         """Ask for something wrong and return the problem, which must be well-formed."""

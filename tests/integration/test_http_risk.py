@@ -31,8 +31,8 @@ async def api(nats_url: str, postgres_dsn: str) -> AsyncIterator[Api]:
         entries = RulebookEntries(made_signature)
         said = [update for one in LOG.rules.log for update in entries.take(one)]
         async with postgres.transaction(opened.pool) as connection:
-            await RISK.apply(connection, updates(RECORDS))
-            await RULEBOOK.apply(connection, said)
+            await RISK.writer().apply(connection, updates(RECORDS))
+            await RULEBOOK.writer().apply(connection, said)
         yield opened
 
 

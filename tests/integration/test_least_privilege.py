@@ -78,6 +78,15 @@ TABLES = (
     "risk_limits",
     "risk_halts",
     "rulebook_quarantine",
+    "pnl_timeseries",
+    "trades",
+    "lots",
+    "trade_statistics",
+    "risk_metrics",
+    "analytics_accounts",
+    "analytics_journal",
+    "analytics_progress",
+    "analytics_quarantine",
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 

@@ -33,7 +33,7 @@ async def only(connection: asyncpg.Connection, table: str) -> asyncpg.Record:
 
 async def apply(connection: asyncpg.Connection, updates: list[ReadUpdate]) -> int:
     async with connection.transaction():
-        return await CURRENT_STATE.apply(connection, updates)
+        return await CURRENT_STATE.writer().apply(connection, updates)
 
 
 async def test_rows_equal_the_account(connection: asyncpg.Connection) -> None:

@@ -208,7 +208,7 @@ async def test_how_updates_were_batched_makes_no_difference(scene: Scene) -> Non
             transaction = connection.transaction()
             await transaction.start()
             for start in range(0, len(updates), step):
-                await CURRENT_STATE.apply_apart(connection, updates[start : start + step])
+                await CURRENT_STATE.writer().apply_apart(connection, updates[start : start + step])
             rows = [await connection.fetch(f"SELECT * FROM {t} ORDER BY 1, 2") for t in TABLES]
             entries = await CURRENT_STATE.quarantine.entries(connection)
             await transaction.rollback()
@@ -263,7 +263,7 @@ async def test_nothing_else_is_put_aside(scene: Scene, monkeypatch: pytest.Monke
     async with postgres.acquired(scene.pool) as connection:
         with pytest.raises(InvariantError, match="cannot be stored already"):
             async with connection.transaction():
-                await CURRENT_STATE.apply_apart(connection, updates)
+                await CURRENT_STATE.writer().apply_apart(connection, updates)
 
 
 class _FeesView:
@@ -308,7 +308,7 @@ async def test_a_sum_stops_for_that_account_alone(scene: Scene) -> None:
             folded = scene.worker.fold(*account.deposit(own))
             updates = [ReadUpdate(kind=u.kind, data=u.data) for u in folded]
             async with postgres.transaction(scene.pool) as connection:
-                await sums.apply_apart(connection, updates)
+                await sums.writer().apply_apart(connection, updates)
     rows = {r["account_id"]: r["sequence_number"] for r in await scene.rows("fees_view")}
     assert rows == {"a": 1, "b": 3}
     async with postgres.acquired(scene.pool) as connection:
@@ -410,7 +410,7 @@ async def test_an_ordinary_batch_is_one_statement_per_table(scene: Scene) -> Non
     asked: list[str] = []
     async with connection.transaction():
         with connection.query_logger(lambda record: asked.append(record.query)):
-            await CURRENT_STATE.apply(connection, updates)
+            await CURRENT_STATE.writer().apply(connection, updates)
     await connection.close()
     written = [query.split()[2] for query in asked if query.startswith("INSERT")]
     assert written == ["balances_view", "positions_view", "margin_view", "chain_heads"]

@@ -45,7 +45,7 @@ async def pool(postgres_dsn: str) -> AsyncIterator[postgres.Pool]:
 
 async def write(pool: postgres.Pool, updates: list[Any]) -> None:
     async with postgres.transaction(pool) as connection:
-        await CURRENT_STATE.apply(connection, read(updates))
+        await CURRENT_STATE.writer().apply(connection, read(updates))
 
 
 async def test_documents_equal_the_fold(pool: postgres.Pool) -> None:

@@ -482,7 +482,7 @@ async def test_what_fails_leaves_nothing(database: Database) -> None:
     async def fail() -> None:
         async with postgres.transaction(database.pool) as connection:
             await checkpoints.advance(connection, "p", checkpoint(5), expected=None)
-            await CURRENT_STATE.apply(connection, read(folded(5)))
+            await CURRENT_STATE.writer().apply(connection, read(folded(5)))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -517,7 +517,7 @@ async def test_views_are_the_last_of_every_key(database: Database) -> None:
     updates = folded(60)
     for start in range(0, len(updates), 7):
         async with postgres.transaction(database.pool) as connection:
-            await CURRENT_STATE.apply(connection, read(updates[start : start + 7]))
+            await CURRENT_STATE.writer().apply(connection, read(updates[start : start + 7]))
     expected = views.views_of(msgspec.json.decode(u.data) for u in updates)
     found = await database.read()
     for table, rows in expected.items():
@@ -534,7 +534,7 @@ async def test_heads_are_remembered_and_one_row_per_thousand_kept(database: Data
                 connection, 1, log_sequence=sequence, event_hash=hashed, stream_sequence=sequence
             )
     async with postgres.transaction(database.pool) as connection:
-        await CURRENT_STATE.apply(connection, read(folded(20)))
+        await CURRENT_STATE.writer().apply(connection, read(folded(20)))
     async with postgres.acquired(database.pool) as connection:
         newest = await heads.newest_log_head(connection, 1)
         kept = await heads.log_heads(connection, 1)

@@ -147,7 +147,7 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
             asyncio.run(deposit(running.addresses["nats_url"], visit))
             assert running.state("acc_001", visit)["cash"] == {"USDT": str(100 * visit)}
             pids = running.pids()
-            parts = {"worker-0", "worker-1", "projector", "archive", "serve"}
+            parts = {"worker-0", "worker-1", "projector", "analytics", "archive", "serve"}
             assert set(pids) == {"nats", "postgres", *parts}
             assert all(map(is_alive, pids.values()))
             running.process.send_signal(number)
@@ -174,7 +174,7 @@ def test_whatever_dies_comes_back(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, f"not started again: {same}"
             time.sleep(0.1)
         exited = {line["child"] for line in running.lines("child.exited")}
-        parts = {"worker-0", "projector", "archive", "serve"}
+        parts = {"worker-0", "projector", "analytics", "archive", "serve"}
         assert exited == set(before) == {"nats", "postgres", *parts}
 
 

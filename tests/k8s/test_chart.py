@@ -85,7 +85,7 @@ def test_every_manifest_is_valid_kubernetes(arguments: tuple[str, ...]) -> None:
 def test_processes_are_all_there() -> None:
     """Projector and archive never twice at a time, workers and API twice, both jobs as hooks."""
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in render()}
-    for name in ("psm-projector", "psm-archive"):
+    for name in ("psm-projector", "psm-analytics", "psm-archive"):
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     for name in ("psm-api", "psm-worker"):
@@ -226,6 +226,7 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
         "psm-worker": broker | {"psm-postgres"},  # it compares the log with the heads there
         "psm-streams": broker,
         "psm-projector": broker | {"psm-postgres"},
+        "psm-analytics": broker | {"psm-postgres"},
         "psm-archive": broker | {"psm-postgres"},
         "psm-marks": broker,
         "psm-risk": broker,
@@ -258,6 +259,7 @@ def test_each_part_is_a_user_of_its_own() -> None:
     assert found == {
         "worker": ("worker", {"worker.pw", "worker.dsn"}),
         "projector": ("projector", {"projector.pw", "projector.dsn"}),
+        "analytics": ("projector", {"projector.pw", "projector.dsn"}),
         "archive": ("archiver", {"archiver.pw", "archiver.dsn"}),
         "marks": ("marks", {"marks.pw"}),
         "risk": ("risk", {"risk.pw"}),
@@ -344,6 +346,7 @@ def test_overrides_arrive() -> None:
             "a token is no user",
         ),
         ((*POSTGRES, "--set", "nats.auth.existingSecret=s"), "needs credsKey"),
+        ((*POSTGRES, "--set", "settings.PSM_ANALYTICS=false"), "say analytics.enabled instead"),
     ],
 )
 def test_wrong_values_are_refused(arguments: tuple[str, ...], complaint: str) -> None:

@@ -60,6 +60,7 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
         "worker-a",
         "worker-b",
         "projector",
+        "analytics",
         "archive",
         "risk",
         "api",
@@ -104,7 +105,7 @@ def test_processes_wait_for_what_they_need(services: dict[str, dict[str, Any]]) 
 
 def test_health_checks_ask_the_right_port(services: dict[str, dict[str, Any]]) -> None:
     """A long-running process has a check on the port that its settings open."""
-    for name in ("worker-a", "worker-b", "projector", "archive", "api"):
+    for name in ("worker-a", "worker-b", "projector", "analytics", "archive", "api"):
         env = services[name]["environment"]
         port = env["PSM_HTTP_PORT"] if name == "api" else env["PSM_METRICS_PORT"]
         test = services[name]["healthcheck"]["test"]
@@ -189,6 +190,7 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
         "worker-a": ("worker", "psm_worker"),
         "worker-b": ("worker", "psm_worker"),
         "projector": ("projector", "psm_projector"),
+        "analytics": ("projector", "psm_projector"),
         "archive": ("archiver", "psm_archiver"),
         "risk": ("risk", None),
         "api": ("ingest", "psm_api"),

@@ -29,7 +29,7 @@ from psm.adapters.jetstream.roles import ROLES, role
 
 PASSWORD = "psm-dev"
 HEALTHY_S = 120.0
-STARTED = ("worker-a", "worker-b", "projector", "archive", "api")
+STARTED = ("worker-a", "worker-b", "projector", "analytics", "archive", "api")
 EVENT = {
     "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
     "event_type": "TradeExecuted",

@@ -141,6 +141,10 @@ env:
   {{- if kindIs "float64" $value }}{{ $value = int64 $value }}{{ end }}
   - {name: {{ $name }}, value: {{ $value | toString | quote }}}
   {{- end }}
+  {{- if hasKey .root.Values.settings "PSM_ANALYTICS" }}
+  {{- fail "settings.PSM_ANALYTICS: say analytics.enabled instead" }}
+  {{- end }}
+  - {name: PSM_ANALYTICS, value: {{ .root.Values.analytics.enabled | toString | quote }}}
   {{- if .nats }}
   - {name: NATS_URL, value: {{ .root.Values.nats.url | quote }}}
   {{- $auth := .root.Values.nats.auth }}

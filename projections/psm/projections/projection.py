@@ -6,7 +6,7 @@ in queries carry no schema: a rebuild runs the same code on shadow tables throug
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -46,6 +46,45 @@ class View(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """What writes the rows of a projection, for one follower or one rebuild.
+
+    It may remember what it has read and written. Whoever gets an error from it, or cannot commit,
+    takes a new one.
+
+    Attributes:
+        is_settled: whether all rows that are due are written.
+    """
+
+    is_settled: bool
+
+    async def apply(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Write what `updates`, in log order, change; the caller commits. Return the rows.
+
+        Raises:
+            UnstorableError: a row cannot be held. The transaction is lost; `apply_apart` finds
+                the row and goes on without it.
+        """
+
+    async def apply_apart(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Do the same under savepoints; what cannot be held is put into quarantine.
+
+        Raises:
+            InvariantError: too many are there.
+        """
+
+    async def settle(
+        self, connection: Connection, partition: int, seconds: float | None = None
+    ) -> int:
+        """Write rows that are due without an update; the caller commits. Return the rows.
+
+        Args:
+            connection: of the open transaction.
+            partition: of the source.
+            seconds: how long to go on; None until all are written.
+        """
+
+
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
     """Views that are written together, under one checkpoint per partition.
 
@@ -55,6 +94,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
         source: the stream that it follows.
         views: its tables.
         keeps_heads: whether its transactions also move the partition's log head (see `heads`).
+        folding: makes the writer, where rows follow from a state and not from updates alone.
     """
 
     name: str
@@ -62,6 +102,11 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     source: ProjectionSource
     views: tuple[View, ...]
     keeps_heads: bool = False
+    folding: Callable[[Projection], Writer] | None = None
+
+    def writer(self) -> Writer:
+        """Return a new writer of its rows."""
+        return Reducing(self) if self.folding is None else self.folding(self)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -78,6 +123,19 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
         """Keys of its views whose last row cannot be stored."""
         return _quarantine(f"{self.name}_quarantine")
 
+
+class Reducing:
+    """Writer of rows that follow from updates alone.
+
+    Attributes:
+        is_settled: True.
+    """
+
+    is_settled = True
+
+    def __init__(self, projection: Projection) -> None:
+        self._projection = projection
+
     async def apply(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
         """Write what `updates`, in log order, change; the caller commits. Return the rows.
 
@@ -85,10 +143,10 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
             UnstorableError: a row cannot be held. The transaction is lost; `apply_apart` finds
                 the row and goes on without it.
         """
-        stale = await self.quarantine.keys(connection)
+        stale = await self._projection.quarantine.keys(connection)
         healed: list[Key] = []
         written = 0
-        for view in self.views:
+        for view in self._projection.views:
             stopped = {key[0] for table, key in stale if table == view.table and view.adds_up}
             for statement, rows in view.reduce(updates).items():
                 kept = [row for row in rows if row[view.key[0]] not in stopped] if stopped else rows
@@ -96,7 +154,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
                 written += len(kept)
                 if stale and statement in _WHOLE and not view.adds_up:
                     healed += [(view.table, key_of(row, view.key)) for row in kept]
-        await self.quarantine.clear(connection, stale.keys() & healed)
+        await self._projection.quarantine.clear(connection, stale.keys() & healed)
         return written
 
     async def apply_apart(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
@@ -118,15 +176,15 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     async def _apply_rows(self, connection: Connection, update: ReadUpdate) -> int:
         """Write the rows of one update that can be held."""
         written = 0
-        for view in self.views:
-            alone = msgspec.structs.replace(self, views=(view,))
+        for view in self._projection.views:
+            alone = Reducing(msgspec.structs.replace(self._projection, views=(view,)))
             try:
                 async with connection.transaction():
                     written += await alone.apply(connection, [update])
             except UnstorableError as error:
                 # Of one update a view has one row.
                 ((row,),) = (rows for rows in view.reduce([update]).values() if rows)
-                await self.quarantine.put(
+                await self._projection.quarantine.put(
                     connection,
                     view.table,
                     view.key,
@@ -136,6 +194,12 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
                     place=view.place,
                 )
         return written
+
+    async def settle(
+        self, connection: Connection, partition: int, seconds: float | None = None
+    ) -> int:
+        """Nothing is due without an update."""
+        return 0
 
 
 _quarantine = cache(Quarantine)

@@ -197,7 +197,7 @@ def checkpoint_before_rows() -> list[Patch]:
             await real(connection, name, ready.checkpoint, expected=before)
         self._checkpoint = ready.checkpoint
         async with postgres.transaction(self._pool) as connection:
-            await self._projection.apply(connection, updates)
+            await self._writer.apply(connection, updates)
 
     return [(Follower, "_commit", _commit)]
 

@@ -62,11 +62,19 @@ class LotBook:
         symbol: of the position.
         multiplier: of the contract.
         inverse: it settles in its base currency.
+        open_lots: what is open already, oldest first.
     """
 
-    def __init__(self, symbol: str, multiplier: Decimal = ONE, *, inverse: bool = False) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        multiplier: Decimal = ONE,
+        *,
+        inverse: bool = False,
+        open_lots: Sequence[OpenLot] = (),
+    ) -> None:
         self._symbol, self._multiplier, self._inverse = symbol, multiplier, inverse
-        self._open: list[OpenLot] = []
+        self._open = list(open_lots)
 
     @property
     def open_lots(self) -> Sequence[OpenLot]:
@@ -88,8 +96,14 @@ class LotBook:
             self._open.append(OpenLot(opened=time, size=size, price=price))
         return closed
 
-    def split(self, numerator: Decimal, denominator: Decimal) -> None:
-        """Divide each lot: more of it at a lower price, worth the same."""
+    def split(self, numerator: Decimal, denominator: Decimal, size: Decimal | None = None) -> None:
+        """Divide each lot: more of it at a lower price, worth the same.
+
+        Args:
+            numerator: units after it,
+            denominator: for so many before.
+            size: of the position after it; what the lots together miss of it is the newest's.
+        """
         self._open = [
             msgspec.structs.replace(
                 lot,
@@ -98,6 +112,11 @@ class LotBook:
             )
             for lot in self._open
         ]
+        if size is not None and self._open:
+            *others, newest = self._open
+            for lot in others:
+                size = subtract(size, lot.size)
+            self._open = [*others, msgspec.structs.replace(newest, size=size)]
 
     def _closed(self, lot: OpenLot, taken: Decimal, price: Decimal, time: int) -> ClosedLot:
         if self._inverse:

@@ -20,7 +20,7 @@ EVERY = "*"
 """Strategy or symbol of a row that sums up all of them."""
 
 ACCOUNT_ITEMS = "@account"
-"""Symbol of what belongs to no symbol: interest, taxes, adjustments, changes of rates."""
+"""Symbol of what no symbol explains: interest, taxes, coins that are held, changes of rates."""
 
 UNATTRIBUTED = "unattributed"
 """Strategy of fills whose order names none."""
@@ -32,16 +32,25 @@ NETTING = "netting"
 class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
     """One bucket of one account, strategy and symbol; sums over symbols add up to `*` exactly.
 
+    A bucket in which an account, strategy or symbol did not change has no row: it ended as the one
+    before it. Sums over strategies, `netting` among them, add up to strategy `*` of each symbol;
+    an account whose fills never named a strategy has no rows but those of `*`.
+
     Attributes:
         bucket: its start; weeks start on Monday.
         epoch: of the units; nav starts at 1 in each.
-        equity, nav: at its end, None but for `*`/`*`; carried forward from before where nothing
-            happened. `ret` is nav over that of the bucket before, less 1.
-        realized, unrealized_change, fees, funding: within it; fees are positive where paid.
-        pnl: their sum, fees taken off.
-        pnl_corrected: of it, what a bust or an amendment of an earlier bucket's fill brought.
+        equity, nav: at its end, None but for `*`/`*`. `ret` is nav over that of the bucket before,
+            or over 1 in an epoch's first bucket, less 1.
+        realized, fees, funding, other: what events booked within it. An event counts for the symbol
+            that it names. Fees are positive where paid; `other` is interest, dividends, adjustments
+            and losses covered, less taxes.
+        unrealized_change: of what is held; of `*` all that pnl has beside what was booked.
+        pnl: their sum, fees taken off. Of `*`/`*` it is the change of equity less flows, and None
+            where equity does not compute at an end; the next one counts from the last that did.
+        pnl_corrected: of it, what corrections brought, at the marks that they found.
         flows: external ones, of `*`/`*` alone.
-        turnover: value of its fills. `peak_gross`: highest gross exposure that was published in it.
+        turnover: value of its fills of contracts and shares. `peak_gross`: highest gross exposure
+            that was published in it.
         contribution: pnl over the account's equity at the bucket's start; contributions add up.
         return_on_gross: pnl over its own mean gross exposure at start and end.
     """
@@ -59,6 +68,7 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
     unrealized_change: Decimal | None
     fees: Decimal
     funding: Decimal
+    other: Decimal
     pnl: Decimal | None
     pnl_corrected: Decimal
     flows: Decimal
@@ -132,3 +142,29 @@ class LotRow(msgspec.Struct, frozen=True, kw_only=True):
     through_log_sequence: int
     revised_at: int | None = None
     gone: bool = False
+
+
+class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event did to positions, kept for corrections: they book an account's past again.
+
+    Attributes:
+        n: its place among those of the account, from 1.
+        entry: canonical JSON; only the timeline reads it.
+    """
+
+    account_id: str
+    n: int
+    entry: str
+
+
+class TimelineChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that an account's timeline has new or changed; the last one of a key counts.
+
+    Keys: `pnl` account, strategy, symbol, timeframe, bucket; `trades` account, symbol, position
+    side, strategy, cycle; `lots` account, symbol, position side, lot; `journal` account, n.
+    """
+
+    pnl: list[PnlRow] = []
+    trades: list[TradeRow] = []
+    lots: list[LotRow] = []
+    journal: list[JournalRow] = []

@@ -37,7 +37,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def holding_s(self) -> Decimal:
         """Seconds between the first and the last fill."""
-        return over(Decimal(self.closed - self.opened), Decimal(1_000_000_000))
+        return seconds_between(self.opened, self.closed)
 
 
 class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +70,11 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     worst: Decimal | None = None
     net: Decimal = ZERO
     kelly: Decimal | None = None
+
+
+def seconds_between(opened: int, closed: int) -> Decimal:
+    """Return the seconds between two times in nanoseconds."""
+    return over(Decimal(closed - opened), Decimal(1_000_000_000))
 
 
 def trade_metrics(trades: Sequence[Trade]) -> TradeMetrics:

@@ -134,7 +134,8 @@ async def replace_stream(
     connection: Connection, projection: Projection, live: str, stream_id: str
 ) -> None:
     """Put the shadow rows of one account in the place of its live ones, its quarantine too."""
-    tables = [(view.table, view.key[0]) for view in projection.views]
+    # A table without accounts is about all of them.
+    tables = [(view.table, view.key[0]) for view in projection.views if view.key[0] != "partition"]
     for table, account in (*tables, (projection.quarantine.table, "stream_id")):
         # Names are the views' own.
         await connection.execute(

@@ -33,11 +33,18 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 def parts_of(
-    workers: int, http_port: int, *, marks: bool = False, risk: bool = False
+    workers: int,
+    http_port: int,
+    *,
+    marks: bool = False,
+    risk: bool = False,
+    analytics: bool = True,
 ) -> list[Part]:
     """Return the parts; the workers are a fleet and share the partitions among themselves."""
     parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
-    parts.append(_measured("projector", ("projector",)))
+    parts.append(_measured("projector", ("projector", "--without", "analytics")))
+    if analytics:
+        parts.append(_measured("analytics", ("projector", "--only", "analytics")))
     parts.append(_measured("archive", ("archive",)))
     if marks:
         parts.append(_measured("marks", ("marks",)))

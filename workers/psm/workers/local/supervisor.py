@@ -36,7 +36,7 @@ _STEADY_S = 60.0
 _POLL_S = 0.05
 _STARTS_MAX = 3
 _EXIT_USAGE = 2
-_STOP_ORDER = ("marks", "serve", "risk", "archive", "projector", "worker")
+_STOP_ORDER = ("marks", "serve", "risk", "archive", "analytics", "projector", "worker")
 _USERS = {
     "worker": "worker",
     "projector": "projector",
@@ -81,6 +81,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
         log_dir: folder for the output of the parts; None leaves it on our stderr.
         marks: sample ticks into marks, too.
         risk: decide on orders, too.
+        analytics: keep the views of analytics, by a projector of their own.
     """
 
     data_dir: Path
@@ -93,6 +94,7 @@ class LocalPlan(Struct, frozen=True, kw_only=True):
     log_dir: Path | None = None
     marks: bool = False
     risk: bool = False
+    analytics: bool = True
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -167,7 +169,11 @@ class Supervisor:
                 self._log.info("child.started", child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
             parts = parts_of(
-                self._plan.workers, self._http_port, marks=self._plan.marks, risk=self._plan.risk
+                self._plan.workers,
+                self._http_port,
+                marks=self._plan.marks,
+                risk=self._plan.risk,
+                analytics=self._plan.analytics,
             )
             for part in parts:
                 self._launch(part)

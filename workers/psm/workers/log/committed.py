@@ -124,6 +124,8 @@ class CommittedInputs(msgspec.Struct, frozen=True, kw_only=True):
         event_hash: SHA-256 of that message, hex.
         log_sequence: of the log; every input up to it has been read.
         log_hash: SHA-256 of the log's message there, hex; None before the first.
+        closed_through: end of the last minute all of whose closes these updates or earlier ones
+            tell; None before the first.
     """
 
     updates: list[ReadUpdate]
@@ -131,6 +133,7 @@ class CommittedInputs(msgspec.Struct, frozen=True, kw_only=True):
     event_hash: str
     log_sequence: int
     log_hash: str | None
+    closed_through: str | None
 
 
 class BatchAssembler:
@@ -170,6 +173,7 @@ class BatchAssembler:
             event_hash=hashlib.sha256(last.data).hexdigest(),
             log_sequence=cursor.log_sequence,
             log_hash=cursor.event_hash,
+            closed_through=cursor.closed_through,
         )
 
     def _take(self, message: StoredMessage) -> Cursor:

@@ -162,6 +162,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             "Of each subject of MARKETDATA one message per interval is archived; 0 archives all.",
         ),
     ] = 0
+    analytics: Annotated[
+        bool,
+        _about(
+            "postgres",
+            "Whether the views of analytics are kept; without them a projector has less to do.",
+        ),
+    ] = True
     marks: Annotated[bool, _about("marks", "Whether `psm up` runs `psm marks` too.")] = False
     marks_interval_ms: Annotated[
         int,

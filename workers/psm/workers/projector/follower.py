@@ -44,6 +44,7 @@ from psm.workers.projector.batches import ReadyBatch
 from psm.workers.projector.sources import reader_of
 
 RECHECK_S = 5.0
+SETTLE_S = 0.2
 _BACK_OFF_S = (0.1, 5.0)
 _NS = 1_000_000_000
 
@@ -97,6 +98,7 @@ class Follower:
         self._partition = partition
         self._metrics = metrics
         self._log = get_logger(projection=projection.name, partition=partition)
+        self._writer = projection.writer()
         self._checkpoint: ViewCheckpoint | None = None
         self._state: State = "starting"
         self._detail: str | None = None
@@ -143,6 +145,8 @@ class Follower:
                 await self._pause("stopped", error, RECHECK_S)
 
     async def _follow(self) -> None:
+        # What the last one remembers may not have been committed.
+        self._writer = self._projection.writer()
         async with postgres.acquired(self._pool) as connection:
             self._checkpoint = await checkpoints.read(
                 connection, self._projection.name, self._partition
@@ -166,6 +170,8 @@ class Follower:
                 if ready is not None:
                     await self._commit(ready)
                     self._back_off.reset()
+                elif not messages:
+                    await self._settle()
                 self._measure(messages, reader.pending)
         finally:
             await reader.close()
@@ -188,6 +194,18 @@ class Follower:
             rows=rows,
         )
 
+    async def _settle(self) -> None:
+        """Write rows that are due without an update, while there is none."""
+        checkpoint = self._checkpoint
+        if self._writer.is_settled or checkpoint is None:
+            return
+        async with postgres.transaction(self._pool) as connection:
+            await checkpoints.advance(
+                connection, self._projection.name, checkpoint, expected=checkpoint
+            )
+            await self._writer.settle(connection, self._partition, SETTLE_S)
+            crash_point("projector.before_commit")
+
     async def _write(self, ready: ReadyBatch, *, apart: bool) -> int:
         kinds = self._projection.kinds
         updates = [update for update in ready.updates if update.kind in kinds]
@@ -202,7 +220,7 @@ class Follower:
                 await checkpoints.advance(
                     connection, self._projection.name, ready.checkpoint, expected=self._checkpoint
                 )
-                apply = self._projection.apply_apart if apart else self._projection.apply
+                apply = self._writer.apply_apart if apart else self._writer.apply
                 rows = await apply(connection, updates)
                 stale = await self._stale_keys(connection) if apart or self._stale else []
                 if self._projection.keeps_heads and ready.log_hash is not None:

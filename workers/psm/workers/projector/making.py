@@ -30,6 +30,7 @@ from psm.workers.log.committed import BatchAssembler, psm_filters
 from psm.workers.log.cursor import Cursor, load_cursor
 from psm.workers.log.reader import stored_at
 from psm.workers.log.refold import refold_partition
+from psm.workers.projector.closed import ClosedUpdates, with_closed
 from psm.workers.projector.sources import WHOLE_STREAMS
 from psm.workers.projector.streams import (
     Fold,
@@ -109,10 +110,11 @@ class FromLog:
             if self._progress is not None:
                 self._progress(partition, reached, last)
 
+        closed = ClosedUpdates(partition)
         async for batch in refold_partition(
             self._nc, books, partition, target.log_sequence, progress=progress
         ):
-            yield [update for replayed in batch for update in replayed.updates()]
+            yield [update for replayed in batch for update in closed.updates(replayed)]
 
     async def between(
         self, connection: postgres.Connection, partition: int, position: int, end: int
@@ -122,7 +124,7 @@ class FromLog:
         async for messages in read_range(self._nc, PSM, psm_filters(partition), position + 1, end):
             inputs = assembler.feed(messages)
             if inputs is not None:
-                yield inputs.updates
+                yield with_closed(partition, inputs)
                 position = inputs.stream_sequence
         if position != end:
             raise LogDamagedError(

@@ -22,7 +22,8 @@ from psm.contracts.updates_read import ReadUpdate
 from psm.domain.market.slots import ValuationSlots
 from psm.projections import checkpoints
 from psm.projections.checkpoints import ViewCheckpoint
-from psm.projections.projection import Projection
+from psm.projections.closes import MINUTES_CLOSED
+from psm.projections.projection import Projection, Writer
 from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
 from psm.projections.schema.shadow import RowDifference
@@ -89,6 +90,7 @@ class Rebuild:
             market=market,
             progress=progress,
         )
+        self._shadow_writer, self._live_writer = projection.writer(), projection.writer()
         self._updates = 0
         self._live = "public"
 
@@ -138,8 +140,8 @@ class Rebuild:
     async def _write(self, connection: postgres.Connection, updates: list[ReadUpdate]) -> None:
         async with connection.transaction():
             await shadow.use_shadow(connection, self._live)
-            await self._projection.apply_apart(connection, updates)
-        self._updates += len(updates)
+            await self._shadow_writer.apply_apart(connection, updates)
+        self._updates += sum(update.kind != MINUTES_CLOSED for update in updates)
 
     async def _finish(
         self,
@@ -163,6 +165,7 @@ class Rebuild:
             for at in reached:
                 if at.checkpoint is not None:
                     await checkpoints.force(connection, self._projection.name, at.checkpoint)
+            await self._settle(connection)
             compared = all(at.comparable for at in reached)
             diverged = [at.diverged for at in reached if at.diverged]
             count = 0
@@ -253,19 +256,32 @@ class Rebuild:
         if shadow_at < live_at:
             assert live is not None
             await shadow.use_shadow(connection, self._live)
-            await self._catch_up(connection, partition, shadow_at, live_at)
+            await self._catch_up(connection, self._shadow_writer, partition, shadow_at, live_at)
             await shadow.use_live(connection, self._live)
             return _Boundary(live, comparable=True)
         if live_at < shadow_at:
-            await self._catch_up(connection, partition, live_at, shadow_at)
+            await self._catch_up(connection, self._live_writer, partition, live_at, shadow_at)
         return _Boundary(target, comparable=True)
 
+    async def _settle(self, connection: postgres.Connection) -> None:
+        """Let both sides write what is due without an update: then they can be compared."""
+        for partition in self._making.partitions:
+            await shadow.use_shadow(connection, self._live)
+            await self._shadow_writer.settle(connection, partition)
+            await shadow.use_live(connection, self._live)
+            await self._live_writer.settle(connection, partition)
+
     async def _catch_up(
-        self, connection: postgres.Connection, partition: int, position: int, end: int
+        self,
+        connection: postgres.Connection,
+        writer: Writer,
+        partition: int,
+        position: int,
+        end: int,
     ) -> None:
         """Apply the updates of the stream after `position` up to `end`, both boundaries."""
         async for updates in self._making.between(connection, partition, position, end):
-            await self._projection.apply_apart(connection, updates)
+            await writer.apply_apart(connection, updates)
 
 
 class _Boundary(msgspec.Struct, frozen=True):

@@ -20,11 +20,13 @@ from psm.domain.books import Books
 from psm.domain.market.slots import ValuationSlots
 from psm.projections import checkpoints
 from psm.projections.checkpoints import ViewCheckpoint
+from psm.projections.closes import MINUTES_CLOSED
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
 from psm.workers.log.committed import BatchAssembler, psm_filters
 from psm.workers.log.refold import refold_stream
+from psm.workers.projector.closed import ClosedUpdates, with_closed
 from psm.workers.projector.follower import check_against_log
 
 _BATCH_UPDATES = 5000
@@ -74,6 +76,7 @@ class Retry:
         self._projection = projection
         self._partitions = partitions
         self._slots = slots
+        self._writer = projection.writer()
 
     async def stale(self) -> list[StaleKey]:
         """Return the open entries."""
@@ -89,6 +92,7 @@ class Retry:
             TransientError: a server went away; nothing was changed.
         """
         partition = partition_of(stream_id, self._partitions)
+        self._writer = self._projection.writer()
         async with postgres.acquired(self._pool) as connection:
             await shadow.claim(connection)
             live = await shadow.live_schema(connection)
@@ -122,9 +126,10 @@ class Retry:
             slots=self._slots,
         )
         pending: list[ReadUpdate] = []
+        closed = ClosedUpdates(checkpoint.partition)
         count = 0
         async for replayed in refold_stream(self._nc, books, stream_id, checkpoint.log_sequence):
-            pending += replayed.updates(stream_id)
+            pending += closed.updates(replayed, stream_id)
             if len(pending) >= _BATCH_UPDATES:
                 count += await self._write(connection, live, pending)
                 pending = []
@@ -135,8 +140,8 @@ class Retry:
     ) -> int:
         async with connection.transaction():
             await shadow.use_shadow(connection, live)
-            await self._projection.apply_apart(connection, updates)
-        return len(updates)
+            await self._writer.apply_apart(connection, updates)
+        return _counted(updates)
 
     async def _replace(
         self,
@@ -152,6 +157,7 @@ class Retry:
             (now,) = (c for c in locked if c.partition == checkpoint.partition)
             await shadow.use_shadow(connection, live)
             updates += await self._catch_up(connection, stream_id, checkpoint, now)
+            await self._writer.settle(connection, checkpoint.partition)
             await shadow.use_live(connection, live)
             await shadow.replace_stream(connection, self._projection, live, stream_id)
             stale = await self._projection.quarantine.entries(connection)
@@ -179,9 +185,10 @@ class Retry:
         ):
             inputs = assembler.feed(messages)
             if inputs is not None:
-                own = list(_of(stream_id, inputs.updates, self._projection.kinds))
-                await self._projection.apply_apart(connection, own)
-                count += len(own)
+                updates = with_closed(now.partition, inputs)
+                own = list(_of(stream_id, updates, self._projection.kinds))
+                await self._writer.apply_apart(connection, own)
+                count += _counted(own)
         return count
 
 
@@ -191,5 +198,11 @@ def _of(
     return (
         update
         for update in updates
-        if update.kind in kinds and _update.decode(update.data).payload.account_id == stream_id
+        if update.kind == MINUTES_CLOSED
+        or (update.kind in kinds and _update.decode(update.data).payload.account_id == stream_id)
     )
+
+
+def _counted(updates: Iterable[ReadUpdate]) -> int:
+    """Return how many of updates are an account's."""
+    return sum(update.kind != MINUTES_CLOSED for update in updates)

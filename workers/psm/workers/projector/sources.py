@@ -34,6 +34,7 @@ from psm.workers.projector.batches import (
     ReadyBatch,
     SourceReader,
 )
+from psm.workers.projector.closed import with_closed
 from psm.workers.projector.market import DepthFold
 from psm.workers.projector.streams import Fold, RiskFold, RulebookFold, WholeStream
 
@@ -98,7 +99,11 @@ class _CommittedBatches:
             event_hash=inputs.event_hash,
             log_sequence=inputs.log_sequence,
         )
-        return ReadyBatch(updates=inputs.updates, checkpoint=checkpoint, log_hash=inputs.log_hash)
+        return ReadyBatch(
+            updates=with_closed(self._partition, inputs),
+            checkpoint=checkpoint,
+            log_hash=inputs.log_hash,
+        )
 
     async def close(self) -> None:
         await self._reader.close()

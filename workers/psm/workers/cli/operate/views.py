@@ -19,7 +19,7 @@ from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
-from psm.projections.registry import PROJECTIONS
+from psm.projections.registry import PROJECTIONS, kept
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.stages import Stages
 from psm.workers.process.config import Settings, load_settings
@@ -98,8 +98,8 @@ def rebuild(
 ) -> int:
     """Make a view again beside the live one, compare, and swap; exit 1 if rows differ.
 
-    `current_state` from the log, `risk` and `rulebook` from their streams and the archive. The live
-    view serves until the swap. A difference stops the swap unless it is accepted.
+    `current_state` and `analytics` from the log, `risk` and `rulebook` from their streams and the
+    archive. The live view serves until the swap. A difference stops the swap unless it is accepted.
     """
     if name not in PROJECTIONS:
         raise ConfigError(f"there is no projection {name!r}; there is {', '.join(PROJECTIONS)}")
@@ -111,9 +111,10 @@ def rebuild(
     return int(bool(wrong) and not report.swapped)
 
 
-def _of_accounts() -> Iterable[Projection]:
+def _of_accounts(settings: Settings) -> Iterable[Projection]:
     """Return the projections of which one account can be folded alone."""
-    return (one for one in PROJECTIONS.values() if one.source.rebuilt_from == "log")
+    there = kept(analytics=settings.analytics).values()
+    return (one for one in there if one.source.rebuilt_from == "log")
 
 
 def _row(lag: PartitionLag, *, counted: bool) -> dict[str, Any]:
@@ -158,7 +159,7 @@ async def _status(settings: Settings) -> list[PartitionLag]:
     async with _servers(settings) as (nc, pool):
         return [
             lag
-            for projection in PROJECTIONS.values()
+            for projection in kept(analytics=settings.analytics).values()
             for lag in await view_lag(nc, pool, projection)
         ]
 
@@ -167,7 +168,7 @@ async def _retry(settings: Settings, account: str | None) -> list[RetryReport]:
     async with _servers(settings) as (nc, pool):
         await check(nc, settings)
         reports: list[RetryReport] = []
-        for projection in _of_accounts():
+        for projection in _of_accounts(settings):
             retrying = Retry(
                 nc,
                 pool,

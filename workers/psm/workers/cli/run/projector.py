@@ -11,7 +11,10 @@ from cyclopts import Parameter
 
 from psm.adapters import telemetry
 from psm.adapters.tasks import end_all
-from psm.projections.registry import PROJECTIONS
+from psm.contracts.errors import ConfigError
+from psm.projections.projection import Projection
+from psm.projections.registry import PROJECTIONS, kept
+from psm.projections.risk import RISK
 from psm.workers.cli.shared.process import chosen_partitions, process
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.process.readiness import Pulse, all_of, database_answers, leader_answers
@@ -25,18 +28,59 @@ def projector(
     partitions: Annotated[
         str | None, Parameter(help="Partitions to follow, such as 0-7,9; default all of them.")
     ] = None,
+    only: Annotated[
+        str | None,
+        Parameter(help="Projections to follow, such as analytics; default all that are kept."),
+    ] = None,
+    without: Annotated[
+        str | None, Parameter(help="Projections that another projector follows.")
+    ] = None,
 ) -> int:
     """Follow the committed updates into the views. Runs until SIGINT or SIGTERM."""
     settings = load_settings()
     chosen = chosen_partitions(partitions, settings, tuple(range(settings.partitions)))
-    return asyncio.run(run(settings, chosen))
+    return asyncio.run(run(settings, chosen, chosen_projections(settings, only, without)))
 
 
-async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
+def chosen_projections(
+    settings: Settings, only: str | None, without: str | None
+) -> tuple[Projection, ...]:
+    """Return the projections to follow, of those that are kept.
+
+    Args:
+        settings: which say whether those of analytics are.
+        only: names, separated by commas; None for all.
+        without: names to leave out; None for none.
+
+    Raises:
+        ConfigError: there is no such projection, or none is left.
+    """
+    named, left_out = _named_in("--only", only), _named_in("--without", without)
+    chosen = tuple(
+        projection
+        for name, projection in kept(analytics=settings.analytics).items()
+        if (only is None or name in named) and name not in left_out
+    )
+    if not chosen:
+        raise ConfigError("no projection is left to follow")
+    return chosen
+
+
+def _named_in(option: str, text: str | None) -> tuple[str, ...]:
+    names = tuple((text or "").split(",")) if text is not None else ()
+    for name in names:
+        if name not in PROJECTIONS:
+            there = ", ".join(PROJECTIONS)
+            raise ConfigError(f"{option}: there is no projection {name!r}; there is {there}")
+    return names
+
+
+async def run(
+    settings: Settings, partitions: tuple[int, ...], projections: tuple[Projection, ...]
+) -> int:
     """Run a projector until it is asked to stop."""
     async with process(settings, "psm-projector") as own:
         pool = await own.open_pool()
-        projections = tuple(PROJECTIONS.values())
         views = Projector(
             own.nc, pool, projections, partitions, own.instruments.metrics, settings.market_rules
         )
@@ -48,7 +92,8 @@ async def run(settings: Settings, partitions: tuple[int, ...]) -> int:
         own.on_stop(running.cancel)
         instruments = own.instruments
         counts = ViewCounts(pool, instruments.risk_metrics, instruments.market_metrics)
-        counting = asyncio.create_task(counts.run()) if 0 in partitions else None
+        counted = 0 in partitions and RISK in projections
+        counting = asyncio.create_task(counts.run()) if counted else None
         log = telemetry.get_logger()
         log.info("projector.started", partitions=len(partitions))
         await asyncio.wait([running])

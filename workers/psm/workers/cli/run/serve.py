@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from psm.adapters import telemetry
 from psm.contracts.publisher import Publisher
-from psm.projections.registry import PROJECTIONS
+from psm.projections.registry import kept
 from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
@@ -69,7 +69,7 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
-        projections = tuple(PROJECTIONS.values())
+        projections = tuple(kept(analytics=settings.analytics).values())
         health = ServiceHealth(nc, pool, projections, metrics, canary, settings.partitions)
         await stack.enter_async_context(health)
         app = build_app(

@@ -133,6 +133,7 @@ def up(
         log_dir=None if verbose else folder / "logs",
         marks=settings.marks if extras.marks is None else extras.marks,
         risk=settings.risk if extras.risk is None else extras.risk,
+        analytics=settings.analytics,
     )
     return asyncio.run(run(plan))
 

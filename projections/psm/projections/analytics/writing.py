@@ -1,0 +1,319 @@
+"""Writes what the timelines of accounts tell, and their states, in the caller's transaction.
+
+Rows of a minute are due once the log says that the minute is complete. An account that an update
+touches tells them with it, the others follow in pieces, so that the turn of a minute is no burst;
+`closed_through` of a partition moves when all have told. So what a settled view says follows from
+the updates alone, however they were batched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+
+from psm.analytics.rows import JournalRow
+from psm.analytics.timeline import AccountTimeline
+from psm.contracts.updates_read import ReadUpdate
+from psm.projections.analytics.held import HeldTimelines
+from psm.projections.analytics.standing import (
+    HeldTimeline,
+    UpdatePlace,
+    moment,
+    nanoseconds,
+    place_of,
+)
+from psm.projections.analytics.tables import ACCOUNTS, KINDS, TOLD, FoldedTable
+from psm.projections.closes import MINUTES_CLOSED, closed_through_of
+from psm.projections.projection import Projection
+from psm.projections.rows import Row, UnstorableError, write
+from psm.projections.sql import Connection, load
+
+SWEPT = 64
+"""Accounts that tell without an update in one piece."""
+
+SWEEP_S = 0.02
+"""How long a batch goes on to let others tell."""
+
+_QUERIES = load(__package__, "writing")
+_NUL = b"\\u0000"
+_NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
+
+Steps = Sequence[tuple[UpdatePlace, ReadUpdate]]
+Work = Mapping[str, Steps]
+"""Updates by account, in log order."""
+
+ToldRows = list[tuple[FoldedTable, list[Row]]]
+
+
+class _Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a partition is; nanoseconds of log time, None before the first minute.
+
+    Attributes:
+        reached: end of the last complete minute.
+        closed_through: of those, the last one of which every account has told.
+    """
+
+    partition: int
+    reached: int | None = None
+    closed_through: int | None = None
+
+
+class TimelineWriter:
+    """Writer of the projection `analytics`.
+
+    Attributes:
+        is_settled: whether every account has told of all minutes that are complete.
+    """
+
+    def __init__(self, projection: Projection) -> None:
+        """Nothing is known yet."""
+        self._quarantine = projection.quarantine
+        self._held = HeldTimelines()
+        self.is_settled = False
+
+    async def apply(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Write what `updates`, in log order, change; the caller commits. Return the rows.
+
+        Raises:
+            UnstorableError: a row cannot be held; the transaction is lost.
+        """
+        return await self._apply(connection, updates, apart=False)
+
+    async def apply_apart(self, connection: Connection, updates: Sequence[ReadUpdate]) -> int:
+        """Do the same under savepoints; an account whose rows cannot be held stops.
+
+        Raises:
+            InvariantError: too many have.
+        """
+        try:
+            async with connection.transaction():
+                return await self._apply(connection, updates, apart=False)
+        except UnstorableError:
+            return await self._apply(connection, updates, apart=True)
+
+    async def settle(
+        self, connection: Connection, partition: int, seconds: float | None = None
+    ) -> int:
+        """Let accounts tell of minutes that are complete; the caller commits. Return the rows."""
+        stopped = await self._stopped(connection)
+        progress = await self._progress(connection, partition)
+        return await self._sweep(connection, progress, stopped, seconds)
+
+    async def _apply(
+        self, connection: Connection, updates: Sequence[ReadUpdate], *, apart: bool
+    ) -> int:
+        partition, work, closed = _sorted(updates)
+        if not work and closed is None:
+            return 0
+        progress = await self._progress(connection, partition)
+        if closed is not None and closed != progress.reached:
+            progress = msgspec.structs.replace(progress, reached=closed)
+            await self._put_progress(connection, progress)
+        stopped = await self._stopped(connection)
+        going = {account: steps for account, steps in work.items() if account not in stopped}
+        written = 0
+        if apart:
+            for account, steps in going.items():
+                written += await self._take_apart(connection, progress, account, steps)
+            stopped = await self._stopped(connection)
+        else:
+            written += await self._take(connection, progress, going)
+        return written + await self._sweep(connection, progress, stopped, SWEEP_S)
+
+    async def _sweep(
+        self,
+        connection: Connection,
+        progress: _Progress,
+        stopped: Sequence[str],
+        seconds: float | None,
+    ) -> int:
+        """Let accounts tell that no update touches, for some time or until all have."""
+        started, written = time.monotonic(), 0
+        self.is_settled = progress.closed_through == progress.reached
+        while not self.is_settled:
+            records = await connection.fetch(
+                _QUERIES["untold"], progress.partition, moment(progress.reached), stopped, SWEPT
+            )
+            due: Work = {record["account_id"]: () for record in records}
+            try:
+                async with connection.transaction():
+                    written += await self._take(connection, progress, due)
+            except UnstorableError:
+                for account in due:
+                    written += await self._take_apart(connection, progress, account, ())
+                stopped = await self._stopped(connection)
+            if len(due) < SWEPT:
+                await self._put_progress(
+                    connection,
+                    msgspec.structs.replace(progress, closed_through=progress.reached),
+                )
+                self.is_settled = True
+            elif seconds is not None and time.monotonic() - started >= seconds:
+                break
+        return written
+
+    async def _take(self, connection: Connection, progress: _Progress, work: Work) -> int:
+        """Take updates of accounts, let them tell, write rows and states.
+
+        Raises:
+            UnstorableError: a row cannot be held.
+        """
+        if not work:
+            return 0
+        try:
+            held = await self._held.of(connection, work)
+            told = await self._told(connection, held, progress, work)
+            for table, rows in told:
+                await write(connection, table.statements["upsert"], rows)
+            await self._held.put(connection, progress.partition, held)
+        except BaseException:
+            self._held.clear()  # they are ahead of their rows
+            raise
+        return sum(len(rows) for _, rows in told) + len(held)
+
+    async def _told(
+        self,
+        connection: Connection,
+        timelines: Sequence[HeldTimeline],
+        progress: _Progress,
+        work: Work,
+    ) -> ToldRows:
+        """Return the rows of timelines that have taken their updates.
+
+        Raises:
+            UnstorableError: an update has a text that no column can hold.
+        """
+        told: dict[str, list[msgspec.Struct]] = {table.table: [] for table in TOLD}
+        for held in timelines:
+            for place, update in work[held.timeline.account_id]:
+                if _NUL in update.data:
+                    raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
+                if AccountTimeline.needs_journal(update):
+                    # Each version of a row that is corrected is told.
+                    _tell(held.timeline, told)
+                    await self._recall(connection, held.timeline, told)
+                held.timeline.take(update)
+                held.reach(place)
+                if AccountTimeline.needs_journal(update):
+                    _tell(held.timeline, told)
+            if progress.reached is not None:
+                held.pass_to(progress.reached)
+            _tell(held.timeline, told)
+        return [(table, table.rows(told[table.table])) for table in TOLD]
+
+    async def _recall(
+        self,
+        connection: Connection,
+        timeline: AccountTimeline,
+        told: Mapping[str, Sequence[msgspec.Struct]],
+    ) -> None:
+        """Hand a timeline its journal: what is written of it, and what will be."""
+        journal = await self._held.journal(connection, timeline.account_id)
+        unwritten = (row for row in told["analytics_journal"] if isinstance(row, JournalRow))
+        journal.extend(row for row in unwritten if row.account_id == timeline.account_id)
+        timeline.recall(journal)
+
+    async def _take_apart(
+        self, connection: Connection, progress: _Progress, account: str, steps: Steps
+    ) -> int:
+        """Take an account's updates; where a row cannot be held it stops before that input."""
+        try:
+            async with connection.transaction():
+                return await self._take(connection, progress, {account: steps})
+        except UnstorableError:
+            pass
+        before, written = msgspec.structs.replace(progress, reached=None), 0
+        for _, of_one in groupby(steps, lambda step: step[0].payload.log_sequence):
+            given = list(of_one)
+            try:
+                async with connection.transaction():
+                    written += await self._take(connection, before, {account: given})
+            except UnstorableError as error:
+                await self._stop(connection, before, account, given, error)
+                return written
+        try:
+            async with connection.transaction():
+                return written + await self._take(connection, progress, {account: ()})
+        except UnstorableError as error:
+            await self._stop(connection, progress, account, (), error)
+            return written
+
+    async def _stop(
+        self,
+        connection: Connection,
+        progress: _Progress,
+        account: str,
+        steps: Steps,
+        error: UnstorableError,
+    ) -> None:
+        """Put an account into quarantine, with the row that cannot be held."""
+        (held,) = await self._held.of(connection, [account])
+        table: FoldedTable = ACCOUNTS
+        row: Row = {"account_id": account, "state": "\0"}
+        try:
+            told = await self._told(connection, [held], progress, {account: steps})
+        except UnstorableError:
+            told = []
+        for candidate, rows in told:
+            for one in rows:
+                try:
+                    async with connection.transaction():
+                        await write(connection, candidate.statements["upsert"], [one])
+                except UnstorableError:
+                    table, row = candidate, one
+        self._held.clear()
+        for place, _ in steps:
+            held.reach(place)
+        row |= {"sequence_number": held.sequence_number, "log_sequence": held.log_sequence}
+        await self._quarantine.put(
+            connection, table.table, table.key, row, error, partition=progress.partition
+        )
+
+    async def _stopped(self, connection: Connection) -> list[str]:
+        """Return the accounts that have stopped."""
+        return sorted({key[0] for _, key in await self._quarantine.keys(connection)})
+
+    async def _progress(self, connection: Connection, partition: int) -> _Progress:
+        record = await connection.fetchrow(_QUERIES["progress"], partition)
+        if record is None:
+            return _Progress(partition=partition)
+        return _Progress(
+            partition=partition,
+            reached=nanoseconds(record["reached"]),
+            closed_through=nanoseconds(record["closed_through"]),
+        )
+
+    async def _put_progress(self, connection: Connection, progress: _Progress) -> None:
+        await connection.execute(
+            _QUERIES["put_progress"],
+            progress.partition,
+            moment(progress.reached),
+            moment(progress.closed_through),
+        )
+
+
+def _sorted(updates: Sequence[ReadUpdate]) -> tuple[int, Work, int | None]:
+    """Return partition, updates by account, and the end of the last complete minute if told."""
+    work: dict[str, list[tuple[UpdatePlace, ReadUpdate]]] = {}
+    partition, closed = 0, None
+    for update in updates:
+        if update.kind in KINDS:
+            partition = update.partition
+            if update.kind == MINUTES_CLOSED:
+                closed = closed_through_of(update)
+            else:
+                place = place_of(update)
+                work.setdefault(place.payload.account_id, []).append((place, update))
+    return partition, work, closed
+
+
+def _tell(timeline: AccountTimeline, told: Mapping[str, list[msgspec.Struct]]) -> None:
+    """Add what a timeline has new to the rows by their table."""
+    changes = timeline.changes()
+    told["pnl_timeseries"].extend(changes.pnl)
+    told["trades"].extend(changes.trades)
+    told["lots"].extend(changes.lots)
+    told["analytics_journal"].extend(changes.journal)

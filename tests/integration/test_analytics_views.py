@@ -1,0 +1,188 @@
+"""The views of analytics on real servers: what the timelines say, however updates were batched."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from tests.support.analytics_log import (
+    Input,
+    TimedLog,
+    assert_same,
+    commit,
+    pieces,
+    told,
+    traded,
+    written,
+)
+from tests.support.psm_stream import Account
+from tests.support.workbench import until_answer
+
+from psm.adapters import postgres, telemetry
+from psm.adapters.jetstream import connect
+from psm.adapters.jetstream.streams_apply import apply
+from psm.projections.analytics import ANALYTICS
+from psm.workers.process.settings import Settings
+from psm.workers.projector.follower import Projector
+from psm.workers.projector.lag import view_lag
+
+
+class Scene:
+    """The stream PSM as a worker of one partition fills it, a database, and projectors."""
+
+    def __init__(self, nc: Client, pool: postgres.Pool) -> None:
+        self.nc, self.pool = nc, pool
+
+    async def commit(self, inputs: Sequence[Input], dice: random.Random) -> None:
+        for piece in pieces(inputs, dice):
+            await commit(self.nc, piece)
+
+    @asynccontextmanager
+    async def projecting(self, count: int = 1) -> AsyncIterator[list[Projector]]:
+        metrics = telemetry.quiet().metrics
+        projectors = [
+            Projector(self.nc, self.pool, [ANALYTICS], [0], metrics) for _ in range(count)
+        ]
+        tasks = [asyncio.create_task(projector.run()) for projector in projectors]
+        try:
+            yield projectors
+        finally:
+            broken = [task.exception() for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not broken, broken
+
+    async def settled(self) -> None:
+        """Wait until everything was read and every account has told what is due."""
+
+        async def behind() -> tuple[list[int], bool]:
+            lags = [one.lag_events for one in await view_lag(self.nc, self.pool, ANALYTICS)]
+            async with postgres.acquired(self.pool) as connection:
+                untold = await connection.fetchval(
+                    "SELECT count(*) FROM analytics_progress "
+                    "WHERE reached IS DISTINCT FROM closed_through"
+                )
+            return lags, bool(untold)
+
+        await until_answer(behind, lambda found: found == ([0], False), "the views are settled")
+
+    async def execute(self, query: str) -> None:
+        async with postgres.acquired(self.pool) as connection:
+            await connection.execute(query)
+
+    async def table(self, name: str) -> list[dict[str, Any]]:
+        async with postgres.acquired(self.pool) as connection:
+            rows = [dict(row) for row in await connection.fetch(f"TABLE {name}")]
+        return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+
+
+@pytest.fixture
+async def scene(nats_url: str, postgres_dsn: str) -> AsyncIterator[Scene]:
+    nc = await connect(nats_url, name="test")
+    await apply(nc, Settings(partitions=1))
+    pool = await postgres.open_pool(postgres_dsn, name="test")
+    yield Scene(nc, pool)
+    pool.terminate()
+    await nc.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_rows_are_what_the_timelines_say(scene: Scene, seed: int) -> None:
+    """With restarts of the projector between, so that states come from their rows."""
+    log, dice = traded(seed), random.Random(seed)
+    log.quiet(180)
+    half = len(log.inputs) // 2
+    for part in (log.inputs[:half], log.inputs[half:]):
+        async with scene.projecting():
+            await scene.commit(part, dice)
+            await scene.settled()
+    wanted = told(log.inputs)
+    assert_same(await written(scene.pool), wanted)
+    assert {len(wanted[table]) > 9 for table in wanted} == {True}
+
+
+async def test_how_updates_were_batched_makes_no_difference(scene: Scene) -> None:
+    """States and progress included: read again in one piece, by two projectors at once."""
+    log, dice = traded(4, events=120), random.Random(4)
+    for part in pieces(log.inputs, dice):
+        async with scene.projecting():
+            await scene.commit(part, dice)
+            await scene.settled()
+    before = {name: await scene.table(name) for name in ANALYTICS.tables}
+    assert before["analytics_progress"][0]["closed_through"] is not None
+    await scene.execute(f"TRUNCATE {', '.join(ANALYTICS.tables)}, projection_checkpoints")
+    async with scene.projecting(2):
+        await scene.settled()
+    for name in ANALYTICS.tables:
+        assert await scene.table(name) == before[name], name
+
+
+async def test_poison_stops_one_account_alone(scene: Scene) -> None:
+    """It stops before the update that no column can hold, wherever that was batched."""
+    log = traded(5, accounts=3, events=60)
+    place = len(log.inputs) // 2
+    poisoned, (account, data) = log.inputs[place], ("", b"")
+    while not account:
+        for update in poisoned.updates:
+            if update.kind == "state.updated":
+                account, data = update.stream_id, update.data
+        place += not account
+        poisoned = log.inputs[place]
+    odd = [
+        msgspec.structs.replace(
+            update, data=data.replace(b'"chain_hash":"', b'"chain_hash":"\\u0000')
+        )
+        if update.data == data
+        else update
+        for update in poisoned.updates
+    ]
+    inputs = [*log.inputs]
+    inputs[place] = Input(poisoned.log_sequence, poisoned.event_hash, poisoned.closed_through, odd)
+    log.quiet(180)
+    inputs += log.inputs[len(inputs) :]
+    async with scene.projecting() as (projector,):
+        await scene.commit(inputs, random.Random(5))
+        await scene.settled()
+        (entry,) = projector.statuses()[0].stale
+    assert (entry.view, entry.stream_id, entry.column_name, entry.sqlstate) == (
+        "analytics_accounts",
+        account,
+        "state",
+        "22P05",
+    )
+    assert entry.log_sequence == poisoned.log_sequence
+    found, wanted = await written(scene.pool), told(log.inputs)
+    for table, rows in wanted.items():
+        mine = {key: row for key, row in rows.items() if key[0] != account}
+        assert {key for key in found[table] if key[0] != account} == set(mine)
+    (state,) = (r for r in await scene.table("analytics_accounts") if r["account_id"] == account)
+    assert state["log_sequence"] < poisoned.log_sequence
+
+
+async def test_a_row_that_a_column_cannot_hold_stops_its_account(scene: Scene) -> None:
+    """Which the entry names; the others tell on, and so does it once it is folded anew."""
+    await scene.execute("ALTER TABLE lots ALTER COLUMN pnl TYPE numeric(3, 1)")
+    log = TimedLog()
+    rich, poor = Account("rich"), Account("poor")
+    for trader, price in ((rich, "1000"), (poor, "11")):
+        log.say(trader.deposit("100000"))
+        log.say(trader.trade("buy", "2", "10"))
+        log.say(trader.trade("sell", "1", price))
+        log.say(trader.trade("sell", "1", "12"))
+    log.quiet(180)
+    async with scene.projecting():
+        await scene.commit(log.inputs, random.Random(6))
+        await scene.settled()
+    async with postgres.acquired(scene.pool) as connection:
+        (entry,) = await ANALYTICS.quarantine.entries(connection)
+    assert (entry.view, entry.stream_id, entry.column_name) == ("lots", "rich", "pnl")
+    assert (entry.sequence_number, entry.sqlstate) == (3, "22003")
+    assert [row["account_id"] for row in await scene.table("lots")] == ["poor", "poor"]
+    assert {row["account_id"] for row in await scene.table("pnl_timeseries")} == {"poor"}

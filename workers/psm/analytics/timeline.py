@@ -1,0 +1,303 @@
+"""One account's past as the read side tells it: buckets, trades and lots, out of its updates.
+
+Fed by committed updates in the order of the log and by nothing else: live, rebuilt and folded from
+a file give the same rows, however the updates are cut into batches.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from psm.analytics.bookings import (
+    book,
+    book_corrected,
+    book_strategies,
+    difference,
+    totals_of,
+)
+from psm.analytics.buckets import Booked, Minute, Standing, minutes_in
+from psm.analytics.feed import (
+    ORDER,
+    POSITION,
+    STATE,
+    AccountClose,
+    PositionFacts,
+    StateFacts,
+    Told,
+    minute_of,
+    nanoseconds_of,
+    told,
+)
+from psm.analytics.journal import (
+    CORRECTIONS,
+    Entry,
+    Event,
+    entries_of,
+    entry_of_correction,
+    read,
+    written,
+)
+from psm.analytics.revision import Revision, revisions
+from psm.analytics.rows import (
+    EVERY,
+    UNATTRIBUTED,
+    JournalRow,
+    LotRow,
+    TimelineChanges,
+    TradeRow,
+)
+from psm.analytics.sealing import Buckets
+from psm.analytics.timeline_state import Pending, State, decoded, encoded
+from psm.analytics.worth import converted, held_after, number, worth_closed, worth_told
+from psm.contracts.errors import InvariantError
+from psm.contracts.position_keys import position_key
+from psm.contracts.updates_read import ReadUpdate
+from psm.domain.money import ONE, ZERO
+
+_CORRECTS = tuple(b'"applied":{"event_type":"%s"' % name.encode() for name in CORRECTIONS)
+
+
+class AccountTimeline:
+    """Buckets, trades and lots of one account.
+
+    Args:
+        account_id: whose updates it takes.
+    """
+
+    def __init__(self, account_id: str) -> None:
+        self.account_id = account_id
+        self._state = State.fresh(account_id)
+        self._buckets = Buckets()
+        self._trades: list[TradeRow] = []
+        self._lots: list[LotRow] = []
+        self._journal: list[JournalRow] = []
+        self._recalled: list[JournalRow] | None = None
+
+    @staticmethod
+    def needs_journal(update: ReadUpdate) -> bool:
+        """Return whether an update is of a correction: `recall` the journal before taking it."""
+        return update.kind == "state.updated" and any(mark in update.data for mark in _CORRECTS)
+
+    def recall(self, journal: list[JournalRow]) -> None:
+        """Take in the journal as it was written, for the correction that comes next.
+
+        Rows that `changes` has not returned yet need not be among them.
+        """
+        self._recalled = journal
+
+    def take(self, update: ReadUpdate) -> None:
+        """Take the account's next update; kinds that say nothing here are passed over.
+
+        Raises:
+            InvariantError: PSM published something that is not its own contract, or a correction
+                comes without `recall` before it.
+        """
+        if update.kind == "position.updated":
+            self._position(told(POSITION, update))
+        elif update.kind == "state.updated":
+            self._account(told(STATE, update))
+        elif update.kind == "order.updated":
+            order = told(ORDER, update).payload
+            if order.strategy_id is not None:
+                self._state.pending.orders[order.order_id] = order.strategy_id
+
+    def pass_to(self, closed_through: int) -> None:
+        """Take notice that minutes up to this log time, in nanoseconds, are complete.
+
+        A bucket is complete where its end is at or below it, which no row says. Rows of a minute
+        are told once it is complete, those of longer buckets grow with each of their minutes.
+        """
+        state, end = self._state, minutes_in(closed_through)
+        if end <= state.sealed:
+            return
+        for minute in sorted(minute for minute in map(int, state.minutes) if minute < end):
+            self._buckets.seal(state, minute, state.minutes.pop(str(minute)))
+        state.sealed = end
+
+    def changes(self) -> TimelineChanges:
+        """Return rows that are new or changed since the last call."""
+        changes = TimelineChanges(
+            pnl=self._buckets.rows(self._state),
+            trades=self._trades,
+            lots=self._lots,
+            journal=self._journal,
+        )
+        self._trades, self._lots, self._journal = [], [], []
+        return changes
+
+    def state(self) -> bytes:
+        """Return all that `restored` needs, canonically; call `changes` before it."""
+        return encoded(self._state)
+
+    @classmethod
+    def restored(cls, state: bytes) -> AccountTimeline:
+        """Return the timeline that goes on where `state` was taken."""
+        known = decoded(state)
+        timeline = cls(known.account_id)
+        timeline._state = known
+        return timeline
+
+    # --- positions ----------------------------------------------------------------------------
+
+    def _position(self, envelope: Told[PositionFacts]) -> None:
+        """Take what a position is from here on, and its closes."""
+        update, state = envelope.payload, self._state
+        if update.class_ == "asset":
+            return
+        key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+        before, at = state.held.get(key), update.log_sequence
+        for close in update.closed:
+            minute = state.minute(minute_of(close.bucket_end) - 1, at)
+            priced = before and before.at(number(close.mark_price))
+            state.note_worth(minute, key, worth_closed(close, before), priced)
+        after = held_after(update, before)
+        state.latest = max(state.latest, minute_of(envelope.timestamp))
+        minute = state.minute(state.latest, at)
+        state.note_worth(minute, key, worth_told(update, after), after)
+        if after is None:
+            state.held.pop(key, None)
+        else:
+            state.held[key] = after
+        if update.cause == "event":
+            state.pending.positions.append((update, before))
+
+    # --- the account --------------------------------------------------------------------------
+
+    def _account(self, envelope: Told[StateFacts]) -> None:
+        """Take the account's closes, what was booked, and the event that booked it."""
+        update, state = envelope.payload, self._state
+        at = minute_of(envelope.timestamp)
+        for close in update.closed:
+            self._close(close, at, update)
+        state.epoch, state.latest = update.nav_epoch, max(state.latest, at)
+        minute = state.minute(state.latest, update.log_sequence)
+        totals = totals_of(update)
+        if totals != state.totals or update.applied is not None:
+            self._booked(envelope, minute, difference(totals, state.totals))
+            state.totals = totals
+        if update.exposure_gross is not None:
+            gross = Decimal(update.exposure_gross)
+            if gross > minute.peaks.get(EVERY, ZERO):
+                minute.peaks[EVERY] = gross
+        if state.pending.positions or state.pending.orders:
+            state.pending = Pending([], {})
+
+    def _close(self, close: AccountClose, at: int, update: StateFacts) -> None:
+        """Note how the account stood at the end of a minute."""
+        state, minute = self._state, minute_of(close.bucket_end) - 1
+        equity, flows = number(close.equity), Decimal(close.flows)
+        known = state.told
+        state.told = Standing(
+            epoch=update.nav_epoch if minute >= at else state.epoch,
+            equity=equity,
+            nav=number(close.nav),
+            flows=flows,
+            known_equity=known.known_equity if equity is None else equity,
+            known_flows=known.known_flows if equity is None else flows,
+        )
+        state.minute(minute, update.log_sequence).standing = state.told
+
+    def _booked(self, envelope: Told[StateFacts], minute: Minute, booked: Booked) -> None:
+        """Take what an event booked, and what it did to positions."""
+        update, state = envelope.payload, self._state
+        said = update.applied
+        symbol = book(update, minute, booked, state.pending)
+        if said is None:
+            return
+        event = self._event(envelope)
+        if said.event_type in CORRECTIONS:
+            self._correct(event, minute, booked, symbol)
+            return
+        entries = entries_of(event, state.pending.positions) if state.pending.positions else []
+        if entries:
+            self._note(entries)
+            if event.strategy is not None and not state.strategies.named:
+                self._name_strategies()
+            self._trades.extend(state.cycles.trades(event, state.pending.positions, entries))
+            self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
+        if state.strategies.named and symbol is not None:
+            self._trades.extend(book_strategies(state, minute, entries, booked, symbol))
+            self._note_strategies(minute, entries)
+
+    def _event(self, envelope: Told[StateFacts]) -> Event:
+        said = envelope.payload.applied
+        assert said is not None, "asked only where there is one"
+        strategy = said.strategy_id
+        if strategy is None and said.order_id is not None:
+            strategy = self._state.pending.orders.get(said.order_id)
+        return Event(
+            account_id=self.account_id,
+            event_id=envelope.causation_id or "",
+            time=nanoseconds_of(envelope.timestamp),
+            log_sequence=envelope.payload.log_sequence,
+            strategy=strategy,
+            said=said,
+        )
+
+    def _note(self, entries: list[Entry]) -> None:
+        """Write entries into the journal."""
+        state = self._state
+        for entry in entries:
+            state.journal = state.journal + 1
+            self._journal.append(written(self.account_id, state.journal, entry))
+
+    # --- strategies ---------------------------------------------------------------------------
+
+    def _name_strategies(self) -> None:
+        """Give what is held to `unattributed`, before the first fill that names a strategy."""
+        state = self._state
+        held = dict(state.held)
+        for update, before in reversed(state.pending.positions):
+            key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+            held.pop(key, None)
+            if before is not None:
+                held[key] = before
+        state.strategies.start(held, state.cycles.open)
+        for key in sorted(held):
+            worth = state.worth.get(EVERY, {}).get(key)
+            if worth is not None:
+                state.worth.setdefault(UNATTRIBUTED, {})[key] = worth
+
+    def _note_strategies(self, minute: Minute, entries: list[Entry]) -> None:
+        """Note what positions are worth to strategies after an event."""
+        for entry in entries:
+            self._note_again(minute, entry.key)
+
+    def _note_again(self, minute: Minute, key: str) -> None:
+        worth = minute.worth.get(EVERY, {}).get(key)
+        if worth is not None:
+            self._state.note_worth(minute, key, worth, self._state.held.get(key))
+
+    # --- corrections --------------------------------------------------------------------------
+
+    def _correct(self, event: Event, minute: Minute, booked: Booked, symbol: str | None) -> None:
+        """Tell trades and lots again as they are after a correction."""
+        state = self._state
+        if self._recalled is None:
+            raise InvariantError(f"{self.account_id}: a correction came, and no journal before it")
+        self._note([entry_of_correction(event)])
+        entries = read([*self._recalled, *self._journal])
+        self._recalled = None
+        parts: dict[str, tuple[Decimal, Decimal]] = {}
+        for revision in revisions(self.account_id, entries):
+            self._revise(revision)
+            held = state.held.get(revision.key)
+            rate = ONE if held is None or held.rate is None else held.rate
+            for strategy, (realized, fees) in revision.booked.items():
+                parts[strategy] = converted(realized, rate), converted(fees, rate)
+            self._note_again(minute, revision.key)
+        if state.strategies.named and symbol is not None:
+            book_corrected(minute, symbol, booked, parts)
+
+    def _revise(self, revision: Revision) -> None:
+        """Go on from a position as a correction leaves it."""
+        state, past, key = self._state, revision.past, revision.key
+        state.cycles.lots[key] = past.open_lots
+        state.cycles.open.pop(key, None)
+        if past.cycle is not None:
+            state.cycles.open[key] = past.cycle
+        named = state.strategies.named
+        if named:
+            state.strategies.by_key[key] = past.strategies.by_key.get(key, {})
+        self._trades.extend(row for row in revision.trades if named or row.strategy_id == EVERY)
+        self._lots.extend(revision.lots)

@@ -1,0 +1,104 @@
+"""What a timeline knows of its account between two updates: what is open, never the whole past."""
+
+from __future__ import annotations
+
+import msgspec
+
+from psm.analytics.books import Strategies
+from psm.analytics.buckets import Booked, Bucket, Minute, Standing, Worth
+from psm.analytics.cycles import Cycles
+from psm.analytics.feed import PositionFacts
+from psm.analytics.rows import EVERY
+from psm.analytics.worth import Held
+from psm.contracts.position_keys import symbol_of
+from psm.domain.money import ZERO
+
+NO_TOTALS = ("0",) * 9
+
+
+class Pending(msgspec.Struct):
+    """Positions and orders of an input of which the `StateUpdated` has not come yet.
+
+    Attributes:
+        positions: updates as they came, with what was held before.
+        orders: strategies of orders.
+    """
+
+    positions: list[tuple[PositionFacts, Held | None]]
+    orders: dict[str, str]
+
+
+class State(msgspec.Struct):
+    """All that a timeline knows.
+
+    Attributes:
+        totals: lifetime figures as last told: realized, fees, liquidation fees, funding, interest,
+            dividends, adjustments, losses covered, taxes.
+        latest: the last minute in which something was told; log time does not go back.
+        sealed: the first minute that is not complete.
+        minutes: those that are not complete, by number.
+        standing: at the end of the last complete minute that said anything.
+        told: by the last close.
+        worth: of positions at the end of the last complete minute, by strategy and key.
+        held: open positions, by key.
+        cycles: and what is open of their trades and lots.
+        strategies: their own books of the positions.
+        journal: how many entries it has.
+    """
+
+    account_id: str
+    minutes: dict[str, Minute]
+    standing: Standing
+    told: Standing
+    worth: dict[str, dict[str, Worth]]
+    held: dict[str, Held]
+    pending: Pending
+    cycles: Cycles
+    strategies: Strategies
+    buckets: dict[str, Bucket]
+    totals: tuple[str, ...] = NO_TOTALS
+    epoch: int = 0
+    latest: int = 0
+    sealed: int = 0
+    journal: int = 0
+
+    @classmethod
+    def fresh(cls, account_id: str) -> State:
+        """Return that of an account of which nothing is known."""
+        return cls(
+            account_id=account_id,
+            minutes={},
+            standing=Standing(),
+            told=Standing(),
+            worth={},
+            held={},
+            pending=Pending([], {}),
+            cycles=Cycles({}, {}),
+            strategies=Strategies({}),
+            buckets={},
+        )
+
+    def minute(self, number: int, log_sequence: int) -> Minute:
+        """Return a minute that is not complete; what is told too late counts in the first one."""
+        number = max(number, self.sealed)
+        minute = self.minutes.get(str(number))
+        if minute is None:
+            self.minutes[str(number)] = minute = Minute(Booked(), {}, {}, {})
+        minute.through = log_sequence
+        return minute
+
+    def note_worth(self, minute: Minute, key: str, worth: Worth, held: Held | None) -> None:
+        """Note what a position is worth by the end of a minute, and to whom of the strategies."""
+        minute.worth.setdefault(EVERY, {})[key] = worth
+        symbol = symbol_of(key)
+        if worth.gross > minute.peaks.get(symbol, ZERO):
+            minute.peaks[symbol] = worth.gross
+        if self.strategies.named:
+            for strategy, part in self.strategies.worth(key, worth, held).items():
+                minute.worth.setdefault(strategy, {})[key] = part
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+_DECODER = msgspec.json.Decoder(State)
+encoded = _ENCODER.encode
+decoded = _DECODER.decode

@@ -251,7 +251,9 @@ async def api(nats_url: str, postgres_dsn: str) -> AsyncIterator[Api]:
     ]
     async with serving(nats_url, postgres_dsn, ingest=False) as opened:
         async with postgres.transaction(opened.pool) as connection:
-            await MARKET.writer().apply(connection, [update_of(one) for one in [*changes, *books.settle()]])
+            await MARKET.writer().apply(
+                connection, [update_of(one) for one in [*changes, *books.settle()]]
+            )
         yield opened
 
 

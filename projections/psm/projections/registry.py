@@ -9,8 +9,7 @@ from psm.projections.projection import Projection
 from psm.projections.risk import RISK, RULEBOOK
 
 PROJECTIONS: dict[str, Projection] = {
-    projection.name: projection
-    for projection in (CURRENT_STATE, RISK, RULEBOOK, MARKET, ANALYTICS)
+    projection.name: projection for projection in (CURRENT_STATE, RISK, RULEBOOK, MARKET, ANALYTICS)
 }
 
 

@@ -26,7 +26,7 @@ from psm.projections.closes import MINUTES_CLOSED
 from psm.projections.projection import Projection, Writer
 from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
-from psm.projections.schema.shadow import RowDifference
+from psm.projections.schema.shadow import RowDifference, TableHash
 from psm.projections.witness import heads
 from psm.workers.log.reader import stored_at
 from psm.workers.projector.follower import BehindRetentionError, check_against_log
@@ -51,6 +51,8 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
         differences: the first of them.
         stale: keys whose last row cannot be stored in the rebuilt view.
         swapped: whether the rebuilt view is the live one now.
+        boundaries: where both sides stood, by partition.
+        before, after: what the live and the rebuilt tables held there; empty of a dry run.
     """
 
     projection: str
@@ -62,6 +64,9 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[RowDifference]
     stale: list[StaleKey]
     swapped: bool
+    boundaries: list[ViewCheckpoint]
+    before: list[TableHash]
+    after: list[TableHash]
 
 
 class Rebuild:
@@ -166,18 +171,9 @@ class Rebuild:
                 if at.checkpoint is not None:
                     await checkpoints.force(connection, self._projection.name, at.checkpoint)
             await self._settle(connection)
-            compared = all(at.comparable for at in reached)
-            diverged = [at.diverged for at in reached if at.diverged]
-            count = 0
-            differences: list[RowDifference] = []
-            if compared:
-                count, differences = await shadow.compare(
-                    connection, self._projection, self._live, DIFFERENCES_SHOWN
-                )
-            await shadow.use_shadow(connection, self._live)
-            stale = await self._projection.quarantine.entries(connection)
-            await shadow.use_live(connection, self._live)
-            swapped = not dry_run and (accept_differences or not (count or diverged))
+            report = await self._compared(connection, reached, hashed=not dry_run)
+            wrong = report.rows_differ or report.diverged
+            swapped = not dry_run and (accept_differences or not wrong)
             if swapped:
                 await shadow.swap(connection, self._projection, self._live)
                 await self._set_heads(connection, reached)
@@ -191,19 +187,42 @@ class Rebuild:
             "projection.rebuilt",
             projection=self._projection.name,
             updates=self._updates,
-            rows_differ=count,
+            rows_differ=report.rows_differ,
             swapped=swapped,
         )
+        return msgspec.structs.replace(report, partitions=len(targets), swapped=swapped)
+
+    async def _compared(
+        self, connection: postgres.Connection, reached: list[_Boundary], *, hashed: bool
+    ) -> RebuildReport:
+        """Return what both sides hold, now that they stand where they can be compared."""
+        compared = all(at.comparable for at in reached)
+        count = 0
+        differences: list[RowDifference] = []
+        if compared:
+            count, differences = await shadow.compare(
+                connection, self._projection, self._live, DIFFERENCES_SHOWN
+            )
+        await shadow.use_shadow(connection, self._live)
+        stale = await self._projection.quarantine.entries(connection)
+        await shadow.use_live(connection, self._live)
+        before, after = [
+            await shadow.hashes(connection, self._projection, schema) if hashed else []
+            for schema in (self._live, shadow.SCHEMA)
+        ]
         return RebuildReport(
             projection=self._projection.name,
-            partitions=len(targets),
+            partitions=0,
             updates=self._updates,
             compared=compared,
-            diverged=diverged,
+            diverged=[at.diverged for at in reached if at.diverged],
             rows_differ=count,
             differences=differences,
             stale=stale,
-            swapped=swapped,
+            swapped=False,
+            boundaries=[at.checkpoint for at in reached if at.checkpoint is not None],
+            before=before,
+            after=after,
         )
 
     async def _set_heads(self, connection: postgres.Connection, reached: list[_Boundary]) -> None:

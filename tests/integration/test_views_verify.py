@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from psm.workers.projector.certificate import Certificate, certificates, certifi
 from psm.workers.projector.rebuild import Rebuild
 from psm.workers.projector.verify import Verification
 
+DOCS = Path(__file__).parents[2] / "docs" / "projections.md"
 BY_HAND = "UPDATE balances_view SET equity = equity + 1 WHERE account_id = 'acc_003'"
 
 
@@ -154,6 +156,10 @@ async def test_rebuild_leaves_a_signed_certificate(world: World, tmp_path: Path)
     accepted = await rebuilt(world, tmp_path / "key.pem", accept=True)
     assert (accepted.rows_differ, accepted.swapped, accepted.accepted_by) == (1, True, "p-ada")
     assert accepted.before == refused.before != accepted.after == same.after
+    (query,) = re.findall(r"```sql\n(SELECT count.*?)```", DOCS.read_text(), re.DOTALL)
+    async with postgres.acquired(world.pool) as connection:
+        told = tuple(await connection.fetchrow(query) or ())
+    assert told in [(one.rows, one.sha256) for one in accepted.after]
     assert [at.partition for at in accepted.made_up_to] == list(range(PARTITIONS))
     assert all(at.log_sequence for at in accepted.made_up_to)
     stored = certificates(await read_records(world.nc))

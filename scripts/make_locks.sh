@@ -23,10 +23,10 @@ with open("pyproject.toml", "rb") as file:
 PYTHON
 
 # The image: without the embedded servers.
-compile pyproject.toml --output-file requirements/runtime.txt "$@"
+compile pyproject.toml --extra parquet --output-file requirements/runtime.txt "$@"
 
 # Development and CI: everything.
-compile pyproject.toml --constraint requirements/build.txt --group dev --extra embedded --extra uvloop \
+compile pyproject.toml --constraint requirements/build.txt --group dev --extra embedded --extra parquet --extra uvloop \
   "${unused[@]/#/--no-emit-package=}" --output-file requirements/dev.txt "$@"
 
 if grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements/*.txt; then

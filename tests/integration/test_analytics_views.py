@@ -6,12 +6,15 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 from tests.support.analytics_log import (
+    MIDNIGHT_NS,
+    SECOND_NS,
     Input,
     TimedLog,
     assert_same,
@@ -28,9 +31,12 @@ from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
 from psm.projections.analytics import ANALYTICS
+from psm.projections.analytics.tables import TOLD
 from psm.workers.process.settings import Settings
 from psm.workers.projector.follower import Projector
 from psm.workers.projector.lag import view_lag
+
+TABLES_OF_ROWS = [table.table for table in TOLD]
 
 
 class Scene:
@@ -67,7 +73,8 @@ class Scene:
             async with postgres.acquired(self.pool) as connection:
                 untold = await connection.fetchval(
                     "SELECT count(*) FROM analytics_progress "
-                    "WHERE reached IS DISTINCT FROM closed_through"
+                    "WHERE reached IS DISTINCT FROM closed_through "
+                    "OR stated_through IS DISTINCT FROM date_trunc('day', reached, 'UTC')"
                 )
             return lags, bool(untold)
 
@@ -110,18 +117,65 @@ async def test_rows_are_what_the_timelines_say(scene: Scene, seed: int) -> None:
 
 async def test_how_updates_were_batched_makes_no_difference(scene: Scene) -> None:
     """States and progress included: read again in one piece, by two projectors at once."""
-    log, dice = traded(4, events=120), random.Random(4)
+    log, dice = traded(4, events=120, start=MIDNIGHT_NS - 400 * SECOND_NS), random.Random(4)
+    log.quiet(180)
     for part in pieces(log.inputs, dice):
         async with scene.projecting():
             await scene.commit(part, dice)
             await scene.settled()
     before = {name: await scene.table(name) for name in ANALYTICS.tables}
     assert before["analytics_progress"][0]["closed_through"] is not None
+    assert before["risk_metrics"]
+    assert before["trade_statistics"]
     await scene.execute(f"TRUNCATE {', '.join(ANALYTICS.tables)}, projection_checkpoints")
     async with scene.projecting(2):
         await scene.settled()
     for name in ANALYTICS.tables:
         assert await scene.table(name) == before[name], name
+
+
+async def test_days_have_the_figures_that_were_known_at_their_end(scene: Scene) -> None:
+    """Of trades that were busted after midnight, too; windows hold the same where they reach."""
+    log, trader = TimedLog(MIDNIGHT_NS - 600 * SECOND_NS), Account("a")
+    log.say(trader.deposit("1000"))
+    for price, name in (("110", "won"), ("95", "lost")):
+        log.say(trader.trade("buy", "1", "100"))
+        log.say(
+            trader.event(
+                "TradeExecuted",
+                symbol="BTC-PERP",
+                side="sell",
+                quantity="1",
+                price=price,
+                commission="0",
+                fill_id=name,
+            ),
+            10,
+        )
+        log.mark("BTC-PERP", "100")
+    log.quiet(900)
+    log.say(trader.event("TradeAmended", fill_id="won", price="101", reason="venue error"))
+    log.quiet(180)
+    async with scene.projecting():
+        await scene.commit(log.inputs, random.Random(7))
+        await scene.settled()
+    figures = await scene.table("risk_metrics")
+    assert {(str(row["day"]), row["strategy_id"], row["symbol"]) for row in figures} == {
+        ("2025-12-12", "*", "*"),
+        ("2025-12-12", "*", "@account"),
+        ("2025-12-12", "*", "BTC-PERP"),
+    }
+    assert {row["time_window"] for row in figures} == {"all", "30d", "90d", "365d"}
+    # Contributions are to the equity at a day's start, which the first one has not.
+    own = [row for row in figures if row["symbol"] == "*"]
+    assert {(row["n"], row["total_return"]) for row in own} == {(1, Decimal("0.0048"))}
+    statistics = await scene.table("trade_statistics")
+    assert {row["symbol"] for row in statistics} == {"*", "BTC-PERP"}
+    assert {(row["n"], row["wins"], row["net"]) for row in statistics} == {
+        (2, 1, Decimal("4.8")),
+    }
+    held = [row for row in await scene.table("trades") if row["strategy_id"] == "*"]
+    assert [str(row["net"]) for row in held if row["revised_at"] is not None] == ["0.9"]
 
 
 async def test_poison_stops_one_account_alone(scene: Scene) -> None:
@@ -164,6 +218,11 @@ async def test_poison_stops_one_account_alone(scene: Scene) -> None:
         assert {key for key in found[table] if key[0] != account} == set(mine)
     (state,) = (r for r in await scene.table("analytics_accounts") if r["account_id"] == account)
     assert state["log_sequence"] < poisoned.log_sequence
+    before = {name: await scene.table(name) for name in (*TABLES_OF_ROWS, "analytics_accounts")}
+    await scene.execute(f"TRUNCATE {', '.join(ANALYTICS.tables)}, projection_checkpoints")
+    async with scene.projecting():
+        await scene.settled()
+    assert {name: await scene.table(name) for name in before} == before
 
 
 async def test_a_row_that_a_column_cannot_hold_stops_its_account(scene: Scene) -> None:
@@ -185,4 +244,5 @@ async def test_a_row_that_a_column_cannot_hold_stops_its_account(scene: Scene) -
     assert (entry.view, entry.stream_id, entry.column_name) == ("lots", "rich", "pnl")
     assert (entry.sequence_number, entry.sqlstate) == (3, "22003")
     assert [row["account_id"] for row in await scene.table("lots")] == ["poor", "poor"]
-    assert {row["account_id"] for row in await scene.table("pnl_timeseries")} == {"poor"}
+    # Of the minutes up to there it tells all the same.
+    assert {row["account_id"] for row in await scene.table("pnl_timeseries")} == {"poor", "rich"}

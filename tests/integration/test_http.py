@@ -22,6 +22,7 @@ from psm.adapters.jetstream import connect, get, stream_info
 from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
@@ -113,6 +114,7 @@ async def serving(
             archive=ArchiveReads(pool),
             risk_reads=RiskReads(pool),
             market=MarketReads(pool),
+            analytics=AnalyticsReads(pool),
             risk=risk_check(nc),
             past=Past(nc, log_shape(Settings(partitions=4))),
             live=live,

@@ -28,6 +28,9 @@ from psm.projections.analytics.tables import TOLD
 from psm.workers.log.cursor import Cursor, dump_cursor
 
 START_NS = 1_765_535_430_000_000_000
+MIDNIGHT_NS = 1_765_584_000_000_000_000
+"""Of a day after that."""
+
 SECOND_NS = 1_000_000_000
 SYMBOLS = ("BTC-PERP", "ETH-PERP")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,9 +55,9 @@ class Input(msgspec.Struct, frozen=True):
 class TimedLog(OneWorker):
     """Folds messages at the times that it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = START_NS) -> None:
         super().__init__()
-        self.now = START_NS
+        self.now = start
         self.inputs: list[Input] = []
         self._marks = 0
 
@@ -86,10 +89,10 @@ class TimedLog(OneWorker):
             self.mark(SYMBOLS[turn % 2], str(100 + turn % 3))
 
 
-def traded(seed: int, *, accounts: int = 5, events: int = 200, prefix: str = "acc") -> TimedLog:
+def traded(seed: int, *, accounts: int = 5, events: int = 200, start: int = START_NS) -> TimedLog:
     """Return a log of random trading over many minutes, with busts and amendments."""
-    dice, log = random.Random(seed), TimedLog()
-    traders = [Account(f"{prefix}_{number}") for number in range(accounts)]
+    dice, log = random.Random(seed), TimedLog(start)
+    traders = [Account(f"acc_{number}") for number in range(accounts)]
     for trader in traders:
         log.say(trader.deposit("100000"))
     fills: dict[str, list[str]] = {}

@@ -141,7 +141,7 @@ def trade(
         "quantity": quantity,
         "price": price,
         **_taken(more, "commission", "commission_currency", "liquidation_fee"),
-        **_taken(more, "fill_id", "order_id"),
+        **_taken(more, "fill_id", "order_id", "strategy_id"),
     }
     return event("TradeExecuted", payload, number, **more)
 

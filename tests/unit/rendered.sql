@@ -294,6 +294,20 @@ ON CONFLICT (scope, halt_hash) DO UPDATE SET (
     excluded.lifted_sequence, excluded.log_time
 );
 
+-- risk_groups.upsert
+INSERT INTO risk_groups (
+    group_name, members, currency, parent, rulebook_sequence, log_time
+)
+SELECT
+    group_name, members, currency, parent, rulebook_sequence, log_time
+FROM json_populate_recordset(NULL::risk_groups, $1::json)
+ON CONFLICT (group_name) DO UPDATE SET (
+    members, currency, parent, rulebook_sequence, log_time
+) = ROW (
+    excluded.members, excluded.currency, excluded.parent, excluded.rulebook_sequence,
+    excluded.log_time
+);
+
 -- orderbook_snapshot.upsert
 INSERT INTO orderbook_snapshot (
     exchange, symbol, bucket, log_time, state, since, market_sequence, last_id, bids, asks,
@@ -363,6 +377,133 @@ ON CONFLICT (exchange, symbol) DO UPDATE SET (
 DELETE FROM orderbook_saved
 USING json_to_recordset($1::json) AS gone (exchange text, symbol text)
 WHERE orderbook_saved.exchange = gone.exchange AND orderbook_saved.symbol = gone.symbol;
+
+-- pnl_timeseries.upsert
+INSERT INTO pnl_timeseries (
+    account_id, strategy_id, symbol, timeframe, bucket, epoch, equity, nav, ret, realized,
+    unrealized_change, fees, funding, other, pnl, pnl_corrected, flows, turnover, fills,
+    peak_gross, contribution, return_on_gross, through_log_sequence, through_bucket, rules
+)
+SELECT
+    account_id, strategy_id, symbol, timeframe, bucket, epoch, equity, nav, ret, realized,
+    unrealized_change, fees, funding, other, pnl, pnl_corrected, flows, turnover, fills,
+    peak_gross, contribution, return_on_gross, through_log_sequence, through_bucket, rules
+FROM json_populate_recordset(NULL::pnl_timeseries, $1::json)
+ON CONFLICT (account_id, strategy_id, symbol, timeframe, bucket) DO UPDATE SET (
+    epoch, equity, nav, ret, realized, unrealized_change, fees, funding, other, pnl,
+    pnl_corrected, flows, turnover, fills, peak_gross, contribution, return_on_gross,
+    through_log_sequence, through_bucket, rules
+) = ROW (
+    excluded.epoch, excluded.equity, excluded.nav, excluded.ret, excluded.realized,
+    excluded.unrealized_change, excluded.fees, excluded.funding, excluded.other, excluded.pnl,
+    excluded.pnl_corrected, excluded.flows, excluded.turnover, excluded.fills,
+    excluded.peak_gross, excluded.contribution, excluded.return_on_gross,
+    excluded.through_log_sequence, excluded.through_bucket, excluded.rules
+);
+
+-- trades.upsert
+INSERT INTO trades (
+    account_id, symbol, position_side, strategy_id, cycle, through_log_sequence, side, currency,
+    opened, closed, peak_size, gross, fees, funding, net, mae, mfe, return_on_peak_notional,
+    holding_s, fills, revised_at, gone
+)
+SELECT
+    account_id, symbol, position_side, strategy_id, cycle, through_log_sequence, side, currency,
+    opened, closed, peak_size, gross, fees, funding, net, mae, mfe, return_on_peak_notional,
+    holding_s, fills, revised_at, gone
+FROM json_populate_recordset(NULL::trades, $1::json)
+ON CONFLICT (account_id, symbol, position_side, strategy_id, cycle, through_log_sequence) DO UPDATE SET (
+    side, currency, opened, closed, peak_size, gross, fees, funding, net, mae, mfe,
+    return_on_peak_notional, holding_s, fills, revised_at, gone
+) = ROW (
+    excluded.side, excluded.currency, excluded.opened, excluded.closed, excluded.peak_size,
+    excluded.gross, excluded.fees, excluded.funding, excluded.net, excluded.mae, excluded.mfe,
+    excluded.return_on_peak_notional, excluded.holding_s, excluded.fills, excluded.revised_at,
+    excluded.gone
+);
+
+-- lots.upsert
+INSERT INTO lots (
+    account_id, symbol, position_side, lot, through_log_sequence, side, currency, opened,
+    closed, quantity, open_price, close_price, pnl, days_held, revised_at, gone
+)
+SELECT
+    account_id, symbol, position_side, lot, through_log_sequence, side, currency, opened,
+    closed, quantity, open_price, close_price, pnl, days_held, revised_at, gone
+FROM json_populate_recordset(NULL::lots, $1::json)
+ON CONFLICT (account_id, symbol, position_side, lot, through_log_sequence) DO UPDATE SET (
+    side, currency, opened, closed, quantity, open_price, close_price, pnl, days_held,
+    revised_at, gone
+) = ROW (
+    excluded.side, excluded.currency, excluded.opened, excluded.closed, excluded.quantity,
+    excluded.open_price, excluded.close_price, excluded.pnl, excluded.days_held,
+    excluded.revised_at, excluded.gone
+);
+
+-- analytics_journal.upsert
+INSERT INTO analytics_journal (
+    account_id, n, entry
+)
+SELECT
+    account_id, n, entry
+FROM json_populate_recordset(NULL::analytics_journal, $1::json)
+ON CONFLICT (account_id, n) DO UPDATE SET (
+    entry
+) = ROW (
+    excluded.entry
+);
+
+-- trade_statistics.upsert
+INSERT INTO trade_statistics (
+    account_id, strategy_id, symbol, time_window, day, currency, n, wins, losses, breakeven,
+    win_rate, win_rate_decided, profit_factor, payoff, avg_win, avg_loss, expectancy,
+    longest_win_streak, longest_loss_streak, holding_mean_s, holding_median_s, best, worst, net,
+    kelly
+)
+SELECT
+    account_id, strategy_id, symbol, time_window, day, currency, n, wins, losses, breakeven,
+    win_rate, win_rate_decided, profit_factor, payoff, avg_win, avg_loss, expectancy,
+    longest_win_streak, longest_loss_streak, holding_mean_s, holding_median_s, best, worst, net,
+    kelly
+FROM json_populate_recordset(NULL::trade_statistics, $1::json)
+ON CONFLICT (account_id, strategy_id, symbol, time_window, day, currency) DO UPDATE SET (
+    n, wins, losses, breakeven, win_rate, win_rate_decided, profit_factor, payoff, avg_win,
+    avg_loss, expectancy, longest_win_streak, longest_loss_streak, holding_mean_s,
+    holding_median_s, best, worst, net, kelly
+) = ROW (
+    excluded.n, excluded.wins, excluded.losses, excluded.breakeven, excluded.win_rate,
+    excluded.win_rate_decided, excluded.profit_factor, excluded.payoff, excluded.avg_win,
+    excluded.avg_loss, excluded.expectancy, excluded.longest_win_streak,
+    excluded.longest_loss_streak, excluded.holding_mean_s, excluded.holding_median_s,
+    excluded.best, excluded.worst, excluded.net, excluded.kelly
+);
+
+-- risk_metrics.upsert
+INSERT INTO risk_metrics (
+    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year, n, few, ruined,
+    mean, volatility, sharpe, sortino, cagr, total_return, max_drawdown, max_drawdown_days,
+    calmar, var_hist_95, var_hist_99, es_hist_95, es_hist_99, var_param_95, var_param_99,
+    es_param_95, es_param_99, ewma_vol_daily, skew, kurtosis_excess
+)
+SELECT
+    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year, n, few, ruined,
+    mean, volatility, sharpe, sortino, cagr, total_return, max_drawdown, max_drawdown_days,
+    calmar, var_hist_95, var_hist_99, es_hist_95, es_hist_99, var_param_95, var_param_99,
+    es_param_95, es_param_99, ewma_vol_daily, skew, kurtosis_excess
+FROM json_populate_recordset(NULL::risk_metrics, $1::json)
+ON CONFLICT (account_id, strategy_id, symbol, time_window, day) DO UPDATE SET (
+    epoch, periods_per_year, n, few, ruined, mean, volatility, sharpe, sortino, cagr,
+    total_return, max_drawdown, max_drawdown_days, calmar, var_hist_95, var_hist_99, es_hist_95,
+    es_hist_99, var_param_95, var_param_99, es_param_95, es_param_99, ewma_vol_daily, skew,
+    kurtosis_excess
+) = ROW (
+    excluded.epoch, excluded.periods_per_year, excluded.n, excluded.few, excluded.ruined,
+    excluded.mean, excluded.volatility, excluded.sharpe, excluded.sortino, excluded.cagr,
+    excluded.total_return, excluded.max_drawdown, excluded.max_drawdown_days, excluded.calmar,
+    excluded.var_hist_95, excluded.var_hist_99, excluded.es_hist_95, excluded.es_hist_99,
+    excluded.var_param_95, excluded.var_param_99, excluded.es_param_95, excluded.es_param_99,
+    excluded.ewma_vol_daily, excluded.skew, excluded.kurtosis_excess
+);
 
 -- read.state
 -- Two objects made one: together they have more pairs than a call takes.

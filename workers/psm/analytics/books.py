@@ -164,6 +164,11 @@ def shares(entry: Entry, books: dict[str, Book]) -> dict[str, Share]:
         return dict.fromkeys(held, Share(ZERO))
     if moved and (entry.size or not held):
         return {UNATTRIBUTED: Share(moved, entry.fees, entry.funding)}
+    return _by_size(entry, held, closes=bool(moved))
+
+
+def _by_size(entry: Entry, held: dict[str, Decimal], *, closes: bool) -> dict[str, Share]:
+    """Return the shares of fees and funding by size; all is shared out, to the last digit."""
     whole = ZERO
     for size in held.values():
         whole = add(whole, absolute(size))
@@ -171,11 +176,11 @@ def shares(entry: Entry, books: dict[str, Book]) -> dict[str, Share]:
     fees, funding = entry.fees, entry.funding
     for name, size in held.items():
         part = absolute(size)
-        last = part == whole
-        own = fees if last else scaled(fees, part, whole)
-        paid = funding if last else scaled(funding, part, whole)
+        own, paid = scaled(fees, part, whole), scaled(funding, part, whole)
+        if part == whole:  # the last one
+            own, paid = fees, funding
         fees, funding, whole = subtract(fees, own), subtract(funding, paid), subtract(whole, part)
-        found[name] = Share(negate(size) if moved else ZERO, own, paid)
+        found[name] = Share(negate(size) if closes else ZERO, own, paid)
     return found
 
 

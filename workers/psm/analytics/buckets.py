@@ -34,7 +34,7 @@ def bucket_start(timeframe: Timeframe, minute: int) -> int:
     return minute - (minute - offset) % LENGTHS[timeframe]
 
 
-class Booked(msgspec.Struct):
+class Booked(msgspec.Struct, array_like=True):
     """What events booked, in the account currency; `corrected` is a part of the others."""
 
     realized: Decimal = ZERO
@@ -47,6 +47,8 @@ class Booked(msgspec.Struct):
 
     def put(self, more: Booked) -> None:
         """Add up."""
+        if more == _NO_BOOKING:  # as most are: marks book nothing
+            return
         self.realized = add(self.realized, more.realized)
         self.fees = add(self.fees, more.fees)
         self.funding = add(self.funding, more.funding)
@@ -73,7 +75,10 @@ class Booked(msgspec.Struct):
         return add(add(subtract(self.realized, self.fees), self.funding), self.other)
 
 
-class Worth(msgspec.Struct, frozen=True):
+_NO_BOOKING = Booked()
+
+
+class Worth(msgspec.Struct, frozen=True, array_like=True):
     """What a position stands at: unrealized PnL and gross exposure, in the account currency."""
 
     unrealized: Decimal = ZERO
@@ -91,7 +96,7 @@ class Worth(msgspec.Struct, frozen=True):
 NOTHING = Worth()
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, array_like=True):
     """An account at the end of a minute; `known_*`: where its equity last computed."""
 
     epoch: int = 0
@@ -102,7 +107,7 @@ class Standing(msgspec.Struct, frozen=True):
     known_flows: Decimal = ZERO
 
 
-class Series(msgspec.Struct):
+class Series(msgspec.Struct, array_like=True):
     """One strategy and symbol within a bucket, from where it stood at the start."""
 
     before: Worth
@@ -115,6 +120,7 @@ class Minute(msgspec.Struct):
     """What is known of a minute that is not complete.
 
     Attributes:
+        number: of the minute, from the Unix epoch.
         total: what was booked, whatever for.
         booked: by strategy and symbol.
         worth: of positions, by strategy and key of the position.
@@ -123,6 +129,7 @@ class Minute(msgspec.Struct):
         through: log sequence of the last input that said anything of it.
     """
 
+    number: int
     total: Booked
     booked: dict[str, dict[str, Booked]]
     worth: dict[str, dict[str, Worth]]
@@ -193,9 +200,6 @@ class Bucket(msgspec.Struct):
                 yield writer.of(strategy, EVERY, _summed(self.series[strategy]))
                 for symbol, series in sorted(self.series[strategy].items()):
                     yield writer.of(strategy, symbol, series)
-
-
-_NO_BOOKING = Booked()
 
 
 def _summed(series: dict[str, Series]) -> Series:

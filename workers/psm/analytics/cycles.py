@@ -24,7 +24,7 @@ from psm.domain.money import (
 )
 
 
-class Cycle(msgspec.Struct):
+class Cycle(msgspec.Struct, array_like=True):
     """A position since it was opened from flat; `peak`: greatest size x price of a fill."""
 
     side: str
@@ -39,7 +39,7 @@ class Cycle(msgspec.Struct):
             self.peak = max(self.peak, notional(size, price, entry))
 
 
-class Lots(msgspec.Struct):
+class Lots(msgspec.Struct, array_like=True):
     """Open lots of a position, oldest first; `size` is their sum, `count` of those closed."""
 
     open: list[OpenLot]

@@ -151,8 +151,7 @@ def minute_of(timestamp: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _minute(text: str) -> int:
-    since = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
-    return int(since // timedelta(minutes=1))
+    return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(minutes=1)
 
 
 def nanoseconds_of(timestamp: str) -> int:

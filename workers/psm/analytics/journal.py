@@ -10,7 +10,7 @@ from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
 from psm.analytics.worth import Held, number
 from psm.contracts.position_keys import position_key
-from psm.domain.money import ZERO, add, negate, subtract
+from psm.domain.money import ZERO, add, negate
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
@@ -126,22 +126,15 @@ def entries_of(event: Event, moved: list[tuple[PositionFacts, Held | None]]) -> 
     return [e for e in found if e.size != e.before or e.fees or e.funding]
 
 
-def _entry(event: Event, key: str, steps: list[tuple[PositionFacts, Held | None]]) -> Entry:
-    said, (last, _) = event.said, steps[-1]
-    (first, before) = steps[0]
-    fees = funding = ZERO
-    fees_before = funding_before = ZERO
-    if before is not None:
-        fees_before, funding_before = before.fees, before.funding
-    if first.change == "opened":
-        fees_before = funding_before = ZERO
-    for update, _ in steps:
-        fees = add(fees, number(update.cycle_fees) or ZERO)
-        funding = add(funding, number(update.cycle_funding) or ZERO)
-    closed = next((update for update, _ in steps if update.change == "closed"), None)
+_Steps = list[tuple[PositionFacts, Held | None]]
+
+
+def _entry(event: Event, key: str, steps: _Steps) -> Entry:
+    said, (last, _), before = event.said, steps[-1], steps[0][1]
+    fees, funding = _paid(said, steps)
+    closed = [update for update, _ in steps if update.change == "closed"]
+    mae, mfe = (closed[0].cycle_mae, closed[0].cycle_mfe) if closed else (None, None)
     size = Decimal(last.size)
-    if last.side == "flat" and before is None and first.change != "opened":
-        fees, funding = _of_nothing(said)
     return Entry(
         event_type=said.event_type,
         event_id=event.event_id,
@@ -160,12 +153,26 @@ def _entry(event: Event, key: str, steps: list[tuple[PositionFacts, Held | None]
         before=ZERO if before is None else before.size,
         size=negate(size) if last.side == "short" else size,
         price=_price(said, last, before),
-        fees=subtract(fees, fees_before),
-        funding=subtract(funding, funding_before),
+        fees=fees,
+        funding=funding,
         fee=number(said.fee),
-        mae=None if closed is None else number(closed.cycle_mae),
-        mfe=None if closed is None else number(closed.cycle_mfe),
+        mae=number(mae),
+        mfe=number(mfe),
     )
+
+
+def _paid(said: Applied, steps: _Steps) -> tuple[Decimal, Decimal]:
+    """Return by how much fees and funding of a position's cycles rose."""
+    first, before = steps[0]
+    if before is None and first.change != "opened":
+        return _of_nothing(said)
+    fees, funding = (
+        (ZERO, ZERO) if before is None else (negate(before.fees), negate(before.funding))
+    )
+    for update, _ in steps:
+        fees = add(fees, number(update.cycle_fees) or ZERO)
+        funding = add(funding, number(update.cycle_funding) or ZERO)
+    return fees, funding
 
 
 def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal | None:

@@ -22,7 +22,7 @@ from psm.domain.money import (
 )
 
 
-class OpenLot(msgspec.Struct, frozen=True, kw_only=True):
+class OpenLot(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What is left of one fill; signed as the position is."""
 
     opened: int

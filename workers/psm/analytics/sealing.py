@@ -29,11 +29,11 @@ class Buckets:
         self._rows: list[PnlRow] = []
         self._grown: dict[str, None] = {}
 
-    def seal(self, state: State, number: int, minute: Minute) -> None:
+    def seal(self, state: State, minute: Minute) -> None:
         """Put a complete minute into its buckets."""
         standing = minute.standing or state.standing
         sealed = Sealed(
-            minute=number,
+            minute=minute.number,
             total=minute.total,
             series=_series(state, minute),
             before=state.standing,
@@ -42,7 +42,12 @@ class Buckets:
             through=minute.through,
         )
         for timeframe in LENGTHS:
-            start = bucket_start(timeframe, number)
+            if timeframe == "1m":
+                alone = Bucket(timeframe, minute.number, state.standing, standing, Booked(), {})
+                alone.put(sealed)
+                self._rows.extend(alone.rows(state.account_id, RULES))
+                continue
+            start = bucket_start(timeframe, minute.number)
             bucket = state.buckets.get(timeframe)
             if bucket is None or bucket.start != start:
                 if bucket is not None and timeframe in self._grown:

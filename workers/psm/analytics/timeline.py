@@ -110,8 +110,8 @@ class AccountTimeline:
         state, end = self._state, minutes_in(closed_through)
         if end <= state.sealed:
             return
-        for minute in sorted(minute for minute in map(int, state.minutes) if minute < end):
-            self._buckets.seal(state, minute, state.minutes.pop(str(minute)))
+        while state.minutes and state.minutes[0].number < end:
+            self._buckets.seal(state, state.minutes.pop(0))
         state.sealed = end
 
     def changes(self) -> TimelineChanges:
@@ -148,8 +148,9 @@ class AccountTimeline:
         before, at = state.held.get(key), update.log_sequence
         for close in update.closed:
             minute = state.minute(minute_of(close.bucket_end) - 1, at)
-            priced = before and before.at(number(close.mark_price))
-            state.note_worth(minute, key, worth_closed(close, before), priced)
+            if before is not None and close.mark_price is not None:
+                before = before.at(Decimal(close.mark_price))
+            state.note_worth(minute, key, worth_closed(close, before), before)
         after = held_after(update, before)
         state.latest = max(state.latest, minute_of(envelope.timestamp))
         minute = state.minute(state.latest, at)

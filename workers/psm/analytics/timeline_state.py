@@ -36,7 +36,7 @@ class State(msgspec.Struct):
             dividends, adjustments, losses covered, taxes.
         latest: the last minute in which something was told; log time does not go back.
         sealed: the first minute that is not complete.
-        minutes: those that are not complete, by number.
+        minutes: those that are not complete, ascending.
         standing: at the end of the last complete minute that said anything.
         told: by the last close.
         worth: of positions at the end of the last complete minute, by strategy and key.
@@ -47,7 +47,7 @@ class State(msgspec.Struct):
     """
 
     account_id: str
-    minutes: dict[str, Minute]
+    minutes: list[Minute]
     standing: Standing
     told: Standing
     worth: dict[str, dict[str, Worth]]
@@ -67,7 +67,7 @@ class State(msgspec.Struct):
         """Return that of an account of which nothing is known."""
         return cls(
             account_id=account_id,
-            minutes={},
+            minutes=[],
             standing=Standing(),
             told=Standing(),
             worth={},
@@ -80,10 +80,13 @@ class State(msgspec.Struct):
 
     def minute(self, number: int, log_sequence: int) -> Minute:
         """Return a minute that is not complete; what is told too late counts in the first one."""
-        number = max(number, self.sealed)
-        minute = self.minutes.get(str(number))
-        if minute is None:
-            self.minutes[str(number)] = minute = Minute(Booked(), {}, {}, {})
+        number, place = max(number, self.sealed), len(self.minutes)
+        while place and self.minutes[place - 1].number > number:
+            place = place - 1
+        if not place or self.minutes[place - 1].number != number:
+            self.minutes.insert(place, Minute(number, Booked(), {}, {}, {}))
+            place = place + 1
+        minute = self.minutes[place - 1]
         minute.through = log_sequence
         return minute
 

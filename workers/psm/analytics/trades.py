@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from psm.analytics.rows import TradeRow
 from psm.analytics.statistics import mean, minus, over, plus, total
 from psm.domain.money import ONE, ZERO, absolute
 
@@ -77,7 +78,7 @@ def seconds_between(opened: int, closed: int) -> Decimal:
     return over(Decimal(closed - opened), Decimal(1_000_000_000))
 
 
-def trade_metrics(trades: Sequence[Trade]) -> TradeMetrics:
+def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     """Return the figures of trades, in the order in which they closed."""
     nets = [trade.net for trade in trades]
     won = [net for net in nets if net > 0]

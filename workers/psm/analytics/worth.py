@@ -27,7 +27,7 @@ from psm.domain.money import (
 )
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, array_like=True):
     """An open position.
 
     Attributes:
@@ -55,7 +55,7 @@ class Held(msgspec.Struct, frozen=True):
     funding: Decimal
     peak_size: Decimal
 
-    def at(self, mark: Decimal | None) -> Held:
+    def at(self, mark: Decimal) -> Held:
         """Return the same at another mark."""
         return msgspec.structs.replace(self, mark=mark)
 

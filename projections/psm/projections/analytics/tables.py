@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from psm.analytics.performance import PerformanceFigures
 from psm.analytics.rows import JournalRow, LotRow, PnlRow, TradeRow
+from psm.analytics.trades import TradeMetrics
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.publication.log_times import log_time
 from psm.projections.closes import MINUTES_CLOSED
@@ -36,18 +38,26 @@ class FoldedTable:
     place = PLACE
 
     def __init__(
-        self, table: str, key: Sequence[str], told: type[msgspec.Struct] | None = None
+        self,
+        table: str,
+        key: Sequence[str],
+        told: type[msgspec.Struct] | None = None,
+        *,
+        more: Sequence[str] = (),
     ) -> None:
         """Describe a table.
 
         Args:
             table: its name.
             key: columns that identify a row.
-            told: struct of a row; None where the table is the fold's own.
+            told: struct of a row, of which the key may be a part; None where the table is the
+                fold's own.
+            more: other columns.
         """
         self.table = table
         self.key = tuple(key)
-        columns = () if told is None else told.__struct_fields__
+        fields = () if told is None else told.__struct_fields__
+        columns = (*key, *more, *(name for name in fields if name not in key))
         self._times = tuple(name for name in _TIMES if name in columns)
         self.statements: dict[str, str] = {"upsert": upsert(table, columns, key)} if told else {}
 
@@ -79,11 +89,22 @@ LOTS = FoldedTable(
     "lots", ("account_id", "symbol", "position_side", "lot", "through_log_sequence"), LotRow
 )
 JOURNAL = FoldedTable("analytics_journal", ("account_id", "n"), JournalRow)
+TRADE_STATISTICS = FoldedTable(
+    "trade_statistics",
+    ("account_id", "strategy_id", "symbol", "time_window", "day", "currency"),
+    TradeMetrics,
+)
+RISK_METRICS = FoldedTable(
+    "risk_metrics",
+    ("account_id", "strategy_id", "symbol", "time_window", "day"),
+    PerformanceFigures,
+    more=("epoch", "periods_per_year"),
+)
 ACCOUNTS = FoldedTable("analytics_accounts", ("account_id",))
 PROGRESS = FoldedTable("analytics_progress", ("partition",))
 
 TOLD = (PNL, TRADES, LOTS, JOURNAL)
 """Tables of what timelines tell."""
 
-TABLES = (PNL, TRADES, LOTS, JOURNAL, ACCOUNTS, PROGRESS)
+TABLES = (*TOLD, TRADE_STATISTICS, RISK_METRICS, ACCOUNTS, PROGRESS)
 """All that a rebuild makes anew and compares."""

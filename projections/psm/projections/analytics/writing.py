@@ -18,6 +18,7 @@ from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.analytics.held import HeldTimelines
+from psm.projections.analytics.history import day_of, state, unstated
 from psm.projections.analytics.standing import (
     HeldTimeline,
     UpdatePlace,
@@ -54,11 +55,23 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reached: end of the last complete minute.
         closed_through: of those, the last one of which every account has told.
+        stated_through: start of the first day of which an account may lack figures.
     """
 
     partition: int
     reached: int | None = None
     closed_through: int | None = None
+    stated_through: int | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is due."""
+        return self.closed_through == self.reached and self.stated_through == self.days
+
+    @property
+    def days(self) -> int | None:
+        """Start of the day that is not complete."""
+        return None if self.reached is None else day_of(self.reached)
 
 
 class TimelineWriter:
@@ -130,12 +143,30 @@ class TimelineWriter:
         stopped: Sequence[str],
         seconds: float | None,
     ) -> int:
-        """Let accounts tell that no update touches, for some time or until all have."""
-        started, written = time.monotonic(), 0
-        self.is_settled = progress.closed_through == progress.reached
-        while not self.is_settled:
+        """Write what is due without an update, for some time or until all is written."""
+        end = None if seconds is None else time.monotonic() + seconds
+        written = 0
+        if progress.closed_through != progress.reached:
+            written += await self._tell_all(connection, progress, stopped, end)
+            progress = await self._progress(connection, progress.partition)
+        if progress.closed_through == progress.reached and not progress.is_settled:
+            written += await self._state_days(connection, progress, end)
+            progress = await self._progress(connection, progress.partition)
+        self.is_settled = progress.is_settled
+        return written
+
+    async def _tell_all(
+        self,
+        connection: Connection,
+        progress: _Progress,
+        stopped: Sequence[str],
+        end: float | None,
+    ) -> int:
+        """Let accounts tell that no update touches; those that have stopped up to there."""
+        written, failed = 0, list[str]()
+        while True:
             records = await connection.fetch(
-                _QUERIES["untold"], progress.partition, moment(progress.reached), stopped, SWEPT
+                _QUERIES["untold"], progress.partition, moment(progress.reached), failed, SWEPT
             )
             due: Work = {record["account_id"]: () for record in records}
             try:
@@ -143,17 +174,38 @@ class TimelineWriter:
                     written += await self._take(connection, progress, due)
             except UnstorableError:
                 for account in due:
-                    written += await self._take_apart(connection, progress, account, ())
-                stopped = await self._stopped(connection)
+                    try:
+                        async with connection.transaction():
+                            written += await self._take(connection, progress, {account: ()})
+                    except UnstorableError as error:
+                        failed.append(account)
+                        if account not in stopped:
+                            await self._stop(connection, progress, account, (), error)
             if len(due) < SWEPT:
-                await self._put_progress(
-                    connection,
-                    msgspec.structs.replace(progress, closed_through=progress.reached),
-                )
-                self.is_settled = True
-            elif seconds is not None and time.monotonic() - started >= seconds:
-                break
-        return written
+                told = msgspec.structs.replace(progress, closed_through=progress.reached)
+                await self._put_progress(connection, told)
+                return written
+            if end is not None and time.monotonic() >= end:
+                return written
+
+    async def _state_days(
+        self, connection: Connection, progress: _Progress, end: float | None
+    ) -> int:
+        """Write the figures of days that are over."""
+        written, days = 0, progress.days
+        assert days is not None
+        while True:
+            due = await unstated(
+                connection, progress.partition, progress.stated_through, days, SWEPT
+            )
+            for account, day in due:
+                written += await state(connection, account, day)
+                if end is not None and time.monotonic() >= end:
+                    return written
+            if len(due) < SWEPT:
+                stated = msgspec.structs.replace(progress, stated_through=days)
+                await self._put_progress(connection, stated)
+                return written
 
     async def _take(self, connection: Connection, progress: _Progress, work: Work) -> int:
         """Take updates of accounts, let them tell, write rows and states.
@@ -191,13 +243,14 @@ class TimelineWriter:
             for place, update in work[held.timeline.account_id]:
                 if _NUL in update.data:
                     raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
-                if AccountTimeline.needs_journal(update):
+                corrects = AccountTimeline.needs_journal(update)
+                if corrects:
                     # Each version of a row that is corrected is told.
                     _tell(held.timeline, told)
                     await self._recall(connection, held.timeline, told)
                 held.timeline.take(update)
                 held.reach(place)
-                if AccountTimeline.needs_journal(update):
+                if corrects:
                     _tell(held.timeline, told)
             if progress.reached is not None:
                 held.pass_to(progress.reached)
@@ -284,6 +337,7 @@ class TimelineWriter:
             partition=partition,
             reached=nanoseconds(record["reached"]),
             closed_through=nanoseconds(record["closed_through"]),
+            stated_through=nanoseconds(record["stated_through"]),
         )
 
     async def _put_progress(self, connection: Connection, progress: _Progress) -> None:
@@ -292,6 +346,7 @@ class TimelineWriter:
             progress.partition,
             moment(progress.reached),
             moment(progress.closed_through),
+            moment(progress.stated_through),
         )
 
 

@@ -31,12 +31,14 @@ RETURNING account_id, xmin::text AS version;
 SELECT account_id, n, entry FROM analytics_journal WHERE account_id = $1 ORDER BY n;
 
 -- name: progress
-SELECT reached, closed_through FROM analytics_progress WHERE partition = $1;
+SELECT reached, closed_through, stated_through FROM analytics_progress WHERE partition = $1;
 
 -- name: put_progress
-INSERT INTO analytics_progress (partition, reached, closed_through) VALUES ($1, $2, $3)
+INSERT INTO analytics_progress (partition, reached, closed_through, stated_through)
+VALUES ($1, $2, $3, $4)
 ON CONFLICT (partition) DO UPDATE SET
-    reached = excluded.reached, closed_through = excluded.closed_through;
+    reached = excluded.reached, closed_through = excluded.closed_through,
+    stated_through = excluded.stated_through;
 
 -- Those of which a minute that ends at $2 or before may have no row.
 

@@ -9,6 +9,7 @@ from psm.projections.latest import LatestPerKey
 from psm.projections.projection import Projection
 from psm.projections.risk.entries import (
     DecisionEntry,
+    GroupEntry,
     HaltEntry,
     LimitsEntry,
     StateEntry,
@@ -19,7 +20,7 @@ from psm.projections.rows import Row
 from psm.projections.source import RISK_RECORDS, RULES
 
 DECISION, STATE = "risk.decision", "risk.state"
-LIMITS, HALT = "rulebook.limits", "rulebook.halt"
+LIMITS, HALT, GROUPED = "rulebook.limits", "rulebook.halt", "rulebook.group"
 
 
 def _is_forgotten(row: Row) -> bool:
@@ -71,6 +72,19 @@ RISK_HALTS = LatestPerKey(
 )
 """Every halt that a person set, and who lifted it."""
 
+RISK_GROUPS = LatestPerKey(
+    "risk_groups",
+    GROUPED,
+    GroupEntry,
+    key=("group_name",),
+    columns=columns_of_entry(GroupEntry),
+    to_row=entry_row,
+    place=("rulebook_sequence", "rulebook_sequence"),
+)
+"""Every group, and which accounts are in it."""
+
 RISK = Projection(name="risk", version=1, source=RISK_RECORDS, views=(RISK_DECISIONS, RISK_STATE))
 
-RULEBOOK = Projection(name="rulebook", version=1, source=RULES, views=(RISK_LIMITS, RISK_HALTS))
+RULEBOOK = Projection(
+    name="rulebook", version=1, source=RULES, views=(RISK_LIMITS, RISK_HALTS, RISK_GROUPS)
+)

@@ -131,6 +131,21 @@ class HaltEntry(msgspec.Struct, frozen=True, kw_only=True):
     lifted_sequence: int | None = None
 
 
+class GroupEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A group as it is.
+
+    Attributes:
+        members: ascending; a parent has none of its own.
+        rulebook_sequence: in the stream RULEBOOK, of what changed it last.
+    """
+
+    group_name: str
+    members: list[str]
+    currency: str
+    parent: str | None
+    rulebook_sequence: int
+
+
 def update_of(kind: str, timestamp: str, entry: msgspec.Struct) -> ReadUpdate:
     """Return an entry as views read it."""
     data = codec.encode({"timestamp": timestamp, "payload": entry})

@@ -53,7 +53,7 @@ def _due_of(books: Books, account: Account, before: int) -> DueUpdates | None:
     waiting, slots, clock = account.unpublished, books.slots, books.market.clock
     if waiting.reaches(slots.slow, before, clock):
         account.end_minute(books.market.minute(0))
-        return _everything(account) if waiting.tellable else None
+        return everything_due(account) if waiting.tellable else None
     near = account.near_unpublished()
     is_near = bool(near) or (waiting.changed and account.valuation.is_near)
     if is_near and waiting.reaches(slots.fast, before, clock):
@@ -63,7 +63,7 @@ def _due_of(books: Books, account: Account, before: int) -> DueUpdates | None:
     return None
 
 
-def _everything(account: Account) -> DueUpdates:
+def everything_due(account: Account) -> DueUpdates:
     """Return all that marks changed since its own last update."""
     waiting, cash = account.unpublished, account.ledger.cash
     return DueUpdates(

@@ -22,7 +22,13 @@ from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.live import MalformedQuestionError
 from psm.contracts.publisher import Publisher
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.accounts_http import accounts_answer
+from psm.workers.api.analytics_http import (
+    ANALYTICS_PROBLEMS,
+    analytics_problem,
+    analytics_routes,
+)
 from psm.workers.api.archive_http import PROBLEMS, archive_problem, archive_routes
 from psm.workers.api.door import Door, Proxies
 from psm.workers.api.fold_turns import TooManyFoldsError, unless_gone
@@ -86,6 +92,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         archive: answers from the event archive.
         risk_reads: answers from the views about risk.
         market: answers from the view of order books.
+        analytics: answers from the views of analytics.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
         risk: asks for decisions on orders.
@@ -102,6 +109,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     archive: ArchiveReads
     risk_reads: RiskReads
     market: MarketReads
+    analytics: AnalyticsReads
     health: ServiceHealth
     publisher: Publisher | None
     risk: Handler
@@ -151,6 +159,7 @@ def build_app(service: Service) -> Starlette:
             **dict.fromkeys(PROBLEMS, archive_problem),
             **MARKET_PROBLEMS,
             UnknownDecisionError: unknown_decision,
+            **dict.fromkeys(ANALYTICS_PROBLEMS, analytics_problem),
             TransientError: _unavailable,
             ConfigError: _unavailable,
             Exception: _internal,
@@ -181,7 +190,10 @@ def _view_routes(prefix: str, service: Service) -> list[Route]:
         _route(f"{prefix}/accounts", _accounts(service), ACCOUNTS_PARAMETERS),
         *(
             _route(f"{prefix}{path}", handler, parameters)
-            for path, handler, parameters in risk_routes(service.risk_reads)
+            for path, handler, parameters in (
+                *risk_routes(service.risk_reads),
+                *analytics_routes(service.analytics),
+            )
         ),
     ]
 

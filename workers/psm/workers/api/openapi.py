@@ -10,6 +10,8 @@ import msgspec
 
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
+from psm.workers.api.analytics_documents import ANALYTICS_STRUCTS
+from psm.workers.api.analytics_http import analytics_paths
 from psm.workers.api.documents import (
     AccountsDocument,
     MarginDocument,
@@ -102,6 +104,7 @@ def openapi() -> bytes:
     structs = [struct for struct, _ in _DOCUMENTS.values()]
     structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
     structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS, BookDocument]
+    structs += ANALYTICS_STRUCTS
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
@@ -122,6 +125,7 @@ def openapi() -> bytes:
         path = f"{prefix}/risk/check"
         paths[path] = risk_path(_name("post", path), _problems)
         paths |= risk_view_paths(prefix, _name, _content, _problems)
+        paths |= analytics_paths(prefix, _name, _content, _problems)
     for prefix in MARKET_PREFIXES:
         path = f"{prefix}{BOOK_PATH}"
         paths[path] = book_path(_name("get", f"{prefix}/book"), _content, _problems)

@@ -34,6 +34,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "request-timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "The event contradicts the log"),
     "book-not-synced": (409, "Changes of the order book are missing"),
+    "mixed-currencies": (409, "Members have different currencies"),
     "view-stale": (409, "The view cannot have this version"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "Only JSON is accepted"),

@@ -70,3 +70,11 @@ def _comparable(text: str) -> str:
     """Return the time in a form that compares as text: nanoseconds, without zone."""
     whole, _, fraction = text.removesuffix("Z").removesuffix("+00:00").partition(".")
     return f"{whole}.{fraction.ljust(9, '0')}"
+
+
+def nanoseconds_of(time: str) -> int:
+    """Return an RFC 3339 UTC time, as `utc_time` writes it, in nanoseconds since 1970."""
+    text = _comparable(time)
+    whole = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+    seconds = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    return seconds * 1_000_000_000 + int(text[20:29])

@@ -50,6 +50,13 @@ class Retry:
         async with postgres.acquired(self._pool) as connection:
             return await self._projection.quarantine.entries(connection)
 
+    async def has_begun(self, stream_id: str) -> bool:
+        """Return whether anything of an account's partition was read."""
+        partition = partition_of(stream_id, self._partitions)
+        async with postgres.acquired(self._pool) as connection:
+            found = await checkpoints.read(connection, self._projection.name, partition)
+        return found is not None
+
     async def run(self, stream_id: str) -> RetryReport:
         """Fold one account anew to the live checkpoint and replace its rows.
 

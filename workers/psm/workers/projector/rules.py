@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from psm.contracts.rulebook_codec import decode_signed
 from psm.contracts.rulebook_events import (
+    GroupDefined,
     HaltLifted,
     HaltSet,
     LimitsApproved,
@@ -16,8 +17,14 @@ from psm.contracts.rulebook_events import (
     RulebookEvent,
 )
 from psm.contracts.updates_read import ReadUpdate
-from psm.projections.risk import HALT, LIMITS
-from psm.projections.risk.entries import HaltEntry, LimitsEntry, LimitsStatus, update_of
+from psm.projections.risk import GROUPED, HALT, LIMITS
+from psm.projections.risk.entries import (
+    GroupEntry,
+    HaltEntry,
+    LimitsEntry,
+    LimitsStatus,
+    update_of,
+)
 from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook, Verify
 
@@ -56,11 +63,27 @@ class RulebookEntries:
         if isinstance(event, _OF_LIMITS):
             changed = self._changed(scope, event, stored.sequence)
             return [update_of(LIMITS, at, entry) for entry in changed]
+        if isinstance(event, GroupDefined):
+            return [update_of(GROUPED, at, entry) for entry in self._grouped(stored.sequence)]
         halt = self._halted(scope, event, ruled.hash, stored.sequence, at)
         if halt is None:
             return []
         self._halts[scope, halt.halt_hash] = halt
         return [update_of(HALT, at, halt)]
+
+    def _grouped(self, sequence: int) -> list[GroupEntry]:
+        """Return the groups that an event changed: its own, and those that lost a member."""
+        return [
+            GroupEntry(
+                group_name=group.name,
+                members=list(group.members),
+                currency=group.currency,
+                parent=group.parent,
+                rulebook_sequence=sequence,
+            )
+            for group in self._rulebook.groups.values()
+            if group.sequence == sequence
+        ]
 
     def _halted(
         self, scope: str, event: RulebookEvent, hashed: str, sequence: int, at: str

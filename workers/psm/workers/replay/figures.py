@@ -1,8 +1,10 @@
 """Performance of the accounts of a file: daily closes, trades from flat to flat, lots.
 
-Everything comes from the fold of the lines themselves. Trades and lots are those of a log without
-the fills that were busted, and with those that were amended as amended: where there is such a
-correction, the events that took effect are folded once more. Daily closes stay as they were known.
+The very timelines that make the views, fed by the updates of the lines' own fold. At the end what
+waits for a slot is told, so that every day before the last message's is complete. Trades and lots
+are those of a log without the fills that were busted, and with those that were amended as amended:
+where there is such a correction, the events that took effect are folded once more, so that also
+what positions stood at between fills is that of such a log. Daily closes stay as they were known.
 """
 
 from __future__ import annotations
@@ -12,20 +14,27 @@ from typing import Any
 
 import msgspec
 
+from psm.analytics.buckets import MINUTE_NS
+from psm.analytics.closes import BucketClose, closes_of, counted
 from psm.analytics.documents import exact_document
 from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
+from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.trades import Trade, TradeMetrics, trade_metrics
 from psm.contracts import codec
-from psm.domain.books import Books
-from psm.domain.messages import LogMessage
+from psm.domain.messages import Folded, LogMessage, Outcome
 from psm.domain.money import exact_text
 from psm.domain.publication.log_times import log_time
-from psm.workers.replay.closes import DailyClose, DailyCloses
-from psm.workers.replay.cycles import Cycles
-from psm.workers.replay.watched import FoldedStep, WatchedFolder
+from psm.domain.publication.untold import untold
+from psm.workers.replay.lines import LineFolder
+from psm.workers.replay.timelines import TimelineRows, Timelines
 
-_CORRECTIONS = ("TradeBusted", "TradeAmended")
+_TRADES = ("TradeBusted", "TradeAmended")
+_CORRECTIONS = (*_TRADES, "EventReversed")
+_AMENDABLE = (
+    "quantity", "price", "side", "commission", "commission_currency", "liquidation_fee", "rates",
+    "position_side", "isolated_margin",
+)  # fmt: skip
 
 
 class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +44,62 @@ class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
     periods_per_year: int
     epochs: int
     ruined: bool
-    daily: list[DailyClose]
+    daily: list[BucketClose]
     metrics: PerformanceFigures
     trades: list[Trade]
     trade_metrics: TradeMetrics
+
+
+class TimelineFolder(LineFolder):
+    """A folder of lines that feeds the timelines of its accounts.
+
+    Attributes:
+        timelines: of all accounts, with daily closes.
+        events: messages of events that took effect, and of the market, in order.
+        corrections: payloads of those among them, by account.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__(partitions=partitions)
+        self.timelines = Timelines(("1d",))
+        self.events: list[tuple[LogMessage, int]] = []
+        self.corrections: dict[str, list[dict[str, Any]]] = {}
+        self._last: LogMessage | None = None
+
+    def finish(self) -> int:
+        """Tell what waits for a slot; return the log time up to which the file's days are over."""
+        last = self._last
+        if last is None:
+            return 0
+        for update in untold(self.books, last):
+            self.timelines.take(update)
+        over = self.books.market.minute(last.time) * MINUTE_NS
+        self.timelines.pass_to(over + MINUTE_NS)
+        self.timelines.settle()
+        return over
+
+    def _fold(self, message: LogMessage) -> Folded:
+        result = super()._fold(message)
+        self._last = message
+        for update in result.updates:
+            if update.stream_id in self.books.accounts:
+                self.timelines.take(update)
+        self.timelines.pass_to(self.books.market.closed_through)
+        if message.stream_id is None:
+            self.events.append((message, message.time))
+        for placement in result.placements:
+            if placement.outcome is Outcome.APPLIED:
+                self._note(self.message_at(placement.stream_id, placement.log_sequence), message)
+        return result
+
+    def _note(self, event: LogMessage, message: LogMessage) -> None:
+        """Note an event that took effect with a message."""
+        self.events.append((event, message.time))
+        if any(name.encode() in event.data for name in _CORRECTIONS):
+            body = codec.decode_untyped(event.data)
+            if body["event_type"] in _CORRECTIONS:
+                correction = {**body["payload"], "event_type": body["event_type"]}
+                self.corrections.setdefault(body["stream_id"], []).append(correction)
 
 
 class FigureFolder:
@@ -51,11 +112,7 @@ class FigureFolder:
 
     def __init__(self, *, periods: int, partitions: int) -> None:
         self._periods, self._partitions = periods, partitions
-        self._closes = DailyCloses()
-        self._cycles = Cycles()
-        self._effective: list[tuple[LogMessage, int]] = []
-        self._corrections: dict[str, list[dict[str, Any]]] = {}
-        self._folder = WatchedFolder(partitions, before=self._before, after=self._after)
+        self._folder = TimelineFolder(partitions)
 
     def take(self, line: bytes) -> None:
         """Fold the next line.
@@ -66,14 +123,15 @@ class FigureFolder:
         self._folder.take(line)
 
     def accounts(self) -> Iterator[FileFigures]:
-        """Yield the figures of every account, ascending by `account_id`."""
-        cycles = self._corrected()
+        """Yield the figures of every account, ascending by `account_id`; no line comes after it."""
+        over = self._folder.finish()
+        corrected = self._corrected()
         for stream_id in sorted(self._folder.books.accounts):
-            daily = self._closes.rows(stream_id, self._folder.books)
-            counted = [row.nav for row in daily if row.complete and row.epoch == daily[-1].epoch]
-            navs = [nav for nav in counted if nav is not None]
+            rows = self._folder.timelines.rows.get(stream_id)
+            daily = [] if rows is None else _daily(rows, over)
+            trades = _trades(corrected.rows.get(stream_id))
+            navs = [close.nav for close in counted(daily) if close.nav is not None]
             metrics = performance(navs, self._periods)
-            trades = cycles.trades.get(stream_id, [])
             yield FileFigures(
                 account_id=stream_id,
                 periods_per_year=self._periods,
@@ -86,37 +144,52 @@ class FigureFolder:
             )
 
     def lots(self) -> Iterator[tuple[str, ClosedLot]]:
-        """Yield account and lot of every lot that was closed, in the order of the log."""
-        cycles = self._corrected()
-        for stream_id, lots in sorted(cycles.lots.items()):
-            for lot in lots:
-                yield stream_id, lot
+        """Yield account and lot of every lot that was closed; no line comes after it."""
+        self._folder.finish()
+        for stream_id, rows in sorted(self._corrected().rows.items()):
+            for lot in rows.lots.values():
+                yield stream_id, _lot(lot)
 
-    def _before(self, message: LogMessage, books: Books) -> None:
-        self._closes.reach(message.time, books)
-
-    def _after(self, step: FoldedStep) -> None:
-        self._cycles.see(step)
-        if step.message.stream_id is None:
-            self._effective.append((step.message, step.message.time))
-        self._effective += [(event, step.message.time) for event in step.events]
-        for event in step.applied:
-            if event["event_type"] in _CORRECTIONS:
-                correction = {**event["payload"], "event_type": event["event_type"]}
-                self._corrections.setdefault(event["stream_id"], []).append(correction)
-
-    def _corrected(self) -> Cycles:
-        """Return trades and lots of the log as corrected."""
-        if not self._corrections:
-            return self._cycles
-        corrected = Cycles()
-        folder = WatchedFolder(self._partitions, after=corrected.see)
-        for message, time in self._effective:
-            body = _as_corrected(message, self._corrections)
+    def _corrected(self) -> Timelines:
+        """Return timelines whose trades and lots are of the log as corrected."""
+        if not self._folder.corrections:
+            return self._folder.timelines
+        folder = TimelineFolder(self._partitions)
+        for message, time in self._folder.events:
+            body = _as_corrected(message, self._folder.corrections)
             if body is not None:
-                line = {"subject": _published(message), "time": time, "data": body}
+                line = {"subject": _published(message), "time": log_time(time), "data": body}
                 folder.take(msgspec.json.encode(line))
-        return corrected
+        folder.timelines.settle()
+        return folder.timelines
+
+
+def _daily(rows: TimelineRows, over: int) -> list[BucketClose]:
+    """Return a close for each day since the account first had equity, the last message's too."""
+    totals = [
+        row
+        for row in sorted(rows.pnl.values(), key=lambda row: row.bucket)
+        if row.strategy_id == row.symbol == EVERY
+    ]
+    closes = closes_of(totals, "1d", over)
+    while closes and not closes[0].epoch:
+        closes.pop(0)
+    return closes
+
+
+def _trades(rows: TimelineRows | None) -> list[Trade]:
+    found = [] if rows is None else rows.trades.values()
+    return [_trade(row) for row in found if row.strategy_id == EVERY and not row.gone]
+
+
+def _trade(row: TradeRow) -> Trade:
+    names = Trade.__struct_fields__
+    return Trade(**{name: getattr(row, name) for name in names})
+
+
+def _lot(row: LotRow) -> ClosedLot:
+    names = ClosedLot.__struct_fields__
+    return ClosedLot(**{name: getattr(row, name) for name in names})
 
 
 def _as_corrected(
@@ -129,14 +202,12 @@ def _as_corrected(
         return None
     payload = event.get("payload") or {}
     for correction in corrections.get(str(event.get("stream_id")), ()):
-        if event.get("event_type") != "TradeExecuted" or not _names(correction, event, payload):
+        if not _names(correction, event, payload):
             continue
-        if correction["event_type"] == "TradeBusted":
+        if correction["event_type"] != "TradeAmended":
             return None
         changed = {
-            name: correction[name]
-            for name in ("quantity", "price", "commission")
-            if correction.get(name) is not None
+            name: correction[name] for name in _AMENDABLE if correction.get(name) is not None
         }
         payload = event["payload"] = {**payload, **changed}
     return event
@@ -145,7 +216,9 @@ def _as_corrected(
 def _names(
     correction: Mapping[str, Any], event: Mapping[str, Any], payload: Mapping[str, Any]
 ) -> bool:
-    """Return whether a correction means this trade."""
+    """Return whether a correction means this event, a trade where it is one of trades."""
+    if correction["event_type"] in _TRADES and event.get("event_type") != "TradeExecuted":
+        return False
     if correction.get("event_id") is not None:
         return str(correction["event_id"]).lower() == event.get("event_id")
     return bool(correction.get("fill_id") == payload.get("fill_id"))

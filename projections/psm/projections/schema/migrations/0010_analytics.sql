@@ -36,6 +36,10 @@ CREATE TABLE pnl_timeseries (
     PRIMARY KEY (account_id, strategy_id, symbol, timeframe, bucket)
 );
 
+-- Days that are over, and may have no figures yet.
+CREATE INDEX pnl_timeseries_days ON pnl_timeseries (bucket, account_id)
+WHERE timeframe = '1d' AND strategy_id = '*' AND symbol = '*';
+
 CREATE INDEX pnl_timeseries_by_bucket ON pnl_timeseries (account_id, timeframe, bucket);
 
 -- One row per position from flat to flat, and per correction of it: the row with the highest
@@ -189,11 +193,24 @@ CREATE INDEX analytics_accounts_untold ON analytics_accounts (partition, told NU
 WHERE told IS NULL OR log_time >= told;
 
 -- Up to where each partition's buckets are complete, and have their rows. `reached` is what the
--- log says: the rows follow, account by account. Null before the first minute.
+-- log says: the rows follow, account by account. Of days before `stated_through` all figures are
+-- there. Null before the first.
 CREATE TABLE analytics_progress (
     partition               integer     NOT NULL PRIMARY KEY CHECK (partition >= 0),
     reached                 timestamptz,
-    closed_through          timestamptz
+    closed_through          timestamptz,
+    stated_through          timestamptz
+);
+
+-- Groups of the rulebook as they are; the projection `rulebook` writes them. `parent` is a group
+-- without members, whose accounts are those of the groups below it.
+CREATE TABLE risk_groups (
+    group_name              text        COLLATE "C" NOT NULL PRIMARY KEY,
+    members                 text[]      COLLATE "C" NOT NULL,
+    currency                text        NOT NULL,
+    parent                  text        COLLATE "C",
+    rulebook_sequence       bigint      NOT NULL,
+    log_time                timestamptz NOT NULL
 );
 
 CREATE TABLE analytics_quarantine (LIKE current_state_quarantine INCLUDING ALL);

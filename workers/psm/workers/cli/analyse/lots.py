@@ -1,4 +1,4 @@
-"""`psm lots`: which purchase each sale closed, first in, first out, without any server."""
+"""`psm lots`: which purchase each sale closed, first in, first out."""
 
 from __future__ import annotations
 
@@ -7,29 +7,54 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from psm.contracts.errors import ConfigError
+from psm.workers.cli.analyse.asking import FIRST_PAGE, FROM_THE_START, Page, Range
+from psm.workers.cli.analyse.rows import KnownAt, closed_lots
 from psm.workers.cli.shared.lines import take_lines
-from psm.workers.cli.shared.output import say_json
+from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output, say_json
 from psm.workers.replay.figures import FigureFolder, lot_document
 from psm.workers.replay.lines import DEFAULT_PARTITIONS
 
 
 def lots(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",
+    file: Annotated[
+        str | None,
+        Parameter(
+            name="FILE",
+            help="What to read; - is standard input, and so is nothing.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
     /,
     *,
-    partitions: int = DEFAULT_PARTITIONS,
+    account: Annotated[
+        str | None, Parameter(help="Whose, from the views; in place of a file.")
+    ] = None,
+    range_: Range = FROM_THE_START,
+    symbol: Annotated[str | None, Parameter(help="Of the account: only of it.")] = None,
+    holding_days: Annotated[
+        int, Parameter(help="Of the account: held for more whole days is long term, else short.")
+    ] = 365,
+    known_at: KnownAt = None,
+    page: Page = FIRST_PAGE,
+    partitions: Annotated[int, Parameter(help="Of the file's log.")] = DEFAULT_PARTITIONS,
+    output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Print the lots that were closed, one JSON line each, of the lines that `psm fold` takes.
+    """Print the lots that were closed, first in, first out, before fees.
 
-    First in, first out, before fees; fills that were busted later are left out. Once a position is
-    flat its lots sum up to what it realized at average cost.
-
-    Args:
-        file: What to read; - is standard input.
-        partitions: Of the log.
+    Of a file, without any server: one JSON line each, of the lines that `psm fold` takes; or of an
+    account, from the views. What was busted later is left out. Once a position is flat its lots sum
+    up to what it realized at average cost.
     """
+    if account is not None:
+        if file is not None:
+            raise ConfigError("give a file or --account, not both")
+        closed_lots(account, range_, symbol, holding_days, known_at, page, output)
+        return 0
+    if (range_, symbol, known_at, page) != (FROM_THE_START, None, None, FIRST_PAGE):
+        raise ConfigError("--from, --to, --symbol, --known-at, --limit and --after need --account")
     folder = FigureFolder(periods=365, partitions=partitions)
-    code = take_lines(file, folder.take)
+    code = take_lines("-" if file is None else file, folder.take)
     for account_id, lot in folder.lots():
         say_json(lot_document(account_id, lot), sys.stdout)
     return code

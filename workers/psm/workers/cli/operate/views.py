@@ -302,6 +302,8 @@ async def _retry(settings: Settings, account: str | None) -> list[RetryReport]:
             )
             stale = dict.fromkeys(entry.stream_id for entry in await retrying.stale())
             chosen = list(stale) if account is None else [account]
+            if projection is not CURRENT_STATE:  # which nobody may follow
+                chosen = [one for one in chosen if await retrying.has_begun(one)]
             reports += [await retrying.run(stream_id) for stream_id in chosen]
         return reports
 

@@ -1,4 +1,4 @@
-"""`psm events`, `psm trace` and `psm stats`: what the event archive holds."""
+"""`psm events` and `psm trace`, and counts for `psm stats`: what the event archive holds."""
 
 from __future__ import annotations
 
@@ -116,18 +116,16 @@ def trace(
         )
 
 
-def stats(
-    *,
-    since: Annotated[
-        str | None,
-        Parameter(
-            help="Only what was stored since: 15m, 24h, 7d, a date or a time.",
-            allow_leading_hyphen=True,
-        ),
-    ] = None,
-    output: Output = DEFAULT_OUTPUT,
-) -> None:
-    """Show how many events the archive holds per stream, type and service, and its incidents."""
+def print_counts(since: str | None, output: Output) -> None:
+    """Print how many events the archive holds per stream, type and service, and its incidents.
+
+    Args:
+        since: only what was stored since; as `psm stats` takes it.
+        output: how.
+
+    Raises:
+        ConfigError: `since` is no time, or one to come.
+    """
     within = None if since is None else _within(since)
 
     async def read() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

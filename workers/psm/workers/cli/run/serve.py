@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from psm.adapters import telemetry
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
@@ -78,6 +79,7 @@ async def run(settings: Settings) -> int:
                 archive=ArchiveReads(pool),
                 risk_reads=RiskReads(pool),
                 market=MarketReads(pool),
+                analytics=AnalyticsReads(pool),
                 past=Past(nc, log_shape(settings)),
                 live=live,
                 health=health,

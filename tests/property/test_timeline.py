@@ -1,0 +1,396 @@
+"""The timeline of an account on random logs: sums, batches, restarts, cuts and corrections."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.domain import Log
+from tests.support.events import SECOND, START, Sent, deposit, event, mark, opened, trade
+from tests.support.market import KINDS, Market
+
+from psm.analytics.buckets import LENGTHS
+from psm.analytics.closes import bucket_text, closes_of
+from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, LotRow, PnlRow, Timeframe, TradeRow
+from psm.analytics.timeline_state import decoded
+from psm.domain.money import published_or_null
+from psm.domain.publication.untold import untold
+from psm.workers.replay.timelines import Timelines
+
+FEWER = settings(max_examples=max(1, settings().max_examples // 4))
+seeds = st.integers(0, 2**32)
+COLUMNS = (
+    "realized", "unrealized_change", "fees", "funding", "other", "pnl", "pnl_corrected",
+    "turnover", "fills",
+)  # fmt: skip
+SYMBOLS = ("BTC-PERP", "ETH-PERP")
+LAST_DIGITS = Decimal("1e-15")
+
+
+class Trader:
+    """Random deposits, fills, funding, marks of accounts in one currency, over some minutes."""
+
+    def __init__(self, seed: int, *, accounts: int = 1, strategies: int = 0) -> None:
+        self._rng = random.Random(seed)
+        self._strategies, self._time = strategies, START
+        self._numbers: dict[str, int] = {}
+        self.names = [f"acc_{n:03d}" for n in range(accounts)]
+        self.sent: list[Sent] = []
+        for name in self.names:
+            self._say(opened(self._next(name), stream=name))
+            self._say(deposit(self._next(name), "100000", stream=name))
+
+    def _next(self, name: str) -> int:
+        self._numbers[name] = self._numbers.get(name, 0) + 1
+        return self._numbers[name]
+
+    def _say(self, sent: Sent) -> None:
+        self.sent.append(sent.later(self._time))
+
+    def write(self, length: int, *, extras: bool = True) -> Trader:
+        """Write more; extras are what is no trade of a contract and no mark."""
+        for _ in range(length):
+            self._time += self._rng.choice([1, SECOND, 10 * SECOND, 50 * SECOND])
+            symbol, name = self._rng.choice(SYMBOLS), self._rng.choice(self.names)
+            chance = self._rng.random()
+            if chance < 0.5:
+                price = str(self._rng.randint(90, 110))
+                self._say(mark(self._next(symbol), price, symbol))
+            elif chance < 0.9 or not extras:
+                self._trade(name, symbol)
+            elif chance < 0.95:
+                paid = {"symbol": symbol, "funding_payment": str(self._rng.randint(-3, 3))}
+                self._say(event("FundingApplied", paid, self._next(name), stream=name))
+            else:
+                self._say(deposit(self._next(name), "500", stream=name))
+        self._say(mark(self._next(SYMBOLS[0]), "100", SYMBOLS[0]))  # what is cut ends with it, too
+        return self
+
+    def _trade(self, name: str, symbol: str) -> None:
+        number = self._next(name)
+        more: dict[str, Any] = {"fill_id": f"f{number}", "commission": "0.25"}
+        if self._strategies:
+            more["strategy_id"] = f"s{self._rng.randrange(self._strategies)}"
+        side = self._rng.choice(["buy", "sell"])
+        size = str(self._rng.choice([1, 2, 4]))
+        price = str(self._rng.randint(90, 110))
+        self._say(trade(number, side, size, price, symbol, stream=name, **more))
+
+
+def told(sent: list[Sent], *, every: int = 0, restart: bool = False, idle: int = 200) -> Timelines:
+    """Feed the updates of messages; settle after each n-th message, or at the end alone."""
+    log, timelines, seen = Log(), Timelines(), 0
+    for place, one in enumerate(sent):
+        log.when(one)
+        for update in log.updates[seen:]:
+            timelines.take(update)
+        seen = len(log.updates)
+        if every and place % every == 0:
+            timelines.pass_to(log.books.market.closed_through)
+            timelines.restart() if restart else timelines.settle()
+    log.let_pass(idle)
+    for update in log.updates[seen:]:
+        timelines.take(update)
+    timelines.pass_to(log.books.market.closed_through)
+    timelines.settle()
+    return timelines
+
+
+def buckets(timelines: Timelines, account: str) -> dict[tuple[str, int], list[PnlRow]]:
+    """Return an account's rows by timeframe and bucket."""
+    found: dict[tuple[str, int], list[PnlRow]] = defaultdict(list)
+    for row in timelines.rows[account].pnl.values():
+        found[row.timeframe, row.bucket].append(row)
+    return found
+
+
+def everything(timelines: Timelines) -> dict[str, Any]:
+    """Return all rows of all accounts."""
+    return {
+        name: (rows.pnl, rows.trades, rows.lots, rows.journal)
+        for name, rows in timelines.rows.items()
+    }
+
+
+def assert_adds_up(timelines: Timelines) -> int:
+    """Check every bucket; return how many there were."""
+    checked = 0
+    for account in timelines.rows:
+        for rows in buckets(timelines, account).values():
+            (total,) = [r for r in rows if r.strategy_id == r.symbol == EVERY]
+            symbols = [r for r in rows if r.strategy_id == EVERY and r.symbol != EVERY]
+            for column in COLUMNS:
+                whole = getattr(total, column)
+                if whole is not None:
+                    assert sum(getattr(row, column) for row in symbols) == whole, column
+            assert_parts(rows, total)
+            checked += 1
+    return checked
+
+
+def assert_parts(rows: list[PnlRow], total: PnlRow) -> None:
+    """A row's pnl is its parts; the total's is the change of equity less flows."""
+    for row in rows:
+        if row.pnl is not None:
+            assert row.unrealized_change is not None
+            parts = row.realized + row.unrealized_change - row.fees + row.funding + row.other
+            assert parts == row.pnl
+    if total.ret is not None:
+        assert total.nav is not None
+
+
+@FEWER
+@given(seeds)
+def test_symbols_and_account_items_add_up_to_the_total(seed: int) -> None:
+    """Every column of every bucket, exactly, on logs of every event type and instrument."""
+    assert assert_adds_up(told(Market(seed=seed, length=120).author().sent, every=20))
+
+
+@FEWER
+@given(seeds)
+def test_trades_alone_leave_nothing_to_the_account(seed: int) -> None:
+    """In one currency all pnl is of symbols: their closes and the account's are the same.
+
+    But for the last published digit, where an average cost has no end.
+    """
+    timelines = told(Trader(seed).write(80, extras=False).sent)
+    rows = timelines.rows["acc_000"].pnl.values()
+    for row in rows:
+        if row.symbol == ACCOUNT_ITEMS:
+            assert row.pnl is not None
+            assert max(abs(row.pnl), abs(row.realized)) < LAST_DIGITS
+            assert not row.fees
+            assert not row.fills
+    assert any(row.symbol != EVERY for row in rows)
+
+
+@FEWER
+@given(seeds)
+def test_longer_buckets_are_their_minutes(seed: int) -> None:
+    """Sums of pnl, flows and returns over minutes are those of 5m, 1h, 1d and 1w."""
+    timelines = told(Trader(seed).write(80).sent, every=7)
+    rows = [r for r in timelines.rows["acc_000"].pnl.values() if r.strategy_id == r.symbol == EVERY]
+    minutes = sorted((r for r in rows if r.timeframe == "1m"), key=lambda row: row.bucket)
+    for frame in ("5m", "1h", "1d", "1w"):
+        longer = [row for row in rows if row.timeframe == frame]
+        for column in ("pnl", "flows", "realized", "fees", "fills"):
+            short = sum(getattr(row, column) for row in minutes)
+            assert sum(getattr(row, column) for row in longer) == short, (frame, column)
+        assert max(longer, key=lambda row: row.bucket).equity == minutes[-1].equity
+
+
+@FEWER
+@given(seeds)
+def test_batches_and_restarts_change_nothing(seed: int) -> None:
+    """Told once at the end, after every message, or with a restart after each: the same rows."""
+    sent = Market(seed=seed, length=80).author().sent
+    once = told(sent)
+    for again in (told(sent, every=1), told(sent, every=5, restart=True)):
+        assert everything(again) == everything(once)
+        assert again.states() == once.states()
+
+
+@FEWER
+@given(seeds)
+def test_accounts_do_not_depend_on_each_other(seed: int) -> None:
+    """Rows of each account are those of the log without the events of the others."""
+    trader = Trader(seed, accounts=3).write(90)
+    together = told(trader.sent)
+    for name in trader.names:
+        others = [f"trades.{other}" for other in trader.names if other != name]
+        alone = told([sent for sent in trader.sent if sent.subject not in others])
+        ours, theirs = together.rows[name], alone.rows[name]
+        assert placeless(ours.pnl.values()) == placeless(theirs.pnl.values())
+        assert placeless(ours.trades.values()) == placeless(theirs.trades.values())
+        assert placeless(ours.lots.values()) == placeless(theirs.lots.values())
+
+
+@FEWER
+@given(seeds, st.sampled_from([("1m", 20), ("1d", 20_000)]))
+def test_closes_are_those_of_the_fold(seed: int, spread: tuple[Timeframe, int]) -> None:
+    """Equity, nav and epoch at every end of a minute or day, marks that nobody published included.
+
+    Closes made of published updates were wrong on two days in five.
+    """
+    timeframe, factor = spread
+    sent = [
+        one.later(START + (one.at - START) * factor)
+        for one in Market(seed=seed, length=90).author().sent
+        if one.at is not None
+    ]
+    stood, last = closes_of_the_fold(sent, LENGTHS[timeframe] * 60 * SECOND)
+    log, timelines = Log(), Timelines((timeframe,))
+    for one in sent:
+        log.when(one)
+    for update in [*log.updates, *untold(log.books, log.messages[log.books.position])]:
+        timelines.take(update)
+    timelines.pass_to(last + 60 * SECOND)
+    timelines.settle()
+    for name, noted in stood.items():
+        totals = [
+            r for r in timelines.rows[name].pnl.values() if r.strategy_id == r.symbol == EVERY
+        ]
+        closes = closes_of(sorted(totals, key=lambda row: row.bucket), timeframe, last)
+        found = {close.bucket: (close.equity, close.nav, close.epoch) for close in closes}
+        assert noted
+        for start, standing_ in noted.items():
+            assert found.get(bucket_text(start, timeframe), (0, None, 0)) == standing_
+
+
+def closes_of_the_fold(sent: list[Sent], length: int) -> tuple[dict[str, dict[int, Any]], int]:
+    """Return where each account stood at the end of each bucket but the last, and its start."""
+    log, stood = Log(), defaultdict[str, dict[int, Any]](dict)
+    latest = None
+    for one in sent:
+        message = log.message(one)
+        start = message.time - message.time % length
+        if latest is not None and start > latest:
+            for name, account in log.books.accounts.items():
+                own, equity = account.valuation.performance, account.equity()
+                nav = published_or_null(own.nav(equity))
+                said = published_or_null(equity)
+                stood[name][start - length] = (
+                    None if said is None else Decimal(said),
+                    None if nav is None else Decimal(nav),
+                    own.epoch,
+                )
+        latest = start if latest is None else max(latest, start)
+        log.take(message)
+    return stood, latest or 0
+
+
+def placeless(rows: Any) -> list[Any]:
+    """Return rows without their place in the log."""
+    return [msgspec.structs.replace(row, through_log_sequence=0) for row in rows]
+
+
+@FEWER
+@given(seeds, st.integers(5, 70))
+def test_cutting_the_log_never_changes_complete_buckets(seed: int, cut: int) -> None:
+    """What `closed_through` has passed is what the whole log says."""
+    sent = Trader(seed).write(80).sent
+    whole, log, part = told(sent), Log(), Timelines()
+    for one in sent[:cut]:
+        log.when(one)
+    for update in log.updates:
+        part.take(update)
+    through = log.books.market.closed_through
+    part.pass_to(through)
+    part.settle()
+    lengths = {"1m": 1, "5m": 5, "1h": 60, "1d": 1_440, "1w": 10_080}
+    for name, rows in part.rows.items():
+        for key, row in rows.pnl.items():
+            if row.bucket + lengths[row.timeframe] * 60 * SECOND <= (through or 0):
+                assert whole.rows[name].pnl[key] == row
+
+
+def standing(rows: Any) -> list[Any]:
+    """Return rows that are not gone, without what says since when they are so."""
+    return [
+        msgspec.structs.replace(
+            row, through_log_sequence=0, revised_at=None, **({"mae": None, "mfe": None}
+            if isinstance(row, TradeRow) else {}),
+        )
+        for _, row in sorted(rows.items())
+        if not row.gone
+    ]  # fmt: skip
+
+
+@FEWER
+@given(seeds, st.data())
+def test_a_bust_leaves_what_the_log_without_the_fill_says(seed: int, data: st.DataObject) -> None:
+    """Trades and lots, of the account and of strategies; complete buckets stay as they were."""
+    trader = Trader(seed, strategies=data.draw(st.integers(0, 2))).write(50)
+    fills = [n for n, sent in enumerate(trader.sent) if b"TradeExecuted" in sent.data]
+    place = data.draw(st.sampled_from(fills))
+    target = msgspec.json.decode(trader.sent[place].data)["payload"]["fill_id"]
+    before = told(trader.sent, idle=0)
+    number = trader._next("acc_000")
+    trader._say(event("TradeBusted", {"fill_id": target, "reason": "venue"}, number))
+    at = trader.sent[-1].at
+    assert at is not None
+    trader.sent[-1] = event(
+        "TradeBusted", {"fill_id": target, "reason": "venue"}, number, stream="acc_000"
+    ).later(at)
+    busted = told(trader.sent).rows["acc_000"]
+    rest = [sent for n, sent in enumerate(trader.sent[:-1]) if n != place]
+    without = told(renumbered(rest)).rows["acc_000"]
+    assert standing(busted.trades) == standing(without.trades)
+    assert standing(busted.lots) == standing(without.lots)
+    for key, row in before.rows["acc_000"].pnl.items():
+        if row.timeframe == "1m":
+            assert busted.pnl[key] == row
+    assert_adds_up(told(trader.sent))
+
+
+def renumbered(sent: list[Sent]) -> list[Sent]:
+    """Return the events of the account with numbers that have no gap."""
+    found, number = [], 0
+    for one in sent:
+        body = msgspec.json.decode(one.data)
+        if one.subject.startswith("trades."):
+            number += 1
+            body["sequence_number"] = number
+        found.append(msgspec.structs.replace(one, data=msgspec.json.encode(body)))
+    return found
+
+
+@FEWER
+@given(seeds)
+def test_lots_sum_up_to_average_cost_when_flat(seed: int) -> None:
+    """Over what was flat in the end the lots of all cycles gained what the cycles did."""
+    timelines = told(Trader(seed).write(80).sent)
+    rows = timelines.rows["acc_000"]
+    gains: dict[str, Decimal] = defaultdict(Decimal)
+    lots: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
+    for lot in rows.lots.values():
+        lots[lot.symbol, lot.closed] += lot.pnl
+    for trade_ in sorted(rows.trades.values(), key=lambda row: row.closed):
+        gains[trade_.symbol] += trade_.gross
+        until = [
+            pnl
+            for (symbol, closed), pnl in lots.items()
+            if symbol == trade_.symbol and closed <= trade_.closed
+        ]
+        assert abs(sum(until) - gains[trade_.symbol]) < LAST_DIGITS
+
+
+@FEWER
+@given(seeds, st.integers(1, 3))
+def test_strategies_and_netting_add_up_to_each_symbol(seed: int, count: int) -> None:
+    """Sizes always, columns exactly; what nets out is no profit and no loss of anybody."""
+    timelines = told(Trader(seed, strategies=count).write(80).sent, every=3)
+    for rows in buckets(timelines, "acc_000").values():
+        for symbol in SYMBOLS:
+            own = [row for row in rows if row.symbol == symbol]
+            parts = [row for row in own if row.strategy_id != EVERY]
+            for whole in [row for row in own if row.strategy_id == EVERY and parts]:
+                for column in COLUMNS:
+                    found = sum(getattr(row, column) for row in parts)
+                    assert found == getattr(whole, column), column
+    assert_adds_up(timelines)
+    state = decoded(timelines.states()["acc_000"])
+    for key, books in state.strategies.by_key.items():
+        held = state.held.get(key)
+        assert sum(book.size for book in books.values()) == (held.size if held else 0)
+
+
+def test_rows_say_which_kind_they_are() -> None:
+    """One log, told whole: totals, symbols, items, trades and lots."""
+    rows = told(Trader(7).write(60).sent).rows["acc_000"]
+    assert {row.timeframe for row in rows.pnl.values()} == {"1m", "5m", "1h", "1d", "1w"}
+    assert all(isinstance(row, TradeRow) and row.fills for row in rows.trades.values())
+    assert all(isinstance(row, LotRow) and row.quantity > 0 for row in rows.lots.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_of_instruments(kind: str) -> None:
+    """Each kind of instrument, with corrections of every sort: sums hold and nothing fails."""
+    timelines = told(Market(seed=3, length=150, symbols=KINDS[kind]).author().sent, every=4)
+    assert assert_adds_up(timelines)

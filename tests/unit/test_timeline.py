@@ -1,0 +1,185 @@
+"""Stories of an account as its timeline tells them: strategies, netting, a bust, a late journal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.support.domain import Log
+from tests.support.events import START, Sent, deposit, event, mark, opened, trade
+
+from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, NETTING, UNATTRIBUTED, PnlRow
+from psm.analytics.timeline import AccountTimeline
+from psm.contracts.errors import InvariantError
+from psm.contracts.updates_read import ReadUpdate
+from psm.workers.replay.timelines import TimelineRows, Timelines
+
+MINUTE = 60_000_000_000
+BEGIN = START - START % MINUTE
+
+
+def told(*sent: Sent) -> TimelineRows:
+    """Return what the account's timeline tells of messages, one a minute unless timed."""
+    log, timelines = Log(), Timelines()
+    for minute, one in enumerate(sent):
+        log.when(one if one.at is not None else one.later(BEGIN + minute * MINUTE))
+    log.let_pass(200)
+    for update in log.updates:
+        timelines.take(update)
+    timelines.pass_to(log.books.market.closed_through)
+    timelines.settle()
+    return timelines.rows["acc_001"]
+
+
+def rows_of(rows: TimelineRows, strategy: str, symbol: str, timeframe: str = "1d") -> list[PnlRow]:
+    """Return rows of one series, ascending."""
+    return [
+        row
+        for _, row in sorted(rows.pnl.items(), key=lambda item: item[1].bucket)
+        if (row.strategy_id, row.symbol, row.timeframe) == (strategy, symbol, timeframe)
+    ]
+
+
+def of_day(rows: TimelineRows, strategy: str, symbol: str) -> dict[str, Any]:
+    """Return realized, fees, funding and pnl of the only day."""
+    (row,) = rows_of(rows, strategy, symbol)
+    return {name: getattr(row, name) for name in ("realized", "fees", "funding", "pnl")}
+
+
+def submitted(number: int, order_id: str, strategy: str, side: str) -> Sent:
+    """Return an order of a strategy."""
+    order = {
+        "order_id": order_id, "symbol": "BTC-PERP", "side": side, "type": "market",
+        "quantity": "1", "strategy_id": strategy,
+    }  # fmt: skip
+    return event("OrderSubmitted", order, number)
+
+
+OPEN = [opened(1), deposit(2, "1000")]
+
+
+def test_a_fill_is_of_the_strategy_of_its_order() -> None:
+    """Also where only the order names it; a trade of the strategy is one of its own book."""
+    rows = told(
+        *OPEN,
+        submitted(3, "o1", "alpha", "buy"),
+        trade(4, "buy", "1", "100", order_id="o1", commission="0.5"),
+        trade(5, "sell", "1", "110", strategy_id="alpha", commission="0.5"),
+    )
+    assert of_day(rows, "alpha", "BTC-PERP") == {
+        "realized": Decimal(10), "fees": Decimal(1), "funding": 0, "pnl": Decimal(9),
+    }  # fmt: skip
+    (row,) = [row for row in rows.trades.values() if row.strategy_id == "alpha"]
+    (whole,) = [row for row in rows.trades.values() if row.strategy_id == EVERY]
+    assert (row.net, row.fills, row.cycle) == (Decimal(9), 2, 1)
+    assert (whole.net, whole.fills, whole.side) == (Decimal(9), 2, "long")
+    assert row.return_on_peak_notional == Decimal("0.09")
+
+
+def test_what_nets_out_between_strategies() -> None:
+    """One sells what another holds: the account realizes 10, neither did; later it is theirs."""
+    start = [
+        *OPEN,
+        trade(3, "buy", "1", "100", strategy_id="a"),
+        trade(4, "sell", "1", "110", strategy_id="b"),
+    ]
+    half = told(*start)
+    assert of_day(half, EVERY, "BTC-PERP")["realized"] == 10
+    assert of_day(half, NETTING, "BTC-PERP")["realized"] == 10
+    assert of_day(half, "a", "BTC-PERP")["realized"] == 0
+    whole = told(
+        *start,
+        trade(5, "sell", "1", "120", strategy_id="a"),
+        trade(6, "buy", "1", "120", strategy_id="b"),
+    )
+    assert of_day(whole, "a", "BTC-PERP")["pnl"] == 20
+    assert of_day(whole, "b", "BTC-PERP")["pnl"] == -10
+    assert of_day(whole, NETTING, "BTC-PERP")["pnl"] == 0
+    assert of_day(whole, EVERY, EVERY)["pnl"] == 10
+
+
+def test_funding_is_shared_by_size() -> None:
+    """Three parts of four for who holds three; what was held before has no strategy."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "1", "100"),
+        trade(4, "buy", "3", "100", strategy_id="a"),
+        event("FundingApplied", {"symbol": "BTC-PERP", "funding_payment": "-4"}, 5),
+    )
+    assert of_day(rows, "a", "BTC-PERP")["funding"] == -3
+    assert of_day(rows, UNATTRIBUTED, "BTC-PERP")["funding"] == -1
+    assert of_day(rows, NETTING, "BTC-PERP")["funding"] == 0
+
+
+def test_no_strategy_no_rows_but_the_accounts() -> None:
+    """An account whose fills name none is not told twice."""
+    rows = told(*OPEN, trade(3, "buy", "1", "100"))
+    assert {row.strategy_id for row in rows.pnl.values()} == {EVERY}
+
+
+def test_what_no_symbol_explains() -> None:
+    """Interest is an item of the account, a fee that names a symbol is the symbol's."""
+    interest = {"amount": "-2", "reference": "i1", "currency": "USDT"}
+    rows = told(
+        *OPEN,
+        event("InterestAccrued", interest, 3),
+        event("FeeCharged", {"symbol": "BTC-PERP", "amount": "3"}, 4),
+    )
+    (items,) = rows_of(rows, EVERY, ACCOUNT_ITEMS)
+    assert (items.other, items.fees, items.pnl) == (Decimal(-2), Decimal(0), Decimal(-2))
+    assert of_day(rows, EVERY, "BTC-PERP")["fees"] == 3
+    assert of_day(rows, EVERY, EVERY)["pnl"] == -5
+
+
+def test_a_bust_counts_in_its_own_bucket() -> None:
+    """Bought at 100, marked 120, busted an hour later: 20 gained then, 20 taken back now."""
+    rows = told(
+        *OPEN,
+        mark(1, "100"),
+        trade(3, "buy", "1", "100", fill_id="f1"),
+        mark(2, "120"),
+        event("TradeBusted", {"fill_id": "f1", "reason": "venue"}, 4).later(BEGIN + 90 * MINUTE),
+    )
+    first, second = rows_of(rows, EVERY, EVERY, "1h")
+    assert (first.pnl, first.pnl_corrected) == (Decimal(20), Decimal(0))
+    assert (second.pnl, second.pnl_corrected) == (Decimal(-20), Decimal(-20))
+    (symbol, corrected) = rows_of(rows, EVERY, "BTC-PERP", "1h")
+    assert (symbol.pnl, corrected.pnl_corrected) == (Decimal(20), Decimal(-20))
+    assert second.nav == 1
+
+
+def test_a_trade_that_never_was_is_gone() -> None:
+    """Its row says so and since when; the lot that it closed, too."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "1", "100", fill_id="f1"),
+        trade(4, "sell", "1", "110", fill_id="f2"),
+        event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 5).later(BEGIN + 9 * MINUTE),
+    )
+    (gone,) = rows.trades.values()
+    (lot,) = rows.lots.values()
+    assert gone.gone
+    assert lot.gone
+    assert gone.revised_at == lot.revised_at == BEGIN + 9 * MINUTE
+
+
+def test_a_correction_without_its_journal_is_an_error() -> None:
+    """Rather none than wrong rows."""
+    log = Log()
+    log.when(*OPEN, trade(3, "buy", "1", "100", fill_id="f1"))
+    log.when(event("TradeBusted", {"fill_id": "f1", "reason": "venue"}, 4))
+    timeline = AccountTimeline("acc_001")
+    *before, correction = [ReadUpdate(kind=update.kind, data=update.data) for update in log.updates]
+    for one in before:
+        assert not AccountTimeline.needs_journal(one)
+        timeline.take(one)
+    assert AccountTimeline.needs_journal(correction)
+    with pytest.raises(InvariantError, match="no journal"):
+        timeline.take(correction)
+
+
+def test_an_update_that_is_none_is_an_error() -> None:
+    """PSM publishes nothing that its contract does not allow."""
+    with pytest.raises(InvariantError, match="cannot be read"):
+        AccountTimeline("a").take(ReadUpdate(kind="state.updated", data=b"{}"))

@@ -1,0 +1,198 @@
+"""Series of closes out of rows: one a bucket, carried over where nothing happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from psm.analytics.buckets import LENGTHS, MINUTE_NS, bucket_start
+from psm.analytics.rows import PnlRow, Timeframe
+from psm.analytics.statistics import over, plus, times
+from psm.domain.money import ONE, ZERO
+from psm.domain.publication.log_times import log_time
+
+PERIODS: dict[Timeframe, int] = {
+    "1m": 525_600,
+    "5m": 105_120,
+    "1h": 8_760,
+    "1d": 365,
+    "1w": 52,
+}
+"""Buckets a year where markets never rest."""
+
+
+class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
+    """An account, or a part of it, at the end of a bucket of log time.
+
+    Attributes:
+        bucket: its start: a day such as 2026-01-31, a time such as 2026-01-31T10:05:00Z where
+            buckets are shorter.
+        epoch: of the units; each starts at a `nav` of 1.
+        complete: nothing can be added any more; what is not complete enters no statistic.
+        ret: nav over that of the bucket before, less 1; over 1 in an epoch's first.
+        flows: external ones of the bucket.
+        pnl: change of equity less flows.
+    """
+
+    bucket: str
+    epoch: int
+    complete: bool
+    equity: Decimal | None
+    nav: Decimal | None
+    ret: Decimal | None
+    flows: Decimal
+    pnl: Decimal | None
+
+
+def closes_of(
+    rows: Sequence[PnlRow],
+    timeframe: Timeframe,
+    closed_through: int | None,
+    since: int = 0,
+) -> list[BucketClose]:
+    """Return a close for each bucket from the first row's on, up to the one that is not complete.
+
+    Args:
+        rows: those of an account as a whole, ascending by bucket; where none stands nothing
+            happened, and the close before it holds.
+        timeframe: of the rows.
+        closed_through: log time up to which buckets are complete, nanoseconds; None: none is.
+        since: log time; closes before it are those of rows alone.
+    """
+    length, through = LENGTHS[timeframe], _minute(closed_through or 0)
+    first = bucket_start(timeframe, _minute(since))
+    found: list[BucketClose] = []
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        minute = _minute(row.bucket)
+        end = minute + length
+        found.append(_close(row, timeframe, complete=end <= through))
+        until = through if following is None else _minute(following.bucket)
+        found.extend(
+            _carried(row, minute * MINUTE_NS, timeframe, complete=minute + length <= through)
+            for minute in range(max(end, first), until, length)
+        )
+    return found
+
+
+def contributions_of(
+    rows: Iterable[PnlRow], account: Sequence[BucketClose], timeframe: Timeframe
+) -> list[BucketClose]:
+    """Return closes of a strategy or a symbol: what a unit of its contributions alone would be.
+
+    Args:
+        rows: its own.
+        account: the closes of its account, of the same buckets.
+        timeframe: of both.
+    """
+    own = {bucket_text(row.bucket, timeframe): row for row in rows}
+    found: list[BucketClose] = []
+    nav: Decimal | None = ONE
+    epoch = 0
+    for close in account:
+        row = own.get(close.bucket)
+        if close.epoch != epoch:
+            nav, epoch = ONE, close.epoch
+        ret, pnl = (ZERO, ZERO) if row is None else (row.contribution, row.pnl)
+        nav = None if nav is None or ret is None else times(nav, plus(ONE, ret))
+        found.append(
+            BucketClose(
+                bucket=close.bucket,
+                epoch=close.epoch,
+                complete=close.complete,
+                equity=None,
+                nav=nav,
+                ret=ret,
+                flows=ZERO,
+                pnl=pnl,
+            )
+        )
+    return found
+
+
+def counted(closes: Sequence[BucketClose]) -> list[BucketClose]:
+    """Return those that enter statistics: complete ones of the latest epoch, with a nav."""
+    return [
+        close
+        for close in closes
+        if close.complete and close.epoch == closes[-1].epoch and close.nav is not None
+    ]
+
+
+def between(
+    closes: Sequence[BucketClose], start: str | None, end: str | None
+) -> tuple[list[BucketClose], Decimal]:
+    """Return the closes of buckets in [start, end), and the nav that their last epoch starts from.
+
+    Args:
+        closes: of one series, in order.
+        start: a day or a time, as `bound_text` writes it; None: no bound.
+        end: likewise.
+    """
+    found: list[BucketClose] = []
+    before: BucketClose | None = None
+    for close in closes:
+        if end is not None and close.bucket >= end:
+            break
+        if start is None or close.bucket >= start:
+            found.append(close)
+        else:
+            before = close
+    is_same = before is not None and found and before.epoch == found[-1].epoch
+    return found, before.nav or ONE if before is not None and is_same else ONE
+
+
+def units(closes: Iterable[BucketClose], base: Decimal) -> list[Decimal]:
+    """Return the navs of closes that all have one, as those of a unit that starts at 1.
+
+    Args:
+        closes: of one epoch.
+        base: nav before the first of them.
+    """
+    navs = (close.nav for close in closes)
+    return [nav if base == ONE else over(nav, base) for nav in navs if nav is not None]
+
+
+def bucket_text(start: int, timeframe: Timeframe) -> str:
+    """Return the start of a bucket as documents have it."""
+    text = log_time(start)
+    return text[:10] if timeframe in ("1d", "1w") else f"{text[:19]}Z"
+
+
+def _minute(time_ns: int) -> int:
+    return time_ns // MINUTE_NS
+
+
+def bound_text(time_ns: int) -> str:
+    """Return a time in a form that compares with those of buckets: a day where it begins one."""
+    text = log_time(time_ns)
+    return text[:10] if text.endswith("T00:00:00.000000Z") else f"{text[:19]}Z"
+
+
+def _close(row: PnlRow, timeframe: Timeframe, *, complete: bool) -> BucketClose:
+    return BucketClose(
+        bucket=bucket_text(row.bucket, timeframe),
+        epoch=row.epoch,
+        complete=complete,
+        equity=row.equity,
+        nav=row.nav,
+        ret=row.ret,
+        flows=row.flows,
+        pnl=row.pnl,
+    )
+
+
+def _carried(row: PnlRow, start: int, timeframe: Timeframe, *, complete: bool) -> BucketClose:
+    """Return the close of a bucket in which nothing happened."""
+    unchanged = ZERO if row.nav else None
+    return BucketClose(
+        bucket=bucket_text(start, timeframe),
+        epoch=row.epoch,
+        complete=complete,
+        equity=row.equity,
+        nav=row.nav,
+        ret=unchanged,
+        flows=ZERO,
+        pnl=None if row.equity is None else ZERO,
+    )

@@ -1,0 +1,1 @@
+"""What people read of analytics: figures of accounts and groups, tear sheets, tables."""

@@ -1,0 +1,152 @@
+"""`psm pnl` and `psm trades`: rows of analytics as they stand in the views."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from psm.analytics.rows import EVERY, Timeframe
+from psm.contracts.errors import ConfigError
+from psm.workers.analytics.documents import lot_document, pnl_document, trade_document
+from psm.workers.analytics.reads import AnalyticsReads, By
+from psm.workers.cli.analyse.asking import (
+    FIRST_PAGE,
+    FROM_THE_START,
+    Account,
+    Page,
+    Range,
+    asked,
+)
+from psm.workers.cli.shared.connections import check_account
+from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+
+KnownAt = Annotated[
+    int | None,
+    Parameter(help="Log sequence: as it was known then, before what was corrected later."),
+]
+_PNL_COLUMNS = (
+    "bucket", "strategy_id", "symbol", "pnl", "realized", "unrealized_change", "fees", "funding",
+    "other", "equity", "nav", "ret", "flows", "turnover", "fills", "complete",
+)  # fmt: skip
+_TRADE_COLUMNS = (
+    "symbol", "side", "opened", "closed", "net", "gross", "fees", "funding", "peak_size", "mae",
+    "mfe", "currency", "strategy_id",
+)  # fmt: skip
+_LOT_COLUMNS = (
+    "symbol", "side", "opened", "closed", "quantity", "open_price", "close_price", "pnl",
+    "currency", "days_held", "term",
+)  # fmt: skip
+
+
+def pnl(
+    account: Account,
+    /,
+    *,
+    range_: Range = FROM_THE_START,
+    timeframe: Annotated[Timeframe, Parameter(help="Length of the buckets.")] = "1d",
+    by: Annotated[
+        By, Parameter(help="A row for the whole, each symbol or each strategy.")
+    ] = "total",
+    strategy: Annotated[str, Parameter(help="Of this strategy; * is the whole account.")] = EVERY,
+    symbol: Annotated[str, Parameter(help="Of this symbol; * is all of them.")] = EVERY,
+    page: Page = FIRST_PAGE,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show profit and loss by buckets of log time: what was realized, paid, and how equity moved.
+
+    Buckets in which nothing happened have no row. Symbols add up to the whole exactly.
+    """
+    check_account(account)
+    page.check()
+    span = range_.span
+
+    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+        (standing,) = await reads.standing([account])
+        found = await reads.pnl(
+            account,
+            timeframe,
+            span,
+            by=by,
+            strategy_id=strategy,
+            symbol=symbol,
+            after=page.after,
+            limit=page.limit,
+        )
+        return [pnl_document(row, standing.closed_through) for row in found.rows], found.next
+
+    _print(*asked(read), _PNL_COLUMNS, output)
+
+
+def trades(
+    account: Account,
+    /,
+    *,
+    range_: Range = FROM_THE_START,
+    strategy: Annotated[str, Parameter(help="Of this strategy's own book.")] = EVERY,
+    symbol: Annotated[str | None, Parameter(help="Only of this symbol.")] = None,
+    known_at: KnownAt = None,
+    page: Page = FIRST_PAGE,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """List trades, from flat to flat, net of their fees and funding, as they closed."""
+    check_account(account)
+    page.check()
+    span = range_.span
+
+    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+        await reads.standing([account])
+        found = await reads.trades(
+            account,
+            span,
+            strategy_id=strategy,
+            symbol=symbol,
+            known_at=known_at,
+            after=page.after,
+            limit=page.limit,
+        )
+        return [trade_document(row) for row in found.rows], found.next
+
+    _print(*asked(read), _TRADE_COLUMNS, output)
+
+
+def closed_lots(
+    account: str,
+    range_: Range,
+    symbol: str | None,
+    holding_days: int,
+    known_at: int | None,
+    page: Page,
+    output: Output,
+) -> None:
+    """Print the lots of an account, long and short term apart."""
+    check_account(account)
+    page.check()
+    if holding_days < 0:
+        raise ConfigError("--holding-days must be 0 or more")
+    span = range_.span
+
+    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+        await reads.standing([account])
+        found = await reads.lots(
+            account,
+            span,
+            symbol=symbol,
+            known_at=known_at,
+            after=page.after,
+            limit=page.limit,
+        )
+        return [lot_document(row, holding_days) for row in found.rows], found.next
+
+    _print(*asked(read), _LOT_COLUMNS, output)
+
+
+def _print(
+    rows: list[dict[str, Any]], following: str | None, columns: tuple[str, ...], output: Output
+) -> None:
+    if rows or output.format != "table":
+        output.rows(rows, columns)
+    else:
+        output.note("none")
+    if following is not None:
+        output.note(f"there are more: --after='{following}'")

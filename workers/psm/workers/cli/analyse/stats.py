@@ -1,0 +1,99 @@
+"""`psm stats`: how an account did; without an account, what the archive holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from psm.analytics.formulas import FORMULAS
+from psm.analytics.rows import Timeframe
+from psm.contracts.errors import ConfigError
+from psm.workers.analytics.documents import explain_document, stats_document
+from psm.workers.analytics.figures import Figures, figures_of
+from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, Asked, Range, asked
+from psm.workers.cli.read.events import print_counts
+from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+
+_LISTS = ("daily", "closes", "trades", "metrics", "trade_metrics")
+_SHOWN_INPUTS = 20
+
+
+def stats(
+    subject: Annotated[
+        str | None,
+        Parameter(
+            name="ACCOUNT|GROUP",
+            help="An account; or several as one: a,b,c, or group: and a group of the rulebook.",
+        ),
+    ] = None,
+    /,
+    *,
+    range_: Range = FROM_THE_START,
+    timeframe: Annotated[Timeframe, Parameter(help="Length of the buckets.")] = "1d",
+    of: Asked = WHOLE,
+    explain: Annotated[
+        str | None, Parameter(help="One figure: formula, range, n and every input of it.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        Parameter(
+            help="Without an account: only what was stored since: 15m, 24h, 7d, a date or a time.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Show the performance of an account: returns, risk, drawdown, trades.
+
+    Figures are of complete buckets of the latest epoch; what is not defined is null. The same
+    fields and digits as `psm fold --metrics` of the same log. Without an account: how many events
+    the archive holds per stream, type and service, and its incidents.
+    """
+    if subject is None:
+        if (range_, timeframe, of, explain) != (FROM_THE_START, "1d", WHOLE, None):
+            raise ConfigError(
+                "name an account; without one the archive is counted, --since at most"
+            )
+        print_counts(since, output)
+        return
+    if since is not None:
+        raise ConfigError("--since is for counting the archive; of an account give --from")
+    if explain is not None and explain not in FORMULAS:
+        raise ConfigError(f"--explain {explain}: there are {', '.join(FORMULAS)}")
+    question = of.question(subject, timeframe, range_.span)
+    figures = asked(lambda reads: figures_of(reads, question))
+    if explain is not None:
+        _print_explanation(explain_document(figures, explain), output)
+    elif output.format != "table":
+        output.document(stats_document(figures))
+    else:
+        _print(figures, output)
+
+
+def _print(figures: Figures, output: Output) -> None:
+    document = stats_document(figures)
+    output.document({name: value for name, value in document.items() if name not in _LISTS})
+    rows: list[dict[str, Any]] = []
+    for name, formula in FORMULAS.items():
+        of = document["metrics" if formula.of == "returns" else "trade_metrics"]
+        rows.append({"figure": name, "value": of[name], "formula": formula.formula})
+    output.lines("")
+    output.rows(rows, ("figure", "value", "formula"))
+    if not figures.metrics.n:
+        output.note("no bucket is complete yet; --timeframe 1m has shorter ones")
+    output.note(
+        "psm report ACCOUNT --html FILE draws it; --explain FIGURE lists what it is made of"
+    )
+
+
+def _print_explanation(document: dict[str, Any], output: Output) -> None:
+    if output.format != "table":
+        output.document(document)
+        return
+    inputs = document.pop("inputs")
+    output.document(document)
+    output.lines("")
+    output.rows(inputs[-_SHOWN_INPUTS:], list(inputs[0]) if inputs else ("bucket",))
+    if len(inputs) > _SHOWN_INPUTS:
+        output.note(f"the last {_SHOWN_INPUTS} of {len(inputs)} inputs; -o json has all")

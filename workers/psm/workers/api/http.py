@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -14,7 +13,6 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from psm.adapters.health import Fault, liveness
 from psm.adapters.logs import get_logger
@@ -37,6 +35,7 @@ from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LIVE_PROBLEMS, LiveReads, live_question
 from psm.workers.api.market_http import MARKET_PROBLEMS, MarketReads, market_routes
+from psm.workers.api.measured import Measured
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -139,7 +138,7 @@ def build_app(service: Service) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Measured, metrics=service.metrics, patterns=patterns),
+            Middleware(Measured, metrics=service.metrics, patterns=patterns),
             Middleware(Door, hosts=service.hosts, proxies=service.proxies),
         ],
         exception_handlers={
@@ -377,31 +376,3 @@ def _http_problem(request: Request, error: Exception) -> Response:
         detail = f"{request.method} is not possible here, but {allowed}"
         return problem("wrong-method", detail, path, headers=error.headers)
     return problem("unknown-path", "there is nothing here; see /schema for what there is", path)
-
-
-class _Measured:
-    """Records route, status and duration of each request; pure ASGI, so streaming is untouched."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, patterns: dict[int, str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._patterns = patterns
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = self._patterns.get(id(scope.get("endpoint")), "unmatched")
-            self._metrics.requested(route, status, time.perf_counter() - started)

@@ -141,23 +141,27 @@ MARKET_PROBLEMS = {UnknownBookError: _unknown_book, NotSyncedError: _not_synced}
 """What answers for an error of these reads."""
 
 
-def book_path(
-    name: str,
+def market_paths(
+    name: Callable[[str, str], str],
     content: Callable[[type[msgspec.Struct]], dict[str, Any]],
     problems: Callable[[tuple[str, ...]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the path's part in the service's description of itself."""
+    """Return the paths in the service's description of itself."""
+    parameters = [
+        {"name": one, "in": "path", "required": True, "schema": {"type": "string"}}
+        for one in ("exchange", "symbol")
+    ]
     return {
-        "get": {
-            "operationId": name,
-            "summary": "An order book: its best levels, and what follows from them.",
-            "parameters": [
-                {"name": one, "in": "path", "required": True, "schema": {"type": "string"}}
-                for one in ("exchange", "symbol")
-            ],
-            "responses": {
-                "200": {"description": "The book.", **content(BookDocument)},
-                **problems(("unknown-book", "book-not-synced", "unavailable")),
-            },
+        f"{prefix}{BOOK_PATH}": {
+            "get": {
+                "operationId": name("get", f"{prefix}/book"),
+                "summary": "An order book: its best levels, and what follows from them.",
+                "parameters": parameters,
+                "responses": {
+                    "200": {"description": "The book.", **content(BookDocument)},
+                    **problems(("unknown-book", "book-not-synced", "unavailable")),
+                },
+            }
         }
+        for prefix in MARKET_PREFIXES
     }

@@ -22,7 +22,7 @@ from psm.workers.api.documents import (
 )
 from psm.workers.api.health import HealthReport
 from psm.workers.api.history_http import NDJSON
-from psm.workers.api.market_http import BOOK_PATH, MARKET_PREFIXES, BookDocument, book_path
+from psm.workers.api.market_http import BookDocument, market_paths
 from psm.workers.api.openapi_archive import STRUCTS, archive_paths
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -126,9 +126,7 @@ def openapi() -> bytes:
         paths[path] = risk_path(_name("post", path), _problems)
         paths |= risk_view_paths(prefix, _name, _content, _problems)
         paths |= analytics_paths(prefix, _name, _content, _problems)
-    for prefix in MARKET_PREFIXES:
-        path = f"{prefix}{BOOK_PATH}"
-        paths[path] = book_path(_name("get", f"{prefix}/book"), _content, _problems)
+    paths |= market_paths(_name, _content, _problems)
     paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),

@@ -6,7 +6,9 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters import postgres
+from psm.contracts.subjects import partition_of
 from psm.domain.market.slots import ValuationSlots
+from psm.projections import checkpoints
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
@@ -42,6 +44,7 @@ class Retry:
         slots: ValuationSlots,
     ) -> None:
         self._pool = pool
+        self._partitions = partitions
         self._projection = projection
         self._fold = AccountFold(nc, pool, projection, partitions=partitions, slots=slots)
 

@@ -18,6 +18,7 @@ class Measured:
         self._patterns = patterns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -78,6 +78,10 @@ TABLES = (
     "risk_limits",
     "risk_halts",
     "rulebook_quarantine",
+    "orderbook_snapshot",
+    "orderbook_latest",
+    "orderbook_saved",
+    "market_quarantine",
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 
@@ -440,7 +444,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
-    "projector": _reads("PSM", "RISK", "RULEBOOK"),
+    "projector": _reads("PSM", "RISK", "RULEBOOK", "MARKETDATA"),
     "archiver": {
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM", "MARKETDATA", "RISK", "RULEBOOK"),

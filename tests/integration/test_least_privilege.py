@@ -430,7 +430,7 @@ _LIVE = {"_psmfleet.live.member", _TABLE}
 _GETS = {_TABLE, "$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
-_SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK")
+_SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK", "MARKETDATA")
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
 MAY_PUBLISH: dict[str, set[str]] = {
     "worker": {

@@ -112,7 +112,7 @@ _SERVE = Role(
     about="`psm serve`: reads over HTTP and NATS, the past",
     publish=(_LIVE, RISK_CHECK),
     subscribe=("psm.get.*", "$SRV.>"),
-    scans=(TRADES, PSM, RISK, RULEBOOK),
+    scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
     api=(f"DIRECT.GET.{FLEET}",),
     answers=True,
 )

@@ -79,7 +79,6 @@ TABLES = (
     "risk_halts",
     "risk_groups",
     "rulebook_quarantine",
-<<<<<<< HEAD
     "pnl_timeseries",
     "trades",
     "lots",
@@ -89,12 +88,10 @@ TABLES = (
     "analytics_journal",
     "analytics_progress",
     "analytics_quarantine",
-=======
     "orderbook_snapshot",
     "orderbook_latest",
     "orderbook_saved",
     "market_quarantine",
->>>>>>> ana-market
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 

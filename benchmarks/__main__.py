@@ -17,6 +17,7 @@ from benchmarks import (
     analytics,
     archive,
     audit,
+    book,
     checkpoint,
     commit,
     costs,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "archive": archive.figures,
     "audit": audit.measure,
     "risk": risk.measure,
+    "book": book.measure,
     "analytics": analytics.measure,
 }
 

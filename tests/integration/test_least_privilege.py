@@ -88,6 +88,10 @@ TABLES = (
     "analytics_journal",
     "analytics_progress",
     "analytics_quarantine",
+    "orderbook_snapshot",
+    "orderbook_latest",
+    "orderbook_saved",
+    "market_quarantine",
 )
 ARCHIVE = ("events", "event_chain", "event_refusals", "event_keys", "archive_incidents")
 
@@ -446,7 +450,7 @@ _LIVE = {"_psmfleet.live.member", _TABLE}
 _GETS = {_TABLE, "$JS.API.DIRECT.GET.TRADES", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
-_SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK")
+_SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK", "MARKETDATA")
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
 MAY_PUBLISH: dict[str, set[str]] = {
     "worker": {
@@ -460,7 +464,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
-    "projector": _reads("PSM", "RISK", "RULEBOOK"),
+    "projector": _reads("PSM", "RISK", "RULEBOOK", "MARKETDATA"),
     "archiver": {
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM", "MARKETDATA", "RISK", "RULEBOOK"),

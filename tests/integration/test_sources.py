@@ -30,6 +30,7 @@ from psm.projections.projection import Projection
 from psm.projections.registry import PROJECTIONS
 from psm.projections.rows import PLACE, Row
 from psm.projections.source import ProjectionSource
+from psm.projections.sql import Connection
 from psm.projections.statements import upsert
 from psm.workers.cli.run.projector import readiness
 from psm.workers.process.readiness import Pulse
@@ -104,6 +105,9 @@ class PlainBatches:
     def pending(self) -> int:
         return self._reader.pending or 0
 
+    async def restore(self, connection: Connection) -> None:
+        pass
+
     async def fetch(self) -> Sequence[StoredMessage]:
         return await self._reader.fetch(100, 1.0)
 
@@ -170,7 +174,7 @@ class World:
 
 @pytest.fixture(autouse=True)
 def plain_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sources.READERS, "plain", PlainMessages)
+    monkeypatch.setitem(sources.READERS, "plain", lambda source, _: PlainMessages(source))
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.risk_metrics.slots(Counter(), 0.0, 0)
         instruments.risk_metrics.not_stored()
         instruments.risk_metrics.clusters(0.0)
+        instruments.market_metrics.books({"gap": 1}, 0.0)
         exposed = generate_latest(instruments.registry).decode()
     finally:
         instruments.shutdown()

@@ -308,6 +308,76 @@ ON CONFLICT (group_name) DO UPDATE SET (
     excluded.log_time
 );
 
+-- orderbook_snapshot.upsert
+INSERT INTO orderbook_snapshot (
+    exchange, symbol, bucket, log_time, state, since, market_sequence, last_id, bids, asks,
+    bid_levels, ask_levels, mid, spread, microprice, imbalance, top_hash, checksum_failures,
+    unread
+)
+SELECT
+    exchange, symbol, bucket, log_time, state, since, market_sequence, last_id, bids, asks,
+    bid_levels, ask_levels, mid, spread, microprice, imbalance, top_hash, checksum_failures,
+    unread
+FROM json_populate_recordset(NULL::orderbook_snapshot, $1::json)
+ON CONFLICT (exchange, symbol, bucket) DO UPDATE SET (
+    log_time, state, since, market_sequence, last_id, bids, asks, bid_levels, ask_levels, mid,
+    spread, microprice, imbalance, top_hash, checksum_failures, unread
+) = ROW (
+    excluded.log_time, excluded.state, excluded.since, excluded.market_sequence,
+    excluded.last_id, excluded.bids, excluded.asks, excluded.bid_levels, excluded.ask_levels,
+    excluded.mid, excluded.spread, excluded.microprice, excluded.imbalance, excluded.top_hash,
+    excluded.checksum_failures, excluded.unread
+);
+
+-- orderbook_snapshot.trim
+DELETE FROM orderbook_snapshot
+USING json_to_recordset($1::json) AS kept (before timestamptz)
+WHERE orderbook_snapshot.bucket < kept.before;
+
+-- Every book, with what was saved of it.;
+
+-- orderbook_latest.upsert
+INSERT INTO orderbook_latest (
+    exchange, symbol, log_time, state, since, market_sequence, last_id, bids, asks, bid_levels,
+    ask_levels, mid, spread, microprice, imbalance, top_hash, checksum_failures, unread
+)
+SELECT
+    exchange, symbol, log_time, state, since, market_sequence, last_id, bids, asks, bid_levels,
+    ask_levels, mid, spread, microprice, imbalance, top_hash, checksum_failures, unread
+FROM json_populate_recordset(NULL::orderbook_latest, $1::json)
+ON CONFLICT (exchange, symbol) DO UPDATE SET (
+    log_time, state, since, market_sequence, last_id, bids, asks, bid_levels, ask_levels, mid,
+    spread, microprice, imbalance, top_hash, checksum_failures, unread
+) = ROW (
+    excluded.log_time, excluded.state, excluded.since, excluded.market_sequence,
+    excluded.last_id, excluded.bids, excluded.asks, excluded.bid_levels, excluded.ask_levels,
+    excluded.mid, excluded.spread, excluded.microprice, excluded.imbalance, excluded.top_hash,
+    excluded.checksum_failures, excluded.unread
+);
+
+-- orderbook_latest.delete
+DELETE FROM orderbook_latest
+USING json_to_recordset($1::json) AS gone (exchange text, symbol text)
+WHERE orderbook_latest.exchange = gone.exchange AND orderbook_latest.symbol = gone.symbol;
+
+-- orderbook_saved.upsert
+INSERT INTO orderbook_saved (
+    exchange, symbol, market_sequence, log_time, saved
+)
+SELECT
+    exchange, symbol, market_sequence, log_time, saved
+FROM json_populate_recordset(NULL::orderbook_saved, $1::json)
+ON CONFLICT (exchange, symbol) DO UPDATE SET (
+    market_sequence, log_time, saved
+) = ROW (
+    excluded.market_sequence, excluded.log_time, excluded.saved
+);
+
+-- orderbook_saved.delete
+DELETE FROM orderbook_saved
+USING json_to_recordset($1::json) AS gone (exchange text, symbol text)
+WHERE orderbook_saved.exchange = gone.exchange AND orderbook_saved.symbol = gone.symbol;
+
 -- pnl_timeseries.upsert
 INSERT INTO pnl_timeseries (
     account_id, strategy_id, symbol, timeframe, bucket, epoch, equity, nav, ret, realized,

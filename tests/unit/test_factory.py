@@ -98,10 +98,10 @@ def test_every_audit_event_is_complete_and_valid() -> None:
     )
     for event_type, event in made.items():
         wire = json.loads(event.body)
-        path = FOLDER / event_type / "1.0.0.json"
+        path = FOLDER / event_type / f"{registry.version_of(event_type)}.json"
         jsonschema_rs.validate(json.loads(path.read_text()), wire["payload"])
         assert event.subject == SUBJECTS[event_type]
-        assert (wire["event_type"], wire["schema_version"]) == (event_type, "1.0.0")
+        assert (wire["event_type"], wire["schema_version"]) == (event_type, path.stem)
         assert (wire["source_service"], wire["user_id"]) == ("momentum", "desk-7")
         assert wire["timestamp"] == "2026-02-14T13:05:00.250000Z"
         assert wire["correlation_id"] == wire["event_id"]
@@ -142,6 +142,25 @@ def test_strategy_is_the_service_unless_named() -> None:
     assert decode_token("mean%2Ereversion") == "mean.reversion"
 
 
+def test_book_and_changes_of_it_are_market_data() -> None:
+    """On a subject of their own, with the venue's digits, and as the schema says."""
+    make = factory()
+    levels = [["43250.10", "0.500"], ["43250.00", Decimal("2.0")]]
+    book: dict[str, Any] = {"symbol": "BTC/USDT", "exchange": "kraken", "bids": levels, "asks": []}
+    for event in (
+        make.create_market_data(**book, kind="snapshot", last_id=10, depth=10, checksum=974947235),
+        make.create_market_data(**book, kind="delta", first_id=11, last_id=12, prev_id=10),
+    ):
+        payload = json.loads(event.body)["payload"]
+        schema = json.loads((FOLDER / "market_data" / "1.1.0.json").read_text())
+        jsonschema_rs.validate(schema, payload)
+        assert event.subject == "marketdata.depth.kraken.BTC%2FUSDT"
+        recorded.check(event.subject, event.body)
+        assert payload["bids"] == [["43250.10", "0.500"], ["43250.00", "2.0"]]
+        with pytest.raises(ContractError, match="belongs on"):
+            recorded.check("marketdata.ticker.BTC%2FUSDT", event.body)
+
+
 def test_unknown_fields_are_kept_and_archived() -> None:
     """What the schema does not name travels along, and is there when the payload is read."""
     event = factory().create_order_result(
@@ -159,6 +178,19 @@ def test_unknown_fields_are_kept_and_archived() -> None:
     [
         (lambda f: f.create_market_data(symbol="", price=1), "payload.symbol"),
         (lambda f: f.create_market_data(symbol="A", price=0), "payload.price"),
+        (lambda f: f.create_market_data(symbol="A"), "payload.price"),
+        (lambda f: f.create_market_data(symbol="A", kind="delta"), "payload.exchange"),
+        (lambda f: f.create_market_data(symbol="A", kind="all", exchange="x"), "payload.kind"),
+        (
+            lambda f: f.create_market_data(symbol="A", kind="delta", exchange="x", bids=[["1"]]),
+            "payload.bids[0]",
+        ),
+        (
+            lambda f: f.create_market_data(
+                symbol="A", kind="delta", exchange="x", asks=[["1", "2"], ["1", "-2"]]
+            ),
+            "payload.asks[1][1]",
+        ),
         (lambda f: f.create_market_data(symbol="A", price=float("nan")), "payload.price"),
         (lambda f: f.create_market_data(symbol="A", price=Decimal("inf")), "payload.price"),
         (lambda f: f.create_market_data(symbol="A", price=1, data=[1]), "payload.data"),

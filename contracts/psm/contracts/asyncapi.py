@@ -43,6 +43,7 @@ _ABOUT = {
 _RECORDED = {
     "marketdata.ticker.{symbol}": "market_data",
     "marketdata.candle.{symbol}.{timeframe}": "market_data",
+    "marketdata.depth.{exchange}.{symbol}": "market_data",
     "signals.strategy.{strategy_id}.{symbol}": "signal_generated",
     "risk.decision.{account_id}": "risk_decision",
     "risk.alert.{severity}": "alert",

@@ -38,6 +38,10 @@ Scalar = Annotated[
         extra_json_schema={"type": ["string", "number", "boolean"]},
     ),
 ]
+BookLevel = Annotated[
+    tuple[NotNegative, ...],
+    Meta(min_length=2, description="price, quantity", examples=[["43250.10", "0.500"]]),
+]
 Timeframe = Annotated[str, Meta(min_length=1, max_length=32, examples=["1m"])]
 Severity = Literal["info", "warning", "error", "critical"]
 Decision = Literal["approved", "rejected", "reduced"]
@@ -47,10 +51,17 @@ OrderResultStatus = Literal[
 
 
 class MarketData(Payload, frozen=True, kw_only=True):
-    """What a strategy saw: a tick, or with `timeframe` a candle (`price` is its close)."""
+    """What a strategy saw: a tick, or with `timeframe` a candle (`price` is its close).
+
+    With `kind` it is an order book, or changes to it, of an `exchange`: quantities are absolute, 0
+    takes a level away. `first_id` and `last_id` are the venue's numbers of the changes in it,
+    `prev_id` the last one before them, `depth` the levels a side that are subscribed to,
+    `checksum` the venue's, of the book after it, in the form `checksum_format`. Prices and
+    quantities keep the venue's digits. All others have a `price`.
+    """
 
     symbol: Symbol
-    price: Positive
+    price: Positive | None = None
     mark_price: Positive | None = None
     index_price: Positive | None = None
     bid: Positive | None = None
@@ -63,6 +74,15 @@ class MarketData(Payload, frozen=True, kw_only=True):
     high: Positive | None = None
     low: Positive | None = None
     exchange: Key | None = None
+    kind: Literal["snapshot", "delta"] | None = None
+    bids: tuple[BookLevel, ...] | None = None
+    asks: tuple[BookLevel, ...] | None = None
+    first_id: NotNegative | None = None
+    last_id: NotNegative | None = None
+    prev_id: NotNegative | None = None
+    depth: Number | None = None
+    checksum: NotNegative | None = None
+    checksum_format: Key | None = None
     source: FreeText | None = None
     data: FreeObject | None = None
 

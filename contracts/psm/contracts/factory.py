@@ -152,13 +152,13 @@ class EventFactory:
         self,
         *,
         symbol: str,
-        price: Value,
+        price: Value | None = None,
         timeframe: str | None = None,
         correlation_id: str | None = None,
         causation_id: str | None = None,
         **fields: Any,
     ) -> NewEvent:
-        """Return a tick; with `timeframe` a candle, whose `price` is its close."""
+        """Return a tick, with `timeframe` a candle, with `kind` a book or changes to it."""
         fields |= {"symbol": symbol, "price": price, "timeframe": timeframe}
         return self._audit("market_data", fields, correlation_id, causation_id)
 

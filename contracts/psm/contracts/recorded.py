@@ -49,7 +49,22 @@ def decode_audit(envelope: Envelope) -> dict[str, Any]:
         UnknownEventError: it is no audit event, or its major version is not known.
         ContractError: the payload is not as its schema says; `field` names where.
     """
-    return registry.audit_codec_for(envelope).decode(envelope.payload)
+    payload = registry.audit_codec_for(envelope).decode(envelope.payload)
+    if envelope.event_type == "market_data":
+        _check_market_data(payload)
+    return payload
+
+
+def _check_market_data(payload: Mapping[str, Any]) -> None:
+    """Make sure of what market data of its kind must have."""
+    needed = "price" if payload.get("kind") is None else "exchange"
+    if payload.get(needed) is None:
+        raise ContractError("invalid_payload", f"{needed} is required", f"payload.{needed}")
+    for side in ("bids", "asks"):
+        for place, level in enumerate(payload.get(side) or ()):
+            if len(level) < len(("price", "quantity")):
+                field = f"payload.{side}[{place}]"
+                raise ContractError("invalid_payload", "a level is [price, quantity]", field)
 
 
 def subject_of(event_type: str, payload: Mapping[str, Any]) -> str | None:
@@ -62,6 +77,8 @@ def subject_of(event_type: str, payload: Mapping[str, Any]) -> str | None:
 
 
 def _market_data(payload: Mapping[str, Any]) -> str:
+    if payload.get("kind") is not None:
+        return subjects.depth(payload["exchange"], payload["symbol"])
     if payload.get("timeframe") is not None:
         return subjects.candle(payload["symbol"], payload["timeframe"])
     return subjects.ticker(payload["symbol"])

@@ -20,7 +20,7 @@ from psm.contracts.payload_codec import OpenPayloadCodec, PayloadCodec
 from psm.contracts.rulebook_events import RULEBOOK_EVENTS
 
 SCHEMA_VERSION = "1.0.0"
-_VERSIONS: dict[str, str] = {}
+_VERSIONS: dict[str, str] = {"market_data": "1.1.0"}
 """Current schema version of each event type that is not at `SCHEMA_VERSION` any more."""
 
 ACCOUNT_EVENTS: tuple[type[Payload], ...] = get_args(events.AccountEvent)

@@ -268,6 +268,26 @@ def candle(symbol: str, timeframe: str) -> str:
     return f"marketdata.candle.{encode_token(symbol)}.{encode_token(timeframe)}"
 
 
+def depth(exchange: str, symbol: str) -> str:
+    """Return the subject of snapshots of an order book and of changes to it."""
+    return f"marketdata.depth.{encode_token(exchange)}.{encode_token(symbol)}"
+
+
+ALL_DEPTH = "marketdata.depth.*.*"
+"""Pattern of the subjects of all order books."""
+
+
+@lru_cache(maxsize=65536)
+def depth_place(subject: str) -> tuple[str, str] | None:
+    """Return exchange and symbol whose book a subject is about; None of another subject."""
+    try:
+        head, kind, exchange, symbol = subject.split(".")
+        place = decode_token(exchange), decode_token(symbol)
+    except ValueError:
+        return None
+    return place if (head, kind) == ("marketdata", "depth") else None
+
+
 def signal(strategy_id: str, symbol: str) -> str:
     """Return the subject of a strategy's signals."""
     return f"signals.strategy.{encode_token(strategy_id)}.{encode_token(symbol)}"

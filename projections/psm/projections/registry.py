@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from psm.projections.analytics import ANALYTICS
 from psm.projections.current_state import CURRENT_STATE
+from psm.projections.market import MARKET
 from psm.projections.projection import Projection
 from psm.projections.risk import RISK, RULEBOOK
 
 PROJECTIONS: dict[str, Projection] = {
-    projection.name: projection for projection in (CURRENT_STATE, RISK, RULEBOOK, ANALYTICS)
+    projection.name: projection for projection in (CURRENT_STATE, RISK, RULEBOOK, MARKET, ANALYTICS)
 }
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from psm.contracts.subjects import PSM, RISK, RULEBOOK
+from psm.contracts.subjects import ALL_DEPTH, MARKETDATA, PSM, RISK, RULEBOOK
 
 
 class ProjectionSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,11 +18,16 @@ class ProjectionSource(msgspec.Struct, frozen=True, kw_only=True):
             kinds of its messages are. Processes choose the code by this name.
         rebuilt_from: what gives the same messages again: folding the log, or the stream itself,
             with the archive for what it holds no more. None: the view cannot be rebuilt.
+        filter_subject: of its messages, where the stream has others too.
+        heals: what expires is not needed again: a view that is behind the stream goes on with what
+            there is, and a rebuild begins with it.
     """
 
     js_stream: str
     reader: str
     rebuilt_from: Literal["log", "stream"] | None = None
+    filter_subject: str = ">"
+    heals: bool = False
 
 
 COMMITTED_UPDATES = ProjectionSource(js_stream=PSM, reader="committed", rebuilt_from="log")
@@ -33,3 +38,12 @@ RISK_RECORDS = ProjectionSource(js_stream=RISK, reader="risk", rebuilt_from="str
 
 RULES = ProjectionSource(js_stream=RULEBOOK, reader="rulebook", rebuilt_from="stream")
 """What was said in the rulebook, and what became of it."""
+
+DEPTH = ProjectionSource(
+    js_stream=MARKETDATA,
+    reader="depth",
+    rebuilt_from="stream",
+    filter_subject=ALL_DEPTH,
+    heals=True,
+)
+"""Changes of order books; after the next snapshot of a book what was before it counts no more."""

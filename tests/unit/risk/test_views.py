@@ -23,6 +23,7 @@ from psm.adapters.jetstream import StoredMessage
 from psm.contracts.errors import InvariantError, LogDamagedError, TransientError
 from psm.projections.risk import RULEBOOK
 from psm.projections.rows import Row
+from psm.projections.source import RISK_RECORDS
 from psm.risk.messages import Stored
 from psm.risk.rulebook import slot_of
 from psm.workers.ops.keys import made_signature
@@ -211,11 +212,11 @@ def test_hole_in_the_rulebook_stops_the_view() -> None:
 
 def test_message_that_is_hidden_is_noticed() -> None:
     """A batch that leaves one out is read again, not written."""
-    require_contiguous("RISK", 4, [message(5), message(6)])
-    require_contiguous("RISK", 4, [])
+    require_contiguous(RISK_RECORDS, 4, [message(5), message(6)])
+    require_contiguous(RISK_RECORDS, 4, [])
     for hidden in ([message(6)], [message(5), message(7)]):
         with pytest.raises(TransientError, match="and not"):
-            require_contiguous("RISK", 4, hidden)
+            require_contiguous(RISK_RECORDS, 4, hidden)
 
 
 def message(sequence: int) -> StoredMessage:

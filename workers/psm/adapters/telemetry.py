@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from psm.adapters import logs, tracing
 from psm.adapters.health import HealthServer, Readiness, start_health_server
 from psm.adapters.logs import get_logger
+from psm.adapters.market_metrics import MarketMetrics
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tracing import child_span, current_trace_id, extract, inject
@@ -49,6 +50,7 @@ class Telemetry:
     Attributes:
         metrics: the instruments of this process.
         risk_metrics: those of the risk engine.
+        market_metrics: those of order books.
         registry: what a Prometheus scrape reads.
     """
 
@@ -56,11 +58,13 @@ class Telemetry:
         self,
         metrics: Metrics,
         risk_metrics: RiskMetrics,
+        market_metrics: MarketMetrics,
         registry: CollectorRegistry,
         providers: tuple[MeterProvider | TracerProvider, ...] = (),
     ) -> None:
         self.metrics = metrics
         self.risk_metrics = risk_metrics
+        self.market_metrics = market_metrics
         self.registry = registry
         self._providers = providers
 
@@ -106,13 +110,15 @@ def setup(
         tracing.use(tracers[0].get_tracer("psm"))
     meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
     meter = meters.get_meter("psm")
-    return Telemetry(Metrics(meter), RiskMetrics(meter), registry, (*tracers, meters))
+    own = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
+    return Telemetry(*own, registry, (*tracers, meters))
 
 
 def quiet() -> Telemetry:
     """Return instruments that record nothing, for tests and one-shot commands."""
     meter = NoOpMeter("psm")
-    return Telemetry(Metrics(meter), RiskMetrics(meter), CollectorRegistry())
+    own = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
+    return Telemetry(*own, CollectorRegistry())
 
 
 def _prometheus(registry: CollectorRegistry) -> MetricReader:

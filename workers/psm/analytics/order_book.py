@@ -12,11 +12,15 @@ import zlib
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from functools import lru_cache
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from psm.analytics.statistics import minus, over, plus, times, total
+from psm.contracts.errors import ContractError
+from psm.contracts.payload_codec import is_number
 from psm.domain.money import ZERO
 
 BUFFER_MAX = 1_000
@@ -29,6 +33,19 @@ _TWO = Decimal(2)
 State = Literal["empty", "buffering", "synced", "gap", "crossed", "bad_checksum"]
 Chain = Literal["previous", "following", "any", "none"]
 Level = tuple[str, str]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+@lru_cache(maxsize=65_536)
+def number(text: str) -> Decimal:
+    """Return the number of a level's text; remembered, as they come again and again.
+
+    Raises:
+        ContractError: it is none of zero or more, or has too many digits.
+    """
+    if not is_number(text, "not_negative"):
+        raise ContractError("malformed_field", f'"{text}" is no number of zero or more')
+    return Decimal(text)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +85,31 @@ class Depth(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["snapshot", "delta"]
     bids: Sequence[Level] = ()
     asks: Sequence[Level] = ()
-    first_id: int | None = None
+    first_id: Id | None = None
+    last_id: Id | None = None
+    prev_id: Id | None = None
+    depth: Id | None = None
+    checksum: Id | None = None
+
+
+class SavedBook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a book must remember to go on as if it had never stopped.
+
+    Attributes:
+        bids, asks: all levels, the lowest price first.
+        waiting: changes that wait for a snapshot.
+        joined: a change has followed the snapshot.
+        depth: levels a side that are subscribed to.
+    """
+
+    state: State
     last_id: int | None = None
-    prev_id: int | None = None
+    joined: bool = False
     depth: int | None = None
-    checksum: int | None = None
+    checksum_failures: int = 0
+    bids: tuple[Level, ...] = ()
+    asks: tuple[Level, ...] = ()
+    waiting: tuple[Depth, ...] = ()
 
 
 class BookSide:
@@ -91,8 +128,8 @@ class BookSide:
 
     def put(self, level: Level) -> None:
         """Set a level, or take it away; taking away one that is not there is normal."""
-        price = Decimal(level[0])
-        if Decimal(level[1]):
+        price = number(level[0])
+        if number(level[1]):
             if price not in self._levels:
                 insort(self.prices, price)
             self._levels[price] = level
@@ -113,6 +150,10 @@ class BookSide:
             prices = self.prices[:count]
         return [self._levels[price] for price in prices]
 
+    def ascending(self) -> tuple[Level, ...]:
+        """Return all levels, the lowest price first."""
+        return tuple([self._levels[price] for price in self.prices])
+
     def best_price(self) -> Decimal | None:
         """Return the best price; None of an empty side."""
         if not self.prices:
@@ -130,7 +171,7 @@ class OrderBook:
     Attributes:
         state: see the module.
         last_id: of the last change that is in it.
-        checksum_failures: how many did not fit.
+        checksum_failures: how many did not fit since the last snapshot.
     """
 
     def __init__(self, profile: Profile, *, flag_checksums: bool = False) -> None:
@@ -157,6 +198,38 @@ class OrderBook:
                 self.state = "buffering"
         return self.state
 
+    def lose(self) -> None:
+        """Know that a change is missing that nobody could read: what waits has a hole, too."""
+        self._buffer = []
+        if self.state != "empty":
+            self.state = "gap"
+
+    def saved(self) -> SavedBook:
+        """Return what `restored` takes."""
+        return SavedBook(
+            state=self.state,
+            last_id=self.last_id,
+            joined=self._joined,
+            depth=self._depth,
+            checksum_failures=self.checksum_failures,
+            bids=self.bids.ascending(),
+            asks=self.asks.ascending(),
+            waiting=tuple(self._buffer),
+        )
+
+    def restored(self, saved: SavedBook) -> OrderBook:
+        """Take what a book of the same profile saved; return itself."""
+        self._clear()
+        for level in saved.bids:
+            self.bids.put(level)
+        for level in saved.asks:
+            self.asks.put(level)
+        self.state, self.last_id = saved.state, saved.last_id
+        self._joined, self._depth = saved.joined, saved.depth
+        self.checksum_failures = saved.checksum_failures
+        self._buffer = list(saved.waiting)
+        return self
+
     def best(self) -> tuple[Level | None, Level | None]:
         """Return the best bid and the best ask."""
         bid, ask = self.bids.best(), self.asks.best()
@@ -167,16 +240,34 @@ class OrderBook:
         self._joined = False
 
     def _restart(self, event: Depth) -> None:
-        """Take a snapshot, then what waited for it."""
+        """Take a snapshot, then what waited for it and is not in it.
+
+        A change without an id came before the snapshot, so it is in it. Where ids only rise, one
+        that is behind a synced book lacks changes that are known.
+        """
+        behind = self._is_behind(event)
         self._clear()
-        self.last_id = event.last_id
+        self.last_id, self.checksum_failures = event.last_id, 0
         deepest = max(len(event.bids), len(event.asks))
         self._depth = event.depth or (deepest if self._profile.truncates else None)
         waiting, self._buffer = self._buffer, []
         self.state = "synced"
         self._put(event)
+        if behind:
+            self.state = "gap"
+            return
+        if self.last_id is None or self._profile.chain == "none":
+            return
         for change in waiting:
-            self.take(change)
+            if change.last_id is not None:
+                self.take(change)
+
+    def _is_behind(self, event: Depth) -> bool:
+        if self._profile.chain not in ("previous", "following") or self.state != "synced":
+            return False
+        if self.last_id is None or event.last_id is None:
+            return False
+        return event.last_id < self.last_id
 
     def _change(self, event: Depth) -> None:
         place = self._place(event)

@@ -31,7 +31,9 @@ $$;
 
 REVOKE ALL ON balances_view, positions_view, margin_view, orders_view, reconciliation_view,
     projection_checkpoints, chain_heads, log_heads, current_state_quarantine,
-    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups, rulebook_quarantine,
+    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups,
+    rulebook_quarantine,
+    orderbook_snapshot, orderbook_latest, orderbook_saved, market_quarantine,
     pnl_timeseries, trades, lots, trade_statistics, risk_metrics, analytics_accounts,
     analytics_journal, analytics_progress, analytics_quarantine
     FROM PUBLIC, psm_views_writer, psm_views_reader, psm_heads_reader;
@@ -39,14 +41,18 @@ REVOKE ALL ON balances_view, positions_view, margin_view, orders_view, reconcili
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON balances_view, positions_view, margin_view, orders_view, reconciliation_view,
     current_state_quarantine,
-    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups, rulebook_quarantine,
+    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups,
+    rulebook_quarantine,
+    orderbook_snapshot, orderbook_latest, orderbook_saved, market_quarantine,
     pnl_timeseries, trades, lots, trade_statistics, risk_metrics, analytics_accounts,
     analytics_journal, analytics_progress, analytics_quarantine
     TO psm_views_writer;
 GRANT SELECT, INSERT, UPDATE ON projection_checkpoints, chain_heads, log_heads TO psm_views_writer;
 GRANT SELECT ON balances_view, positions_view, margin_view, orders_view, reconciliation_view,
     projection_checkpoints, current_state_quarantine,
-    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups, rulebook_quarantine,
+    risk_decisions, risk_state, risk_quarantine, risk_limits, risk_halts, risk_groups,
+    rulebook_quarantine,
+    orderbook_snapshot, orderbook_latest, orderbook_saved, market_quarantine,
     pnl_timeseries, trades, lots, trade_statistics, risk_metrics,
     analytics_accounts, analytics_journal, analytics_progress, analytics_quarantine
     TO psm_views_reader;

@@ -37,6 +37,20 @@ class RowDifference(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt: str | None
 
 
+class TableHash(msgspec.Struct, frozen=True, kw_only=True):
+    """What a table holds, in one number.
+
+    Attributes:
+        table: of the view.
+        rows: how many there are.
+        sha256: over the SHA-256 of each row as JSON, ascending; see docs/projections.md.
+    """
+
+    table: str
+    rows: int
+    sha256: str
+
+
 async def claim(connection: Connection) -> None:
     """Make this connection the only one that rebuilds, until it is closed.
 
@@ -89,22 +103,67 @@ async def use_live(connection: Connection, live: str) -> None:
 
 
 async def compare(
-    connection: Connection, projection: Projection, live: str, limit: int
+    connection: Connection,
+    projection: Projection,
+    live: str,
+    limit: int,
+    stream_id: str | None = None,
 ) -> tuple[int, list[RowDifference]]:
-    """Return how many rows differ, and the first `limit` differences by key."""
+    """Return how many rows differ, and the first `limit` differences by key.
+
+    Args:
+        connection: of a transaction.
+        projection: of which both sides are there.
+        live: schema of the live views.
+        limit: of the differences.
+        stream_id: compare the rows of this account alone.
+    """
     count = 0
     found: list[RowDifference] = []
+    owners = dict(_of_accounts(projection))
+    given = () if stream_id is None else (stream_id,)
     tables = [(view.table, view.key) for view in projection.views]
     for table, key in (*tables, (projection.quarantine.table, ("view", "key"))):
-        query = await _comparison(connection, table, key, live)
+        if stream_id is not None and table not in owners:
+            continue
+        owner = None if stream_id is None else owners[table]
+        query = await _comparison(connection, table, key, live, owner)
         # Names in it are the views' own and the catalogue's, never a caller's.
         counting = f"SELECT count(*) FROM ({query}) AS rows"  # noqa: S608
-        count += await connection.fetchval(counting)
+        count += await connection.fetchval(counting, *given)
         if len(found) < limit:
-            rows = await connection.fetch(f"{query} ORDER BY {', '.join(key)} LIMIT {limit}")
-            for row in rows:
+            ordered = f"{query} ORDER BY {', '.join(key)} LIMIT {limit}"
+            for row in await connection.fetch(ordered, *given):
                 found += _differences(table, key, dict(row))
     return count, found[:limit]
+
+
+async def accounts(connection: Connection, projection: Projection) -> list[str]:
+    """Return the accounts that have rows in a live view, ascending."""
+    found: dict[str, None] = {}
+    for table, account in _of_accounts(projection):
+        # Names are the views' own.
+        query = f"SELECT DISTINCT {account} FROM {table}"  # noqa: S608
+        found |= dict.fromkeys(row[0] for row in await connection.fetch(query))
+    return sorted(found)
+
+
+async def hashes(connection: Connection, projection: Projection, schema: str) -> list[TableHash]:
+    """Return what the tables of a projection hold in a schema; inside a transaction."""
+    # A time is written in the session's zone.
+    await connection.execute("SET LOCAL TimeZone TO 'UTC'")
+    found = []
+    for table in projection.tables:
+        columns = ", ".join(await _compared_columns(connection, table, schema))
+        record = await connection.fetchrow(
+            "SELECT count(*) AS rows, encode(sha256(coalesce("  # noqa: S608
+            "string_agg(hash, ''::bytea ORDER BY hash), ''::bytea)), 'hex') AS sha256 FROM ("
+            "SELECT sha256(convert_to(to_jsonb(a)::text, 'UTF8')) AS hash "
+            f'FROM (SELECT {columns} FROM "{schema}".{table}) AS a) AS hashed'
+        )
+        assert record is not None  # of no rows, too
+        found.append(TableHash(table=table, **record))
+    return found
 
 
 async def swap(connection: Connection, projection: Projection, live: str) -> None:
@@ -134,9 +193,7 @@ async def replace_stream(
     connection: Connection, projection: Projection, live: str, stream_id: str
 ) -> None:
     """Put the shadow rows of one account in the place of its live ones, its quarantine too."""
-    # A table without accounts is about all of them.
-    tables = [(view.table, view.key[0]) for view in projection.views if view.key[0] != "partition"]
-    for table, account in (*tables, (projection.quarantine.table, "stream_id")):
+    for table, account in _of_accounts(projection):
         # Names are the views' own.
         await connection.execute(
             f'DELETE FROM "{live}".{table} WHERE {account} = $1',  # noqa: S608
@@ -149,23 +206,39 @@ async def replace_stream(
         )
 
 
-async def _comparison(connection: Connection, table: str, key: tuple[str, ...], live: str) -> str:
-    """Return the query of rows that differ, both sides as JSON; null where there is no row."""
+def _of_accounts(projection: Projection) -> list[tuple[str, str]]:
+    """Return the tables that have rows of accounts, and the column that names the account."""
+    # A table without accounts is about all of them.
+    tables = [(view.table, view.key[0]) for view in projection.views if view.key[0] != "partition"]
+    return [*tables, (projection.quarantine.table, "stream_id")]
+
+
+async def _comparison(
+    connection: Connection, table: str, key: tuple[str, ...], live: str, owner: str | None
+) -> str:
+    """Return the query of rows that differ, both sides as JSON; null where there is no row.
+
+    With a column that names the owner it takes an account as its argument.
+    """
+    keys = ", ".join(key)
+    selected = ", ".join(await _compared_columns(connection, table, live))
+    where = "" if owner is None else f" WHERE {owner} = $1"
+    return (
+        f"SELECT {keys}, to_jsonb(a)::text AS live, to_jsonb(b)::text AS rebuilt "  # noqa: S608
+        f'FROM (SELECT {selected} FROM "{live}".{table}{where}) AS a '
+        f"FULL JOIN (SELECT {selected} FROM {SCHEMA}.{table}{where}) AS b "
+        f"USING ({keys}) WHERE a IS DISTINCT FROM b"
+    )
+
+
+async def _compared_columns(connection: Connection, table: str, schema: str) -> list[str]:
     columns = await connection.fetch(
         "SELECT column_name FROM information_schema.columns "
         "WHERE table_schema = $1 AND table_name = $2 ORDER BY ordinal_position",
-        live,
+        schema,
         table,
     )
-    keys = ", ".join(key)
-    names = [f'"{row[0]}"' for row in columns if row[0] not in _NOT_COMPARED]
-    selected = ", ".join(names)
-    return (
-        f"SELECT {keys}, to_jsonb(a)::text AS live, to_jsonb(b)::text AS rebuilt "  # noqa: S608
-        f'FROM (SELECT {selected} FROM "{live}".{table}) AS a '
-        f"FULL JOIN (SELECT {selected} FROM {SCHEMA}.{table}) AS b "
-        f"USING ({keys}) WHERE a IS DISTINCT FROM b"
-    )
+    return [f'"{row[0]}"' for row in columns if row[0] not in _NOT_COMPARED]
 
 
 def _differences(table: str, columns: tuple[str, ...], row: dict[str, Any]) -> list[RowDifference]:

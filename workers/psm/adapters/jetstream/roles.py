@@ -112,7 +112,7 @@ _SERVE = Role(
     about="`psm serve`: reads over HTTP and NATS, the past",
     publish=(_LIVE, RISK_CHECK),
     subscribe=("psm.get.*", "$SRV.>"),
-    scans=(TRADES, PSM, RISK, RULEBOOK),
+    scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
     api=(f"DIRECT.GET.{FLEET}",),
     answers=True,
 )
@@ -130,8 +130,8 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="projector",
-        about="`psm projector`: reads updates, risk decisions and the rulebook into the views",
-        scans=(PSM, RISK, RULEBOOK),
+        about="`psm projector`: reads updates, risk decisions, rules and order books into views",
+        scans=(PSM, RISK, RULEBOOK, MARKETDATA),
     ),
     Role(
         name="archiver",

@@ -17,6 +17,7 @@ from psm.workers.api.archive_http import PROBLEMS, archive_problem
 from psm.workers.api.fold_turns import TooManyFoldsError
 from psm.workers.api.guard import DENIALS, AccessGuard, denial
 from psm.workers.api.live_reads import LIVE_PROBLEMS
+from psm.workers.api.market_http import MARKET_PROBLEMS
 from psm.workers.api.parameters import ParameterError
 from psm.workers.api.problems import TITLES, problem
 from psm.workers.api.reads import (
@@ -54,6 +55,7 @@ def problem_answers(guard: AccessGuard) -> dict[Any, Callable[[Request, Exceptio
         **dict.fromkeys(PROBLEMS, archive_problem),
         UnknownDecisionError: unknown_decision,
         **dict.fromkeys(ANALYTICS_PROBLEMS, analytics_problem),
+        **MARKET_PROBLEMS,
         TransientError: _unavailable,
         ConfigError: _unavailable,
         Exception: _internal,

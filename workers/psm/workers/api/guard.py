@@ -78,9 +78,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind == "cluster":
             return [CLUSTER]
         named: str = request.path_params[self.path]
+        if self.kind != "account":
+            return [Resource(self.kind, named)]
         if named.startswith("group:"):
             return [Resource("group", named.removeprefix("group:"))]
-        return [Resource(self.kind, name) for name in named.split(",")]
+        return [Resource("account", name) for name in named.split(",")]
 
 
 class AccessGuard:

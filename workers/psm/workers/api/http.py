@@ -33,6 +33,7 @@ from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LiveReads, live_question
+from psm.workers.api.market_http import MarketReads, market_routes
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -93,6 +94,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         live: answers from the books of whoever folds an account.
         archive: answers from the event archive.
         risk_reads: answers from the views about risk.
+        market: answers from the view of order books.
         analytics: answers from the views of analytics.
         health: whether the service can answer truthfully.
         publisher: appends events; None where ingest is off.
@@ -111,6 +113,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     live: LiveReads
     archive: ArchiveReads
     risk_reads: RiskReads
+    market: MarketReads
     analytics: AnalyticsReads
     health: ServiceHealth
     publisher: Publisher | None
@@ -138,6 +141,7 @@ def build_app(service: Service) -> Starlette:
             route(f"{prefix}/risk/check", guarded_check(service), _BY_BODY, methods=["POST"]),
         ]
     routes += [route(*described) for described in archive_routes(service.archive)]
+    routes += [route(*described) for described in market_routes(service.market)]
     routes += [
         route("/health/live", _live(service), OPEN),
         route("/health/ready", _ready(service), OPEN),

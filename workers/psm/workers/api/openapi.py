@@ -22,6 +22,7 @@ from psm.workers.api.documents import (
 )
 from psm.workers.api.health import HealthReport
 from psm.workers.api.history_http import NDJSON
+from psm.workers.api.market_http import BookDocument, market_paths
 from psm.workers.api.openapi_archive import STRUCTS, archive_paths
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -102,7 +103,7 @@ def openapi() -> bytes:
     """Return the document as JSON."""
     structs = [struct for struct, _ in _DOCUMENTS.values()]
     structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
-    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS]
+    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS, BookDocument]
     structs += ANALYTICS_STRUCTS
     _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
@@ -125,6 +126,7 @@ def openapi() -> bytes:
         paths[path] = risk_path(_name("post", path), _problems)
         paths |= risk_view_paths(prefix, _name, _content, _problems)
         paths |= analytics_paths(prefix, _name, _content, _problems)
+    paths |= market_paths(_name, _content, _problems)
     paths |= archive_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),

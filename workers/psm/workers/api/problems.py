@@ -30,6 +30,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "no-such-state": (404, "The account had no such state"),
     "unknown-event": (404, "Unknown event"),
     "unknown-decision": (404, "Unknown decision"),
+    "unknown-book": (404, "Unknown order book"),
     "unknown-correlation": (404, "Unknown correlation"),
     "unknown-group": (404, "Unknown group"),
     "unknown-token": (404, "Unknown token"),
@@ -39,6 +40,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "wrong-method": (405, "Method not allowed"),
     "request-timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "The event contradicts the log"),
+    "book-not-synced": (409, "Changes of the order book are missing"),
     "mixed-currencies": (409, "Members have different currencies"),
     "view-stale": (409, "The view cannot have this version"),
     "body-too-large": (413, "The body is too large"),
@@ -73,6 +75,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         reason: code of the contract, for events that are refused.
         field: path of the offending field.
         reached_sequence: version that the view has, where one was waited for.
+        state, since: of an order book that must not be read.
     """
 
     type: str
@@ -83,6 +86,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     field: str | None = None
     reached_sequence: int | None = None
+    state: str | None = None
+    since: str | None = None
 
 
 def problem(

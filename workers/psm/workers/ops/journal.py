@@ -55,6 +55,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         approved_by: the second person, by pseudonym, where one was asked for.
         outcome: completed, failed or interrupted; of an ended one.
         result_hash: of what the replay gave; of a completed one.
+        result: what is said of it, where that is said here.
         detail: why it failed.
     """
 
@@ -70,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approved_by: str | None = None
     outcome: str | None = None
     result_hash: str | None = None
+    result: dict[str, Any] | None = None
     detail: str | None = None
 
 
@@ -86,12 +88,13 @@ class RecordedRun:
 
     Attributes:
         run_id: its name, also in subjects it publishes to.
-        result_hash: to be set by the caller when it knows it.
+        result_hash, result: to be set by the caller when it knows them.
     """
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.result_hash: str | None = None
+        self.result: dict[str, Any] | None = None
 
 
 def chain_next(previous: str, data: bytes) -> str:
@@ -135,7 +138,11 @@ async def recorded(
     ended: dict[str, Any] = {"outcome": "interrupted"}
     try:
         yield run
-        ended = {"outcome": "completed", "result_hash": run.result_hash}
+        ended = {
+            "outcome": "completed",
+            "result_hash": run.result_hash,
+            "result": run.result,
+        }
     except PSMError as error:
         ended = {"outcome": "failed", "detail": str(error)}
         raise

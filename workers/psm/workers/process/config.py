@@ -25,7 +25,8 @@ import msgspec
 from psm.contracts.errors import ConfigError
 from psm.workers.process.env_file import ENV_FILE, read_env_file
 from psm.workers.process.running import find_running
-from psm.workers.process.settings import About, Settings, about
+from psm.workers.process.setting import About
+from psm.workers.process.settings import Settings, about
 
 __all__ = ["KNOWN_ELSEWHERE", "Settings", "about", "load_settings", "settings_with_sources"]
 

@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from psm.adapters.tls import client_context
+from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
-from psm.workers.process.redaction import REDACTED, without_password
+from psm.workers.process.setting import About, public_value, written
 
 _PORT = Meta(ge=0, le=65535)
 
@@ -179,6 +180,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=10_000),
         _about("marks", "... unless the price moved by so many basis points; 0 is never."),
     ] = 10
+    market_venues: Annotated[
+        tuple[str, ...],
+        _about(
+            "market",
+            "How order books are kept, `exchange=profile` each, separated by commas: "
+            "`binance_futures`, `binance_spot`, `kraken`, `generic`; `:flag` behind it: a checksum "
+            "that does not fit is counted only. Others: by their name, else `generic`.",
+        ),
+    ] = ()
+    market_keep_s: Annotated[
+        int,
+        Meta(ge=60, le=604_800),
+        _about("market", "Rows of `orderbook_snapshot` are kept so long, by log time."),
+    ] = 3_600
     risk: Annotated[bool, _about("risk", "Whether `psm up` runs `psm risk worker` too.")] = False
     risk_checkpoint_records: Annotated[
         int,
@@ -284,9 +299,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             move_bps=self.valuation_move_bps,
         )
 
+    @property
+    def market_rules(self) -> MarketRules:
+        """What decides the rows of order books; a ConfigError where `market_venues` is wrong."""
+        return MarketRules.of(self.market_venues, self.market_keep_s)
+
     def public(self) -> dict[str, Any]:
         """Return every field with what is secret in it blanked out; safe to print and log."""
-        return {field.name: _public(field, getattr(self, field.name)) for field in about()}
+        return {field.name: public_value(field, getattr(self, field.name)) for field in about()}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.public().items())})"
@@ -323,30 +343,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         return {name: value for name, value in options.items() if value is not None}
 
 
-class About(Struct, frozen=True, kw_only=True):
-    """What the documentation says of one setting.
-
-    Attributes:
-        name: field of `Settings`, and key in psm.toml.
-        env: environment variable.
-        group: heading it belongs under.
-        help: one sentence.
-        default: as written in an environment variable; None when there is none.
-        secret: whether its value is never shown; then `<env>_FILE` is read too.
-        type: the annotated type to convert to.
-        choices: the only values allowed; empty when free.
-    """
-
-    name: str
-    env: str
-    group: str
-    help: str
-    default: str | None
-    secret: bool
-    type: Any
-    choices: tuple[str, ...]
-
-
 @cache
 def about() -> tuple[About, ...]:
     """Return the description of every setting, in the order of the struct."""
@@ -370,20 +366,3 @@ def _described(name: str, default: Any, annotated: Any) -> About:
         type=annotated,
         choices=tuple(map(str, get_args(plain))) if get_origin(plain) is Literal else (),
     )
-
-
-def written(value: Any) -> str:
-    """Return `value` as it is written in an environment variable."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value)
-
-
-def _public(field: About, value: Any) -> Any:
-    if field.secret:
-        return None if value is None else REDACTED
-    if field.name == "nats_url":
-        return ",".join(map(without_password, value.split(",")))
-    return without_password(value) if field.name == "otlp_endpoint" and value else value

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from psm.adapters.jetstream import StoredMessage
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.checkpoints import ViewCheckpoint
+from psm.projections.sql import Connection
 
 BATCH_MESSAGES = 2000
 # Long enough that sixteen busy partitions share transactions, short enough to read one's writes.
@@ -40,6 +41,15 @@ class BatchReader(Protocol):
     @property
     def pending(self) -> int:
         """Messages known of that no batch had yet."""
+
+    async def restore(self, connection: Connection) -> None:
+        """Have what messages are folded onto, as of where the views of a connection are.
+
+        Called once, before the first `fetch`.
+
+        Raises:
+            TransientError: a server is away.
+        """
 
     async def fetch(self) -> Sequence[StoredMessage]:
         """Return the next messages; an empty list after `FETCH_WAIT_S` without any.

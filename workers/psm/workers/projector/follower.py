@@ -23,6 +23,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.tasks import BackOff, end_all
 from psm.adapters.tracing import child_span
+from psm.analytics.market_books import DEFAULT_RULES, MarketRules
 from psm.contracts.errors import (
     ConfigError,
     FencedError,
@@ -88,11 +89,12 @@ class Follower:
         projection: Projection,
         partition: int,
         metrics: Metrics,
+        market: MarketRules = DEFAULT_RULES,
     ) -> None:
         self._nc = nc
         self._pool = pool
         self._projection = projection
-        self._source = reader_of(projection.source)
+        self._source = reader_of(projection.source, market)
         self._partition = partition
         self._metrics = metrics
         self._log = get_logger(projection=projection.name, partition=partition)
@@ -156,9 +158,11 @@ class Follower:
         reader = self._source.open(
             self._nc, self._partition, position + 1, self._metrics.reader_reset
         )
-        self._log.info("projection.started", stream_sequence=position)
-        self._state, self._detail = "running", None
         try:
+            async with postgres.acquired(self._pool) as connection:
+                await reader.restore(connection)
+            self._log.info("projection.started", stream_sequence=position)
+            self._state, self._detail = "running", None
             while True:
                 messages = await reader.fetch()
                 crash_point("projector.after_fetch")
@@ -280,9 +284,10 @@ class Projector:
         projections: Sequence[Projection],
         partitions: Sequence[int],
         metrics: Metrics,
+        market: MarketRules = DEFAULT_RULES,
     ) -> None:
         self._followers = [
-            Follower(nc, pool, projection, partition, metrics)
+            Follower(nc, pool, projection, partition, metrics, market)
             for projection in projections
             for partition in reader_of(projection.source).partitions(partitions)
         ]
@@ -321,8 +326,8 @@ async def check_against_log(
     # A stream that was made again begins after the old one (`psm recover updates`).
     begin = int(info.config.get("first_seq") or 1)
     position = checkpoint.stream_sequence if checkpoint else begin - 1
-    if source.rebuilt_from == "stream" and position == info.first_sequence - 1:
-        return  # what was read has expired, and nothing else
+    if _needs_nothing(source, position, info.first_sequence):
+        return
     if position < info.first_sequence - (0 if checkpoint else 1):
         raise BehindRetentionError(
             f"partition {partition}: the view is at {position}, the stream {js_stream} begins at "
@@ -339,3 +344,10 @@ async def check_against_log(
             f"{position} of {js_stream}, log sequence {checkpoint.log_sequence}, and that message "
             f"{what}; restore the newer log, or make the view anew with `psm views rebuild`"
         )
+
+
+def _needs_nothing(source: ProjectionSource, position: int, first: int) -> bool:
+    """Return whether what the stream holds no more was read, or is not needed."""
+    if source.heals:
+        return position < first
+    return source.rebuilt_from == "stream" and position == first - 1

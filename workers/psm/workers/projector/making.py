@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from nats.aio.client import Client
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from psm.adapters import postgres
 from psm.adapters.jetstream import StoredMessage, get, last_for, read_range, stream_info
 from psm.adapters.jetstream.batch import EXPECTED_LAST_SUBJECT_SEQUENCE
+from psm.analytics.market_books import MarketRules
 from psm.contracts import subjects
 from psm.contracts.errors import ConfigError, LogDamagedError, TransientError
 from psm.contracts.subjects import PSM
@@ -30,7 +32,13 @@ from psm.workers.log.reader import stored_at
 from psm.workers.log.refold import refold_partition
 from psm.workers.projector.closed import ClosedUpdates, with_closed
 from psm.workers.projector.sources import WHOLE_STREAMS
-from psm.workers.projector.streams import EVERYTHING, Fold, as_stored, require_contiguous
+from psm.workers.projector.streams import (
+    Fold,
+    as_stored,
+    end_of,
+    require_contiguous,
+    restore,
+)
 
 Progress = Callable[[int, int, int], None]
 """Called with partition, sequence reached, sequence to reach."""
@@ -65,8 +73,12 @@ class Making(Protocol):
             TransientError: a server is away.
         """
 
-    def between(self, partition: int, position: int, end: int) -> Updates:
+    def between(
+        self, connection: postgres.Connection, partition: int, position: int, end: int
+    ) -> Updates:
         """Yield the updates behind one boundary up to another, as the stream has them.
+
+        The views of the connection were written up to the first boundary.
 
         Raises:
             LogDamagedError: `end` is no boundary.
@@ -104,7 +116,9 @@ class FromLog:
         ):
             yield [update for replayed in batch for update in closed.updates(replayed)]
 
-    async def between(self, partition: int, position: int, end: int) -> Updates:
+    async def between(
+        self, connection: postgres.Connection, partition: int, position: int, end: int
+    ) -> Updates:
         """Read the updates of PSM between two boundaries."""
         assembler = BatchAssembler(partition)
         async for messages in read_range(self._nc, PSM, psm_filters(partition), position + 1, end):
@@ -120,7 +134,7 @@ class FromLog:
 
 
 class FromStream:
-    """Messages that are complete by themselves: the archive first, then what the stream holds."""
+    """Messages of a stream: what it holds no more from the archive first, where that is needed."""
 
     partitions: Sequence[int] = (0,)
 
@@ -128,19 +142,20 @@ class FromStream:
         self,
         nc: Client,
         pool: postgres.Pool,
-        js_stream: str,
+        source: ProjectionSource,
         fold: Callable[[], Fold],
         progress: Progress | None,
     ) -> None:
         self._nc = nc
         self._pool = pool
-        self._js_stream = js_stream
+        self._source = source
+        self._js_stream = source.js_stream
         self._new_fold = fold
         self._progress = progress
 
     async def boundary(self, partition: int) -> ViewCheckpoint | None:
         """Return the end of the stream."""
-        last = (await stream_info(self._nc, self._js_stream)).last_sequence
+        last = await end_of(self._nc, self._source)
         if not last:
             return None
         message = await get(self._nc, self._js_stream, last)
@@ -162,7 +177,7 @@ class FromStream:
         fold = self._new_fold()
         first = (await stream_info(self._nc, self._js_stream)).first_sequence
         end = target.stream_sequence
-        if first > 1:
+        if first > 1 and not self._source.heals:
             async for messages in self._archived(first - 1):
                 yield _updates(fold, messages)
         async for messages in self._read(first, end):
@@ -170,21 +185,22 @@ class FromStream:
             if self._progress is not None:
                 self._progress(target.partition, messages[-1].sequence, end)
 
-    async def between(self, partition: int, position: int, end: int) -> Updates:
+    async def between(
+        self, connection: postgres.Connection, partition: int, position: int, end: int
+    ) -> Updates:
         """Read on from a position."""
         fold = self._new_fold()
-        if fold.from_start:
-            async for messages in self._read(1, position):
-                _updates(fold, messages)
+        await restore(self._nc, self._source, fold, connection, position)
         async for messages in self._read(position + 1, end):
             yield _updates(fold, messages)
 
     async def _read(self, first: int, end: int) -> AsyncIterator[list[StoredMessage]]:
         """Yield what the stream holds of a range, all of it."""
         position = first - 1
+        filters = [self._source.filter_subject]
         if position < end:
-            async for messages in read_range(self._nc, self._js_stream, [EVERYTHING], first, end):
-                require_contiguous(self._js_stream, position, messages)
+            async for messages in read_range(self._nc, self._js_stream, filters, first, end):
+                require_contiguous(self._source, position, messages)
                 yield messages
                 position = messages[-1].sequence
         if position < end:
@@ -226,6 +242,7 @@ def making_of(
     *,
     partitions: int,
     slots: ValuationSlots,
+    market: MarketRules,
     progress: Progress | None,
 ) -> Making:
     """Return the way to have a source's updates again.
@@ -236,7 +253,8 @@ def making_of(
     if source.rebuilt_from == "log":
         return FromLog(nc, partitions, slots, progress)
     if source.rebuilt_from == "stream":
-        return FromStream(nc, pool, source.js_stream, WHOLE_STREAMS[source.reader], progress)
+        fold = partial(WHOLE_STREAMS[source.reader], market)
+        return FromStream(nc, pool, source, fold, progress)
     raise ConfigError(f"{source.js_stream} is given again neither by the log nor by itself")
 
 
@@ -284,4 +302,4 @@ async def _newest_whole_cursor(nc: Client, partition: int) -> tuple[StoredMessag
 
 
 def _updates(fold: Fold, messages: Sequence[StoredMessage]) -> list[ReadUpdate]:
-    return [update for message in messages for update in fold.take(as_stored(message))]
+    return fold.take([as_stored(message) for message in messages])

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from psm.adapters import postgres
 from psm.adapters.logs import get_logger
+from psm.analytics.market_books import DEFAULT_RULES, MarketRules
 from psm.contracts.errors import LogDamagedError
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.market.slots import ValuationSlots
@@ -25,7 +26,7 @@ from psm.projections.closes import MINUTES_CLOSED
 from psm.projections.projection import Projection, Writer
 from psm.projections.quarantine import StaleKey
 from psm.projections.schema import shadow
-from psm.projections.schema.shadow import RowDifference
+from psm.projections.schema.shadow import RowDifference, TableHash
 from psm.projections.witness import heads
 from psm.workers.log.reader import stored_at
 from psm.workers.projector.follower import BehindRetentionError, check_against_log
@@ -50,6 +51,8 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
         differences: the first of them.
         stale: keys whose last row cannot be stored in the rebuilt view.
         swapped: whether the rebuilt view is the live one now.
+        boundaries: where both sides stood, by partition.
+        before, after: what the live and the rebuilt tables held there; empty of a dry run.
     """
 
     projection: str
@@ -61,6 +64,9 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[RowDifference]
     stale: list[StaleKey]
     swapped: bool
+    boundaries: list[ViewCheckpoint]
+    before: list[TableHash]
+    after: list[TableHash]
 
 
 class Rebuild:
@@ -74,13 +80,20 @@ class Rebuild:
         *,
         partitions: int,
         slots: ValuationSlots,
+        market: MarketRules = DEFAULT_RULES,
         progress: Progress | None = None,
     ) -> None:
         self._nc = nc
         self._pool = pool
         self._projection = projection
         self._making = making_of(
-            projection.source, nc, pool, partitions=partitions, slots=slots, progress=progress
+            projection.source,
+            nc,
+            pool,
+            partitions=partitions,
+            slots=slots,
+            market=market,
+            progress=progress,
         )
         self._shadow_writer, self._live_writer = projection.writer(), projection.writer()
         self._updates = 0
@@ -158,18 +171,9 @@ class Rebuild:
                 if at.checkpoint is not None:
                     await checkpoints.force(connection, self._projection.name, at.checkpoint)
             await self._settle(connection)
-            compared = all(at.comparable for at in reached)
-            diverged = [at.diverged for at in reached if at.diverged]
-            count = 0
-            differences: list[RowDifference] = []
-            if compared:
-                count, differences = await shadow.compare(
-                    connection, self._projection, self._live, DIFFERENCES_SHOWN
-                )
-            await shadow.use_shadow(connection, self._live)
-            stale = await self._projection.quarantine.entries(connection)
-            await shadow.use_live(connection, self._live)
-            swapped = not dry_run and (accept_differences or not (count or diverged))
+            report = await self._compared(connection, reached, hashed=not dry_run)
+            wrong = report.rows_differ or report.diverged
+            swapped = not dry_run and (accept_differences or not wrong)
             if swapped:
                 await shadow.swap(connection, self._projection, self._live)
                 await self._set_heads(connection, reached)
@@ -183,19 +187,42 @@ class Rebuild:
             "projection.rebuilt",
             projection=self._projection.name,
             updates=self._updates,
-            rows_differ=count,
+            rows_differ=report.rows_differ,
             swapped=swapped,
         )
+        return msgspec.structs.replace(report, partitions=len(targets), swapped=swapped)
+
+    async def _compared(
+        self, connection: postgres.Connection, reached: list[_Boundary], *, hashed: bool
+    ) -> RebuildReport:
+        """Return what both sides hold, now that they stand where they can be compared."""
+        compared = all(at.comparable for at in reached)
+        count = 0
+        differences: list[RowDifference] = []
+        if compared:
+            count, differences = await shadow.compare(
+                connection, self._projection, self._live, DIFFERENCES_SHOWN
+            )
+        await shadow.use_shadow(connection, self._live)
+        stale = await self._projection.quarantine.entries(connection)
+        await shadow.use_live(connection, self._live)
+        before, after = [
+            await shadow.hashes(connection, self._projection, schema) if hashed else []
+            for schema in (self._live, shadow.SCHEMA)
+        ]
         return RebuildReport(
             projection=self._projection.name,
-            partitions=len(targets),
+            partitions=0,
             updates=self._updates,
             compared=compared,
-            diverged=diverged,
+            diverged=[at.diverged for at in reached if at.diverged],
             rows_differ=count,
             differences=differences,
             stale=stale,
-            swapped=swapped,
+            swapped=False,
+            boundaries=[at.checkpoint for at in reached if at.checkpoint is not None],
+            before=before,
+            after=after,
         )
 
     async def _set_heads(self, connection: postgres.Connection, reached: list[_Boundary]) -> None:
@@ -272,7 +299,7 @@ class Rebuild:
         end: int,
     ) -> None:
         """Apply the updates of the stream after `position` up to `end`, both boundaries."""
-        async for updates in self._making.between(partition, position, end):
+        async for updates in self._making.between(connection, partition, position, end):
             await writer.apply_apart(connection, updates)
 
 

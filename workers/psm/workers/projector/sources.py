@@ -12,9 +12,17 @@ from functools import partial
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage, last_per_subject
+from psm.analytics.market_books import DEFAULT_RULES, MarketRules
 from psm.contracts.subjects import last_token
 from psm.projections.checkpoints import ViewCheckpoint
-from psm.projections.source import COMMITTED_UPDATES, RISK_RECORDS, RULES, ProjectionSource
+from psm.projections.source import (
+    COMMITTED_UPDATES,
+    DEPTH,
+    RISK_RECORDS,
+    RULES,
+    ProjectionSource,
+)
+from psm.projections.sql import Connection
 from psm.workers.log.committed import BatchAssembler, CommittedReader, psm_filters
 from psm.workers.log.cursor import load_cursor
 from psm.workers.projector.batches import (
@@ -27,6 +35,7 @@ from psm.workers.projector.batches import (
     SourceReader,
 )
 from psm.workers.projector.closed import with_closed
+from psm.workers.projector.market import DepthFold
 from psm.workers.projector.streams import Fold, RiskFold, RulebookFold, WholeStream
 
 
@@ -74,6 +83,9 @@ class _CommittedBatches:
     def pending(self) -> int:
         return self._reader.pending + self._assembler.waiting
 
+    async def restore(self, connection: Connection) -> None:
+        """Have nothing: updates are complete by themselves."""
+
     async def fetch(self) -> Sequence[StoredMessage]:
         return await self._reader.fetch(BATCH_MESSAGES, FETCH_WAIT_S, linger_s=LINGER_S)
 
@@ -97,19 +109,30 @@ class _CommittedBatches:
         await self._reader.close()
 
 
-WHOLE_STREAMS: dict[str, Callable[[], Fold]] = {
-    RISK_RECORDS.reader: RiskFold,
-    RULES.reader: RulebookFold,
+WHOLE_STREAMS: dict[str, Callable[[MarketRules], Fold]] = {
+    RISK_RECORDS.reader: lambda _: RiskFold(),
+    RULES.reader: lambda _: RulebookFold(),
+    DEPTH.reader: DepthFold,
 }
 """What makes updates of streams that are read as one partition, by the name of their reader."""
 
-READERS: dict[str, Callable[[ProjectionSource], SourceReader]] = {
-    COMMITTED_UPDATES.reader: CommittedUpdates,
-    **{name: partial(WholeStream, fold=fold) for name, fold in WHOLE_STREAMS.items()},
+
+def _whole_stream(source: ProjectionSource, market: MarketRules) -> SourceReader:
+    return WholeStream(source, partial(WHOLE_STREAMS[source.reader], market))
+
+
+READERS: dict[str, Callable[[ProjectionSource, MarketRules], SourceReader]] = {
+    COMMITTED_UPDATES.reader: lambda source, _: CommittedUpdates(source),
+    **dict.fromkeys(WHOLE_STREAMS, _whole_stream),
 }
 """Readers by the name that a source gives."""
 
 
-def reader_of(source: ProjectionSource) -> SourceReader:
-    """Return the reader of a source."""
-    return READERS[source.reader](source)
+def reader_of(source: ProjectionSource, market: MarketRules = DEFAULT_RULES) -> SourceReader:
+    """Return the reader of a source.
+
+    Args:
+        source: that a projection names.
+        market: settings that decide what order books are.
+    """
+    return READERS[source.reader](source, market)

@@ -1,18 +1,24 @@
-"""`psm book`: follow order books of depth events, without any server."""
+"""`psm book`: follow order books of depth events without any server, or show one of the views."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 
 from psm.analytics.order_book import PROFILES
+from psm.workers.api.market_http import BookDocument, MarketReads
+from psm.workers.cli.shared.connections import database
 from psm.workers.cli.shared.lines import answer_lines
+from psm.workers.process.config import load_settings
 from psm.workers.replay.depth import DepthBooks
 
 
 def book(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",
+    symbol: str | None = None,
     /,
     *,
     profile: Literal["binance_futures", "binance_spot", "kraken", "generic"] = "generic",
@@ -25,11 +31,24 @@ def book(
     quantity]], "asks", "checksum"}, or an event whose payload is that. Quantities are absolute, 0
     takes a level away. Only a book in state "synced" is one to read.
 
+    With a symbol, `psm book EXCHANGE SYMBOL`, print the book that the views have; exit 1 while it
+    is not synced.
+
     Args:
-        file: What to read; - is standard input.
+        file: What to read; - is standard input. Before a symbol the exchange.
+        symbol: Show the live book of this one.
         profile: How the venue numbers and checks its changes.
         depth: Levels a side that are subscribed to; as many as the snapshot has if not given.
         on_checksum: What is done where a checksum does not fit: wait for a snapshot, or count it.
     """
+    if symbol is not None:
+        live = asyncio.run(_live(file, symbol))
+        print(msgspec.json.encode(live).decode())
+        return 0
     books = DepthBooks(PROFILES[profile], depth=depth, flag_checksums=on_checksum == "flag")
     return answer_lines(file, books.take)
+
+
+async def _live(exchange: str, symbol: str) -> BookDocument:
+    async with database(load_settings()) as pool:
+        return await MarketReads(pool).book(exchange, symbol)

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 from psm.adapters.jetstream import roles_text
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import settings_with_sources
-from psm.workers.process.settings import About, about, written
+from psm.workers.process.setting import About, written
+from psm.workers.process.settings import about
 
 app = App(name="config", help="Show, check and document the settings.")
 
@@ -22,6 +23,7 @@ _HEADINGS = {
     "worker": "Worker",
     "archive": "Event archive",
     "marks": "Marks",
+    "market": "Order books",
     "risk": "Risk",
     "http": "Read API",
     "replays": "Replays",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cyclopts import App, Parameter
 from nats.aio.client import Client
 
@@ -20,12 +23,19 @@ from psm.projections.current_state import CURRENT_STATE
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
 from psm.projections.registry import PROJECTIONS, kept
+from psm.projections.schema.shadow import RowDifference
+from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.stages import Stages
+from psm.workers.ops.journal import StoredRecord, read_records
+from psm.workers.ops.keys import Keyring, load_private, load_public
+from psm.workers.ops.principal import principal
 from psm.workers.process.config import Settings, load_settings
+from psm.workers.projector.certificate import Certificate, certificates, certified
 from psm.workers.projector.lag import PartitionLag, view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 from psm.workers.projector.retry import Retry, RetryReport
+from psm.workers.projector.verify import Verification, VerifyReport
 
 app = App(name="views", help="Show the lag of the views and stale keys, and make views anew.")
 
@@ -33,9 +43,22 @@ _COLUMNS = (
     "projection", "partition", "checkpoint", "last_sequence", "log_sequence", "lag_events", "lag_s",
     "stale",
 )  # fmt: skip
+_CERTIFICATE_COLUMNS = (
+    "sequence", "at", "actor", "projection", "rows_differ", "accepted_by", "swapped", "key_id",
+    "signed",
+)  # fmt: skip
+SAMPLE_DEFAULT = 20
 _RETRY_COLUMNS = ("stream_id", "log_sequence", "updates", "stale")
 # Comparing every row of a large view is one statement.
 _STATEMENT_S = 3600.0
+
+
+class _Author(msgspec.Struct, frozen=True, kw_only=True):
+    """Who rebuilds, why, and with which signature."""
+
+    actor: str
+    reason: str
+    key: Ed25519PrivateKey | None
 
 
 @app.command
@@ -94,21 +117,103 @@ def rebuild(
     dry_run: Annotated[
         bool, Parameter(name="--dry-run", negative="", help="Fold and compare, never swap.")
     ] = False,
+    key: Annotated[
+        Path | None, Parameter(help="Private key (PEM, mode 0600) that signs the certificate.")
+    ] = None,
+    actor: Annotated[
+        str | None, Parameter(help="You, by pseudonym; default PSM_ACTOR or your own.")
+    ] = None,
+    reason: Annotated[str, Parameter(help="Why, for the record.")] = "rebuild",
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Make a view again beside the live one, compare, and swap; exit 1 if rows differ.
 
     `current_state` and `analytics` from the log, `risk` and `rulebook` from their streams and the
     archive. The live view serves until the swap. A difference stops the swap unless it is accepted.
+    Unless it is a dry run, OPS keeps a certificate of it: `psm views certificates`.
     """
-    if name not in PROJECTIONS:
-        raise ConfigError(f"there is no projection {name!r}; there is {', '.join(PROJECTIONS)}")
+    _require(name)
+    by = (
+        None
+        if dry_run
+        else _Author(
+            actor=actor or principal(),
+            reason=reason,
+            key=None if key is None else load_private(key),
+        )
+    )
     report = asyncio.run(
-        _rebuild(load_settings(), name, output, accept=accept_differences, dry_run=dry_run)
+        _rebuild(load_settings(), name, output, accept=accept_differences, author=by)
     )
     _print(report, output, dry_run=dry_run)
+    if by is not None and by.key is None:
+        output.note("the certificate in OPS is not signed: give --key")
     wrong = report.rows_differ or report.diverged
     return int(bool(wrong) and not report.swapped)
+
+
+@app.command
+def verify(
+    name: Annotated[str, Parameter(help="Projection to verify.")] = CURRENT_STATE.name,
+    /,
+    *,
+    sample: Annotated[
+        int | None, Parameter(help=f"How many accounts to fold; {SAMPLE_DEFAULT} if not given.")
+    ] = None,
+    every: Annotated[
+        bool, Parameter(name="--all", negative="", help="Make all rows of the view again.")
+    ] = False,
+    seed: Annotated[int | None, Parameter(help="Choose the accounts of an earlier run.")] = None,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Compute rows of a view again and compare them bit by bit; exit 1 if one differs.
+
+    The live view is not changed. Of `current_state` and `analytics` accounts of the log are folded
+    again, some or `--all`; what follows from a stream of its own is read again as a whole.
+    """
+    _require(name)
+    if sample is not None and (every or sample < 1):
+        raise ConfigError("--sample takes a number from 1, and stands without --all")
+    whole = every or PROJECTIONS[name].source.rebuilt_from != "log"
+    if whole and (sample is not None or seed is not None):
+        raise ConfigError(f"{name} is verified as a whole: leave out --sample and --seed")
+    chosen = None if whole else (sample or SAMPLE_DEFAULT)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    report = asyncio.run(_verify(load_settings(), name, output, chosen, seed))
+    _print_verified(report, output)
+    return int(not report.agrees)
+
+
+@app.command(name="certificates")
+def certificates_(
+    *,
+    public_key: Annotated[
+        tuple[Path, ...],
+        Parameter(help="Public key to check with; repeat after a key was changed.", negative=""),
+    ] = (),
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Show the certificates of rebuilt views; exit 1 if one is not signed by a key that is given.
+
+    The chain of the records is verified on the way.
+    """
+    ring = Keyring(load_public(path) for path in public_key)
+    rows, unsigned = [], 0
+    for stored, certificate in asyncio.run(_certificates(load_settings())):
+        signed = certificate.is_signed_by(ring) if public_key else None
+        unsigned += signed is False
+        told = msgspec.to_builtins(certificate)
+        record = {"sequence": stored.sequence, "at": stored.record.at, "actor": stored.record.actor}
+        rows.append({**record, **told, "signed": signed})
+    output.rows(rows, _CERTIFICATE_COLUMNS)
+    if not rows:
+        output.note("no rebuild is recorded")
+    return int(unsigned > 0)
+
+
+def _require(name: str) -> None:
+    if name not in PROJECTIONS:
+        raise ConfigError(f"there is no projection {name!r}; there is {', '.join(PROJECTIONS)}")
 
 
 def _of_accounts(settings: Settings) -> Iterable[Projection]:
@@ -136,23 +241,42 @@ def _told(entry: StaleKey) -> str:
 def _print(report: RebuildReport, output: Output, *, dry_run: bool) -> None:
     document = msgspec.to_builtins(report)
     if output.format == "table":
-        del document["differences"], document["diverged"]
+        for name in ("differences", "diverged", "boundaries", "before", "after"):
+            del document[name]
         document["stale"] = len(report.stale)
     output.document(document)
-    for place in report.differences if output.format == "table" else ():
-        key = "/".join(place.key.values())
-        output.note(
-            f"{place.table} {key} {place.column or 'row'}: "
-            f"live {place.live}, rebuilt {place.rebuilt}"
-        )
-    for text in report.diverged:
-        output.note(text)
+    _print_differences(report.differences, report.diverged, output)
     for entry in report.stale if output.format == "table" else ():
         output.note(_told(entry))
     if not report.compared:
         output.note("the live view could not be compared with the log")
     if not report.swapped and not dry_run:
         output.note("nothing was swapped; if the log is right, add --accept-differences")
+
+
+def _print_verified(report: VerifyReport, output: Output) -> None:
+    document = msgspec.to_builtins(report) | {"agrees": report.agrees}
+    if output.format == "table":
+        del document["differences"], document["diverged"]
+        if report.accounts is not None:
+            document["accounts"] = len(report.accounts)
+    output.document(document)
+    _print_differences(report.differences, report.diverged, output)
+    if not report.compared:
+        output.note("the live view could not be compared with the log")
+
+
+def _print_differences(
+    differences: Iterable[RowDifference], diverged: Iterable[str], output: Output
+) -> None:
+    for place in differences if output.format == "table" else ():
+        key = "/".join(place.key.values())
+        output.note(
+            f"{place.table} {key} {place.column or 'row'}: "
+            f"live {place.live}, rebuilt {place.rebuilt}"
+        )
+    for text in diverged:
+        output.note(text)
 
 
 async def _status(settings: Settings) -> list[PartitionLag]:
@@ -185,7 +309,7 @@ async def _retry(settings: Settings, account: str | None) -> list[RetryReport]:
 
 
 async def _rebuild(
-    settings: Settings, name: str, output: Output, *, accept: bool, dry_run: bool
+    settings: Settings, name: str, output: Output, *, accept: bool, author: _Author | None
 ) -> RebuildReport:
     async with _servers(settings) as (nc, pool):
         await check(nc, settings)
@@ -200,9 +324,49 @@ async def _rebuild(
                 PROJECTIONS[name],
                 partitions=settings.partitions,
                 slots=settings.valuation_slots,
+                market=settings.market_rules,
                 progress=progress,
             )
-            return await rebuilding.run(accept_differences=accept, dry_run=dry_run)
+            if author is None:
+                return await rebuilding.run(accept_differences=accept, dry_run=True)
+            report, _ = await certified(
+                nc,
+                rebuilding,
+                PROJECTIONS[name],
+                author.key,
+                actor=author.actor,
+                reason=author.reason,
+                accept_differences=accept,
+            )
+            return report
+
+
+async def _verify(
+    settings: Settings, name: str, output: Output, count: int | None, seed: int
+) -> VerifyReport:
+    async with _servers(settings) as (nc, pool):
+        await check(nc, settings)
+        verification = Verification(
+            nc,
+            pool,
+            PROJECTIONS[name],
+            partitions=settings.partitions,
+            slots=settings.valuation_slots,
+            market=settings.market_rules,
+        )
+        with Stages(output) as shown:
+            if count is None:
+                return await verification.everything(
+                    lambda partition, at, end: shown(f"partition {partition}: sequence", at, end)
+                )
+            return await verification.sample(
+                count, seed, lambda _, at, end: shown("accounts", at, end)
+            )
+
+
+async def _certificates(settings: Settings) -> list[tuple[StoredRecord, Certificate]]:
+    async with broker(settings, "psm-views") as nc:
+        return certificates(await read_records(nc))
 
 
 @contextlib.asynccontextmanager

@@ -19,8 +19,8 @@ from psm.workers.cli.shared.process import chosen_partitions, process
 from psm.workers.process.config import Settings, load_settings
 from psm.workers.process.readiness import Pulse, all_of, database_answers, leader_answers
 from psm.workers.projector.follower import FollowerStatus, Projector
-from psm.workers.projector.risk_counts import RiskCounts
 from psm.workers.projector.sources import reader_of
+from psm.workers.projector.view_counts import ViewCounts
 
 
 def projector(
@@ -81,14 +81,17 @@ async def run(
     """Run a projector until it is asked to stop."""
     async with process(settings, "psm-projector") as own:
         pool = await own.open_pool()
-        views = Projector(own.nc, pool, projections, partitions, own.instruments.metrics)
+        views = Projector(
+            own.nc, pool, projections, partitions, own.instruments.metrics, settings.market_rules
+        )
         sources = dict.fromkeys(projection.source for projection in projections)
         leaders = [leader_answers(own.nc, s.js_stream, reader_of(s).probe) for s in sources]
         pulse = await own.watch({"postgres": database_answers(pool), "nats": all_of(leaders)})
         await own.serve_health(lambda: readiness(views, pulse))
         running = asyncio.create_task(views.run())
         own.on_stop(running.cancel)
-        counts = RiskCounts(pool, own.instruments.risk_metrics)
+        instruments = own.instruments
+        counts = ViewCounts(pool, instruments.risk_metrics, instruments.market_metrics)
         counted = 0 in partitions and RISK in projections
         counting = asyncio.create_task(counts.run()) if counted else None
         log = telemetry.get_logger()

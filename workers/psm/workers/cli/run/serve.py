@@ -26,6 +26,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
 from psm.workers.api.risk_http import risk_check
@@ -87,6 +88,7 @@ async def run(settings: Settings) -> int:
                 reads=reads,
                 archive=ArchiveReads(pool),
                 risk_reads=RiskReads(pool),
+                market=MarketReads(pool),
                 analytics=AnalyticsReads(pool),
                 past=Past(nc, log_shape(settings)),
                 live=live,

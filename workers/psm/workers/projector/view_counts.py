@@ -1,4 +1,4 @@
-"""How many latches hold and limits are near, as the views have it: for alarms."""
+"""Latches that hold, limits that are near, order books by state, as the views say: for alarms."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from collections import defaultdict
 
 from psm.adapters import postgres
 from psm.adapters.logs import get_logger
+from psm.adapters.market_metrics import MarketMetrics
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.contracts.errors import PSMError
 from psm.projections.sql import load
 
 EVERY_S = 5.0
-_COUNTS = load("psm.projections.risk", "reads")["counts"]
+_OF_RISK = load("psm.projections.risk", "reads")["counts"]
+_OF_BOOKS = load("psm.projections.market", "market")["counts"]
 _log = get_logger()
 
 
-class RiskCounts:
+class ViewCounts:
     """Counts again and again, and tells the metrics."""
 
-    def __init__(self, pool: postgres.Pool, metrics: RiskMetrics) -> None:
+    def __init__(self, pool: postgres.Pool, risk: RiskMetrics, market: MarketMetrics) -> None:
         self._pool = pool
-        self._metrics = metrics
+        self._risk = risk
+        self._market = market
 
     async def run(self) -> None:
         """Count until cancelled; while PostgreSQL is away the metrics stay as they were."""
@@ -29,7 +32,7 @@ class RiskCounts:
             try:
                 await self.count()
             except PSMError as error:
-                _log.debug("risk.not_counted", detail=str(error))
+                _log.debug("views.not_counted", detail=str(error))
             await asyncio.sleep(EVERY_S)
 
     async def count(self) -> None:
@@ -39,8 +42,13 @@ class RiskCounts:
             PSMError: PostgreSQL is away, or has no such views.
         """
         async with postgres.acquired(self._pool) as connection:
-            rows = await connection.fetch(_COUNTS)
+            of_risk = await connection.fetch(_OF_RISK)
+            of_books = await connection.fetch(_OF_BOOKS)
         found: dict[str, dict[str, int]] = defaultdict(dict)
-        for row in rows:
+        for row in of_risk:
             found[row["kind"]][row["code"]] = row["entries"]
-        self._metrics.held(latches=found["latch"], near=found["near_limit"])
+        self._risk.held(latches=found["latch"], near=found["near_limit"])
+        self._market.books(
+            {row["state"]: row["books"] for row in of_books},
+            max((row["age_s"] for row in of_books), default=0.0),
+        )

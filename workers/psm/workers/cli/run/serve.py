@@ -70,7 +70,7 @@ async def run(settings: Settings) -> int:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
         own = await stack.enter_async_context(process(settings, "psm-serve"))
-        log, nc = telemetry.get_logger(), own.nc
+        nc = own.nc
         pool = await own.open_pool()
         reads = Reads(pool)
         live = LiveReads(Owners(nc, NatsMembers(nc), settings.partitions))
@@ -81,8 +81,7 @@ async def run(settings: Settings) -> int:
         proxies = Proxies(settings.http_trusted_proxies)
         metrics = own.instruments.metrics
         guard = AccessGuard(await _authenticator(settings, pool, stack), metrics)
-        health = _health(own, pool, canary, settings)
-        await stack.enter_async_context(health)
+        health = await stack.enter_async_context(_health(own, pool, canary, settings))
         app = build_app(
             Service(
                 reads=reads,
@@ -112,7 +111,7 @@ async def run(settings: Settings) -> int:
         own.on_stop(server.stop)
         _tell_what_is_open(settings, listener)
         await server.serve(sockets=[listener])
-        log.info("http.stopped")
+        telemetry.get_logger().info("http.stopped")
     return 0
 
 

@@ -168,6 +168,7 @@ def test_metrics_have_closed_labels_and_base_units() -> None:
         "stream",
         "reason",
         "kind",
+        "code",
         "view",
         "route",
         "status",

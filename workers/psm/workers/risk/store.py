@@ -93,18 +93,24 @@ class RiskStore:
             LogDamagedError: there was one, and it is gone. Nobody may begin anew: an owner that
                 still lives would not be fenced, and what the slot had counted would be forgotten.
         """
-        stored = await last_for(self._nc, RISK, self._owner)
-        if stored is not None:
-            return Owned(sequence=stored.sequence, record=load_owner(stored.data))
+        if (found := await self._newest()) is not None:
+            return found
         known = await last_for(self._nc, RISK, subjects.risk_slot(self.slot)) or await last_for(
             self._nc, SNAPSHOTS, subjects.risk_known(self.slot)
         )
-        if known is None:
-            return None
+        # The first owner of all may have come between the two looks.
+        if known is None or (found := await self._newest()) is not None:
+            return found
         raise LogDamagedError(
             f"slot {self.slot}: its owner record is gone, and {known.subject} says that there was "
             "one: restore RISK from its backup; see docs/runbook.md, 'An owner record is gone'"
         )
+
+    async def _newest(self) -> Owned | None:
+        stored = await last_for(self._nc, RISK, self._owner)
+        if stored is None:
+            return None
+        return Owned(sequence=stored.sequence, record=load_owner(stored.data))
 
     async def own(self, record: OwnerRecord, parts: Sequence[bytes], expected: int) -> None:
         """Store an owner record behind the one at `expected`; from then on nobody else writes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 LinkFault = Literal["dropped", "doubled", "delayed", "reordered"]
@@ -72,6 +73,10 @@ class Swarm:
         if fault in POISON:
             return 10 ** self.dice.uniform(-2.5, -1.3)
         return 10 ** self.dice.uniform(-2, -0.7)
+
+    def insist(self, rates: Mapping[Fault, float]) -> None:
+        """Let faults happen this often from now on, whether the seed has them or not."""
+        self._rates.update(rates)
 
     def happens(self, fault: Fault) -> bool:
         """Return whether this fault happens now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -84,8 +83,7 @@ def closing_refused() -> list[Patch]:
 
 def records_without_ids() -> list[Patch]:
     """The broker cannot know a record again that a link carries twice."""
-    fresh = itertools.count(1)
-    return [(store, "record_id", lambda _slot, _data: str(next(fresh)))]
+    return [(store, "MESSAGE_ID", "Psm-Nothing")]
 
 
 def told_orders_not_read() -> list[Patch]:

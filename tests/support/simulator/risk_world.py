@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -77,7 +77,9 @@ class RiskWorld:
         rules: the rulebook as it is said.
     """
 
-    def __init__(self, loop: SimulatedLoop, swarm: Swarm, clocks: Clocks) -> None:
+    def __init__(
+        self, loop: SimulatedLoop, swarm: Swarm, clocks: Clocks, loss: float | None = None
+    ) -> None:
         self.loop, self.swarm, self.clocks = loop, swarm, clocks
         self.broker = MemoryBroker(loop, swarm, Size(1))
         self.truth = Truth()
@@ -89,7 +91,8 @@ class RiskWorld:
         self._clients: dict[str, MemoryClient] = {}
         self._writers: list[asyncio.Task[None]] = []
         self._started = 0
-        self._loss = swarm.dice.choice([0.0, 0.05, 0.2])
+        usual = swarm.dice.choice([0.0, 0.05, 0.2])
+        self._loss = usual if loss is None else loss
         self._settings = SlotSettings(
             checkpoint_records=swarm.dice.choice([2, 10, 1000]),
             batch_records=swarm.dice.choice([1, 5, 200]),
@@ -340,18 +343,26 @@ class RiskWorld:
         return [kill, kill, freeze, cut, lose_consumer, self._start]
 
 
-def run_risk_seed(seed: int) -> RiskReport:
+def run_risk_seed(
+    seed: int, *, loss: float | None = None, faults: Mapping[Fault, float] | None = None
+) -> RiskReport:
     """Run one seed and check everything.
+
+    Args:
+        seed: of everything that is left to chance.
+        loss: how often the feed loses an account; None: as the seed says.
+        faults: how often these happen, whatever the seed says.
 
     Raises:
         BugFoundError: with the seed and what is wrong.
     """
     swarm = Swarm(seed)
+    swarm.insist(faults or {})
     loop = SimulatedLoop(random.Random(f"turns/{seed}"), _STEPS_MAX)  # type: ignore[abstract]
     clocks = Clocks(loop)
     _log_nothing()
     with simulated(clocks, seed):
-        world = RiskWorld(loop, swarm, clocks)
+        world = RiskWorld(loop, swarm, clocks, loss)
         try:
             with patched([(slot_inputs, "RiskFeed", world.feed_of)]):
                 loop.run_until_complete(world.run())

@@ -102,10 +102,17 @@ async def test_from_nothing_to_an_answer(
     assert lag["lag_events"] >= 2
     assert lag["lag_s"] > 0
 
+    wanted = ("--principal", "svc/test", "--role", "viewer", "--account", "acc_*")
+    code, out, err = await psm(env, "token", "create", "--as-owner", *wanted, "-o", "json")
+    assert code == 0, err
+    token = msgspec.json.decode(out)["token"]
+    given = {"Authorization": f"Bearer {token}"}
     serving = running(env, "http.started", "serve", "--port", "0")
     async with serving as line, running(env, "projector.started", "projector"):
         url = msgspec.json.decode(line)["url"]
-        async with httpx.AsyncClient(base_url=url, timeout=WAIT_S) as client:
+        async with httpx.AsyncClient(base_url=url, headers=given, timeout=WAIT_S) as client:
+            stranger = await client.get("/psm/state/acc_001", headers={"Authorization": ""})
+            assert stranger.status_code == 401
             answer = await until_answer(
                 lambda: client.get("/psm/state/acc_001"), lambda a: a.status_code == 200, "a row"
             )
@@ -159,6 +166,8 @@ async def test_killed_projector_neither_loses_nor_repeats(
     assert killed.returncode == -signal.SIGKILL
     assert b"crash_point.reached" in err
 
+    # It listens on loopback only, so nobody has to be asked who they are.
+    env["PSM_HTTP_AUTH"] = "off"
     serving = running(env, "http.started", "serve", "--port", "0")
     async with serving as line, running(env, "projector.started", "projector"):
         url = msgspec.json.decode(line)["url"]

@@ -7,8 +7,8 @@ the anchor covers, bytes and place; 1: it is not proven; 2: a file cannot be rea
 
 The rules, for those who would rather write their own:
 
-* The signature (Ed25519) is over "psm-anchor\n" and the anchor as JSON without `signature`, keys
-  sorted, no blanks.
+* The signature (Ed25519) is over "psm-anchor\n" and the anchor as JSON without `signature`, and
+  without `risk` where that is null, keys sorted, no blanks.
 * A leaf is SHA-256(00 + event_hash + subject), a node SHA-256(01 + left + right): RFC 9162.
 """
 
@@ -77,6 +77,8 @@ def checks(proof, key):
 def is_signed(anchor, key):
     """Return whether the key signed this anchor."""
     fields = {name: value for name, value in anchor.items() if name != "signature"}
+    if fields.get("risk") is None:
+        fields.pop("risk", None)
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         key.verify(bytes.fromhex(anchor["signature"]), b"psm-anchor\n" + text.encode())

@@ -72,7 +72,7 @@ def routes_of(door: Door) -> list[tuple[str, str, Needs | None]]:
         path = route.path.replace("{account_id}", OWN).replace("{event_id}", "1")  # type: ignore[attr-defined]
         path = path.replace("{decision_hash}", "0" * 64).replace("{token_id}", "00000000")
         path = path.replace("{correlation_id:path}", "c").replace("{exchange}", "x")
-        path = path.replace("{symbol}", "BTC-PERP")
+        path = path.replace("{symbol:path}", "BTC-PERP")
         for method in sorted(route.methods - {"HEAD"}):  # type: ignore[attr-defined]
             found.append((method, path, needs))
     return found

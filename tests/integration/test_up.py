@@ -141,8 +141,9 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
     for visit in (1, 2):
         with up(tmp_path, "--workers", "2") as running:
             running.await_ready()
-            names = {"nats_url", "postgres_dsn", "http_url", "data_dir", "operator"}
+            names = {"nats_url", "postgres_dsn", "http_url", "data_dir", "admin_token", "operator"}
             assert set(running.addresses) == names
+            assert running.addresses["admin_token"] is None  # nobody is asked for one
             assert running.addresses["data_dir"] == str(tmp_path / "data")
             asyncio.run(deposit(running.addresses["nats_url"], visit))
             assert running.state("acc_001", visit)["cash"] == {"USDT": str(100 * visit)}
@@ -155,6 +156,32 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
             assert running.process.stdout is not None
             assert running.process.stdout.read() == ""
             await_gone(list(pids.values()), 30)
+
+
+def test_with_auth_callers_need_a_token(tmp_path: Path) -> None:
+    """The administrator's is printed, and kept for the next start; with it others are made."""
+    for _ in range(2):
+        with up(tmp_path, "--auth") as running:
+            running.await_ready()
+            token = running.addresses["admin_token"]
+            kept = tmp_path / "data" / "admin.token"
+            assert kept.read_text().strip() == token
+            assert kept.stat().st_mode & 0o777 == 0o600
+            url = running.addresses["http_url"]
+            assert httpx.get(f"{url}/psm/accounts").status_code == 401
+            given = {"Authorization": f"Bearer {token}"}
+            assert httpx.get(f"{url}/whoami", headers=given).json()["roles"] == ["admin"]
+            admin = {"PSM_URL": url, "PSM_TOKEN_FILE": str(kept)}
+            wanted = ("--principal", "svc/desk", "--role", "viewer", "--account", "desk-*")
+            made = psm("token", "create", *wanted, "-o", "json", environment=admin)
+            desk = json.loads(made.stdout)
+            listed = psm("token", "list", "-o", "json", environment=admin).stdout
+            assert (desk["id"] in listed, desk["token"] in listed) == (True, False)
+            own = {"PSM_URL": url, "PSM_TOKEN": desk["token"]}
+            refused = psm("token", "list", environment=own, check=False)
+            assert (refused.returncode, "token.create" in refused.stderr) == (1, True)
+            ended = psm("token", "revoke", desk["id"], "-o", "json", environment=admin)
+            assert json.loads(ended.stdout)["revoked_at"]
 
 
 def test_whatever_dies_comes_back(tmp_path: Path) -> None:
@@ -240,7 +267,7 @@ async def test_part_that_finds_its_port_taken(
         supervisor = Supervisor(LocalPlan(data_dir=tmp_path, sync=False))
         try:
             if freed_at is None:
-                with pytest.raises(ConfigError, match="psm projector cannot start"):
+                with pytest.raises(ConfigError, match=r"psm projector .*cannot start"):
                     await supervisor.start()
             else:
                 await supervisor.start()

@@ -30,6 +30,10 @@ from psm.adapters.jetstream.roles import ROLES, role
 PASSWORD = "psm-dev"
 HEALTHY_S = 120.0
 STARTED = ("worker-a", "worker-b", "projector", "analytics", "archive", "api")
+FIRST_TOKEN = (
+    *("token", "create", "--as-owner", "--principal", "me", "--role", "admin"),
+    *("--account", "*", "-o", "json"),
+)
 EVENT = {
     "event_id": "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01",
     "event_type": "TradeExecuted",
@@ -57,6 +61,8 @@ class Rehearsal:
         env.pop("PSM_NATS_MONITORING_URL", None)  # the test's broker has no such port
         env |= {k: "127.0.0.1" for k in env if k.endswith("_HOST")}
         env |= {k: self._ports[name] for k in env if k.endswith("_PORT")}
+        if name == "api":  # which has two
+            env["PSM_METRICS_PORT"] = str(_free_port())
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PSM_", "POSTGRES_"))}
         return clean | env
 
@@ -107,9 +113,10 @@ class Rehearsal:
             await asyncio.sleep(0.1)
         raise AssertionError(f"{name} did not become healthy")
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, token: str) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self._ports['api']}{path}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
             document: dict[str, Any] = json.load(answer)
         return document
 
@@ -143,7 +150,9 @@ async def test_services_of_compose_book_an_event(
         update = json.loads((await updates.next_msg(timeout=60)).data)
         await publisher.close()
         await reader.close()
-        state = await asyncio.to_thread(rehearsal.get, "/psm/state/acc_001?min_sequence=1")
+        made = await asyncio.to_thread(rehearsal.once, "migrate", *FIRST_TOKEN)
+        path = "/psm/state/acc_001?min_sequence=1"
+        state = await asyncio.to_thread(rehearsal.get, path, json.loads(made)["token"])
         fleet = await asyncio.to_thread(rehearsal.once, "operator", "fleet", "-o", "json")
     assert update["payload"]["size"] == state["positions"]["BTC-PERP"]["size"] == "0.5"
     assert update["payload"]["chain_hash"] == state["chain_hash"]

@@ -32,7 +32,11 @@ __all__ = ["KNOWN_ELSEWHERE", "Settings", "about", "load_settings", "settings_wi
 
 CONFIG_FILE = "PSM_CONFIG_FILE"
 KNOWN_ELSEWHERE = frozenset(
-    {CONFIG_FILE, ENV_FILE, "PSM_ACTOR", "PSM_CRASH_POINT", "PSM_REPLAY_MODE"}
+    {
+        *(CONFIG_FILE, ENV_FILE, "PSM_ACTOR", "PSM_CRASH_POINT", "PSM_REPLAY_MODE"),
+        # Of commands that ask the service over HTTP, and of the first token that there is.
+        *("PSM_URL", "PSM_TOKEN", "PSM_TOKEN_FILE", "PSM_HTTP_BOOTSTRAP_TOKEN_FILE"),
+    }
 )
 """Variables that PSM reads, but that are no setting."""
 

@@ -109,7 +109,7 @@ class Board:
         room = len(positions)
         if height is not None:
             used = _HEADLINE + _TABLE + len(self._states) + _TABLE
-            used += sum(-(-len(line) // width) for line in below)
+            used += _fitted(below, width, height - used - 2)
             room = max(height - used - 1, 0)  # the cursor stands on the last line
             if room < len(positions):
                 room = max(room - 1, 0)
@@ -220,6 +220,17 @@ def _table(columns: Sequence[str]) -> Table:
     for name in columns:
         table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     return table
+
+
+def _fitted(lines: list[Text], width: int, room: int) -> int:
+    """Return how many lines these take; where there is no room for that, each is cut to one."""
+    # Words are kept whole, so a text may take a line more than its length says.
+    used = sum(-(-len(line) // width) + (len(line) > width) for line in lines)
+    if used <= room:
+        return used
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return len(lines)
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -25,14 +25,14 @@ from psm.workers.ops.journal import read_records
 from psm.workers.ops.keys import Keyring, generate, load_private, load_public
 from psm.workers.projector.certificate import Certificate, certificates, certified
 from psm.workers.projector.rebuild import Rebuild
-from psm.workers.projector.verify import Verification
+from psm.workers.projector.verify import ViewVerification
 
 DOCS = Path(__file__).parents[2] / "docs" / "projections.md"
 BY_HAND = "UPDATE balances_view SET equity = equity + 1 WHERE account_id = 'acc_003'"
 
 
-def verification(world: World, projection: Projection = CURRENT_STATE) -> Verification:  # noqa: F811
-    return Verification(
+def verification(world: World, projection: Projection = CURRENT_STATE) -> ViewVerification:  # noqa: F811
+    return ViewVerification(
         world.nc, world.pool, projection, partitions=PARTITIONS, slots=ValuationSlots()
     )
 

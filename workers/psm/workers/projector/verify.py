@@ -56,8 +56,8 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         return self.compared and not self.diverged and not self.rows_differ
 
 
-class Verification:
-    """Verification of one projection; never beside a rebuild."""
+class ViewVerification:
+    """ViewVerification of one projection; never beside a rebuild."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ from psm.workers.projector.certificate import Certificate, certificates, certifi
 from psm.workers.projector.lag import PartitionLag, view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 from psm.workers.projector.retry import Retry, RetryReport
-from psm.workers.projector.verify import ViewVerification, VerifyReport
+from psm.workers.projector.verify import VerifyReport, ViewVerification
 
 app = App(name="views", help="Show the lag of the views and stale keys, and make views anew.")
 

@@ -38,7 +38,7 @@ from psm.workers.projector.lag import view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 
 BOTH = (RISK, RULEBOOK)
-TABLES = ("risk_decisions", "risk_state", "risk_limits", "risk_halts")
+TABLES = ("risk_decisions", "risk_state", "risk_limits", "risk_halts", "risk_groups")
 POINTS = [point for point in CRASH_POINTS if point.startswith("projector.")]
 
 
@@ -165,6 +165,7 @@ async def test_views_say_what_the_streams_say(world: World) -> None:
         ("firm", "bob"),
         ("account:acc_1", None),
     }
+    assert rows["risk_groups"], "the group of the rulebook is one of the view"
 
 
 async def test_restart_goes_on_with_the_rulebook_as_it_was(world: World) -> None:

@@ -59,7 +59,7 @@ def test_published_schemas_are_up_to_date() -> None:
 def test_a_difference_is_shown(tmp_path: Any) -> None:
     """A missing, a changed and an extra file are all differences."""
     for path, text in list(rendered().items())[1:]:
-        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     (tmp_path / "CashDeposited/1.0.0.json").write_text("{}\n")
     (tmp_path / "old.json").write_text("{}\n")

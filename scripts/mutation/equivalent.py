@@ -108,7 +108,17 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
             "super().__init__(error.reason) -> pass",
         ): "the text of an exception that never leaves the fold",
     },
+    ("ledger/units.py", "_covered"): {
+        (
+            "gains = (position.size > 0) != position.instrument.inverse",
+            "position.size > 0 -> position.size >= 0",
+        ): "what is covered is not empty: the cost is divided by its size before",
+    },
     ("snapshot.py", "_snapshot_of"): {
+        (
+            "excursions=dict(sorted(state.totals.excursions.items())),",
+            "sorted(state.totals.excursions.items()) -> state.totals.excursions.items()",
+        ): _ORDER,
         (
             "positions=[position for _, position in sorted(ledger.positions.items())],",
             "sorted(ledger.positions.items()) -> ledger.positions.items()",
@@ -125,6 +135,7 @@ EQUIVALENT: dict[tuple[str, str], dict[tuple[str, str], str]] = {
         (_FULL, "len(_known) >= _KNOWN_MAX -> len(_known) < _KNOWN_MAX"): _MEMORY,
     },
     ("valuation/valuation.py", "Valuation"): {
+        ("isolated_positions: int = 0", "0 -> 1"): _FAILED,
         ("order_margin: Decimal = ZERO", "ZERO -> ONE"): _FAILED,
     },
 }

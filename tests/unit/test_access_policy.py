@@ -111,6 +111,12 @@ def test_nobody_gives_more_than_they_have(patterns: tuple[str, ...], beyond: str
     assert exceeds(principal("bootstrap", patterns=("*",)), ("admin",), ("*",)) is None
 
 
+@pytest.mark.parametrize("giver", ["admin", "bootstrap"])
+def test_nobody_gives_what_gives_anything(giver: Role) -> None:
+    """Who may give little would make a bootstrap token, and with that one of everything."""
+    assert exceeds(principal(giver, patterns=("*",)), ("bootstrap",), ()) == "role bootstrap"
+
+
 def test_a_token_is_opened_by_its_secret_alone() -> None:
     token_id, token, digest = new_token()
     found = parts_of(token)

@@ -8,7 +8,7 @@ everything, the cluster too, and only for those who look after all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -152,11 +152,14 @@ def checked(
     return principal_id, kept, wanted
 
 
-def exceeds(giver: Principal, roles: Iterable[Role], patterns: Iterable[str]) -> str | None:
+def exceeds(giver: Principal, roles: Sequence[Role], patterns: Iterable[str]) -> str | None:
     """Return what of these rights the giver does not have itself; None where it has them all.
 
-    The bootstrap token, which may do nothing but this, gives anything.
+    The bootstrap token, which may do nothing but this, gives anything; so nobody gives its role, or
+    whoever may give little could make one that gives all.
     """
+    if "bootstrap" in roles:
+        return "role bootstrap"
     if "bootstrap" in giver.roles:
         return None
     own: set[Action] = set()

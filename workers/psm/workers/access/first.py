@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from psm.contracts.errors import ConfigError
 from psm.projections.schema.migrate import connected
-from psm.projections.sql import load
-from psm.workers.access.store import add_token, has_admin
-from psm.workers.access.tokens import TOKEN_DAYS_MAX, hashed, parts_of
+from psm.workers.access.store import add_token, find_token, has_admin
+from psm.workers.access.tokens import TOKEN_DAYS_MAX, hashed, parts_of, write_token
 
-_QUERIES = load("psm.projections.access", "access")
 _BOOTSTRAP_LIFE = timedelta(hours=24)
 _FILE = "admin.token"
 
@@ -34,7 +31,7 @@ async def take_bootstrap(dsn: str, file: Path) -> str | None:
         )
     token_id, secret = found
     async with connected(dsn) as connection, connection.transaction():
-        if await has_admin(connection) or await connection.fetchrow(_QUERIES["one"], token_id):
+        if await has_admin(connection) or await find_token(connection, token_id):
             return None
         await add_token(
             connection,
@@ -60,9 +57,8 @@ async def local_admin(dsn: str, data_dir: Path) -> str:
     kept = _kept(file)
     async with connected(dsn) as connection, connection.transaction():
         if kept is not None:
-            row = await connection.fetchrow(_QUERIES["one"], kept[0])
-            at = datetime.now(UTC)
-            if row is not None and row["revoked_at"] is None and at < row["expires_at"]:
+            record = await find_token(connection, kept[0])
+            if record is not None and record.holds(datetime.now(UTC)):
                 return kept[1]
         _, token = await add_token(
             connection,
@@ -96,8 +92,6 @@ def _kept(file: Path) -> tuple[str, str] | None:
 def _keep(file: Path, token: str) -> None:
     try:
         file.unlink(missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(f"{token}\n")
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+    write_token(file, token)

@@ -1,7 +1,7 @@
 """Public keys of issuers: from a file, or over https, kept for a while.
 
-Nobody waits for them: they are read beside the requests. An issuer that is away is believed by the
-keys it had, for a day; a token with an unknown key asks for one new reading a minute at most.
+Nobody waits for them: they are read beside the requests, every ten minutes. An issuer that is away
+is believed by the keys it had, for a day.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import asyncio
 import contextlib
 import time
 import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from psm.adapters.http_client import opener
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import ConfigError
@@ -30,11 +29,6 @@ _RETRY_S = 60.0
 _BYTES_MAX = 64 * 1024
 _TIMEOUT_S = 3.0
 _log = get_logger()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 class IssuerKeys:
@@ -84,8 +78,7 @@ class IssuerKeys:
         try:
             if issuer.jwks_file is not None:
                 return Path(issuer.jwks_file).read_bytes()
-            opener = urllib.request.build_opener(_NoRedirect)
-            with opener.open(str(issuer.jwks_url), timeout=_TIMEOUT_S) as answer:
+            with opener().open(str(issuer.jwks_url), timeout=_TIMEOUT_S) as answer:
                 data: bytes = answer.read(_BYTES_MAX + 1)
         except (OSError, urllib.error.URLError, TimeoutError) as error:
             raise ConfigError(f"the keys of {issuer.iss} cannot be read: {error}") from error

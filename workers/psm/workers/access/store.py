@@ -248,6 +248,12 @@ async def add_token(
     return _found(row, token_id), token
 
 
+async def find_token(connection: Connection, token_id: str) -> TokenRecord | None:
+    """Return the token of an id, whether it holds or not; None without one."""
+    row = await connection.fetchrow(_QUERIES["one"], token_id)
+    return None if row is None else _record(row)
+
+
 async def has_admin(connection: Connection) -> bool:
     """Return whether any administrator's token holds."""
     found: bool = await connection.fetchval(_QUERIES["has_admin"])

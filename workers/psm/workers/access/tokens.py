@@ -9,12 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import re
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from psm.contracts.errors import ConfigError
 from psm.workers.access.policy import Principal, Role
 
 TOKEN_DAYS_MAX = 90
@@ -56,6 +60,15 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether this is its secret; takes as long for any other."""
         return hmac.compare_digest(self.secret_sha256, hashed(secret))
 
+    def shown(self, at: datetime) -> dict[str, Any]:
+        """Return what may be told of it, and whether it holds at a time; times are in UTC."""
+        told = msgspec.structs.asdict(self)
+        del told["secret_sha256"]
+        for name, value in told.items():
+            if isinstance(value, datetime):
+                told[name] = value.astimezone(UTC)
+        return {**told, "holds": self.holds(at)}
+
     def principal_of(self) -> Principal:
         """Return whom it stands for."""
         return Principal(
@@ -80,6 +93,20 @@ def parts_of(token: str) -> tuple[str, str] | None:
     """Return id and secret of a token; None of what is none."""
     found = _TOKEN.fullmatch(token)
     return None if found is None else (found[1], found[2])
+
+
+def write_token(file: Path, token: str) -> None:
+    """Write a token into a new file that only its user may read.
+
+    Raises:
+        ConfigError: the file is there already, or cannot be made.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as opened:
+            opened.write(f"{token}\n")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be made: {error.strerror}") from error
 
 
 def hashed(secret: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -207,22 +207,11 @@ def _described(principal: Principal) -> WhoAmI:
 
 
 def _listed(record: TokenRecord) -> ListedToken:
-    return ListedToken(**_columns(record))
+    return ListedToken(**record.shown(datetime.now(UTC)))
 
 
 def _made(record: TokenRecord, token: str) -> MadeToken:
-    return MadeToken(**_columns(record), token=token)
-
-
-def _columns(record: TokenRecord) -> dict[str, Any]:
-    columns = msgspec.structs.asdict(record)
-    del columns["secret_sha256"]
-    times = {
-        name: value.astimezone(UTC)
-        for name, value in columns.items()
-        if isinstance(value, datetime)
-    }
-    return {**columns, **times, "holds": record.holds(datetime.now(UTC))}
+    return MadeToken(**record.shown(datetime.now(UTC)), token=token)
 
 
 async def _body(request: Request) -> bytes:

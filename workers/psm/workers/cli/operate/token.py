@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from psm.projections.schema.migrate import connected
 from psm.workers.access.durations import duration
 from psm.workers.access.policy import PolicyError
 from psm.workers.access.store import add_token
-from psm.workers.access.tokens import new_token
+from psm.workers.access.tokens import new_token, write_token
 from psm.workers.cli.shared.http import service
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.ops.principal import principal as acting
@@ -118,12 +117,7 @@ def bootstrap(
     day or until the first administrator's token is made.
     """
     token_id, token, _ = new_token()
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be made: {error.strerror}") from error
-    with os.fdopen(descriptor, "w") as opened:
-        opened.write(f"{token}\n")
+    write_token(file, token)
     output.document({"id": token_id, "file": str(file)})
     return 0
 
@@ -149,8 +143,6 @@ async def _written(dsn: str, wanted: Mapping[str, Any], by: str) -> dict[str, An
             )
         except PolicyError as error:
             raise ConfigError(str(error)) from error
-    columns = msgspec.structs.asdict(record)
-    del columns["secret_sha256"]
-    shown = {n: v.astimezone(UTC) if isinstance(v, datetime) else v for n, v in columns.items()}
-    document: dict[str, Any] = msgspec.to_builtins({**shown, "holds": True, "token": token})
+    shown = record.shown(datetime.now(UTC))
+    document: dict[str, Any] = msgspec.to_builtins({**shown, "token": token})
     return document

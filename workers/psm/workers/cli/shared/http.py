@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from psm.adapters.http_client import opener
 from psm.contracts.errors import ConfigError, PSMError, TransientError
 from psm.workers.process.running import find_running
 
@@ -53,7 +54,9 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.url}{path}", data=data, method=method, headers=headers
         )
         try:
-            with _opener().open(request, timeout=_TIMEOUT_S) as answer:
+            with opener(urllib.request.ProxyHandler({})).open(
+                request, timeout=_TIMEOUT_S
+            ) as answer:
                 return msgspec.json.decode(answer.read())
         except urllib.error.HTTPError as error:
             raise ServiceRefusedError(_told(error)) from error
@@ -93,17 +96,6 @@ def _given_token() -> str | None:
         return Path(named).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{TOKEN_FILE}: {named} cannot be read") from error
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token goes nowhere but where it was sent."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 def _told(error: urllib.error.HTTPError) -> str:

@@ -348,15 +348,13 @@ def test_lots_sum_up_to_average_cost_when_flat(seed: int) -> None:
     timelines = told(Trader(seed).write(80).sent)
     rows = timelines.rows["acc_000"]
     gains: dict[str, Decimal] = defaultdict(Decimal)
-    lots: dict[tuple[str, int], Decimal] = defaultdict(Decimal)
-    for lot in rows.lots.values():
-        lots[lot.symbol, lot.closed] += lot.pnl
-    for trade_ in sorted(rows.trades.values(), key=lambda row: row.closed):
+    for trade_ in sorted(rows.trades.values(), key=lambda row: row.through_log_sequence):
         gains[trade_.symbol] += trade_.gross
         until = [
-            pnl
-            for (symbol, closed), pnl in lots.items()
-            if symbol == trade_.symbol and closed <= trade_.closed
+            lot.pnl
+            for lot in rows.lots.values()
+            if lot.symbol == trade_.symbol
+            and lot.through_log_sequence <= trade_.through_log_sequence
         ]
         assert abs(sum(until) - gains[trade_.symbol]) < LAST_DIGITS
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.buckets import NOTHING, Worth
-from psm.analytics.cycles import Cycle, net_of
+from psm.analytics.cycles import GREW, Cycle, net_of
 from psm.analytics.journal import SAME_COST, JournalEntry
 from psm.analytics.rows import NETTING, UNATTRIBUTED, TradeRow
 from psm.analytics.statistics import over
@@ -90,7 +90,7 @@ class Book(msgspec.Struct):
         if step.change == "opened" or self.cycle is None:
             self.cycle = Cycle(after.side, entry.time, after.cycle)
         self.cycle.fills = self.cycle.fills + entry.is_fill
-        if step.change in ("opened", "increased"):
+        if step.change in GREW:
             self.cycle.reach(after.size, entry.price, entry)
         if step.change != "closed":
             return []

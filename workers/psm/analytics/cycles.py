@@ -23,6 +23,9 @@ from psm.domain.money import (
     subtract,
 )
 
+GREW = ("opened", "increased")
+"""Changes of a position that may bring it to its greatest size."""
+
 
 class Cycle(msgspec.Struct, array_like=True):
     """A position since it was opened from flat; `peak`: greatest size x price of a fill."""
@@ -93,9 +96,9 @@ class Cycles(msgspec.Struct):
             if cycle is None:
                 continue
             cycle.fills = cycle.fills + entry.is_fill
-            if update.side != "flat":
+            if update.change in GREW:
                 cycle.reach(Decimal(update.size), entry.price, entry)
-            elif update.change == "closed":
+            elif update.side == "flat" and update.change == "closed":
                 rows.append(_trade_row(self.open.pop(key), update, event))
         return rows
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -10,12 +12,15 @@ from typing import Any, get_args
 import httpx
 import pytest
 from tests.integration.test_http import EVENT, JSON, Api, serving
+from tests.support.events import deposit
+from tests.support.feed import publish
 from tests.support.psm_stream import Account
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
 from psm.workers.access.policy import ROLES, Action, Role
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.api.fold_turns import FOLDS_WAITING_EACH, FoldTurns, TooManyFoldsError
 from psm.workers.api.guard import Needs
 from psm.workers.api.http import PREFIXES
 
@@ -218,6 +223,48 @@ async def test_a_revoked_token_ends_at_once_and_with_its_listener_cut(door: Door
         )
     token = second
     await until_answer(status, lambda found: found == 401, "the next reading finds it revoked")
+
+
+async def test_a_wait_and_a_stream_end_with_their_token(door: Door) -> None:
+    """A wait by 401, a stream by an event `revoked` behind which it is broken off."""
+    await publish(door.api.nc, [deposit(n, "1", stream=OWN) for n in range(1, 2_001)])
+    token = await door.token("admin")
+    asked = {"Authorization": f"Bearer {token}"}
+    waiting = asyncio.create_task(
+        door.ask(token, "GET", f"/psm/state/{OWN}?min_sequence=99&timeout_s=30")
+    )
+    read = b""
+    async with door.client.stream("GET", f"/psm/replay/{OWN}", headers=asked) as answer:
+        assert answer.status_code == 200
+        chunks = answer.aiter_raw()
+        read += await anext(chunks)  # and no more, so that the rest of it must wait
+        await door.tokens.revoke(token.split("_")[1])
+        assert (await waiting).status_code == 401
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            while True:
+                read += await anext(chunks)
+    lines = read.splitlines()
+    assert lines[-1] == b'{"event":"revoked"}'
+    assert 100 < len(lines) < 2_000
+
+
+async def test_a_principal_folds_one_past_at_a_time() -> None:
+    """And waits with at most half of the queue, so that the others have room."""
+    turns = FoldTurns()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(turns.turn("a"))
+        waiting = [asyncio.create_task(_fold(turns, "a")) for _ in range(FOLDS_WAITING_EACH)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyFoldsError, match="this principal's own"):
+            await _fold(turns, "a")
+        await _fold(turns, "b")  # the second place is free for others
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+
+
+async def _fold(turns: FoldTurns, principal: str) -> None:
+    async with turns.turn(principal):
+        pass
 
 
 async def test_nobody_is_let_in_once_nobody_knows_whom(nats_url: str, postgres_dsn: str) -> None:

@@ -59,6 +59,11 @@ class TokenTable:
         self._used: set[str] = set()
         self._read_at: float | None = None
         self._changed = asyncio.Event()
+        self._read = asyncio.Event()
+
+    async def reading(self) -> None:
+        """Return when the tokens have been read once more."""
+        await self._read.wait()
 
     def find(self, token_id: str) -> TokenRecord | None:
         """Return the token of an id that holds now.
@@ -106,6 +111,8 @@ class TokenTable:
             raise
         self._tokens = {row["id"]: _record(row) for row in rows}
         self._read_at = time.monotonic()
+        self._read.set()  # wakes whoever waits now; the next ones wait for the next reading
+        self._read = asyncio.Event()
 
     async def _poll(self) -> None:
         while True:

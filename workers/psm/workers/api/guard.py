@@ -172,9 +172,9 @@ class AccessGuard:
                 key=principal.key,
             )
 
-    def still_holds(self, principal: Principal) -> bool:
-        """Return whether a principal would be recognised again: for answers that take long."""
-        return self._authenticator.still_holds(principal)
+    async def ended(self, principal: Principal) -> None:
+        """Return once a principal would not be recognised again: for answers that take long."""
+        await self._authenticator.ended(principal)
 
     def refused(self, request: Request, reason: str) -> None:
         """Tell of a request that was refused, and count it."""
@@ -199,6 +199,12 @@ def principal_of(request: Request) -> Principal:
     """Return who asks; only where a route has let the request pass."""
     principal: Principal = request.state.principal
     return principal
+
+
+def asker_of(request: Request) -> str | None:
+    """Return the id of who asks, by which shares are counted; None where access is off."""
+    principal = principal_of(request)
+    return None if principal.how == "off" else principal.id
 
 
 def denial(guard: AccessGuard) -> Callable[[Request, Exception], Response]:

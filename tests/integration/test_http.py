@@ -25,6 +25,7 @@ from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.access.bearer import Authenticator
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.access.vouched import Signer
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.guard import AccessGuard
@@ -102,6 +103,7 @@ async def serving(
     proxies: tuple[str, ...] = (),
     limits: ServerLimits | None = None,
     tokens: TokenTable | None = None,
+    signer: Signer | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -132,6 +134,7 @@ async def serving(
             registry=instruments.registry,
             guard=AccessGuard(Authenticator(tokens), metrics),
             tokens=Tokens(pool) if tokens is not None else None,
+            signer=signer,
             hosts=hosts,
             proxies=Proxies(proxies),
         )

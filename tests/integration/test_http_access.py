@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, get_args
 
 import httpx
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.integration.test_http import EVENT, JSON, Api, serving
 from tests.support.events import deposit
 from tests.support.feed import publish
@@ -18,12 +21,20 @@ from tests.support.psm_stream import Account
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
+from psm.adapters.jetstream import get
+from psm.contracts.subjects import published
+from psm.domain.market.slots import ValuationSlots
 from psm.workers.access.policy import ROLES, Action, Role
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.access.vouched import HEADER, Author, Signer, author_of
 from psm.workers.api.fold_turns import FOLDS_WAITING_EACH, FoldTurns, TooManyFoldsError
 from psm.workers.api.guard import Needs
 from psm.workers.api.http import PREFIXES
+from psm.workers.ops.keys import Keyring
+from psm.workers.proof.audit.run import Audit, AuditRange
 
+KEY = Ed25519PrivateKey.generate()
+SIGNER = Signer(KEY)
 OWN, FOREIGN = "desk-1", "other-1"
 PATTERNS = (f"account:{OWN}", "account:desk-*", "symbol:BTC-*", "group:desk")
 
@@ -56,7 +67,9 @@ async def guarded(nats_url: str, dsn: str, stale_s: float = 600) -> AsyncIterato
         stack.callback(pool.terminate)
         table = TokenTable(pool, stale_s=stale_s)
         await stack.enter_async_context(table.kept())
-        api = await stack.enter_async_context(serving(nats_url, dsn, ingest=True, tokens=table))
+        api = await stack.enter_async_context(
+            serving(nats_url, dsn, ingest=True, tokens=table, signer=SIGNER)
+        )
         own, foreign = Account(OWN), Account(FOREIGN)
         await api.write(own.deposit("10"), foreign.deposit("20"))
         yield Door(api, Tokens(pool), table)
@@ -178,6 +191,43 @@ async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door
         assert answer.status_code == status, answer.text
     answer = await door.ask(reader, "POST", "/psm/risk/check", json={"order": {}})
     assert answer.status_code == 422
+
+
+async def test_who_appended_is_signed_and_the_first_one_stays(door: Door) -> None:
+    """What somebody claims over NATS is no proof, also with a header that proves another event."""
+    nc, ring = door.api.nc, Keyring([KEY.public_key()])
+    first, second = [await door.token("ingest", principal=f"svc/{n}") for n in (1, 2)]
+    own = {**EVENT, "stream_id": OWN}
+    answers = [await door.ask(one, "POST", "/psm/events", json=own) for one in (first, second)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    stored = await get(nc, "TRADES", answers[0].json()["log_sequence"])
+    assert stored is not None
+
+    def author(data: bytes, header: str | None) -> Author:
+        hashed = hashlib.sha256(data).digest()
+        return author_of(header, published(stored.subject), hashed, ring)
+
+    header = stored.header(HEADER)
+    found = author(stored.data, header)
+    assert (found.principal, found.door, found.claimed) == ("svc/1", "http", None)
+    other = author(stored.data + b" ", header)
+    assert (other.principal, other.door, other.claimed) == (None, "nats", "svc/1")
+    assert author(stored.data, "v1;the boss").claimed == "the boss"
+    assert author(stored.data, None) == Author(principal=None, door="nats")
+    for text, sent in (("1", header), ("2", "v1;boss;2026-01-01T00:00:00Z;0123456789abcdef;x")):
+        body = msgspec.json.encode({**own, "event_id": f"forged-{text}"})
+        await nc.jetstream().publish(f"trades.{OWN}", body, headers={HEADER: str(sent)})
+    audit = Audit(
+        nc,
+        partitions=4,
+        slots=ValuationSlots(),
+        asked=AuditRange(),
+        chosen=(),
+        principals=ring,
+    )
+    report = await audit.everything(None)
+    assert (report.vouched, report.claimed) == (1, 2)
+    assert report.counts["principal_forged"] == 1
 
 
 async def test_credentials_that_open_nothing(door: Door) -> None:

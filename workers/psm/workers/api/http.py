@@ -21,6 +21,7 @@ from psm.contracts.errors import ContractError
 from psm.contracts.publisher import Publisher
 from psm.workers.access.policy import Action, Resource
 from psm.workers.access.store import Tokens
+from psm.workers.access.vouched import Signer
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.access_http import access_routes
 from psm.workers.api.accounts_http import accounts_answer
@@ -107,6 +108,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         proxies: whose word about a client counts.
         guard: judges who may ask for what.
         tokens: makes and ends tokens; None where access is off.
+        signer: vouches for who appends; None where nobody does.
         fault: why the process must be started again, None while it is well.
     """
 
@@ -124,6 +126,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     registry: CollectorRegistry
     guard: AccessGuard
     tokens: Tokens | None = None
+    signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
     fault: Fault = lambda: None
@@ -290,7 +293,7 @@ def guarded_check(service: Service) -> Handler:
 
 def _append(service: Service) -> Handler:
     async def append(request: Request) -> Response:
-        return await append_event(request, service.publisher, service.guard)
+        return await append_event(request, service.publisher, service.guard, service.signer)
 
     return append
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 from opentelemetry import context, propagate
 from starlette.requests import Request
@@ -12,11 +14,12 @@ from psm.contracts.control_events import CONTROL_SUBJECTS
 from psm.contracts.drafts import draft_of
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
-from psm.contracts.publisher import Appended, Publisher
+from psm.contracts.publisher import Appended, Publisher, Vouch
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.contracts.table_events import TABLE_SUBJECTS
 from psm.workers.access.policy import Action, Resource
-from psm.workers.api.guard import AccessGuard
+from psm.workers.access.vouched import HEADER, Signer
+from psm.workers.api.guard import AccessGuard, principal_of
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
@@ -24,7 +27,7 @@ _RETRY = {"Retry-After": "1"}
 
 
 async def append_event(
-    request: Request, publisher: Publisher | None, guard: AccessGuard
+    request: Request, publisher: Publisher | None, guard: AccessGuard, signer: Signer | None
 ) -> Response:
     """Append the event in the body: 201 when it is new, 200 when the log has it already.
 
@@ -61,7 +64,7 @@ async def append_event(
     # The caller's trace goes on in the headers of the message.
     token = context.attach(propagate.extract(dict(request.headers)))
     try:
-        appended = await publisher.append(body)
+        appended = await publisher.append(body, vouch=_vouch(request, signer))
     except ContractError as error:
         return contract_problem(error, path)
     except ConflictError as error:
@@ -72,6 +75,19 @@ async def append_event(
     finally:
         context.detach(token)
     return _answer(appended)
+
+
+def _vouch(request: Request, signer: Signer | None) -> Vouch | None:
+    """Return what signs who asks; None where nobody is known, or nobody signs."""
+    principal = principal_of(request)
+    if signer is None or principal.how == "off":
+        return None
+
+    def vouch(subject: str, event_hash: bytes) -> dict[str, str]:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {HEADER: signer.header(principal, subject, event_hash, at)}
+
+    return vouch
 
 
 def _written(body: bytes) -> tuple[Action, Resource]:

@@ -237,6 +237,22 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None,
         _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
     ] = None
+    http_principal_key_file: Annotated[
+        str | None,
+        _about(
+            "http",
+            "Ed25519 key (PEM) by which the read API vouches for who appended an event; see "
+            "`psm anchor keygen`.",
+        ),
+    ] = None
+    http_principal_keys: Annotated[
+        tuple[str, ...],
+        _about(
+            "http",
+            "Public keys (PEM files, separated by commas) of what vouched, now and before: by them "
+            "the archive's reads and `psm audit` judge `Psm-Principal`.",
+        ),
+    ] = ()
     http_auth_stale_s: Annotated[
         int,
         Meta(ge=10, le=86_400),

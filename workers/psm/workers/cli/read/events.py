@@ -12,6 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access.vouched import keyring_of
 from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -155,7 +156,7 @@ def as_read(body: bytes | msgspec.Raw) -> dict[str, Any]:
 async def reading(settings: Settings) -> AsyncIterator[ArchiveReads]:
     """Give the archive's reads for one command."""
     async with database(settings) as pool:
-        yield ArchiveReads(pool)
+        yield ArchiveReads(pool, keyring_of(settings.http_principal_keys))
 
 
 def _within(text: str) -> timedelta:

@@ -13,11 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
+
 from psm.contracts.errors import PSMError
 from psm.workers.access.issuers import Assertions, ForeignTokenError
 from psm.workers.access.policy import ANYBODY, Principal
 from psm.workers.access.store import StaleAccessError, TokenTable
 from psm.workers.access.tokens import parts_of
+from psm.workers.ops.people import People
 
 FAILURES_MAX = 20
 FAILURES_S = 60.0
@@ -80,6 +83,7 @@ class Authenticator:
     Args:
         table: tokens that hold; None where access is not controlled: everybody may do everything.
         assertions: recognises tokens that others issue; None where nobody else does.
+        people: whose pseudonym a token may be made out to.
     """
 
     def __init__(
@@ -87,9 +91,11 @@ class Authenticator:
         table: TokenTable | None,
         failures: Failures | None = None,
         assertions: Assertions | None = None,
+        people: People | None = None,
     ) -> None:
         self._table = table
         self._assertions = assertions
+        self._people = people or People()
         self._failures = failures or Failures()
 
     @property
@@ -172,4 +178,6 @@ class Authenticator:
                 "bad-credentials", "the token is unknown, has expired or was revoked"
             )
         self._table.use(token_id)
-        return record.principal_of()
+        found = record.principal_of()
+        person = found.id if self._people.knows(found.id) else None
+        return msgspec.structs.replace(found, person=person)

@@ -20,6 +20,7 @@ from psm.adapters import postgres
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import PSMError, TransientError
+from psm.projections.schema.migrate import connected
 from psm.projections.sql import Connection, load
 from psm.workers.access.policy import PolicyError, checked
 from psm.workers.access.tokens import TOKEN_DAYS_MAX, TokenRecord, new_token
@@ -259,6 +260,21 @@ async def find_token(connection: Connection, token_id: str) -> TokenRecord | Non
     """Return the token of an id, whether it holds or not; None without one."""
     row = await connection.fetchrow(_QUERIES["one"], token_id)
     return None if row is None else _record(row)
+
+
+async def creators_of(dsn: str, principal: str) -> frozenset[str]:
+    """Return who made the tokens of a principal, whether they hold or not; a lost table has none.
+
+    Raises:
+        ConfigError: the login may not read that.
+        TransientError: PostgreSQL is away.
+    """
+    async with connected(dsn) as connection:
+        try:
+            rows = await connection.fetch(_QUERIES["creators"], principal)
+        except asyncpg.UndefinedTableError:
+            rows = []
+    return frozenset(row["created_by"] for row in rows)
 
 
 async def has_admin(connection: Connection) -> bool:

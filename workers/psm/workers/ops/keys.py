@@ -44,7 +44,12 @@ class Keyring:
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the first 16 hex digits of SHA-256 of the raw public key."""
-    return hashlib.sha256(raw_public(key)).hexdigest()[:16]
+    return raw_key_id(raw_public(key))
+
+
+def raw_key_id(raw: bytes) -> str:
+    """Return the same of the 32 bytes of a public key."""
+    return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def raw_public(key: Ed25519PublicKey) -> bytes:

@@ -233,10 +233,6 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
-    http_access_file: Annotated[
-        str | None,
-        _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
-    ] = None
     http_principal_key_file: Annotated[
         str | None,
         _about(
@@ -289,11 +285,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^https?://")] | None,
         _about("telemetry", "OTLP/HTTP collector for traces and metrics; unset is off."),
     ] = None
-    replay_approvers_file: Annotated[
+    access_file: Annotated[
         str | None,
         _about(
-            "replays",
-            "JSON, name -> public key (PEM), of who may approve a replay; makes approval a must.",
+            "http",
+            "`access.toml`: issuers whose signed tokens count, and for what; the people of whom a "
+            "second one approves replays and recoveries.",
         ),
     ] = None
     env: Annotated[

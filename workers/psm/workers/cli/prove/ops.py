@@ -11,10 +11,12 @@ import msgspec
 from cyclopts import App, Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access.issuers import people_of
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.ops import approval
 from psm.workers.ops.journal import StoredRecord, read_records
+from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
 
@@ -56,7 +58,8 @@ def approve(
         approval.Action, Parameter(help="What may be done; a validation is a replay, too.")
     ] = "replay",
     approver: Annotated[
-        str | None, Parameter(help="You, by pseudonym; default PSM_ACTOR or your own.")
+        str | None,
+        Parameter(help="You, by pseudonym; default whose key it is."),
     ] = None,
     minutes: Annotated[int, Parameter(help="How long the approval holds.")] = 60,
 ) -> None:
@@ -64,9 +67,10 @@ def approve(
     if not 1 <= minutes <= 1440:
         raise ConfigError("--minutes must be 1 to 1440")
     expires = datetime.now(UTC) + timedelta(minutes=minutes)
+    known = people_of(load_settings().access_file).of_key(key_id(load_private(key).public_key()))
     token = approval.approve(
         key,
-        approver=approver or principal(),
+        approver=approver or known or principal(),
         actor=actor,
         reason=reason,
         action=action,

@@ -165,14 +165,16 @@ async def _authenticator(
         return Authenticator(None)
     table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
     await stack.enter_async_context(table.kept())
-    if settings.http_access_file is None:
+    if settings.access_file is None:
         return Authenticator(table)
-    known = {}
-    for issuer in read_access_file(Path(settings.http_access_file)).issuer:
+    known, file = {}, Path(settings.access_file)
+    access = read_access_file(file)
+    for issuer in access.issuer:
         keys = IssuerKeys(issuer)
         await stack.enter_async_context(keys.kept())
         known[issuer.iss] = (issuer, keys)
-    return Authenticator(table, assertions=Assertions(known))
+    people = access.people(file)
+    return Authenticator(table, assertions=Assertions(known, people=people), people=people)
 
 
 def _signer(settings: Settings) -> Signer | None:

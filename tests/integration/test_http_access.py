@@ -21,15 +21,17 @@ from tests.support.psm_stream import Account
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
-from psm.adapters.jetstream import get
+from psm.adapters.jetstream import connect, get
 from psm.contracts.subjects import published
 from psm.domain.market.slots import ValuationSlots
+from psm.workers.access.digest import Digests, read_digests
 from psm.workers.access.policy import ROLES, Action, Role
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.access.vouched import HEADER, Author, Signer, author_of
 from psm.workers.api.fold_turns import FOLDS_WAITING_EACH, FoldTurns, TooManyFoldsError
 from psm.workers.api.guard import Needs
 from psm.workers.api.http import PREFIXES
+from psm.workers.ops.journal import read_records, recorded
 from psm.workers.ops.keys import Keyring
 from psm.workers.proof.audit.run import Audit, AuditRange
 
@@ -61,14 +63,16 @@ class Door:
 
 
 @asynccontextmanager
-async def guarded(nats_url: str, dsn: str, stale_s: float = 600) -> AsyncIterator[Door]:
+async def guarded(
+    nats_url: str, dsn: str, stale_s: float = 600, digests: Digests | None = None
+) -> AsyncIterator[Door]:
     async with AsyncExitStack() as stack:
         pool = await postgres.open_pool(dsn, name="access")
         stack.callback(pool.terminate)
         table = TokenTable(pool, stale_s=stale_s)
         await stack.enter_async_context(table.kept())
         api = await stack.enter_async_context(
-            serving(nats_url, dsn, ingest=True, tokens=table, signer=SIGNER)
+            serving(nats_url, dsn, ingest=True, tokens=table, signer=SIGNER, digests=digests)
         )
         own, foreign = Account(OWN), Account(FOREIGN)
         await api.write(own.deposit("10"), foreign.deposit("20"))
@@ -228,6 +232,43 @@ async def test_who_appended_is_signed_and_the_first_one_stays(door: Door) -> Non
     report = await audit.everything(None)
     assert (report.vouched, report.claimed) == (1, 2)
     assert report.counts["principal_forged"] == 1
+
+
+async def test_what_was_done_is_kept_by_principal(nats_url: str, postgres_dsn: str) -> None:
+    """In the log, by reason in the metrics, and by principal in a chain of OPS."""
+    nc = await connect(nats_url, name="digests")
+    digests = Digests(nc, "here")
+    async with guarded(nats_url, postgres_dsn, digests=digests) as door:
+        token = await door.token("admin", principal="svc/digest")
+        for _ in range(2):
+            await door.ask(token, "GET", f"/psm/state/{FOREIGN}")
+        await door.ask(token, "GET", f"/psm/state/{OWN}?at_sequence=1")
+        await door.ask(None, "GET", "/psm/accounts")
+        own = {**EVENT, "stream_id": OWN}
+        for one in (token, await door.token("ingest", principal="svc/other")):
+            await door.ask(one, "POST", "/psm/events", json=own)
+        await digests.write()
+        await digests.write()  # nothing new, so nothing more
+        (found,) = await read_digests(nc)
+        assert found.replica == "here"
+        assert found.counts == {
+            "-": {"no-credentials": 1},
+            "svc/digest": {"append": 1, "foreign-resource": 2, "read.past": 1},
+            "svc/other": {"append": 1, "append.repeated": 1},
+        }
+        scraper = await door.token("admin", patterns=("*",))
+        metrics = (await door.ask(scraper, "GET", "/metrics")).text
+        for line in (
+            'psm_http_denied_total{reason="foreign-resource"} 2.0',
+            'psm_http_granted_total{action="append"} 2.0',
+        ):
+            assert line in metrics
+        async with recorded(nc, {}, actor="a", reason="b"):
+            pass
+        assert len(await read_records(nc)) == 2
+        await digests.write()
+        assert len(await read_digests(nc)) == 2
+    await nc.close()
 
 
 async def test_credentials_that_open_nothing(door: Door) -> None:

@@ -16,6 +16,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import PSMError
 from psm.workers.access.bearer import Authenticator, CredentialsError
+from psm.workers.access.digest import Digests
 from psm.workers.access.policy import (
     CLUSTER,
     ROLES,
@@ -90,12 +91,16 @@ class AccessGuard:
 
     Args:
         authenticator: recognises principals.
-        metrics: where refusals are counted.
+        metrics: where refusals, and what is always told, are counted.
+        digests: where they are counted by principal.
     """
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(
+        self, authenticator: Authenticator, metrics: Metrics, digests: Digests | None = None
+    ) -> None:
         self._authenticator = authenticator
         self._metrics = metrics
+        self._digests = digests or Digests()
 
     @property
     def is_on(self) -> bool:
@@ -164,13 +169,14 @@ class AccessGuard:
                 "this principal; see GET /whoami"
             )
         if self.is_on and action in ALWAYS_TOLD:
-            _log.info(
-                "http.granted",
-                action=action,
-                resource=None if resource is None else f"{resource.kind}:{resource.name}",
-                principal=principal.id,
-                key=principal.key,
-            )
+            named = None if resource is None else f"{resource.kind}:{resource.name}"
+            self.tell("http.granted", principal, action, resource=named)
+            self._metrics.granted(action)
+
+    def tell(self, event: str, principal: Principal, what: str, **more: str | None) -> None:
+        """Keep what a principal did: a line of the log, and a count of the digest."""
+        _log.info(event, action=what, principal=principal.id, key=principal.key, **more)
+        self._digests.add(_named(principal), what)
 
     async def ended(self, principal: Principal) -> None:
         """Return once a principal would not be recognised again: for answers that take long."""
@@ -180,6 +186,7 @@ class AccessGuard:
         """Tell of a request that was refused, and count it."""
         principal: Principal | None = getattr(request.state, "principal", None)
         self._metrics.denied(reason)
+        self._digests.add(_named(principal) if principal else None, reason)
         _log.warning(
             "http.denied",
             reason=reason,
@@ -189,6 +196,11 @@ class AccessGuard:
             principal=principal.id if principal else None,
             key=principal.key if principal else None,
         )
+
+
+def _named(principal: Principal) -> str:
+    """Return what is kept of a name: of a person the pseudonym, where there is one."""
+    return principal.person or principal.id
 
 
 DENIALS: tuple[type[PSMError], ...] = (CredentialsError, ForbiddenError, ForeignError)

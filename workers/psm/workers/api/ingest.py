@@ -74,6 +74,10 @@ async def append_event(
         return problem("unavailable", detail, path, headers=_RETRY)
     finally:
         context.detach(token)
+    if appended.duplicate and guard.is_on:
+        # Its author stays who was first; that somebody sent it again is kept, too.
+        event = f"event:{appended.event_hash}"
+        guard.tell("http.repeated", principal_of(request), "append.repeated", resource=event)
     return _answer(appended)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access.digest import AccessDigest, read_digests
 from psm.workers.access.issuers import people_of
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
@@ -43,9 +44,26 @@ def list_records(*, output: Output = DEFAULT_OUTPUT) -> None:
 @app.command
 def verify(*, output: Output = DEFAULT_OUTPUT) -> None:
     """Verify that no record was altered, taken out or put in; exit 1 naming the first."""
-    records = asyncio.run(_records())
+    records, digests = asyncio.run(_records()), asyncio.run(_digests())
     head = records[-1].chain_hash if records else None
-    output.document({"records": len(records), "chain_hash": head})
+    output.document({"records": len(records), "digests": len(digests), "chain_hash": head})
+
+
+@app.command
+def access(*, output: Output = DEFAULT_OUTPUT) -> None:
+    """Show who was refused, wrote, exported or read the past over HTTP, by the minute."""
+    rows = [
+        {
+            "since": digest.since,
+            "until": digest.until,
+            "replica": digest.replica,
+            "principal": principal_id,
+            "counts": done,
+        }
+        for digest in asyncio.run(_digests())
+        for principal_id, done in digest.counts.items()
+    ]
+    output.rows(rows, ("since", "until", "replica", "principal", "counts"))
 
 
 @app.command
@@ -83,6 +101,11 @@ def approve(
 def whoami(*, output: Output = DEFAULT_OUTPUT) -> None:
     """Show the pseudonym by which records name you; it is made when it is first asked for."""
     output.document({"actor": principal()})
+
+
+async def _digests() -> list[AccessDigest]:
+    async with broker(load_settings(), "psm-ops") as nc:
+        return await read_digests(nc)
 
 
 async def _records() -> list[StoredRecord]:

@@ -16,6 +16,7 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.digest import Digests
 from psm.workers.access.issuers import Assertions, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
 from psm.workers.access.store import Tokens, TokenTable
@@ -77,7 +78,10 @@ async def run(settings: Settings) -> int:
         if settings.ingest:
             publisher = Publisher(nc, give_up_s=_APPEND_GIVE_UP_S)
             canary = await own.open_canary()
-        guard = AccessGuard(await _authenticator(settings, pool, stack), own.instruments.metrics)
+        digests = Digests(nc, socket.gethostname())
+        recognises = await _authenticator(settings, pool, stack)
+        guard = AccessGuard(recognises, own.instruments.metrics, digests)
+        await stack.enter_async_context(digests.kept())
         health = await stack.enter_async_context(_health(own, pool, canary, settings))
         service = _service(own, pool, guard, health, publisher, settings)
         # Scrapers have a port of their own: who may scrape may not read every account for that.

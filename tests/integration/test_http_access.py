@@ -186,6 +186,13 @@ async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door
         named["payload"] = {"symbol": symbol, "price": "1"}
         answer = await door.ask(token, "POST", "/psm/events", json=named)
         assert answer.status_code == status, answer.text
+    # A transfer names two accounts, and needs both.
+    for number, (other, status) in enumerate((("desk-2", 201), (FOREIGN, 404))):
+        moved = {"amount": "1", "transfer_id": f"t-{number}", "counterparty": other}
+        sent = {**own, "event_type": "TransferredOut", "payload": moved}
+        sent["event_id"] = f"{EVENT['event_id'][:-1]}{number + 2}"
+        answer = await door.ask(token, "POST", "/psm/events", json=sent)
+        assert answer.status_code == status, answer.text
     # Whoever only reads appends nothing, and an order is asked about of one's own accounts only.
     reader = await door.token("viewer")
     assert (await door.ask(reader, "POST", "/psm/events", json=own)).status_code == 403
@@ -283,7 +290,7 @@ async def test_credentials_that_open_nothing(door: Door) -> None:
         assert good[-32:] not in answer.text
     answer = await door.client.get(path, headers={"Authorization": f"Basic {good}"})
     assert answer.status_code == 401
-    assert (await door.client.get(f"{path}?token={good}")).status_code == 401
+    assert (await door.client.get(f"{path}?token={good}")).status_code == 400
     assert (await door.ask(good, "GET", f"{path}?token={good}")).status_code == 400
     for _ in range(30):
         answer = await door.client.get(path, headers={"Authorization": "Bearer psm_x"})

@@ -126,6 +126,8 @@ def _check_issuer(path: Path, issuer: Issuer) -> None:
         raise ConfigError(f"{where}: jwks_url must begin with https://")
     _check_algorithms(where, issuer)
     for value, grant in issuer.grants.items():
+        if "bootstrap" in grant.roles:
+            raise ConfigError(f"{where}, grant {value[:64]!r}: nobody is given the role bootstrap")
         try:
             checked("x", grant.roles, grant.patterns)
         except PolicyError as error:

@@ -27,6 +27,7 @@ from psm.workers.access.policy import (
     covers,
     may,
 )
+from psm.workers.api.parameters import ParameterError
 from psm.workers.api.problems import problem
 
 ALWAYS_TOLD: frozenset[Action] = frozenset(
@@ -36,6 +37,7 @@ ALWAYS_TOLD: frozenset[Action] = frozenset(
 """Actions whose grant is a log line, too; a refusal always is one."""
 
 _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+_OF_THE_PAST = ("at", "at_sequence", "known_at")
 _log = get_logger()
 
 
@@ -69,7 +71,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     def action_of(self, request: Request) -> Action | None:
         """Return the right that this request needs."""
-        asks_past = "at" in request.query_params or "at_sequence" in request.query_params
+        asks_past = any(name in request.query_params for name in _OF_THE_PAST)
         return self.past if self.past is not None and asks_past else self.action
 
     def resources_of(self, request: Request) -> list[Resource]:
@@ -113,11 +115,17 @@ class AccessGuard:
         Raises:
             CredentialsError: nobody that is known here.
             ForbiddenError: access is off, and a proxy stands between.
+            ParameterError: a token stands in the address.
         """
         if not self.is_on and any(name in request.headers for name in _PROXY_HEADERS):
             raise ForbiddenError(
                 "access control is off (PSM_HTTP_AUTH=off), so this service answers this machine "
                 "alone and no proxy; set PSM_HTTP_AUTH=on"
+            )
+        if "token" in request.query_params:
+            raise ParameterError(
+                "a token in an address gets into logs, so it counts for nothing: revoke this one, "
+                "and send Authorization: Bearer TOKEN"
             )
         client = request.client.host if request.client else ""
         given = request.headers.get("authorization")

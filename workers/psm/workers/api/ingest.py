@@ -23,6 +23,7 @@ from psm.workers.api.guard import AccessGuard, principal_of
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
+_TRANSFERS = frozenset({"TransferredIn", "TransferredOut"})
 _RETRY = {"Retry-After": "1"}
 
 
@@ -56,14 +57,10 @@ async def append_event(
         # Unknown rules would stop every worker: that is no business of a trading service.
         detail = "publish it to its subject with the operator's own NATS credentials"
         return problem("operators-only", detail, path)
-    if guard.is_on:
-        try:
-            guard.require(request, *_written(body))
-        except ContractError as error:
-            return contract_problem(error, path)
     # The caller's trace goes on in the headers of the message.
     token = context.attach(propagate.extract(dict(request.headers)))
     try:
+        _require(request, guard, body)
         appended = await publisher.append(body, vouch=_vouch(request, signer))
     except ContractError as error:
         return contract_problem(error, path)
@@ -94,16 +91,32 @@ def _vouch(request: Request, signer: Signer | None) -> Vouch | None:
     return vouch
 
 
-def _written(body: bytes) -> tuple[Action, Resource]:
-    """Return the right that appending an event needs, and to what: an account, or a symbol.
+def _require(request: Request, guard: AccessGuard, body: bytes) -> None:
+    if guard.is_on:
+        for action, resource in _written(body):
+            guard.require(request, action, resource)
+
+
+def _written(body: bytes) -> list[tuple[Action, Resource]]:
+    """Return the rights that appending an event needs, and to what: accounts, or a symbol.
+
+    A transfer names two accounts of the house, and needs both: what moves one without the other
+    would be money from nowhere, in somebody else's name.
 
     Raises:
         ContractError: it is no event.
     """
-    envelope = draft_of(body, validate=False).envelope
+    draft = draft_of(body, validate=False)
+    envelope = draft.envelope
     if envelope.event_type in TABLE_SUBJECTS:
-        return "append.market", Resource("symbol", envelope.stream_id)
-    return "append", Resource("account", envelope.stream_id)
+        return [("append.market", Resource("symbol", envelope.stream_id))]
+    named = [envelope.stream_id]
+    if envelope.event_type in _TRANSFERS:
+        payload = decode_untyped(draft.body).get("payload")
+        other = payload.get("counterparty") if isinstance(payload, dict) else None
+        if other is not None:
+            named.append(str(other))
+    return [("append", Resource("account", name)) for name in named]
 
 
 def _answer(appended: Appended) -> Response:

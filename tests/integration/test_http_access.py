@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
+import json
+import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
@@ -18,6 +22,7 @@ from tests.integration.test_http import EVENT, JSON, Api, serving
 from tests.support.events import deposit
 from tests.support.feed import publish
 from tests.support.psm_stream import Account
+from tests.support.running import psm_here
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
@@ -413,6 +418,43 @@ async def test_tokens_over_http(door: Door) -> None:
     assert (await door.ask(admin, "DELETE", "/access/tokens/zzzzzzzz")).status_code == 404
     answer = await door.client.post("/access/tokens", content=b"{", headers=JSON)
     assert answer.status_code == 401
+
+
+async def test_reading_commands_ask_the_service_of_a_context(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """So what a token may see holds for them; NATS and PostgreSQL are not even told."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name in ("POSTGRES_DSN", "NATS_URL", "PSM_URL"):
+        monkeypatch.delenv(name, raising=False)
+    token, url = await door.token("viewer", "risk"), str(door.client.base_url)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+    assert await psm_here("login", url, "--name", "desk", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "svc/test"
+    kept = tmp_path / "psm" / "tokens" / "desk"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert await psm_here("state", OWN, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["account_id"] == OWN
+    assert await psm_here("accounts", "-o", "json") == 0
+    assert OWN in (said := capsys.readouterr().out)
+    assert FOREIGN not in said
+    for asked in (("events",), ("refusals",), ("orders", OWN)):
+        assert await psm_here(*asked) == 0
+    assert await psm_here("state", FOREIGN) == 1
+    assert f"no event of account {FOREIGN} is known" in capsys.readouterr().err
+    assert await psm_here("context", "add", "other", "--url", "http://127.0.0.1:1") == 0
+    capsys.readouterr()
+    assert await psm_here("context", "list", "-o", "json") == 0
+    assert token not in (listed := capsys.readouterr().out)
+    assert '"other"' in listed
+    assert await psm_here("state", OWN) == 2  # nobody answers there
+    assert await psm_here("context", "use", "desk") == 0
+    assert await psm_here("state", OWN) == 0
+    assert await psm_here("context", "use", "nowhere") == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"psm_00000000_{'a' * 32}\n"))
+    assert await psm_here("login", url, "--name", "wrong") == 1
+    assert not (tmp_path / "psm" / "tokens" / "wrong").exists()
+    assert await psm_here("context", "add", "clear", "--url", "ftp://x") == 2
 
 
 async def test_an_administrators_token_ends_the_bootstrap(door: Door) -> None:

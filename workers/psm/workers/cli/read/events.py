@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -22,6 +23,7 @@ from psm.workers.archive.reads import (
     UnknownCorrelationError,
 )
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain.event_text import tree
 from psm.workers.process.config import Settings, load_settings
@@ -65,6 +67,17 @@ def events(
     )
 
     async def read() -> Page:
+        there = remote()
+        if there is not None:
+            body = there.read(
+                "/events",
+                from_sequence=from_sequence,
+                to_sequence=to_sequence,
+                stream_id=stream_id,
+                event_type=event_type,
+                limit=limit,
+            )
+            return msgspec.json.decode(body, type=Page)
         async with reading(load_settings()) as archive:
             return await archive.events(wanted)
 
@@ -91,6 +104,9 @@ def trace(
     """
 
     async def read() -> bytes:
+        there = remote()
+        if there is not None:
+            return there.read(f"/correlations/{quote(correlation_id, safe='')}")
         async with reading(load_settings()) as archive:
             try:
                 return await archive.correlation(correlation_id)

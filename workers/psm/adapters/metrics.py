@@ -174,6 +174,10 @@ class Metrics:
         self._denied = meter.create_counter(
             "psm.http.denied", description="Requests that access control refused, by reason."
         )
+        self._granted = meter.create_counter(
+            "psm.http.granted",
+            description="Requests that access control let pass and always tells of, by right.",
+        )
         self._requests = meter.create_histogram(
             "psm.http.request.duration",
             unit="s",
@@ -346,6 +350,10 @@ class Metrics:
     def denied(self, reason: str) -> None:
         """Count a request that access control refused."""
         self._denied.add(1, {"reason": reason})
+
+    def granted(self, action: str) -> None:
+        """Count what access control let pass and always tells of."""
+        self._granted.add(1, {"action": action})
 
     def requested(self, route: str, status: int, seconds: float) -> None:
         """Record an answered request; `route` is the pattern, never the path."""

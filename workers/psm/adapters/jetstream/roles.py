@@ -110,10 +110,10 @@ class Role(Struct, frozen=True, kw_only=True):
 _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
-    publish=(_LIVE, RISK_CHECK),
+    publish=(_LIVE, RISK_CHECK, "ops.access"),
     subscribe=("psm.get.*", "$SRV.>"),
     scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
-    api=(f"DIRECT.GET.{FLEET}",),
+    api=(f"DIRECT.GET.{FLEET}", f"STREAM.MSG.GET.{OPS}"),
     answers=True,
 )
 

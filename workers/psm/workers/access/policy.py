@@ -79,6 +79,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         how: by what it was recognised.
         key: id of the token, or of the key that signed its assertion; empty without one.
         expires: seconds since 1970; None: never.
+        person: id in `access.toml`, a pseudonym; None where it names no such person.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     how: Literal["token", "jwt", "proxy", "off"]
     key: str = ""
     expires: int | None = None
+    person: str | None = None
 
 
 ANYBODY = Principal(

@@ -153,7 +153,7 @@ async def _create(request: Request, tokens: Tokens) -> Response:
             roles=_given(giver, wanted),
             patterns=wanted.patterns,
             life=duration(wanted.expires),
-            created_by=giver.id,
+            created_by=giver.person or giver.id,
         )
     except (msgspec.MsgspecError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
@@ -167,7 +167,7 @@ async def _rotate(request: Request, tokens: Tokens) -> Response:
         asked = msgspec.json.decode(await _body(request) or b"{}", type=Rotation)
         _within(giver, await tokens.one(token_id))
         record, token = await tokens.rotate(
-            token_id, overlap=duration(asked.overlap), created_by=giver.id
+            token_id, overlap=duration(asked.overlap), created_by=giver.person or giver.id
         )
     except UnknownTokenError as error:
         return problem("unknown-token", str(error), path)

@@ -68,7 +68,7 @@ _TIMEFRAMES: tuple[str, ...] = get_args(Timeframe)
 _WINDOWS: tuple[str, ...] = get_args(Window)
 _BY: tuple[str, ...] = get_args(By)
 _AT_ONCE = 2
-_READ = Needs(action="read", kind="account", path="account_id")
+_READ = Needs(action="read", kind="account", path="account_id", past="read.past")
 
 Handler = Callable[[Request], Awaitable[Response]]
 Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...]]]

@@ -88,6 +88,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
     ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),
     ("completion", "itself.completion:completion", "Print a shell completion script."),
+    ("context", "itself.context:app", "Choose which service is asked over HTTP."),
+    ("login", "itself.context:login", "Keep a token for a service, and ask it."),
     ("config", "itself.config:app", "Show, check and document the settings."),
     ("version", "itself.version:version", "Show what is installed."),
 )

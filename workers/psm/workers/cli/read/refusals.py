@@ -18,6 +18,7 @@ from psm.workers.archive.refusals import (
     RefusalPage,
 )
 from psm.workers.cli.read.events import reading
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import load_settings
 from psm.workers.process.times import utc_time
@@ -60,6 +61,17 @@ def refusals(
     )
 
     async def read() -> RefusalPage:
+        there = remote()
+        if there is not None:
+            body = there.read(
+                "/psm/refusals",
+                account=account,
+                since=None if since is None else utc_time(since),
+                reason=reason,
+                before=before,
+                limit=limit,
+            )
+            return msgspec.json.decode(body, type=RefusalPage)
         async with reading(load_settings()) as archive:
             return await archive.refusals(wanted)
 

@@ -5,6 +5,7 @@
   the end: a subject or a message that is too long is refused here, by name.
 * Who waits for an answer that the broker's permissions do not let come is told at once.
 * A broker that takes nothing is given up.
+* Files of keys and certificates may be replaced: each connection is made with them as they are.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
+import nats.errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 
@@ -22,20 +25,30 @@ from psm.adapters.jetstream.direct import DirectParser, parse_lines
 from psm.adapters.jetstream.errors import PermissionRefusedError
 from psm.adapters.jetstream.messages import DESCRIPTION, STATUS
 from psm.adapters.jetstream.wire import check_message
+from psm.adapters.tls import ClientTls
 
 CLOSE_S = 2.0
 
 _SEQUENCE = "Nats-Sequence"
 _SUBJECT = b"\r\nNats-Subject: "  # the broker's own, behind whatever the producer wrote
 _VERSION = b"NATS/1.0 "
+_NOT_LET_IN = ("authorization violation", "authentication expired", "authentication revoked")
 _REFUSED = re.compile(r"(?i)permissions violation for (publish|subscription) to \"(.*?)\"")
 
 
 class RobustClient(Client):
-    """A client that one message cannot end, and one broker not hold."""
+    """A client that one message cannot end, and one broker not hold.
+
+    Attributes:
+        may_come_back: whether who we are stands in a file: then a broker that lets us in no more
+            ends the connection and not the client, for the file may be a new one.
+        server_asked: host and port of the last server that was tried.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.may_come_back = False
+        self.server_asked = ("", 0)
         self._ps = DirectParser(self)
         self._asked: dict[asyncio.Future[Any], str] = {}
         self._deaf: str | None = None  # the inbox that the broker does not let it hear
@@ -83,7 +96,30 @@ class RobustClient(Client):
         self._deaf = None
         await super()._attempt_reconnect()
 
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """What the next connection is made with."""
+        tls = self.options.get("tls")
+        return tls.context() if isinstance(tls, ClientTls) else super().ssl_context
+
+    @property
+    def open_transport(self) -> object:
+        """The stream of the present connection, which knows the peer's certificate."""
+        return getattr(self._transport, "_io_writer", None)
+
+    def _connect_command(self) -> bytes:
+        try:
+            if self._nkeys_seed is not None:
+                self._setup_nkeys_connect()  # its public half was read once, its seed each time
+            return super()._connect_command()
+        except OSError:
+            raise
+        except Exception as error:  # nkeys has no common class of its errors
+            # Of another kind it would end the task that reconnects, without a word.
+            raise nats.errors.Error(f"the credentials file cannot be used: {error}") from error
+
     async def _connect_to_server(self, s: Srv) -> None:
+        self.server_asked = (s.uri.hostname or "", s.uri.port or 0)
         # One whose greeting did not come in time is forgotten by nats-py, open.
         self._abort_in(0)
         await super()._connect_to_server(s)
@@ -107,7 +143,12 @@ class RobustClient(Client):
         refused = _REFUSED.search(err_msg)
         if refused is not None:
             self._refuse(refused[1].lower(), refused[2])
-        await super()._process_err(err_msg.lower())
+        said = err_msg.lower()
+        if self.may_come_back and self.is_connected and any(text in said for text in _NOT_LET_IN):
+            await self._error_cb(nats.errors.Error(f"nats: {said}"))
+            await self._process_op_err(nats.errors.AuthorizationError())
+            return
+        await super()._process_err(said)
 
     def _refuse(self, kind: str, subject: str) -> None:
         """Tell who waits for what the broker has just refused."""

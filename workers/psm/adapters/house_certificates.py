@@ -58,8 +58,10 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"PSM house CA {secrets.token_hex(4)}")
+        # How deep it may sign is part of what the key is for.
+        basic = x509.BasicConstraints(ca=True, path_length=0 if key_usage else None)
         builder = _unsigned(name, name, key, now, now + timedelta(days=days)).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+            basic, critical=True
         )
         if key_usage:
             builder = builder.add_extension(_usage(signs_certificates=True), critical=True)

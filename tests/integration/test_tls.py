@@ -6,12 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import servers
-from tests.support.secured import TlsNats, TlsPostgres, certificates, leaf_of, tls_postgres
+from tests.support.secured import (
+    TlsNats,
+    TlsPostgres,
+    certificates,
+    leaf_of,
+    shown_to,
+    tls_postgres,
+)
 from tests.support.workbench import until
 
 from psm.adapters import postgres
@@ -68,7 +76,7 @@ async def test_mutual_tls_and_when_it_ends(broker: TlsNats, house: House) -> Non
     """TLS 1.3 with certificates of both sides; the expiry of the server's is told."""
     ends: list[float] = []
     nc = await connect(broker.url, name="test", tls=trusting(house), on_certificate=ends.append)
-    spoken = nc.open_transport.get_extra_info("ssl_object").version()
+    spoken = shown_to(nc, "ssl_object").version()
     await nc.close()
     assert spoken == "TLSv1.3"
     assert 364 * 86_400 < ends[0] - time.time() < 366 * 86_400
@@ -156,12 +164,16 @@ async def test_new_ca_without_an_outage(tmp_path: Path) -> None:
         counters = ConnectionCounters()
         nc = await connect(server.url, name="test", tls=trusting(house), counters=counters)
         issuers = set()
+
+        def is_back(times: int) -> bool:
+            return counters.reconnects == times
+
         for number, step in enumerate(("trust", "leafs", "retire"), start=1):
             assert house.replace_authority() == step
             await server.stop()
             await server.start()
-            await until(lambda n=number: counters.reconnects == n, f"it is back after {step}")
-            issuers.add(str(nc.open_transport.get_extra_info("peercert")["issuer"]))
+            await until(partial(is_back, number), f"it is back after {step}")
+            issuers.add(str(shown_to(nc, "peercert")["issuer"]))
         await nc.close()
         assert len(issuers) == 2
         assert (house.folder / "ca.crt").read_bytes().count(b"BEGIN CERT") == 1

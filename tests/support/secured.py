@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+from nats.aio.client import Client
 from tests.support.servers import run
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.embedded.binaries import server_user
 from psm.adapters.house_certificates import Authority, House
+from psm.adapters.jetstream.client import RobustClient
 
 START_S = 60.0
 PASSWORD = "secret-of-psm"
@@ -144,7 +147,7 @@ class TlsPostgres:
         if self._user is not None:
             os.chown(path, *self._user)
 
-    def _as_user(self) -> dict[str, int | str | list[int]]:
+    def _as_user(self) -> dict[str, Any]:
         if self._user is None:
             return {}
         user, group = self._user
@@ -155,7 +158,7 @@ class TlsPostgres:
             [str(part) for part in (postgres_programs() / program, *arguments)],
             check=True,
             capture_output=True,
-            **self._as_user(),  # type: ignore[call-overload]
+            **self._as_user(),
         )
 
 
@@ -177,6 +180,13 @@ def tls_postgres(folder: Path, leaf: Path) -> Iterator[TlsPostgres]:
         yield server
     finally:
         server.stop()
+
+
+def shown_to(nc: Client, what: str) -> Any:
+    """Return what the transport of a connection knows, such as `peercert`."""
+    assert isinstance(nc, RobustClient)
+    assert isinstance(nc.open_transport, asyncio.StreamWriter)
+    return nc.open_transport.get_extra_info(what)
 
 
 def certificates(folder: Path) -> House:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from psm.adapters.secret_files import write_whole
 from psm.contracts.errors import ConfigError
 
 Step = Literal["trust", "leafs", "retire"]
@@ -86,7 +86,7 @@ class Authority:
 
     def write(self, file: Path) -> None:
         """Write key and certificate into one file, so that they always belong together."""
-        _write(file, _key_pem(self._key) + self.pem, 0o600)
+        write_whole(file, _key_pem(self._key) + self.pem, 0o600)
 
     @property
     def pem(self) -> bytes:
@@ -222,15 +222,15 @@ class House:
     def _issue(self, name: str, names: Sequence[str], days: int) -> None:
         certificate, key = self._authorities()[-1].leaf(name, names, _now(), days=days)
         (self.folder / name).mkdir(mode=0o755, exist_ok=True)
-        _write(self.folder / name / "tls.key", key, 0o600)
-        _write(self.folder / name / "tls.crt", certificate, 0o644)
+        write_whole(self.folder / name / "tls.key", key, 0o600)
+        write_whole(self.folder / name / "tls.crt", certificate, 0o644)
 
     def _trust(self) -> None:
         bundle = b"".join(authority.pem for authority in self._authorities())
         for folder in (self.folder, *(self.folder / name for name in self.leafs())):
             file = folder / "ca.crt"
             if not file.exists() or file.read_bytes() != bundle:
-                _write(file, bundle, 0o644)
+                write_whole(file, bundle, 0o644)
 
     def _certificate(self, name: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate((self.folder / name / "tls.crt").read_bytes())
@@ -309,15 +309,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _write(file: Path, data: bytes, mode: int) -> None:
-    """Write a file that is whole at every moment, and never readable by more than `mode` says."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as opened:
-        os.fchmod(descriptor, mode)
-        opened.write(data)
-        opened.flush()
-        os.fsync(descriptor)
-    fresh.replace(file)

@@ -172,7 +172,7 @@ class Metrics:
             "psm.late", description="Partitions whose commits or views stay behind, by what."
         )
         self._certificates = meter.create_gauge(
-            "psm.certificate.expiry",
+            "psm.certificate.expires_timestamp",
             unit="s",
             description="Unix time at which the certificate that a server showed expires.",
         )

@@ -1,9 +1,14 @@
-"""Secrets that stand in files, which somebody may replace while we run."""
+"""Files of secrets, keys and certificates, which somebody may replace while we run."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
+
+Look = tuple[tuple[int, int, int] | None, ...]
+"""Inode, size and time of change of each file; None of one that cannot be looked at."""
 
 
 class FileSecret(str):
@@ -57,6 +62,31 @@ class Rotating:
         self.good = self._tried
 
     @property
-    def is_file(self) -> bool:
-        """Whether it may change at all."""
-        return isinstance(self._secret, FileSecret)
+    def file(self) -> Path | None:
+        """Where it stands; None of one that cannot change."""
+        return self._secret.path if isinstance(self._secret, FileSecret) else None
+
+
+def look_at(files: Iterable[Path | str | None]) -> Look:
+    """Return what tells whether one of these files has changed since."""
+    return tuple(_seen(file) for file in files)
+
+
+def write_whole(file: Path, data: bytes, mode: int) -> None:
+    """Write a file that is whole at every moment, and never readable by more than `mode` says."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as opened:
+        os.fchmod(descriptor, mode)
+        opened.write(data)
+        opened.flush()
+        os.fsync(descriptor)
+    fresh.replace(file)
+
+
+def _seen(file: Path | str | None) -> tuple[int, int, int] | None:
+    try:
+        stat = Path(file).stat() if file is not None else None
+    except OSError:
+        return None
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat else None

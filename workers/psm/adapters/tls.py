@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 
 from psm.adapters.logs import get_logger
+from psm.adapters.secret_files import Look, look_at
 from psm.contracts.certificates import Refused, refused
 from psm.contracts.errors import ConfigError
 
 _log = get_logger()
-
-Look = tuple[tuple[int, int, int] | None, ...]
-"""Inode, size and time of change of each file."""
 
 
 class ClientTls:
@@ -49,7 +46,7 @@ class ClientTls:
         return self._context
 
     def _look(self) -> Look:
-        return tuple(_seen(file) for file in (self._ca_file, self.cert_file, self._key_file))
+        return look_at((self._ca_file, self.cert_file, self._key_file))
 
     def _made(self) -> ssl.SSLContext:
         used = f"PSM_NATS_CA_FILE ({self._ca_file})"
@@ -91,11 +88,3 @@ def expiry_of(transport: object) -> float | None:
     ask = getattr(transport, "get_extra_info", None)
     shown = ask("peercert") if ask else None
     return float(ssl.cert_time_to_seconds(shown["notAfter"])) if shown else None
-
-
-def _seen(file: str | None) -> tuple[int, int, int] | None:
-    try:
-        stat = os.stat(file) if file is not None else None  # noqa: PTH116 - None is no path
-    except OSError:
-        return None
-    return (stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat else None

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import nats.errors
@@ -25,6 +25,7 @@ from psm.adapters.jetstream.direct import DirectParser, parse_lines
 from psm.adapters.jetstream.errors import PermissionRefusedError
 from psm.adapters.jetstream.messages import DESCRIPTION, STATUS
 from psm.adapters.jetstream.wire import check_message
+from psm.adapters.secret_files import Look, look_at
 from psm.adapters.tls import ClientTls
 
 CLOSE_S = 2.0
@@ -40,14 +41,16 @@ class RobustClient(Client):
     """A client that one message cannot end, and one broker not hold.
 
     Attributes:
-        may_come_back: whether who we are stands in a file: then a broker that lets us in no more
-            ends the connection and not the client, for the file may be a new one.
+        identity_files: in which it stands who we are. A broker that lets us in no more ends the
+            connection then and not the client, for a file may be a new one; and a file that changes
+            makes a new connection.
         server_asked: host and port of the last server that was tried.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.may_come_back = False
+        self.identity_files: tuple[str, ...] = ()
+        self._identity: Look = ()
         self.server_asked = ("", 0)
         self._ps = DirectParser(self)
         self._asked: dict[asyncio.Future[Any], str] = {}
@@ -107,16 +110,23 @@ class RobustClient(Client):
         """The stream of the present connection, which knows the peer's certificate."""
         return getattr(self._transport, "_io_writer", None)
 
+    def _setup_nkeys_connect(self) -> None:
+        with _credentials():
+            super()._setup_nkeys_connect()
+
     def _connect_command(self) -> bytes:
-        try:
+        self._identity = look_at(self.identity_files)
+        with _credentials():
             if self._nkeys_seed is not None:
-                self._setup_nkeys_connect()  # its public half was read once, its seed each time
+                super()._setup_nkeys_connect()  # read its seed each time, its public half once
             return super()._connect_command()
-        except OSError:
-            raise
-        except Exception as error:  # nkeys has no common class of its errors
-            # Of another kind it would end the task that reconnects, without a word.
-            raise nats.errors.Error(f"the credentials file cannot be used: {error}") from error
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        # One of the regular ones: nobody waits for its answer.
+        if future is None and self._identity != look_at(self.identity_files):
+            await self.force_reconnect()
+        else:
+            await super()._send_ping(future)
 
     async def _connect_to_server(self, s: Srv) -> None:
         self.server_asked = (s.uri.hostname or "", s.uri.port or 0)
@@ -144,7 +154,7 @@ class RobustClient(Client):
         if refused is not None:
             self._refuse(refused[1].lower(), refused[2])
         said = err_msg.lower()
-        if self.may_come_back and self.is_connected and any(text in said for text in _NOT_LET_IN):
+        if self.identity_files and self.is_connected and any(text in said for text in _NOT_LET_IN):
             await self._error_cb(nats.errors.Error(f"nats: {said}"))
             await self._process_op_err(nats.errors.AuthorizationError())
             return
@@ -168,6 +178,20 @@ class RobustClient(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if isinstance(writer, asyncio.StreamWriter):
             asyncio.get_running_loop().call_later(seconds, writer.transport.abort)
+
+
+@contextlib.contextmanager
+def _credentials() -> Iterator[None]:
+    """Let what is wrong with a file be one of the errors that nats-py tries again after.
+
+    Any other would end the task that reconnects, without a word.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # nkeys' errors have no class in common
+        raise nats.errors.Error(f"the credentials file cannot be used: {error}") from error
 
 
 def read_headers(block: bytes) -> dict[str, str] | None:

@@ -96,7 +96,8 @@ async def connect(
     for file in files:
         if not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
             raise ConfigError(f"the NATS credentials file {file} does not exist")
-    client.may_come_back = bool(files) or any(one.is_file for one in watch.secrets)
+    changing = (*files, *(one.file for one in watch.secrets))
+    client.identity_files = tuple(str(file) for file in changing if file is not None)
     # Annotated as int by nats-py, which only sleeps it.
     reconnect_wait_s: Any = random.uniform(*RECONNECT_WAIT_S)  # noqa: S311 - spreads clients
     opening = asyncio.ensure_future(

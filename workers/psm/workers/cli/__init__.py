@@ -83,6 +83,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("dlq", "operate.dlq:app", "Show the streams that stopped, and let them go on."),
     ("fleet", "operate.fleet:fleet", "Show the workers, and who runs which partition."),
     ("migrate", "operate.migrate:app", "Bring the database schema up to date."),
+    ("nats-keys", "operate.nats_keys:app", "Make and replace the keys of NATS users."),
     ("recover", "operate.recover:app", "Go on after a loss of data, audited."),
     ("streams", "operate.streams:app", "Create and check the JetStream streams."),
     ("token", "operate.token:app", "Make, list, renew and end tokens for the HTTP API."),

@@ -89,6 +89,8 @@ class RobustClient(Client):
         """Close; what cannot be sent in `CLOSE_S` is lost."""
         # nats-py sends what it has buffered first, and waits for that without end. A frozen broker
         # takes nothing: with more buffered than the socket holds, it would never close.
+        if self._flush_queue is None:
+            return  # it was refused before it began
         self._abort_in(CLOSE_S)
         with contextlib.suppress(OSError):
             await super().close()

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support import permissions
+
 from psm.contracts.limits import LIMITS
 from psm.contracts.reasons import REASONS
 from psm.workers.explain.flags import FLAGS
@@ -133,6 +135,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/flags.md": _flags_page,
     "docs/limits.md": _limits_page,
     "docs/log-events.md": _log_events_page,
+    "docs/permissions.md": permissions.page,
     "docs/reasons.md": _reasons_page,
 }
 """Path -> what makes the page."""

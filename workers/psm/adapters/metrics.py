@@ -171,6 +171,11 @@ class Metrics:
         self._late = meter.create_gauge(
             "psm.late", description="Partitions whose commits or views stay behind, by what."
         )
+        self._certificates = meter.create_gauge(
+            "psm.certificate.expires_timestamp",
+            unit="s",
+            description="Unix time at which the certificate that a server showed expires.",
+        )
         self._denied = meter.create_counter(
             "psm.http.denied", description="Requests that access control refused, by reason."
         )
@@ -184,6 +189,10 @@ class Metrics:
             description="HTTP requests, by route and status.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
+
+    def certificate_shown(self, server: str, expires: float) -> None:
+        """Record when the certificate of `nats` or `postgres` expires, at each connection."""
+        self._certificates.set(expires, {"server": server})
 
     def folded(self, partition: int, outcomes: Mapping[str, int]) -> None:
         """Count the outcomes of a batch."""

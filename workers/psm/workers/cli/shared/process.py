@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from nats.aio.client import Client
 
@@ -73,6 +74,7 @@ class Process:
             self._settings.require_postgres_dsn(),
             name=self._name,
             size_max=self._settings.postgres_pool_max,
+            on_certificate=partial(self.instruments.metrics.certificate_shown, "postgres"),
         )
         self._stack.callback(pool.terminate)
         return pool
@@ -146,7 +148,13 @@ async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
         )
         stack.callback(instruments.shutdown)
         life = stack.enter_context(Life())
-        nc = await connect(name=name, on_closed=life.connection_closed, **settings.nats_options())
+        shown = partial(instruments.metrics.certificate_shown, "nats")
+        nc = await connect(
+            name=name,
+            on_closed=life.connection_closed,
+            on_certificate=shown,
+            **settings.nats_options(),
+        )
         stack.push_async_callback(nc.close)
         try:
             yield Process(settings, name, nc, instruments, life, stack)

@@ -12,8 +12,8 @@ from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
-from psm.analytics.worth import Held, number
-from psm.contracts.position_keys import parts_of, position_key
+from psm.analytics.worth import Moved, number
+from psm.contracts.position_keys import parts_of
 from psm.domain.money import (
     ZERO,
     absolute,
@@ -79,14 +79,14 @@ class Cycles(msgspec.Struct):
     def trades(
         self,
         event: Event,
-        moved: list[tuple[PositionFacts, Held | None]],
+        moved: list[Moved],
         entries: list[JournalEntry],
     ) -> list[TradeRow]:
         """Take positions as an event left them; return the cycles that it closed."""
         by_key = {entry.key: entry for entry in entries}
         rows = []
-        for update, _ in moved:
-            key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+        for one in moved:
+            key, update = one.key, one.update
             entry = by_key.get(key)
             if entry is None:
                 continue

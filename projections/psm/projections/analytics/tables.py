@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from psm.analytics import feed
 from psm.analytics.performance import PerformanceFigures
 from psm.analytics.rows import JournalRow, LotRow, PnlRow, TradeRow
 from psm.analytics.trades import TradeMetrics
@@ -15,7 +16,7 @@ from psm.projections.closes import MINUTES_CLOSED
 from psm.projections.rows import PLACE, Row
 from psm.projections.statements import upsert
 
-KINDS = frozenset({"state.updated", "position.updated", "order.updated", MINUTES_CLOSED})
+KINDS = frozenset({*feed.KINDS, MINUTES_CLOSED})
 """Updates that a timeline is made of."""
 
 _TIMES = ("bucket", "through_bucket", "opened", "closed", "revised_at")

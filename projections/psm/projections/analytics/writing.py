@@ -14,6 +14,8 @@ from itertools import groupby
 
 import msgspec
 
+from psm.analytics.feed import KINDS, Told
+from psm.analytics.feed import told as told_by
 from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
@@ -21,12 +23,10 @@ from psm.projections.analytics.held import HeldTimelines
 from psm.projections.analytics.history import day_of, state, unstated
 from psm.projections.analytics.standing import (
     HeldTimeline,
-    UpdatePlace,
     moment,
     nanoseconds,
-    place_of,
 )
-from psm.projections.analytics.tables import ACCOUNTS, KINDS, TOLD, FoldedTable
+from psm.projections.analytics.tables import ACCOUNTS, TOLD, FoldedTable
 from psm.projections.closes import MINUTES_CLOSED, closed_through_of
 from psm.projections.projection import Projection
 from psm.projections.rows import Row, UnstorableError, write
@@ -39,12 +39,12 @@ SWEEP_S = 0.02
 """How long a batch goes on to let others tell."""
 
 _QUERIES = load(__package__, "writing")
-_NUL = b"\\u0000"
+_BACKSLASH, _NUL = b"\\", b"\\u0000"
 _NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
 
-Steps = Sequence[tuple[UpdatePlace, ReadUpdate]]
+Steps = Sequence[tuple[Told, ReadUpdate]]
 Work = Mapping[str, Steps]
-"""Updates by account, in log order."""
+"""What updates tell and themselves, by account, in log order."""
 
 ToldRows = list[tuple[FoldedTable, list[Row]]]
 
@@ -240,18 +240,18 @@ class TimelineWriter:
         """
         told: dict[str, list[msgspec.Struct]] = {table.table: [] for table in TOLD}
         for held in timelines:
-            for place, update in work[held.timeline.account_id]:
-                if _NUL in update.data:
+            for update, read in work[held.timeline.account_id]:
+                if _BACKSLASH in read.data and _NUL in read.data:
                     raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
-                corrects = AccountTimeline.needs_journal(update)
-                if corrects:
+                if AccountTimeline.needs_journal(update):
                     # Each version of a row that is corrected is told.
                     _tell(held.timeline, told)
                     await self._recall(connection, held.timeline, told)
-                held.timeline.take(update)
-                held.reach(place)
-                if corrects:
+                    held.timeline.take(update)
                     _tell(held.timeline, told)
+                else:
+                    held.timeline.take(update)
+                held.reach(update)
             if progress.reached is not None:
                 held.pass_to(progress.reached)
             _tell(held.timeline, told)
@@ -318,8 +318,8 @@ class TimelineWriter:
                 except UnstorableError:
                     table, row = candidate, one
         self._held.clear()
-        for place, _ in steps:
-            held.reach(place)
+        for update, _ in steps:
+            held.reach(update)
         row |= {"sequence_number": held.sequence_number, "log_sequence": held.log_sequence}
         await self._quarantine.put(
             connection, table.table, table.key, row, error, partition=progress.partition
@@ -352,16 +352,15 @@ class TimelineWriter:
 
 def _sorted(updates: Sequence[ReadUpdate]) -> tuple[int, Work, int | None]:
     """Return partition, updates by account, and the end of the last complete minute if told."""
-    work: dict[str, list[tuple[UpdatePlace, ReadUpdate]]] = {}
+    work: dict[str, list[tuple[Told, ReadUpdate]]] = {}
     partition, closed = 0, None
     for update in updates:
         if update.kind in KINDS:
+            one = told_by(update)
             partition = update.partition
-            if update.kind == MINUTES_CLOSED:
-                closed = closed_through_of(update)
-            else:
-                place = place_of(update)
-                work.setdefault(place.payload.account_id, []).append((place, update))
+            work.setdefault(one.payload.account_id, []).append((one, update))
+        elif update.kind == MINUTES_CLOSED:
+            partition, closed = update.partition, closed_through_of(update)
     return partition, work, closed
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -57,6 +59,7 @@ class FoldedTable:
         """
         self.table = table
         self.key = tuple(key)
+        self._key_of: Callable[[Row], Any] = itemgetter(*key)
         fields = () if told is None else told.__struct_fields__
         columns = (*key, *more, *(name for name in fields if name not in key))
         self._times = tuple(name for name in _TIMES if name in columns)
@@ -68,13 +71,13 @@ class FoldedTable:
 
     def rows(self, told: Sequence[msgspec.Struct]) -> list[Row]:
         """Return rows as columns, the last one of each key."""
-        found: dict[tuple[object, ...], Row] = {}
+        found: dict[Any, Row] = {}
         for one in told:
             row: Row = msgspec.structs.asdict(one)
             for name in self._times:
                 time = row[name]
                 row[name] = None if time is None else log_time(time)
-            found[tuple(row[name] for name in self.key)] = row
+            found[self._key_of(row)] = row
         return list(found.values())
 
 

@@ -32,11 +32,11 @@ from psm.projections.projection import Projection
 from psm.projections.rows import Row, UnstorableError, write
 from psm.projections.sql import Connection, load
 
-SWEPT = 64
+SWEPT = 16
 """Accounts that tell without an update in one piece."""
 
 SWEEP_S = 0.02
-"""How long a batch goes on to let others tell."""
+"""How long a batch goes on to let others tell: what it reads waits so long, and for one piece."""
 
 _QUERIES = load(__package__, "writing")
 _BACKSLASH, _NUL = b"\\", b"\\u0000"
@@ -56,12 +56,14 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
         reached: end of the last complete minute.
         closed_through: of those, the last one of which every account has told.
         stated_through: start of the first day of which an account may lack figures.
+        stopped: accounts in quarantine, of all partitions.
     """
 
     partition: int
     reached: int | None = None
     closed_through: int | None = None
     stated_through: int | None = None
+    stopped: tuple[str, ...] = ()
 
     @property
     def is_settled(self) -> bool:
@@ -111,9 +113,7 @@ class TimelineWriter:
         self, connection: Connection, partition: int, seconds: float | None = None
     ) -> int:
         """Let accounts tell of minutes that are complete; the caller commits. Return the rows."""
-        stopped = await self._stopped(connection)
-        progress = await self._progress(connection, partition)
-        return await self._sweep(connection, progress, stopped, seconds)
+        return await self._sweep(connection, await self._progress(connection, partition), seconds)
 
     async def _apply(
         self, connection: Connection, updates: Sequence[ReadUpdate], *, apart: bool
@@ -125,29 +125,27 @@ class TimelineWriter:
         if closed is not None and closed != progress.reached:
             progress = msgspec.structs.replace(progress, reached=closed)
             await self._put_progress(connection, progress)
-        stopped = await self._stopped(connection)
-        going = {account: steps for account, steps in work.items() if account not in stopped}
+        going = {name: steps for name, steps in work.items() if name not in progress.stopped}
         written = 0
         if apart:
             for account, steps in going.items():
                 written += await self._take_apart(connection, progress, account, steps)
-            stopped = await self._stopped(connection)
+            progress = await self._progress(connection, partition)
         else:
             written += await self._take(connection, progress, going)
-        return written + await self._sweep(connection, progress, stopped, SWEEP_S)
+        return written + await self._sweep(connection, progress, SWEEP_S)
 
     async def _sweep(
         self,
         connection: Connection,
         progress: _Progress,
-        stopped: Sequence[str],
         seconds: float | None,
     ) -> int:
         """Write what is due without an update, for some time or until all is written."""
         end = None if seconds is None else time.monotonic() + seconds
         written = 0
         if progress.closed_through != progress.reached:
-            written += await self._tell_all(connection, progress, stopped, end)
+            written += await self._tell_all(connection, progress, end)
             progress = await self._progress(connection, progress.partition)
         if progress.closed_through == progress.reached and not progress.is_settled:
             written += await self._state_days(connection, progress, end)
@@ -159,7 +157,6 @@ class TimelineWriter:
         self,
         connection: Connection,
         progress: _Progress,
-        stopped: Sequence[str],
         end: float | None,
     ) -> int:
         """Let accounts tell that no update touches; those that have stopped up to there."""
@@ -179,7 +176,7 @@ class TimelineWriter:
                             written += await self._take(connection, progress, {account: ()})
                     except UnstorableError as error:
                         failed.append(account)
-                        if account not in stopped:
+                        if account not in progress.stopped:
                             await self._stop(connection, progress, account, (), error)
             if len(due) < SWEPT:
                 told = msgspec.structs.replace(progress, closed_through=progress.reached)
@@ -325,19 +322,15 @@ class TimelineWriter:
             connection, table.table, table.key, row, error, partition=progress.partition
         )
 
-    async def _stopped(self, connection: Connection) -> list[str]:
-        """Return the accounts that have stopped."""
-        return sorted({key[0] for _, key in await self._quarantine.keys(connection)})
-
     async def _progress(self, connection: Connection, partition: int) -> _Progress:
         record = await connection.fetchrow(_QUERIES["progress"], partition)
-        if record is None:
-            return _Progress(partition=partition)
+        assert record is not None, "one row, also of a partition that is not known"
         return _Progress(
             partition=partition,
             reached=nanoseconds(record["reached"]),
             closed_through=nanoseconds(record["closed_through"]),
             stated_through=nanoseconds(record["stated_through"]),
+            stopped=tuple(record["stopped"]),
         )
 
     async def _put_progress(self, connection: Connection, progress: _Progress) -> None:

@@ -28,13 +28,19 @@ GREW = ("opened", "increased")
 
 
 class Cycle(msgspec.Struct, array_like=True):
-    """A position since it was opened from flat; `peak`: greatest size x price of a fill."""
+    """A position since it was opened from flat.
+
+    Attributes:
+        peak: greatest size x price of a fill.
+        is_lived: whether the account held just this all the while, and not what a correction took.
+    """
 
     side: str
     opened: int
     number: int = 0
     fills: int = 0
     peak: Decimal = ZERO
+    is_lived: bool = True
 
     def reach(self, size: Decimal, price: Decimal | None, entry: JournalEntry) -> None:
         """Take notice of a size that an event led to."""
@@ -163,8 +169,8 @@ def _trade_row(cycle: Cycle, update: PositionFacts, event: Event) -> TradeRow:
         fees=fees,
         funding=funding,
         net=net,
-        mae=number(update.cycle_mae),
-        mfe=number(update.cycle_mfe),
+        mae=number(update.cycle_mae) if cycle.is_lived else None,
+        mfe=number(update.cycle_mfe) if cycle.is_lived else None,
         return_on_peak_notional=over(net, cycle.peak) if cycle.peak else None,
         holding_s=seconds_between(cycle.opened, event.time),
         fills=cycle.fills,

@@ -322,11 +322,19 @@ def test_a_bust_leaves_what_the_log_without_the_fill_says(seed: int, data: st.Da
     rest = [sent for n, sent in enumerate(trader.sent[:-1]) if n != place]
     without = told(renumbered(rest)).rows["acc_000"]
     assert standing(busted.trades) == standing(without.trades)
+    assert_extremes(busted.trades, without.trades)
     assert standing(busted.lots) == standing(without.lots)
     for key, row in before.rows["acc_000"].pnl.items():
         if row.timeframe == "1m":
             assert busted.pnl[key] == row
     assert_adds_up(told(trader.sent))
+
+
+def assert_extremes(found: Any, exact: Any) -> None:
+    """Worst and best are those of the log as corrected, or null."""
+    lasting = [row for _, row in sorted(found.items()) if not row.gone]
+    for row, other in zip(lasting, (row for _, row in sorted(exact.items())), strict=True):
+        assert (row.mae, row.mfe) in ((other.mae, other.mfe), (None, None))
 
 
 def renumbered(sent: list[Sent]) -> list[Sent]:

@@ -243,10 +243,10 @@ def _position_of(held: Held, cycle: Cycle | None) -> Position:
         cost=cost,
         last_fill=entry,
         cycle=0 if cycle is None else cycle.number,
-        cycle_realized_pnl=held.realized,
-        cycle_fees=held.fees,
-        cycle_funding=held.funding,
-        peak_size=held.peak_size,
+        cycle_realized_pnl=Decimal(held.realized),
+        cycle_fees=Decimal(held.fees),
+        cycle_funding=Decimal(held.funding),
+        peak_size=Decimal(held.peak_size),
     )
 
 

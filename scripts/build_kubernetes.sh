@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build the control plane of Kubernetes once and print the directory of its three programs.
+# Build the control plane of Kubernetes once and print the directory of its three programs; with
+# --cached only if they are there.
 # The module of Kubernetes replaces its staging modules by folders, so it is required by an own
 # module that replaces each of them by its published version.
 set -euo pipefail
@@ -9,6 +10,7 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/psm/kubernetes-v$version"
 programs=(kube-apiserver kube-controller-manager kube-scheduler)
 
 if [[ ! -x $cache/kube-scheduler ]]; then
+  [[ ${1:-} != --cached ]] || exit 3
   command -v go >/dev/null || { echo "no Go toolchain: Kubernetes cannot be built" >&2; exit 3; }
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT

@@ -34,17 +34,17 @@ _HEAD = """# Verified
 What takes too long for every run of CI is run by `make NAME`, which writes its result here. CI
 fails when the files that a result is about have changed since (`python -m scripts.verified`).
 
-| run | commit | date | result |
+| what | commit | date | counts |
 |---|---|---|---|
 """
-_ROW = re.compile(r"\| `([a-z]+)` \| ([0-9a-f]{40}) \| ([0-9-]{10}) \| (.*) \|")
+_ROW = re.compile(r"\| ([a-z]+) \| ([0-9a-f]{7,40}) \| ([0-9-]{10}) \| (.*) \|")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One result.
 
     Attributes:
-        commit: what was run, 40 hex digits.
+        commit: what was run, at least 7 hex digits.
         date: when, UTC.
         result: what came of it, one line.
     """
@@ -72,12 +72,12 @@ def record(root: Path, name: str, result: str, today: datetime.date) -> None:
     """
     if name not in COVERS:
         raise ValueError(f"there is no run {name!r}; there is {', '.join(COVERS)}")
-    commit = _git(root, "rev-parse", "HEAD").strip()
+    commit = _git(root, "rev-parse", "--short=12", "HEAD").strip()
     if changed := _changed(root, name, commit):
         raise ValueError(f"{name}: commit {', '.join(changed)} first, and run it again")
     entry = Entry(commit=commit, date=today.isoformat(), result=" ".join(result.split()))
     known = {**entries(root), name: entry}
-    rows = (f"| `{n}` | {e.commit} | {e.date} | {e.result} |\n" for n, e in sorted(known.items()))
+    rows = (f"| {n} | {e.commit} | {e.date} | {e.result} |\n" for n, e in sorted(known.items()))
     (root / PAGE).write_text(_HEAD + "".join(rows), "utf-8")
 
 

@@ -367,7 +367,7 @@ def test_jobs_by_the_clock() -> None:
     for job in jobs.values():
         assert (job["concurrencyPolicy"], job["timeZone"]) == ("Forbid", "Etc/UTC")
         assert job["jobTemplate"]["spec"]["backoffLimit"] == 0
-    (rule,) = [m for m in manifests if m["kind"] == "PrometheusRule"]
+    (rule,) = [m for m in manifests if m["metadata"]["name"] == "psm-scheduled"]
     alerts = {a["alert"]: a["expr"] for g in rule["spec"]["groups"] for a in g["rules"]}
     for job in jobs:
         assert f'cronjob="{job}"' in alerts["PsmScheduledJobLate"]

@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate bench soak locks clean
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster bench \
+	observe load containers sbom soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +117,11 @@ mutation: $(STAMP)  ## Change the fold, see whether the golden hashes notice; AR
 validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prove the decisions of those of risk
 	$(BIN)/psm validate $(patsubst %,--file %,$(GOLDEN)) $(ARGS)
 	$(BIN)/psm validate --risk $(patsubst %,--file %,$(wildcard tests/replay/golden_risk/*.jsonl.gz))
+
+cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/verified.md
+	@command -v etcd >/dev/null || { echo "make cluster: etcd is needed: apt-get install etcd-server" >&2; exit 1; }
+	@PSM_TEST_KUBERNETES=$$(scripts/build_kubernetes.sh) && export PSM_TEST_KUBERNETES && \
+		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) tests/cluster
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -17,6 +17,7 @@ from psm.contracts.errors import ConfigError
 from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, partitions_of
+from psm.workers.process.lease import Lease
 from psm.workers.process.life import Life
 from psm.workers.process.readiness import Check, Pulse
 
@@ -78,6 +79,13 @@ class Process:
         )
         self._stack.callback(pool.terminate)
         return pool
+
+    async def open_lease(self, what: str) -> Lease:
+        """Return the lease on some work, on a connection to PostgreSQL of its own."""
+        dsn = self._settings.require_postgres_dsn()
+        pool = await postgres.open_pool(dsn, name=f"{self._name}-lease", size_max=1)
+        self._stack.callback(pool.terminate)
+        return Lease(pool, what)
 
     async def open_connection(self, name: str) -> Client:
         """Return another connection to NATS, for what must not share this one's subscriptions."""

@@ -144,7 +144,7 @@ def test_alerts_name_metrics_that_exist() -> None:
         instruments.metrics.refused({("conflict", "sequence_conflict"): 1})
         instruments.metrics.compared({"differs": 1})
         instruments.metrics.log_writable(writable=True)
-        instruments.metrics.broker_store("nats-0:8222", failed=False, used=0.5)
+        instruments.metrics.broker_store("nats-0:8222", failed=False, stored=1, limit=2)
         instruments.metrics.replicas_not_current("TRADES", 0)
         instruments.metrics.partitions_stopped(0)
         instruments.metrics.late("commits", 0)

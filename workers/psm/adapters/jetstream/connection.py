@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +43,10 @@ class ConnectionCounters:
         self.slow_consumers = 0
         self.disconnects = 0
         self.reconnects = 0
+
+    def as_mapping(self) -> Mapping[str, int]:
+        """Return the counts by kind, always the current ones."""
+        return vars(self)
 
 
 async def connect(

@@ -34,6 +34,7 @@ from psm.workers.risk import orders_log
 from psm.workers.risk.delivered import Delivered, Entered, Reached
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.figures import FiguresReader
+from psm.workers.risk.order_lag import OrderLag
 from psm.workers.risk.owed import Owed, next_owed, read_owed
 from psm.workers.risk.ports import Decider, stored_of
 from psm.workers.risk.rulebook import hidden_rules
@@ -97,6 +98,7 @@ class SlotInputs:
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
+        self._lag = OrderLag(risk_metrics)
 
     # --- what a loop asks for -------------------------------------------------------------------
 
@@ -170,7 +172,8 @@ class SlotInputs:
                 if (rule := await last_for(self._nc, RULEBOOK, RULES)) is not None:
                     await self._rules.watch(rule.sequence)
                 if "orders" in self._tasks:
-                    await self._orders.watch(await orders_log.newest_order_message(self._nc))
+                    newest = await self._lag.look(self._nc, self._orders.position)
+                    await self._orders.watch(newest)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[RiskFeed]:

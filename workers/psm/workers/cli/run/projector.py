@@ -90,8 +90,7 @@ async def run(
         await own.serve_health(lambda: readiness(views, pulse))
         running = asyncio.create_task(views.run())
         own.on_stop(running.cancel)
-        instruments = own.instruments
-        counts = ViewCounts(pool, instruments.risk_metrics, instruments.market_metrics)
+        counts = ViewCounts(pool, own.instruments)
         counted = 0 in partitions and RISK in projections
         counting = asyncio.create_task(counts.run()) if counted else None
         log = telemetry.get_logger()

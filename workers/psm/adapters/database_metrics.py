@@ -40,7 +40,10 @@ class DatabaseMetrics:
         for status in WAITING:
             self._waiting.set(statuses.get(status, 0), {"status": status})
 
-    def job(self, job: str, succeeded_at: datetime | None, findings: int) -> None:
-        """Set when a job last found nothing, and what its last run found."""
-        self._succeeded.set(succeeded_at.timestamp() if succeeded_at else 0.0, {"job": job})
-        self._findings.set(findings, {"job": job})
+    def job(self, task: str, succeeded_at: datetime | None, findings: int) -> None:
+        """Set when a job last found nothing, and what its last run found.
+
+        Its label is `task`: `job` is the scraper's own.
+        """
+        self._succeeded.set(succeeded_at.timestamp() if succeeded_at else 0.0, {"task": task})
+        self._findings.set(findings, {"task": task})

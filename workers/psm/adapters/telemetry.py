@@ -37,6 +37,7 @@ __all__ = [
     "extract",
     "get_logger",
     "inject",
+    "instruments",
     "logs",
     "quiet",
     "setup",
@@ -120,18 +121,19 @@ def setup(
         tracing.use(tracers[0].get_tracer("psm"))
     meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
     meter = meters.get_meter("psm")
-    return Telemetry(*_instruments(meter, service, release), registry, (*tracers, meters))
+    return Telemetry(*instruments(meter, service, release), registry, (*tracers, meters))
 
 
 def quiet() -> Telemetry:
     """Return instruments that record nothing, for tests and one-shot commands."""
     meter = NoOpMeter("psm")
-    return Telemetry(*_instruments(meter, "", ""), CollectorRegistry())
+    return Telemetry(*instruments(meter, "", ""), CollectorRegistry())
 
 
-def _instruments(
+def instruments(
     meter: Meter, service: str, release: str
 ) -> tuple[Metrics, RiskMetrics, MarketMetrics, ProcessMetrics, DatabaseMetrics]:
+    """Return every instrument there is, made by `meter`; in the order of `Telemetry`."""
     own = ProcessMetrics(meter, service, release)
     metrics, risk, market = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
     return metrics, risk, market, own, DatabaseMetrics(meter)

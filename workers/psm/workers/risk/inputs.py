@@ -14,12 +14,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import (
-    OrderedReader,
-    StoredMessage,
-    last_for,
-    stream_info,
-)
+from psm.adapters.jetstream import OrderedReader, StoredMessage, last_for, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics

@@ -91,9 +91,11 @@ schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what
 
 docs: $(STAMP)  ## Write the pages that follow from the sources
 	$(BIN)/python -m scripts.make_docs
+	$(BIN)/python -m scripts.make_dashboards
 
 docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
 	$(BIN)/python -m scripts.make_docs --check
+	$(BIN)/python -m scripts.make_dashboards --check
 
 properties: $(STAMP)  ## Run the property tests with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest --timeout=3600 $(PARALLEL) $(PYTEST_ARGS) tests/property

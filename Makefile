@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench soak locks clean
+	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench observe soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prov
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+observe: $(STAMP)  ## Start the stack and a Prometheus, ask every panel and rule, make alerts fire
+	$(BIN)/python -m scripts.observe
 
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)

@@ -1,8 +1,8 @@
 """Writes the dashboards of `k8s/psm/dashboards`, as Grafana imports them, from short definitions.
 
 `python -m scripts.make_dashboards` writes them, `--check` fails where one is not as it would be
-written. In an expression `@` stands for the labels that choose a release, `%` for those of what rules
-record.
+written. In an expression `@` stands for the labels that choose a release, `%` for those of what
+rules record.
 """
 
 from __future__ import annotations
@@ -274,6 +274,8 @@ PROJECTION = (
 
 RISK = (
     Panel("Slots", "short", {"{{state}}": "sum by (state) (psm_risk_slots{@})"}),
+    Panel("Slots without a worker", "short", {"": "min(psm_risk_slots_unowned{@})"}),
+    Panel("Workers", "short", {"": "max(psm_risk_fleet_members{@})"}),
     Panel(
         "Decisions",
         "ops",
@@ -346,7 +348,8 @@ ACCOUNTS = (
         "Events that changed nothing, 1 h",
         "short",
         {
-            "{{outcome}} {{reason}}": "sum by (outcome, reason) (increase(psm_events_refused_total{@}[1h]))"
+            "{{outcome}} {{reason}}": "sum by (outcome, reason) "
+            "(increase(psm_events_refused_total{@}[1h]))"
         },
         sparse="from the first on",
     ),

@@ -74,11 +74,11 @@ _METRICS = """\
 
 <!-- Made by `make docs`. -->
 
-What `/metrics` of the processes shows, for Prometheus; a collector gets the same over OTLP, with dots
-for underscores and without units. A process shows what it has done: a worker nothing of views, a
-projector nothing of commits. Labels are closed sets such as `partition`, `view`, `outcome` and
-`reason`; accounts are never one. Dashboards are in `k8s/psm/dashboards`, rules in `k8s/psm/rules`, and
-what to do about an alert in `docs/runbooks`.
+What `/metrics` of the processes shows, for Prometheus; a collector gets the same over OTLP, with
+dots for underscores and without units. A process shows what it has done: a worker nothing of views,
+a projector nothing of commits. Labels are closed sets such as `partition`, `view`, `outcome` and
+`reason`; accounts are never one. Dashboards are in `k8s/psm/dashboards`, rules in `k8s/psm/rules`,
+and what to do about an alert in `docs/runbooks`.
 
 | metric | kind | what |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Every alert and every panel: it fires by promtool, has its page, and is about one release alone."""
+"""Every alert fires by promtool, has its page, and is about one release alone; every panel asks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.k8s.tools import CHART, ROOT, render
-
 from scripts.metrics import exposed_names
+from tests.k8s.tools import CHART, ROOT, render
 
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parent / "alert_cases.yaml").read_text("utf-8")
@@ -131,7 +130,9 @@ def test_every_alert_fires_and_another_release_hides_or_starts_none(
 
 def test_every_alert_has_its_page(groups: list[dict[str, Any]]) -> None:
     """Whoever is woken finds a page of the alert's name that says what to do; no page is left."""
-    pages = {path.stem: path.read_text("utf-8") for path in (ROOT / "docs/runbooks").glob("Psm*.md")}
+    pages = {
+        path.stem: path.read_text("utf-8") for path in (ROOT / "docs/runbooks").glob("Psm*.md")
+    }
     alerts = alerts_of(groups)
     assert pages.keys() == alerts.keys()
     for name, rule in alerts.items():

@@ -17,6 +17,7 @@ from psm.contracts.errors import ConfigError
 from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, partitions_of
+from psm.workers.process.inspection import Inspection
 from psm.workers.process.life import Life
 from psm.workers.process.readiness import Check, Pulse
 
@@ -148,6 +149,7 @@ async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
         )
         stack.callback(instruments.shutdown)
         life = stack.enter_context(Life())
+        stack.enter_context(Inspection(settings.log_level))
         nc = await _connected(settings, name, instruments, life)
         stack.push_async_callback(nc.close)
         loop_watch = asyncio.create_task(instruments.process_metrics.watch_loop())

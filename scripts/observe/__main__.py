@@ -176,7 +176,7 @@ def _fires(stack: Stack, watchers: Watchers) -> tuple[int, list[str]]:
                     continue
                 seen.add(alert)
                 print(f"{fault.what:46} {alert:24} {took:.0f} s", flush=True)
-        await_true(lambda: get(f"{stack.http}/health/ready")[0] == 200, "it is well again", 120)
+        await_true(lambda: get(f"{stack.http}/health/ready")[0] == 200, "it is well again", 180)
     untold = seen - watchers.told
     if untold:
         with contextlib.suppress(TimeoutError):

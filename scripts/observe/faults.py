@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import asyncpg
+import nats
 from scripts.observe.stack import Stack, frozen, get
+
+from psm.workers.local.feed.line import uuid7
 
 
 class Fault(NamedTuple):
@@ -34,75 +37,75 @@ def _freeze(part: str) -> Callable[[Stack], Any]:
     return lambda stack: frozen(stack.parts()[part][0])
 
 
-def _event(account: str, sequence: int, kind: str = "deposit", **payload: Any) -> dict[str, Any]:
+def _event(account: str, number: int, event_type: str, amount: str) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {
-        "event_id": f"0190a1b2-c3d4-7{os.urandom(2).hex()[:3]}-8000-{os.urandom(6).hex()}",
-        "event_type": kind,
-        "schema_version": "1.0.0",
-        "timestamp": now,
-        "source": "observe",
+    event = {
+        "event_id": str(uuid7()),
+        "event_type": event_type,
         "stream_id": account,
-        "sequence_number": sequence,
-        "payload": payload,
+        "sequence_number": number,
+        "timestamp": now,
+        "schema_version": "1.0.0",
+        "source_service": "observe",
+        "user_id": "observe",
+        "payload": {"amount": amount},
     }
+    return json.dumps(event).encode()
 
 
-def _append(stack: Stack, event: dict[str, Any]) -> None:
-    request = urllib.request.Request(
-        f"{stack.http}/psm/events",
-        data=json.dumps(event).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        urllib.request.urlopen(request, timeout=30).close()
-    except urllib.error.HTTPError as error:
-        with error:
-            raise RuntimeError(f"{error.code}: {error.read().decode()}") from error
+def _append(stack: Stack, account: str, *events: bytes) -> None:
+    """Append to the log as any client of NATS can, past the checks of PSM's own door."""
+
+    async def publish() -> None:
+        nc = await nats.connect(stack.announced["nats_url"])
+        try:
+            for event in events:
+                await nc.jetstream().publish(f"trades.{account}", event, timeout=30)
+        finally:
+            await nc.close()
+
+    asyncio.run(publish())
+
+
+def _account() -> str:
+    return f"observe_{uuid7().hex[-6:]}"
 
 
 @contextmanager
 def _gap(stack: Stack) -> Iterator[None]:
     """Send an account's second event before its first; then send that, too."""
-    account = f"observe_{os.urandom(3).hex()}"
-    payload = {"currency": "USD", "amount": "1"}
-    _append(stack, _event(account, 2, "deposit", **payload))
+    account = _account()
+    _append(stack, account, _event(account, 2, "CashDeposited", "1"))
     yield
-    _append(stack, _event(account, 1, "deposit", **payload))
+    _append(stack, account, _event(account, 1, "CashDeposited", "1"))
 
 
 @contextmanager
 def _conflict(stack: Stack) -> Iterator[None]:
     """Send two events with one number."""
-    account = f"observe_{os.urandom(3).hex()}"
-    for amount in ("1", "2"):
-        _append(stack, _event(account, 1, "deposit", currency="USD", amount=amount))
+    account = _account()
+    _append(stack, account, *(_event(account, 1, "CashDeposited", text) for text in ("1", "2")))
     yield
 
 
 @contextmanager
 def _blocked(stack: Stack) -> Iterator[None]:
     """Send an event of a kind that nobody knows; then dismiss it."""
-    account = f"observe_{os.urandom(3).hex()}"
-    _append(stack, _event(account, 1, "from_the_future", shape="x"))
+    account = _account()
+    _append(stack, account, _event(account, 1, "FromTheFuture", "1"))
     yield
+    stack.run("dlq", "dismiss", account, "--reason", "planted")
 
 
 @contextmanager
 def _jobs(stack: Stack) -> Iterator[None]:
     """Let the last audit be a month ago, and its findings be three."""
-    import asyncio
-
-    import asyncpg
-
-    dsn = json.loads(stack.run("env", "-o", "json").stdout)["POSTGRES_DSN"]
+    statement = "UPDATE job_runs SET findings = 3, succeeded_at = now() - interval '30 days'"
 
     async def write() -> None:
-        connection = await asyncpg.connect(dsn)
+        connection = await asyncpg.connect(stack.announced["postgres_dsn"])
         try:
-            await connection.execute(
-                "UPDATE job_runs SET findings = 3, succeeded_at = now() - interval '30 days'"
-            )
+            await connection.execute(statement)
         finally:
             await connection.close()
 
@@ -127,28 +130,6 @@ def _killed_often(stack: Stack) -> Iterator[None]:
     yield
 
 
-FAULTS = (
-    Fault("an event before its predecessor", ("PsmAccountsInGap",), _gap),
-    Fault("two events with one number", ("PsmEventsRefused",), _conflict),
-    Fault("an event of an unknown kind", ("PsmAccountsBlocked",), _blocked),
-    Fault("an audit long ago, with findings", ("PsmAuditOld", "PsmAuditFindings"), _jobs),
-    Fault("a projector that is frozen", ("PsmProjectorAbsent",), lambda s: _both(s)),
-    Fault("an API that is frozen", ("PsmApiAbsent",), _freeze("serve")),
-    Fault("an archiver that is frozen", ("PsmArchiveAbsent",), _freeze("archive")),
-    Fault("a risk worker that is frozen", ("PsmRiskAbsent",), _freeze("risk")),
-    Fault("a worker that is frozen", ("PsmPartitionUnowned", "PsmLate"), _freeze("worker")),
-    Fault(
-        "a PostgreSQL that is frozen",
-        ("PsmNotReady", "PsmHttpErrors"),
-        lambda s: _database_frozen(s),
-    ),
-    Fault(
-        "a broker that is frozen", ("PsmLogNotWritable",), lambda s: frozen(s.server("nats-server"))
-    ),
-    Fault("an archiver that is killed again and again", ("PsmProcessRestarting",), _killed_often),
-)
-
-
 @contextmanager
 def _both(stack: Stack) -> Iterator[None]:
     """Both processes that write views."""
@@ -170,3 +151,25 @@ def _database_frozen(stack: Stack) -> Iterator[None]:
         for pid in own:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+FAULTS = (
+    Fault("an event before its predecessor", ("PsmAccountsInGap",), _gap),
+    Fault("two events with one number", ("PsmEventsRefused",), _conflict),
+    Fault("an event of an unknown kind", ("PsmAccountsBlocked",), _blocked),
+    Fault("an audit long ago, with findings", ("PsmAuditOld", "PsmAuditFindings"), _jobs),
+    Fault("a projector that is frozen", ("PsmProjectorAbsent",), _both),
+    Fault("an API that is frozen", ("PsmApiAbsent",), _freeze("serve")),
+    Fault("an archiver that is frozen", ("PsmArchiveAbsent",), _freeze("archive")),
+    Fault("a risk worker that is frozen", ("PsmRiskAbsent",), _freeze("risk")),
+    Fault("a worker that is frozen", ("PsmPartitionUnowned",), _freeze("worker")),
+    Fault(
+        "a PostgreSQL that is frozen",
+        ("PsmNotReady", "PsmHttpErrors"),
+        _database_frozen,
+    ),
+    Fault(
+        "a broker that is frozen", ("PsmLogNotWritable",), lambda s: frozen(s.server("nats-server"))
+    ),
+    Fault("an archiver that is killed again and again", ("PsmProcessRestarting",), _killed_often),
+)

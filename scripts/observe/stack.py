@@ -66,6 +66,12 @@ class Stack:
         self._process = subprocess.Popen([*PSM, *command], stdout=log, stderr=log, env=environment)
         await_true(lambda: get(f"{self.http}/health/ready")[0] == 200, "the demo is ready", READY_S)
 
+    @property
+    def announced(self) -> dict[str, str]:
+        """Where its servers are, as it told the commands of this user."""
+        found: dict[str, str] = json.loads((self.folder / "psm-up.json").read_text("utf-8"))
+        return found
+
     def stop(self) -> None:
         """Stop it; what was frozen goes on first."""
         for pid in self.processes():

@@ -384,7 +384,7 @@ class SlotInputs:
             if slot is None:
                 self._risk_metrics.ungrouped()
             elif (loop := self.loop_of(slot)) is not None:
-                loop.decide(stored_of(message))
+                loop.decide(stored_of(message), message.header("traceparent"))
         for slot, loop in self._loops.items():
             if slot not in self._joining:
                 loop.pass_commands(self._orders.position)

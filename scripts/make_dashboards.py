@@ -218,7 +218,8 @@ PARTITION = (
         "Readers that began again, 1 h",
         "short",
         {
-            "{{stream}} {{reason}}": "sum by (stream, reason) (increase(psm_reader_resets_total{@}[1h]))"
+            "{{stream}} {{reason}}": "sum by (stream, reason) "
+            "(increase(psm_reader_resets_total{@}[1h]))"
         },
         sparse="from the first on",
     ),

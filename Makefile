@@ -92,9 +92,11 @@ schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what
 
 docs: $(STAMP)  ## Write the pages that follow from the sources
 	$(BIN)/python -m scripts.make_docs
+	$(BIN)/python -m scripts.make_dashboards
 
 docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
 	$(BIN)/python -m scripts.make_docs --check
+	$(BIN)/python -m scripts.make_dashboards --check
 
 site: $(STAMP)  ## Build the site of the documentation in build/docs, and check its links
 	$(BIN)/python -m scripts.site
@@ -125,6 +127,9 @@ cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+observe: $(STAMP)  ## Start the stack and a Prometheus, ask every panel and rule, make alerts fire
+	$(BIN)/python -m scripts.observe
 
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)

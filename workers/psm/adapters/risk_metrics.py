@@ -79,6 +79,37 @@ class _ToldGauges:
         self._clusters.set(age_s)
 
 
+class _FleetGauges:
+    """The risk workers among themselves; of partitions a healthy one must hide nothing."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.members = meter.create_gauge(
+            "psm.risk.fleet.members", description="Risk workers, as this one sees them."
+        )
+        self.unowned = meter.create_gauge(
+            "psm.risk.slots_unowned", description="Slots nobody runs, as this one sees it."
+        )
+        self.lost = meter.create_counter(
+            "psm.risk.fleet.members_lost", description="Risk workers found dead, by reason."
+        )
+
+
+class _LagGauges:
+    """How far the engine is behind ORDERS."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._events = meter.create_gauge(
+            "psm.risk.lag_events", description="Messages of orders that are not taken yet."
+        )
+        self._seconds = meter.create_gauge(
+            "psm.risk.lag", unit="s", description="Since when the oldest of them is known."
+        )
+
+    def set(self, events: int, seconds: float) -> None:
+        self._events.set(events)
+        self._seconds.set(seconds)
+
+
 class _ViewGauges:
     """What the views about risk hold; a label that was told once is told again, as 0."""
 
@@ -150,6 +181,8 @@ class RiskMetrics:
             description="Members that are not known now, so that their groups refuse.",
         )
         self._told = _ToldGauges(meter)
+        self._lag = _LagGauges(meter)
+        self._fleet = _FleetGauges(meter)
         self._headroom = meter.create_gauge(
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
@@ -204,6 +237,19 @@ class RiskMetrics:
             self._slots.set(states[state], {"state": state})
         self._age.set(oldest_s)
         self._unknown.set(unknown)
+
+    def fleet(self, *, members: int, owned: int, unowned: int) -> None:
+        """Set what this worker sees of the others; `slots` has those that it owns."""
+        self._fleet.members.set(members)
+        self._fleet.unowned.set(unowned)
+
+    def member_lost(self, reason: str) -> None:
+        """Count a risk worker found dead: `no_responders` or `expired`."""
+        self._fleet.lost.add(1, {"reason": reason})
+
+    def order_lag(self, events: int, seconds: float) -> None:
+        """Set how far the engine is behind the commands, and what became of orders."""
+        self._lag.set(events, seconds)
 
     def clusters(self, age_s: float) -> None:
         """Set how long ago the day ended that the newest clusters are of."""

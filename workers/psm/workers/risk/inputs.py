@@ -14,12 +14,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import (
-    OrderedReader,
-    StoredMessage,
-    last_for,
-    stream_info,
-)
+from psm.adapters.jetstream import OrderedReader, StoredMessage, last_for, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
@@ -34,6 +29,7 @@ from psm.workers.risk import orders_log
 from psm.workers.risk.delivered import Delivered, Entered, Reached
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.figures import FiguresReader
+from psm.workers.risk.order_lag import OrderLag
 from psm.workers.risk.owed import Owed, next_owed, read_owed
 from psm.workers.risk.ports import Decider, stored_of
 from psm.workers.risk.rulebook import hidden_rules
@@ -97,6 +93,7 @@ class SlotInputs:
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
+        self._lag = OrderLag(risk_metrics)
 
     # --- what a loop asks for -------------------------------------------------------------------
 
@@ -170,7 +167,8 @@ class SlotInputs:
                 if (rule := await last_for(self._nc, RULEBOOK, RULES)) is not None:
                     await self._rules.watch(rule.sequence)
                 if "orders" in self._tasks:
-                    await self._orders.watch(await orders_log.newest_order_message(self._nc))
+                    newest = await self._lag.look(self._nc, self._orders.position)
+                    await self._orders.watch(newest)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[RiskFeed]:
@@ -386,7 +384,7 @@ class SlotInputs:
             if slot is None:
                 self._risk_metrics.ungrouped()
             elif (loop := self.loop_of(slot)) is not None:
-                loop.decide(stored_of(message))
+                loop.decide(stored_of(message), message.header("traceparent"))
         for slot, loop in self._loops.items():
             if slot not in self._joining:
                 loop.pass_commands(self._orders.position)

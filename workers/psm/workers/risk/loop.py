@@ -16,6 +16,7 @@ from functools import partial
 
 from psm.adapters.logs import get_logger
 from psm.adapters.risk_metrics import RiskMetrics
+from psm.adapters.tracing import child_span
 from psm.contracts.errors import FencedError
 from psm.risk.engine import Slot
 from psm.risk.engine.results import OrderEnd, read_end
@@ -219,12 +220,12 @@ class SlotLoop:
         """Take commands from now on: the members are known."""
         self.stats.live = True
 
-    def decide(self, command: Stored) -> None:
-        """Decide on a command; the record is stored behind those before it."""
+    def decide(self, command: Stored, traceparent: str | None = None) -> None:
+        """Decide on a command; the record is stored behind those before it, with its trace."""
         if command.sequence < self.commands_from:
             return
         if not self._slot.holds_back(account_of(command.subject) or ""):
-            self._guarded(lambda: self._slot.decide(command), command.sequence)
+            self._guarded(lambda: self._slot.decide(command), command.sequence, traceparent)
             crash_point("risk.after_decide")
         self.commands_from = command.sequence + 1
 
@@ -273,7 +274,12 @@ class SlotLoop:
         if not self._outbox:
             self.stats.position = self.commands_from - 1
 
-    def _guarded(self, step: Callable[[], list[RiskOutput]], command: int = 0) -> None:
+    def _guarded(
+        self,
+        step: Callable[[], list[RiskOutput]],
+        command: int = 0,
+        traceparent: str | None = None,
+    ) -> None:
         """Let a defect of one slot stop that slot alone."""
         if self._failure is not None:
             return
@@ -296,6 +302,7 @@ class SlotLoop:
                     command=command,
                     decision=decision,
                     received=time.monotonic(),
+                    traceparent=traceparent,
                 )
             )
         if self._outbox or self._due():
@@ -326,8 +333,10 @@ class SlotLoop:
         crash_point("risk.before_write")
         started = time.monotonic()
         outputs = [one.output for one in waiting if one.output is not None]
+        traces = [one.traceparent for one in waiting if one.output is not None]
         if outputs:
-            await self._store.write(outputs)
+            with child_span("psm.decide", None, {"psm.slot": self.number}, traces):
+                await self._store.write(outputs, traces)
         crash_point("risk.after_write")
         now = time.monotonic()
         self._since_checkpoint += len(outputs)

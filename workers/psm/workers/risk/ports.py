@@ -42,8 +42,8 @@ class Decider(Protocol):
     def begin(self) -> None:
         """Take commands from now on: the members are known."""
 
-    def decide(self, command: Stored) -> None:
-        """Decide on a command; the record is stored behind those before it."""
+    def decide(self, command: Stored, traceparent: str | None = None) -> None:
+        """Decide on a command; the record is stored behind those before it, with its trace."""
 
     def take_end(self, end: OrderEnd) -> None:
         """Take it that an order ended at the venue."""
@@ -96,12 +96,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
         command: sequence of the command that it answers; 0 for none.
         decision: its answer.
         received: when the command came, monotonic.
+        traceparent: W3C trace context of whoever asked; None where there is none.
     """
 
     output: RiskOutput | None
     command: int = 0
     decision: bytes = b""
     received: float = 0.0
+    traceparent: str | None = None
 
 
 def stored_of(message: StoredMessage) -> Stored:

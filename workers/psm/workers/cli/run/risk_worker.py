@@ -49,7 +49,7 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         risk = _risk_worker(own, settings, me.id, decisions, engine)
         store = NatsMembers(own.nc, FLEET_GROUP)
         prober = NatsProber(own.nc, time.monotonic)
-        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.metrics)
+        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.risk_metrics)
         risk.on_change(fleet.wake)
         await own.serve_health(_readiness(fleet, risk, await own.open_canary()))
         own.on_stop(fleet.leave)

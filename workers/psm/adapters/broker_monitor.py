@@ -31,6 +31,7 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
         store_failed: whether it cannot write, which only a new start of it heals.
         is_disabled: whether it has no JetStream: it gave up a store that failed, or still starts.
         store_used: share of its storage limit that is used; 0 where it says none.
+        syncs_always: whether it writes to disk before it acknowledges.
     """
 
     server: str
@@ -38,6 +39,7 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
     store_failed: bool = False
     is_disabled: bool = False
     store_used: float = 0.0
+    syncs_always: bool = False
 
     @property
     def takes_writes(self) -> bool:
@@ -63,13 +65,15 @@ def _look(url: str) -> BrokerSight | None:
         return None
     problem = str(health["error"]) if health.get("error") else None
     said = (problem or "").lower()
-    limit = (store.get("config") or {}).get("max_storage") or 0
+    config = store.get("config") or {}
+    limit = config.get("max_storage") or 0
     return BrokerSight(
         server=urlsplit(url).netloc.rpartition("@")[2],
         problem=problem,
         store_failed=any(words in said for words in _WRITE_ERROR),
         is_disabled=_DISABLED in said,
         store_used=round(store.get("storage", 0) / limit, 4) if limit > 0 else 0.0,
+        syncs_always=bool(config.get("sync_always")),
     )
 
 

@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench soak locks clean
+	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench soak load locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ bench: $(STAMP)  ## Measure; see benchmarks/
 
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(STAMP)  ## Load three brokers here until the backlog grows; ARGS="--first 100 --step-s 10"
+	$(BIN)/python -m scripts.verified run load $(BIN)/python -m benchmarks.load $(ARGS)
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

@@ -46,11 +46,7 @@ class Given:
     def _without(self, problems: list[str]) -> Settings | None:
         """Return the settings without what the problems name."""
         wrong = {name for problem in problems for name in self.wrong_names(problem)}
-        left = {
-            name: value
-            for name, value in {**self._in_file, **self.env}.items()
-            if name not in wrong
-        }
+        left = {name: value for name, value in self.variables.items() if name not in wrong}
         try:
             return load_settings({**left, ENV_FILE: NO_FILE})
         except ConfigError:
@@ -73,6 +69,11 @@ class Given:
         return "psm config check"
 
     @property
+    def variables(self) -> dict[str, str]:
+        """Variables that are given, in the environment or in `.env`."""
+        return {**self._in_file, **self.env}
+
+    @property
     def env_file_has_secrets(self) -> bool:
         """Whether a password or token stands in `.env` itself."""
         secret = {field.env for field in about() if field.secret}
@@ -80,7 +81,7 @@ class Given:
 
     def is_given(self, name: str) -> bool:
         """Whether a variable is set, here or in `.env`."""
-        return name in self.env or name in self._in_file
+        return name in self.variables
 
     def setting(self, name: str, value: str) -> str:
         """Return the command that sets a variable where it is set now, else in `.env`."""

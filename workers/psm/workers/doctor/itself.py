@@ -64,24 +64,33 @@ def _mode(path: Path) -> int:
 
 async def certificates(place: Place) -> list[Finding]:
     """Whether the certificates of the settings can be read, and hold."""
-    findings = []
-    for name in _CERTIFICATES:
-        file = getattr(place.settings, name)
-        if file is None:
-            continue
-        try:
-            ends = _ends(Path(file))
-        except (OSError, ValueError) as error:
-            why = f"{file}: {getattr(error, 'strerror', None) or 'no certificate'}"
-            findings.append(fault("certificates", why, "psm certs init"))
-        else:
-            findings.append(certificate("certificates", f"{file}: its", ends, place.now))
-    return findings or [fine("certificates", "none is set")]
+    try:
+        ends = certificate_ends(place)
+    except ConfigError as error:
+        return [fault("certificates", str(error), "psm certs init")]
+    found = [
+        certificate("certificates", f"{file}: its", at, place.now) for file, at in ends.items()
+    ]
+    return found or [fine("certificates", "none is set")]
+
+
+def certificate_ends(place: Place) -> dict[str, datetime]:
+    """Return until when the certificates of the settings hold, by file.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    files = [getattr(place.settings, name) for name in _CERTIFICATES]
+    return {file: _ends(Path(file)) for file in files if file is not None}
 
 
 def _ends(file: Path) -> datetime:
     """Return when the first of the certificates in a file ends."""
-    found = x509.load_pem_x509_certificates(file.read_bytes())
+    try:
+        found = x509.load_pem_x509_certificates(file.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no certificate"
+        raise ConfigError(f"{file}: {reason}") from error
     return min(one.not_valid_after_utc for one in found)
 
 

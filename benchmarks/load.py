@@ -82,7 +82,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         per_s: events a second that were due.
         sent, failed: events acknowledged, and those that were not.
         behind_s: longest delay of the load against its plan.
-        backlog: messages not folded, and updates not shown, in the middle and at the end.
+        backlog: events not acknowledged, messages not folded and updates not shown, in the middle
+            and at the end.
         seen_ms: from publish to update as a client saw it: p50, p99, p999; empty if nothing came.
         objectives: what the processes recorded.
     """
@@ -194,9 +195,9 @@ async def _step(
     reading = asyncio.create_task(_read(stage, house))
     try:
         await asyncio.sleep(steps.step_s / 2)
-        middle = await _scraped(stage)
+        middle = own.unanswered + _backlog(await _scraped(stage))
         await asyncio.sleep(steps.step_s / 2)
-        after = await _scraped(stage)
+        end, after = own.unanswered, await _scraped(stage)
     finally:
         reading.cancel()
         own.stop()
@@ -208,7 +209,7 @@ async def _step(
         sent=own.sent,
         failed=own.failed,
         behind_s=round(own.behind_s, 3),
-        backlog=(_backlog(middle), _backlog(after)),
+        backlog=(middle, end + _backlog(after)),
         seen_ms=tuple(round(quantile(seen.taken_ms, share), 2) for share in (0.5, 0.99, 0.999))
         if seen.taken_ms
         else (),

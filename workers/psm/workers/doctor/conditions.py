@@ -255,7 +255,7 @@ CONDITIONS: tuple[Condition, ...] = (
               measure=certificate, warning=30, critical=14, falling=True),
     Condition(name="archive", about="share of the retention that the archive is behind",
               measure=archive, warning=2, critical=5, unit="%",
-              alerts=("PsmArchiveLagging", "PsmArchiveAbsent")),
+              alerts=("PsmArchiveLate", "PsmArchiveAbsent")),
     Condition(name="archive_lag", about="age of the oldest message not archived",
               measure=archive_late, warning=_MINUTE, critical=10 * _MINUTE, unit="s"),
     Condition(name="incidents", about="incidents of the archive", measure=incidents, warning=1,

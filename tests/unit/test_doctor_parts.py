@@ -202,3 +202,10 @@ def test_printed_commands_of_psm_exist() -> None:
     for path in (ROOT / "workers/psm/workers/doctor").glob("*.py"):
         for command in re.findall(r'"psm ([a-z-]+)', path.read_text()):
             assert command in known | {"certs"}, (path, command)
+
+
+def test_the_page_names_everything() -> None:
+    """docs/doctor.md has each check, condition and objective."""
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    names = {one.name for one in (*CHECKS, *CONDITIONS, *OBJECTIVES)}
+    assert {name for name in names if f"`{name}`" not in page} == set()

@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate bench soak load locks clean
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate bench soak load \
+	sbom notices locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +126,12 @@ soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30
 
 load: $(STAMP)  ## Load three brokers here until the backlog grows; ARGS="--first 100 --step-s 10"
 	$(BIN)/python -m scripts.verified run load $(BIN)/python -m benchmarks.load $(ARGS)
+
+sbom: $(STAMP)  ## Print the bill of materials of the image, CycloneDX
+	@$(BIN)/python -m scripts.supply_chain sbom
+
+notices: $(STAMP)  ## Write the licence notices of the image's packages
+	$(BIN)/python -m scripts.supply_chain notices
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

@@ -6,11 +6,14 @@ import asyncio
 import json
 import os
 import re
+import shutil
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -23,6 +26,7 @@ from psm.workers.doctor.conditions import CONDITIONS
 from psm.workers.doctor.look import measured
 from psm.workers.doctor.place import here
 from psm.workers.doctor.verdict import CheckLine, Level
+from psm.workers.local.parts import free_port
 
 LINE = re.compile(
     r"(OK|WARNING|CRITICAL|UNKNOWN) - [^|\n]+"
@@ -219,3 +223,56 @@ def bundled(asked: Asked, path: Path, *arguments: str) -> dict[str, str]:
         }
     assert sorted(files) == said["holds"]
     return files
+
+
+RULES = """
+groups:
+  - name: test
+    rules:
+      - alert: Fires
+        expr: vector(1)
+        labels: {severity: critical}
+        annotations: {summary: it burns}
+      - {alert: Quiet, expr: 'vector(1) > 2'}
+"""
+
+
+def test_a_prometheus_knows_the_past_and_every_alert(
+    house: Running, asked: Asked, tmp_path: Path
+) -> None:
+    """A real one that scrapes what runs: objectives of its last minutes, alerts by their names."""
+    program = shutil.which("prometheus")
+    assert program, "prometheus is missing: apt-get install prometheus"
+    targets = [urlsplit(url).netloc for url in house.addresses["metrics"].values()]
+    (tmp_path / "rules.yml").write_text(RULES)
+    (tmp_path / "prometheus.yml").write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": ["rules.yml"],
+                "scrape_configs": [
+                    {"job_name": "psm", "static_configs": [{"targets": targets}]},
+                ],
+            }
+        )
+    )
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command = [program, *options, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+    with subprocess.Popen(command) as running:
+        try:
+            until(lambda: asked("Fires", "--prometheus", url)[0] == 2, "the alert fires")
+            assert asked("Fires", "--prometheus", url)[1] == "CRITICAL - it burns | 'Fires'=1;;\n"
+            assert asked("Quiet", "--prometheus", url)[0] == 0
+            assert asked("Nobody", "--prometheus", url)[0] == 3
+
+            def reads() -> bool:
+                assert house.get("/psm/state/acc_1")[0] == 200
+                _, rows = asked.document("slo", "--prometheus", url, "--since", "1m")
+                of = {row["objective"]: row for row in rows}
+                return of["read"]["count"] >= 1 and of["log"]["reached"] == 1
+
+            until(reads, "the reads were scraped twice")
+        finally:
+            running.terminate()

@@ -54,6 +54,9 @@ test: $(STAMP)  ## Run all tests, on real servers
 	if ! command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null && [ -z "$$CI" ]; then \
 		echo "make test: tests in a browser are left out; they need chromium"; \
 		without="$${without:+$$without and }not chromium"; fi; \
+	if ! command -v prometheus >/dev/null && [ -z "$$CI" ]; then \
+		echo "make test: tests with Prometheus are left out; they need prometheus"; \
+		without="$${without:+$$without and }not prometheus"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 

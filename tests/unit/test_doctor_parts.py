@@ -207,5 +207,6 @@ def test_printed_commands_of_psm_exist() -> None:
 def test_the_page_names_everything() -> None:
     """docs/doctor.md has each check, condition and objective."""
     page = (ROOT / "docs" / "doctor.md").read_text()
-    names = {one.name for one in (*CHECKS, *CONDITIONS, *OBJECTIVES)}
+    names = {check.name for check in CHECKS} | {one.name for one in CONDITIONS}
+    names |= {objective.name for objective in OBJECTIVES}
     assert {name for name in names if f"`{name}`" not in page} == set()

@@ -51,7 +51,7 @@ async def broker(place: Place) -> list[Finding]:
             fault(
                 "broker",
                 f"NATS {facts.version} is older than {oldest}, which has atomic batches",
-                "nats server upgrade: start nats-server 2.15 on the same store",
+                "docker compose pull nats  # or start nats-server 2.15 on the same store",
             )
         ]
     return [fine("broker", f"NATS {facts.version} at {facts.url}")]
@@ -126,7 +126,7 @@ async def replicas(place: Place) -> list[Finding]:
         # One that has just been started is behind for some seconds.
         behind = await replicas_not_current(place.nc, REQUIRED, patience_s=5)
     if behind:
-        return [fault("replicas", one, "nats stream cluster peer-remove") for one in behind]
+        return [fault("replicas", one, "nats server report jetstream") for one in behind]
     copies = place.settings.replicas
     if copies == 1 and place.settings.env == "production":
         return [
@@ -167,9 +167,9 @@ def _room(sight: BrokerSight) -> Finding:
     used = f"{sight.server} uses {sight.store_used:.1%} of its store"
     if not sight.takes_writes or sight.store_used >= FULL:
         why = f"{sight.server}: {sight.problem}" if sight.problem else used
-        return fault("disk_broker", why, "df -h, make room, and start that server again")
+        return fault("disk_broker", why, "df -h  # make room, and start that server again")
     if sight.store_used >= FILLING:
-        return soon("disk_broker", used, "nats stream report: give it a larger disk")
+        return soon("disk_broker", used, "nats stream report  # give it a larger disk in time")
     return fine("disk_broker", used)
 
 

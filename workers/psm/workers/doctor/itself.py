@@ -104,7 +104,7 @@ async def tls_database(place: Place) -> list[Finding]:
     if parts.hostname in _LOOPBACK or mode == "verify-full":
         return [fine("tls_database", f"sslmode={mode} to {parts.hostname or 'this machine'}")]
     why = f"sslmode={mode} to {parts.hostname}: it does not prove who answers"
-    command = "add ?sslmode=verify-full&sslrootcert=CA to POSTGRES_DSN"
+    command = 'export POSTGRES_DSN="$POSTGRES_DSN?sslmode=verify-full&sslrootcert=ca.pem"'
     if place.settings.env == "production" and mode not in _PRIVATE:
         return [fault("tls_database", why, command)]
     return [soon("tls_database", why, command)]

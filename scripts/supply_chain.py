@@ -86,18 +86,18 @@ def licence_of(package: Package) -> str:
     installed = importlib.metadata.distribution(package.name)
     if installed.version != package.version:
         raise ValueError(f"{package.name} {installed.version} is installed; run `make setup`")
-    said = dict(installed.metadata.items())  # the last one of each name
-    if expression := said.get("License-Expression"):
+    said = installed.metadata.json
+    if expression := said.get("license_expression"):
         return str(expression)
     classifiers = [
         text.rpartition("::")[2].strip()
-        for text in installed.metadata.get_all("Classifier") or []
+        for text in said.get("classifier", ())
         if text.startswith("License")
     ]
-    for text in (said.get("License", ""), *classifiers):
+    for text in (str(said.get("license", "")), *classifiers):
         if text in _SPDX or re.fullmatch(r"[A-Za-z0-9.-]+", text):
             return _SPDX.get(text, text)
-    raise ValueError(f"{package.name}: its licence is not known: {said.get('License')!r}")
+    raise ValueError(f"{package.name}: its licence is not known: {said.get('license')!r}")
 
 
 def texts_of(package: Package) -> list[str]:

@@ -35,6 +35,7 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
         is_disabled: whether it has no JetStream: it gave up a store that failed, or still starts.
         stored: bytes in its store.
         limit: bytes that there may be; 0 where it says none.
+        syncs_always: whether it writes to disk before it acknowledges.
     """
 
     server: str
@@ -43,6 +44,12 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
     is_disabled: bool = False
     stored: int = 0
     limit: int = 0
+    syncs_always: bool = False
+
+    @property
+    def store_used(self) -> float:
+        """Share of its limit that its store uses; 0 where it says none."""
+        return round(self.stored / self.limit, 4) if self.limit else 0.0
 
     @property
     def takes_writes(self) -> bool:
@@ -94,7 +101,8 @@ def _look(url: str) -> BrokerSight | None:
         return None
     problem = str(health["error"]) if health.get("error") else None
     said = (problem or "").lower()
-    limit = (store.get("config") or {}).get("max_storage") or 0
+    config = store.get("config") or {}
+    limit = config.get("max_storage") or 0
     return BrokerSight(
         server=urlsplit(url).netloc.rpartition("@")[2],
         problem=problem,
@@ -102,6 +110,7 @@ def _look(url: str) -> BrokerSight | None:
         is_disabled=_DISABLED in said,
         stored=store.get("storage", 0),
         limit=max(limit, 0),
+        syncs_always=bool(config.get("sync_always")),
     )
 
 

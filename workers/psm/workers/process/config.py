@@ -163,6 +163,8 @@ def _from_running(found: Found, env: Mapping[str, str], problems: list[str]) -> 
         "postgres_dsn": up.postgres_dsn,
         "partitions": str(up.partitions),
     }
+    if up.nats_monitoring_url:
+        said["nats_monitoring_url"] = up.nats_monitoring_url
     addresses = ("nats_url", "postgres_dsn")
     if any(name in found and found[name][0] != said[name] for name in addresses):
         return {}

@@ -188,3 +188,21 @@ def test_an_update_that_is_none_is_an_error() -> None:
     """PSM publishes nothing that its contract does not allow."""
     with pytest.raises(InvariantError, match="cannot be read"):
         feed.told(ReadUpdate(kind="state.updated", data=b"{}"))
+
+
+def test_extremes_are_of_what_was_held() -> None:
+    """A bust while it is open takes worst and best from a trade; an amended commission does not."""
+    start = [
+        *OPEN,
+        trade(3, "buy", "1", "100", fill_id="f1"),
+        trade(4, "buy", "1", "100", fill_id="f2"),
+        mark(1, "90"),
+    ]
+    end = [mark(2, "110"), trade(6, "sell", "1", "110", fill_id="f3")]
+    busted = event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 5)
+    (found,) = told(*start, busted, *end).trades.values()
+    assert (found.gross, found.mae, found.mfe) == (Decimal(10), None, None)
+    end = [mark(2, "110"), trade(5, "sell", "2", "110", fill_id="f3")]
+    amended = {"fill_id": "f2", "commission": "3", "reason": "venue"}
+    (found,) = told(*start, *end, event("TradeAmended", amended, 6)).trades.values()
+    assert (found.fees, found.mae, found.mfe) == (Decimal(3), Decimal(-20), Decimal(20))

@@ -38,11 +38,12 @@ class Revision(msgspec.Struct, frozen=True):
     """One position as a correction leaves it: what is open, and the rows that it changed.
 
     Attributes:
-        booked: by how much it changed what each strategy realized and paid, in the currency that
-            the position settles in.
+        currency: that the position settles in.
+        booked: by how much it changed what each strategy realized and paid, in that currency.
     """
 
     key: str
+    currency: str
     past: BookedPast
     booked: dict[str, tuple[Decimal, Decimal]]
     trades: list[TradeRow]
@@ -55,12 +56,13 @@ def revisions(account_id: str, entries: Sequence[JournalEntry]) -> list[Revision
     was, is_now = corrected(before), corrected(entries)
     named = _targets(before, correction)
     found = []
-    for key in sorted({entry.key: None for entry in named}):
+    for key, currency in sorted({entry.key: entry.currency for entry in named}.items()):
         old = booked(account_id, was, key, _moved(before, was, key))
         new = booked(account_id, is_now, key, _moved(entries, is_now, key))
         found.append(
             Revision(
                 key=key,
+                currency=currency,
                 past=new,
                 booked=_booked(
                     old.strategies.by_key.get(key, {}), new.strategies.by_key.get(key, {})

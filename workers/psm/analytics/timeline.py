@@ -201,7 +201,7 @@ class AccountTimeline:
             return
         event = self._event(envelope)
         if said.event_type in CORRECTIONS:
-            self._correct(event, minute, booked, symbol)
+            self._correct(event, minute, booked, symbol, update.currency)
             return
         entries = entries_of(event, state.pending.positions) if state.pending.positions else []
         if entries:
@@ -254,7 +254,7 @@ class AccountTimeline:
             held.pop(one.key, None)
             if one.before is not None:
                 held[one.key] = one.before
-        state.strategies.start(held, state.cycles.open)
+        state.strategies.start(held, state.cycles.open, minute.number)
         share_all(state, EVERY, UNATTRIBUTED)
         own = minute.booked[UNATTRIBUTED]
         if symbol in own:
@@ -274,7 +274,14 @@ class AccountTimeline:
 
     # --- corrections --------------------------------------------------------------------------
 
-    def _correct(self, event: Event, minute: Minute, booked: Booked, symbol: str | None) -> None:
+    def _correct(
+        self,
+        event: Event,
+        minute: Minute,
+        booked: Booked,
+        symbol: str | None,
+        currency: str | None,
+    ) -> None:
         """Tell trades and lots again as they are after a correction."""
         state = self._state
         if self._recalled is None:
@@ -285,13 +292,28 @@ class AccountTimeline:
         parts: dict[str, tuple[Decimal, Decimal]] = {}
         for revision in revisions(self.account_id, entries):
             self._revise(revision)
-            held = state.held.get(revision.key)
-            rate = ONE if held is None or held.rate is None else held.rate
+            rate = self._rate(revision, currency)
             for strategy, (realized, fees) in revision.booked.items():
                 parts[strategy] = converted(realized, rate), converted(fees, rate)
             self._note_again(minute, revision.key)
         if state.strategies.named and symbol is not None:
             book_corrected(minute, symbol, booked, parts)
+
+    def _rate(self, revision: Revision, currency: str | None) -> Decimal:
+        """Return the rate of a position's currency; 0 where none is told: nothing is added as is.
+
+        Args:
+            revision: of the position.
+            currency: of the account.
+        """
+        if revision.currency == currency:
+            return ONE
+        moved = [one for one in self._state.pending.positions if one.key == revision.key]
+        told = [held for one in reversed(moved) for held in (one.after, one.before)]
+        for held in (*told, self._state.held.get(revision.key)):
+            if held is not None and held.rate is not None:
+                return held.rate
+        return ZERO
 
     def _revise(self, revision: Revision) -> None:
         """Go on from a position as a correction leaves it."""

@@ -21,6 +21,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
         gross: realized, before fees and funding.
         net: gross - fees + funding.
         mae, mfe: least and most that gross and unrealized together ever were, 0 included.
+        currency: that the position settles in, of all amounts.
     """
 
     symbol: str
@@ -34,6 +35,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     net: Decimal
     mae: Decimal | None = None
     mfe: Decimal | None = None
+    currency: str = ""
 
     @property
     def holding_s(self) -> Decimal:
@@ -43,6 +45,9 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of trades; None where not defined. A trade that broke even is no win and no loss.
+
+    Amounts of trades that settle in different currencies are neither added up nor compared: then
+    all that is made of amounts is None, and counts, rates, streaks and times are as ever.
 
     Attributes:
         win_rate: of all; `win_rate_decided`: of wins and losses.
@@ -69,7 +74,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     holding_median_s: Decimal | None = None
     best: Decimal | None = None
     worst: Decimal | None = None
-    net: Decimal = ZERO
+    net: Decimal | None = ZERO
     kelly: Decimal | None = None
 
 
@@ -83,27 +88,33 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     nets = [trade.net for trade in trades]
     won = [net for net in nets if net > 0]
     lost = [net for net in nets if net < 0]
-    avg_win = mean(won) if won else None
-    avg_loss = mean(lost) if lost else None
-    payoff = None if avg_win is None or avg_loss is None else over(avg_win, absolute(avg_loss))
     decided = _share(len(won), len(won) + len(lost))
     held = sorted(trade.holding_s for trade in trades)
-    return TradeMetrics(
+    metrics = TradeMetrics(
         n=len(nets),
         wins=len(won),
         losses=len(lost),
         breakeven=len(nets) - len(won) - len(lost),
         win_rate=_share(len(won), len(nets)),
         win_rate_decided=decided,
+        longest_win_streak=_longest(nets, lambda net: net > 0),
+        longest_loss_streak=_longest(nets, lambda net: net < 0),
+        holding_mean_s=mean(held) if held else None,
+        holding_median_s=_median(held),
+        net=None,
+    )
+    if len(dict.fromkeys(trade.currency for trade in trades)) > 1:
+        return metrics
+    avg_win = mean(won) if won else None
+    avg_loss = mean(lost) if lost else None
+    payoff = None if avg_win is None or avg_loss is None else over(avg_win, absolute(avg_loss))
+    return msgspec.structs.replace(
+        metrics,
         profit_factor=over(total(won), absolute(total(lost))) if lost else None,
         payoff=payoff,
         avg_win=avg_win,
         avg_loss=avg_loss,
         expectancy=mean(nets) if nets else None,
-        longest_win_streak=_longest(nets, lambda net: net > 0),
-        longest_loss_streak=_longest(nets, lambda net: net < 0),
-        holding_mean_s=mean(held) if held else None,
-        holding_median_s=_median(held),
         best=max(nets, default=None),
         worst=min(nets, default=None),
         net=total(nets),

@@ -123,7 +123,8 @@ def test_money_of_several_currencies_is_never_added_up() -> None:
     assert (found.n, found.wins, found.losses, found.longest_win_streak) == (3, 2, 1, 1)
     assert found.win_rate == found.win_rate_decided == over(Decimal(2), Decimal(3))
     assert found.holding_mean_s == 1
-    assert found.net is found.best is found.worst is found.expectancy is found.currency is None
+    assert found.net is found.best is found.worst is found.expectancy is None
+    assert found.currency is None
     assert found.profit_factor is found.payoff is found.kelly is found.avg_win is None
     apart = trade_metrics_by_currency([*dollars, *coins])
     assert apart == {"BTC": trade_metrics(coins), "USDT": trade_metrics(dollars)}

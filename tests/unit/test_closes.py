@@ -90,6 +90,13 @@ def test_a_range_starts_from_the_close_before_it() -> None:
     assert units(found, base) == [ONE, Decimal("1.5"), Decimal("1.5")]
 
 
+def test_a_range_ends_where_it_ends() -> None:
+    """However far the log went on since then."""
+    closes = closes_of([row(1, "2")], "1d", 9_000_000 * DAY, until=3 * DAY + 1)
+    assert [close.bucket for close in closes] == ["1970-01-02", "1970-01-03", "1970-01-04"]
+    assert [close.complete for close in closes] == [True] * 3
+
+
 def test_a_range_that_begins_in_another_epoch_starts_from_one() -> None:
     closes = closes_of([row(1, "2"), row(2, "1.5", epoch=2)], "1d", 3 * DAY)
     assert between(closes, bound_text(2 * DAY), None)[1] == ONE

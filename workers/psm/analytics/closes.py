@@ -51,6 +51,7 @@ def closes_of(
     timeframe: Timeframe,
     closed_through: int | None,
     since: int = 0,
+    until: int | None = None,
 ) -> list[BucketClose]:
     """Return a close for each bucket from the first row's on, up to the one that is not complete.
 
@@ -60,19 +61,21 @@ def closes_of(
         timeframe: of the rows.
         closed_through: log time up to which buckets are complete, nanoseconds; None: none is.
         since: log time; closes before it are those of rows alone.
+        until: log time; likewise from there on. None: no bound.
     """
     length, through = LENGTHS[timeframe], _minute(closed_through or 0)
     first = bucket_start(timeframe, _minute(since))
+    last = through if until is None else min(through, -(-until // MINUTE_NS))
     found: list[BucketClose] = []
     for place, row in enumerate(rows, 1):
         following = rows[place] if place < len(rows) else None
         minute = _minute(row.bucket)
         end = minute + length
         found.append(_close(row, timeframe, complete=end <= through))
-        until = through if following is None else _minute(following.bucket)
+        beyond = last if following is None else _minute(following.bucket)
         found.extend(
             _carried(row, minute * MINUTE_NS, timeframe, complete=minute + length <= through)
-            for minute in range(max(end, first), until, length)
+            for minute in range(max(end, first), beyond, length)
         )
     return found
 

@@ -223,9 +223,10 @@ def _closes(
     question: FiguresQuestion, closed_through: int | None, read: _Read
 ) -> list[BucketClose]:
     """Return closes from before the span on."""
-    timeframe, since = question.timeframe, question.span.start or 0
+    timeframe, span = question.timeframe, question.span
     series = [
-        _since_units(closes_of(rows, timeframe, closed_through, since)) for rows in read.whole
+        _since_units(closes_of(rows, timeframe, closed_through, span.start or 0, span.end))
+        for rows in read.whole
     ]
     if question.group is not None:
         return group_closes(series)
@@ -278,7 +279,10 @@ def _check_buckets(
     firsts = [rows[0].bucket for rows in series if rows]
     start = max(min(firsts, default=closed_through or 0), question.span.start or 0)
     length = LENGTHS[question.timeframe] * MINUTE_NS
-    if (closed_through or 0) - start > BUCKETS_MAX * length:
+    end = closed_through or 0
+    if question.span.end is not None:
+        end = min(end, question.span.end)
+    if end - start > BUCKETS_MAX * length:
         raise TooManyRowsError(
             f"more than {BUCKETS_MAX:,} buckets of {question.timeframe}: choose a longer "
             "timeframe or a shorter range"

@@ -44,8 +44,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.chaos_long, pytest.mark.timeout(900
 POINTS = [point for point in CRASH_POINTS if point.startswith("risk.")]
 TAKEOVERS = ("risk.after_owner_record", "risk.after_recovery")
 PASSES = (1, 3)
-RENEWALS = ("risk.before_renewal", "risk.after_renewal")
-"""A slot renews when nothing waits to be stored, which is seldom here: so twice the first time."""
 OPEN_MAX = 50
 """Orders that may be open; nobody reports one, so no approval ever ends."""
 RATE = 500
@@ -117,7 +115,7 @@ async def test_killed(nats_url: str, tmp_path: Path, row: Row, point: str) -> No
                 await publish_expected(bench.nc, "TRADES", sent.subject, sent.data, expected=None)
             orders = Orders(bench)
             try:
-                for nth in (1, 1) if point in RENEWALS else PASSES:
+                for nth in PASSES:
                     await _killed(bench, tmp_path, point, nth)
                     row.fire(point)
             finally:

@@ -23,8 +23,8 @@ from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
 from psm.workers.risk.delivered import Delivered, take_delivered
 from psm.workers.risk.orders_log import account_of, is_end
-from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.outbox import Outbox, Renewal, Waiting
+from psm.workers.risk.owner import OwnerRecord, with_checkpoint
 from psm.workers.risk.ports import Answered, Inputs, stored_of, until_needed
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore

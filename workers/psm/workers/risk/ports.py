@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from psm.adapters.jetstream import StoredMessage
 from psm.risk.engine.results import OrderEnd
-from psm.risk.messages import RiskOutput, Stored
+from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
 

@@ -146,7 +146,7 @@ async def _killed(bench: RiskBench, folder: Path, point: str, nth: int) -> None:
 
 def _started(bench: RiskBench, folder: Path, **settings: object) -> RiskProcess:
     own = {
-        "PSM_RISK_CHECKPOINT_RECORDS": 500,
+        "PSM_RISK_CHECKPOINT_RECORDS": 100,
         "PSM_PARTITIONS": bench.settings.partitions,
         **settings,
     }

@@ -277,14 +277,14 @@ class SlotInputs:
             self._slots.setdefault(slot_of(name), stored.time)
 
     def _take_release(self, release: Stored) -> None:
-        """Give what a group remembered of an account to the group that has it now."""
+        """Give what a group remembered of an account to the one that came after it."""
         account_id = orders_log.account_of(release.subject)
         if account_id is None:
             return
         self._released[account_id] = release
-        slot = self.slot_of_account(account_id)
-        if slot is not None and slot in self._loops:
-            self._loops[slot].take_release(release)
+        for loop in self._loops.values():
+            if loop.awaits(account_id):
+                loop.take_release(release)
 
     # --- market and members ---------------------------------------------------------------------
 
@@ -339,8 +339,8 @@ class SlotInputs:
                 loop.take(stored)
             loop.take(Reached(log_sequence=feed.market_position))
             loop.take_rulebook(self.rulebook, self._rules_at)
-            for account_id in loop.members():
-                if (release := self._released.get(account_id)) is not None:
+            for account_id, release in self._released.items():
+                if loop.awaits(account_id):
                     loop.take_release(release)
             self._follow(feed, without=loop)
         self._follow(feed)

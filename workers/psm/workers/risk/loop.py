@@ -198,6 +198,10 @@ class SlotLoop:
         """Take the rulebook as it stands."""
         self._guarded(lambda: self._slot.take_rulebook(rulebook, at))
 
+    def awaits(self, account_id: str) -> bool:
+        """Return whether it waits for what another group remembered of an account."""
+        return self._slot.awaits(account_id)
+
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
         self._guarded(lambda: self._slot.take_release(release))

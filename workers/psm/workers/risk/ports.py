@@ -25,6 +25,9 @@ class Decider(Protocol):
     def take_rulebook(self, rulebook: Rulebook, at: int) -> None:
         """Take the rulebook as it stands."""
 
+    def awaits(self, account_id: str) -> bool:
+        """Return whether it waits for what another group remembered of an account."""
+
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
 

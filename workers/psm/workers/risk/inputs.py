@@ -14,12 +14,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import (
-    OrderedReader,
-    StoredMessage,
-    last_for,
-    stream_info,
-)
+from psm.adapters.jetstream import OrderedReader, StoredMessage, last_for, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
@@ -45,6 +40,7 @@ _DRAIN_S = 0.001
 _REACH_S = 0.005
 _MEMBERS_S = 3.0
 _MOST = 500
+_AT_ONCE = 16
 _WATCH_S = 1.0
 _log = get_logger()
 
@@ -198,8 +194,7 @@ class SlotInputs:
         self._start("nudge", self._nudge.wait)
         await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         if (commands := self._done("orders")) is not None:
-            await self._drain(feed)
-            self._decide(commands)
+            await self._decide(feed, commands)
         await self._take_arrived(feed)
         if self._done("nudge") is not None:
             self._nudge.clear()
@@ -376,8 +371,11 @@ class SlotInputs:
 
     # --- commands -------------------------------------------------------------------------------
 
-    def _decide(self, commands: list[StoredMessage]) -> None:
-        for message in commands:
+    async def _decide(self, feed: RiskFeed, commands: list[StoredMessage]) -> None:
+        """Decide, a few at a time: what arrives meanwhile counts, and whoever stores has a turn."""
+        for place, message in enumerate(commands):
+            if place % _AT_ONCE == 0:
+                await self._drain(feed)
             if orders_log.is_end(message.subject):
                 self._end(stored_of(message))
                 continue

@@ -55,6 +55,7 @@ WRITING = (
     "psm.risk.check",
     "orders.command.acc_1",
     "fills.internal.1",
+    "orders.status.o1",
     "rulebook.firm.firm",
     "rulebook.group.desk",
     "rulebook.clusters.clusters",
@@ -202,7 +203,8 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "collateral.BTC",
         *_LOG_GETS,
     },
-    "service": {*_RECORDED, "psm.risk.check", "fills.internal.1", *_ASKED, *_PSM_GETS},
+    "service": {*_RECORDED, "psm.risk.check", *_ASKED, *_PSM_GETS},
+    "execution": {"orders.status.o1", "fills.internal.1", *_ASKED, *_PSM_GETS},
     "reader": {
         *_ASKED,
         *_PSM_GETS,
@@ -237,6 +239,7 @@ MAY_HEAR: dict[str, set[str]] = {
     "operator": {"psm.position.updated"},
     "publisher": {"_INBOX.publisher.>"},
     "service": {"psm.position.updated", "signals.>", "marketdata.>"},
+    "execution": {"psm.position.updated", "signals.>", "marketdata.>"},
     "reader": {"psm.position.updated"},
 }
 

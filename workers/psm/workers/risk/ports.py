@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from psm.adapters.jetstream import StoredMessage
 from psm.risk.engine.results import OrderEnd
-from psm.risk.messages import RiskOutput, Stored
+from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
 
@@ -26,6 +24,9 @@ class Decider(Protocol):
 
     def take_rulebook(self, rulebook: Rulebook, at: int) -> None:
         """Take the rulebook as it stands."""
+
+    def awaits(self, account_id: str) -> bool:
+        """Return whether it waits for what another group remembered of an account."""
 
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
@@ -88,6 +89,7 @@ Answered = Callable[[int, bytes], None]
 """Told the sequence of a command in ORDERS and its decision, once that is stored."""
 
 
+<<<<<<< HEAD
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for its turn to be stored, and to be answered.
 
@@ -106,6 +108,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+=======
+>>>>>>> risk
 def stored_of(message: StoredMessage) -> Stored:
     """Return a message of a stream as the engine takes it."""
     return Stored(

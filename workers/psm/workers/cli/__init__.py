@@ -84,6 +84,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("migrate", "operate.migrate:app", "Bring the database schema up to date."),
     ("recover", "operate.recover:app", "Go on after a loss of data, audited."),
     ("streams", "operate.streams:app", "Create and check the JetStream streams."),
+    ("access", "operate.access:app", "Say who may see what, now and by another access.toml."),
     ("token", "operate.token:app", "Make, list, renew and end tokens for the HTTP API."),
     ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
     ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),

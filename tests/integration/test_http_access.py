@@ -457,6 +457,37 @@ async def test_reading_commands_ask_the_service_of_a_context(
     assert await psm_here("context", "add", "clear", "--url", "ftp://x") == 2
 
 
+async def test_who_may_see_an_account_now_and_by_another_file(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PSM_URL", str(door.client.base_url))
+    monkeypatch.setenv("PSM_TOKEN", await door.token("admin", principal="adm"))
+    await door.token("viewer", principal="svc/own", patterns=(f"account:{OWN}",))
+    await door.token("viewer", principal="svc/other", patterns=(f"account:{FOREIGN}",))
+    assert await psm_here("access", "report", OWN, "-o", "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["principal"] for one in told] == ["adm", "svc/own"]
+    assert told[1]["actions"] == ["read", "read.past", "explain"]
+    assert await psm_here("access", "report", FOREIGN) == 1  # it is not this administrator's
+    now, then = tmp_path / "now.toml", tmp_path / "then.toml"
+    issuer = "[[issuer]]\niss='i'\naudience='a'\nalgorithms=['RS256']\njwks_file='k'\n"
+    grant = "[issuer.grants.{}]\nroles=['{}']\npatterns=['account:{}']\n"
+    now.write_text(issuer + grant.format("desk", "viewer", OWN))
+    then.write_text(issuer + grant.format("desk", "operator", "desk-*"))
+    monkeypatch.setenv("PSM_ACCESS_FILE", str(now))
+    capsys.readouterr()
+    assert await psm_here("access", "plan", str(then), "--account", OWN, "-o", "json") == 0
+    changes = json.loads(capsys.readouterr().out)
+    assert [(one["change"], one["roles"]) for one in changes] == [
+        ("taken", ["viewer"]),
+        ("given", ["operator"]),
+    ]
+    assert await psm_here("access", "plan", str(then), "--account", FOREIGN, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    then.write_text(issuer + grant.format("desk", "bootstrap", OWN))
+    assert await psm_here("access", "plan", str(then)) == 2
+
+
 async def test_an_administrators_token_ends_the_bootstrap(door: Door) -> None:
     first = await door.token("bootstrap", patterns=("*",))
     assert (await door.ask(first, "GET", f"/psm/state/{OWN}")).status_code == 403

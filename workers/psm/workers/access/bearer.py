@@ -169,9 +169,10 @@ class Authenticator:
 
     def _of_token(self, token_id: str, secret: str, client: str) -> Principal:
         assert self._table is not None
-        self._failures.check(token_id)
         record = self._table.find(token_id)
         if record is None or not record.is_opened_by(secret):
+            # Here, not before: else whoever knows an id could lock its owner out.
+            self._failures.check(token_id)
             self._failures.add(client)
             self._failures.add(token_id)
             raise CredentialsError(

@@ -107,15 +107,22 @@ def read_access_file(path: Path) -> AccessFile:
     return found
 
 
+def access_of(file: str | None) -> AccessFile:
+    """Return what an `access.toml` says; nothing without one.
+
+    Raises:
+        ConfigError: as of `read_access_file`.
+    """
+    return AccessFile() if file is None else read_access_file(Path(file))
+
+
 def people_of(file: str | None) -> People:
     """Return the people of an `access.toml`; nobody without one.
 
     Raises:
         ConfigError: as of `read_access_file`.
     """
-    if file is None:
-        return People()
-    return read_access_file(Path(file)).people(Path(file))
+    return access_of(file).people(Path(file or ""))
 
 
 def _check_issuer(path: Path, issuer: Issuer) -> None:

@@ -19,6 +19,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ContractError
 from psm.contracts.publisher import Publisher
+from psm.workers.access.issuers import AccessFile
 from psm.workers.access.policy import Action, Resource
 from psm.workers.access.store import Tokens
 from psm.workers.access.vouched import Signer
@@ -108,6 +109,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         proxies: whose word about a client counts.
         guard: judges who may ask for what.
         tokens: makes and ends tokens; None where access is off.
+        access: whose tokens count beside those that are made here, and for what.
         signer: vouches for who appends; None where nobody does.
         fault: why the process must be started again, None while it is well.
     """
@@ -126,6 +128,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     registry: CollectorRegistry
     guard: AccessGuard
     tokens: Tokens | None = None
+    access: AccessFile = AccessFile()
     signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
@@ -155,7 +158,7 @@ def build_app(service: Service) -> Starlette:
         route("/schema", _schema(openapi()), OPEN),
         # Where access is controlled, a port of its own is for scrapers: PSM_METRICS_PORT.
         route("/metrics", _metrics(service), _SCRAPE),
-        *(route(*described) for described in access_routes(service.tokens)),
+        *(route(*described) for described in access_routes(service.tokens, service.access)),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(

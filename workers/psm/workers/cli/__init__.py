@@ -90,6 +90,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("slo", "operate.slo:slo", "Show the objectives, and whether they are met."),
     ("streams", "operate.streams:app", "Create and check the JetStream streams."),
     ("support-bundle", "operate.support_bundle:support_bundle", "Collect what helpers ask for."),
+    ("access", "operate.access:app", "Say who may see what, now and by another access.toml."),
     ("token", "operate.token:app", "Make, list, renew and end tokens for the HTTP API."),
     ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
     ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),

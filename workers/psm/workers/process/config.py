@@ -176,6 +176,7 @@ _LISTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "worker_partitions": partitions_of,
     "http_hosts": _names,
     "http_trusted_proxies": _names,
+    "http_principal_keys": _names,
 }
 """Settings that are lists -> how one is read from a variable."""
 

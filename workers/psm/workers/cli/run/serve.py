@@ -17,7 +17,7 @@ from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
 from psm.workers.access.bearer import Authenticator
 from psm.workers.access.digest import Digests
-from psm.workers.access.issuers import Assertions, read_access_file
+from psm.workers.access.issuers import Assertions, access_of, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.access.vouched import Signer, keyring_of
@@ -121,6 +121,7 @@ def _service(
         registry=own.instruments.registry,
         guard=guard,
         tokens=Tokens(pool) if guard.is_on else None,
+        access=access_of(settings.access_file),
         signer=_signer(settings),
         hosts=settings.http_hosts,
         proxies=Proxies(settings.http_trusted_proxies),

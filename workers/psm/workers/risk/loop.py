@@ -296,24 +296,12 @@ class SlotLoop:
         # An answer that was given before is told again, and not stored twice.
         new = outputs[len(outputs) - (self._slot.n - before) :]
         if command:
-<<<<<<< HEAD
-            last = self._outbox.pop() if new else Waiting(output=None)
-            decision = outputs[-1].data if outputs else b""
-            self._outbox.append(
-                Waiting(
-                    output=last.output,
-                    command=command,
-                    decision=decision,
-                    received=time.monotonic(),
-                    traceparent=traceparent,
-                )
-=======
             answer = Waiting(
                 output=new.pop() if new else None,
                 command=command,
                 decision=outputs[-1].data if outputs else b"",
                 received=time.monotonic(),
->>>>>>> risk
+                traceparent=traceparent,
             )
             self._outbox.put(new)
             self._outbox.put_answer(answer)

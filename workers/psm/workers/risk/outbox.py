@@ -21,12 +21,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
         command: sequence of the command that it answers; 0 for none.
         decision: its answer.
         received: when the command came, monotonic.
+        traceparent: W3C trace context of whoever asked; None where there is none.
     """
 
     output: RiskOutput | None
     command: int = 0
     decision: bytes = b""
     received: float = 0.0
+    traceparent: str | None = None
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,27 +89,6 @@ Answered = Callable[[int, bytes], None]
 """Told the sequence of a command in ORDERS and its decision, once that is stored."""
 
 
-<<<<<<< HEAD
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits for its turn to be stored, and to be answered.
-
-    Attributes:
-        output: the record; None where an earlier decision is only told again.
-        command: sequence of the command that it answers; 0 for none.
-        decision: its answer.
-        received: when the command came, monotonic.
-        traceparent: W3C trace context of whoever asked; None where there is none.
-    """
-
-    output: RiskOutput | None
-    command: int = 0
-    decision: bytes = b""
-    received: float = 0.0
-    traceparent: str | None = None
-
-
-=======
->>>>>>> risk
 def stored_of(message: StoredMessage) -> Stored:
     """Return a message of a stream as the engine takes it."""
     return Stored(

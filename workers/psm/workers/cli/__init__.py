@@ -86,6 +86,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("streams", "operate.streams:app", "Create and check the JetStream streams."),
     ("token", "operate.token:app", "Make, list, renew and end tokens for the HTTP API."),
     ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
+    ("upgrade", "operate.upgrade:app", "Say what an upgrade, or going back, would mean."),
     ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),
     ("completion", "itself.completion:completion", "Print a shell completion script."),
     ("config", "itself.config:app", "Show, check and document the settings."),

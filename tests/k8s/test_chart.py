@@ -530,6 +530,25 @@ def test_what_a_house_adds_arrives() -> None:
         assert {"name": "ca", "mountPath": "/etc/house"} in container["volumeMounts"]
 
 
+def test_the_examples_are_of_this_chart_and_of_each_other() -> None:
+    """PSM's values render as they are; the servers beside it are what these values speak of."""
+    folder = CHART.parent / "examples"
+    done = helm("template", "psm", str(CHART), "--values", str(folder / "psm-values.yaml"))
+    assert done.returncode == 0, done.stderr
+    pods = pod_specs([m for m in yaml.safe_load_all(done.stdout) if m])
+    assert ("psm-nats-worker", "worker.password") in secrets_of(pods["psm-worker"])["nats-auth"]
+    nats = yaml.safe_load((folder / "nats-values.yaml").read_text())["config"]
+    assert nats["cluster"]["replicas"] == 3
+    assert nats["jetstream"]["merge"]["sync_interval"] == "always"
+    assert nats["nats"]["tls"]["merge"]["min_version"] == "1.3"
+    database = yaml.safe_load((folder / "postgres-cluster.yaml").read_text())
+    certificate = secrets_of(pods["psm-worker"])["postgres-tls"]
+    assert certificate == [(f"{database['metadata']['name']}-ca", "")]
+    application = yaml.safe_load((folder / "argocd.yaml").read_text())["spec"]["source"]
+    assert CHART.is_relative_to(CHART.parents[1] / application["path"])
+    assert (CHART / application["helm"]["valueFiles"][0]).resolve().exists()
+
+
 def test_schema_of_settings_is_up_to_date() -> None:
     """The chart's schema knows exactly the settings of today (`psm config schema` prints them)."""
     schema = json.loads((CHART / "values.schema.json").read_text())

@@ -93,6 +93,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("access", "operate.access:app", "Say who may see what, now and by another access.toml."),
     ("token", "operate.token:app", "Make, list, renew and end tokens for the HTTP API."),
     ("top", "operate.top:top", "Show partitions, rates and lags, refreshed."),
+    ("upgrade", "operate.upgrade:app", "Say what an upgrade, or going back, would mean."),
     ("views", "operate.views:app", "Show the lag of the views, and rebuild them."),
     ("completion", "itself.completion:completion", "Print a shell completion script."),
     ("context", "itself.context:app", "Choose which service is asked over HTTP."),

@@ -115,7 +115,7 @@ async def test_incidents_of_a_connection_are_counted(nats_url: str) -> None:
         name = 'psm_nats_incidents_total{kind="reconnects"}'
         assert value_of(made.registry, name) == 0
         await nc._process_op_err(ConnectionError("cut"))  # as when the line is cut
-        await until(lambda: value_of(made.registry, name) == 1)
+        await until(lambda: value_of(made.registry, name) == 1, "the reconnect")
     finally:
         await nc.close()
         made.shutdown()
@@ -131,7 +131,7 @@ async def test_signals_switch_the_log_and_tell_stacks(capfd: pytest.CaptureFixtu
         return [json.loads(line)["event"] for line in file.getvalue().splitlines()]
 
     async def told(name: str, times: int) -> None:
-        await until(lambda: events().count(name) == times)
+        await until(lambda: events().count(name) == times, name)
 
     with Inspection("warning"):
         bound.debug("x.unseen")

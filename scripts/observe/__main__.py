@@ -45,7 +45,8 @@ def main() -> int:
             print(f"scraped: {', '.join(f'psm-{name}-0' for name in targets)}", flush=True)
             watchers.start(targets, _at_once(groups))
             with _reads(stack):
-                stack.run("audit", "--no-views")
+                audited = stack.run("audit", "--no-views")
+                assert audited.returncode == 0, audited.stdout + audited.stderr
                 time.sleep(WARM_S)
                 asked, missing = _panels(watchers)
                 recorded, absent = _rules(watchers, groups)

@@ -95,6 +95,9 @@ class _WorkerGauges:
         self.lost = meter.create_counter(
             "psm.risk.fleet.members_lost", description="Risk workers found dead, by reason."
         )
+        self.takeover = meter.create_gauge(
+            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
+        )
         self.lag_events = meter.create_gauge(
             "psm.risk.lag_events", description="Messages of orders that are not taken yet."
         )
@@ -160,9 +163,6 @@ class RiskMetrics:
         self._fenced = meter.create_counter(
             "psm.risk.slots.fenced", description="Slots lost to another owner."
         )
-        self._takeover = meter.create_gauge(
-            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
-        )
         self._slots = meter.create_gauge("psm.risk.slots", description="Slots here, by state.")
         self._age = meter.create_gauge(
             "psm.risk.owner_record.age",
@@ -221,7 +221,7 @@ class RiskMetrics:
 
     def taken_over(self, seconds: float) -> None:
         """Set how long a takeover took, from the owner record to the rulebook."""
-        self._takeover.set(seconds)
+        self._fleet.takeover.set(seconds)
 
     def slots(self, states: Counter[str], oldest_s: float, unknown: int) -> None:
         """Set how the slots here are, the age of the oldest checkpoint, and unknown members."""

@@ -171,7 +171,7 @@ FAULTS = (
     Fault("a worker that is frozen", ("PsmPartitionUnowned",), _freeze("worker")),
     Fault(
         "a PostgreSQL that is frozen",
-        ("PsmNotReady", "PsmHttpErrors"),
+        ("PsmNotReady",),
         _database_frozen,
     ),
     Fault(

@@ -79,6 +79,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("reconcile", "prove.reconcile:reconcile", "Compare a venue's statement with an account."),
     ("validate", "prove.validate:validate", "Replay twice; every hash must agree."),
     ("verify", "read.diff:verify", "Prove that PSM agrees with a ledger hash."),
+    (
+        "consumers",
+        "operate.consumers:consumers",
+        "Show who reads the streams, and how far.",
+    ),
     ("dlq", "operate.dlq:app", "Show the streams that stopped, and let them go on."),
     ("fleet", "operate.fleet:fleet", "Show the workers, and who runs which partition."),
     ("migrate", "operate.migrate:app", "Bring the database schema up to date."),

@@ -169,7 +169,8 @@ class Watchers:
         class Receiver(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                told.update(a["labels"]["alertname"] for a in body["alerts"])
+                firing = [a for a in body["alerts"] if a["status"] == "firing"]
+                told.update(a["labels"]["alertname"] for a in firing)
                 self.send_response(200)
                 self.end_headers()
 

@@ -115,7 +115,7 @@ async def test_incidents_of_a_connection_are_counted(nats_url: str) -> None:
         name = 'psm_nats_incidents_total{kind="reconnects"}'
         assert value_of(made.registry, name) == 0
         await nc._process_op_err(ConnectionError("cut"))  # as when the line is cut
-        await until(lambda: value_of(made.registry, name) == 1, "the incident")
+        await until(lambda: value_of(made.registry, name) == 1, "the reconnect")
     finally:
         await nc.close()
         made.shutdown()

@@ -79,8 +79,11 @@ class _ToldGauges:
         self._clusters.set(age_s)
 
 
-class _FleetGauges:
-    """The risk workers among themselves; of partitions a healthy one must hide nothing."""
+class _WorkerGauges:
+    """A risk worker among the others, and how far it is behind ORDERS.
+
+    Fleets of slots have names of their own: of partitions, a healthy one must hide nothing.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self.members = meter.create_gauge(
@@ -92,22 +95,15 @@ class _FleetGauges:
         self.lost = meter.create_counter(
             "psm.risk.fleet.members_lost", description="Risk workers found dead, by reason."
         )
-
-
-class _LagGauges:
-    """How far the engine is behind ORDERS."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._events = meter.create_gauge(
+        self.takeover = meter.create_gauge(
+            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
+        )
+        self.lag_events = meter.create_gauge(
             "psm.risk.lag_events", description="Messages of orders that are not taken yet."
         )
-        self._seconds = meter.create_gauge(
+        self.lag = meter.create_gauge(
             "psm.risk.lag", unit="s", description="Since when the oldest of them is known."
         )
-
-    def set(self, events: int, seconds: float) -> None:
-        self._events.set(events)
-        self._seconds.set(seconds)
 
 
 class _ViewGauges:
@@ -167,9 +163,6 @@ class RiskMetrics:
         self._fenced = meter.create_counter(
             "psm.risk.slots.fenced", description="Slots lost to another owner."
         )
-        self._takeover = meter.create_gauge(
-            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
-        )
         self._slots = meter.create_gauge("psm.risk.slots", description="Slots here, by state.")
         self._age = meter.create_gauge(
             "psm.risk.owner_record.age",
@@ -181,8 +174,7 @@ class RiskMetrics:
             description="Members that are not known now, so that their groups refuse.",
         )
         self._told = _ToldGauges(meter)
-        self._lag = _LagGauges(meter)
-        self._fleet = _FleetGauges(meter)
+        self._fleet = _WorkerGauges(meter)
         self._headroom = meter.create_gauge(
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
@@ -229,7 +221,7 @@ class RiskMetrics:
 
     def taken_over(self, seconds: float) -> None:
         """Set how long a takeover took, from the owner record to the rulebook."""
-        self._takeover.set(seconds)
+        self._fleet.takeover.set(seconds)
 
     def slots(self, states: Counter[str], oldest_s: float, unknown: int) -> None:
         """Set how the slots here are, the age of the oldest checkpoint, and unknown members."""
@@ -249,7 +241,8 @@ class RiskMetrics:
 
     def order_lag(self, events: int, seconds: float) -> None:
         """Set how far the engine is behind the commands, and what became of orders."""
-        self._lag.set(events, seconds)
+        self._fleet.lag_events.set(events)
+        self._fleet.lag.set(seconds)
 
     def clusters(self, age_s: float) -> None:
         """Set how long ago the day ended that the newest clusters are of."""

@@ -82,6 +82,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("certs", "operate.certs:app", "Make and renew certificates of a house CA."),
     ("check", "operate.check:check", "Check one condition, for a monitoring system."),
     ("doctor", "operate.doctor:doctor", "Look whether all is well, and say what mends it."),
+    (
+        "consumers",
+        "operate.consumers:consumers",
+        "Show who reads the streams, and how far.",
+    ),
     ("dlq", "operate.dlq:app", "Show the streams that stopped, and let them go on."),
     ("fleet", "operate.fleet:fleet", "Show the workers, and who runs which partition."),
     ("migrate", "operate.migrate:app", "Bring the database schema up to date."),

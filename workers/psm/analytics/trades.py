@@ -88,7 +88,6 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     nets = [trade.net for trade in trades]
     won = [net for net in nets if net > 0]
     lost = [net for net in nets if net < 0]
-    decided = _share(len(won), len(won) + len(lost))
     held = sorted(trade.holding_s for trade in trades)
     metrics = TradeMetrics(
         n=len(nets),
@@ -96,7 +95,7 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
         losses=len(lost),
         breakeven=len(nets) - len(won) - len(lost),
         win_rate=_share(len(won), len(nets)),
-        win_rate_decided=decided,
+        win_rate_decided=_share(len(won), len(won) + len(lost)),
         longest_win_streak=_longest(nets, lambda net: net > 0),
         longest_loss_streak=_longest(nets, lambda net: net < 0),
         holding_mean_s=mean(held) if held else None,
@@ -105,6 +104,13 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     )
     if len(dict.fromkeys(trade.currency for trade in trades)) > 1:
         return metrics
+    return _with_amounts(metrics, nets, won, lost)
+
+
+def _with_amounts(
+    metrics: TradeMetrics, nets: list[Decimal], won: list[Decimal], lost: list[Decimal]
+) -> TradeMetrics:
+    """Return figures with those that are made of amounts of one currency."""
     avg_win = mean(won) if won else None
     avg_loss = mean(lost) if lost else None
     payoff = None if avg_win is None or avg_loss is None else over(avg_win, absolute(avg_loss))
@@ -118,7 +124,7 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
         best=max(nets, default=None),
         worst=min(nets, default=None),
         net=total(nets),
-        kelly=_kelly(decided, payoff),
+        kelly=_kelly(metrics.win_rate_decided, payoff),
     )
 
 

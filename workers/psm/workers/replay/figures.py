@@ -20,7 +20,7 @@ from psm.analytics.documents import exact_document
 from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, LotRow, TradeRow
-from psm.analytics.trades import Trade, TradeMetrics, trade_metrics
+from psm.analytics.trades import Trade, TradeMetrics, trade_metrics, trade_metrics_by_currency
 from psm.contracts import codec
 from psm.domain.messages import Folded, LogMessage, Outcome
 from psm.domain.money import exact_text
@@ -48,6 +48,7 @@ class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
     metrics: PerformanceFigures
     trades: list[Trade]
     trade_metrics: TradeMetrics
+    trade_metrics_by_currency: dict[str, TradeMetrics]
 
 
 class TimelineFolder(LineFolder):
@@ -141,6 +142,7 @@ class FigureFolder:
                 metrics=metrics,
                 trades=trades,
                 trade_metrics=trade_metrics(trades),
+                trade_metrics_by_currency=trade_metrics_by_currency(trades),
             )
 
     def lots(self) -> Iterator[tuple[str, ClosedLot]]:

@@ -355,7 +355,7 @@ def assert_extremes(found: Any, exact: Any) -> None:
         assert (row.mae, row.mfe) in ((other.mae, other.mfe), (None, None))
 
 
-@settings(max_examples=max(1, settings().max_examples // 20))
+@settings(max_examples=max(3, settings().max_examples // 40))
 @given(seeds, st.integers(1, 9), st.integers(0, 2))
 def test_live_rebuilt_and_of_a_file_are_the_same_after_corrections(
     seed: int, every: int, strategies: int
@@ -363,7 +363,7 @@ def test_live_rebuilt_and_of_a_file_are_the_same_after_corrections(
     """Fed in batches with restarts, in one piece, or as `psm fold --metrics` and `psm lots` do."""
     trader = Trader(seed, accounts=2, strategies=strategies)
     for _ in range(3):
-        trader.write(12).correct().correct()
+        trader.write(10).correct().correct()
     trader.write(5)
     live, rebuilt = told(trader.sent, every=every, restart=True), told(trader.sent)
     assert everything(live) == everything(rebuilt)

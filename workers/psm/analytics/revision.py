@@ -139,26 +139,46 @@ def booked(
     """
     whole, lots = Book(EVERY), Lots([])
     past = BookedPast([], [], None, lots, Strategies({}))
-    since, is_lived = 0, True
-    for entry in entries:
-        if entry.key != key:
-            continue
-        size, at = whole.size, entry.log_sequence
+    lived = _Lived(moved)
+    for entry in (one for one in entries if one.key == key):
+        size = whole.size
         if not size:
-            since, is_lived = at, True
+            lived.begin(entry)
         own = [*whole.take(entry, whole_share(entry, size), account_id)]
-        is_told = whole.size == entry.size
-        is_lived = is_lived and is_told and not any(since <= place <= at for place in moved)
-        past.trades.extend(_with_extremes(own, entry) if is_lived else own)
+        lived.reach(entry, whole.size)
+        past.trades.extend(_with_extremes(own, entry) if lived.is_lived else own)
         if own:  # what it flipped to begins here
-            since, is_lived = at, is_told and at not in moved
+            lived.begin(entry)
+            lived.reach(entry, whole.size)
         step = msgspec.structs.replace(entry, before=size, size=whole.size)
         past.lots.extend(lots.take(step, account_id))
         past.trades.extend(past.strategies.take(entry, account_id))
     past.cycle = whole.cycle
     if past.cycle is not None:
-        past.cycle.is_lived = is_lived and not any(since <= place for place in moved)
+        past.cycle.is_lived = lived.is_lived and not any(lived.since <= place for place in moved)
     return past
+
+
+class _Lived:
+    """Whether the account held a cycle just as it is booked, all the while.
+
+    Args:
+        moved: places that corrections took away or moved, and those of the corrections.
+    """
+
+    def __init__(self, moved: Mapping[int, None]) -> None:
+        self._moved = moved
+        self.since, self.is_lived = 0, True
+
+    def begin(self, entry: JournalEntry) -> None:
+        """Begin a cycle with an entry."""
+        self.since, self.is_lived = entry.log_sequence, True
+
+    def reach(self, entry: JournalEntry, size: Decimal) -> None:
+        """Take the size that an entry led to."""
+        at = entry.log_sequence
+        is_moved = any(self.since <= place <= at for place in self._moved)
+        self.is_lived = self.is_lived and size == entry.size and not is_moved
 
 
 def _with_extremes(rows: Sequence[TradeRow], entry: JournalEntry) -> list[TradeRow]:

@@ -78,7 +78,6 @@ def held_after(update: PositionFacts, before: Held | None) -> Held | None:
     size = Decimal(update.size)
     if not size:
         return None
-    share = update.cost_quote is not None
     return Held(
         update.symbol,
         update.position_side,
@@ -87,10 +86,22 @@ def held_after(update: PositionFacts, before: Held | None) -> Held | None:
         ONE if update.multiplier == "1" else Decimal(update.multiplier),
         update.kind is not None and update.kind.startswith("inverse"),
         number(update.entry_price),
-        (number(update.cost) or ZERO) if share else None,
-        number(update.cost_quote) if share else None,
+        *_cost_of(update),
         ONE if update.realized_pnl_account is not None else _rate(update, before),
         number(update.mark_price),
+        *_cycle_of(update),
+    )
+
+
+def _cost_of(update: PositionFacts) -> tuple[Decimal | None, Decimal | None]:
+    """Return the cost of a share in the account currency and in its own."""
+    if update.cost_quote is None:
+        return None, None
+    return number(update.cost) or ZERO, Decimal(update.cost_quote)
+
+
+def _cycle_of(update: PositionFacts) -> tuple[str, str, str, str]:
+    return (
         update.cycle_realized_pnl or "0",
         update.cycle_fees or "0",
         update.cycle_funding or "0",

@@ -65,7 +65,7 @@ def closes_of(
     """
     length, through = LENGTHS[timeframe], _minute(closed_through or 0)
     first = bucket_start(timeframe, _minute(since))
-    last = through if until is None else min(through, -(-until // MINUTE_NS))
+    last = through if until is None else min(through, _minute(until + MINUTE_NS - 1))
     found: list[BucketClose] = []
     for place, row in enumerate(rows, 1):
         following = rows[place] if place < len(rows) else None

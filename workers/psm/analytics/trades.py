@@ -89,13 +89,14 @@ def seconds_between(opened: int, closed: int) -> Decimal:
 def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     """Return the figures of trades, in the order in which they closed."""
     nets = [trade.net for trade in trades]
-    wins, losses = sum(net > 0 for net in nets), sum(net < 0 for net in nets)
-    decided = _share(wins, wins + losses)
+    wins = len([net for net in nets if net > 0])
+    losses = len([net for net in nets if net < 0])
+    unlike = len(dict.fromkeys(trade.currency for trade in trades)) > 1
+    decided = _share(wins, len([net for net in nets if net]))
     held = sorted(trade.holding_s for trade in trades)
-    currencies = list(dict.fromkeys(trade.currency for trade in trades))
     return TradeMetrics(
         n=len(nets),
-        currency=currencies[0] if len(currencies) == 1 else None,
+        currency=trades[0].currency if trades and not unlike else None,
         wins=wins,
         losses=losses,
         breakeven=len(nets) - wins - losses,
@@ -105,7 +106,7 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
         longest_loss_streak=_longest(nets, lambda net: net < 0),
         holding_mean_s=mean(held) if held else None,
         holding_median_s=_median(held),
-        **({"net": None} if len(currencies) > 1 else _money(nets, decided)),
+        **({"net": None} if unlike else _money(nets, decided)),
     )
 
 

@@ -24,33 +24,24 @@ from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
 from psm.projections.registry import PROJECTIONS, kept
 from psm.projections.schema.shadow import RowDifference
-from psm.workers.cli.shared.connections import broker
+from psm.workers.cli.operate.view_certificates import show_certificates
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.stages import Stages
-from psm.workers.ops.journal import StoredRecord, read_records
-from psm.workers.ops.keys import Keyring, load_private, load_public
+from psm.workers.ops.keys import load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import Settings, load_settings
-from psm.workers.projector.certificate import (
-    Certificate,
-    certificates,
-    certified,
-    without_certificate,
-)
+from psm.workers.projector.certificate import certified
 from psm.workers.projector.lag import PartitionLag, view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 from psm.workers.projector.retry import Retry, RetryReport
 from psm.workers.projector.verify import VerifyReport, ViewVerification
 
 app = App(name="views", help="Show the lag of the views and stale keys, and make views anew.")
+app.command(show_certificates, name="certificates")
 
 _COLUMNS = (
     "projection", "partition", "checkpoint", "last_sequence", "log_sequence", "lag_events", "lag_s",
     "stale",
-)  # fmt: skip
-_CERTIFICATE_COLUMNS = (
-    "sequence", "at", "actor", "projection", "rows_differ", "accepted_by", "swapped", "key_id",
-    "signed", "missing",
 )  # fmt: skip
 SAMPLE_DEFAULT = 20
 _RETRY_COLUMNS = ("stream_id", "log_sequence", "updates", "stale")
@@ -187,59 +178,6 @@ def verify(
     report = asyncio.run(_verify(load_settings(), name, output, chosen, seed))
     _print_verified(report, output)
     return int(not report.agrees)
-
-
-@app.command(name="certificates")
-def certificates_(
-    *,
-    public_key: Annotated[
-        tuple[Path, ...],
-        Parameter(help="Public key to check with; repeat after a key was changed.", negative=""),
-    ] = (),
-    output: Output = DEFAULT_OUTPUT,
-) -> int:
-    """Show the certificates of rebuilt views; exit 1 if one is missing, or not signed by a key.
-
-    Missing is that of a rebuild that began and never said how it ended, until the view is rebuilt
-    again. The chain of the records is verified on the way.
-    """
-    ring = Keyring(load_public(path) for path in public_key)
-    rows, unsigned = [], 0
-    records = asyncio.run(_ops_records(load_settings()))
-    for stored, certificate in certificates(records):
-        signed = certificate.is_signed_by(ring) if public_key else None
-        unsigned += signed is False
-        told = msgspec.to_builtins(certificate)
-        record = {"sequence": stored.sequence, "at": stored.record.at, "actor": stored.record.actor}
-        rows.append({**record, **told, "signed": signed, "missing": False})
-    missing = without_certificate(records)
-    output.rows([*rows, *map(_missing, missing)], _CERTIFICATE_COLUMNS)
-    if not rows and not missing:
-        output.note("no rebuild is recorded")
-    for stored in missing:
-        view = stored.record.what["projection"]
-        output.note(
-            f"the rebuild of {view} that began at {stored.record.at} left no certificate: it is at "
-            f"work, or was killed before or after its swap; `psm views rebuild {view}` again makes "
-            "one"
-        )
-    return int(unsigned > 0 or bool(missing))
-
-
-def _missing(stored: StoredRecord) -> dict[str, Any]:
-    """Return the row of a rebuild without a certificate: nobody knows what became of the view."""
-    record = stored.record
-    unknown = dict.fromkeys((*Certificate.__struct_fields__, "signed"))
-    return {
-        **unknown,
-        "sequence": stored.sequence,
-        "at": record.at,
-        "actor": record.actor,
-        "run_id": record.run_id,
-        "projection": record.what["projection"],
-        "projection_version": record.what["projection_version"],
-        "missing": True,
-    }
 
 
 def _require(name: str) -> None:
@@ -393,11 +331,6 @@ async def _verify(
             return await verification.sample(
                 count, seed, lambda _, at, end: shown("accounts", at, end)
             )
-
-
-async def _ops_records(settings: Settings) -> list[StoredRecord]:
-    async with broker(settings, "psm-views") as nc:
-        return await read_records(nc)
 
 
 @contextlib.asynccontextmanager

@@ -241,6 +241,7 @@ Try in another terminal:
   {psm} state acc_001
   {psm} tail acc_001
   {psm} top
+  {psm} report acc_001 --html acc_001.html   # after two minutes; open it in a browser
   curl {addresses.http_url}/psm/state/acc_001
   nats -s {addresses.nats_url} sub psm.position.updated
   eval "$({psm} env)"; psql "$POSTGRES_DSN" -c 'TABLE balances_view'

@@ -33,14 +33,23 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
         problem: its own words about what is wrong; None while it is well.
         store_failed: whether it cannot write, which only a new start of it heals.
         is_disabled: whether it has no JetStream: it gave up a store that failed, or still starts.
-        store_used: share of its storage limit that is used; 0 where it says none.
+        stored: bytes in its store.
+        limit: bytes that there may be; 0 where it says none.
+        syncs_always: whether it writes to disk before it acknowledges.
     """
 
     server: str
     problem: str | None = None
     store_failed: bool = False
     is_disabled: bool = False
-    store_used: float = 0.0
+    stored: int = 0
+    limit: int = 0
+    syncs_always: bool = False
+
+    @property
+    def store_used(self) -> float:
+        """Share of its limit that its store uses; 0 where it says none."""
+        return round(self.stored / self.limit, 4) if self.limit else 0.0
 
     @property
     def takes_writes(self) -> bool:
@@ -92,13 +101,16 @@ def _look(url: str) -> BrokerSight | None:
         return None
     problem = str(health["error"]) if health.get("error") else None
     said = (problem or "").lower()
-    limit = (store.get("config") or {}).get("max_storage") or 0
+    config = store.get("config") or {}
+    limit = config.get("max_storage") or 0
     return BrokerSight(
         server=urlsplit(url).netloc.rpartition("@")[2],
         problem=problem,
         store_failed=any(words in said for words in _WRITE_ERROR),
         is_disabled=_DISABLED in said,
-        store_used=round(store.get("storage", 0) / limit, 4) if limit > 0 else 0.0,
+        stored=store.get("storage", 0),
+        limit=max(limit, 0),
+        syncs_always=bool(config.get("sync_always")),
     )
 
 

@@ -119,9 +119,16 @@ async def status(
     Raises:
         TransientError: PostgreSQL is away.
     """
-    wanted = {m.name: m for m in (packaged() if migrations is None else migrations)}
     async with connected(dsn) as connection:
-        applied = await _applied(connection)
+        return await status_on(connection, migrations=migrations)
+
+
+async def status_on(
+    connection: Connection, *, migrations: Sequence[Migration] | None = None
+) -> list[MigrationStatus]:
+    """Return the same of a connection that is there."""
+    wanted = {m.name: m for m in (packaged() if migrations is None else migrations)}
+    applied = await _applied(connection)
     result = []
     for name in sorted(wanted.keys() | applied.keys()):
         digest, applied_at = applied.get(name, (None, None))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -44,6 +44,10 @@ class ConnectionCounters:
         self.slow_consumers = 0
         self.disconnects = 0
         self.reconnects = 0
+
+    def as_mapping(self) -> Mapping[str, int]:
+        """Return the counts by kind, always the current ones."""
+        return vars(self)
 
 
 async def connect(

@@ -163,6 +163,8 @@ def _from_running(found: Found, env: Mapping[str, str], problems: list[str]) -> 
         "postgres_dsn": up.postgres_dsn,
         "partitions": str(up.partitions),
     }
+    if up.nats_monitoring_url:
+        said["nats_monitoring_url"] = up.nats_monitoring_url
     addresses = ("nats_url", "postgres_dsn")
     if any(name in found and found[name][0] != said[name] for name in addresses):
         return {}
@@ -174,6 +176,7 @@ _LISTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "worker_partitions": partitions_of,
     "http_hosts": _names,
     "http_trusted_proxies": _names,
+    "http_principal_keys": _names,
 }
 """Settings that are lists -> how one is read from a variable."""
 

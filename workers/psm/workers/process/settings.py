@@ -233,10 +233,22 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
-    http_access_file: Annotated[
+    http_principal_key_file: Annotated[
         str | None,
-        _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
+        _about(
+            "http",
+            "Ed25519 key (PEM) by which the read API vouches for who appended an event; see "
+            "`psm anchor keygen`.",
+        ),
     ] = None
+    http_principal_keys: Annotated[
+        tuple[str, ...],
+        _about(
+            "http",
+            "Public keys (PEM files, separated by commas) of what vouched, now and before: by them "
+            "the archive's reads and `psm audit` judge `Psm-Principal`.",
+        ),
+    ] = ()
     http_auth_stale_s: Annotated[
         int,
         Meta(ge=10, le=86_400),
@@ -273,11 +285,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^https?://")] | None,
         _about("telemetry", "OTLP/HTTP collector for traces and metrics; unset is off."),
     ] = None
-    replay_approvers_file: Annotated[
+    access_file: Annotated[
         str | None,
         _about(
-            "replays",
-            "JSON, name -> public key (PEM), of who may approve a replay; makes approval a must.",
+            "http",
+            "`access.toml`: issuers whose signed tokens count, and for what; the people of whom a "
+            "second one approves replays and recoveries.",
         ),
     ] = None
     env: Annotated[

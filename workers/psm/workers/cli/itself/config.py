@@ -52,7 +52,9 @@ _OF_A_PROCESS = {
     "ingest",
     "metrics_host",
     "metrics_port",
-    "replay_approvers_file",
+    "access_file",
+    "http_principal_key_file",
+    "http_principal_keys",
 }
 
 

@@ -252,7 +252,6 @@ MAY_HEAR: dict[str, set[str]] = {
     "publisher": {"_INBOX.publisher.>"},
     "service": {"psm.position.updated", "signals.>", "marketdata.>"},
     "execution": {"psm.position.updated", "signals.>", "marketdata.>"},
-    "execution": {"psm.position.updated", "signals.>", "marketdata.>"},
     "reader": {"psm.position.updated"},
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -92,14 +92,13 @@ async def connect(
     """
     parts = servers.split(",") if isinstance(servers, str) else servers
     addresses = [part.strip() for part in parts if part.strip()]
+    secrets = [Rotating(one) if one is not None else None for one in (password, token)]
     client = RobustClient()
     watch = _Watch(client, name, counters or ConnectionCounters(), on_closed, on_certificate)
-    watch.secrets = {
-        kind: Rotating(one)
-        for kind, one in (("password", password), ("token", token))
-        if one is not None
-    }
-    client.identity_files = _identity_files(user_credentials, nkeys_seed, watch.secrets.values())
+    watch.secrets = [one for one in secrets if one is not None]
+    files = _present(user_credentials, nkeys_seed)
+    changing = (*files, *(str(one.file) for one in watch.secrets if one.file is not None))
+    client.identity_files = changing
     # Annotated as int by nats-py, which only sleeps it.
     reconnect_wait_s: Any = random.uniform(*RECONNECT_WAIT_S)  # noqa: S311 - spreads clients
     opening = asyncio.ensure_future(
@@ -107,8 +106,8 @@ async def connect(
             addresses,
             name=name,
             user=user,
-            password=watch.secrets.get("password"),
-            token=watch.secrets.get("token"),
+            password=secrets[0],
+            token=secrets[1],
             user_credentials=user_credentials,
             nkeys_seed=nkeys_seed,
             tls=cast("Any", tls),  # `RobustClient.ssl_context` makes one of it
@@ -144,6 +143,15 @@ async def connect(
     return client
 
 
+def _present(*named: str | None) -> list[str]:
+    """Return the files of credentials that are named; each must be there."""
+    files = [file for file in named if file is not None]
+    for file in files:
+        if not Path(file).is_file():
+            raise ConfigError(f"the NATS credentials file {file} does not exist")
+    return files
+
+
 class _Watch:
     """The callbacks of one connection."""
 
@@ -157,7 +165,7 @@ class _Watch:
     ) -> None:
         self._client = client
         self.counters = counters
-        self.secrets: dict[str, Rotating] = {}
+        self.secrets: list[Rotating] = []
         self._on_closed, self._on_certificate = on_closed, on_certificate
         self.opened = False
         self.refused = asyncio.Event()
@@ -198,7 +206,7 @@ class _Watch:
 
     def made(self) -> None:
         """Take in that a connection stands: whoever we said to be was believed."""
-        for secret in self.secrets.values():
+        for secret in self.secrets:
             secret.worked()
         if (expires := expiry_of(self._client.open_transport)) is not None:
             self._on_certificate(expires)
@@ -212,17 +220,6 @@ class _Watch:
         if self.opened:
             self._log.info("nats.connection_closed")
             self._on_closed(str(self._client.last_error or "by its owner"))
-
-
-def _identity_files(
-    creds: str | None, seed: str | None, secrets: Iterable[Rotating]
-) -> tuple[str, ...]:
-    """Return the files in which it stands who we are; a ConfigError where one is missing."""
-    files = [file for file in (creds, seed) if file is not None]
-    for file in files:
-        if not Path(file).is_file():
-            raise ConfigError(f"the NATS credentials file {file} does not exist")
-    return (*files, *(str(one.file) for one in secrets if one.file is not None))
 
 
 async def _check(

@@ -273,7 +273,7 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
             user = role(env["PSM_NATS_USER"])
             assert env["PSM_NATS_INBOX_PREFIX"] == user.inbox_prefix
             assert user.password_variable in services["nats-1"]["environment"]
-    assert users.pop("certs") == (None, "")
+    assert users.pop("certs") == (None, None)
     assert users == {
         "streams": ("streams", None),
         "migrate": (None, "psm"),

@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate bench observe soak locks clean
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate bench observe soak locks \
+	clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +58,7 @@ test: $(STAMP)  ## Run all tests, on real servers
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
-	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))
+	$(BIN)/pytest $(PARALLEL) --dist=worksteal $(PYTEST_ARGS) $(wildcard $(PURE))
 
 check: lint types layers schemas-diff schemas-check docs-check fast  ## Run what CI runs before the full tests
 
@@ -96,6 +97,9 @@ docs: $(STAMP)  ## Write the pages that follow from the sources
 docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
 	$(BIN)/python -m scripts.make_docs --check
 	$(BIN)/python -m scripts.make_dashboards --check
+
+site: $(STAMP)  ## Build the site of the documentation in build/docs, and check its links
+	$(BIN)/python -m scripts.site
 
 properties: $(STAMP)  ## Run the property tests with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest --timeout=3600 $(PARALLEL) $(PYTEST_ARGS) tests/property

@@ -48,7 +48,7 @@ def main() -> int:
             with _reads(stack):
                 note_audit(stack)
                 time.sleep(WARM_S)
-                asked, missing = _panels(watchers)
+                asked, missing, empty = _panels(watchers)
                 recorded, absent = _rules(watchers, groups)
                 fired, silent = _fires(stack, watchers)
         finally:
@@ -56,8 +56,9 @@ def main() -> int:
             stack.stop()
     alerts = sum("alert" in rule for group in groups for rule in group["rules"])
     counts = (
-        f"{asked} panels and {recorded} recorded rules asked, {len(missing) + len(absent)} without "
-        f"data; {fired} of {alerts} alerts fired by planted causes, all by promtool"
+        f"{asked} queries of panels and {recorded} recorded rules asked, {len(missing) + len(absent)} "
+        f"lack data, {empty} are empty while nothing happens; {fired} of {alerts} alerts fired by "
+        "planted causes, all by promtool"
     )
     print(counts)
     failures = [*missing, *absent, *silent]
@@ -99,9 +100,13 @@ def _reads(stack: Stack) -> Iterator[None]:
         thread.join(30)
 
 
-def _panels(watchers: Watchers) -> tuple[int, list[str]]:
-    """Print each panel and its values; return how many were asked, and those without data."""
-    asked, missing = 0, []
+def _panels(watchers: Watchers) -> tuple[int, list[str], int]:
+    """Print each panel and its values.
+
+    Returns:
+        How many queries were asked, those that lack data, and how many may lack it and do.
+    """
+    asked, missing, empty = 0, [], 0
     print(f"\n{'panel':58} {'lines':>5}  values")
     for name, (_, panels) in BOARDS.items():
         for panel in panels:
@@ -113,10 +118,12 @@ def _panels(watchers: Watchers) -> tuple[int, list[str]]:
                 shown = ", ".join(f"{value:.4g}" for value in values[:4])
                 if not values:
                     shown = f"- ({panel.sparse})"
-                    if not panel.sparse:
+                    if panel.sparse:
+                        empty += 1
+                    else:
                         missing.append(title)
                 print(f"{title:58.58} {len(values):5}  {shown}", flush=True)
-    return asked, missing
+    return asked, missing, empty
 
 
 def _asked(watchers: Watchers, expr: str, most_s: float) -> list[float]:

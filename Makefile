@@ -22,8 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate bench observe soak locks \
-	clean
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster bench \
+	observe load containers sbom notices soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test: $(STAMP)  ## Run all tests, on real servers
 	if ! command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null && [ -z "$$CI" ]; then \
 		echo "make test: tests in a browser are left out; they need chromium"; \
 		without="$${without:+$$without and }not chromium"; fi; \
+	if ! command -v prometheus >/dev/null && [ -z "$$CI" ]; then \
+		echo "make test: tests with Prometheus are left out; they need prometheus"; \
+		without="$${without:+$$without and }not prometheus"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
@@ -120,6 +123,11 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prov
 	$(BIN)/psm validate $(patsubst %,--file %,$(GOLDEN)) $(ARGS)
 	$(BIN)/psm validate --risk $(patsubst %,--file %,$(wildcard tests/replay/golden_risk/*.jsonl.gz))
 
+cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/verified.md
+	@command -v etcd >/dev/null || { echo "make cluster: etcd is needed: apt-get install etcd-server" >&2; exit 1; }
+	@PSM_TEST_KUBERNETES=$$(scripts/build_kubernetes.sh) && export PSM_TEST_KUBERNETES && \
+		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) tests/cluster
+
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -128,6 +136,15 @@ observe: $(STAMP)  ## Start the stack and a Prometheus, ask every panel and rule
 
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(STAMP)  ## Load three brokers here until the backlog grows; ARGS="--first 100 --step-s 10"
+	$(BIN)/python -m scripts.verified run load $(BIN)/python -m benchmarks.load $(ARGS)
+
+sbom: $(STAMP)  ## Print the bill of materials of the image, CycloneDX
+	@$(BIN)/python -m scripts.supply_chain sbom
+
+notices: $(STAMP)  ## Write the licence notices of the image's packages
+	$(BIN)/python -m scripts.supply_chain notices
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

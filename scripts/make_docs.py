@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from scripts.metrics import PROCESS, metrics
+from tests.support import permissions
 
 from psm.contracts.limits import LIMITS
 from psm.contracts.reasons import REASONS
@@ -167,6 +168,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/flags.md": _flags_page,
     "docs/limits.md": _limits_page,
     "docs/log-events.md": _log_events_page,
+    "docs/permissions.md": permissions.page,
     "docs/metrics.md": _metrics_page,
     "docs/reasons.md": _reasons_page,
 }

@@ -57,8 +57,8 @@ def main() -> int:
     alerts = sum("alert" in rule for group in groups for rule in group["rules"])
     counts = (
         f"{asked} queries of panels and {recorded} recorded rules asked, "
-        f"{len(missing) + len(absent)} lack data, {empty} are empty while nothing happens; {fired} of {alerts} alerts fired by "
-        "planted causes, all by promtool"
+        f"{len(missing) + len(absent)} lack data, {empty} are empty while nothing happens; "
+        f"{fired} of {alerts} alerts fired by planted causes, all by promtool"
     )
     print(counts)
     failures = [*missing, *absent, *silent]

@@ -14,6 +14,7 @@ from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import check
 from psm.contracts.errors import ConfigError, PSMError
 from psm.projections import jobs
+from psm.workers.access.vouched import keyring_of
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.process import chosen_partitions
 from psm.workers.cli.shared.stages import Stages
@@ -105,6 +106,7 @@ async def _run(
             asked=asked,
             chosen=chosen,
             progress=progress,
+            principals=keyring_of(settings.http_principal_keys),
         )
         await check(nc, settings)
         if server is not None:

@@ -18,6 +18,7 @@ from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.garbage import look_seldom
 from psm.workers.risk.door import Decisions, RiskDoor
 from psm.workers.risk.feed import live_owners
 from psm.workers.risk.inputs import SlotInputs
@@ -53,6 +54,7 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         risk.on_change(fleet.wake)
         await own.serve_health(_readiness(fleet, risk, await own.open_canary()))
         own.on_stop(fleet.leave)
+        look_seldom()
         log = telemetry.get_logger()
         log.info("risk.started", member=me.id)
         await prober.listen(me.id)

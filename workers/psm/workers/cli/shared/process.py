@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from nats.aio.client import Client
 
@@ -18,6 +19,7 @@ from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, partitions_of
 from psm.workers.process.inspection import Inspection
+from psm.workers.process.lease import Lease
 from psm.workers.process.life import Life
 from psm.workers.process.readiness import Check, Pulse
 
@@ -75,10 +77,18 @@ class Process:
             self._settings.require_postgres_dsn(),
             name=self._name,
             size_max=self._settings.postgres_pool_max,
+            on_certificate=partial(self.instruments.process_metrics.certificate_shown, "postgres"),
         )
         self._stack.callback(pool.terminate)
         self.instruments.process_metrics.pool(pool)
         return pool
+
+    async def open_lease(self, what: str) -> Lease:
+        """Return the lease on some work, on a connection to PostgreSQL of its own."""
+        dsn = self._settings.require_postgres_dsn()
+        pool = await postgres.open_pool(dsn, name=f"{self._name}-lease", size_max=1)
+        self._stack.callback(pool.terminate)
+        return Lease(pool, what)
 
     async def open_connection(self, name: str) -> Client:
         """Return another connection to NATS, for what must not share this one's subscriptions."""
@@ -168,5 +178,6 @@ async def _connected(settings: Settings, name: str, instruments: Telemetry, life
         name=name,
         counters=counters,
         on_closed=life.connection_closed,
+        on_certificate=partial(instruments.process_metrics.certificate_shown, "nats"),
         **settings.nats_options(),
     )

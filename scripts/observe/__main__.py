@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.make_dashboards import BOARDS, expression
-from scripts.observe.faults import FAULTS
+from scripts.observe.faults import FAULTS, note_audit
 from scripts.observe.stack import Stack, Watchers, await_true, get
 from tests.k8s.tools import ROOT, render
 
 VERIFIED = ROOT / "docs/verified.md"
-WARM_S = 60.0
+WARM_S = 45.0
 DATA_S = 90.0
 FIRE_S = 120.0
 CHART = (
@@ -46,10 +46,9 @@ def main() -> int:
             print(f"scraped: {', '.join(f'psm-{name}-0' for name in targets)}", flush=True)
             watchers.start(targets, _at_once(groups))
             with _reads(stack):
-                audited = stack.run("audit", "--no-views")
-                assert audited.returncode == 0, audited.stdout + audited.stderr
+                note_audit(stack)
                 time.sleep(WARM_S)
-                asked, missing = _panels(watchers)
+                asked, missing, empty = _panels(watchers)
                 recorded, absent = _rules(watchers, groups)
                 fired, silent = _fires(stack, watchers)
         finally:
@@ -57,8 +56,9 @@ def main() -> int:
             stack.stop()
     alerts = sum("alert" in rule for group in groups for rule in group["rules"])
     counts = (
-        f"{asked} panels and {recorded} recorded rules asked, {len(missing) + len(absent)} without "
-        f"data; {fired} of {alerts} alerts fired by planted causes, all by promtool"
+        f"{asked} queries of panels and {recorded} recorded rules asked, "
+        f"{len(missing) + len(absent)} lack data, {empty} are empty while nothing happens; "
+        f"{fired} of {alerts} alerts fired by planted causes, all by promtool"
     )
     print(counts)
     failures = [*missing, *absent, *silent]
@@ -100,9 +100,13 @@ def _reads(stack: Stack) -> Iterator[None]:
         thread.join(30)
 
 
-def _panels(watchers: Watchers) -> tuple[int, list[str]]:
-    """Print each panel and its values; return how many were asked, and those without data."""
-    asked, missing = 0, []
+def _panels(watchers: Watchers) -> tuple[int, list[str], int]:
+    """Print each panel and its values.
+
+    Returns:
+        How many queries were asked, those that lack data, and how many may lack it and do.
+    """
+    asked, missing, empty = 0, [], 0
     print(f"\n{'panel':58} {'lines':>5}  values")
     for name, (_, panels) in BOARDS.items():
         for panel in panels:
@@ -114,10 +118,12 @@ def _panels(watchers: Watchers) -> tuple[int, list[str]]:
                 shown = ", ".join(f"{value:.4g}" for value in values[:4])
                 if not values:
                     shown = f"- ({panel.sparse})"
-                    if not panel.sparse:
+                    if panel.sparse:
+                        empty += 1
+                    else:
                         missing.append(title)
                 print(f"{title:58.58} {len(values):5}  {shown}", flush=True)
-    return asked, missing
+    return asked, missing, empty
 
 
 def _asked(watchers: Watchers, expr: str, most_s: float) -> list[float]:

@@ -464,6 +464,7 @@ async def test_database_refuses_what_is_not_a_parts_business(servers: Servers) -
         "projector": set(TABLES),
         "archiver": {*ARCHIVE, "archive_checkpoints"},
         "importer": {"people"},
+        "operator": {"job_runs"},
     }
     for part in LOGINS:
         connection = await asyncpg.connect(servers.dsn(part))

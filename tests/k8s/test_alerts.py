@@ -150,7 +150,6 @@ def test_alerts_and_panels_ask_for_metrics_that_exist(
     """What rules and dashboards ask for is what processes tell, or another rule."""
     rules = rules_of(groups)
     known = exposed_names() | {rule["record"] for rule in rules if "record" in rule}
-    known.add("psm_certificate_expires_timestamp_seconds")  # of whatever reads certificates
     asked = {name: rule["expr"] for rule in rules for name in named(rule["expr"])}
     for board in boards(manifests).values():
         asked |= {name: expr for _, expr in queries(board) for name in named(expr)}

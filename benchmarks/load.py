@@ -169,8 +169,9 @@ async def load(steps: Steps) -> list[Step]:
         producer = await connect(stage.url, name="load")
         listener = await nats.connect(stage.url.split(","))
         try:
-            for message in house.deposits():
-                await producer.jetstream().publish(message.subject, message.data, timeout=30)
+            js = producer.jetstream()
+            deposits = house.deposits()
+            await asyncio.gather(*(js.publish(m.subject, m.data, timeout=60) for m in deposits))
             for number in range(steps.most):
                 step = await _step(steps, stage, house, (producer, listener), number)
                 found.append(step)

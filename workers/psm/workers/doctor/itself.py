@@ -18,7 +18,7 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import TRADES
 from psm.contracts.updates import SCHEMA_VERSION
 from psm.domain.books import RULES_VERSION
-from psm.workers.doctor.broker import certificate
+from psm.workers.doctor.broker import certificate, renewing
 from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
 from psm.workers.doctor.place import Place
 from psm.workers.fleet.report import fleet_report
@@ -67,9 +67,10 @@ async def certificates(place: Place) -> list[Finding]:
     try:
         ends = certificate_ends(place)
     except ConfigError as error:
-        return [fault("certificates", str(error), "psm certs init")]
+        return [fault("certificates", str(error), "psm certs init certs --leaf nats")]
     found = [
-        certificate("certificates", f"{file}: its", at, place.now) for file, at in ends.items()
+        certificate("certificates", f"{file}: its", at, place.now, renewing(file))
+        for file, at in ends.items()
     ]
     return found or [fine("certificates", "none is set")]
 

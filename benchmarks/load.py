@@ -45,7 +45,7 @@ from psm.workers.doctor.recorded import Scrape
 from psm.workers.local.parts import free_port, is_ready
 from psm.workers.process.settings import Settings
 
-_READY_S = 120.0
+_READY_S = 300.0
 _READS_PER_S = 5
 _SAMPLED = 7
 """One event of so many is followed to its update, as a client sees it."""

@@ -28,7 +28,7 @@ LOGINS: dict[str, tuple[str, ...]] = {
     "archiver": ("psm_archive_writer",),
     "api": ("psm_views_reader", "psm_archive_reader", "psm_access"),
     "importer": ("psm_people_writer", "psm_archive_reader"),
-    "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader"),
+    "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader", "psm_jobs"),
 }
 """Part of PSM -> the roles that its login has."""
 

@@ -24,7 +24,7 @@ from psm.adapters.embedded import Child, EmbeddedNats, EmbeddedPostgres, Embedde
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
-from psm.workers.access.first import local_admin
+from psm.workers.access.first import local_admin, local_signer
 from psm.workers.local.parts import Part, free_port, is_ready, parts_of, require_free
 from psm.workers.local.store_watch import StoreWatch
 from psm.workers.process.env_file import ENV_FILE, NO_FILE, read_env_file
@@ -201,16 +201,18 @@ class Supervisor:
 
     async def _parts(self) -> list[Part]:
         plan = self._plan
+        access = {"PSM_HTTP_AUTH": "off"}
         if plan.auth:
-            dsn = self._servers.postgres_dsn
-            self._admin_token = await local_admin(dsn, plan.data_dir.expanduser())
+            folder = plan.data_dir.expanduser()
+            self._admin_token = await local_admin(self._servers.postgres_dsn, folder)
+            access = {"PSM_HTTP_AUTH": "on", **local_signer(folder)}
         return parts_of(
             plan.workers,
             self._http_port,
             marks=plan.marks,
             risk=plan.risk,
             analytics=plan.analytics,
-            auth=plan.auth,
+            access=access,
         )
 
     async def wait(self) -> None:

@@ -21,10 +21,14 @@ _PRIVATE_MODE = 0o600
 
 
 class Keyring:
-    """The public keys that anchors may be signed with, by their ids."""
+    """The public keys that anchors, or headers, may be signed with, by their ids."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {key_id(key): key for key in keys}
+
+    def has(self, name: str) -> bool:
+        """Return whether the key of an id is known."""
+        return name in self._keys
 
     def verifies(self, name: str, signature: bytes, signed: bytes) -> bool:
         """Return whether the key `name` is known and made this signature."""
@@ -40,7 +44,12 @@ class Keyring:
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the first 16 hex digits of SHA-256 of the raw public key."""
-    return hashlib.sha256(raw_public(key)).hexdigest()[:16]
+    return raw_key_id(raw_public(key))
+
+
+def raw_key_id(raw: bytes) -> str:
+    """Return the same of the 32 bytes of a public key."""
+    return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def raw_public(key: Ed25519PublicKey) -> bytes:
@@ -91,8 +100,12 @@ def load_private(path: Path) -> Ed25519PrivateKey:
         ConfigError: it is absent, readable by others, or no Ed25519 key.
     """
     data = read_file(path)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    # As PostgreSQL sees it: a file of root may be given to the group of whom it is meant for, as
+    # Kubernetes gives a secret to a pod.
+    given = 0o040 if status.st_uid == 0 and os.geteuid() != 0 else 0
+    if mode & 0o077 & ~given:
         raise ConfigError(f"{path} may be read by others (mode {mode:04o}); run chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(data, password=None)

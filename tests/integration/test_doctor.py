@@ -194,22 +194,24 @@ async def test_tokens_grow_old(patient: Patient, postgres_dsn: str) -> None:
 async def test_production_asks_for_more(
     patient: Patient, postgres_dsn: str, nats_url: str, tmp_path: Path
 ) -> None:
-    """Approvers, roles and copies of the log; a file of approvers that names somebody is fine."""
-    await psm_here("anchor", "keygen", str(tmp_path / "key.pem"))
-    approvers = tmp_path / "approvers.json"
-    approvers.write_text(json.dumps({"ann": (tmp_path / "key.pem.pub").read_text()}))
+    """Two people with keys; what nobody can look at from here is unseen."""
+    access = tmp_path / "access.toml"
+    for name in ("ann", "bob"):
+        await psm_here("anchor", "keygen", str(tmp_path / name))
+        with access.open("a") as file:
+            file.write(f'[[person]]\nid = "u_{name}"\nkeys = ["{name}.pub"]\n')
     told = {"NATS_URL": nats_url, "POSTGRES_DSN": postgres_dsn, "PSM_ENV": "production"}
     patient.write(**told)
     code, (finding,) = await patient.looked("approvers")
     assert (code, finding["ok"]) == (1, False)
-    patient.write(**told, PSM_REPLAY_APPROVERS_FILE=str(approvers))
+    patient.write(**told, PSM_ACCESS_FILE=str(access))
     code, findings = await patient.looked("approvers", "sync_interval", "jetstream")
     assert {one["check"]: one["ok"] for one in findings} == {
         "approvers": True,
         "sync_interval": None,  # the monitoring port is not known
         "jetstream": True,
     }
-    approvers.write_text("{}")
+    access.write_text("")
     assert (await patient.looked("approvers"))[0] == 1
 
 

@@ -242,6 +242,25 @@ async def test_certificates_and_files(patient: Patient, tmp_path: Path) -> None:
     assert (code, "no certificate" in findings[0]["why"]) == (1, True)
 
 
+async def test_a_certificate_is_renewed_by_what_is_printed(
+    patient: Patient, tmp_path: Path
+) -> None:
+    """Of the house's own CA."""
+    house = tmp_path / "house"
+    await patient.mend(f"psm certs init {house} --leaf api --days 10")
+    patient.write(
+        PSM_NATS_CA_FILE=str(house / "ca.crt"),
+        PSM_NATS_CERT_FILE=str(house / "api" / "tls.crt"),
+        PSM_NATS_KEY_FILE=str(house / "api" / "tls.key"),
+    )
+    code, findings = await patient.looked("certificates")
+    (wrong,) = [one for one in findings if one["ok"] is False]
+    assert (code, "api/tls.crt" in wrong["why"]) == (1, True)
+    await patient.mend(wrong["command"])
+    code, findings = await patient.looked("certificates")
+    assert (code, [one["ok"] for one in findings]) == (0, [True, True])
+
+
 def self_signed(days: int) -> tuple[bytes, bytes]:
     """Return a certificate that holds so many days and an hour, and its key."""
     key = Ed25519PrivateKey.generate()

@@ -201,7 +201,7 @@ def test_printed_commands_of_psm_exist() -> None:
     known = {name for name, *_ in COMMANDS}
     for path in (ROOT / "workers/psm/workers/doctor").glob("*.py"):
         for command in re.findall(r'"psm ([a-z-]+)', path.read_text()):
-            assert command in known | {"certs"}, (path, command)
+            assert command in known, (path, command)
 
 
 def test_the_page_names_everything() -> None:

@@ -25,12 +25,7 @@ COVERS: Mapping[str, tuple[str, ...]] = {
     "containers": ("Dockerfile", "compose.yaml", "deploy", "requirements/runtime.txt"),
     "cluster": ("k8s/psm", "scripts/build_kubernetes.sh", "tests/cluster"),
     "observe": ("k8s/psm/templates/alerts.yaml", "deploy"),
-    "load": (
-        "benchmarks/load.py",
-        "benchmarks/processes.py",
-        "benchmarks/rig.py",
-        "benchmarks/soak_load.py",
-    ),
+    "load": ("benchmarks",),
 }
 """What `make NAME` runs, and the files and folders that its result is about."""
 

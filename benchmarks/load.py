@@ -45,7 +45,7 @@ from psm.workers.doctor.recorded import Scrape
 from psm.workers.local.parts import free_port, is_ready
 from psm.workers.process.settings import Settings
 
-_READY_S = 120.0
+_READY_S = 300.0
 _READS_PER_S = 5
 _SAMPLED = 7
 """One event of so many is followed to its update, as a client sees it."""
@@ -82,8 +82,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         per_s: events a second that were due.
         sent, failed: events acknowledged, and those that were not.
         behind_s: longest delay of the load against its plan.
-        backlog: events not acknowledged, messages not folded and updates not shown, in the middle
-            and at the end.
+        backlog: events whose update no client saw yet, and what workers and views say that they
+            lack, in the middle and at the end.
         seen_ms: from publish to update as a client saw it: p50, p99, p999; empty if nothing came.
         objectives: what the processes recorded.
     """
@@ -123,6 +123,11 @@ class Seen:
     def __init__(self) -> None:
         self._sent: dict[str, float] = {}
         self.taken_ms: list[float] = []
+
+    @property
+    def unseen(self) -> int:
+        """About how many published events have no update yet."""
+        return len(self._sent) * _SAMPLED
 
     def published(self, data: bytes) -> None:
         """Note an event that is being published."""
@@ -169,8 +174,9 @@ async def load(steps: Steps) -> list[Step]:
         producer = await connect(stage.url, name="load")
         listener = await nats.connect(stage.url.split(","))
         try:
-            for message in house.deposits():
-                await producer.jetstream().publish(message.subject, message.data, timeout=30)
+            js = producer.jetstream()
+            deposits = house.deposits()
+            await asyncio.gather(*(js.publish(m.subject, m.data, timeout=60) for m in deposits))
             for number in range(steps.most):
                 step = await _step(steps, stage, house, (producer, listener), number)
                 found.append(step)
@@ -195,9 +201,9 @@ async def _step(
     reading = asyncio.create_task(_read(stage, house))
     try:
         await asyncio.sleep(steps.step_s / 2)
-        middle = own.unanswered + _backlog(await _scraped(stage))
+        middle = seen.unseen + _backlog(await _scraped(stage))
         await asyncio.sleep(steps.step_s / 2)
-        end, after = own.unanswered, await _scraped(stage)
+        end, after = seen.unseen, await _scraped(stage)
     finally:
         reading.cancel()
         own.stop()

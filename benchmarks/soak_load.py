@@ -127,11 +127,6 @@ class Load:
             await asyncio.sleep(_TURN_S)
         await asyncio.gather(*self._waiting)
 
-    @property
-    def unanswered(self) -> int:
-        """How many events the broker has not acknowledged."""
-        return len(self._waiting)
-
     def stop(self) -> None:
         """Begin nothing more."""
         self._stopping = True

@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.support.running import psm_here, run
 from tests.support.servers import server_folder
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.api import call
+from psm.adapters.jetstream.facts import user_facts
+from psm.adapters.jetstream.roles import role
 from psm.adapters.jetstream.streams_apply import apply
 from psm.workers.cli import main
+from psm.workers.doctor.broker import lacking
 from psm.workers.doctor.examine import CHECKS
 from psm.workers.process.config import load_settings
 
@@ -185,23 +194,106 @@ async def test_tokens_grow_old(patient: Patient, postgres_dsn: str) -> None:
 async def test_production_asks_for_more(
     patient: Patient, postgres_dsn: str, nats_url: str, tmp_path: Path
 ) -> None:
-    """Approvers, roles and copies of the log; a file of approvers that names somebody is fine."""
-    await psm_here("anchor", "keygen", str(tmp_path / "key.pem"))
-    approvers = tmp_path / "approvers.json"
-    approvers.write_text(json.dumps({"ann": (tmp_path / "key.pem.pub").read_text()}))
+    """Two people with keys; what nobody can look at from here is unseen."""
+    access = tmp_path / "access.toml"
+    for name in ("ann", "bob"):
+        await psm_here("anchor", "keygen", str(tmp_path / name))
+        with access.open("a") as file:
+            file.write(f'[[person]]\nid = "u_{name}"\nkeys = ["{name}.pub"]\n')
     told = {"NATS_URL": nats_url, "POSTGRES_DSN": postgres_dsn, "PSM_ENV": "production"}
     patient.write(**told)
     code, (finding,) = await patient.looked("approvers")
     assert (code, finding["ok"]) == (1, False)
-    patient.write(**told, PSM_REPLAY_APPROVERS_FILE=str(approvers))
+    patient.write(**told, PSM_ACCESS_FILE=str(access))
     code, findings = await patient.looked("approvers", "sync_interval", "jetstream")
     assert {one["check"]: one["ok"] for one in findings} == {
         "approvers": True,
         "sync_interval": None,  # the monitoring port is not known
         "jetstream": True,
     }
-    approvers.write_text("{}")
+    access.write_text("")
     assert (await patient.looked("approvers"))[0] == 1
+
+
+async def test_certificates_and_files(patient: Patient, tmp_path: Path) -> None:
+    """One that ends soon, one that is none, and a key that others read."""
+    house = tmp_path / "house"
+    (house / "authority").mkdir(parents=True)
+    (house / "nats").mkdir()
+    for days, ok in ((10, False), (20, True), (60, True)):
+        certificate, key = self_signed(days)
+        (house / "nats" / "tls.crt").write_bytes(certificate)
+        (house / "nats" / "tls.key").write_bytes(key)
+        patient.write(
+            PSM_NATS_CA_FILE=str(house / "nats" / "tls.crt"),
+            PSM_NATS_CERT_FILE=str(house / "nats" / "tls.crt"),
+            PSM_NATS_KEY_FILE=str(house / "nats" / "tls.key"),
+        )
+        (house / "nats" / "tls.key").chmod(0o600 if ok else 0o640)
+        code, findings = await patient.looked("certificates", "files")
+        of = {one["check"]: one for one in findings}
+        assert (code, of["certificates"]["ok"], of["files"]["ok"]) == (int(not ok), ok, ok)
+        assert of["certificates"]["command"] == (f"psm certs renew {house}" if days < 30 else "")
+        if not ok:
+            await patient.mend(of["files"]["command"])
+            assert (await patient.looked("files"))[0] == 0
+    (house / "nats" / "tls.crt").write_text("nothing")
+    code, findings = await patient.looked("certificates")
+    assert (code, "no certificate" in findings[0]["why"]) == (1, True)
+
+
+async def test_a_certificate_is_renewed_by_what_is_printed(
+    patient: Patient, tmp_path: Path
+) -> None:
+    """Of the house's own CA."""
+    house = tmp_path / "house"
+    await patient.mend(f"psm certs init {house} --leaf api --days 10")
+    patient.write(
+        PSM_NATS_CA_FILE=str(house / "ca.crt"),
+        PSM_NATS_CERT_FILE=str(house / "api" / "tls.crt"),
+        PSM_NATS_KEY_FILE=str(house / "api" / "tls.key"),
+    )
+    code, findings = await patient.looked("certificates")
+    (wrong,) = [one for one in findings if one["ok"] is False]
+    assert (code, "api/tls.crt" in wrong["why"]) == (1, True)
+    await patient.mend(wrong["command"])
+    code, findings = await patient.looked("certificates")
+    assert (code, [one["ok"] for one in findings]) == (0, [True, True])
+
+
+def self_signed(days: int) -> tuple[bytes, bytes]:
+    """Return a certificate that holds so many days and an hour, and its key."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nats")])
+    now = datetime.now(UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days, hours=1))
+        .sign(key, None)
+    )
+    return built.public_bytes(Encoding.PEM), key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
+async def test_a_user_that_may_too_little(broker: EmbeddedNats) -> None:
+    """What the broker says of our user is compared with what its role needs."""
+    operator = role("operator")
+    settings = load_settings({"NATS_URL": broker.url, **broker.settings_of("operator")})
+    nc = await connect(**settings.nats_options(), name="test")
+    try:
+        facts = await user_facts(nc)
+    finally:
+        await nc.close()
+    assert facts.user == "operator"
+    assert lacking(operator, facts) == []
+    fewer = msgspec.structs.replace(facts, publish=facts.publish[1:] if facts.publish else ())
+    assert len(lacking(operator, fewer)) == 1
 
 
 def test_an_unknown_check_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_clocks_and_certificates() -> None:
         assert (found.ok, bool(found.command)) == (ok, not ok)
     for days, verdict in ((40, "ok"), (29, "soon"), (13, "fault"), (-1, "fault")):
         ends = NOW + timedelta(days=days, hours=1)
-        assert broker.certificate("c", "its", ends, NOW).verdict == verdict
+        assert broker.certificate("c", "its", ends, NOW, "x").verdict == verdict
     assert server_time("2026-11-30T01:52:58.519745427Z").microsecond == 519745
     assert server_time("2026-11-30T01:52:58Z").microsecond == 0
 
@@ -201,7 +201,7 @@ def test_printed_commands_of_psm_exist() -> None:
     known = {name for name, *_ in COMMANDS}
     for path in (ROOT / "workers/psm/workers/doctor").glob("*.py"):
         for command in re.findall(r'"psm ([a-z-]+)', path.read_text()):
-            assert command in known | {"certs"}, (path, command)
+            assert command in known, (path, command)
 
 
 def test_the_page_names_everything() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from psm.adapters.broker_monitor import BrokerSight, look_at
 from psm.adapters.jetstream import StreamNotFoundError
 from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.errors import PermissionRefusedError
-from psm.adapters.jetstream.facts import server_facts, server_time, user_facts
+from psm.adapters.jetstream.facts import UserFacts, server_facts, server_time, user_facts
 from psm.adapters.jetstream.roles import EMBEDDED, Role
 from psm.adapters.jetstream.streams_apply import (
     REQUIRED,
@@ -32,7 +34,7 @@ FULL, FILLING = 0.95, 0.8
 """Share of a store."""
 CERTIFICATE_DAYS = (14, 30)
 """Days left of a certificate, below which it is a fault, or to be renewed soon."""
-_RENEW = "psm certs renew"
+_AUTHORITY = "authority"
 _APPLY = "psm streams apply"
 _USERS = "psm config nats-users > deploy/nats-users.conf"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -219,11 +221,20 @@ async def permissions(place: Place) -> list[Finding]:
     role = _role(facts.user)
     if role is None or facts.publish is None:
         return [fine("permissions", f"{facts.user or 'everybody'} may do everything")]
-    lacks = sorted(set(role.may_publish()) - set(facts.publish))
-    lacks += sorted(set(role.may_subscribe()) - set(facts.subscribe or ()))
-    if lacks:
+    if lacks := lacking(role, facts):
         return [fault("permissions", f"{role.name} may not use {', '.join(lacks)}", _USERS)]
     return [fine("permissions", f"{role.name} may do what its part needs")]
+
+
+def lacking(role: Role, facts: UserFacts) -> list[str]:
+    """Return the subjects that a role needs and its user may not use; none without limits."""
+    wanted = ((role.may_publish(), facts.publish), (role.may_subscribe(), facts.subscribe))
+    return [
+        subject
+        for needed, allowed in wanted
+        if allowed is not None
+        for subject in sorted(set(needed) - set(allowed))
+    ]
 
 
 async def inbox(place: Place) -> list[Finding]:
@@ -255,17 +266,25 @@ async def line(place: Place) -> list[Finding]:
                 fault(
                     "tls_broker",
                     f"the line to {facts.url} is plain: passwords and events can be read",
-                    "psm certs init",
+                    "psm certs init certs --leaf nats",
                 )
             ]
         return [fine("tls_broker", "plain, " + ("beyond this machine" if far else "on loopback"))]
-    return [certificate("tls_broker", "the server's", facts.certificate_ends, place.now)]
+    mends = renewing(place.settings.nats_ca_file)
+    return [certificate("tls_broker", "the server's", facts.certificate_ends, place.now, mends)]
 
 
-def certificate(check: str, whose: str, ends: datetime, now: datetime) -> Finding:
-    """Return what the end of a certificate means."""
+def renewing(file: str | None) -> str:
+    """Return the command that renews the certificates of the folder that a file is of."""
+    path = Path(file or "certs/ca.crt")
+    folders = [folder for folder in path.parents if (folder / _AUTHORITY).exists()]
+    return f"psm certs renew {shlex.quote(str(folders[0] if folders else path.parent))}"
+
+
+def certificate(check: str, whose: str, ends: datetime, now: datetime, mends: str) -> Finding:
+    """Return what the end of a certificate means; `mends` renews it."""
     days = (ends - now).days
     why = f"{whose} certificate holds for {days} days, until {ends:%Y-%m-%d}"
     if days < CERTIFICATE_DAYS[0]:
-        return fault(check, why if days >= 0 else f"{whose} certificate ended on {ends:%F}", _RENEW)
-    return soon(check, why, _RENEW) if days < CERTIFICATE_DAYS[1] else fine(check, why)
+        return fault(check, why if days >= 0 else f"{whose} certificate ended on {ends:%F}", mends)
+    return soon(check, why, mends) if days < CERTIFICATE_DAYS[1] else fine(check, why)

@@ -20,7 +20,7 @@ CHECKS: tuple[Check, ...] = (
     Check("files", "nobody else reads the files that hold secrets", itself.files),
     Check("certificates", "those of the settings can be read and hold", itself.certificates),
     Check("approvers", "production names who may approve", itself.approvers),
-    Check("broker", "NATS answers, and is new enough", broker.broker),
+    Check("broker", "NATS answers, and is new enough", broker.broker, asks=("broker",)),
     Check("tls_broker", "the line to NATS is private; its certificate holds", broker.line, _BROKER),
     Check("jetstream", "JetStream is on", broker.jetstream, _BROKER),
     Check("inbox", "answers come to where this user may hear them", broker.inbox),
@@ -31,7 +31,7 @@ CHECKS: tuple[Check, ...] = (
     Check("sync_interval", "servers write before they acknowledge", broker.sync),
     Check("disk_broker", "the servers have room", broker.room),
     Check("clock_broker", "the broker's clock is this one", broker.clock, _BROKER),
-    Check("database", "PostgreSQL answers and takes writes", database.database),
+    Check("database", "PostgreSQL answers and takes writes", database.database, asks=("database",)),
     Check("tls_database", "the line to PostgreSQL is private", itself.tls_database),
     Check("migrations", "the schema is the one of this release", database.migrations, _DATABASE),
     Check("roles", "each role may do what its parts need", database.roles, _DATABASE),
@@ -51,7 +51,8 @@ async def examine(env: Mapping[str, str], names: Sequence[str] = ()) -> list[Fin
         names: of the checks; all of them where none is named.
     """
     chosen = [check for check in CHECKS if not names or check.name in names]
-    async with here(env) as place:
+    wanted = {need for check in chosen for need in (*check.needs, *check.asks)}
+    async with here(env, wanted) as place:
         found = await asyncio.gather(*(_looked(check, place) for check in chosen))
     return [finding for findings in found for finding in findings]
 

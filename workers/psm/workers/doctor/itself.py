@@ -18,16 +18,17 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import TRADES
 from psm.contracts.updates import SCHEMA_VERSION
 from psm.domain.books import RULES_VERSION
-from psm.workers.doctor.broker import certificate
+from psm.workers.access.issuers import access_of, people_of
+from psm.workers.doctor.broker import certificate, renewing
 from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
 from psm.workers.doctor.place import Place
 from psm.workers.fleet.report import fleet_report
-from psm.workers.ops.keys import parse_public, read_file
 from psm.workers.process.running import find_running
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _DISK_FULL, _DISK_FILLING = 0.05, 0.15
 _RULES = "control.rules"
+_TWO = 2  # people
 _SECRET_FILES = ("nats_creds_file", "nats_nkey_seed_file", "nats_key_file")
 _CERTIFICATES = ("nats_ca_file", "nats_cert_file")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "", None)
@@ -67,9 +68,10 @@ async def certificates(place: Place) -> list[Finding]:
     try:
         ends = certificate_ends(place)
     except ConfigError as error:
-        return [fault("certificates", str(error), "psm certs init")]
+        return [fault("certificates", str(error), "psm certs init certs --leaf nats")]
     found = [
-        certificate("certificates", f"{file}: its", at, place.now) for file, at in ends.items()
+        certificate("certificates", f"{file}: its", at, place.now, renewing(file))
+        for file, at in ends.items()
     ]
     return found or [fine("certificates", "none is set")]
 
@@ -111,27 +113,22 @@ async def tls_database(place: Place) -> list[Finding]:
 
 
 async def approvers(place: Place) -> list[Finding]:
-    """Whether somebody can approve what production asks two people for."""
-    file = place.settings.replay_approvers_file
-    if file is None:
-        if place.settings.env != "production":
-            return [fine("approvers", "none are asked for outside of production")]
-        return [
-            fault(
-                "approvers",
-                "in production nobody is asked to approve replays and recoveries",
-                place.given.setting("PSM_REPLAY_APPROVERS_FILE", "/etc/psm/approvers.json"),
-            )
-        ]
+    """Whether a second person can approve what production asks two for."""
+    file = place.settings.access_file
+    edit = f"$EDITOR {shlex.quote(file or 'access.toml')}"
     try:
-        named = msgspec.json.decode(read_file(Path(file)), type=dict[str, str])
-        for name, pem in named.items():
-            parse_public(pem.encode(), f"{file}: {name}")
-    except (msgspec.MsgspecError, ConfigError) as error:
-        return [fault("approvers", f"{file}: {error}", f"$EDITOR {shlex.quote(file)}")]
-    if not named:
-        return [fault("approvers", f"{file} names nobody", f"$EDITOR {shlex.quote(file)}")]
-    return [fine("approvers", f"{len(named)} may approve")]
+        people_of(file)
+        signers = [person.id for person in access_of(file).person if person.keys]
+    except ConfigError as error:
+        return [fault("approvers", str(error), edit)]
+    if len(signers) >= _TWO:
+        return [fine("approvers", f"{len(signers)} people have keys")]
+    if place.settings.env != "production":
+        return [fine("approvers", "none are asked for outside of production")]
+    why = f"{len(signers)} people have keys: a second one must approve replays and recoveries"
+    if file is None:
+        return [fault("approvers", why, place.given.setting("PSM_ACCESS_FILE", "access.toml"))]
+    return [fault("approvers", why, edit)]
 
 
 async def versions(place: Place) -> list[Finding]:

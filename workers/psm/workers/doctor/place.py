@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
@@ -79,12 +79,13 @@ class Place:
             raise MissingError(self.reasons.get("database", "PostgreSQL is not reachable"))
         return self._pool
 
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Connect to what answers; `reasons` says of the rest why it does not."""
+    async def open(self, stack: AsyncExitStack, wanted: Collection[Need]) -> None:
+        """Connect to what is wanted and answers; `reasons` says of the rest why it does not."""
         if self.given.settings is None:
             self.reasons = dict.fromkeys(("broker", "database"), "the settings cannot be read")
             return
-        await asyncio.gather(self._open_broker(stack), self._open_database(stack))
+        openings = {"broker": self._open_broker, "database": self._open_database}
+        await asyncio.gather(*(opened(stack) for of, opened in openings.items() if of in wanted))
 
     async def _open_broker(self, stack: AsyncExitStack) -> None:
         try:
@@ -119,18 +120,22 @@ class Check(msgspec.Struct, frozen=True):
         about: what is well where it finds nothing, for docs and `--list`.
         look: returns what it finds; it may raise any `PSMError`.
         needs: what is not looked at without.
+        asks: what it looks for, there or not.
     """
 
     name: str
     about: str
     look: Look
     needs: tuple[Need, ...] = ("settings",)
+    asks: tuple[Need, ...] = ()
 
 
 @asynccontextmanager
-async def here(env: Mapping[str, str]) -> AsyncIterator[Place]:
-    """Give this installation, connected to what answers."""
+async def here(
+    env: Mapping[str, str], wanted: Collection[Need] = ("broker", "database")
+) -> AsyncIterator[Place]:
+    """Give this installation, connected to what of the wanted answers."""
     async with AsyncExitStack() as stack:
         place = Place(env, datetime.now(UTC))
-        await place.open(stack)
+        await place.open(stack, wanted)
         yield place

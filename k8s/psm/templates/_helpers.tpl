@@ -31,16 +31,66 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* A part is given as `nats` and `postgres`: its user at each, or nothing where it uses neither.
-     The name of a key in the secret of all users. */}}
+{{/* The parts that are there, each with its user at NATS and its login at PostgreSQL, or nothing where
+     it uses neither. `job` is a hook, `http` the API, `asks` the test. */}}
+{{- define "psm.parts" -}}
+api: {nats: {{ ternary "ingest" "api" .Values.api.ingest }}, postgres: api, http: true}
+worker: {nats: worker, postgres: worker}
+projector: {nats: projector, postgres: projector}
+archive: {nats: archiver, postgres: archiver}
+test: {asks: true}
+{{- if .Values.analytics.enabled }}
+analytics: {nats: projector, postgres: projector}
+{{- end }}
+{{- if .Values.marks.enabled }}
+marks: {nats: marks}
+{{- end }}
+{{- if .Values.risk.enabled }}
+risk: {nats: risk}
+{{- end }}
+{{- if .Values.jobs.enabled }}
+streams: {nats: streams, job: true}
+migrate: {postgres: owner, job: true}
+{{- end }}
+{{- with .Values.scheduled }}
+{{- if .audit.enabled }}
+audit: {nats: operator, postgres: operator, scheduled: true}
+{{- end }}
+{{- if .replicaAudit.enabled }}
+replica-audit: {nats: operator, scheduled: true}
+{{- end }}
+{{- if .anchors.enabled }}
+anchors: {nats: auditor, scheduled: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A part as the other templates take it: `root`, `component`, `nats`, `postgres`. */}}
+{{- define "psm.part" -}}
+{{- $part := get (include "psm.parts" .root | fromYaml) .component -}}
+{{- toYaml (dict "component" .component "nats" ($part.nats | default "") "postgres" ($part.postgres | default "")) -}}
+{{- end -}}
+
+{{/* Where a user's key is: the file of it in the pod, the key in its secret, and that secret. */}}
+{{- define "psm.userFile" -}}
+{{- if .perPart }}{{ printf "%s.%s" .user .key }}{{ else }}{{ .key }}{{ end -}}
+{{- end -}}
+
+{{- define "psm.userSource" -}}
+{{- $file := include "psm.userFile" . -}}
+{{- if and .perPart .secretPerPart -}}
+- secret: {name: {{ printf "%s-%s" .secret .user | quote }}, items: [{key: {{ .key | quote }}, path: {{ $file | quote }}}]}
+{{- else -}}
+- secret: {name: {{ .secret | quote }}, items: [{key: {{ $file | quote }}, path: {{ $file | quote }}}]}
+{{- end -}}
+{{- end -}}
+
 {{- define "psm.natsKey" -}}
-{{- if .root.Values.nats.auth.userPerPart }}{{ printf "%s.%s" .nats .key }}{{ else }}{{ .key }}{{ end -}}
+{{- include "psm.userFile" (dict "perPart" .root.Values.nats.auth.userPerPart "user" .nats "key" .key) -}}
 {{- end -}}
 
 {{- define "psm.postgresKey" -}}
-{{- with .root.Values.postgres -}}
-{{- if .loginPerPart }}{{ printf "%s.%s" $.postgres .key }}{{ else }}{{ .key }}{{ end -}}
-{{- end -}}
+{{- include "psm.userFile" (dict "perPart" .root.Values.postgres.loginPerPart "user" .postgres "key" .root.Values.postgres.key) -}}
 {{- end -}}
 
 {{/* The one key by which a part says who it is, as its kind and its name in the secret. */}}
@@ -48,7 +98,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $root := .root }}{{ $nats := .nats -}}
 {{- range $kind := list "credsKey" "nkeySeedKey" "tokenKey" "passwordKey" -}}
 {{- with get $root.Values.nats.auth $kind }}
-- {kind: {{ $kind }}, key: {{ include "psm.natsKey" (dict "root" $root "nats" $nats "key" .) | quote }}}
+- {kind: {{ $kind }}, name: {{ . | quote }}, key: {{ include "psm.natsKey" (dict "root" $root "nats" $nats "key" .) | quote }}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -79,7 +129,7 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.affinity }}
+{{- with (.values).affinity | default .root.Values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -89,12 +139,12 @@ volumes:
   {{- if .nats }}
   {{- if .root.Values.nats.auth.existingSecret }}
   - name: nats-auth
-    secret:
-      secretName: {{ .root.Values.nats.auth.existingSecret | quote }}
+    projected:
       defaultMode: 0440
-      items:  # of this user only
+      sources:  # of this user only
+        {{- $auth := .root.Values.nats.auth }}
         {{- range include "psm.natsIdentity" . | fromYamlArray }}
-        - {key: {{ .key | quote }}, path: {{ .key | quote }}}
+        {{- include "psm.userSource" (dict "perPart" $auth.userPerPart "secretPerPart" $auth.secretPerPart "secret" $auth.existingSecret "user" $.nats "key" .name) | nindent 8 }}
         {{- end }}
   {{- end }}
   {{- with .root.Values.nats.tls.existingSecret }}
@@ -115,16 +165,20 @@ volumes:
   {{- end }}
   {{- if .postgres }}
   - name: postgres
-    secret:
-      secretName: {{ required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" .root.Values.postgres.existingSecret | quote }}
+    projected:
       defaultMode: 0440
-      items:
-        {{- $key := include "psm.postgresKey" . }}
-        - {key: {{ $key | quote }}, path: {{ $key | quote }}}
-        {{- range .logins }}
-        {{- $key := include "psm.postgresKey" (dict "root" $.root "postgres" .) }}
-        - {key: {{ $key | quote }}, path: {{ $key | quote }}}
+      sources:
+        {{- $of := .root.Values.postgres }}
+        {{- $secret := required "postgres.existingSecret is required: a secret with the PostgreSQL DSN" $of.existingSecret }}
+        {{- range prepend (.logins | default list) .postgres }}
+        {{- include "psm.userSource" (dict "perPart" $of.loginPerPart "secretPerPart" $of.secretPerPart "secret" $secret "user" . "key" $of.key) | nindent 8 }}
         {{- end }}
+  {{- end }}
+  {{- with .anchors }}
+  - name: anchors
+    persistentVolumeClaim: {claimName: {{ required "scheduled.anchors.existingClaim is required" .existingClaim | quote }}}
+  - name: anchor-key
+    secret: {secretName: {{ required "scheduled.anchors.existingSecret is required" .existingSecret | quote }}, defaultMode: 0440}
   {{- end }}
 {{- end -}}
 
@@ -154,6 +208,10 @@ volumeMounts:
   {{- end }}
   {{- if .bootstrap }}
   - {name: bootstrap, mountPath: /etc/psm/bootstrap, readOnly: true}
+  {{- end }}
+  {{- if .anchors }}
+  - {name: anchors, mountPath: /anchors}
+  - {name: anchor-key, mountPath: /etc/psm/anchor-key, readOnly: true}
   {{- end }}
   {{- with .root.Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -206,6 +264,9 @@ env:
   {{- end }}
   {{- end }}
   {{- with .root.Values.nats.tls }}
+  {{- if not (or .existingSecret .allowPlain) }}
+  {{- fail "nats.tls.existingSecret is required: a secret with the CA of the servers; or say nats.tls.allowPlain=true" }}
+  {{- end }}
   {{- if .existingSecret }}
   - {name: PSM_NATS_CA_FILE, value: {{ printf "/etc/psm/nats-tls/%s" .caKey | quote }}}
   {{- if .certKey }}
@@ -216,6 +277,14 @@ env:
   {{- end }}
   {{- end }}
   {{- if .postgres }}
+  {{- with .root.Values.postgres.tls }}
+  {{- if .existingSecret }}
+  - {name: PGSSLMODE, value: verify-full}
+  - {name: PGSSLROOTCERT, value: /etc/psm/postgres-tls/ca.crt}
+  {{- else if not .allowPlain }}
+  {{- fail "postgres.tls.existingSecret is required: a secret with the CA of the server; or say postgres.tls.allowPlain=true" }}
+  {{- end }}
+  {{- end }}
   - {name: POSTGRES_DSN_FILE, value: {{ include "psm.postgresKey" . | printf "/etc/psm/postgres/%s" | quote }}}
   {{- range .logins }}
   - name: POSTGRES_{{ upper . }}_DSN_FILE
@@ -228,6 +297,21 @@ env:
   {{- with .root.Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{/* Pods of which one may be away at a time, because there are others. */}}
+{{- define "psm.disruption" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ printf "%s-%s" (include "psm.fullname" .root) .component }}
+  labels:
+    {{- include "psm.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "psm.selector" . | nindent 6 }}
 {{- end -}}
 
 {{/* Health and metrics of processes that serve nothing else */}}

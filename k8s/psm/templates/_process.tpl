@@ -1,6 +1,11 @@
-{{/* A Deployment that follows a stream: exactly one pod, replaced only after it ended; or a fleet
-     of `replicas`, whose pods hand their partitions over to each other. */}}
+{{/* A Deployment that follows a stream, as `values` say: a fleet of `replicas`, whose pods hand their
+     work over to each other; without them one pod, replaced only after it ended. */}}
 {{- define "psm.follower" -}}
+{{- $_ := merge . (include "psm.part" . | fromYaml) -}}
+{{- $replicas := int .values.replicas -}}
+{{- $most := $replicas -}}
+{{- $autoscaling := (.values.autoscaling).enabled -}}
+{{- if $autoscaling }}{{ $most = int .values.autoscaling.maxReplicas }}{{ end -}}
 {{- $name := printf "%s-%s" (include "psm.fullname" .root) .component -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -9,10 +14,10 @@ metadata:
   labels:
     {{- include "psm.labels" . | nindent 4 }}
 spec:
-  {{- if .replicas }}
+  {{- if $replicas }}
   {{- /* Whoever scales this owns the number: rendering it, too, would make the next upgrade fail. */}}
-  {{- if not .autoscaling }}
-  replicas: {{ .replicas }}
+  {{- if not $autoscaling }}
+  replicas: {{ $replicas }}
   {{- end }}
   strategy:
     type: RollingUpdate
@@ -36,11 +41,11 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
-      serviceAccountName: {{ include "psm.fullname" .root }}
+      serviceAccountName: {{ $name }}
       # A clean stop commits, and saves what changed; a worker hands over first. SIGTERM begins it
       # at once: nothing is routed to these pods, so there is nothing to wait for before.
       terminationGracePeriodSeconds: 60
-      {{- if .replicas }}
+      {{- if $replicas }}
       topologySpreadConstraints:
         - maxSkew: 1
           topologyKey: kubernetes.io/hostname
@@ -59,11 +64,16 @@ spec:
             - {name: metrics, containerPort: 9090}
           {{- include "psm.probes" (dict "port" "metrics" "ready" "/health/ready") | nindent 10 }}
           resources:
-            {{- toYaml .resources | nindent 12 }}
+            {{- toYaml .values.resources | nindent 12 }}
+{{- if gt $most 1 }}
+---
+{{ include "psm.disruption" . }}
+{{- end }}
 {{- end -}}
 
 {{/* A Job that prepares the ground before each install and upgrade. */}}
 {{- define "psm.job" -}}
+{{- $_ := merge . (include "psm.part" . | fromYaml) -}}
 {{- $name := printf "%s-%s" (include "psm.fullname" .root) .component -}}
 apiVersion: batch/v1
 kind: Job

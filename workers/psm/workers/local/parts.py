@@ -31,6 +31,11 @@ class Part(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     health_port: int
 
+    @property
+    def metrics_url(self) -> str:
+        """Where its metrics are."""
+        return f"http://{_HOST}:{self.health_port}/metrics"
+
 
 _OFF: Mapping[str, str] = {"PSM_HTTP_AUTH": "off"}
 

@@ -107,6 +107,10 @@ class Addresses(Struct, frozen=True, kw_only=True):
     postgres_dsn: str
     http_url: str
     data_dir: str
+    nats_monitoring_url: str
+    metrics: dict[str, str]
+    """Address of the metrics of each part; known once started."""
+
     admin_token: str | None
     """With which a caller may do everything; None where callers need none."""
 
@@ -130,6 +134,7 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._http_port = plan.http_port
         self._admin_token: str | None = None
+        self._metrics: dict[str, str] = {}
         self._damaged: asyncio.Future[None]
 
     @property
@@ -140,6 +145,8 @@ class Supervisor:
             postgres_dsn=self._servers.postgres_dsn,
             http_url=f"http://127.0.0.1:{self._http_port}",
             data_dir=str(self._plan.data_dir.expanduser().absolute()),
+            nats_monitoring_url=self._servers.nats.monitoring_url,
+            metrics=self._metrics,
             admin_token=self._admin_token,
             operator=self._servers.nats.settings_of("owner"),
         )
@@ -177,6 +184,7 @@ class Supervisor:
                 self._log.info("child.started", child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
             parts = await self._parts()
+            self._metrics = {part.name: part.metrics_url for part in parts}
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from psm.adapters.tls import client_context
+from psm.adapters.tls import client_tls
 from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
@@ -351,7 +351,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "user_credentials": self.nats_creds_file,
             "nkeys_seed": self.nats_nkey_seed_file,
             "inbox_prefix": self.nats_inbox_prefix,
-            "tls": client_context(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
+            "tls": client_tls(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
         }
         return {name: value for name, value in options.items() if value is not None}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
@@ -17,6 +17,7 @@ from psm.workers.cli.shared.connections import broker, database
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.process import process
 from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.readiness import database_answers
 
 app = App(
     name="archive",
@@ -39,7 +40,7 @@ _DANGLING_COLUMNS = ("archive_sequence", "stored_at", "event_type", "event_id", 
 def archive() -> int:
     """Archive the log and the recorded streams. Runs until SIGINT or SIGTERM.
 
-    Any number may run; one of them writes at a time and the others are refused harmlessly.
+    Any number may run; one of them is active, and another takes over when it is gone.
     """
     return asyncio.run(run(load_settings()))
 
@@ -113,8 +114,16 @@ async def run(settings: Settings) -> int:
             own.instruments.metrics,
             sample_interval_ms=settings.archive_marketdata_interval_ms,
         )
-        await own.serve_health(lambda: readiness(archiver))
-        running = asyncio.create_task(archiver.run())
+        lease = await own.open_lease("archive")
+        pulse = await own.watch({"postgres": database_answers(pool)})
+
+        def ready() -> tuple[bool, dict[str, Any]]:
+            if lease.active.is_set():
+                return readiness(archiver)
+            return not pulse.problems, {"standby": True, "away": pulse.problems}
+
+        await own.serve_health(ready)
+        running = asyncio.create_task(lease.run(archiver.run))
         own.on_stop(running.cancel)
         await asyncio.wait([running])
         if not running.cancelled():

@@ -17,6 +17,7 @@ from psm.projections.registry import PROJECTIONS, kept
 from psm.projections.risk import RISK
 from psm.workers.cli.shared.process import chosen_partitions, process
 from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.lease import Lease
 from psm.workers.process.readiness import Pulse, all_of, database_answers, leader_answers
 from psm.workers.projector.follower import FollowerStatus, Projector
 from psm.workers.projector.sources import reader_of
@@ -36,7 +37,10 @@ def projector(
         str | None, Parameter(help="Projections that another projector follows.")
     ] = None,
 ) -> int:
-    """Follow the committed updates into the views. Runs until SIGINT or SIGTERM."""
+    """Follow the committed updates into the views. Runs until SIGINT or SIGTERM.
+
+    Of several that follow the same, one is active, and another takes over when it is gone.
+    """
     settings = load_settings()
     chosen = chosen_partitions(partitions, settings, tuple(range(settings.partitions)))
     return asyncio.run(run(settings, chosen, chosen_projections(settings, only, without)))
@@ -87,31 +91,45 @@ async def run(
         sources = dict.fromkeys(projection.source for projection in projections)
         leaders = [leader_answers(own.nc, s.js_stream, reader_of(s).probe) for s in sources]
         pulse = await own.watch({"postgres": database_answers(pool), "nats": all_of(leaders)})
-        await own.serve_health(lambda: readiness(views, pulse))
-        running = asyncio.create_task(views.run())
-        own.on_stop(running.cancel)
-        instruments = own.instruments
-        counts = ViewCounts(pool, instruments.risk_metrics, instruments.market_metrics)
+        lease = await own.open_lease(work_of(partitions, projections))
+        await own.serve_health(lambda: readiness(views, pulse, lease))
+        counts = ViewCounts(pool, own.instruments)
         counted = 0 in partitions and RISK in projections
-        counting = asyncio.create_task(counts.run()) if counted else None
         log = telemetry.get_logger()
-        log.info("projector.started", partitions=len(partitions))
+
+        async def follow() -> None:
+            counting = [asyncio.create_task(counts.run())] if counted else []
+            log.info("projector.started", partitions=len(partitions))
+            try:
+                await views.run()
+            finally:
+                await end_all(counting)
+
+        running = asyncio.create_task(lease.run(follow))
+        own.on_stop(running.cancel)
         await asyncio.wait([running])
-        await end_all([counting] if counting is not None else [])
         if not running.cancelled():
             running.result()
         log.info("projector.stopped")
         return 0
 
 
-def readiness(views: Projector, pulse: Pulse) -> tuple[bool, dict[str, Any]]:
+def work_of(partitions: tuple[int, ...], projections: tuple[Projection, ...]) -> str:
+    """Return what projectors share that follow the same: then one of them is enough."""
+    names = ",".join(projection.name for projection in projections)
+    return f"projector {names} of {','.join(map(str, partitions))}"
+
+
+def readiness(views: Projector, pulse: Pulse, lease: Lease) -> tuple[bool, dict[str, Any]]:
     """Return whether every partition is followed, and those that are not, with the reason.
 
     A follower that waits for messages does not notice that PostgreSQL or the stream's leader is
-    away, so the pulse is asked too.
+    away, so the pulse is asked too. Who stands by is ready when it could begin.
     """
-    statuses = views.statuses()
     away = pulse.problems
+    if not lease.active.is_set():
+        return not away, {"standby": True, "away": away}
+    statuses = views.statuses()
     return views.is_ready() and not away, {
         "partitions": len(statuses),
         "away": away,

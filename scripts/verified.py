@@ -1,0 +1,146 @@
+"""docs/verified.md: what was run outside CI, of which commit, and whether that still holds.
+
+    python -m scripts.verified run cluster pytest tests/cluster     # its last line is the result
+    python -m scripts.verified            # fails where an entry is older than the files it covers
+
+An entry is of a commit that had everything it covers, and is as good as new as long as these files
+are what they were then. What was never run is listed, and fails nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path("docs/verified.md")
+
+COVERS: Mapping[str, tuple[str, ...]] = {
+    "containers": ("Dockerfile", "compose.yaml", "deploy", "requirements/runtime.txt"),
+    "cluster": ("k8s/psm", "scripts/build_kubernetes.sh", "tests/cluster"),
+    "observe": ("k8s/psm/templates/alerts.yaml", "deploy"),
+    "load": ("benchmarks",),
+}
+"""What `make NAME` runs, and the files and folders that its result is about."""
+
+_HEAD = """# Verified
+
+What takes too long for every run of CI is run by `make NAME`, which writes its result here. CI
+fails when the files that a result is about have changed since (`python -m scripts.verified`).
+
+| what | commit | date | counts |
+|---|---|---|---|
+"""
+_ROW = re.compile(r"\| ([a-z]+) \| ([0-9a-f]{7,40}) \| ([0-9-]{10}) \| (.*) \|")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One result.
+
+    Attributes:
+        commit: what was run, at least 7 hex digits.
+        date: when, UTC.
+        result: what came of it, one line.
+    """
+
+    commit: str
+    date: str
+    result: str
+
+
+def entries(root: Path) -> dict[str, Entry]:
+    """Return the results on the page by the name of the run; nothing where there is no page."""
+    if not (root / PAGE).exists():
+        return {}
+    rows = map(_ROW.fullmatch, (root / PAGE).read_text("utf-8").splitlines())
+    return {
+        row[1]: Entry(commit=row[2], date=row[3], result=row[4]) for row in rows if row is not None
+    }
+
+
+def record(root: Path, name: str, result: str, today: datetime.date) -> None:
+    """Write a result of what is checked out.
+
+    Raises:
+        ValueError: there is no such run, or what it covers is not committed.
+    """
+    if name not in COVERS:
+        raise ValueError(f"there is no run {name!r}; there is {', '.join(COVERS)}")
+    commit = _git(root, "rev-parse", "--short=12", "HEAD").strip()
+    if changed := _changed(root, name, commit):
+        raise ValueError(f"{name}: commit {', '.join(changed)} first, and run it again")
+    entry = Entry(commit=commit, date=today.isoformat(), result=" ".join(result.split()))
+    known = {**entries(root), name: entry}
+    rows = (f"| {n} | {e.commit} | {e.date} | {e.result} |\n" for n, e in sorted(known.items()))
+    (root / PAGE).write_text(_HEAD + "".join(rows), "utf-8")
+
+
+def stale(root: Path) -> dict[str, list[str]]:
+    """Return what changed since a result that is about it, by run; nothing for those never run."""
+    found = {name: _changed(root, name, entry.commit) for name, entry in entries(root).items()}
+    return {name: changed for name, changed in found.items() if changed}
+
+
+def _changed(root: Path, name: str, commit: str) -> list[str]:
+    covered = COVERS.get(name, ())
+    try:
+        changed = _git(root, "diff", "--name-only", commit, "--", *covered).splitlines()
+    except subprocess.CalledProcessError:
+        return [f"commit {commit[:12]}, which is not here"]
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *covered).splitlines()
+    return changed + new
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603
+        ["git", *arguments],  # noqa: S607
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def _last_line(command: list[str]) -> str | None:
+    """Run a command, showing what it says; return its last line, None where it failed."""
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:  # noqa: S603
+        for line in running.stdout or ():
+            sys.stdout.write(line)
+            last = line.strip(" =\n") or last
+    return last if running.returncode == 0 else None
+
+
+def main(arguments: list[str]) -> int:
+    """Run and record, or check all results; 1 where one is stale."""
+    if arguments[:1] == ["run"] and len(arguments) > 2:
+        result = _last_line(arguments[2:])
+        if result is None:
+            return 1
+        try:
+            record(ROOT, arguments[1], result, datetime.datetime.now(datetime.UTC).date())
+        except ValueError as error:
+            print(f"verified: not recorded: {error}", file=sys.stderr)
+            return 1
+        return 0
+    if arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    old, known = stale(ROOT), entries(ROOT)
+    for name in COVERS:
+        if name not in known:
+            print(f"verified: {name} was never run; make {name}")
+    for name, changed in old.items():
+        print(f"verified: {name} is older than {', '.join(changed)}; make {name}", file=sys.stderr)
+    return int(bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

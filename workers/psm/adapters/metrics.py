@@ -168,8 +168,7 @@ class Metrics:
             "psm.marks.lag_events", description="Ticks not yet read for marks."
         )
         self._log_writable = meter.create_gauge(
-            "psm.log.writable",
-            description="1 while the canary's write beside the log works, else 0.",
+            "psm.log.writable", description="1 while the canary's write beside the log works."
         )
         self._broker_faults = meter.create_gauge(
             "psm.broker.store_failed", description="1 while a broker says that its store fails."
@@ -192,17 +191,11 @@ class Metrics:
         self._late = meter.create_gauge(
             "psm.late", description="Partitions whose commits or views stay behind, by what."
         )
-        self._certificates = meter.create_gauge(
-            "psm.certificate.expires_timestamp",
-            unit="s",
-            description="Unix time at which the certificate that a server showed expires.",
-        )
         self._denied = meter.create_counter(
             "psm.http.denied", description="Requests that access control refused, by reason."
         )
         self._granted = meter.create_counter(
-            "psm.http.granted",
-            description="Requests that access control let pass and always tells of, by right.",
+            "psm.http.granted", description="Requests let pass that are always told of, by right."
         )
         self._requests = meter.create_histogram(
             "psm.http.request.duration",
@@ -210,10 +203,6 @@ class Metrics:
             description="HTTP requests, by route and status.",
             explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
         )
-
-    def certificate_shown(self, server: str, expires: float) -> None:
-        """Record when the certificate of `nats` or `postgres` expires, at each connection."""
-        self._certificates.set(expires, {"server": server})
 
     def folded(self, partition: int, outcomes: Mapping[str, int]) -> None:
         """Count the outcomes of a batch."""
@@ -379,15 +368,11 @@ class Metrics:
         self._log_writable.set(int(writable))
 
     def broker_store(self, server: str, *, failed: bool, stored: int, limit: int) -> None:
-        """Set what a broker says of its store, in bytes; a `limit` of 0 is none.
-
-        `server` is the host of its monitoring address.
-        """
-        labels: Labels = {"server": server}
-        self._broker_faults.set(int(failed), labels)
-        self._broker_store.set(stored / limit if limit else 0.0, labels)
-        self._broker_bytes.set(stored, labels)
-        self._broker_limit.set(limit, labels)
+        """Set what a broker says of its store, in bytes; `server` is its host, `limit` 0 none."""
+        used = stored / limit if limit else 0.0
+        gauges = (self._broker_faults, self._broker_store, self._broker_bytes, self._broker_limit)
+        for gauge, value in zip(gauges, (int(failed), used, stored, limit), strict=True):
+            gauge.set(value, {"server": server})
 
     def replicas_not_current(self, js_stream: str, count: int) -> None:
         """Set how many replicas of a stream have stayed behind."""

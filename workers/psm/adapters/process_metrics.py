@@ -54,6 +54,11 @@ class ProcessMetrics:
             description="How much later than asked for the event loop came to a task.",
             explicit_bucket_boundaries_advisory=LOOP_BUCKETS,
         )
+        self._certificates = meter.create_gauge(
+            "psm.certificate.expires_timestamp",
+            unit="s",
+            description="Unix time at which the certificate that a server showed expires.",
+        )
         meter.create_observable_gauge(
             "psm.ready",
             callbacks=[self._is_ready],
@@ -63,6 +68,10 @@ class ProcessMetrics:
             "psm.build.info", description="1; the labels name what runs, and its version."
         )
         build.set(1, {"service": service, "version": version})
+
+    def certificate_shown(self, server: str, expires: float) -> None:
+        """Record when the certificate of `nats` or `postgres` expires, at each connection."""
+        self._certificates.set(expires, {"server": server})
 
     def connection(self, counts: Mapping[str, int]) -> None:
         """Show what is counted of one more connection; read at each scrape."""

@@ -96,12 +96,9 @@ async def connect(
     client = RobustClient()
     watch = _Watch(client, name, counters or ConnectionCounters(), on_closed, on_certificate)
     watch.secrets = [one for one in secrets if one is not None]
-    files = [file for file in (user_credentials, nkeys_seed) if file is not None]
-    for file in files:
-        if not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
-            raise ConfigError(f"the NATS credentials file {file} does not exist")
-    changing = (*files, *(one.file for one in watch.secrets))
-    client.identity_files = tuple(str(file) for file in changing if file is not None)
+    files = _present(user_credentials, nkeys_seed)
+    changing = (*files, *(str(one.file) for one in watch.secrets if one.file is not None))
+    client.identity_files = changing
     # Annotated as int by nats-py, which only sleeps it.
     reconnect_wait_s: Any = random.uniform(*RECONNECT_WAIT_S)  # noqa: S311 - spreads clients
     opening = asyncio.ensure_future(
@@ -144,6 +141,15 @@ async def connect(
     watch.opened = True
     watch.made()
     return client
+
+
+def _present(*named: str | None) -> list[str]:
+    """Return the files of credentials that are named; each must be there."""
+    files = [file for file in named if file is not None]
+    for file in files:
+        if not Path(file).is_file():
+            raise ConfigError(f"the NATS credentials file {file} does not exist")
+    return files
 
 
 class _Watch:

@@ -50,7 +50,7 @@ from psm.workers.api.analytics_documents import (
     TradesPageDocument,
 )
 from psm.workers.api.fold_turns import FoldTurns
-from psm.workers.api.guard import Needs
+from psm.workers.api.guard import Needs, asker_of
 from psm.workers.api.parameters import (
     NUMBER,
     TEXT,
@@ -207,7 +207,8 @@ class _Answers:
     async def metrics(self, request: Request) -> Response:
         question = _question(request)
         explained = choice(request, "explain", tuple(FORMULAS))
-        async with self._turns.turn():  # statistics of long series take a processor for a while
+        # Statistics of long series take a processor for a while.
+        async with self._turns.turn(asker_of(request)):
             figures = await figures_of(self._reads, question)
             body = await asyncio.to_thread(_metrics, figures, explained)
         return _answer(body)

@@ -77,7 +77,7 @@ class Process:
             self._settings.require_postgres_dsn(),
             name=self._name,
             size_max=self._settings.postgres_pool_max,
-            on_certificate=partial(self.instruments.metrics.certificate_shown, "postgres"),
+            on_certificate=partial(self.instruments.process_metrics.certificate_shown, "postgres"),
         )
         self._stack.callback(pool.terminate)
         self.instruments.process_metrics.pool(pool)
@@ -178,6 +178,6 @@ async def _connected(settings: Settings, name: str, instruments: Telemetry, life
         name=name,
         counters=counters,
         on_closed=life.connection_closed,
-        on_certificate=partial(instruments.metrics.certificate_shown, "nats"),
+        on_certificate=partial(instruments.process_metrics.certificate_shown, "nats"),
         **settings.nats_options(),
     )

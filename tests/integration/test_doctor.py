@@ -187,20 +187,20 @@ async def test_production_asks_for_more(
 ) -> None:
     """Approvers, roles and copies of the log; a file of approvers that names somebody is fine."""
     await psm_here("anchor", "keygen", str(tmp_path / "key.pem"))
-    approvers = tmp_path / "approvers.json"
-    approvers.write_text(json.dumps({"ann": (tmp_path / "key.pem.pub").read_text()}))
+    approvers = tmp_path / "access.toml"
+    approvers.write_text('[[person]]\nid = "ann"\nkeys = ["key.pem.pub"]\n')
     told = {"NATS_URL": nats_url, "POSTGRES_DSN": postgres_dsn, "PSM_ENV": "production"}
     patient.write(**told)
     code, (finding,) = await patient.looked("approvers")
     assert (code, finding["ok"]) == (1, False)
-    patient.write(**told, PSM_REPLAY_APPROVERS_FILE=str(approvers))
+    patient.write(**told, PSM_ACCESS_FILE=str(approvers))
     code, findings = await patient.looked("approvers", "sync_interval", "jetstream")
     assert {one["check"]: one["ok"] for one in findings} == {
         "approvers": True,
         "sync_interval": None,  # the monitoring port is not known
         "jetstream": True,
     }
-    approvers.write_text("{}")
+    approvers.write_text("")
     assert (await patient.looked("approvers"))[0] == 1
 
 

@@ -18,11 +18,11 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import TRADES
 from psm.contracts.updates import SCHEMA_VERSION
 from psm.domain.books import RULES_VERSION
+from psm.workers.access.issuers import people_of
 from psm.workers.doctor.broker import certificate
 from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
 from psm.workers.doctor.place import Place
 from psm.workers.fleet.report import fleet_report
-from psm.workers.ops.keys import parse_public, read_file
 from psm.workers.process.running import find_running
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -112,26 +112,25 @@ async def tls_database(place: Place) -> list[Finding]:
 
 async def approvers(place: Place) -> list[Finding]:
     """Whether somebody can approve what production asks two people for."""
-    file = place.settings.replay_approvers_file
+    file = place.settings.access_file
     if file is None:
         if place.settings.env != "production":
             return [fine("approvers", "none are asked for outside of production")]
         return [
             fault(
                 "approvers",
-                "in production nobody is asked to approve replays and recoveries",
-                place.given.setting("PSM_REPLAY_APPROVERS_FILE", "/etc/psm/approvers.json"),
+                "in production replays and recoveries need a second person, and nobody is named",
+                place.given.setting("PSM_ACCESS_FILE", "/etc/psm/access.toml"),
             )
         ]
     try:
-        named = msgspec.json.decode(read_file(Path(file)), type=dict[str, str])
-        for name, pem in named.items():
-            parse_public(pem.encode(), f"{file}: {name}")
-    except (msgspec.MsgspecError, ConfigError) as error:
-        return [fault("approvers", f"{file}: {error}", f"$EDITOR {shlex.quote(file)}")]
-    if not named:
-        return [fault("approvers", f"{file} names nobody", f"$EDITOR {shlex.quote(file)}")]
-    return [fine("approvers", f"{len(named)} may approve")]
+        able = people_of(file).with_keys()
+    except ConfigError as error:
+        return [fault("approvers", str(error), f"$EDITOR {shlex.quote(file)}")]
+    if not able:
+        why = f"{file} names no person with a key"
+        return [fault("approvers", why, f"$EDITOR {shlex.quote(file)}")]
+    return [fine("approvers", f"{len(able)} may approve")]
 
 
 async def versions(place: Place) -> list[Finding]:

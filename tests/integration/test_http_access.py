@@ -205,6 +205,9 @@ async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door
     for body, status in (({"order": order}, 403), ({"order": order, "dry_run": True}, 404)):
         answer = await door.ask(reader, "POST", "/psm/risk/check", json=body)
         assert answer.status_code == status, answer.text
+    whole = {"event_type": "order_request", "stream_id": FOREIGN, "payload": {"account_id": OWN}}
+    body = {"order": whole, "dry_run": True}
+    assert (await door.ask(reader, "POST", "/psm/risk/check", json=body)).status_code == 404
     answer = await door.ask(reader, "POST", "/psm/risk/check", json={"order": {}})
     assert answer.status_code == 422
 
@@ -295,6 +298,9 @@ async def test_credentials_that_open_nothing(door: Door) -> None:
         assert good[-32:] not in answer.text
     answer = await door.client.get(path, headers={"Authorization": f"Basic {good}"})
     assert answer.status_code == 401
+    twice = [("Authorization", f"Bearer {good}")] * 2
+    assert (await door.client.get(path, headers=twice)).status_code == 401
+    assert (await door.ask(good, "GET", f"{path}/")).status_code == 404
     assert (await door.client.get(f"{path}?token={good}")).status_code == 400
     assert (await door.ask(good, "GET", f"{path}?token={good}")).status_code == 400
     for _ in range(30):

@@ -100,6 +100,7 @@ _LOG_GETS = {"$JS.API.STREAM.MSG.GET.TRADES", "$JS.API.DIRECT.GET.TRADES"}
 _PSM_GETS = {"$JS.API.STREAM.MSG.GET.PSM", "$JS.API.DIRECT.GET.PSM.psm.cursor.0"}
 _SERVED = _reads("TRADES", "PSM", "RISK", "RULEBOOK", "MARKETDATA")
 _RECORDED = {"signals.strategy.s.BTC", "risk.decision.acc_1", "orders.command.acc_1"}
+_DIGESTS = {"ops.access", "$JS.API.STREAM.MSG.GET.OPS"}
 MAY_PUBLISH: dict[str, set[str]] = {
     "worker": {
         "_psm.position.updated.0.acc_1",
@@ -139,14 +140,7 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES"),
         *_infos(),
     },
-    "api": {
-        "ops.access",
-        "$JS.API.STREAM.MSG.GET.OPS",
-        "psm.risk.check",
-        "$JS.API.DIRECT.GET.TRADES",
-        *_LIVE,
-        *_SERVED,
-    },
+    "api": {"psm.risk.check", "$JS.API.DIRECT.GET.TRADES", *_LIVE, *_SERVED, *_DIGESTS},
     "ingest": {
         "trades.acc_1",
         "marks.BTC",
@@ -158,14 +152,15 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "$JS.API.DIRECT.GET.TRADES",
         *_LIVE,
         *_SERVED,
+        *_DIGESTS,
     },
     "streams": {*CHANGING, *_infos()},
     "operator": {
         "trades.acc_1",
         "repair.1.acc_1",
         "control.rules",
-        "ops.replay",
         "ops.access",
+        "ops.replay",
         "replay.1.trades.acc_1",
         *_ASKED,
         "$SRV.PING",
@@ -190,8 +185,8 @@ MAY_PUBLISH: dict[str, set[str]] = {
         "instruments.BTC",
         "collateral.BTC",
         "control.rules",
-        "ops.replay",
         "ops.access",
+        "ops.replay",
         *_ASKED,
         *(subject for subject in TRIED if subject.startswith("$JS.API.")),
     },
@@ -281,7 +276,8 @@ ACTS: dict[str, set[str]] = {
     "INSERT INTO people DEFAULT VALUES": {"importer"},
     "UPDATE people SET identity = NULL WHERE false": {"importer"},
     "DELETE FROM people": set(),
-    "SELECT 1 FROM access.tokens": {"api"},
+    "SELECT secret_sha256 FROM access.tokens": {"api"},
+    "SELECT principal, created_by FROM access.tokens": {"api", "operator"},
     "INSERT INTO access.tokens DEFAULT VALUES": {"api"},
     "UPDATE access.tokens SET revoked_at = now() WHERE false": {"api"},
     "UPDATE access.tokens SET roles = roles": set(),

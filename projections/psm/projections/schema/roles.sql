@@ -86,9 +86,8 @@ REVOKE ALL ON access.tokens
 GRANT USAGE ON SCHEMA access TO psm_access;
 GRANT SELECT, INSERT, UPDATE (last_used_at, revoked_at) ON access.tokens TO psm_access;
 -- Four eyes: who approves must not have made the tokens of who asks.
-GRANT USAGE ON SCHEMA access TO psm_heads_reader, psm_views_reader, psm_archive_reader;
-GRANT SELECT (principal, created_by) ON access.tokens
-    TO psm_heads_reader, psm_views_reader, psm_archive_reader;
+GRANT USAGE ON SCHEMA access TO psm_jobs;
+GRANT SELECT (principal, created_by) ON access.tokens TO psm_jobs;
 
 -- When jobs were done: whoever does them notes it, the projector tells the metrics.
 REVOKE ALL ON job_runs FROM PUBLIC, psm_views_writer, psm_jobs;

@@ -128,8 +128,10 @@ class AccessGuard:
                 "and send Authorization: Bearer TOKEN"
             )
         client = request.client.host if request.client else ""
-        given = request.headers.get("authorization")
-        principal = self._authenticator.principal(given, client)
+        given = request.headers.getlist("authorization")
+        # Of several a proxy between may have judged another one than we would: none counts.
+        together = ", ".join(given) if given else None
+        principal = self._authenticator.principal(together, client)
         request.state.principal = principal
         request.state.guard = self
         return principal

@@ -161,7 +161,7 @@ def build_app(service: Service) -> Starlette:
         *(route(*described) for described in access_routes(service.tokens, service.access)),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[
             Middleware(RequestMeter, metrics=service.metrics, patterns=patterns),
@@ -169,6 +169,8 @@ def build_app(service: Service) -> Starlette:
         ],
         exception_handlers=problem_answers(service.guard),
     )
+    app.router.redirect_slashes = False  # a path is right or wrong, and nobody is sent elsewhere
+    return app
 
 
 def _view_routes(prefix: str, service: Service, route: _Routes) -> list[Route]:
@@ -288,7 +290,8 @@ def guarded_check(service: Service) -> Handler:
                     field=error.field,
                 )
             action: Action = "read" if asked.dry_run else "append.record"
-            service.guard.require(request, action, Resource("account", asked.account_id))
+            for name in asked.accounts:
+                service.guard.require(request, action, Resource("account", name))
         return await service.risk(request)
 
     return check

@@ -32,9 +32,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class AskedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose order is asked about, and whether only for the sake of asking."""
+    """Whose order is asked about, and whether only for the sake of asking.
 
-    account_id: str
+    Attributes:
+        accounts: that it names: of the order, and of the event around it.
+    """
+
+    accounts: tuple[str, ...]
     dry_run: bool
 
 
@@ -85,12 +89,14 @@ async def asked_of(request: Request) -> AskedOrder:
         question = msgspec.json.decode(await request.body(), type=_Question)
         fields = codec.decode_untyped(bytes(question.order))
         order = fields["payload"] if "event_type" in fields else fields
-        account_id = order["account_id"]
+        named = [order["account_id"]]
+        if "event_type" in fields and "stream_id" in fields:
+            named.append(fields["stream_id"])  # the archive lists the event under it
     except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
         raise ContractError("missing_field", "the order names no account_id", "order") from error
-    if not isinstance(account_id, str):
+    if not all(isinstance(name, str) for name in named):
         raise ContractError("malformed_field", "account_id must be a text", "order.account_id")
-    return AskedOrder(account_id=account_id, dry_run=question.dry_run)
+    return AskedOrder(accounts=tuple(named), dry_run=question.dry_run)
 
 
 def _wait_s(body: bytes) -> float:

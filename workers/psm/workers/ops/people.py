@@ -69,6 +69,10 @@ class People:
         """Return whether there is a person of this id."""
         return person in self._keys
 
+    def with_keys(self) -> tuple[str, ...]:
+        """Return who can approve."""
+        return tuple(person for person, keys in self._keys.items() if keys)
+
     def keys_of(self, person: str) -> tuple[Ed25519PublicKey, ...]:
         """Return the keys of a person; none of an unknown one."""
         return tuple(self._keys.get(person, {}).values())

@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check properties chaos fuzz simulate mutation validate cluster bench soak locks clean
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster bench \
+	observe load containers sbom notices soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +54,14 @@ test: $(STAMP)  ## Run all tests, on real servers
 	if ! command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null && [ -z "$$CI" ]; then \
 		echo "make test: tests in a browser are left out; they need chromium"; \
 		without="$${without:+$$without and }not chromium"; fi; \
+	if ! command -v prometheus >/dev/null && [ -z "$$CI" ]; then \
+		echo "make test: tests with Prometheus are left out; they need prometheus"; \
+		without="$${without:+$$without and }not prometheus"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
-	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))
+	$(BIN)/pytest $(PARALLEL) --dist=worksteal $(PYTEST_ARGS) $(wildcard $(PURE))
 
 check: lint types layers schemas-diff schemas-check docs-check fast  ## Run what CI runs before the full tests
 
@@ -91,9 +95,14 @@ schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what
 
 docs: $(STAMP)  ## Write the pages that follow from the sources
 	$(BIN)/python -m scripts.make_docs
+	$(BIN)/python -m scripts.make_dashboards
 
 docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
 	$(BIN)/python -m scripts.make_docs --check
+	$(BIN)/python -m scripts.make_dashboards --check
+
+site: $(STAMP)  ## Build the site of the documentation in build/docs, and check its links
+	$(BIN)/python -m scripts.site
 
 properties: $(STAMP)  ## Run the property tests with many more examples
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest --timeout=3600 $(PARALLEL) $(PYTEST_ARGS) tests/property
@@ -122,8 +131,20 @@ cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
+observe: $(STAMP)  ## Start the stack and a Prometheus, ask every panel and rule, make alerts fire
+	$(BIN)/python -m scripts.observe
+
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
+load: $(STAMP)  ## Load three brokers here until the backlog grows; ARGS="--first 100 --step-s 10"
+	$(BIN)/python -m scripts.verified run load $(BIN)/python -m benchmarks.load $(ARGS)
+
+sbom: $(STAMP)  ## Print the bill of materials of the image, CycloneDX
+	@$(BIN)/python -m scripts.supply_chain sbom
+
+notices: $(STAMP)  ## Write the licence notices of the image's packages
+	$(BIN)/python -m scripts.supply_chain notices
 
 locks: $(STAMP)  ## Compile the hashed requirement locks anew
 	$(BIN)/python -m pip install --quiet 'uv>=0.9'

@@ -23,6 +23,7 @@ from benchmarks.rig import Message, Rig, rig
 from benchmarks.risk_book import EVERY_LIMIT, RiskBook, least
 from psm.adapters.jetstream import publish_expected
 from psm.contracts.subjects import RISK_CHECK, RULEBOOK
+from psm.workers.process.garbage import look_seldom
 
 DECIDE_MS_MAX = 0.3
 DRY_RUN_MS_MAX = 1.0
@@ -51,6 +52,7 @@ def in_memory(size: Size) -> list[Figure]:
     """Decide with 50 symbols and every check, in a small group and in a large one."""
     orders = size.of(2_000)
     alone, many = RiskBook(), RiskBook(accounts=size.of(_MANY))
+    look_seldom()  # as `psm risk worker` does
     own: list[list[float]] = []
     crowd: list[list[float]] = []
     for _ in range(size.rounds):

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
@@ -85,18 +86,31 @@ class Load:
         behind_s: how late the latest event was sent.
     """
 
-    def __init__(self, nc: Client, house: House, trades_per_s: float, marks_per_s: float) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        house: House,
+        trades_per_s: float,
+        marks_per_s: float,
+        told: Callable[[bytes], object] = lambda _data: None,
+    ) -> None:
+        """Nothing is sent before `run`; `told` is called with each trade as it is sent."""
         self.sent = self.failed = 0
         self.behind_s = 0.0
         self._js = nc.jetstream()
         self._house = house
+        self._told = told
         self._rates = ((house.trade, trades_per_s), (house.mark, marks_per_s))
         self._waiting: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    async def run(self) -> None:
-        """Send until told to stop; return when everything was answered."""
-        for message in self._house.deposits():
+    async def run(self, *, funded: bool = False) -> None:
+        """Send until told to stop; return when everything was answered.
+
+        Args:
+            funded: whether the accounts have their money already.
+        """
+        for message in () if funded else self._house.deposits():
             await self._send(message)
         began = time.perf_counter()
         counts = [0 for _ in self._rates]
@@ -113,11 +127,18 @@ class Load:
             await asyncio.sleep(_TURN_S)
         await asyncio.gather(*self._waiting)
 
+    @property
+    def unanswered(self) -> int:
+        """How many events the broker has not acknowledged."""
+        return len(self._waiting)
+
     def stop(self) -> None:
         """Begin nothing more."""
         self._stopping = True
 
     async def _send(self, message: Message) -> None:
+        if message.subject.startswith("trades."):
+            self._told(message.data)
         try:
             await self._js.publish(message.subject, message.data, timeout=_ACK_S)
         except Exception:  # noqa: BLE001 - whatever it is, the soak has failed, and goes on

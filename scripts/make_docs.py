@@ -11,6 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from scripts.metrics import PROCESS, metrics
+from tests.support import permissions
+
 from psm.contracts.limits import LIMITS
 from psm.contracts.reasons import REASONS
 from psm.workers.explain.flags import FLAGS
@@ -64,6 +67,28 @@ surrogate that stands alone. Fields that PSM does not know, and `metadata`, deci
 hold any JSON that fits into the body. What bounds the state stands in the metadata of the streams
 (`psm.*`), is shown by `psm streams check`, and never changes for a log: a worker with another bound
 does not start.
+"""
+
+
+_METRICS = """\
+# Metrics
+
+<!-- Made by `make docs`. -->
+
+What `/metrics` of the processes shows, for Prometheus; a collector gets the same over OTLP, with
+dots for underscores and without units. A process shows what it has done: a worker nothing of views,
+a projector nothing of commits. Labels are closed sets such as `partition`, `view`, `outcome` and
+`reason`; accounts are never one. Dashboards are in `k8s/psm/dashboards`, rules in `k8s/psm/rules`,
+and what to do about an alert in `docs/runbooks`.
+
+| metric | kind | what |
+|---|---|---|
+"""
+_PROCESS_METRICS = """
+Every process, as other programs in Python have them:
+
+| metric | what |
+|---|---|
 """
 
 
@@ -129,10 +154,22 @@ def _limits_page() -> str:
     return page
 
 
+def _metrics_page() -> str:
+    page = _METRICS
+    for one in metrics():
+        page += f"| `{one.name}` | {one.kind} | {one.description} |\n"
+    page += _PROCESS_METRICS
+    for name, description in PROCESS.items():
+        page += f"| `{name}` | {description} |\n"
+    return page
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/flags.md": _flags_page,
     "docs/limits.md": _limits_page,
     "docs/log-events.md": _log_events_page,
+    "docs/permissions.md": permissions.page,
+    "docs/metrics.md": _metrics_page,
     "docs/reasons.md": _reasons_page,
 }
 """Path -> what makes the page."""

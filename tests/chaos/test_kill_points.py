@@ -24,7 +24,9 @@ READY_S = 120.0
 COMMANDS = {"worker": "worker", "projector": "projector", "archiver": "archive"}
 """What runs the points whose name begins so."""
 
-POINTS = [point for point in CRASH_POINTS if not point.startswith(("importer.", "risk."))]
+POINTS = [
+    point for point in CRASH_POINTS if not point.startswith(("importer.", "rebuild.", "risk."))
+]
 """Of what runs for ever; an import ends, tests/integration/test_imports.py kills it.
 
 Those of the risk worker have a matrix of their own, test_risk_kill_points.py.

@@ -44,12 +44,12 @@ pytestmark = [pytest.mark.chaos, pytest.mark.chaos_long, pytest.mark.timeout(900
 POINTS = [point for point in CRASH_POINTS if point.startswith("risk.")]
 TAKEOVERS = ("risk.after_owner_record", "risk.after_recovery")
 PASSES = (1, 3)
-RENEWALS = ("risk.before_renewal", "risk.after_renewal")
-"""A slot renews when nothing waits to be stored, which is seldom here: so twice the first time."""
 OPEN_MAX = 50
 """Orders that may be open; nobody reports one, so no approval ever ends."""
 RATE = 500
 """Orders per second."""
+KILLED_S = 300.0
+"""Until a point is passed for the third time, on a machine that is busy besides."""
 SETTLE_S = 600.0
 
 
@@ -117,7 +117,7 @@ async def test_killed(nats_url: str, tmp_path: Path, row: Row, point: str) -> No
                 await publish_expected(bench.nc, "TRADES", sent.subject, sent.data, expected=None)
             orders = Orders(bench)
             try:
-                for nth in (1, 1) if point in RENEWALS else PASSES:
+                for nth in PASSES:
                     await _killed(bench, tmp_path, point, nth)
                     row.fire(point)
             finally:
@@ -142,13 +142,13 @@ async def _killed(bench: RiskBench, folder: Path, point: str, nth: int) -> None:
             while worker.returncode is None:
                 await fence(bench.nc, [SLOT], "ada")
                 await asyncio.sleep(0.2)
-        assert await worker.ended() == -signal.SIGKILL, worker.text
+        assert await worker.ended(KILLED_S) == -signal.SIGKILL, worker.text
         assert [one["point"] for one in worker.events("crash_point.reached")] == [point]
 
 
 def _started(bench: RiskBench, folder: Path, **settings: object) -> RiskProcess:
     own = {
-        "PSM_RISK_CHECKPOINT_RECORDS": 500,
+        "PSM_RISK_CHECKPOINT_RECORDS": 100,
         "PSM_PARTITIONS": bench.settings.partitions,
         **settings,
     }

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from psm.analytics.performance import PerformanceFigures, performance
-from psm.analytics.trades import Trade, trade_metrics
+from psm.analytics.statistics import over
+from psm.analytics.trades import Trade, trade_metrics, trade_metrics_by_currency
 
 VECTORS = json.loads((Path(__file__).parent / "analytics_vectors.json").read_text("utf-8"))
 SERIES: dict[str, dict[str, Any]] = VECTORS["series"]
@@ -21,10 +22,10 @@ def of(*closes: str) -> PerformanceFigures:
     return performance([Decimal(close) for close in closes], VECTORS["periods"])
 
 
-def trade(net: str, number: int = 0, seconds: int = 1) -> Trade:
+def trade(net: str, number: int = 0, seconds: int = 1, currency: str = "USDT") -> Trade:
     amount, start = Decimal(net), number * 10**9
     return Trade(
-        symbol="A", side="long", opened=start, closed=start + seconds * 10**9,
+        symbol="A", side="long", currency=currency, opened=start, closed=start + seconds * 10**9,
         peak_size=Decimal(1), gross=amount, fees=Decimal(0), funding=Decimal(0), net=amount,
     )  # fmt: skip
 
@@ -110,3 +111,22 @@ def test_no_trade_and_no_loss() -> None:
     won = trade_metrics([trade("1"), trade("2")])
     assert won.profit_factor is won.payoff is won.kelly is won.avg_loss is None
     assert won.win_rate == 1
+
+
+def test_money_of_several_currencies_is_never_added_up() -> None:
+    """Counts, shares, streaks and times are of all trades; money stands per currency, or is null.
+
+    Statistics per trade that were NaN, or sums, of unlike currencies: nautilus 4205.
+    """
+    dollars, coins = [trade("5"), trade("-3", 1)], [trade("0.5", 2, currency="BTC")]
+    found = trade_metrics([*dollars, *coins])
+    assert (found.n, found.wins, found.losses, found.longest_win_streak) == (3, 2, 1, 1)
+    assert found.win_rate == found.win_rate_decided == over(Decimal(2), Decimal(3))
+    assert found.holding_mean_s == 1
+    assert found.net is found.best is found.worst is found.expectancy is None
+    assert found.currency is None
+    assert found.profit_factor is found.payoff is found.kelly is found.avg_win is None
+    apart = trade_metrics_by_currency([*dollars, *coins])
+    assert apart == {"BTC": trade_metrics(coins), "USDT": trade_metrics(dollars)}
+    assert (apart["USDT"].currency, apart["USDT"].net) == ("USDT", Decimal(2))
+    assert trade_metrics_by_currency(dollars) == trade_metrics_by_currency([]) == {}

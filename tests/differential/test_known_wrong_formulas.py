@@ -168,8 +168,9 @@ def test_trades_that_break_even_are_no_losers() -> None:
     nets = ["5", "-15", "0", "-22.5", "0"]
     made = [
         Trade(
-            symbol="A", side="long", opened=n, closed=n + 1, peak_size=Decimal(1),
-            gross=Decimal(net), fees=Decimal(0), funding=Decimal(0), net=Decimal(net),
+            symbol="A", side="long", currency="USDT", opened=n, closed=n + 1,
+            peak_size=Decimal(1), gross=Decimal(net), fees=Decimal(0), funding=Decimal(0),
+            net=Decimal(net),
         )
         for n, net in enumerate(nets)
     ]  # fmt: skip

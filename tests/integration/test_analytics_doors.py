@@ -10,6 +10,7 @@ import math
 import random
 import statistics
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -314,12 +315,85 @@ REFUSED = {
     "acc_001/trades?after=1,net,1": 400,
     "acc_001/lots?limit=1001": 400,
     "acc_001/lots?strategy=alpha": 400,
+    "acc_001/lots?holding_days=36501": 400,
+    "acc_001/metrics?strategy=nobody": 404,
+    "acc_001/metrics?symbol=BTC": 404,
+    "acc_001,acc_002/metrics?symbol=BTC-PERP": 404,
+    "acc_001/pnl?by=symbol&symbol=BTC-PERP": 400,
+    "acc_001/pnl?after=999999999999999999,*": 400,
+    "acc_001/trades?after=999999999999999999,net,1,BTC-PERP": 400,
+    "acc_001/trades?known_at=9223372036854775808": 400,
+    "acc_001/trades?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z": 400,
 }
 
 
 async def test_what_means_nothing_is_refused(api: Api) -> None:
     for path, status in REFUSED.items():
         await api.problem(f"/psm/analytics/{path}", status)
+
+
+async def test_ranges_without_a_bucket_have_no_figure(
+    api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the log, beyond it, and in the year 1: null, no error; a page says so."""
+    for span in (
+        {"to": "1960-01-01T00:00:00Z"},
+        {"from": "2199-01-01T00:00:00Z"},
+        {"from": "0001-01-01T00:00:00Z", "to": "0002-01-01T00:00:00Z", "window": "30d"},
+        {"to": "9999-12-31T23:59:59Z", "window": "365d"},
+    ):
+        found = await get(api, "acc_001/metrics", MetricsDocument, **span)
+        assert (found["metrics"]["n"], found["metrics"]["sharpe"]) == (0, None)
+    assert (await said(capsys, "stats", "acc_001,acc_002", "--to", "1960-01-01"))["daily"] == []
+    file = tmp_path / "none.html"
+    await said(capsys, "report", "acc_001", "--from", "2199-01-01", "--html", str(file))
+    assert "No bucket of this range is complete" in file.read_text("utf-8")
+
+
+async def test_the_service_answers_others_while_it_computes(api: Api) -> None:
+    """Figures of 20 000 buckets take a processor for a while, not the event loop."""
+    async with postgres.acquired(api.pool) as connection:
+        await connection.execute(
+            "INSERT INTO pnl_timeseries SELECT account_id, strategy_id, symbol, '1m', bucket - n * "
+            "interval '1 minute', epoch, equity, 1 + n % 7 * 0.01, ret, realized, "
+            "unrealized_change, fees, funding, other, pnl, pnl_corrected, flows, turnover, fills, "
+            "peak_gross, contribution, return_on_gross, through_log_sequence, through_bucket, "
+            "rules FROM (SELECT * FROM pnl_timeseries WHERE account_id = 'acc_002' AND timeframe = "
+            "'1d' AND strategy_id = '*' AND symbol = '*' ORDER BY bucket LIMIT 1) first, "
+            "generate_series(1, 18000) n"
+        )
+        first = await connection.fetchval(
+            "SELECT min(bucket) FROM pnl_timeseries WHERE account_id = 'acc_002' "
+            "AND timeframe = '1m'"
+        )
+    last = first + timedelta(minutes=18_000)
+    span = {"from": f"{first.isoformat()[:19]}Z", "to": f"{last.isoformat()[:19]}Z"}
+    asking = asyncio.create_task(
+        get(api, "acc_002/metrics", MetricsDocument, timeframe="1m", **span)
+    )
+    answered = 0
+    while not asking.done():
+        assert (await api.client.get("/health/live")).status_code == 200
+        answered += 1
+    assert (await asking)["metrics"]["n"] == 18_000
+    assert answered > 5
+
+
+async def test_files_that_cannot_be_written(
+    api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word about the file, none about PostgreSQL, and nothing left behind."""
+    for out in (tmp_path / "none" / "x", tmp_path, Path("/dev/full")):
+        for command in (
+            ("export", "pnl", "--format", "csv", "--out", str(out)),
+            ("export", "lots", "--format", "parquet", "--out", str(out)),
+            ("report", "acc_001", "--html", str(out)),
+        ):
+            assert await psm_here(*command) == 2
+            told = capsys.readouterr().err
+            assert str(out) in told
+            assert "PostgreSQL" not in told
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_tables_to_take_away_give_the_figures_again(
@@ -450,6 +524,12 @@ async def test_commands_show_tables(api: Api, capsys: pytest.CaptureFixture[str]
         ("export", "pnl", "--format", "parquet"),
         ("export", "accounts", "--format", "csv", "--from", "-1d"),
         ("export", "acc_001"),
+        ("export", "trades", "--format", "csv", "--timeframe", "1m"),
+        ("stats", "group:"),
+        ("stats", "acc_001", "--strategy", "nobody"),
+        ("pnl", "acc_001", "--by", "strategy", "--strategy", "alpha"),
+        ("trades", "acc_001", "--known-at", "99999999999999999999"),
+        ("lots", "--account", "acc_001", "--holding-days", "36501"),
         ("lots", "-", "--account", "acc_001"),
     ):
         assert await psm_here(*wrong) in (1, 2), wrong

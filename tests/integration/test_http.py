@@ -24,7 +24,9 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.digest import Digests
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.access.vouched import Signer
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.guard import AccessGuard
@@ -102,6 +104,8 @@ async def serving(
     proxies: tuple[str, ...] = (),
     limits: ServerLimits | None = None,
     tokens: TokenTable | None = None,
+    signer: Signer | None = None,
+    digests: Digests | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -130,8 +134,9 @@ async def serving(
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
             registry=instruments.registry,
-            guard=AccessGuard(Authenticator(tokens), metrics),
+            guard=AccessGuard(Authenticator(tokens), metrics, digests),
             tokens=Tokens(pool) if tokens is not None else None,
+            signer=signer,
             hosts=hosts,
             proxies=Proxies(proxies),
         )

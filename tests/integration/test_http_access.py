@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.integration.test_http import EVENT, JSON, Api, serving
+from tests.support.events import deposit
+from tests.support.feed import publish
 from tests.support.psm_stream import Account
+from tests.support.running import psm_here
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
+from psm.adapters.jetstream import connect, get
+from psm.contracts.subjects import published
+from psm.domain.market.slots import ValuationSlots
+from psm.workers.access.digest import Digests, read_digests
 from psm.workers.access.policy import ROLES, Action, Role
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.access.vouched import HEADER, Author, Signer, author_of
+from psm.workers.api.fold_turns import FOLDS_WAITING_EACH, FoldTurns, TooManyFoldsError
 from psm.workers.api.guard import Needs
 from psm.workers.api.http import PREFIXES
+from psm.workers.ops.journal import read_records, recorded
+from psm.workers.ops.keys import Keyring
+from psm.workers.proof.audit.run import Audit, AuditRange
 
+KEY = Ed25519PrivateKey.generate()
+SIGNER = Signer(KEY)
 OWN, FOREIGN = "desk-1", "other-1"
 PATTERNS = (f"account:{OWN}", "account:desk-*", "symbol:BTC-*", "group:desk")
 
@@ -45,13 +68,17 @@ class Door:
 
 
 @asynccontextmanager
-async def guarded(nats_url: str, dsn: str, stale_s: float = 600) -> AsyncIterator[Door]:
+async def guarded(
+    nats_url: str, dsn: str, stale_s: float = 600, digests: Digests | None = None
+) -> AsyncIterator[Door]:
     async with AsyncExitStack() as stack:
         pool = await postgres.open_pool(dsn, name="access")
         stack.callback(pool.terminate)
         table = TokenTable(pool, stale_s=stale_s)
         await stack.enter_async_context(table.kept())
-        api = await stack.enter_async_context(serving(nats_url, dsn, ingest=True, tokens=table))
+        api = await stack.enter_async_context(
+            serving(nats_url, dsn, ingest=True, tokens=table, signer=SIGNER, digests=digests)
+        )
         own, foreign = Account(OWN), Account(FOREIGN)
         await api.write(own.deposit("10"), foreign.deposit("20"))
         yield Door(api, Tokens(pool), table)
@@ -164,6 +191,13 @@ async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door
         named["payload"] = {"symbol": symbol, "price": "1"}
         answer = await door.ask(token, "POST", "/psm/events", json=named)
         assert answer.status_code == status, answer.text
+    # A transfer names two accounts, and needs both.
+    for number, (other, status) in enumerate((("desk-2", 201), (FOREIGN, 404))):
+        moved = {"amount": "1", "transfer_id": f"t-{number}", "counterparty": other}
+        sent = {**own, "event_type": "TransferredOut", "payload": moved}
+        sent["event_id"] = f"{EVENT['event_id'][:-1]}{number + 2}"
+        answer = await door.ask(token, "POST", "/psm/events", json=sent)
+        assert answer.status_code == status, answer.text
     # Whoever only reads appends nothing, and an order is asked about of one's own accounts only.
     reader = await door.token("viewer")
     assert (await door.ask(reader, "POST", "/psm/events", json=own)).status_code == 403
@@ -173,6 +207,80 @@ async def test_events_are_appended_to_own_accounts_and_marks_to_own_symbols(door
         assert answer.status_code == status, answer.text
     answer = await door.ask(reader, "POST", "/psm/risk/check", json={"order": {}})
     assert answer.status_code == 422
+
+
+async def test_who_appended_is_signed_and_the_first_one_stays(door: Door) -> None:
+    """What somebody claims over NATS is no proof, also with a header that proves another event."""
+    nc, ring = door.api.nc, Keyring([KEY.public_key()])
+    first, second = [await door.token("ingest", principal=f"svc/{n}") for n in (1, 2)]
+    own = {**EVENT, "stream_id": OWN}
+    answers = [await door.ask(one, "POST", "/psm/events", json=own) for one in (first, second)]
+    assert [answer.status_code for answer in answers] == [201, 200]
+    stored = await get(nc, "TRADES", answers[0].json()["log_sequence"])
+    assert stored is not None
+
+    def author(data: bytes, header: str | None) -> Author:
+        hashed = hashlib.sha256(data).digest()
+        return author_of(header, published(stored.subject), hashed, ring)
+
+    header = stored.header(HEADER)
+    found = author(stored.data, header)
+    assert (found.principal, found.door, found.claimed) == ("svc/1", "http", None)
+    other = author(stored.data + b" ", header)
+    assert (other.principal, other.door, other.claimed) == (None, "nats", "svc/1")
+    assert author(stored.data, "v1;the boss").claimed == "the boss"
+    assert author(stored.data, None) == Author(principal=None, door="nats")
+    for text, sent in (("1", header), ("2", "v1;boss;2026-01-01T00:00:00Z;0123456789abcdef;x")):
+        body = msgspec.json.encode({**own, "event_id": f"forged-{text}"})
+        await nc.jetstream().publish(f"trades.{OWN}", body, headers={HEADER: str(sent)})
+    audit = Audit(
+        nc,
+        partitions=4,
+        slots=ValuationSlots(),
+        asked=AuditRange(),
+        chosen=(),
+        principals=ring,
+    )
+    report = await audit.everything(None)
+    assert (report.vouched, report.claimed) == (1, 2)
+    assert report.counts["principal_forged"] == 1
+
+
+async def test_what_was_done_is_kept_by_principal(nats_url: str, postgres_dsn: str) -> None:
+    """In the log, by reason in the metrics, and by principal in a chain of OPS."""
+    nc = await connect(nats_url, name="digests")
+    digests = Digests(nc, "here")
+    async with guarded(nats_url, postgres_dsn, digests=digests) as door:
+        token = await door.token("admin", principal="svc/digest")
+        for _ in range(2):
+            await door.ask(token, "GET", f"/psm/state/{FOREIGN}")
+        await door.ask(token, "GET", f"/psm/state/{OWN}?at_sequence=1")
+        await door.ask(None, "GET", "/psm/accounts")
+        own = {**EVENT, "stream_id": OWN}
+        for one in (token, await door.token("ingest", principal="svc/other")):
+            await door.ask(one, "POST", "/psm/events", json=own)
+        await digests.write()
+        await digests.write()  # nothing new, so nothing more
+        (found,) = await read_digests(nc)
+        assert found.replica == "here"
+        assert found.counts == {
+            "-": {"no-credentials": 1},
+            "svc/digest": {"append": 1, "foreign-resource": 2, "read.past": 1},
+            "svc/other": {"append": 1, "append.repeated": 1},
+        }
+        scraper = await door.token("admin", patterns=("*",))
+        metrics = (await door.ask(scraper, "GET", "/metrics")).text
+        for line in (
+            'psm_http_denied_total{reason="foreign-resource"} 2.0',
+            'psm_http_granted_total{action="append"} 2.0',
+        ):
+            assert line in metrics
+        async with recorded(nc, {}, actor="a", reason="b"):
+            pass
+        assert len(await read_records(nc)) == 2
+        await digests.write()
+        assert len(await read_digests(nc)) == 2
+    await nc.close()
 
 
 async def test_credentials_that_open_nothing(door: Door) -> None:
@@ -187,7 +295,7 @@ async def test_credentials_that_open_nothing(door: Door) -> None:
         assert good[-32:] not in answer.text
     answer = await door.client.get(path, headers={"Authorization": f"Basic {good}"})
     assert answer.status_code == 401
-    assert (await door.client.get(f"{path}?token={good}")).status_code == 401
+    assert (await door.client.get(f"{path}?token={good}")).status_code == 400
     assert (await door.ask(good, "GET", f"{path}?token={good}")).status_code == 400
     for _ in range(30):
         answer = await door.client.get(path, headers={"Authorization": "Bearer psm_x"})
@@ -218,6 +326,48 @@ async def test_a_revoked_token_ends_at_once_and_with_its_listener_cut(door: Door
         )
     token = second
     await until_answer(status, lambda found: found == 401, "the next reading finds it revoked")
+
+
+async def test_a_wait_and_a_stream_end_with_their_token(door: Door) -> None:
+    """A wait by 401, a stream by an event `revoked` behind which it is broken off."""
+    await publish(door.api.nc, [deposit(n, "1", stream=OWN) for n in range(1, 2_001)])
+    token = await door.token("admin")
+    asked = {"Authorization": f"Bearer {token}"}
+    waiting = asyncio.create_task(
+        door.ask(token, "GET", f"/psm/state/{OWN}?min_sequence=99&timeout_s=30")
+    )
+    read = b""
+    async with door.client.stream("GET", f"/psm/replay/{OWN}", headers=asked) as answer:
+        assert answer.status_code == 200
+        chunks = answer.aiter_raw()
+        read += await anext(chunks)  # and no more, so that the rest of it must wait
+        await door.tokens.revoke(token.split("_")[1])
+        assert (await waiting).status_code == 401
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            while True:
+                read += await anext(chunks)
+    lines = read.splitlines()
+    assert lines[-1] == b'{"event":"revoked"}'
+    assert 100 < len(lines) < 2_000
+
+
+async def test_a_principal_folds_one_past_at_a_time() -> None:
+    """And waits with at most half of the queue, so that the others have room."""
+    turns = FoldTurns()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(turns.turn("a"))
+        waiting = [asyncio.create_task(_fold(turns, "a")) for _ in range(FOLDS_WAITING_EACH)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyFoldsError, match="this principal's own"):
+            await _fold(turns, "a")
+        await _fold(turns, "b")  # the second place is free for others
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+
+
+async def _fold(turns: FoldTurns, principal: str) -> None:
+    async with turns.turn(principal):
+        pass
 
 
 async def test_nobody_is_let_in_once_nobody_knows_whom(nats_url: str, postgres_dsn: str) -> None:
@@ -268,6 +418,74 @@ async def test_tokens_over_http(door: Door) -> None:
     assert (await door.ask(admin, "DELETE", "/access/tokens/zzzzzzzz")).status_code == 404
     answer = await door.client.post("/access/tokens", content=b"{", headers=JSON)
     assert answer.status_code == 401
+
+
+async def test_reading_commands_ask_the_service_of_a_context(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """So what a token may see holds for them; NATS and PostgreSQL are not even told."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name in ("POSTGRES_DSN", "NATS_URL", "PSM_URL"):
+        monkeypatch.delenv(name, raising=False)
+    token, url = await door.token("viewer", "risk"), str(door.client.base_url)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+    assert await psm_here("login", url, "--name", "desk", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "svc/test"
+    kept = tmp_path / "psm" / "tokens" / "desk"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert await psm_here("state", OWN, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["account_id"] == OWN
+    assert await psm_here("accounts", "-o", "json") == 0
+    assert OWN in (said := capsys.readouterr().out)
+    assert FOREIGN not in said
+    for asked in (("events",), ("refusals",), ("orders", OWN)):
+        assert await psm_here(*asked) == 0
+    assert await psm_here("state", FOREIGN) == 1
+    assert f"no event of account {FOREIGN} is known" in capsys.readouterr().err
+    assert await psm_here("context", "add", "other", "--url", "http://127.0.0.1:1") == 0
+    capsys.readouterr()
+    assert await psm_here("context", "list", "-o", "json") == 0
+    assert token not in (listed := capsys.readouterr().out)
+    assert '"other"' in listed
+    assert await psm_here("state", OWN) == 2  # nobody answers there
+    assert await psm_here("context", "use", "desk") == 0
+    assert await psm_here("state", OWN) == 0
+    assert await psm_here("context", "use", "nowhere") == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"psm_00000000_{'a' * 32}\n"))
+    assert await psm_here("login", url, "--name", "wrong") == 1
+    assert not (tmp_path / "psm" / "tokens" / "wrong").exists()
+    assert await psm_here("context", "add", "clear", "--url", "ftp://x") == 2
+
+
+async def test_who_may_see_an_account_now_and_by_another_file(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PSM_URL", str(door.client.base_url))
+    monkeypatch.setenv("PSM_TOKEN", await door.token("admin", principal="adm"))
+    await door.token("viewer", principal="svc/own", patterns=(f"account:{OWN}",))
+    await door.token("viewer", principal="svc/other", patterns=(f"account:{FOREIGN}",))
+    assert await psm_here("access", "report", OWN, "-o", "json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["principal"] for one in told] == ["adm", "svc/own"]
+    assert told[1]["actions"] == ["read", "read.past", "explain"]
+    assert await psm_here("access", "report", FOREIGN) == 1  # it is not this administrator's
+    now, then = tmp_path / "now.toml", tmp_path / "then.toml"
+    issuer = "[[issuer]]\niss='i'\naudience='a'\nalgorithms=['RS256']\njwks_file='k'\n"
+    grant = "[issuer.grants.{}]\nroles=['{}']\npatterns=['account:{}']\n"
+    now.write_text(issuer + grant.format("desk", "viewer", OWN))
+    then.write_text(issuer + grant.format("desk", "operator", "desk-*"))
+    monkeypatch.setenv("PSM_ACCESS_FILE", str(now))
+    capsys.readouterr()
+    assert await psm_here("access", "plan", str(then), "--account", OWN, "-o", "json") == 0
+    changes = json.loads(capsys.readouterr().out)
+    assert [(one["change"], one["roles"]) for one in changes] == [
+        ("taken", ["viewer"]),
+        ("given", ["operator"]),
+    ]
+    assert await psm_here("access", "plan", str(then), "--account", FOREIGN, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    then.write_text(issuer + grant.format("desk", "bootstrap", OWN))
+    assert await psm_here("access", "plan", str(then)) == 2
 
 
 async def test_an_administrators_token_ends_the_bootstrap(door: Door) -> None:

@@ -299,7 +299,7 @@ async def test_books_are_counted_for_alarms(api: Api) -> None:
     """By state; how long a book is not synced counts while changes come."""
     instruments = telemetry.setup("test", level="error")
     try:
-        counts = ViewCounts(api.pool, instruments.risk_metrics, instruments.market_metrics)
+        counts = ViewCounts(api.pool, instruments)
         await counts.count()
         shown = generate_latest(instruments.registry).decode()
         assert 'psm_market_books{state="synced"} 1.0' in shown

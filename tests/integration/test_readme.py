@@ -1,4 +1,4 @@
-"""The README and the page about risk say what is true: their marked shell blocks run.
+"""The README, the first hour and the page about risk are true: their marked shell blocks run.
 
 A block ```sh after a line `<!-- test: run -->` is run by bash with the `psm` of this environment
 first in the PATH, all of a page in one folder and in their order; after `<!-- test: up -->` with a
@@ -21,7 +21,9 @@ from tests.support.running import psm, psm_up
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- test: (run|up) -->\n```sh\n(.*?)```", re.DOTALL)
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "docs/risk.md")}
+PAGES = {
+    name: (ROOT / name).read_text() for name in ("README.md", "docs/risk.md", "docs/tutorial.md")
+}
 BLOCKS = {name: BLOCK.findall(text) for name, text in PAGES.items()}
 
 
@@ -29,6 +31,7 @@ def test_pages_have_blocks_to_run() -> None:
     """The convention is in use: without marked blocks this file would prove nothing."""
     assert {kind for kind, _ in BLOCKS["README.md"]} == {"run", "up"}
     assert {kind for kind, _ in BLOCKS["docs/risk.md"]} == {"up"}
+    assert {kind for kind, _ in BLOCKS["docs/tutorial.md"]} == {"up"}
     for name, text in PAGES.items():
         assert text.count("<!-- test: ") == len(BLOCKS[name])
 
@@ -41,14 +44,18 @@ def _nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
 
 
-def test_readme_blocks_run(tmp_path: Path) -> None:
+@pytest.mark.timeout(400)
+def test_readme_and_first_hour_run(tmp_path: Path) -> None:
     """What a reader copies works as it stands, and leaves an account without any flag."""
     run_blocks("README.md", "run", tmp_path / "here")
     with psm_up(tmp_path, "--no-sync"):
         run_blocks("README.md", "up", tmp_path / "here")
         state = json.loads(psm("state", "acc_001", "-o", "json").stdout)
+        run_blocks("docs/tutorial.md", "up", tmp_path / "here")
+        taught = json.loads(psm("state", "desk_1", "-o", "json").stdout)
     assert state["flags"] == []
     assert state["margin_maintenance"] == "105"
+    assert taught["cash"] == {"USDT": "9998.8"}  # what the busted fill had moved is gone
 
 
 @pytest.mark.timeout(400)

@@ -198,10 +198,12 @@ class FourEyes(Scene):
     def __init__(self, folder: Path, dsn: str) -> None:
         super().__init__(folder, dsn)
         self.key = folder / "bob.pem"
-        public, _ = keys.generate(self.key)
-        listed = folder / "approvers.json"
-        listed.write_text(json.dumps({"bob": public.read_text()}))
-        self.settings = {"PSM_ENV": "production", "PSM_REPLAY_APPROVERS_FILE": str(listed)}
+        keys.generate(self.key)
+        listed = folder / "access.toml"
+        listed.write_text(
+            '[[person]]\nid = "alice"\n[[person]]\nid = "bob"\nkeys = ["bob.pem.pub"]\n'
+        )
+        self.settings = {"PSM_ENV": "production", "PSM_ACCESS_FILE": str(listed)}
 
     def approved(self, action: Action, actor: str = "alice") -> tuple[str, ...]:
         """Return `--approval` with what Bob's key signs: also what `psm ops approve` would not."""

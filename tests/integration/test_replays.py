@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,10 +22,14 @@ from tests.support.workbench import Bench, open_bench, until
 from psm.adapters.jetstream import get, publish_expected
 from psm.contracts.errors import ConfigError, LogDamagedError, ReplayModeError
 from psm.contracts.replay import ReplayMode
+from psm.projections.schema.migrate import connected
+from psm.workers.access.issuers import people_of
+from psm.workers.access.store import add_token
 from psm.workers.history.from_snapshot import books_from_snapshot
 from psm.workers.log.shape import log_shape
 from psm.workers.ops import approval, keys
 from psm.workers.ops.journal import SUBJECT, chain_next, read_records, recorded
+from psm.workers.ops.people import People
 from psm.workers.replay.bundle import manifest_of
 
 PARTITIONS = 4
@@ -272,14 +277,19 @@ async def test_shadow_strategies_consume_a_replay_in_parallel(
 
 
 async def test_replay_of_production_is_recorded(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: Bench, people: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Who, why, what, which code, which result; without a reason it does not run."""
     await bench.publish(*STORY)
     monkeypatch.setenv("PSM_ENV", "production")
     assert await psm_here("replay", "acc_001") == 2
     assert "needs --reason" in capsys.readouterr().err
-    reason = ("--reason", "quarterly review", "--actor", "alice")
+    assert await psm_here("replay", "acc_001", "--reason", "quarterly review") == 2
+    assert "PSM_ACCESS_FILE names nobody" in capsys.readouterr().err
+    monkeypatch.setenv("PSM_ACCESS_FILE", str(people / "access.toml"))
+    why = ("--actor", "alice", "--reason", "quarterly review")
+    assert await psm_here("ops", "approve", *why, "--key", str(people / "bob.pem")) == 0
+    reason = (*why, "--approval", capsys.readouterr().out.strip())
     assert await psm_here("replay", "acc_001", *reason) == 0
     assert await psm_here("replay", "--all", *reason) == 0
     capsys.readouterr()
@@ -355,11 +365,17 @@ async def test_nothing_can_be_written_while_a_replay_runs(bench: Bench) -> None:
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """Return a folder with Bob's key, a stranger's, and the list of approvers: Bob."""
-    public, _ = keys.generate(tmp_path / "bob.pem")
+    """Return a folder with Bob's key, a stranger's, and who there is: Alice and Bob."""
+    keys.generate(tmp_path / "bob.pem")
     keys.generate(tmp_path / "stranger.pem")
-    (tmp_path / "approvers.json").write_text(json.dumps({"bob": public.read_text()}))
+    (tmp_path / "access.toml").write_text(
+        '[[person]]\nid = "alice"\n[[person]]\nid = "bob"\nkeys = ["bob.pem.pub"]\n'
+    )
     return tmp_path
+
+
+def known(folder: Path) -> People:
+    return people_of(str(folder / "access.toml"))
 
 
 async def test_second_person_must_approve_where_that_is_set(
@@ -368,7 +384,7 @@ async def test_second_person_must_approve_where_that_is_set(
 ) -> None:  # fmt: skip
     await bench.publish(deposit(1))
     monkeypatch.setenv("PSM_ENV", "production")
-    monkeypatch.setenv("PSM_REPLAY_APPROVERS_FILE", str(people / "approvers.json"))
+    monkeypatch.setenv("PSM_ACCESS_FILE", str(people / "access.toml"))
     asked = ("replay", "acc_001", "--reason", "why not", "--actor", "alice")
     assert await psm_here(*asked) == 2
     assert "needs a second person's --approval" in capsys.readouterr().err
@@ -400,7 +416,7 @@ def test_approval_of_something_else_is_refused(
     fields |= {"expires_at": later, **given}
     token = approval.approve(people / f"{signer}.pem", **fields)
     with pytest.raises(ConfigError, match=said):
-        approval.check_approval(token, people / "approvers.json", actor="alice", reason="r")
+        approval.check_approval(token, known(people), actor="alice", reason="r")
 
 
 def test_key_that_others_may_read_is_refused(people: Path) -> None:
@@ -415,17 +431,45 @@ def test_key_that_others_may_read_is_refused(people: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "must be JSON, name -> public key in PEM"),
-        ('{"bob": "nothing"}', "approvers.json: bob holds no public key in PEM form"),
+        ('keys = ["nothing.pub"]', "cannot read"),
+        ('keys = ["bob.pem"]', "access.toml: a key of person 'carol' holds no public key in PEM"),
+        ('keys = ["bob.pem.pub"]', "is that of 'bob' and of 'carol': those are one person"),
+        ('oidc = [{iss = "i", sub = "b"}]', "subject 'b' of i is that of 'bob' and of 'carol'"),
+        ('keys = []\n[[person]]\nid = "bob"', "person 'bob' is there twice"),
     ],
 )
-def test_list_of_approvers_says_what_is_wrong_with_it(people: Path, text: str, said: str) -> None:
-    fields: dict[str, Any] = {"approver": "bob", "actor": "alice", "reason": "r"}
-    fields["expires_at"] = "2030-01-01"
-    token = approval.approve(people / "bob.pem", **fields)
-    (people / "approvers.json").write_text(text)
-    with pytest.raises(ConfigError, match=said):
-        approval.check_approval(token, people / "approvers.json", actor="alice", reason="r")
+def test_people_are_told_apart(people: Path, text: str, said: str) -> None:
+    """One key or one subject under two names would be one who approves of himself."""
+    bob = '[[person]]\nid = "bob"\nkeys = ["bob.pem.pub"]\noidc = [{iss = "i", sub = "b"}]\n'
+    (people / "access.toml").write_text(f'{bob}[[person]]\nid = "carol"\n{text}\n')
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        known(people)
+
+
+async def test_who_made_the_token_does_not_approve(
+    bench: Bench, people: Path, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Else an administrator would make a helper, and approve of what it asks for."""
+    await bench.publish(deposit(1))
+    monkeypatch.setenv("PSM_ENV", "production")
+    monkeypatch.setenv("PSM_ACCESS_FILE", str(people / "access.toml"))
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    async with connected(postgres_dsn) as connection:
+        await add_token(
+            connection,
+            principal="alice",
+            kind="person",
+            roles=("operator",),
+            patterns=(),
+            life=timedelta(days=1),
+            created_by="bob",
+        )
+    why = ("--actor", "alice", "--reason", "r")
+    assert await psm_here("ops", "approve", *why, "--key", str(people / "bob.pem")) == 0
+    token = capsys.readouterr().out.strip()
+    assert await psm_here("replay", "acc_001", *why, "--approval", token) == 2
+    assert "bob made a token of alice" in capsys.readouterr().err
 
 
 def test_nobody_approves_of_himself(people: Path) -> None:
@@ -434,4 +478,4 @@ def test_nobody_approves_of_himself(people: Path) -> None:
             people / "bob.pem", approver="bob", actor="bob", reason="r", expires_at="2030-01-01"
         )
     with pytest.raises(ConfigError, match="no approval token"):
-        approval.check_approval("abc", people / "approvers.json", actor="alice", reason="r")
+        approval.check_approval("abc", known(people), actor="alice", reason="r")

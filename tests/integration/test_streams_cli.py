@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import nats
+from nats.js.api import ConsumerConfig
 from tests.support.running import PSM, psm
 
+from psm.adapters.jetstream import OrderedReader, connect
 from psm.adapters.jetstream.streams import BOUNDS
 
 ALL = {
@@ -202,3 +204,26 @@ def deposits(count: int) -> str:
         )
         for number in range(count)
     )
+
+
+async def test_consumers_say_who_reads(nats_url: str) -> None:
+    """A reader of PSM is named by its connection, another by its description; lag is counted."""
+    assert psm_at(nats_url, "streams", "apply").returncode == 0
+    nc = await nats.connect(nats_url)
+    ours = await connect(nats_url, name="psm-projector")
+    reader = OrderedReader(ours, TRADES, ["trades.*.*"])
+    try:
+        await nc.jetstream().publish("control.rules", b"{}")
+        await reader.fetch(1, 1.0)
+        config = ConsumerConfig(durable_name="theirs", description="the desk's screen")
+        await nc.jetstream().add_consumer(TRADES, config)
+        done = await asyncio.to_thread(psm_at, nats_url, "consumers", "-o", "json")
+    finally:
+        await reader.close()
+        await ours.close()
+        await nc.close()
+    found = {row["reader"]: row for row in json.loads(done.stdout)}
+    assert found.keys() == {"psm-projector", "the desk's screen"}
+    theirs = found["the desk's screen"]
+    assert (theirs["durable"], theirs["pending"]) == (True, 1)
+    assert found["psm-projector"]["filters"] == ["trades.*.*"]

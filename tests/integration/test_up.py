@@ -142,6 +142,7 @@ def test_state_survives_a_stop(tmp_path: Path, number: signal.Signals) -> None:
         with up(tmp_path, "--workers", "2") as running:
             running.await_ready()
             names = {"nats_url", "postgres_dsn", "http_url", "data_dir", "admin_token", "operator"}
+            names |= {"nats_monitoring_url", "metrics"}
             assert set(running.addresses) == names
             assert running.addresses["admin_token"] is None  # nobody is asked for one
             assert running.addresses["data_dir"] == str(tmp_path / "data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ from psm.projections.market import MARKET
 from psm.projections.projection import Projection
 from psm.workers.ops.journal import read_records
 from psm.workers.ops.keys import Keyring, generate, load_private, load_public
-from psm.workers.projector.certificate import Certificate, certificates, certified
+from psm.workers.projector.certificate import (
+    Certificate,
+    certificates,
+    certified,
+    without_certificate,
+)
 from psm.workers.projector.rebuild import Rebuild
 from psm.workers.projector.verify import ViewVerification
 
@@ -195,6 +201,42 @@ async def test_certificate_of_another_run_is_noticed(world: World) -> None:  # n
         certificates([moved])
     message = await last_for(world.nc, OPS, "ops.replay")
     assert message is not None
+
+
+async def test_rebuild_that_is_killed_is_known_to_lack_its_certificate(
+    world: World,  # noqa: F811
+    nats_url: str,
+    postgres_dsn: str,
+    tmp_path: Path,
+) -> None:
+    """Between swap and record: the view is the new one, and the gap is told until it is filled."""
+    await projected(world)
+    generate(tmp_path / "key.pem")
+    await execute(world, BY_HAND)
+    environment = {
+        "NATS_URL": nats_url,
+        "POSTGRES_DSN": postgres_dsn,
+        "PSM_PARTITIONS": str(PARTITIONS),
+        "PSM_ACTOR": "p-ada",
+    }
+
+    async def psm(*arguments: str, **more: str) -> tuple[int, str]:
+        command = [*PSM, "views", *arguments, "-o", "json"]
+        done = await asyncio.to_thread(run, command, environment=environment | more, check=False)
+        return done.returncode, done.stdout
+
+    rebuild = ("rebuild", "--accept-differences", "--key", str(tmp_path / "key.pem"))
+    code, _ = await psm(*rebuild, PSM_CRASH_POINT="rebuild.after_swap:1")
+    assert code == -signal.SIGKILL
+    assert (await verification(world).everything()).agrees  # the new rows are live
+    code, listed = await psm("certificates")
+    (one,) = json.loads(listed)
+    assert (code, one["missing"], one["actor"]) == (1, True, "p-ada")
+    assert (one["projection"], one["swapped"], one["after"]) == ("current_state", None, None)
+    assert len(without_certificate(await read_records(world.nc))) == 1
+    again = await rebuilt(world, tmp_path / "key.pem")
+    assert (again.rows_differ, again.swapped) == (0, True)
+    assert without_certificate(await read_records(world.nc)) == []
 
 
 # --- commands -------------------------------------------------------------------------------------

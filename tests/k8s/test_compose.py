@@ -6,10 +6,13 @@ import asyncio
 import os
 import re
 import shlex
+import socket
+import ssl
 import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,18 +20,26 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from tests.k8s.tools import ROOT
-from tests.support.broker import DEPLOY, compose_broker, connect_as
+from tests.support.broker import DEPLOY, compose_broker, compose_cluster, connect_as
+from tests.support.nats_cluster import make_streams
 from tests.support.small_disk import filled, small_disk, write
 from tests.support.workbench import open_bench
 
 from psm.adapters.embedded import EmbeddedNats
 from psm.adapters.embedded import nats as broker_log
+from psm.adapters.house_certificates import House
+from psm.adapters.jetstream.api import call
 from psm.adapters.jetstream.roles import ROLES, role
 from psm.adapters.jetstream.roles_text import render_config, render_table
+from psm.adapters.jetstream.streams_apply import apply
+from psm.adapters.tls import ClientTls
 from psm.projections.schema.roles import LOGINS, login_of
 from psm.workers.cli import build
 from psm.workers.process.config import load_settings
+from psm.workers.process.settings import Settings
 
+NODES = ("nats-1", "nats-2", "nats-3")
+ONE_SHOTS = ("certs", "streams", "migrate")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -51,9 +62,10 @@ def ours(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
-    """Broker, database, the two one-shots, two workers, projector, archive, API; images pinned."""
+    """Brokers, database, the one-shots, two workers, projector, archive, API; images pinned."""
     assert set(services) == {
-        "nats",
+        "certs",
+        *NODES,
         "postgres",
         "streams",
         "migrate",
@@ -69,7 +81,8 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
     }
     for name in ("operator", "importer"):
         assert services[name]["profiles"] == ["tools"]  # not started, but run when asked
-    assert services["nats"]["image"].startswith("nats:2.15")
+    for node in NODES:
+        assert services[node]["image"].startswith("nats:2.15")
     assert services["postgres"]["image"].startswith("postgres:18")
     # PostgreSQL 18 images keep their data one level higher than older ones.
     assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
@@ -78,8 +91,8 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
 def test_every_process_starts_with_valid_settings(services: dict[str, dict[str, Any]]) -> None:
     """Settings accepts each environment, and each command parses."""
     for service in ours(services).values():
-        settings = load_settings({k: str(v) for k, v in service["environment"].items()})
-        assert settings.partitions == 16
+        environment = {k: str(v) for k, v in service.get("environment", {}).items()}
+        assert load_settings(environment).partitions == 16
         build().parse_args(service["command"])
 
 
@@ -92,15 +105,91 @@ def test_workers_are_a_fleet(services: dict[str, dict[str, Any]]) -> None:
 
 def test_processes_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -> None:
     """One-shots wait for healthy servers, the others for the one-shots' success."""
-    for name, service in ours(services).items():
-        for needed, condition in service["depends_on"].items():
-            one_shot = needed in {"streams", "migrate"}
+    for name, service in services.items():
+        for needed, condition in service.get("depends_on", {}).items():
+            one_shot = needed in ONE_SHOTS
             wanted = "service_completed_successfully" if one_shot else "service_healthy"
             assert condition == {"condition": wanted}, name
             assert one_shot or "healthcheck" in services[needed]
     assert set(services["projector"]["depends_on"]) == {"streams", "migrate"}
     # A worker compares the log with the heads in PostgreSQL.
     assert set(services["worker-a"]["depends_on"]) == {"streams", "migrate"}
+    # Servers need their certificates; three replicas need three servers.
+    for server in (*NODES, "postgres"):
+        assert set(services[server]["depends_on"]) == {"certs"}
+    assert set(services["streams"]["depends_on"]) == set(NODES)
+
+
+def test_everything_has_bounds(services: dict[str, dict[str, Any]]) -> None:
+    """Memory, processes, logs, time to stop; what runs long comes back, what ends does not loop."""
+    for name, service in services.items():
+        assert {"mem_limit", "pids_limit", "logging"} <= set(service), name
+        assert service["stop_grace_period"] == "60s"
+        ends = "profiles" in service or name in ONE_SHOTS
+        assert service["restart"] == ("unless-stopped" if not ends else service["restart"])
+        assert not ends or service["restart"] in {"on-failure", "no"}
+
+
+def test_all_connections_are_private(services: dict[str, dict[str, Any]]) -> None:
+    """TLS with a checked certificate to both servers, whose keys none of ours can read."""
+    for name, service in ours(services).items():
+        env = service.get("environment", {})
+        for url in env.get("NATS_URL", "tls://").split(","):
+            assert url.startswith("tls://")
+        for variable in (v for v in env if v.endswith("_DSN")):
+            assert env[variable].endswith("?sslmode=verify-full&sslrootcert=/certs/ca.crt")
+        assert service["volumes"] == (["certs:/certs"] if name == "certs" else ["certs:/certs:ro"])
+        assert service.get("user") == ("0:0" if name == "certs" else None)
+    leafs = services["certs"]["command"][4::2]
+    assert leafs == [*NODES, "postgres"]
+    hba = (DEPLOY / "pg_hba.conf").read_text()
+    assert {line.split()[0] for line in hba.splitlines() if line[0] != "#"} == {"local", "hostssl"}
+
+
+def test_one_broker_is_enough(services: dict[str, dict[str, Any]]) -> None:
+    """The second file names every process of ours that connects, and leaves two servers out."""
+    text = (ROOT / "compose.single.yaml").read_text().replace("!override", "")
+    single = yaml.safe_load(text)["services"]
+    connecting = {name for name, s in services.items() if "NATS_URL" in s.get("environment", {})}
+    assert set(single) == {*connecting, *NODES}
+    for name in connecting:
+        assert single[name]["environment"] == {
+            "NATS_URL": "tls://nats-1:4222",
+            "PSM_NATS_MONITORING_URL": "http://nats-1:8222",
+            "PSM_REPLICAS": 1,
+        }
+    three, one = ((DEPLOY / name).read_text() for name in ("nats.conf", "nats-single.conf"))
+    without = re.sub(r"^cluster \{.*?^\}\n\n", "", three, flags=re.MULTILINE | re.DOTALL)
+    assert without.partition("\n\n")[2].replace("disks", "disk") == one.partition("\n\n")[2]
+
+
+async def test_three_brokers_are_a_cluster(tmp_path: Path) -> None:
+    """With compose's configuration: TLS on every line, three copies, and no stranger joins."""
+    certs = tmp_path / "certs"
+    House(certs).make(dict.fromkeys(NODES, ()))
+    tls = ClientTls(str(certs / "ca.crt"))
+    async with compose_cluster(tmp_path, certs) as (urls, routes):
+        nc = await connect_as("streams", ",".join(urls), tls=tls)
+        settings = Settings(replicas=3)
+        await make_streams(nc, partial(apply, nc, settings))
+        reader = await connect_as("auditor", urls[2], tls=tls)
+        info = await call(reader, "STREAM.INFO.TRADES")
+        assert {r["name"] for r in info["cluster"]["replicas"]} | {info["cluster"]["leader"]} == {
+            *NODES
+        }
+        await asyncio.gather(nc.close(), reader.close())
+        assert "certificate required" in await asyncio.to_thread(_joins, routes[0], tls.context())
+
+
+def _joins(port: int, context: ssl.SSLContext) -> str:
+    """Return what a route says to one who has no certificate."""
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        plain.settimeout(10)  # a route says nothing before TLS
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as spoken:
+                return spoken.recv(100).decode()
+        except ssl.SSLError as error:
+            return str(error).replace("_", " ").lower()
 
 
 def test_health_checks_ask_the_right_port(services: dict[str, dict[str, Any]]) -> None:
@@ -128,10 +217,10 @@ def test_nothing_is_exposed_or_privileged(services: dict[str, dict[str, Any]]) -
 
 def test_broker_knows_how_much_memory_it_has(services: dict[str, dict[str, Any]]) -> None:
     """It collects its memory before the container's limit ends it."""
-    broker = services["nats"]
-    limit = int(broker["mem_limit"].removesuffix("g")) * 1024
-    told = int(broker["environment"]["GOMEMLIMIT"].removesuffix("MiB"))
-    assert 0.8 * limit <= told <= 0.9 * limit
+    for broker in (services[node] for node in NODES):
+        limit = int(broker["mem_limit"].removesuffix("g")) * 1024
+        told = int(broker["environment"]["GOMEMLIMIT"].removesuffix("MiB"))
+        assert 0.8 * limit <= told <= 0.9 * limit
 
 
 def test_log_of_the_broker_is_watched_for_half_a_batch() -> None:
@@ -178,12 +267,13 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
     """NATS knows the user and the inbox; nobody but the migration has the owner's password."""
     users = {}
     for name, service in ours(services).items():
-        env = service["environment"]
+        env = service.get("environment", {})
         users[name] = (env.get("PSM_NATS_USER"), urlsplit(env.get("POSTGRES_DSN", "")).username)
         if "NATS_URL" in env:
             user = role(env["PSM_NATS_USER"])
             assert env["PSM_NATS_INBOX_PREFIX"] == user.inbox_prefix
-            assert user.password_variable in services["nats"]["environment"]
+            assert user.password_variable in services["nats-1"]["environment"]
+    assert users.pop("certs") == (None, "")
     assert users == {
         "streams": ("streams", None),
         "migrate": (None, "psm"),
@@ -202,7 +292,9 @@ def test_each_process_is_a_user_of_its_own(services: dict[str, dict[str, Any]]) 
         login = login_of(part, given[f"POSTGRES_{part.upper()}_DSN"])
         assert login.user == f"psm_{part}"
     passwords = {one.password_variable for one in ROLES}
-    assert set(services["nats"]["environment"]) == {*passwords, "GOMEMLIMIT"}
+    own = {"GOMEMLIMIT", "NATS_SERVER_NAME", "NATS_CERT_FILE", "NATS_KEY_FILE"}
+    for node in NODES:
+        assert set(services[node]["environment"]) == {*passwords, *own}
 
 
 async def _without_password(url: str) -> bytes:
@@ -263,9 +355,9 @@ async def test_broker_that_met_a_full_disk_is_ended_once_there_is_room(
     services: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     """The health check of the broker itself, on a real one: well, full, and full before."""
-    kind, script = services["nats"]["healthcheck"]["test"]
+    kind, script = services["nats-1"]["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
-    assert services["nats"]["restart"] == "unless-stopped", "its clean end is restarted, too"
+    assert services["nats-1"]["restart"] == "unless-stopped", "its clean end is restarted, too"
     # Of the image; the same exchange.
     (tmp_path / "nc").write_text(
         f"#!{sys.executable}\nimport socket, sys\n"

@@ -8,18 +8,18 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import nats
-import pytest
 import yaml
 from nats.aio.client import Client
 from tests.k8s.tools import ROOT
@@ -48,17 +48,19 @@ EVENT = {
 class Rehearsal:
     """Runs compose's services as processes; hosts become loopback ports."""
 
-    def __init__(self, nats_url: str, postgres_dsn: str) -> None:
+    def __init__(self, nats_url: str, postgres_dsn: str, certs: Path) -> None:
         text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "compose.yaml").read_text())
         self.services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
         self._ports = {name: str(_free_port()) for name in STARTED}
-        self._nats_url, self._owner_dsn = nats_url, postgres_dsn
+        self._nats_url, self._owner_dsn, self._certs = nats_url, postgres_dsn, certs
 
     def env(self, name: str) -> dict[str, str]:
-        env = {k: str(v) for k, v in self.services[name]["environment"].items()}
+        env = {k: str(v) for k, v in self.services[name].get("environment", {}).items()}
         env |= {k: self._there(v) for k, v in env.items() if k.endswith("_DSN")}
         env |= {"NATS_URL": self._nats_url} if "NATS_URL" in env else {}
         env.pop("PSM_NATS_MONITORING_URL", None)  # the test's broker has no such port
+        if "PSM_REPLICAS" in env:  # of which there is one here
+            env |= {"PSM_REPLICAS": "1", "PSM_NATS_CA_FILE": str(self._certs / "ca.crt")}
         env |= {k: "127.0.0.1" for k in env if k.endswith("_HOST")}
         env |= {k: self._ports[name] for k in env if k.endswith("_PORT")}
         if name == "api":  # which has two
@@ -75,7 +77,10 @@ class Rehearsal:
         return urlunsplit(server._replace(netloc=where))
 
     def command(self, name: str, *other: str) -> list[str]:
-        arguments = other or self.services[name]["command"]
+        arguments = [
+            str(self._certs) if part == "/certs" else part
+            for part in other or self.services[name]["command"]
+        ]
         return [sys.executable, "-m", "psm.workers.cli", *arguments]
 
     def once(self, name: str, *other: str) -> str:
@@ -121,20 +126,24 @@ class Rehearsal:
         return document
 
 
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[str]:
-    """The broker of compose, every password the default one."""
-    (tmp_path / "nats").mkdir()
+@asynccontextmanager
+async def broker(folder: Path, certs: Path) -> AsyncIterator[str]:
+    """The broker of compose with its certificates, every password the default one."""
+    folder.mkdir()
     passwords = {one.password_variable: PASSWORD for one in ROLES}
-    async with compose_broker(tmp_path / "nats", passwords) as url:
+    async with compose_broker(folder, passwords, certs) as url:
         yield url
 
 
-async def test_services_of_compose_book_an_event(
-    broker: str, empty_postgres_dsn: str, tmp_path: Path
-) -> None:
+async def test_services_of_compose_book_an_event(empty_postgres_dsn: str, tmp_path: Path) -> None:
     """One-shots succeed, all become healthy, an event reaches the API, and all stop cleanly."""
-    rehearsal = Rehearsal(broker, empty_postgres_dsn)
+    certs = tmp_path / "certs"
+    Rehearsal("", "", certs).once("certs")
+    async with broker(tmp_path / "nats", certs) as url:
+        await book_an_event(Rehearsal(url, empty_postgres_dsn, certs), url, certs, tmp_path)
+
+
+async def book_an_event(rehearsal: Rehearsal, url: str, certs: Path, tmp_path: Path) -> None:
     rehearsal.once("streams")
     rehearsal.once("migrate")
     rehearsal.once("migrate")  # as at every start
@@ -142,10 +151,10 @@ async def test_services_of_compose_book_an_event(
         for name in STARTED:
             stack.enter_context(rehearsal.running(name, tmp_path / f"{name}.log"))
         await asyncio.gather(*map(rehearsal.healthy, STARTED))
-        reader = await _client(broker, "reader")
+        reader = await _client(url, "reader", certs)
         updates = await reader.subscribe("psm.position.updated")
         await reader.flush()
-        publisher = await _client(broker, "publisher")
+        publisher = await _client(url, "publisher", certs)
         await publisher.jetstream().publish("trades.acc_001", json.dumps(EVENT).encode())
         update = json.loads((await updates.next_msg(timeout=60)).data)
         await publisher.close()
@@ -161,9 +170,13 @@ async def test_services_of_compose_book_an_event(
         assert "nats.permission_refused" not in (tmp_path / f"{name}.log").read_text()
 
 
-async def _client(url: str, user: str) -> Client:
+async def _client(url: str, user: str, certs: Path) -> Client:
     return await nats.connect(
-        url, user=user, password=PASSWORD, inbox_prefix=role(user).inbox_prefix
+        url,
+        user=user,
+        password=PASSWORD,
+        inbox_prefix=role(user).inbox_prefix,
+        tls=ssl.create_default_context(cafile=str(certs / "ca.crt")),
     )
 
 

@@ -17,10 +17,14 @@ from tests.support.market import KINDS, Market
 
 from psm.analytics.buckets import LENGTHS
 from psm.analytics.closes import bucket_text, closes_of
+from psm.analytics.lots import ClosedLot
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, LotRow, PnlRow, Timeframe, TradeRow
 from psm.analytics.timeline_state import decoded
+from psm.analytics.trades import Trade, trade_metrics
 from psm.domain.money import published_or_null
+from psm.domain.publication.log_times import log_time
 from psm.domain.publication.untold import untold
+from psm.workers.replay.figures import FigureFolder
 from psm.workers.replay.timelines import Timelines
 
 FEWER = settings(max_examples=max(1, settings().max_examples // 4))
@@ -40,6 +44,7 @@ class Trader:
         self._rng = random.Random(seed)
         self._strategies, self._time = strategies, START
         self._numbers: dict[str, int] = {}
+        self._fills: list[tuple[str, str]] = []
         self.names = [f"acc_{n:03d}" for n in range(accounts)]
         self.sent: list[Sent] = []
         for name in self.names:
@@ -72,6 +77,18 @@ class Trader:
         self._say(mark(self._next(SYMBOLS[0]), "100", SYMBOLS[0]))  # what is cut ends with it, too
         return self
 
+    def correct(self) -> Trader:
+        """Bust a fill, or amend its price, its size or its commission."""
+        if self._fills:
+            fill = self._rng.choice(self._fills)
+            what = self._rng.choice(({"price": "95"}, {"quantity": "3"}, {"commission": "0.5"}, {}))
+            if not what:
+                self._fills.remove(fill)
+            kind = "TradeAmended" if what else "TradeBusted"
+            payload = {"fill_id": fill[1], "reason": "venue", **what}
+            self._say(event(kind, payload, self._next(fill[0]), stream=fill[0]))
+        return self
+
     def _trade(self, name: str, symbol: str) -> None:
         number = self._next(name)
         more: dict[str, Any] = {"fill_id": f"f{number}", "commission": "0.25"}
@@ -80,6 +97,7 @@ class Trader:
         side = self._rng.choice(["buy", "sell"])
         size = str(self._rng.choice([1, 2, 4]))
         price = str(self._rng.randint(90, 110))
+        self._fills.append((name, more["fill_id"]))
         self._say(trade(number, side, size, price, symbol, stream=name, **more))
 
 
@@ -322,11 +340,61 @@ def test_a_bust_leaves_what_the_log_without_the_fill_says(seed: int, data: st.Da
     rest = [sent for n, sent in enumerate(trader.sent[:-1]) if n != place]
     without = told(renumbered(rest)).rows["acc_000"]
     assert standing(busted.trades) == standing(without.trades)
+    assert_extremes(busted.trades, without.trades)
     assert standing(busted.lots) == standing(without.lots)
     for key, row in before.rows["acc_000"].pnl.items():
         if row.timeframe == "1m":
             assert busted.pnl[key] == row
     assert_adds_up(told(trader.sent))
+
+
+def assert_extremes(found: Any, exact: Any) -> None:
+    """Worst and best are those of the log as corrected, or null."""
+    lasting = [row for _, row in sorted(found.items()) if not row.gone]
+    for row, other in zip(lasting, (row for _, row in sorted(exact.items())), strict=True):
+        assert (row.mae, row.mfe) in ((other.mae, other.mfe), (None, None))
+
+
+@settings(max_examples=max(1, settings().max_examples // 20))
+@given(seeds, st.integers(1, 9), st.integers(0, 2))
+def test_live_rebuilt_and_of_a_file_are_the_same_after_corrections(
+    seed: int, every: int, strategies: int
+) -> None:
+    """Fed in batches with restarts, in one piece, or as `psm fold --metrics` and `psm lots` do."""
+    trader = Trader(seed, accounts=2, strategies=strategies)
+    for _ in range(3):
+        trader.write(12).correct().correct()
+    trader.write(5)
+    live, rebuilt = told(trader.sent, every=every, restart=True), told(trader.sent)
+    assert everything(live) == everything(rebuilt)
+    assert live.states() == rebuilt.states()
+    for figures in of_a_file(trader.sent).accounts():
+        rows = live.rows[figures.account_id]
+        assert figures.trades == lasting(rows.trades, Trade)
+        assert figures.trade_metrics == trade_metrics(figures.trades)
+    found = [
+        (name, lot) for name, rows in live.rows.items() for lot in lasting(rows.lots, ClosedLot)
+    ]
+    assert sorted(of_a_file(trader.sent).lots(), key=repr) == sorted(found, key=repr)
+
+
+def of_a_file(sent: list[Sent]) -> FigureFolder:
+    """Return a folder that was fed messages as lines of a file."""
+    folder = FigureFolder(periods=365, partitions=1)
+    for one in sent:
+        assert one.at is not None
+        line = {"subject": one.subject, "time": log_time(one.at), "data": msgspec.Raw(one.data)}
+        folder.take(msgspec.json.encode(line))
+    return folder
+
+
+def lasting(rows: Any, of: Any) -> list[Any]:
+    """Return the account's own trades, in the order in which they closed, or lots."""
+    own = [row for row in rows.values() if not row.gone]
+    if of is Trade:
+        own = [row for row in own if row.strategy_id == EVERY]
+        own.sort(key=lambda row: (row.closed, row.symbol, row.cycle))
+    return [of(**{name: getattr(row, name) for name in of.__struct_fields__}) for row in own]
 
 
 def renumbered(sent: list[Sent]) -> list[Sent]:

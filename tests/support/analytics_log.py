@@ -17,6 +17,7 @@ from tests.support.psm_stream import Account, OneWorker, mark
 
 from psm.adapters import postgres
 from psm.adapters.jetstream import Outgoing, last_for
+from psm.analytics import feed
 from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts import subjects
@@ -138,13 +139,14 @@ def told(inputs: Iterable[Input]) -> Rows:
     rows: Rows = {table.table: {} for table in TOLD}
     for one in inputs:
         for update in one.read():
-            if update.kind not in ("state.updated", "position.updated", "order.updated"):
+            if update.kind not in feed.KINDS:
                 continue
-            account = msgspec.json.decode(update.data)["payload"]["account_id"]
+            said = feed.told(update)
+            account = said.payload.account_id
             timeline = timelines.setdefault(account, AccountTimeline(account))
-            if AccountTimeline.needs_journal(update):
+            if AccountTimeline.needs_journal(said):
                 timeline.recall(list(journals.get(account, [])))
-            timeline.take(update)
+            timeline.take(said)
             _tell(timeline, rows, journals)
         for timeline in timelines.values():
             if one.closed_through is not None:

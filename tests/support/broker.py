@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from nats.aio.client import Client
+from tests.support.nats_cluster import free_ports
 
 from psm.adapters.embedded.nats import _binary
 from psm.adapters.jetstream import ConnectionCounters, connect
 from psm.adapters.jetstream.roles import ROLES, role
+from psm.adapters.tls import ClientTls
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 START_S = 60.0
@@ -38,7 +42,7 @@ def settings_of(user: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def compose_broker(
-    folder: Path, passwords: Mapping[str, str] | None = None
+    folder: Path, passwords: Mapping[str, str] | None = None, certs: Path | None = None
 ) -> AsyncIterator[str]:
     """Give the address of a server with compose's configuration, its data in `folder`.
 
@@ -47,13 +51,54 @@ async def compose_broker(
     Args:
         folder: empty.
         passwords: by variable; by default those of `password_of`.
+        certs: folder of `psm certs init`, with a leaf nats-1; without it the server is plain.
     """
-    for name in ("nats.conf", "nats-users.conf"):
-        text = (DEPLOY / name).read_text().replace("/data", str(folder / "data"))
-        (folder / name).write_text(text.replace('http: "0.0.0.0:8222"', ""))
+    async with _server(folder, "nats-single.conf", {}, passwords, certs, "nats-1") as url:
+        yield url
+
+
+@asynccontextmanager
+async def compose_cluster(folder: Path, certs: Path) -> AsyncIterator[tuple[list[str], list[int]]]:
+    """Give the addresses and the route ports of three servers with compose's configuration."""
+    ports = free_ports(3)
+    routes = {f"nats-{number}:6222": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
+    async with AsyncExitStack() as stack:
+        opening = []
+        for number, port in enumerate(ports, 1):
+            own = folder / f"nats-{number}"
+            own.mkdir()
+            changes = {**routes, "port: 6222": f'listen: "127.0.0.1:{port}"'}
+            server = _server(own, "nats.conf", changes, None, certs, f"nats-{number}")
+            opening.append(stack.enter_async_context(server))
+        yield list(await asyncio.gather(*opening)), ports
+
+
+@asynccontextmanager
+async def _server(
+    folder: Path,
+    config: str,
+    changes: Mapping[str, str],
+    passwords: Mapping[str, str] | None,
+    certs: Path | None,
+    name: str,
+) -> AsyncIterator[str]:
+    text = (DEPLOY / config).read_text().replace('http: "0.0.0.0:8222"', "")
+    if certs is None:
+        text = re.sub(r"^tls \{.*?^\}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    changes = {"/data": str(folder / "data"), "/certs": str(certs), **changes}
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (folder / "nats.conf").write_text(text)
+    shutil.copy(DEPLOY / "nats-users.conf", folder)
     ports = folder / "ports"
     ports.mkdir()
-    given = passwords or {one.password_variable: password_of(one.name) for one in ROLES}
+    given = dict(passwords or {one.password_variable: password_of(one.name) for one in ROLES})
+    given |= {"NATS_SERVER_NAME": name}
+    if certs is not None:
+        given |= {
+            "NATS_CERT_FILE": str(certs / name / "tls.crt"),
+            "NATS_KEY_FILE": str(certs / name / "tls.key"),
+        }
     options = ("-c", folder / "nats.conf", "-a", "127.0.0.1", "-p", "-1")
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -68,7 +113,12 @@ async def compose_broker(
         process.wait(timeout=START_S)
 
 
-async def connect_as(user: str, url: str, counters: ConnectionCounters | None = None) -> Client:
+async def connect_as(
+    user: str,
+    url: str,
+    counters: ConnectionCounters | None = None,
+    tls: ClientTls | None = None,
+) -> Client:
     """Return a connection of a user of `compose_broker`."""
     return await connect(
         url,
@@ -77,6 +127,7 @@ async def connect_as(user: str, url: str, counters: ConnectionCounters | None = 
         password=password_of(user),
         inbox_prefix=role(user).inbox_prefix,
         counters=counters,
+        tls=tls,
     )
 
 

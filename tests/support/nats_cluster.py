@@ -68,7 +68,7 @@ class NatsCluster:
     """Three nodes; streams on them have three replicas."""
 
     def __init__(self, folder: Path) -> None:
-        ports = _free_ports(NODES)
+        ports = free_ports(NODES)
         names = [f"n{number}" for number in range(1, NODES + 1)]
         self.nodes = [
             Node(folder / name, name, port, ports) for name, port in zip(names, ports, strict=True)
@@ -165,7 +165,8 @@ async def make_streams(nc: Client, make: Callable[[], Awaitable[object]]) -> Non
             return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that were free a moment ago."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -76,6 +76,9 @@ class LedgerSlot(Slot):
     def take_market(self, message: Stored) -> list[RiskOutput]:
         return []
 
+    def awaits(self, account_id: str) -> bool:
+        return False
+
     def take_release(self, record: Stored) -> list[RiskOutput]:
         return []
 

@@ -37,20 +37,20 @@ class Running:
     def __init__(self, process: subprocess.Popen[str], log: Path, mark: str) -> None:
         self.process = process
         self.log = log
-        self.addresses: dict[str, str] = {}
+        self.addresses: dict[str, Any] = {}
         self._mark = mark
 
     @property
     def nats_url(self) -> str:
-        return self.addresses["nats_url"]
+        return str(self.addresses["nats_url"])
 
     @property
     def http_url(self) -> str:
-        return self.addresses["http_url"]
+        return str(self.addresses["http_url"])
 
     @property
     def postgres_dsn(self) -> str:
-        return self.addresses["postgres_dsn"]
+        return str(self.addresses["postgres_dsn"])
 
     def await_addresses(self) -> None:
         """Wait for the line that says it is ready."""
@@ -118,10 +118,13 @@ def started(
 
 
 @contextmanager
-def psm_up(folder: Path, *arguments: str) -> Iterator[Running]:
-    """Start `psm up` with its data in `folder`/data and wait until it is ready."""
-    options = ("--data-dir", str(folder / "data"), "--port", "0", "--verbose")
-    with started(folder, "up", *options, *arguments) as running:
+def psm_up(folder: Path, *arguments: str, verbose: bool = True) -> Iterator[Running]:
+    """Start `psm up` with its data in `folder`/data and wait until it is ready.
+
+    Its parts log to `running.log`, or, where it is not `verbose`, to `folder`/data/logs.
+    """
+    options = ("--data-dir", str(folder / "data"), "--port", "0")
+    with started(folder, "up", *options, *["--verbose"][:verbose], *arguments) as running:
         running.await_addresses()
         yield running
 

@@ -81,6 +81,8 @@ def tear_sheet(
         subject=subject,
         asked=subject,
         kind="account",
+        strategy_id="*",
+        symbol="*",
         members=[],
         currency="USDT",
         timeframe="1d",

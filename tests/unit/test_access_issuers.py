@@ -55,6 +55,13 @@ def recognised(text: str) -> Principal:
     return Assertions({ISS: (ISSUER, lambda: PUBLIC)}, now=lambda: AT).principal(text)
 
 
+def test_no_file_gives_the_role_that_gives_everything(tmp_path: Path) -> None:
+    file = tmp_path / "access.toml"
+    file.write_text(f"{GOOD}[issuer.grants.x]\nroles=['bootstrap']\n")
+    with pytest.raises(ConfigError, match="nobody is given the role bootstrap"):
+        read_access_file(file)
+
+
 def test_a_good_token_stands_for_its_subject() -> None:
     who = recognised(token())
     assert (who.id, who.kind, who.roles, who.patterns) == (

@@ -90,6 +90,13 @@ def test_a_range_starts_from_the_close_before_it() -> None:
     assert units(found, base) == [ONE, Decimal("1.5"), Decimal("1.5")]
 
 
+def test_a_range_ends_where_it_ends() -> None:
+    """However far the log went on since then."""
+    closes = closes_of([row(1, "2")], "1d", 9_000_000 * DAY, until=3 * DAY + 1)
+    assert [close.bucket for close in closes] == ["1970-01-02", "1970-01-03", "1970-01-04"]
+    assert [close.complete for close in closes] == [True] * 3
+
+
 def test_a_range_that_begins_in_another_epoch_starts_from_one() -> None:
     closes = closes_of([row(1, "2"), row(2, "1.5", epoch=2)], "1d", 3 * DAY)
     assert between(closes, bound_text(2 * DAY), None)[1] == ONE
@@ -155,9 +162,29 @@ def test_a_ruined_group_starts_again() -> None:
 def test_every_figure_has_its_formula() -> None:
     flags = {"few", "ruined"}
     returns = set(PerformanceFigures.__struct_fields__) - flags
-    trades = set(TradeMetrics.__struct_fields__) - {"n"}
+    trades = set(TradeMetrics.__struct_fields__) - {"n", "currency"}
     assert {name for name, one in FORMULAS.items() if one.of == "returns"} == returns
     assert {name for name, one in FORMULAS.items() if one.of == "trades"} == trades
+
+
+def test_an_account_without_a_row_has_no_close() -> None:
+    """As in its first minute, and in a range before its first bucket."""
+    assert closes_of([], "1d", 6 * DAY) == []
+    assert closes_of([], "1m", None, since=DAY) == []
+    assert contributions_of([], [], "1d") == counted([]) == []
+
+
+def test_a_part_goes_on_behind_a_bucket_without_a_contribution() -> None:
+    """The account's first bucket began with nothing: no return, and no reason for none ever."""
+    account = closes_of([row(1, "1"), row(2, "1.1"), row(3, "1.2")], "1d", 4 * DAY)
+    own = [row(1, None), *(row(day, None, contribution=Decimal("0.1")) for day in (2, 3))]
+    found = contributions_of(own, account, "1d")
+    assert [(one.ret, one.nav) for one in found[:3]] == [
+        (None, None), (Decimal("0.1"), Decimal("1.1")), (Decimal("0.1"), Decimal("1.21")),
+    ]  # fmt: skip
+    assert [one.bucket for one in counted(found)] == ["1970-01-03", "1970-01-04"]
+    figures = performance(units(counted(found), ONE), 365)
+    assert (figures.n, figures.total_return) == (2, Decimal("0.21"))
 
 
 def test_falls_end_at_the_drawdown() -> None:

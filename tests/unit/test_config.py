@@ -49,6 +49,7 @@ def test_environment_is_converted() -> None:
             "PSM_WORKER_PARTITIONS": "0-2, 9",
             "PSM_HTTP_HOSTS": "psm.example, ::1,10.1.2.3,",
             "PSM_HTTP_TRUSTED_PROXIES": "10.0.0.0/8",
+            "PSM_HTTP_PRINCIPAL_KEYS": "a.pub, b.pub",
             "PSM_OTLP_ENDPOINT": "",
             "PSM_TEST_ANYTHING": "1",
             "PSM_CRASH_POINT": "worker.after_fold",
@@ -60,6 +61,7 @@ def test_environment_is_converted() -> None:
     assert settings.worker_partitions == (0, 1, 2, 9)
     assert settings.http_hosts == ("psm.example", "::1", "10.1.2.3")
     assert settings.http_trusted_proxies == ("10.0.0.0/8",)
+    assert settings.http_principal_keys == ("a.pub", "b.pub")
     assert settings.otlp_endpoint is None
     assert settings.require_postgres_dsn() == DSN
     assert settings.nats_options() == {

@@ -172,6 +172,8 @@ def test_metrics_have_closed_labels_and_base_units() -> None:
         "view",
         "route",
         "status",
+        "service",
+        "version",
     }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from tests.support.domain import Log
-from tests.support.events import START, Sent, deposit, event, mark, opened, trade
+from tests.support.events import START, Sent, deposit, event, instrument, mark, opened, trade
 
+from psm.analytics import feed
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, NETTING, UNATTRIBUTED, PnlRow
 from psm.analytics.timeline import AccountTimeline
+from psm.analytics.trades import trade_metrics
 from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
 from psm.workers.replay.timelines import TimelineRows, Timelines
@@ -170,7 +172,11 @@ def test_a_correction_without_its_journal_is_an_error() -> None:
     log.when(*OPEN, trade(3, "buy", "1", "100", fill_id="f1"))
     log.when(event("TradeBusted", {"fill_id": "f1", "reason": "venue"}, 4))
     timeline = AccountTimeline("acc_001")
-    *before, correction = [ReadUpdate(kind=update.kind, data=update.data) for update in log.updates]
+    *before, correction = [
+        feed.told(ReadUpdate(kind=update.kind, data=update.data))
+        for update in log.updates
+        if update.kind in feed.KINDS
+    ]
     for one in before:
         assert not AccountTimeline.needs_journal(one)
         timeline.take(one)
@@ -182,4 +188,56 @@ def test_a_correction_without_its_journal_is_an_error() -> None:
 def test_an_update_that_is_none_is_an_error() -> None:
     """PSM publishes nothing that its contract does not allow."""
     with pytest.raises(InvariantError, match="cannot be read"):
-        AccountTimeline("a").take(ReadUpdate(kind="state.updated", data=b"{}"))
+        feed.told(ReadUpdate(kind="state.updated", data=b"{}"))
+
+
+def test_extremes_are_of_what_was_held() -> None:
+    """A bust while it is open takes worst and best from a trade; an amended commission does not."""
+    start = [
+        *OPEN,
+        trade(3, "buy", "1", "100", fill_id="f1"),
+        trade(4, "buy", "1", "100", fill_id="f2"),
+        mark(1, "90"),
+    ]
+    end = [mark(2, "110"), trade(6, "sell", "1", "110", fill_id="f3")]
+    busted = event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 5)
+    (found,) = told(*start, busted, *end).trades.values()
+    assert (found.gross, found.mae, found.mfe) == (Decimal(10), None, None)
+    end = [mark(2, "110"), trade(5, "sell", "2", "110", fill_id="f3")]
+    amended = {"fill_id": "f2", "commission": "3", "reason": "venue"}
+    (found,) = told(*start, *end, event("TradeAmended", amended, 6)).trades.values()
+    assert (found.fees, found.mae, found.mfe) == (Decimal(3), Decimal(-20), Decimal(20))
+
+
+def test_no_figure_adds_amounts_of_different_currencies() -> None:
+    """A contract in EUR at 2 USDT: what strategies booked and a bust took back is in USDT.
+
+    Of two trades in two currencies there are counts and rates, and no amount.
+    """
+    defined = [
+        instrument(1, "EUR-USDT", kind="spot", base="EUR", quote="USDT", settle="USDT"),
+        instrument(1, "DAX", kind="linear_perp", base="DAX", quote="EUR", settle="EUR"),
+    ]
+    fills = [
+        trade(3, "buy", "1", "95", "DAX", fill_id="f1", strategy_id="alpha"),
+        trade(4, "sell", "1", "110", "DAX", fill_id="f2", strategy_id="alpha"),
+        trade(5, "buy", "1", "100", fill_id="f3", strategy_id="alpha"),
+        trade(6, "sell", "1", "103", fill_id="f4", strategy_id="alpha"),
+        event("TradeAmended", {"fill_id": "f2", "price": "115", "reason": "venue"}, 7),
+    ]
+    rows = told(*defined, *OPEN, mark(1, "2", "EUR-USDT"), mark(1, "100", "DAX"), *fills)
+    whole, own = of_day(rows, EVERY, "DAX"), of_day(rows, "alpha", "DAX")
+    netting = of_day(rows, NETTING, "DAX")
+    assert (whole["realized"], whole["pnl"]) == (Decimal(40), Decimal(40))
+    # No update of the amendment tells a rate, so nobody's book gains 5 EUR as 5 USDT.
+    assert (own["realized"], netting["realized"]) == (Decimal(30), Decimal(10))
+    trades = [row for row in rows.trades.values() if row.strategy_id == EVERY]
+    assert [(row.currency, row.net) for row in trades] == [
+        ("EUR", Decimal(20)),
+        ("USDT", Decimal(3)),
+    ]
+    found = trade_metrics(trades)
+    assert (found.n, found.win_rate, found.longest_win_streak) == (2, Decimal(1), 2)
+    amounts = ("net", "best", "worst", "expectancy", "avg_win", "payoff", "profit_factor", "kelly")
+    assert [getattr(found, name) for name in amounts] == [None] * len(amounts)
+    assert trade_metrics(trades[:1]).net == 20

@@ -51,6 +51,8 @@ except ImportError:  # a producer need not trace
 
 
 T = TypeVar("T")
+Vouch = Callable[[str, bytes], Mapping[str, str]]
+"""(subject, SHA-256 of the bytes that are to be stored) -> headers."""
 
 _RETRY_CODES = frozenset({10071, 10164, 10158, 10201, 10176, 10210})
 _TAILS_MAX = 1000
@@ -142,6 +144,7 @@ class Publisher:
         *,
         sequence_number: int | None = None,
         headers: Mapping[str, str] | None = None,
+        vouch: Vouch | None = None,
     ) -> Appended:
         """Append an event once, however often this is called with it.
 
@@ -149,6 +152,7 @@ class Publisher:
             event: envelope as dict, bytes or struct, or a flat 0.x draft.
             sequence_number: its place, where the event has none and none is to be assigned.
             headers: further ones; a `traceparent` gives way to the current span's.
+            vouch: makes headers that sign what is stored, once its number is known.
 
         Raises:
             ReplayModeError: this is a replay.
@@ -168,7 +172,9 @@ class Publisher:
         nc = await self._connected()
         tail = self._tail(draft)
         async with tail.lock:
-            return await self._persist(lambda: self._attempt(nc, tail, draft, headers or {}))
+            return await self._persist(
+                lambda: self._attempt(nc, tail, draft, headers or {}, vouch or _nobody)
+            )
 
     async def record(
         self, subject: str, body: bytes, *, headers: Mapping[str, str] | None = None
@@ -221,7 +227,7 @@ class Publisher:
             await asyncio.sleep(random.uniform(*wait))  # noqa: S311 - spreads retries
 
     async def _attempt(
-        self, nc: Client, tail: Tail, draft: Draft, further: Mapping[str, str]
+        self, nc: Client, tail: Tail, draft: Draft, further: Mapping[str, str], vouch: Vouch
     ) -> Appended:
         """Append unless it is there. After any failure the next attempt reads first."""
         await tail.refresh(nc, self._timeout_s)
@@ -231,7 +237,8 @@ class Publisher:
             return await self._found(nc, draft, place)
         number = self._number(draft, tail)
         body = draft.with_number(number)
-        headers = _headers(tail.stream_id, body, further)
+        vouched = vouch(draft.subject, event_hash(body))
+        headers = _headers(tail.stream_id, body, {**further, **vouched})
         headers[EXPECTED] = str(tail.expected)
         headers["Nats-Expected-Stream"] = TRADES
         if numbers.complete and number == numbers.last + 1:
@@ -301,6 +308,11 @@ class Publisher:
                 except (OSError, nats.errors.Error) as error:
                     raise TransientError(f"cannot connect to NATS: {error}") from None
             return self._nc
+
+
+def _nobody(_subject: str, _event_hash: bytes) -> Mapping[str, str]:
+    """Vouch for nothing."""
+    return {}
 
 
 def _same_event(draft: Draft, stored: bytes) -> bool:

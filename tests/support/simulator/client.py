@@ -60,6 +60,7 @@ class MemoryClient:
         self.is_connected = True
         self.is_closed = False
         self.stats = {"reconnects": 0}
+        self.options = {"name": name}
         self.max_payload = 1_000_000
         self._broker = broker
         self._loop = broker.loop

@@ -156,3 +156,23 @@ def test_a_parent_whose_limits_are_gone_stops_nobody(beside: str) -> None:
     told(log)
     assert len(log.outputs) == count, "figures are told where somebody watches"
     assert asked(log)["decision"] == "approved"
+
+
+@BESIDE
+def test_a_drawdown_over_currencies_is_not_guessed(beside: str) -> None:
+    """What flowed to an account of another currency is told at the rate of now: only closing."""
+    log = house(beside, {"drawdown": "0.5"}, daily_loss_money="5000")
+    assert asked(log)["decision"] == "approved"
+    log.instrument("EURUSDT", kind="spot", base="EUR")
+    log.mark("EURUSDT", "2")
+    log.event("acc_3", "AccountOpened", currency="EUR")
+    log.event("acc_3", "CashDeposited", amount="1000", currency="EUR")
+    members = {"members": [ACCOUNT, "acc_3"], "currency": "USDT", "parent": HOUSE}
+    log.both("GroupDefined", group=GROUP, **members)
+    told(log)
+    mode = check_of(asked(log), "mode")
+    assert (mode["scope"], mode["detail"]) == (f"group:{HOUSE}", "parent_unknown")
+    log.limits({"daily_loss_money": "10000"}, name=HOUSE)  # sums of now, of which none is a guess
+    told(log)
+    assert asked(log)["decision"] == "approved"
+    assert deviations(log) == []

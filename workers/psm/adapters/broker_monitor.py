@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from psm.contracts.errors import TransientError
+
 _TIMEOUT_S = 2.0
 _BODY_BYTES_MAX = 64 * 1024
+_CONNECTIONS_BYTES_MAX = 64 * 1024 * 1024
 # A single server keeps the error with the stream; one of a cluster gives up JetStream as a whole,
 # and says the same while it starts.
 _WRITE_ERROR = ("write error", "no space left")
@@ -30,14 +33,23 @@ class BrokerSight(msgspec.Struct, frozen=True, kw_only=True):
         problem: its own words about what is wrong; None while it is well.
         store_failed: whether it cannot write, which only a new start of it heals.
         is_disabled: whether it has no JetStream: it gave up a store that failed, or still starts.
-        store_used: share of its storage limit that is used; 0 where it says none.
+        stored: bytes in its store.
+        limit: bytes that there may be; 0 where it says none.
+        syncs_always: whether it writes to disk before it acknowledges.
     """
 
     server: str
     problem: str | None = None
     store_failed: bool = False
     is_disabled: bool = False
-    store_used: float = 0.0
+    stored: int = 0
+    limit: int = 0
+    syncs_always: bool = False
+
+    @property
+    def store_used(self) -> float:
+        """Share of its limit that its store uses; 0 where it says none."""
+        return round(self.stored / self.limit, 4) if self.limit else 0.0
 
     @property
     def takes_writes(self) -> bool:
@@ -56,6 +68,32 @@ async def look_at(urls: str) -> list[BrokerSight]:
     return [sight for sight in sights if sight is not None]
 
 
+async def connections_of(urls: str, user: str) -> list[str]:
+    """Return who is connected as a user, by a name, password's or public key's, on any server.
+
+    Args:
+        urls: monitoring addresses of all servers, separated by commas.
+        user: as the broker calls it.
+
+    Raises:
+        TransientError: one of them does not answer, so nobody can tell.
+    """
+    addresses = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
+    found = await asyncio.gather(*(asyncio.to_thread(_connected, url) for url in addresses))
+    return sorted(one["name"] for every in found for one in every if one["user"] == user)
+
+
+def _connected(url: str) -> list[dict[str, str]]:
+    try:
+        document = _get(f"{url}/connz?auth=true&limit=100000", _CONNECTIONS_BYTES_MAX)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise TransientError(f"the monitoring port at {url} does not answer") from error
+    return [
+        {"name": one.get("name") or f"{one.get('ip')}", "user": one.get("authorized_user", "")}
+        for one in document.get("connections") or []
+    ]
+
+
 def _look(url: str) -> BrokerSight | None:
     try:
         health, store = _get(f"{url}/healthz"), _get(f"{url}/jsz")
@@ -63,22 +101,25 @@ def _look(url: str) -> BrokerSight | None:
         return None
     problem = str(health["error"]) if health.get("error") else None
     said = (problem or "").lower()
-    limit = (store.get("config") or {}).get("max_storage") or 0
+    config = store.get("config") or {}
+    limit = config.get("max_storage") or 0
     return BrokerSight(
         server=urlsplit(url).netloc.rpartition("@")[2],
         problem=problem,
         store_failed=any(words in said for words in _WRITE_ERROR),
         is_disabled=_DISABLED in said,
-        store_used=round(store.get("storage", 0) / limit, 4) if limit > 0 else 0.0,
+        stored=store.get("storage", 0),
+        limit=max(limit, 0),
+        syncs_always=bool(config.get("sync_always")),
     )
 
 
-def _get(url: str) -> dict[str, Any]:
+def _get(url: str, bytes_max: int = _BODY_BYTES_MAX) -> dict[str, Any]:
     """Return the JSON object there, whatever the status."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - operator's
-            body = answer.read(_BODY_BYTES_MAX)
+            body = answer.read(bytes_max)
     except urllib.error.HTTPError as error:
         with error:
-            body = error.read(_BODY_BYTES_MAX)
+            body = error.read(bytes_max)
     return msgspec.json.decode(body, type=dict[str, Any])

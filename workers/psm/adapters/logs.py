@@ -23,6 +23,13 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 Event = MutableMapping[str, Any]
 
+_SEVERITY = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_level: Level = "info"
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 _SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|seed|dsn|credential|authorization")
 _SECRET_FIELD = re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+")
@@ -45,6 +52,7 @@ def configure(
     console = format == "console" or (format == "auto" and stream.isatty())
     structlog.configure(
         processors=[
+            _filter,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -54,18 +62,36 @@ def configure(
             _redact,
             _console(stream) if console else _json,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.BytesLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    root = logging.getLogger()
-    root.handlers[:] = [_Forward()]
-    root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.getLogger().handlers[:] = [_Forward()]
+    set_level(level)
+
+
+def set_level(level: Level) -> None:
+    """Write lines that are as severe as `level`, from now on; also of loggers that are there."""
+    global _level
+    _level = level
+    logging.getLogger().setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+
+
+def level() -> Level:
+    """Return the level of the least severe lines that are written."""
+    return _level
 
 
 def get_logger(**fields: Any) -> structlog.typing.FilteringBoundLogger:
     """Return a logger that adds `fields` (such as `partition=3`) to each line."""
     return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(**fields))
+
+
+def _filter(_logger: Any, method: str, event: Event) -> Event:
+    # Not by the class of loggers: those that are bound keep theirs.
+    if _SEVERITY.get(method, logging.ERROR) < _SEVERITY[_level]:
+        raise structlog.DropEvent
+    return event
 
 
 def _add_trace(_logger: Any, _method: str, event: Event) -> Event:

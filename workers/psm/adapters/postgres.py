@@ -6,12 +6,15 @@ only to the caller.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
+from psm.adapters.secret_files import Rotating
+from psm.adapters.tls import expiry_of
+from psm.contracts.certificates import postgres_error, refused
 from psm.contracts.errors import ConfigError, TransientError
 from psm.contracts.replay import is_replaying
 
@@ -58,30 +61,62 @@ _CONFIG = (
 
 
 async def open_pool(
-    dsn: str, *, name: str, size_max: int = 10, command_timeout_s: float = COMMAND_TIMEOUT_S
+    dsn: str,
+    *,
+    name: str,
+    size_max: int = 10,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    on_certificate: Callable[[float], object] = lambda _expires: None,
 ) -> Pool:
     """Return a pool whose first connection works. In replay mode it cannot write.
 
     Args:
-        dsn: `postgresql://user:password@host:5432/name`; never logged, never in an error.
+        dsn: `postgresql://user:password@host:5432/name`; never logged, never in an error. A
+            `FileSecret` is read anew for each connection, as its certificates are.
         name: shown in `pg_stat_activity`, such as `psm-projector`.
         size_max: connections it opens at most.
         command_timeout_s: how long one statement may take.
+        on_certificate: called with the Unix time at which the server's certificate expires, for
+            each connection.
 
     Raises:
-        ConfigError: the address, the password or the database is wrong.
+        ConfigError: the address, the password, the database or a certificate is wrong.
         TransientError: PostgreSQL does not answer.
     """
     read_only = {"default_transaction_read_only": "on"} if is_replaying() else {}
-    with translated("connect to PostgreSQL"):
-        return await asyncpg.create_pool(
+    address = Rotating(dsn)
+
+    async def connect(_dsn: str, **options: Any) -> Connection:
+        connection = await _opened(address, options)
+        if (expires := expiry_of(getattr(connection, "_transport", None))) is not None:
+            on_certificate(expires)
+        return connection
+
+    async with _dialled(dsn):
+        pool: Pool = await asyncpg.create_pool(
             dsn,
+            connect=cast("Any", connect),
             min_size=1,
             max_size=size_max,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
             server_settings={**_SERVER_SETTINGS, **read_only, "application_name": name},
         )
+    return pool
+
+
+async def _opened(address: Rotating, options: dict[str, Any]) -> Connection:
+    """Return a connection; where a file and the server differ, by what worked before."""
+    tried = address.newest()
+    try:
+        connection: Connection = await asyncpg.connect(tried, **options)
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        if address.good is None or address.good == tried:
+            raise
+        tried = address.good
+        connection = await asyncpg.connect(tried, **options)
+    address.good = tried
+    return connection
 
 
 @asynccontextmanager
@@ -124,6 +159,23 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         await begun.commit()
 
 
+@asynccontextmanager
+async def _dialled(dsn: str) -> AsyncIterator[None]:
+    """Translate the errors of a first connection: what is wrong with certificates is told at once.
+
+    Raises:
+        ConfigError: whoever set the address has to change it.
+        TransientError: PostgreSQL is away.
+    """
+    with translated("connect to PostgreSQL"):
+        try:
+            yield
+        except (OSError, asyncpg.ClientConfigurationError) as error:
+            if (wrong := await postgres_error(error, dsn)) is not None:
+                raise wrong from error
+            raise
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Translate asyncpg's errors; their text may hold data, so only the kind is passed on."""
@@ -143,5 +195,8 @@ def translated(what: str) -> Iterator[None]:
 
 
 def _kind(error: BaseException) -> str:
+    refusal = refused(error, ca="sslrootcert of POSTGRES_DSN", address="POSTGRES_DSN")
+    if refusal is not None:
+        return refusal.why
     state = getattr(error, "sqlstate", None)
     return type(error).__name__ + (f" (SQLSTATE {state})" if state else "")

@@ -79,6 +79,33 @@ class _ToldGauges:
         self._clusters.set(age_s)
 
 
+class _WorkerGauges:
+    """A risk worker among the others, and how far it is behind ORDERS.
+
+    Fleets of slots have names of their own: of partitions, a healthy one must hide nothing.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.members = meter.create_gauge(
+            "psm.risk.fleet.members", description="Risk workers, as this one sees them."
+        )
+        self.unowned = meter.create_gauge(
+            "psm.risk.slots_unowned", description="Slots nobody runs, as this one sees it."
+        )
+        self.lost = meter.create_counter(
+            "psm.risk.fleet.members_lost", description="Risk workers found dead, by reason."
+        )
+        self.takeover = meter.create_gauge(
+            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
+        )
+        self.lag_events = meter.create_gauge(
+            "psm.risk.lag_events", description="Messages of orders that are not taken yet."
+        )
+        self.lag = meter.create_gauge(
+            "psm.risk.lag", unit="s", description="Since when the oldest of them is known."
+        )
+
+
 class _ViewGauges:
     """What the views about risk hold; a label that was told once is told again, as 0."""
 
@@ -136,9 +163,6 @@ class RiskMetrics:
         self._fenced = meter.create_counter(
             "psm.risk.slots.fenced", description="Slots lost to another owner."
         )
-        self._takeover = meter.create_gauge(
-            "psm.risk.takeover.duration", unit="s", description="How long the last takeover took."
-        )
         self._slots = meter.create_gauge("psm.risk.slots", description="Slots here, by state.")
         self._age = meter.create_gauge(
             "psm.risk.owner_record.age",
@@ -150,6 +174,7 @@ class RiskMetrics:
             description="Members that are not known now, so that their groups refuse.",
         )
         self._told = _ToldGauges(meter)
+        self._fleet = _WorkerGauges(meter)
         self._headroom = meter.create_gauge(
             "psm.risk.headroom",
             description="Share of a limit that is left, where it was 20 % or less, by check.",
@@ -196,7 +221,7 @@ class RiskMetrics:
 
     def taken_over(self, seconds: float) -> None:
         """Set how long a takeover took, from the owner record to the rulebook."""
-        self._takeover.set(seconds)
+        self._fleet.takeover.set(seconds)
 
     def slots(self, states: Counter[str], oldest_s: float, unknown: int) -> None:
         """Set how the slots here are, the age of the oldest checkpoint, and unknown members."""
@@ -204,6 +229,20 @@ class RiskMetrics:
             self._slots.set(states[state], {"state": state})
         self._age.set(oldest_s)
         self._unknown.set(unknown)
+
+    def fleet(self, *, members: int, owned: int, unowned: int) -> None:
+        """Set what this worker sees of the others; `slots` has those that it owns."""
+        self._fleet.members.set(members)
+        self._fleet.unowned.set(unowned)
+
+    def member_lost(self, reason: str) -> None:
+        """Count a risk worker found dead: `no_responders` or `expired`."""
+        self._fleet.lost.add(1, {"reason": reason})
+
+    def order_lag(self, events: int, seconds: float) -> None:
+        """Set how far the engine is behind the commands, and what became of orders."""
+        self._fleet.lag_events.set(events)
+        self._fleet.lag.set(seconds)
 
     def clusters(self, age_s: float) -> None:
         """Set how long ago the day ended that the newest clusters are of."""

@@ -10,18 +10,20 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Literal
 
-from opentelemetry.metrics import NoOpMeter
+from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from psm.adapters import logs, tracing
+from psm.adapters.database_metrics import DatabaseMetrics
 from psm.adapters.health import HealthServer, Readiness, start_health_server
 from psm.adapters.logs import get_logger
 from psm.adapters.market_metrics import MarketMetrics
 from psm.adapters.metrics import Metrics
+from psm.adapters.process_metrics import ProcessMetrics
 from psm.adapters.risk_metrics import RiskMetrics
 from psm.adapters.tracing import child_span, current_trace_id, extract, inject
 
@@ -35,6 +37,7 @@ __all__ = [
     "extract",
     "get_logger",
     "inject",
+    "instruments",
     "logs",
     "quiet",
     "setup",
@@ -51,6 +54,8 @@ class Telemetry:
         metrics: the instruments of this process.
         risk_metrics: those of the risk engine.
         market_metrics: those of order books.
+        process_metrics: those that every process has.
+        database_metrics: those of PostgreSQL.
         registry: what a Prometheus scrape reads.
     """
 
@@ -59,12 +64,16 @@ class Telemetry:
         metrics: Metrics,
         risk_metrics: RiskMetrics,
         market_metrics: MarketMetrics,
+        process_metrics: ProcessMetrics,
+        database_metrics: DatabaseMetrics,
         registry: CollectorRegistry,
         providers: tuple[MeterProvider | TracerProvider, ...] = (),
     ) -> None:
         self.metrics = metrics
         self.risk_metrics = risk_metrics
         self.market_metrics = market_metrics
+        self.process_metrics = process_metrics
+        self.database_metrics = database_metrics
         self.registry = registry
         self._providers = providers
 
@@ -93,15 +102,17 @@ def setup(
         env: deployment environment.
     """
     logs.configure(level, format)
+    release = version("portfolio-state-manager")
     resource = Resource.create(
         {
             "service.name": service,
             "service.namespace": "psm",
-            "service.version": version("portfolio-state-manager"),
+            "service.version": release,
             "deployment.environment.name": env,
         }
     )
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     readers = [_prometheus(registry)]
     tracers: tuple[TracerProvider, ...] = ()
     if otlp_endpoint is not None:
@@ -110,15 +121,22 @@ def setup(
         tracing.use(tracers[0].get_tracer("psm"))
     meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
     meter = meters.get_meter("psm")
-    own = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
-    return Telemetry(*own, registry, (*tracers, meters))
+    return Telemetry(*instruments(meter, service, release), registry, (*tracers, meters))
 
 
 def quiet() -> Telemetry:
     """Return instruments that record nothing, for tests and one-shot commands."""
     meter = NoOpMeter("psm")
-    own = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
-    return Telemetry(*own, CollectorRegistry())
+    return Telemetry(*instruments(meter, "", ""), CollectorRegistry())
+
+
+def instruments(
+    meter: Meter, service: str, release: str
+) -> tuple[Metrics, RiskMetrics, MarketMetrics, ProcessMetrics, DatabaseMetrics]:
+    """Return every instrument there is, made by `meter`; in the order of `Telemetry`."""
+    own = ProcessMetrics(meter, service, release)
+    metrics, risk, market = Metrics(meter), RiskMetrics(meter), MarketMetrics(meter)
+    return metrics, risk, market, own, DatabaseMetrics(meter)
 
 
 def _prometheus(registry: CollectorRegistry) -> MetricReader:

@@ -19,7 +19,6 @@ from psm.analytics.timeline_state import Pending, TimelineState
 from psm.analytics.worth import (
     Held,
     converted,
-    held_after,
     number,
     unrealized_at,
     value_of,
@@ -44,27 +43,27 @@ def totals_of(update: StateFacts) -> tuple[str, ...]:
 
 def difference(after: tuple[str, ...], before: tuple[str, ...]) -> Booked:
     """Return what lifetime totals moved by."""
-    realized, fees, liquidation, funding, *other = (
-        ZERO if new == old else subtract(Decimal(new), Decimal(old))
-        for new, old in zip(after, before, strict=True)
-    )
-    interest, dividends, adjustments, covered, taxes = other
-    earned = add(add(interest, dividends), add(adjustments, covered))
-    return Booked(
-        realized=realized,
-        fees=add(fees, liquidation),
-        funding=funding,
-        other=subtract(earned, taxes),
-    )
+    if after == before:
+        return Booked()
+    other = ZERO
+    if after[4:] != before[4:]:
+        interest, dividends, adjustments, covered, taxes = map(_moved, after[4:], before[4:])
+        other = subtract(add(add(interest, dividends), add(adjustments, covered)), taxes)
+    realized, fees, liquidation, funding = map(_moved, after[:4], before[:4])
+    return Booked(realized, add(fees, liquidation) if liquidation else fees, funding, other)
+
+
+def _moved(after: str, before: str) -> Decimal:
+    return ZERO if after == before else subtract(Decimal(after), Decimal(before))
 
 
 def book(update: StateFacts, minute: Minute, booked: Booked, pending: Pending) -> str | None:
     """Count what an event booked for account and symbol; return the symbol, if there is one."""
     applied = update.applied
     symbol = None if applied is None else applied.symbol
-    moved = dict.fromkeys(update.symbol for update, _ in pending.positions)
-    if len(moved) == 1:
-        (symbol,) = moved
+    moved = pending.positions
+    if moved and all(one.update.symbol == moved[0].update.symbol for one in moved[1:]):
+        symbol = moved[0].update.symbol
     if applied is not None and applied.event_type == "TradeExecuted":
         booked.fills = 1
         booked.turnover = _turnover(pending, applied.quantity, applied.price)
@@ -154,9 +153,9 @@ def _part(
 
 def _rate(state: TimelineState, entry: JournalEntry) -> Decimal:
     """Return the rate of a position before or after an event; 0 where none is known."""
-    for update, before in state.pending.positions:
-        if update.symbol == entry.symbol:
-            held = held_after(update, before) or before
+    for moved in state.pending.positions:
+        if moved.update.symbol == entry.symbol:
+            held = moved.after or moved.before
             if held is not None and held.rate is not None:
                 return held.rate
     return ZERO
@@ -170,8 +169,7 @@ def _turnover(pending: Pending, quantity: str | None, price: str | None) -> Deci
     """Return the value of a fill of a contract or share; 0 of a pair's."""
     if not pending.positions or quantity is None or price is None:
         return ZERO
-    update, before = pending.positions[-1]
-    held = held_after(update, before) or before
+    held = pending.positions[-1].after or pending.positions[-1].before
     if held is None or held.rate is None:
         return ZERO
     return converted(absolute(value_of(held, Decimal(quantity), Decimal(price))), held.rate)
@@ -180,13 +178,13 @@ def _turnover(pending: Pending, quantity: str | None, price: str | None) -> Deci
 def _restated(pending: Pending) -> Decimal:
     """Return what a correction changed of what positions are worth, at the marks of then."""
     changed = ZERO
-    for update, before in pending.positions:
-        after = held_after(update, before)
-        price = number(update.mark_price)
+    for moved in pending.positions:
+        before = moved.before
+        price = number(moved.update.mark_price)
         if price is None and before is not None:
             price = before.mark
         if price is not None:
-            gained = subtract(_gain(after, price), _gain(before, price))
+            gained = subtract(_gain(moved.after, price), _gain(before, price))
             changed = add(changed, gained)
     return changed
 

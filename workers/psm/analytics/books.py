@@ -102,10 +102,14 @@ class Strategies(msgspec.Struct):
     """Books of the strategies of an account, by key of the position and strategy.
 
     Until a fill names a strategy there are none: all is of `unattributed`, which is the account.
+
+    Attributes:
+        since: minute in which the first one was named.
     """
 
     by_key: dict[str, dict[str, Book]]
     named: bool = False
+    since: int = 0
 
     def take(self, entry: JournalEntry, account_id: str) -> list[TradeRow]:
         """Share an event out to the books of its position; return the cycles that it closed."""
@@ -133,9 +137,9 @@ class Strategies(msgspec.Struct):
             found[NETTING] = Worth(rest.unrealized)
         return found
 
-    def start(self, held: dict[str, Held], cycles: dict[str, Cycle]) -> None:
+    def start(self, held: dict[str, Held], cycles: dict[str, Cycle], minute: int) -> None:
         """Let `unattributed` have what the account holds, as the first strategy is named."""
-        self.named = True
+        self.named, self.since = True, minute
         for key, one in sorted(held.items()):
             cycle = cycles.get(key)
             position = _position_of(one, cycle)
@@ -243,10 +247,10 @@ def _position_of(held: Held, cycle: Cycle | None) -> Position:
         cost=cost,
         last_fill=entry,
         cycle=0 if cycle is None else cycle.number,
-        cycle_realized_pnl=held.realized,
-        cycle_fees=held.fees,
-        cycle_funding=held.funding,
-        peak_size=held.peak_size,
+        cycle_realized_pnl=Decimal(held.realized),
+        cycle_fees=Decimal(held.fees),
+        cycle_funding=Decimal(held.funding),
+        peak_size=Decimal(held.peak_size),
     )
 
 

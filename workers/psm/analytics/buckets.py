@@ -46,15 +46,19 @@ class Booked(msgspec.Struct, array_like=True):
     fills: int = 0
 
     def put(self, more: Booked) -> None:
-        """Add up."""
-        if more == _NO_BOOKING:  # as most are: marks book nothing
-            return
-        self.realized = add(self.realized, more.realized)
-        self.fees = add(self.fees, more.fees)
-        self.funding = add(self.funding, more.funding)
-        self.other = add(self.other, more.other)
-        self.corrected = add(self.corrected, more.corrected)
-        self.turnover = add(self.turnover, more.turnover)
+        """Add up; most of it is nothing, as marks book nothing."""
+        if more.realized:
+            self.realized = add(self.realized, more.realized)
+        if more.fees:
+            self.fees = add(self.fees, more.fees)
+        if more.funding:
+            self.funding = add(self.funding, more.funding)
+        if more.other:
+            self.other = add(self.other, more.other)
+        if more.corrected:
+            self.corrected = add(self.corrected, more.corrected)
+        if more.turnover:
+            self.turnover = add(self.turnover, more.turnover)
         self.fills = self.fills + more.fills
 
     def less(self, part: Booked) -> Booked:

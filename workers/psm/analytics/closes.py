@@ -51,6 +51,7 @@ def closes_of(
     timeframe: Timeframe,
     closed_through: int | None,
     since: int = 0,
+    until: int | None = None,
 ) -> list[BucketClose]:
     """Return a close for each bucket from the first row's on, up to the one that is not complete.
 
@@ -60,18 +61,21 @@ def closes_of(
         timeframe: of the rows.
         closed_through: log time up to which buckets are complete, nanoseconds; None: none is.
         since: log time; closes before it are those of rows alone.
+        until: log time; likewise from there on. None: no bound.
     """
     length, through = LENGTHS[timeframe], _minute(closed_through or 0)
     first = bucket_start(timeframe, _minute(since))
+    last = through if until is None else min(through, -(-until // MINUTE_NS))
     found: list[BucketClose] = []
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for place, row in enumerate(rows, 1):
+        following = rows[place] if place < len(rows) else None
         minute = _minute(row.bucket)
         end = minute + length
         found.append(_close(row, timeframe, complete=end <= through))
-        until = through if following is None else _minute(following.bucket)
+        beyond = last if following is None else _minute(following.bucket)
         found.extend(
             _carried(row, minute * MINUTE_NS, timeframe, complete=minute + length <= through)
-            for minute in range(max(end, first), until, length)
+            for minute in range(max(end, first), beyond, length)
         )
     return found
 
@@ -81,6 +85,9 @@ def contributions_of(
 ) -> list[BucketClose]:
     """Return closes of a strategy or a symbol: what a unit of its contributions alone would be.
 
+    A bucket that the account began without equity, its first one, has no contribution and enters
+    no statistic; the unit goes on behind it from where it was.
+
     Args:
         rows: its own.
         account: the closes of its account, of the same buckets.
@@ -88,21 +95,20 @@ def contributions_of(
     """
     own = {bucket_text(row.bucket, timeframe): row for row in rows}
     found: list[BucketClose] = []
-    nav: Decimal | None = ONE
-    epoch = 0
+    nav, epoch = ONE, 0
     for close in account:
         row = own.get(close.bucket)
         if close.epoch != epoch:
             nav, epoch = ONE, close.epoch
         ret, pnl = (ZERO, ZERO) if row is None else (row.contribution, row.pnl)
-        nav = None if nav is None or ret is None else times(nav, plus(ONE, ret))
+        nav = nav if ret is None else times(nav, plus(ONE, ret))
         found.append(
             BucketClose(
                 bucket=close.bucket,
                 epoch=close.epoch,
                 complete=close.complete,
                 equity=None,
-                nav=nav,
+                nav=None if ret is None else nav,
                 ret=ret,
                 flows=ZERO,
                 pnl=pnl,

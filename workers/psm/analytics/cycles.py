@@ -12,8 +12,8 @@ from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
-from psm.analytics.worth import Held, number
-from psm.contracts.position_keys import parts_of, position_key
+from psm.analytics.worth import Moved, number
+from psm.contracts.position_keys import parts_of
 from psm.domain.money import (
     ZERO,
     absolute,
@@ -28,13 +28,19 @@ GREW = ("opened", "increased")
 
 
 class Cycle(msgspec.Struct, array_like=True):
-    """A position since it was opened from flat; `peak`: greatest size x price of a fill."""
+    """A position since it was opened from flat.
+
+    Attributes:
+        peak: greatest size x price of a fill.
+        is_lived: whether the account held just this all the while, and not what a correction took.
+    """
 
     side: str
     opened: int
     number: int = 0
     fills: int = 0
     peak: Decimal = ZERO
+    is_lived: bool = True
 
     def reach(self, size: Decimal, price: Decimal | None, entry: JournalEntry) -> None:
         """Take notice of a size that an event led to."""
@@ -79,14 +85,14 @@ class Cycles(msgspec.Struct):
     def trades(
         self,
         event: Event,
-        moved: list[tuple[PositionFacts, Held | None]],
+        moved: list[Moved],
         entries: list[JournalEntry],
     ) -> list[TradeRow]:
         """Take positions as an event left them; return the cycles that it closed."""
         by_key = {entry.key: entry for entry in entries}
         rows = []
-        for update, _ in moved:
-            key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
+        for one in moved:
+            key, update = one.key, one.update
             entry = by_key.get(key)
             if entry is None:
                 continue
@@ -163,8 +169,8 @@ def _trade_row(cycle: Cycle, update: PositionFacts, event: Event) -> TradeRow:
         fees=fees,
         funding=funding,
         net=net,
-        mae=number(update.cycle_mae),
-        mfe=number(update.cycle_mfe),
+        mae=number(update.cycle_mae) if cycle.is_lived else None,
+        mfe=number(update.cycle_mfe) if cycle.is_lived else None,
         return_on_peak_notional=over(net, cycle.peak) if cycle.peak else None,
         holding_s=seconds_between(cycle.opened, event.time),
         fills=cycle.fills,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import TypeAlias
 
 import msgspec
 
 from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
 
-P = TypeVar("P")
 MINUTE_NS = 60_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,6 +44,8 @@ class AccountCloseFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class StateFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`StateUpdated`: lifetime totals, gross exposure, the event and the closes."""
 
+    account_id: str
+    sequence_number: int
     log_sequence: int
     cause: str
     currency: str | None
@@ -75,6 +76,8 @@ class PositionFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`PositionUpdated`: what is open, what it is worth, its cycle and the closes."""
 
     class_: str = msgspec.field(name="class")
+    account_id: str
+    sequence_number: int
     log_sequence: int
     cause: str
     symbol: str
@@ -109,13 +112,15 @@ class PositionFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class OrderFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`OrderUpdated`: whose order it is."""
 
+    account_id: str
+    sequence_number: int
     log_sequence: int
     order_id: str
     strategy_id: str | None
 
 
-class ToldUpdate(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
-    """An envelope.
+class ToldState(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of a `StateUpdated`.
 
     Attributes:
         timestamp: log time.
@@ -124,22 +129,43 @@ class ToldUpdate(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
 
     timestamp: str
     causation_id: str | None = None
-    payload: P
+    payload: StateFacts
 
 
-STATE = msgspec.json.Decoder(ToldUpdate[StateFacts])
-POSITION = msgspec.json.Decoder(ToldUpdate[PositionFacts])
-ORDER = msgspec.json.Decoder(ToldUpdate[OrderFacts])
+class ToldPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of a `PositionUpdated`."""
+
+    timestamp: str
+    payload: PositionFacts
 
 
-def told(decoder: msgspec.json.Decoder[ToldUpdate[P]], update: ReadUpdate) -> ToldUpdate[P]:
-    """Return what an update says.
+class ToldOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of an `OrderUpdated`."""
+
+    timestamp: str
+    payload: OrderFacts
+
+
+Told: TypeAlias = ToldState | ToldPosition | ToldOrder
+"""What a timeline takes."""
+
+_DECODERS: dict[str, msgspec.json.Decoder[Told]] = {
+    "state.updated": msgspec.json.Decoder(ToldState),
+    "position.updated": msgspec.json.Decoder(ToldPosition),
+    "order.updated": msgspec.json.Decoder(ToldOrder),
+}
+KINDS = frozenset(_DECODERS)
+"""Kinds of updates that say something to a timeline."""
+
+
+def told(update: ReadUpdate) -> Told:
+    """Return what an update of one of `KINDS` says.
 
     Raises:
         InvariantError: PSM published something that is not its own contract.
     """
     try:
-        return decoder.decode(update.data)
+        return _DECODERS[update.kind].decode(update.data)
     except msgspec.DecodeError as error:
         raise InvariantError(f"a {update.kind} update cannot be read: {error}") from error
 

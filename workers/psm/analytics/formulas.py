@@ -48,6 +48,7 @@ _TWO = "n < 2, or a nav was not above zero"
 _FOUR = "n < 4, all returns equal, or a nav was not above zero"
 _SPREAD = "n < 2, all returns equal, or a nav was not above zero"
 _NO_TRADE = "no trade"
+_SEVERAL = "trades of several currencies"
 
 FORMULAS: dict[str, MetricFormula] = {
     "n": _of_returns("Returns", "number of r", "never", "count"),
@@ -127,11 +128,15 @@ FORMULAS: dict[str, MetricFormula] = {
     "win_rate_decided": _of_trades(
         "Win rate, of decided", "wins/(wins + losses)", "no win and no loss", "percent"
     ),
-    "profit_factor": _of_trades("Profit factor", "sum(N > 0)/abs(sum(N < 0))", "no loss", "ratio"),
-    "payoff": _of_trades("Payoff", "avg_win/abs(avg_loss)", "no win, or no loss", "ratio"),
-    "avg_win": _of_trades("Average win", "mean(N > 0)", "no win", "money"),
-    "avg_loss": _of_trades("Average loss", "mean(N < 0)", "no loss", "money"),
-    "expectancy": _of_trades("Expectancy", "mean(N)", _NO_TRADE, "money"),
+    "profit_factor": _of_trades(
+        "Profit factor", "sum(N > 0)/abs(sum(N < 0))", f"no loss, or {_SEVERAL}", "ratio"
+    ),
+    "payoff": _of_trades(
+        "Payoff", "avg_win/abs(avg_loss)", f"no win, no loss, or {_SEVERAL}", "ratio"
+    ),
+    "avg_win": _of_trades("Average win", "mean(N > 0)", f"no win, or {_SEVERAL}", "money"),
+    "avg_loss": _of_trades("Average loss", "mean(N < 0)", f"no loss, or {_SEVERAL}", "money"),
+    "expectancy": _of_trades("Expectancy", "mean(N)", f"{_NO_TRADE}, or {_SEVERAL}", "money"),
     "longest_win_streak": _of_trades(
         "Longest winning streak", "longest run of N > 0; N = 0 ends it", "never", "count"
     ),
@@ -142,13 +147,13 @@ FORMULAS: dict[str, MetricFormula] = {
     "holding_median_s": _of_trades(
         "Median holding", "median(closed - opened)", _NO_TRADE, "seconds"
     ),
-    "best": _of_trades("Best trade", "max(N)", _NO_TRADE, "money"),
-    "worst": _of_trades("Worst trade", "min(N)", _NO_TRADE, "money"),
-    "net": _of_trades("Net of all trades", "sum(N)", "never", "money"),
+    "best": _of_trades("Best trade", "max(N)", f"{_NO_TRADE}, or {_SEVERAL}", "money"),
+    "worst": _of_trades("Worst trade", "min(N)", f"{_NO_TRADE}, or {_SEVERAL}", "money"),
+    "net": _of_trades("Net of all trades", "sum(N)", _SEVERAL, "money"),
     "kelly": _of_trades(
         "Kelly fraction",
         "w - (1 - w)/payoff, w = win_rate_decided",
-        "no win, or no loss",
+        f"no win, no loss, or {_SEVERAL}",
         "percent",
     ),
 }

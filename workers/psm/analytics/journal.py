@@ -8,9 +8,8 @@ import msgspec
 
 from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
-from psm.analytics.worth import Held, number
-from psm.contracts.position_keys import position_key
-from psm.domain.money import ZERO, add, negate
+from psm.analytics.worth import Held, Moved, number
+from psm.domain.money import ONE, ZERO, add, negate
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
@@ -111,30 +110,24 @@ def entry_of_correction(event: Event) -> JournalEntry:
     )
 
 
-def entries_of(event: Event, moved: list[tuple[PositionFacts, Held | None]]) -> list[JournalEntry]:
+def entries_of(event: Event, moved: list[Moved]) -> list[JournalEntry]:
     """Return what an event did to each position; nothing where only margin changed.
 
     Args:
         event: that was applied.
-        moved: updates of positions, each with what was held before it; a flip has two.
+        moved: what it did to positions; to one that it flipped, twice.
     """
-    by_key: dict[str, list[tuple[PositionFacts, Held | None]]] = {}
-    for update, before in moved:
-        key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
-        by_key.setdefault(key, []).append((update, before))
+    by_key: dict[str, list[Moved]] = {}
+    for one in moved:
+        by_key.setdefault(one.key, []).append(one)
     found = [_entry(event, key, steps) for key, steps in sorted(by_key.items())]
     return [e for e in found if e.size != e.before or e.fees or e.funding]
 
 
-_Steps = list[tuple[PositionFacts, Held | None]]
-
-
-def _entry(event: Event, key: str, steps: _Steps) -> JournalEntry:
-    said, (last, _), before = event.said, steps[-1], steps[0][1]
+def _entry(event: Event, key: str, steps: list[Moved]) -> JournalEntry:
+    said, last, after, before = event.said, steps[-1].update, steps[-1].after, steps[0].before
     fees, funding = _paid(said, steps)
-    closed = [update for update, _ in steps if update.change == "closed"]
-    mae, mfe = (closed[0].cycle_mae, closed[0].cycle_mfe) if closed else (None, None)
-    size = Decimal(last.size)
+    closed = next((step.update for step in steps if step.update.change == "closed"), None)
     return JournalEntry(
         event_type=said.event_type,
         event_id=event.event_id,
@@ -144,35 +137,42 @@ def _entry(event: Event, key: str, steps: _Steps) -> JournalEntry:
         symbol=last.symbol,
         position_side=last.position_side,
         currency=last.currency or "",
-        multiplier=Decimal(last.multiplier),
-        inverse=(last.kind or "").startswith("inverse"),
+        multiplier=ONE if last.multiplier == "1" else Decimal(last.multiplier),
+        inverse=last.kind is not None and last.kind.startswith("inverse"),
         fill_id=said.fill_id,
         order_id=said.order_id,
         side=said.side,
         strategy=event.strategy,
         before=ZERO if before is None else before.size,
-        size=negate(size) if last.side == "short" else size,
+        size=ZERO if after is None else after.size,
         price=_price(said, last, before),
         fees=fees,
         funding=funding,
         fee=number(said.fee),
-        mae=number(mae),
-        mfe=number(mfe),
+        mae=None if closed is None else number(closed.cycle_mae),
+        mfe=None if closed is None else number(closed.cycle_mfe),
     )
 
 
-def _paid(said: Applied, steps: _Steps) -> tuple[Decimal, Decimal]:
+def _paid(said: Applied, steps: list[Moved]) -> tuple[Decimal, Decimal]:
     """Return by how much fees and funding of a position's cycles rose."""
-    first, before = steps[0]
-    if before is None and first.change != "opened":
+    before = steps[0].before
+    if before is None and steps[0].update.change != "opened":
         return _of_nothing(said)
-    fees, funding = (
-        (ZERO, ZERO) if before is None else (negate(before.fees), negate(before.funding))
-    )
-    for update, _ in steps:
-        fees = add(fees, number(update.cycle_fees) or ZERO)
-        funding = add(funding, number(update.cycle_funding) or ZERO)
+    told = [step.update for step in steps]
+    fees = _rise("0" if before is None else before.fees, [one.cycle_fees for one in told])
+    funding = _rise("0" if before is None else before.funding, [one.cycle_funding for one in told])
     return fees, funding
+
+
+def _rise(before: str, after: list[str | None]) -> Decimal:
+    """Return by how much figures are more together than one before them."""
+    if after == [before]:
+        return ZERO
+    rise = negate(Decimal(before))
+    for figure in after:
+        rise = add(rise, number(figure) or ZERO)
+    return rise
 
 
 def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal | None:

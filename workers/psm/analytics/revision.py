@@ -1,13 +1,13 @@
 """Corrections: trades and lots as they are without a fill that was busted, or with an amended one.
 
 The entries of the position's journal are booked twice, as known before and as corrected; what
-differs is told again. What a position stood at between its fills, `mae` and `mfe`, is in no update:
-a cycle that a correction changed has none.
+differs is told again. What a position would have stood at between its fills is in no update: a
+cycle has `mae` and `mfe` only if the account held just that while it lasted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -38,11 +38,12 @@ class Revision(msgspec.Struct, frozen=True):
     """One position as a correction leaves it: what is open, and the rows that it changed.
 
     Attributes:
-        booked: by how much it changed what each strategy realized and paid, in the currency that
-            the position settles in.
+        currency: that the position settles in.
+        booked: by how much it changed what each strategy realized and paid, in that currency.
     """
 
     key: str
+    currency: str
     past: BookedPast
     booked: dict[str, tuple[Decimal, Decimal]]
     trades: list[TradeRow]
@@ -55,11 +56,13 @@ def revisions(account_id: str, entries: Sequence[JournalEntry]) -> list[Revision
     was, is_now = corrected(before), corrected(entries)
     named = _targets(before, correction)
     found = []
-    for key in sorted({entry.key: None for entry in named}):
-        old, new = booked(account_id, was, key), booked(account_id, is_now, key)
+    for key, currency in sorted({entry.key: entry.currency for entry in named}.items()):
+        old = booked(account_id, was, key, _moved(before, was, key))
+        new = booked(account_id, is_now, key, _moved(entries, is_now, key))
         found.append(
             Revision(
                 key=key,
+                currency=currency,
                 past=new,
                 booked=_booked(
                     old.strategies.by_key.get(key, {}), new.strategies.by_key.get(key, {})
@@ -104,20 +107,57 @@ def corrected(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
 _AMENDED = "TradeAmended"
 
 
-def booked(account_id: str, entries: Sequence[JournalEntry], key: str) -> BookedPast:
-    """Return a position booked from entries that have no corrections."""
+def _moved(
+    entries: Sequence[JournalEntry], kept: Sequence[JournalEntry], key: str
+) -> dict[int, None]:
+    """Return places of entries of a position that corrections took away or moved, and of these."""
+    by_place = {entry.log_sequence: entry for entry in kept if entry.key == key}
+    corrections = [entry for entry in entries if entry.event_type in CORRECTIONS]
+    found: dict[int, None] = {}
+    for entry in entries:
+        left = by_place.get(entry.log_sequence)
+        if entry.key == key and (left is None or _step(left) != _step(entry)):
+            meant = [one.log_sequence for one in corrections if _is_meant(one, entry)]
+            found |= dict.fromkeys((entry.log_sequence, *meant))
+    return found
+
+
+def _step(entry: JournalEntry) -> tuple[Decimal, Decimal | None]:
+    return subtract(entry.size, entry.before), entry.price
+
+
+def booked(
+    account_id: str, entries: Sequence[JournalEntry], key: str, moved: Mapping[int, None]
+) -> BookedPast:
+    """Return a position booked from entries that have no corrections.
+
+    Args:
+        account_id: whose position it is.
+        entries: of the account, as corrections left them.
+        key: of the position.
+        moved: places of its entries that corrections took away or moved, and of these.
+    """
     whole, lots = Book(EVERY), Lots([])
     past = BookedPast([], [], None, lots, Strategies({}))
+    since, is_lived = 0, True
     for entry in entries:
         if entry.key != key:
             continue
-        size = whole.size
+        size, at = whole.size, entry.log_sequence
+        if not size:
+            since, is_lived = at, True
         own = [*whole.take(entry, whole_share(entry, size), account_id)]
-        moved = msgspec.structs.replace(entry, before=size, size=whole.size)
-        past.trades.extend(_with_extremes(own, entry))
-        past.lots.extend(lots.take(moved, account_id))
+        is_told = whole.size == entry.size
+        is_lived = is_lived and is_told and not any(since <= place <= at for place in moved)
+        past.trades.extend(_with_extremes(own, entry) if is_lived else own)
+        if own:  # what it flipped to begins here
+            since, is_lived = at, is_told and at not in moved
+        step = msgspec.structs.replace(entry, before=size, size=whole.size)
+        past.lots.extend(lots.take(step, account_id))
         past.trades.extend(past.strategies.take(entry, account_id))
     past.cycle = whole.cycle
+    if past.cycle is not None:
+        past.cycle.is_lived = is_lived and not any(since <= place for place in moved)
     return past
 
 
@@ -151,10 +191,12 @@ def _amended(entry: JournalEntry, correction: JournalEntry) -> JournalEntry:
     quantity = absolute(moved) if correction.quantity is None else correction.quantity
     fee = correction.fee
     buys = correction.side == "buy" if correction.side else moved > 0
+    signed = quantity if buys else negate(quantity)
+    before, size = (entry.before, entry.size) if signed == moved else (ZERO, signed)
     return msgspec.structs.replace(
         entry,
-        before=ZERO,
-        size=quantity if buys else negate(quantity),
+        before=before,
+        size=size,
         price=entry.price if correction.price is None else correction.price,
         fees=entry.fees if fee is None else add(subtract(entry.fees, entry.fee or ZERO), fee),
         fee=entry.fee if fee is None else fee,
@@ -163,7 +205,6 @@ def _amended(entry: JournalEntry, correction: JournalEntry) -> JournalEntry:
 
 R = TypeVar("R", TradeRow, LotRow)
 _TradeKey = tuple[str, int]
-_Extremes = tuple[Decimal | None, Decimal | None]
 
 
 def _revised_trades(
@@ -171,21 +212,17 @@ def _revised_trades(
 ) -> list[TradeRow]:
     """Return rows that are other ones, and those that are gone."""
     was: dict[_TradeKey, TradeRow] = {(row.strategy_id, row.cycle): row for row in old}
-    extremes: dict[object, _Extremes] = {_content(row): (row.mae, row.mfe) for row in old}
     rows = []
     for row in new:
         before = was.pop((row.strategy_id, row.cycle), None)
         if before is None or _content(before) != _content(row):
-            mae, mfe = extremes.get(_content(row), (None, None))
-            rows.append(_stamped(msgspec.structs.replace(row, mae=mae, mfe=mfe), correction))
+            rows.append(_stamped(row, correction))
     gone = [msgspec.structs.replace(row, gone=True) for row in was.values()]
     return [*rows, *(_stamped(row, correction) for row in gone)]
 
 
 def _content(row: TradeRow) -> object:
-    return msgspec.structs.astuple(
-        msgspec.structs.replace(row, cycle=0, mae=None, mfe=None, through_log_sequence=0)
-    )
+    return msgspec.structs.replace(row, through_log_sequence=0)
 
 
 def _revised_lots(

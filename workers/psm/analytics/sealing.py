@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from psm.analytics.buckets import (
     LENGTHS,
     NOTHING,
@@ -41,20 +43,22 @@ class Buckets:
             peak=minute.peaks.get(EVERY, ZERO),
             through=minute.through,
         )
-        for timeframe in LENGTHS:
+        for timeframe, length in LENGTHS.items():
+            start = bucket_start(timeframe, minute.number)
+            # Whether a minute was complete already when a strategy was named makes no difference.
+            told = sealed if start + length > state.strategies.since else _of_account(sealed)
             if timeframe == "1m":
                 alone = Bucket(timeframe, minute.number, state.standing, standing, Booked(), {})
-                alone.put(sealed)
+                alone.put(told)
                 self._rows.extend(alone.rows(state.account_id, RULES))
                 continue
-            start = bucket_start(timeframe, minute.number)
             bucket = state.buckets.get(timeframe)
             if bucket is None or bucket.start != start:
                 if bucket is not None and timeframe in self._grown:
                     self._rows.extend(bucket.rows(state.account_id, RULES))
                 bucket = Bucket(timeframe, start, state.standing, standing, Booked(), {})
                 state.buckets[timeframe] = bucket
-            bucket.put(sealed)
+            bucket.put(told)
             self._grown[timeframe] = None
         state.standing = standing
 
@@ -64,6 +68,12 @@ class Buckets:
             self._rows.extend(state.buckets[timeframe].rows(state.account_id, RULES))
         rows, self._rows, self._grown = self._rows, [], {}
         return rows
+
+
+def _of_account(sealed: Sealed) -> Sealed:
+    """Return a minute without strategies: it is of a bucket that ended before any was named."""
+    own = sealed.series.get(EVERY)
+    return msgspec.structs.replace(sealed, series={} if own is None else {EVERY: own})
 
 
 def _series(state: TimelineState, minute: Minute) -> dict[str, dict[str, Series]]:
@@ -84,7 +94,8 @@ def _series(state: TimelineState, minute: Minute) -> dict[str, dict[str, Series]
                 known[key] = worth
             series[symbol].at = _worth_of(known, symbol)
         for symbol, one in series.items():
-            one.peak = minute.peaks.get(symbol, ZERO) if strategy == EVERY else one.at.gross
+            is_whole = strategy == EVERY or minute.number < state.strategies.since
+            one.peak = minute.peaks.get(symbol, ZERO) if is_whole else one.at.gross
         found[strategy] = series
     return found
 

@@ -18,16 +18,13 @@ from psm.analytics.bookings import (
 )
 from psm.analytics.buckets import NOTHING, Booked, Minute, Standing, minutes_in
 from psm.analytics.feed import (
-    ORDER,
-    POSITION,
-    STATE,
     AccountCloseFacts,
-    PositionFacts,
     StateFacts,
-    ToldUpdate,
+    Told,
+    ToldPosition,
+    ToldState,
     minute_of,
     nanoseconds_of,
-    told,
 )
 from psm.analytics.journal import (
     CORRECTIONS,
@@ -49,13 +46,10 @@ from psm.analytics.rows import (
 )
 from psm.analytics.sealing import Buckets
 from psm.analytics.timeline_state import Pending, TimelineState, decoded, encoded
-from psm.analytics.worth import converted, held_after, number, worth_closed, worth_told
+from psm.analytics.worth import Moved, converted, held_after, number, worth_closed, worth_told
 from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key
-from psm.contracts.updates_read import ReadUpdate
 from psm.domain.money import ONE, ZERO
-
-_CORRECTS = tuple(b'"applied":{"event_type":"%s"' % name.encode() for name in CORRECTIONS)
 
 
 class AccountTimeline:
@@ -75,9 +69,11 @@ class AccountTimeline:
         self._recalled: list[JournalRow] | None = None
 
     @staticmethod
-    def needs_journal(update: ReadUpdate) -> bool:
+    def needs_journal(update: Told) -> bool:
         """Return whether an update is of a correction: `recall` the journal before taking it."""
-        return update.kind == "state.updated" and any(mark in update.data for mark in _CORRECTS)
+        if not isinstance(update, ToldState) or update.payload.applied is None:
+            return False
+        return update.payload.applied.event_type in CORRECTIONS
 
     def recall(self, journal: list[JournalRow]) -> None:
         """Take in the journal as it was written, for the correction that comes next.
@@ -86,21 +82,18 @@ class AccountTimeline:
         """
         self._recalled = journal
 
-    def take(self, update: ReadUpdate) -> None:
-        """Take the account's next update; kinds that say nothing here are passed over.
+    def take(self, update: Told) -> None:
+        """Take the account's next update.
 
         Raises:
-            InvariantError: PSM published something that is not its own contract, or a correction
-                comes without `recall` before it.
+            InvariantError: a correction comes without `recall` before it.
         """
-        if update.kind == "position.updated":
-            self._position(told(POSITION, update))
-        elif update.kind == "state.updated":
-            self._account(told(STATE, update))
-        elif update.kind == "order.updated":
-            order = told(ORDER, update).payload
-            if order.strategy_id is not None:
-                self._state.pending.orders[order.order_id] = order.strategy_id
+        if isinstance(update, ToldPosition):
+            self._position(update)
+        elif isinstance(update, ToldState):
+            self._account(update)
+        elif update.payload.strategy_id is not None:
+            self._state.pending.orders[update.payload.order_id] = update.payload.strategy_id
 
     def pass_to(self, closed_through: int) -> None:
         """Take notice that minutes up to this log time, in nanoseconds, are complete.
@@ -140,7 +133,7 @@ class AccountTimeline:
 
     # --- positions ----------------------------------------------------------------------------
 
-    def _position(self, envelope: ToldUpdate[PositionFacts]) -> None:
+    def _position(self, envelope: ToldPosition) -> None:
         """Take what a position is from here on, and its closes."""
         update, state = envelope.payload, self._state
         if update.class_ == "asset":
@@ -161,11 +154,11 @@ class AccountTimeline:
         else:
             state.held[key] = after
         if update.cause == "event":
-            state.pending.positions.append((update, before))
+            state.pending.positions.append(Moved(key, update, before, after))
 
     # --- the account --------------------------------------------------------------------------
 
-    def _account(self, envelope: ToldUpdate[StateFacts]) -> None:
+    def _account(self, envelope: ToldState) -> None:
         """Take the account's closes, what was booked, and the event that booked it."""
         update, state = envelope.payload, self._state
         at = minute_of(envelope.timestamp)
@@ -199,7 +192,7 @@ class AccountTimeline:
         )
         state.minute(minute, update.log_sequence).standing = state.told
 
-    def _booked(self, envelope: ToldUpdate[StateFacts], minute: Minute, booked: Booked) -> None:
+    def _booked(self, envelope: ToldState, minute: Minute, booked: Booked) -> None:
         """Take what an event booked, and what it did to positions."""
         update, state = envelope.payload, self._state
         said = update.applied
@@ -208,7 +201,7 @@ class AccountTimeline:
             return
         event = self._event(envelope)
         if said.event_type in CORRECTIONS:
-            self._correct(event, minute, booked, symbol)
+            self._correct(event, minute, booked, symbol, update.currency)
             return
         entries = entries_of(event, state.pending.positions) if state.pending.positions else []
         if entries:
@@ -221,7 +214,7 @@ class AccountTimeline:
             self._trades.extend(book_strategies(state, minute, entries, booked, symbol))
             self._note_strategies(minute, entries)
 
-    def _event(self, envelope: ToldUpdate[StateFacts]) -> Event:
+    def _event(self, envelope: ToldState) -> Event:
         said = envelope.payload.applied
         assert said is not None, "asked only where there is one"
         strategy = said.strategy_id
@@ -256,13 +249,12 @@ class AccountTimeline:
         state = self._state
         held = dict(state.held)
         moved: list[str] = []
-        for update, before in reversed(state.pending.positions):
-            key = position_key(update.symbol, update.position_side)  # type: ignore[arg-type]
-            moved.append(key)
-            held.pop(key, None)
-            if before is not None:
-                held[key] = before
-        state.strategies.start(held, state.cycles.open)
+        for one in reversed(state.pending.positions):
+            moved.append(one.key)
+            held.pop(one.key, None)
+            if one.before is not None:
+                held[one.key] = one.before
+        state.strategies.start(held, state.cycles.open, minute.number)
         share_all(state, EVERY, UNATTRIBUTED)
         own = minute.booked[UNATTRIBUTED]
         if symbol in own:
@@ -282,7 +274,14 @@ class AccountTimeline:
 
     # --- corrections --------------------------------------------------------------------------
 
-    def _correct(self, event: Event, minute: Minute, booked: Booked, symbol: str | None) -> None:
+    def _correct(
+        self,
+        event: Event,
+        minute: Minute,
+        booked: Booked,
+        symbol: str | None,
+        currency: str | None,
+    ) -> None:
         """Tell trades and lots again as they are after a correction."""
         state = self._state
         if self._recalled is None:
@@ -293,13 +292,28 @@ class AccountTimeline:
         parts: dict[str, tuple[Decimal, Decimal]] = {}
         for revision in revisions(self.account_id, entries):
             self._revise(revision)
-            held = state.held.get(revision.key)
-            rate = ONE if held is None or held.rate is None else held.rate
+            rate = self._rate(revision, currency)
             for strategy, (realized, fees) in revision.booked.items():
                 parts[strategy] = converted(realized, rate), converted(fees, rate)
             self._note_again(minute, revision.key)
         if state.strategies.named and symbol is not None:
             book_corrected(minute, symbol, booked, parts)
+
+    def _rate(self, revision: Revision, currency: str | None) -> Decimal:
+        """Return the rate of a position's currency; 0 where none is told: nothing is added as is.
+
+        Args:
+            revision: of the position.
+            currency: of the account.
+        """
+        if revision.currency == currency:
+            return ONE
+        moved = [one for one in self._state.pending.positions if one.key == revision.key]
+        told = [held for one in reversed(moved) for held in (one.after, one.before)]
+        for held in (*told, self._state.held.get(revision.key)):
+            if held is not None and held.rate is not None:
+                return held.rate
+        return ZERO
 
     def _revise(self, revision: Revision) -> None:
         """Go on from a position as a correction leaves it."""

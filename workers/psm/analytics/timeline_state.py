@@ -7,9 +7,8 @@ import msgspec
 from psm.analytics.books import Strategies
 from psm.analytics.buckets import Booked, Bucket, Minute, Standing, Worth
 from psm.analytics.cycles import Cycles
-from psm.analytics.feed import PositionFacts
 from psm.analytics.rows import EVERY
-from psm.analytics.worth import Held
+from psm.analytics.worth import Held, Moved
 from psm.contracts.position_keys import symbol_of
 from psm.domain.money import ZERO
 
@@ -20,11 +19,11 @@ class Pending(msgspec.Struct):
     """Positions and orders of an input of which the `StateUpdated` has not come yet.
 
     Attributes:
-        positions: updates as they came, with what was held before.
+        positions: what was told of them, as it came.
         orders: strategies of orders.
     """
 
-    positions: list[tuple[PositionFacts, Held | None]]
+    positions: list[Moved]
     orders: dict[str, str]
 
 
@@ -81,6 +80,10 @@ class TimelineState(msgspec.Struct):
     def minute(self, number: int, log_sequence: int) -> Minute:
         """Return a minute that is not complete; what is told too late counts in the first one."""
         number, place = max(number, self.sealed), len(self.minutes)
+        if place and self.minutes[-1].number == number:  # as it is but for what comes late
+            minute = self.minutes[-1]
+            minute.through = log_sequence
+            return minute
         while place and self.minutes[place - 1].number > number:
             place = place - 1
         if not place or self.minutes[place - 1].number != number:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         opened, closed: log times, nanoseconds.
+        currency: that all of its money is in.
         peak_size: largest size, without sign.
         gross: realized, before fees and funding.
         net: gross - fees + funding.
@@ -25,6 +27,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
     symbol: str
     side: str
+    currency: str
     opened: int
     closed: int
     peak_size: Decimal
@@ -44,7 +47,11 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of trades; None where not defined. A trade that broke even is no win and no loss.
 
+    Money of different currencies is never added up: of such trades there are counts, shares,
+    streaks and times, and the figures of each currency are in `trade_metrics_by_currency`.
+
     Attributes:
+        currency: of the money; None where there is no trade, or trades of several currencies.
         win_rate: of all; `win_rate_decided`: of wins and losses.
         profit_factor: sum of wins over that of losses.
         payoff: average win over average loss.
@@ -53,6 +60,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     n: int = 0
+    currency: str | None = None
     wins: int = 0
     losses: int = 0
     breakeven: int = 0
@@ -69,7 +77,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     holding_median_s: Decimal | None = None
     best: Decimal | None = None
     worst: Decimal | None = None
-    net: Decimal = ZERO
+    net: Decimal | None = ZERO
     kelly: Decimal | None = None
 
 
@@ -81,34 +89,56 @@ def seconds_between(opened: int, closed: int) -> Decimal:
 def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
     """Return the figures of trades, in the order in which they closed."""
     nets = [trade.net for trade in trades]
+    wins, losses = sum(net > 0 for net in nets), sum(net < 0 for net in nets)
+    decided = _share(wins, wins + losses)
+    held = sorted(trade.holding_s for trade in trades)
+    currencies = list(dict.fromkeys(trade.currency for trade in trades))
+    return TradeMetrics(
+        n=len(nets),
+        currency=currencies[0] if len(currencies) == 1 else None,
+        wins=wins,
+        losses=losses,
+        breakeven=len(nets) - wins - losses,
+        win_rate=_share(wins, len(nets)),
+        win_rate_decided=decided,
+        longest_win_streak=_longest(nets, lambda net: net > 0),
+        longest_loss_streak=_longest(nets, lambda net: net < 0),
+        holding_mean_s=mean(held) if held else None,
+        holding_median_s=_median(held),
+        **({"net": None} if len(currencies) > 1 else _money(nets, decided)),
+    )
+
+
+def trade_metrics_by_currency(
+    trades: Sequence[Trade] | Sequence[TradeRow],
+) -> dict[str, TradeMetrics]:
+    """Return the figures of the trades of each currency; none where there is one currency alone."""
+    parts: dict[str, list[Any]] = {}
+    for trade in trades:
+        parts.setdefault(trade.currency, []).append(trade)
+    if len(parts) < 2:
+        return {}
+    return {currency: trade_metrics(own) for currency, own in sorted(parts.items())}
+
+
+def _money(nets: Sequence[Decimal], decided: Decimal | None) -> dict[str, Decimal | None]:
+    """Return what amounts of one currency say together; `decided` is the share of wins."""
     won = [net for net in nets if net > 0]
     lost = [net for net in nets if net < 0]
     avg_win = mean(won) if won else None
     avg_loss = mean(lost) if lost else None
     payoff = None if avg_win is None or avg_loss is None else over(avg_win, absolute(avg_loss))
-    decided = _share(len(won), len(won) + len(lost))
-    held = sorted(trade.holding_s for trade in trades)
-    return TradeMetrics(
-        n=len(nets),
-        wins=len(won),
-        losses=len(lost),
-        breakeven=len(nets) - len(won) - len(lost),
-        win_rate=_share(len(won), len(nets)),
-        win_rate_decided=decided,
-        profit_factor=over(total(won), absolute(total(lost))) if lost else None,
-        payoff=payoff,
-        avg_win=avg_win,
-        avg_loss=avg_loss,
-        expectancy=mean(nets) if nets else None,
-        longest_win_streak=_longest(nets, lambda net: net > 0),
-        longest_loss_streak=_longest(nets, lambda net: net < 0),
-        holding_mean_s=mean(held) if held else None,
-        holding_median_s=_median(held),
-        best=max(nets, default=None),
-        worst=min(nets, default=None),
-        net=total(nets),
-        kelly=_kelly(decided, payoff),
-    )
+    return {
+        "profit_factor": over(total(won), absolute(total(lost))) if lost else None,
+        "payoff": payoff,
+        "avg_win": avg_win,
+        "avg_loss": avg_loss,
+        "expectancy": mean(nets) if nets else None,
+        "best": max(nets, default=None),
+        "worst": min(nets, default=None),
+        "net": total(nets),
+        "kelly": _kelly(decided, payoff),
+    }
 
 
 def _kelly(win_rate: Decimal | None, payoff: Decimal | None) -> Decimal | None:

@@ -36,7 +36,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
         cost, cost_quote: of a share, in the account currency and its own; contracts have none.
         rate: account currency per unit of what it settles in; None where it is not known.
         mark: price at which it was valued last.
-        realized, fees, funding, peak_size: of its cycle so far.
+        realized, fees, funding, peak_size: of its cycle so far, as told: few ask.
     """
 
     symbol: str
@@ -50,14 +50,27 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     cost_quote: Decimal | None
     rate: Decimal | None
     mark: Decimal | None
-    realized: Decimal
-    fees: Decimal
-    funding: Decimal
-    peak_size: Decimal
+    realized: str
+    fees: str
+    funding: str
+    peak_size: str
 
     def at(self, mark: Decimal) -> Held:
         """Return the same at another mark."""
         return msgspec.structs.replace(self, mark=mark)
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True):
+    """What an event did to a position: its update, and the position before and after it.
+
+    Attributes:
+        key: of the position.
+    """
+
+    key: str
+    update: PositionFacts
+    before: Held | None
+    after: Held | None
 
 
 def held_after(update: PositionFacts, before: Held | None) -> Held | None:
@@ -67,21 +80,21 @@ def held_after(update: PositionFacts, before: Held | None) -> Held | None:
         return None
     share = update.cost_quote is not None
     return Held(
-        symbol=update.symbol,
-        position_side=update.position_side,
-        currency=update.currency or "",
-        size=negate(size) if update.side == "short" else size,
-        multiplier=Decimal(update.multiplier),
-        inverse=(update.kind or "").startswith("inverse"),
-        entry=number(update.entry_price),
-        cost=(number(update.cost) or ZERO) if share else None,
-        cost_quote=number(update.cost_quote),
-        rate=_rate(update, before),
-        mark=number(update.mark_price),
-        realized=number(update.cycle_realized_pnl) or ZERO,
-        fees=number(update.cycle_fees) or ZERO,
-        funding=number(update.cycle_funding) or ZERO,
-        peak_size=number(update.peak_size) or ZERO,
+        update.symbol,
+        update.position_side,
+        update.currency or "",
+        negate(size) if update.side == "short" else size,
+        ONE if update.multiplier == "1" else Decimal(update.multiplier),
+        update.kind is not None and update.kind.startswith("inverse"),
+        number(update.entry_price),
+        (number(update.cost) or ZERO) if share else None,
+        number(update.cost_quote) if share else None,
+        ONE if update.realized_pnl_account is not None else _rate(update, before),
+        number(update.mark_price),
+        update.cycle_realized_pnl or "0",
+        update.cycle_fees or "0",
+        update.cycle_funding or "0",
+        update.peak_size or "0",
     )
 
 
@@ -136,8 +149,6 @@ def converted(amount: Decimal, rate: Decimal | None) -> Decimal:
 
 def _rate(update: PositionFacts, before: Held | None) -> Decimal | None:
     """Return the rate of an update's two amounts, or the one before where they say none."""
-    if update.realized_pnl_account is not None:
-        return ONE
     own, ours = number(update.unrealized_pnl), number(update.unrealized_pnl_account)
     if own is not None and ours is not None:
         if update.cost_quote is not None:

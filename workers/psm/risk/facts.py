@@ -14,7 +14,7 @@ from psm.risk.sizing import floor_to
 from psm.risk.state import Mode, OpenOrder, ProposedOrder
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one of them found; texts as they are reported.
 
     Attributes:

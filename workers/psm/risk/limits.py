@@ -161,7 +161,7 @@ _COUNTS = (
 )
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What one check found, of the order as it was requested; as JSON without what is not there.
 
     Attributes:

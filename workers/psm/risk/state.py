@@ -14,7 +14,7 @@ Side = Literal["buy", "sell"]
 Mode = Literal["active", "reducing", "halted"]
 
 
-class Contract(msgspec.Struct, frozen=True, kw_only=True):
+class Contract(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a symbol's quantity means; without one it is linear, multiplier 1, any step."""
 
     multiplier: Decimal = ONE
@@ -25,7 +25,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     initial_margin_rate: Decimal | None = None
 
 
-class OpenOrder(msgspec.Struct, frozen=True, kw_only=True):
+class OpenOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order that may still be filled; a reservation is one, too."""
 
     order_id: str
@@ -64,7 +64,7 @@ class RiskState(msgspec.Struct, frozen=True, kw_only=True):
     loss_streak: int | None = None
 
 
-class ProposedOrder(msgspec.Struct, frozen=True, kw_only=True):
+class ProposedOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order before it is sent.
 
     Attributes:

@@ -45,3 +45,8 @@ SELECT EXISTS (
 -- name: revoke_bootstraps
 UPDATE access.tokens SET revoked_at = now()
 WHERE 'bootstrap' = ANY (roles) AND revoked_at IS NULL;
+
+-- Whoever made a token for somebody does not approve what that one asks for.
+
+-- name: creators
+SELECT DISTINCT created_by FROM access.tokens WHERE principal = $1;

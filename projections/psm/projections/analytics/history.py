@@ -112,8 +112,8 @@ def _statistics(account: str, trades: Sequence[TradeRow], end: int) -> Iterable[
             figures = trade_metrics([trade for trade in own if trade.closed >= start])
             yield {
                 **_named(account, part, name, end),
-                "currency": currency,
                 **msgspec.structs.asdict(figures),
+                "currency": currency,  # of a window without a trade, too
             }
 
 

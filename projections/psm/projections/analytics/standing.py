@@ -6,41 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from psm.analytics.feed import MINUTE_NS, minute_of
+from psm.analytics.feed import MINUTE_NS, Told, minute_of
 from psm.analytics.timeline import AccountTimeline
-from psm.contracts.errors import InvariantError
-from psm.contracts.updates_read import ReadUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-class _Payload(msgspec.Struct, frozen=True, gc=False):
-    account_id: str
-    sequence_number: int
-    log_sequence: int
-
-
-class UpdatePlace(msgspec.Struct, frozen=True, gc=False):
-    """Of which account an update is, and where it stands in the log."""
-
-    timestamp: str
-    payload: _Payload
-
-
-_decoder = msgspec.json.Decoder(UpdatePlace)
-
-
-def place_of(update: ReadUpdate) -> UpdatePlace:
-    """Return an update's account and place.
-
-    Raises:
-        InvariantError: PSM published something that is not its own contract.
-    """
-    try:
-        return _decoder.decode(update.data)
-    except msgspec.DecodeError as error:
-        raise InvariantError(f"a {update.kind} update cannot be read: {error}") from error
 
 
 class HeldTimeline(msgspec.Struct, kw_only=True):
@@ -60,11 +30,11 @@ class HeldTimeline(msgspec.Struct, kw_only=True):
     log_time: str = ""
     told: int | None = None
 
-    def reach(self, place: UpdatePlace) -> None:
+    def reach(self, update: Told) -> None:
         """Note the place of its next update."""
-        self.sequence_number = place.payload.sequence_number
-        self.log_sequence = place.payload.log_sequence
-        self.log_time = place.timestamp
+        self.sequence_number = update.payload.sequence_number
+        self.log_sequence = update.payload.log_sequence
+        self.log_time = update.timestamp
 
     def pass_to(self, closed_through: int) -> None:
         """Let it tell of the minutes that are complete, up to that of its last update.

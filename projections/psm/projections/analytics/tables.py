@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
+from psm.analytics import feed
 from psm.analytics.performance import PerformanceFigures
 from psm.analytics.rows import JournalRow, LotRow, PnlRow, TradeRow
 from psm.analytics.trades import TradeMetrics
@@ -15,7 +18,7 @@ from psm.projections.closes import MINUTES_CLOSED
 from psm.projections.rows import PLACE, Row
 from psm.projections.statements import upsert
 
-KINDS = frozenset({"state.updated", "position.updated", "order.updated", MINUTES_CLOSED})
+KINDS = frozenset({*feed.KINDS, MINUTES_CLOSED})
 """Updates that a timeline is made of."""
 
 _TIMES = ("bucket", "through_bucket", "opened", "closed", "revised_at")
@@ -56,6 +59,7 @@ class FoldedTable:
         """
         self.table = table
         self.key = tuple(key)
+        self._key_of: Callable[[Row], Any] = itemgetter(*key)
         fields = () if told is None else told.__struct_fields__
         columns = (*key, *more, *(name for name in fields if name not in key))
         self._times = tuple(name for name in _TIMES if name in columns)
@@ -67,13 +71,13 @@ class FoldedTable:
 
     def rows(self, told: Sequence[msgspec.Struct]) -> list[Row]:
         """Return rows as columns, the last one of each key."""
-        found: dict[tuple[object, ...], Row] = {}
+        found: dict[Any, Row] = {}
         for one in told:
             row: Row = msgspec.structs.asdict(one)
             for name in self._times:
                 time = row[name]
                 row[name] = None if time is None else log_time(time)
-            found[tuple(row[name] for name in self.key)] = row
+            found[self._key_of(row)] = row
         return list(found.values())
 
 

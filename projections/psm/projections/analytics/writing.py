@@ -14,6 +14,8 @@ from itertools import groupby
 
 import msgspec
 
+from psm.analytics.feed import KINDS, Told
+from psm.analytics.feed import told as told_by
 from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
@@ -21,30 +23,28 @@ from psm.projections.analytics.held import HeldTimelines
 from psm.projections.analytics.history import day_of, state, unstated
 from psm.projections.analytics.standing import (
     HeldTimeline,
-    UpdatePlace,
     moment,
     nanoseconds,
-    place_of,
 )
-from psm.projections.analytics.tables import ACCOUNTS, KINDS, TOLD, FoldedTable
+from psm.projections.analytics.tables import ACCOUNTS, TOLD, FoldedTable
 from psm.projections.closes import MINUTES_CLOSED, closed_through_of
 from psm.projections.projection import Projection
 from psm.projections.rows import Row, UnstorableError, write
 from psm.projections.sql import Connection, load
 
-SWEPT = 64
+SWEPT = 16
 """Accounts that tell without an update in one piece."""
 
 SWEEP_S = 0.02
-"""How long a batch goes on to let others tell."""
+"""How long a batch goes on to let others tell: what it reads waits so long, and for one piece."""
 
 _QUERIES = load(__package__, "writing")
-_NUL = b"\\u0000"
+_BACKSLASH, _NUL = b"\\", b"\\u0000"
 _NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
 
-Steps = Sequence[tuple[UpdatePlace, ReadUpdate]]
+Steps = Sequence[tuple[Told, ReadUpdate]]
 Work = Mapping[str, Steps]
-"""Updates by account, in log order."""
+"""What updates tell and themselves, by account, in log order."""
 
 ToldRows = list[tuple[FoldedTable, list[Row]]]
 
@@ -56,12 +56,14 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
         reached: end of the last complete minute.
         closed_through: of those, the last one of which every account has told.
         stated_through: start of the first day of which an account may lack figures.
+        stopped: accounts in quarantine, of all partitions.
     """
 
     partition: int
     reached: int | None = None
     closed_through: int | None = None
     stated_through: int | None = None
+    stopped: tuple[str, ...] = ()
 
     @property
     def is_settled(self) -> bool:
@@ -111,9 +113,7 @@ class TimelineWriter:
         self, connection: Connection, partition: int, seconds: float | None = None
     ) -> int:
         """Let accounts tell of minutes that are complete; the caller commits. Return the rows."""
-        stopped = await self._stopped(connection)
-        progress = await self._progress(connection, partition)
-        return await self._sweep(connection, progress, stopped, seconds)
+        return await self._sweep(connection, await self._progress(connection, partition), seconds)
 
     async def _apply(
         self, connection: Connection, updates: Sequence[ReadUpdate], *, apart: bool
@@ -125,29 +125,27 @@ class TimelineWriter:
         if closed is not None and closed != progress.reached:
             progress = msgspec.structs.replace(progress, reached=closed)
             await self._put_progress(connection, progress)
-        stopped = await self._stopped(connection)
-        going = {account: steps for account, steps in work.items() if account not in stopped}
+        going = {name: steps for name, steps in work.items() if name not in progress.stopped}
         written = 0
         if apart:
             for account, steps in going.items():
                 written += await self._take_apart(connection, progress, account, steps)
-            stopped = await self._stopped(connection)
+            progress = await self._progress(connection, partition)
         else:
             written += await self._take(connection, progress, going)
-        return written + await self._sweep(connection, progress, stopped, SWEEP_S)
+        return written + await self._sweep(connection, progress, SWEEP_S)
 
     async def _sweep(
         self,
         connection: Connection,
         progress: _Progress,
-        stopped: Sequence[str],
         seconds: float | None,
     ) -> int:
         """Write what is due without an update, for some time or until all is written."""
         end = None if seconds is None else time.monotonic() + seconds
         written = 0
         if progress.closed_through != progress.reached:
-            written += await self._tell_all(connection, progress, stopped, end)
+            written += await self._tell_all(connection, progress, end)
             progress = await self._progress(connection, progress.partition)
         if progress.closed_through == progress.reached and not progress.is_settled:
             written += await self._state_days(connection, progress, end)
@@ -159,7 +157,6 @@ class TimelineWriter:
         self,
         connection: Connection,
         progress: _Progress,
-        stopped: Sequence[str],
         end: float | None,
     ) -> int:
         """Let accounts tell that no update touches; those that have stopped up to there."""
@@ -179,7 +176,7 @@ class TimelineWriter:
                             written += await self._take(connection, progress, {account: ()})
                     except UnstorableError as error:
                         failed.append(account)
-                        if account not in stopped:
+                        if account not in progress.stopped:
                             await self._stop(connection, progress, account, (), error)
             if len(due) < SWEPT:
                 told = msgspec.structs.replace(progress, closed_through=progress.reached)
@@ -240,18 +237,18 @@ class TimelineWriter:
         """
         told: dict[str, list[msgspec.Struct]] = {table.table: [] for table in TOLD}
         for held in timelines:
-            for place, update in work[held.timeline.account_id]:
-                if _NUL in update.data:
+            for update, read in work[held.timeline.account_id]:
+                if _BACKSLASH in read.data and _NUL in read.data:
                     raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
-                corrects = AccountTimeline.needs_journal(update)
-                if corrects:
+                if AccountTimeline.needs_journal(update):
                     # Each version of a row that is corrected is told.
                     _tell(held.timeline, told)
                     await self._recall(connection, held.timeline, told)
-                held.timeline.take(update)
-                held.reach(place)
-                if corrects:
+                    held.timeline.take(update)
                     _tell(held.timeline, told)
+                else:
+                    held.timeline.take(update)
+                held.reach(update)
             if progress.reached is not None:
                 held.pass_to(progress.reached)
             _tell(held.timeline, told)
@@ -318,26 +315,22 @@ class TimelineWriter:
                 except UnstorableError:
                     table, row = candidate, one
         self._held.clear()
-        for place, _ in steps:
-            held.reach(place)
+        for update, _ in steps:
+            held.reach(update)
         row |= {"sequence_number": held.sequence_number, "log_sequence": held.log_sequence}
         await self._quarantine.put(
             connection, table.table, table.key, row, error, partition=progress.partition
         )
 
-    async def _stopped(self, connection: Connection) -> list[str]:
-        """Return the accounts that have stopped."""
-        return sorted({key[0] for _, key in await self._quarantine.keys(connection)})
-
     async def _progress(self, connection: Connection, partition: int) -> _Progress:
         record = await connection.fetchrow(_QUERIES["progress"], partition)
-        if record is None:
-            return _Progress(partition=partition)
+        assert record is not None, "one row, also of a partition that is not known"
         return _Progress(
             partition=partition,
             reached=nanoseconds(record["reached"]),
             closed_through=nanoseconds(record["closed_through"]),
             stated_through=nanoseconds(record["stated_through"]),
+            stopped=tuple(record["stopped"]),
         )
 
     async def _put_progress(self, connection: Connection, progress: _Progress) -> None:
@@ -352,16 +345,15 @@ class TimelineWriter:
 
 def _sorted(updates: Sequence[ReadUpdate]) -> tuple[int, Work, int | None]:
     """Return partition, updates by account, and the end of the last complete minute if told."""
-    work: dict[str, list[tuple[UpdatePlace, ReadUpdate]]] = {}
+    work: dict[str, list[tuple[Told, ReadUpdate]]] = {}
     partition, closed = 0, None
     for update in updates:
         if update.kind in KINDS:
+            one = told_by(update)
             partition = update.partition
-            if update.kind == MINUTES_CLOSED:
-                closed = closed_through_of(update)
-            else:
-                place = place_of(update)
-                work.setdefault(place.payload.account_id, []).append((place, update))
+            work.setdefault(one.payload.account_id, []).append((one, update))
+        elif update.kind == MINUTES_CLOSED:
+            partition, closed = update.partition, closed_through_of(update)
     return partition, work, closed
 
 

@@ -31,7 +31,11 @@ RETURNING account_id, xmin::text AS version;
 SELECT account_id, n, entry FROM analytics_journal WHERE account_id = $1 ORDER BY n;
 
 -- name: progress
-SELECT reached, closed_through, stated_through FROM analytics_progress WHERE partition = $1;
+SELECT
+    p.reached, p.closed_through, p.stated_through,
+    ARRAY(SELECT DISTINCT q.key[1] FROM analytics_quarantine q ORDER BY 1) AS stopped
+FROM (SELECT $1::integer AS partition) AS own
+LEFT JOIN analytics_progress p USING (partition);
 
 -- name: put_progress
 INSERT INTO analytics_progress (partition, reached, closed_through, stated_through)

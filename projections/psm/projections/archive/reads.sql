@@ -74,7 +74,8 @@ FROM (
     AND ($2::text IS NULL OR reason = $2)
     AND ($3::timestamptz IS NULL OR refused_at >= $3)
     AND ($4::bigint IS NULL OR (refused_at, psm_sequence) < (
-        SELECT b.refused_at, b.psm_sequence FROM event_refusals b WHERE b.psm_sequence = $4
+        SELECT b.refused_at, b.psm_sequence FROM event_refusals b
+        WHERE b.psm_sequence = $4 AND ($6::text[] IS NULL OR b.stream_id LIKE ANY ($6))
     ))
     AND ($6::text[] IS NULL OR stream_id LIKE ANY ($6))
     ORDER BY refused_at DESC, psm_sequence DESC

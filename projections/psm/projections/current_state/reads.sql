@@ -177,3 +177,6 @@ SELECT
     (SELECT sequence_number FROM balances_view WHERE account_id = $1) AS sequence_number,
     (SELECT min(first_sequence_number) FROM current_state_quarantine
      WHERE stream_id = $1 AND view = ANY ($2)) AS stale_from;
+
+-- name: counts
+SELECT status, count(*) AS accounts FROM balances_view GROUP BY status;

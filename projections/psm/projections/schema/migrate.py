@@ -17,6 +17,7 @@ from importlib.resources import files
 import asyncpg
 import msgspec
 
+from psm.contracts.certificates import postgres_error
 from psm.contracts.errors import ConfigError, TransientError
 from psm.projections.sql import Connection
 
@@ -118,9 +119,16 @@ async def status(
     Raises:
         TransientError: PostgreSQL is away.
     """
-    wanted = {m.name: m for m in (packaged() if migrations is None else migrations)}
     async with connected(dsn) as connection:
-        applied = await _applied(connection)
+        return await status_on(connection, migrations=migrations)
+
+
+async def status_on(
+    connection: Connection, *, migrations: Sequence[Migration] | None = None
+) -> list[MigrationStatus]:
+    """Return the same of a connection that is there."""
+    wanted = {m.name: m for m in (packaged() if migrations is None else migrations)}
+    applied = await _applied(connection)
     result = []
     for name in sorted(wanted.keys() | applied.keys()):
         digest, applied_at = applied.get(name, (None, None))
@@ -191,12 +199,14 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     """Yield a connection; its errors are ours.
 
     Raises:
-        ConfigError: PostgreSQL refuses us.
+        ConfigError: PostgreSQL refuses us, or we its certificate.
         TransientError: it is away.
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:
+        if (wrong := await postgres_error(error, dsn)) is not None:
+            raise wrong from error
         raise TransientError("PostgreSQL is not reachable; check POSTGRES_DSN") from error
     except (asyncpg.PostgresError, ValueError) as error:
         raise ConfigError(f"PostgreSQL refused the connection: {type(error).__name__}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from importlib.resources import files
@@ -19,7 +20,7 @@ import msgspec
 
 from psm.contracts.errors import ConfigError
 from psm.projections.schema.migrate import connected
-from psm.projections.sql import Connection
+from psm.projections.sql import Connection, load
 
 LOGINS: dict[str, tuple[str, ...]] = {
     "worker": ("psm_heads_reader",),
@@ -27,11 +28,13 @@ LOGINS: dict[str, tuple[str, ...]] = {
     "archiver": ("psm_archive_writer",),
     "api": ("psm_views_reader", "psm_archive_reader", "psm_access"),
     "importer": ("psm_people_writer", "psm_archive_reader"),
-    "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader"),
+    "operator": ("psm_views_reader", "psm_heads_reader", "psm_archive_reader", "psm_jobs"),
 }
 """Part of PSM -> the roles that its login has."""
 
 _ITERATIONS = 4096
+# Of tables as a whole; grants on columns and schemas come with them or not at all.
+_GRANT = re.compile(r"^GRANT ([A-Z, ]+?)\s+ON (?!SCHEMA)([\w.,\s]+?)\s+TO (\w+);", re.MULTILINE)
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,41 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 def roles_sql() -> str:
     """Return the statements that make the roles; the schema's owner runs them."""
     return (files(__package__) / "roles.sql").read_text("utf-8")
+
+
+class MissingGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a role should be allowed, and is not.
+
+    Attributes:
+        role_missing: whether there is no such role at all.
+    """
+
+    role: str
+    privilege: str
+    relation: str
+    role_missing: bool
+
+    def __str__(self) -> str:
+        lacks = "there is no such role" if self.role_missing else f"may not {self.privilege}"
+        return f"{self.role}: {lacks}{'' if self.role_missing else f' {self.relation}'}"
+
+
+def table_grants() -> list[tuple[str, str, str]]:
+    """Return role, privilege and table of each grant in `roles.sql`."""
+    return [
+        (role, privilege.strip(), table.strip())
+        for privileges, tables, role in _GRANT.findall(roles_sql())
+        for privilege in privileges.split(",")
+        for table in tables.split(",")
+    ]
+
+
+async def missing_grants(connection: Connection) -> list[MissingGrant]:
+    """Return which of these grants a database lacks; every user may ask."""
+    roles, privileges, tables = (list(column) for column in zip(*table_grants(), strict=True))
+    query = load(__package__, "grants")["missing"]
+    rows = await connection.fetch(query, roles, privileges, tables)
+    return [MissingGrant(**row) for row in rows]
 
 
 def login_of(part: str, dsn: str) -> Login:

@@ -7,6 +7,7 @@
 --   GRANT psm_heads_reader TO worker;        -- of `psm worker`
 --   GRANT psm_views_reader, psm_archive_reader, psm_access TO api;    -- of `psm serve`
 --   GRANT psm_people_writer, psm_archive_reader TO importer;   -- of `psm import`
+--   GRANT psm_views_reader, psm_heads_reader, psm_archive_reader, psm_jobs TO operator;
 --
 -- Nobody but the owner may change or delete an archived event, and the triggers refuse even that.
 -- Nobody but the owner may make, alter or drop anything; `psm views rebuild` does, and needs it.
@@ -16,7 +17,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'psm_views_writer', 'psm_views_reader', 'psm_heads_reader',
-        'psm_archive_writer', 'psm_archive_reader', 'psm_people_writer', 'psm_access'
+        'psm_archive_writer', 'psm_archive_reader', 'psm_people_writer', 'psm_access', 'psm_jobs'
     ] LOOP
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
@@ -84,3 +85,12 @@ REVOKE ALL ON access.tokens
     psm_archive_reader, psm_people_writer, psm_access;
 GRANT USAGE ON SCHEMA access TO psm_access;
 GRANT SELECT, INSERT, UPDATE (last_used_at, revoked_at) ON access.tokens TO psm_access;
+-- Four eyes: who approves must not have made the tokens of who asks.
+GRANT USAGE ON SCHEMA access TO psm_heads_reader, psm_views_reader, psm_archive_reader;
+GRANT SELECT (principal, created_by) ON access.tokens
+    TO psm_heads_reader, psm_views_reader, psm_archive_reader;
+
+-- When jobs were done: whoever does them notes it, the projector tells the metrics.
+REVOKE ALL ON job_runs FROM PUBLIC, psm_views_writer, psm_jobs;
+GRANT SELECT ON job_runs TO psm_views_writer;
+GRANT SELECT, INSERT, UPDATE ON job_runs TO psm_jobs;

@@ -5,6 +5,7 @@
   the end: a subject or a message that is too long is refused here, by name.
 * Who waits for an answer that the broker's permissions do not let come is told at once.
 * A broker that takes nothing is given up.
+* Files of keys and certificates may be replaced: each connection is made with them as they are.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import nats.errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 
@@ -22,20 +25,33 @@ from psm.adapters.jetstream.direct import DirectParser, parse_lines
 from psm.adapters.jetstream.errors import PermissionRefusedError
 from psm.adapters.jetstream.messages import DESCRIPTION, STATUS
 from psm.adapters.jetstream.wire import check_message
+from psm.adapters.secret_files import Look, look_at
+from psm.adapters.tls import ClientTls
 
 CLOSE_S = 2.0
 
 _SEQUENCE = "Nats-Sequence"
 _SUBJECT = b"\r\nNats-Subject: "  # the broker's own, behind whatever the producer wrote
 _VERSION = b"NATS/1.0 "
+_NOT_LET_IN = ("authorization violation", "authentication expired", "authentication revoked")
 _REFUSED = re.compile(r"(?i)permissions violation for (publish|subscription) to \"(.*?)\"")
 
 
 class RobustClient(Client):
-    """A client that one message cannot end, and one broker not hold."""
+    """A client that one message cannot end, and one broker not hold.
+
+    Attributes:
+        identity_files: in which it stands who we are. A broker that lets us in no more ends the
+            connection then and not the client, for a file may be a new one; and a file that changes
+            makes a new connection.
+        server_asked: host and port of the last server that was tried.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.identity_files: tuple[str, ...] = ()
+        self._identity: Look = ()
+        self.server_asked = ("", 0)
         self._ps = DirectParser(self)
         self._asked: dict[asyncio.Future[Any], str] = {}
         self._deaf: str | None = None  # the inbox that the broker does not let it hear
@@ -73,6 +89,8 @@ class RobustClient(Client):
         """Close; what cannot be sent in `CLOSE_S` is lost."""
         # nats-py sends what it has buffered first, and waits for that without end. A frozen broker
         # takes nothing: with more buffered than the socket holds, it would never close.
+        if self._flush_queue is None:
+            return  # it was refused before it began
         self._abort_in(CLOSE_S)
         with contextlib.suppress(OSError):
             await super().close()
@@ -83,7 +101,37 @@ class RobustClient(Client):
         self._deaf = None
         await super()._attempt_reconnect()
 
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """What the next connection is made with."""
+        tls = self.options.get("tls")
+        return tls.context() if isinstance(tls, ClientTls) else super().ssl_context
+
+    @property
+    def open_transport(self) -> object:
+        """The stream of the present connection, which knows the peer's certificate."""
+        return getattr(self._transport, "_io_writer", None)
+
+    def _setup_nkeys_connect(self) -> None:
+        with _credentials():
+            super()._setup_nkeys_connect()
+
+    def _connect_command(self) -> bytes:
+        self._identity = look_at(self.identity_files)
+        with _credentials():
+            if self._nkeys_seed is not None:
+                super()._setup_nkeys_connect()  # read its seed each time, its public half once
+            return super()._connect_command()
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        # One of the regular ones: nobody waits for its answer.
+        if future is None and self._identity != look_at(self.identity_files):
+            await self.force_reconnect()
+        else:
+            await super()._send_ping(future)
+
     async def _connect_to_server(self, s: Srv) -> None:
+        self.server_asked = (s.uri.hostname or "", s.uri.port or 0)
         # One whose greeting did not come in time is forgotten by nats-py, open.
         self._abort_in(0)
         await super()._connect_to_server(s)
@@ -107,7 +155,12 @@ class RobustClient(Client):
         refused = _REFUSED.search(err_msg)
         if refused is not None:
             self._refuse(refused[1].lower(), refused[2])
-        await super()._process_err(err_msg.lower())
+        said = err_msg.lower()
+        if self.identity_files and self.is_connected and any(text in said for text in _NOT_LET_IN):
+            await self._error_cb(nats.errors.Error(f"nats: {said}"))
+            await self._process_op_err(nats.errors.AuthorizationError())
+            return
+        await super()._process_err(said)
 
     def _refuse(self, kind: str, subject: str) -> None:
         """Tell who waits for what the broker has just refused."""
@@ -127,6 +180,20 @@ class RobustClient(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if isinstance(writer, asyncio.StreamWriter):
             asyncio.get_running_loop().call_later(seconds, writer.transport.abort)
+
+
+@contextlib.contextmanager
+def _credentials() -> Iterator[None]:
+    """Let what is wrong with a file be one of the errors that nats-py tries again after.
+
+    Any other would end the task that reconnects, without a word.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # nkeys' errors have no class in common
+        raise nats.errors.Error(f"the credentials file cannot be used: {error}") from error
 
 
 def read_headers(block: bytes) -> dict[str, str] | None:

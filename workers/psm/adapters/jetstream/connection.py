@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -21,7 +20,9 @@ from nats.aio.client import Client
 
 from psm.adapters.jetstream.client import RobustClient
 from psm.adapters.logs import get_logger
-from psm.adapters.tls import refusal_of
+from psm.adapters.secret_files import Rotating
+from psm.adapters.tls import ClientTls, expiry_of, refusal_by_nats
+from psm.contracts.certificates import Refused, nats_error
 from psm.contracts.errors import ConfigError, TransientError
 
 # A broker that is frozen, or a line that died without a word, is given up after three of these.
@@ -44,6 +45,10 @@ class ConnectionCounters:
         self.disconnects = 0
         self.reconnects = 0
 
+    def as_mapping(self) -> Mapping[str, int]:
+        """Return the counts by kind, always the current ones."""
+        return vars(self)
+
 
 async def connect(
     servers: str | Sequence[str],
@@ -54,39 +59,49 @@ async def connect(
     token: str | None = None,
     user_credentials: str | None = None,
     nkeys_seed: str | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: ClientTls | None = None,
     inbox_prefix: str = "_INBOX",
     connect_timeout_s: float = FIRST_CONNECT_S,
     counters: ConnectionCounters | None = None,
     on_closed: Callable[[str], object] = lambda _reason: None,
+    on_certificate: Callable[[float], object] = lambda _expires: None,
 ) -> Client:
     """Return a connection that reconnects for ever.
+
+    Files of secrets, keys and certificates are read anew for each connection that it makes.
 
     Args:
         servers: one or more addresses, as a list or separated by commas.
         name: shown by the broker's monitoring, such as `psm-worker`.
         user: user name; the `password` belongs to it.
-        password: never logged and never part of an error text.
+        password: never logged and never part of an error text; a `FileSecret` may change.
         token: likewise.
         user_credentials: path of a credentials file (JWT and seed).
         nkeys_seed: path of a file with an nkey seed.
-        tls: context for TLS; without it `tls://` addresses use the system's.
+        tls: whom to trust and what to show; without it `tls://` addresses use the system's.
         inbox_prefix: where answers arrive; the broker's permissions name it per service.
         connect_timeout_s: how long the first connection may take.
         counters: counted up by whatever the connection reports.
         on_closed: called with the reason when it is closed for good, also by its owner.
+        on_certificate: called with the Unix time at which the server's certificate expires, after
+            each connection that it makes.
 
     Raises:
-        ConfigError: the address, the credentials or the password is refused.
+        ConfigError: the address, the credentials or a certificate is refused.
         TransientError: no server answers within `connect_timeout_s`.
     """
     parts = servers.split(",") if isinstance(servers, str) else servers
     addresses = [part.strip() for part in parts if part.strip()]
+    secrets = [Rotating(one) if one is not None else None for one in (password, token)]
     client = RobustClient()
-    watch = _Watch(client, name, counters or ConnectionCounters(), on_closed)
-    for file in (user_credentials, nkeys_seed):
-        if file is not None and not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
+    watch = _Watch(client, name, counters or ConnectionCounters(), on_closed, on_certificate)
+    watch.secrets = [one for one in secrets if one is not None]
+    files = [file for file in (user_credentials, nkeys_seed) if file is not None]
+    for file in files:
+        if not Path(file).is_file():  # noqa: ASYNC240 - nothing runs yet
             raise ConfigError(f"the NATS credentials file {file} does not exist")
+    changing = (*files, *(one.file for one in watch.secrets))
+    client.identity_files = tuple(str(file) for file in changing if file is not None)
     # Annotated as int by nats-py, which only sleeps it.
     reconnect_wait_s: Any = random.uniform(*RECONNECT_WAIT_S)  # noqa: S311 - spreads clients
     opening = asyncio.ensure_future(
@@ -94,11 +109,11 @@ async def connect(
             addresses,
             name=name,
             user=user,
-            password=password,
-            token=token,
+            password=secrets[0],
+            token=secrets[1],
             user_credentials=user_credentials,
             nkeys_seed=nkeys_seed,
-            tls=tls,
+            tls=cast("Any", tls),  # `RobustClient.ssl_context` makes one of it
             inbox_prefix=inbox_prefix,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
@@ -117,7 +132,7 @@ async def connect(
         await asyncio.wait(
             {opening, refused}, timeout=connect_timeout_s, return_when=asyncio.FIRST_COMPLETED
         )
-        _check(opening, addresses, watch, connect_timeout_s)
+        await _check(opening, addresses, watch, connect_timeout_s, tls)
     except BaseException:
         opening.cancel()
         with contextlib.suppress(asyncio.CancelledError, OSError, nats.errors.Error):
@@ -127,6 +142,7 @@ async def connect(
     finally:
         refused.cancel()
     watch.opened = True
+    watch.made()
     return client
 
 
@@ -135,25 +151,29 @@ class _Watch:
 
     def __init__(
         self,
-        client: Client,
+        client: RobustClient,
         name: str,
         counters: ConnectionCounters,
         on_closed: Callable[[str], object],
+        on_certificate: Callable[[float], object],
     ) -> None:
         self._client = client
         self.counters = counters
-        self._on_closed = on_closed
+        self.secrets: list[Rotating] = []
+        self._on_closed, self._on_certificate = on_closed, on_certificate
         self.opened = False
         self.refused = asyncio.Event()
         self.last_error: Exception | None = None
-        self.certificate: str | None = None
+        self.certificate: Refused | None = None
+        self.asked = ("", 0)
         self._log = _log.bind(connection=name)
 
     async def error(self, error: Exception) -> None:
         self.last_error = error
-        if (certificate := refusal_of(error)) is not None and not self.opened:
+        certificate = refusal_by_nats(error)
+        if certificate is not None and not self.opened:
             # No try more would change it: whoever set the names or files has to.
-            self.certificate = certificate
+            self.certificate, self.asked = certificate, self._client.server_asked
             self.refused.set()
         if isinstance(error, nats.errors.AuthorizationError) or "uthoriz" in str(error):
             self.refused.set()
@@ -161,7 +181,10 @@ class _Watch:
             return
         self.counters.errors += 1
         text = str(error) or type(error).__name__
-        if isinstance(error, nats.errors.SlowConsumerError):
+        if certificate is not None:
+            # Files may still be replaced, there or here: it goes on trying.
+            self._log.error("nats.certificate_refused", detail=certificate.why)
+        elif isinstance(error, nats.errors.SlowConsumerError):
             self.counters.slow_consumers += 1
             self._log.error("nats.consumer_slowed", subject=error.subject)
         elif "permissions violation" in text.lower():
@@ -175,7 +198,15 @@ class _Watch:
             self.counters.disconnects += 1
             self._log.warning("nats.connection_lost")
 
+    def made(self) -> None:
+        """Take in that a connection stands: whoever we said to be was believed."""
+        for secret in self.secrets:
+            secret.worked()
+        if (expires := expiry_of(self._client.open_transport)) is not None:
+            self._on_certificate(expires)
+
     async def reconnected(self) -> None:
+        self.made()
         self.counters.reconnects += 1
         self._log.info("nats.connection_restored")
 
@@ -185,13 +216,18 @@ class _Watch:
             self._on_closed(str(self._client.last_error or "by its owner"))
 
 
-def _check(
-    opening: asyncio.Future[None], servers: Sequence[str], watch: _Watch, waited_s: float
+async def _check(
+    opening: asyncio.Future[None],
+    servers: Sequence[str],
+    watch: _Watch,
+    waited_s: float,
+    tls: ClientTls | None,
 ) -> None:
     """Raise what kept the first connection from being made, without any secret."""
     where = _shown(servers)
     if watch.certificate is not None:
-        raise ConfigError(f"NATS at {where}: {watch.certificate}")
+        own = None if tls is None else tls.cert_file
+        raise await nats_error(watch.certificate, *watch.asked, own)
     if watch.refused.is_set():
         raise ConfigError(f"NATS at {where} refuses the credentials: {watch.last_error}")
     if not opening.done():

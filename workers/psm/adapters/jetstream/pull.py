@@ -128,6 +128,7 @@ class PullConsumer:
         self = cls(nc, stream, batch=batch, heartbeat_s=heartbeat_s)
         config = {
             "name": self._name,
+            "description": nc.options.get("name") or "",
             "ack_policy": "none",
             "mem_storage": True,
             "num_replicas": 1,

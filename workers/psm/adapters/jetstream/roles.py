@@ -31,6 +31,7 @@ from psm.contracts.subjects import (
 _API = "$JS.API"
 _EVERY_STREAM = (TRADES, PSM, SNAPSHOTS, *RECORDED, RULEBOOK, OPS, FLEET, HEALTH)
 _UPDATES = ("psm.>",)
+_CHAIN = ("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", "marks.*", *_UPDATES)
 _READ_REQUESTS = ("psm.get.>", RISK_CHECK)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
@@ -110,10 +111,10 @@ class Role(Struct, frozen=True, kw_only=True):
 _SERVE = Role(
     name="api",
     about="`psm serve`: reads over HTTP and NATS, the past",
-    publish=(_LIVE, RISK_CHECK),
+    publish=(_LIVE, RISK_CHECK, "ops.access"),
     subscribe=("psm.get.*", "$SRV.>"),
     scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
-    api=(f"DIRECT.GET.{FLEET}",),
+    api=(f"DIRECT.GET.{FLEET}", f"STREAM.MSG.GET.{OPS}"),
     answers=True,
 )
 
@@ -283,12 +284,19 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="service",
-        about="strategies, risk, execution: record what they see and decide, and hear each other",
-        publish=("signals.>", "risk.*.*", "orders.>", "fills.>", "psm.get.*", RISK_CHECK),
-        subscribe=(
-            *("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", "marks.*"),
-            *_UPDATES,
-        ),
+        about="strategies, risk: record what they see and decide, ask for orders, and hear each "
+        "other",
+        publish=("signals.>", "risk.*.*", "orders.command.*", "psm.get.*", RISK_CHECK),
+        subscribe=_CHAIN,
+        unheard=_READ_REQUESTS,
+        gets=(PSM,),
+    ),
+    Role(
+        name="execution",
+        about="what sends orders to venues: says what became of them, which ends what risk has "
+        "reserved, and what was filled",
+        publish=("orders.status.*", "fills.>", "psm.get.*"),
+        subscribe=_CHAIN,
         unheard=_READ_REQUESTS,
         gets=(PSM,),
     ),
@@ -314,7 +322,8 @@ def _without_credentials() -> Role:
 
     Everything that producers, readers and replays may; nothing that is PSM's or an operator's.
     """
-    ordinary = [role(name) for name in ("publisher", "market", "service", "reader", "replay")]
+    names = ("publisher", "market", "service", "execution", "reader", "replay")
+    ordinary = [role(name) for name in names]
     subscribe = {subject: None for one in ordinary for subject in one.subscribe}
     return Role(
         name="local",
@@ -343,9 +352,8 @@ def _owner() -> Role:
 
     Still not what the parts of PSM write: updates, snapshots and the fleet's table.
     """
-    people = [
-        role(name) for name in ("operator", "officer", "admin", "market", "service", "replay")
-    ]
+    names = ("operator", "officer", "admin", "market", "service", "execution", "replay")
+    people = [role(name) for name in names]
     return Role(
         name="owner",
         about="commands of the user who runs an embedded broker",

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psm.adapters.jetstream.roles import ROLES, Role
 
 _ANSWERS = '        allow_responses: { max: 1, expires: "1m" }'
 
 
-def render_config(roles: Sequence[Role] = ROLES) -> str:
-    """Return the users as configuration of a NATS server."""
+def render_config(
+    roles: Sequence[Role] = ROLES, keys: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return the users as configuration of a NATS server.
+
+    Args:
+        roles: which of them.
+        keys: public keys (nkeys) by role, each of which is the role; without it they have passwords
+            from the server's environment.
+    """
     lines = [
         "# Made by `psm config nats-users`; edit workers/psm/adapters/jetstream/roles.py instead.",
-        "# Passwords come from the environment. docs/security.md has the same as a table.",
+        "# docs/security.md has the same as a table."
+        if keys
+        else "# Passwords come from the environment. docs/security.md has the same as a table.",
         "authorization {",
         "  users: [",
     ]
     for one in roles:
-        lines += [
-            "    {",
-            f"      user: {one.name}",
-            f"      password: ${one.password_variable}",
-            "      permissions: {",
-            "        publish: [",
-            *(f'          "{subject}"' for subject in one.may_publish()),
-            "        ]",
-            f"        subscribe: {{ allow: [{_quoted(one.may_subscribe())}]{_denied(one)} }}",
-            *([_ANSWERS] if one.answers else []),
-            "      }",
-            "    }",
-        ]
+        who = [f"      nkey: {key} # {one.name}" for key in keys[one.name]] if keys else None
+        for said in who or [f"      user: {one.name}\n      password: ${one.password_variable}"]:
+            lines += [
+                "    {",
+                said,
+                "      permissions: {",
+                "        publish: [",
+                *(f'          "{subject}"' for subject in one.may_publish()),
+                "        ]",
+                f"        subscribe: {{ allow: [{_quoted(one.may_subscribe())}]{_denied(one)} }}",
+                *([_ANSWERS] if one.answers else []),
+                "      }",
+                "    }",
+            ]
     return "\n".join([*lines, "  ]", "}"]) + "\n"
 
 

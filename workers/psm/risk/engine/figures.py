@@ -10,7 +10,7 @@ from psm.domain.money import ONE, ZERO, exact_text, multiply, quotient, scaled, 
 from psm.risk.engine.path import Peak
 
 
-class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
+class DayFigures(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an account, or all of a group, is worth and has made today, in one currency.
 
     Attributes:

@@ -50,6 +50,7 @@ class GroupState:
         self._missing: dict[str, dict[str, None]] = {}
         self._homes: dict[str, str | None] = {}
         self._converted: dict[str, None] = {}
+        self._abroad: dict[str, None] = {}
         self._touched: dict[str, None] = {}
         self._unknown: dict[str, None] = {}
         self._open: dict[str, int] = {}
@@ -86,7 +87,8 @@ class GroupState:
         self._count(account_id, None)
         for missing in self._missing.values():
             missing.pop(account_id, None)
-        for of_accounts in (self._converted, self._unknown, self._own, self._homes):
+        by_account = (self._converted, self._abroad, self._unknown, self._own, self._homes)
+        for of_accounts in by_account:
             of_accounts.pop(account_id, None)
         self.open_count -= int(self._open.pop(account_id, 0))
         del self.members[account_id]
@@ -143,6 +145,9 @@ class GroupState:
     def _note_conversion(self, member: GroupMember) -> None:
         """Note whether marks of other symbols than its own may be rates for an account."""
         home = member.currency or self.currency
+        self._abroad.pop(member.account_id, None)
+        if home != self.currency:
+            self._abroad[member.account_id] = None
         foreign = home != self.currency or bool(member.foreign())
         if foreign or self.lines.is_settled_abroad(member):
             self._converted[member.account_id] = None
@@ -192,6 +197,11 @@ class GroupState:
                 equity=self._sum("equity") or ZERO, flows=self._sum("flows") or ZERO, **values
             )
         return self._total
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a member is of another currency: what flowed to it is worth more or less now."""
+        return bool(self._abroad)
 
     def unknown(self) -> list[str]:
         """Return members that something is missing of, ascending."""

@@ -12,7 +12,7 @@ ORDERS_MAX = 10_000
 """Requests of a slot that are remembered; with so many no further order is taken."""
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request and its answer.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ ASSET = "asset:"
 """Begin of the names of lines that are assets; others are keys of positions."""
 
 
+@lru_cache(maxsize=256)
 def microseconds(text: str) -> int:
     """Return an RFC 3339 time in UTC as microseconds since 1970."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND

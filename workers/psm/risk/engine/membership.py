@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from psm.contracts import codec
 from psm.risk.engine.group import GroupState
@@ -66,9 +68,8 @@ class Memberships:
             orders: sequence of ORDERS up to which every request of the groups is answered.
         """
         outputs: list[RiskOutput] = []
-        for account_id, left in sorted(rulebook.left.items()):
-            if slot_of(left.group) == self._chain.slot:
-                outputs = [*outputs, *self._give_up(account_id, left, rulebook, clock, orders)]
+        for account_id in sorted(rulebook.left):
+            outputs = [*outputs, *self._leave(account_id, rulebook, clock, orders)]
         for group in rulebook.groups.values():
             if slot_of(group.name) != self._chain.slot:
                 continue
@@ -86,30 +87,39 @@ class Memberships:
         payload = fields["payload"]
         account_id = payload["account_id"]
         known = self._path.get(Membership, "member", account_id)
-        left = rulebook.left.get(account_id)
         if fields["event_type"] != "AccountReleased" or known is None or not known.awaited:
             return []
-        if left is None or (payload["group"], payload["rulebook_sequence"] < left.sequence) != (
-            left.group, False,
-        ):  # fmt: skip
-            return []  # it is of an earlier move
+        hops = rulebook.left.get(account_id, ())
+        leaving = self._leaving(account_id, hops)
+        if _hop_of(payload, hops) != hops[-1 if leaving is None else leaving - 1]:
+            return []  # it is of another move
         for key in self._path.names("external", f"{account_id}/"):
             self._path.drop("external", key)
         self._path.take_in(payload["memory"])
         self.owed[account_id] = int(payload["orders_sequence"])
         entry = Membership(group=known.group, answered=self.owed[account_id], owed=True)
         self._path.put("member", account_id, entry)
-        self.groups[known.group].refresh(account_id)
         hashed = hashlib.sha256(record.data).hexdigest()
         message = f"{account_id} came from {payload['group']}"
         more = {"account_id": account_id, "released": hashed}
-        return self._watch.alert("info", "account_moved", message, clock, more)
+        outputs = self._watch.alert("info", "account_moved", message, clock, more)
+        if leaving is None:
+            self.groups[known.group].refresh(account_id)
+            return outputs
+        outputs = [*outputs, *self._leave(account_id, rulebook, clock, 0)]
+        if account_id in self.of:  # and it is here again
+            self._take_in(account_id, self.of[account_id], rulebook)
+        return outputs
+
+    def awaits(self, account_id: str) -> bool:
+        """Return whether a slot waits for what another group remembers of an account."""
+        known = self._path.get(Membership, "member", account_id)
+        return known is not None and known.awaited
 
     def _take_in(self, account_id: str, group: str, rulebook: Rulebook) -> None:
-        if account_id in self.of:
-            return
-        self.of[account_id] = group
-        self.groups[group].add(account_id)
+        if account_id not in self.of:
+            self.of[account_id] = group
+            self.groups[group].add(account_id)
         if not self._path.has("member", account_id):
             # Whoever held it before says what it remembers of it.
             entry = Membership(group=group, awaited=account_id in rulebook.left)
@@ -153,16 +163,43 @@ class Memberships:
         entry = Membership(group=known.group, answered=to, owed=owed)
         self._path.put("member", account_id, entry)
 
-    def _give_up(
-        self, account_id: str, left: Left, rulebook: Rulebook, clock: int, orders: int
+    def _leave(
+        self, account_id: str, rulebook: Rulebook, clock: int, orders: int
     ) -> list[RiskOutput]:
-        """Publish once what is remembered of an account that left a group, if it is nothing."""
-        gone = Flag(clock=left.sequence)
-        if self._path.get(Flag, "gone", account_id) == gone:
-            return []
-        if self.of.get(account_id) == left.group:
-            del self.of[account_id]
-            self.groups[left.group].remove(account_id)
+        """Let an account go from every group here that it left, one after the other.
+
+        One that came and went before its memory did is let go once that is here: each group tells
+        what it remembers to the one that follows it, and none of them begins without.
+        """
+        outputs: list[RiskOutput] = []
+        hops, home = rulebook.left[account_id], rulebook.group_of(account_id)
+        while (place := self._leaving(account_id, hops)) is not None:
+            left = hops[place]
+            returned = home is not None and home.name == left.group
+            if self.of.get(account_id) == left.group and not returned:
+                del self.of[account_id]
+                self.groups[left.group].remove(account_id)
+            known = self._path.get(Membership, "member", account_id)
+            if place and (known is None or known.awaited):
+                entry = Membership(group=left.group, awaited=True)
+                self._path.put("member", account_id, entry)
+                return outputs
+            outputs = [*outputs, *self._give_up(account_id, left, clock, orders)]
+            if account_id in self.of:
+                self.groups[self.of[account_id]].refresh(account_id)
+        return outputs
+
+    def _leaving(self, account_id: str, hops: Sequence[Left]) -> int | None:
+        """Return the first move away from a group here that was not told yet, by its place."""
+        gone = self._path.get(Flag, "gone", account_id)
+        told = 0 if gone is None else gone.clock
+        for place, left in enumerate(hops):
+            if left.sequence > told and slot_of(left.group) == self._chain.slot:
+                return place
+        return None
+
+    def _give_up(self, account_id: str, left: Left, clock: int, orders: int) -> list[RiskOutput]:
+        """Publish what is remembered of an account that left a group, if it is nothing."""
         self._vector.forget(account_id)
         self.owed.pop(account_id, None)
         known = self._path.get(Membership, "member", account_id)
@@ -171,13 +208,20 @@ class Memberships:
         memory = self._path.take_out(account_id)
         for order_id, expires in self._remembered.orders_of(account_id):
             memory[f"moved/{account_id}/{order_id}"] = {"clock": expires}
-        self._path.put("gone", account_id, gone)
+        self._path.put("gone", account_id, Flag(clock=left.sequence))
         payload = {
             "account_id": account_id,
             "group": left.group,
-            "rulebook_sequence": rulebook.sequence,
+            "rulebook_sequence": left.sequence,
             "orders_sequence": answered if known and known.owed else max(answered, orders),
             "memory": memory,
             "clock": moment_text(clock),
         }
         return self._chain.record("release", account_id, "AccountReleased", payload, clock)
+
+
+def _hop_of(release: Mapping[str, Any], hops: Sequence[Left]) -> Left | None:
+    """Return the move that a release is of: the last one from its group up to its place."""
+    group, sequence = release["group"], release["rulebook_sequence"]
+    found = [one for one in hops if one.group == group and one.sequence <= sequence]
+    return found[-1] if found else None

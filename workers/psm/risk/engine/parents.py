@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from psm.contracts import codec
 from psm.domain.money import add, exact_text, subtract
 from psm.risk.engine.figures import DayFigures, first_peak, next_peak
@@ -47,6 +49,7 @@ class ParentWatch:
         self._path, self._chain, self._watch = path, chain, watch
         self._market, self._members = market, members
         self._heard: dict[str, tuple[int, DayFigures | None]] = {}
+        self._mixed: dict[str, None] = {}
         self._told: dict[str, tuple[int, DayFigures | None]] = {}
         self._next = 0
 
@@ -56,15 +59,27 @@ class ParentWatch:
         for one in _watched(rulebook, state.name, clock) if state.members else ():
             parent = one.scope.partition(":")[2]
             figures = state.above[parent] = self._sum(parent, rulebook, clock)
-            blind = figures is None or figures.profit is None
-            self._note(one.scope, clock, blind=blind)
+            limits = one.limits
+            guessed = limits.drawdown is not None and self._is_mixed(parent, rulebook)
+            if guessed:  # what flowed is told at the rates of now: nobody knows the fall from then
+                limits = msgspec.structs.replace(limits, drawdown=None)
+            self._note(one.scope, clock, blind=figures is None or figures.profit is None or guessed)
             if figures is not None:
-                self._take_nav(one.scope, figures)
-                outputs = [
-                    *outputs,
-                    *self._watch.lost(state, one.scope, one.limits, rulebook, clock),
-                ]
+                if not guessed:
+                    self._take_nav(one.scope, figures)
+                lost = self._watch.lost(state, one.scope, limits, rulebook, clock)
+                outputs = [*outputs, *lost]
         return outputs
+
+    def _is_mixed(self, parent: str, rulebook: Rulebook) -> bool:
+        """Return whether a group or an account below a parent is of another currency than it."""
+        currency = rulebook.groups[parent].currency
+        for group in rulebook.tree.sharing(parent):
+            own = self._members.groups.get(group.name)
+            mixed = group.name in self._mixed if own is None else own.is_mixed
+            if mixed or group.currency != currency:
+                return True
+        return False
 
     def tick(self, rulebook: Rulebook, clock: int) -> list[RiskOutput]:
         """Tell figures whose time has come, and look whether others' are too old by now."""
@@ -92,6 +107,9 @@ class ParentWatch:
         if name in self._heard and at < self._heard[name][0]:
             return []
         self._heard[name] = (at, _figures_of(payload.get("figures")))
+        self._mixed.pop(name, None)
+        if payload.get("mixed"):
+            self._mixed[name] = None
         for state in self._members.states():
             if state.members and _share(rulebook, state.name, name):
                 outputs = [*outputs, *self.look(state, rulebook, clock)]
@@ -111,6 +129,8 @@ class ParentWatch:
             "group": state.name,
             "clock": moment_text(clock),
         }
+        if state.is_mixed:
+            payload["mixed"] = True
         if figures is not None:
             values = ((name, getattr(figures, name)) for name in DayFigures.__struct_fields__)
             payload["figures"] = {n: exact_text(v) for n, v in values if v is not None}

@@ -19,11 +19,11 @@ from psm.domain.money import ZERO
 from psm.risk.state import Side
 
 
-class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of what is remembered."""
+class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of what is remembered: figures and texts, which the collector need not look at."""
 
 
-class Reservation(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class Reservation(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An approved order that PSM has not shown yet; it counts like an open one.
 
     Attributes:
@@ -50,13 +50,13 @@ class Reservation(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     replaces: bool = False
 
 
-class ApprovedOrder(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class ApprovedOrder(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An order that risk approved and PSM shows, until it ends."""
 
     strategy_id: str | None = None
 
 
-class DayOpening(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class DayOpening(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an account's day began with, in its currency.
 
     Attributes:
@@ -74,7 +74,7 @@ class DayOpening(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     closed: int = 0
 
 
-class Latch(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class Latch(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the engine itself halted, until it ends or two persons lift it.
 
     Attributes:
@@ -94,13 +94,13 @@ class Latch(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     hash: str = ""
 
 
-class LatchEnd(Remembered, frozen=True, kw_only=True):
+class LatchEnd(Remembered, frozen=True, kw_only=True, gc=False):
     """A clock: when the last latch of a scope ended, when an alert was raised."""
 
     clock: int
 
 
-class LossBase(Remembered, frozen=True, kw_only=True):
+class LossBase(Remembered, frozen=True, kw_only=True, gc=False):
     """A latch of the day's loss was lifted: loss counts from this profit on until the day ends."""
 
     profit: Decimal
@@ -108,7 +108,7 @@ class LossBase(Remembered, frozen=True, kw_only=True):
     until: int
 
 
-class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Highest net asset value of a group's unit, or of an account's since its peak was rebased.
 
     Attributes:
@@ -122,39 +122,39 @@ class Peak(Remembered, frozen=True, kw_only=True, omit_defaults=True):
     flows: Decimal = ZERO
 
 
-class FlowsSeen(Remembered, frozen=True, kw_only=True):
+class FlowsSeen(Remembered, frozen=True, kw_only=True, gc=False):
     """What flowed to all groups of a parent, as its net asset value counts it."""
 
     flows: Decimal
 
 
-class Streak(Remembered, frozen=True, kw_only=True):
+class Streak(Remembered, frozen=True, kw_only=True, gc=False):
     """Closed trades in loss since the last other one."""
 
     losses: int
 
 
-class Repeats(Remembered, frozen=True, kw_only=True):
+class Repeats(Remembered, frozen=True, kw_only=True, gc=False):
     """Approved orders of one strategy, symbol and side since it was enabled."""
 
     count: int
     enabled: int
 
 
-class Flag(Remembered, frozen=True, kw_only=True):
+class Flag(Remembered, frozen=True, kw_only=True, gc=False):
     """Something is so: an alert was raised, an order is external, an override was used."""
 
     clock: int
 
 
-class StaleState(Remembered, frozen=True, kw_only=True):
+class StaleState(Remembered, frozen=True, kw_only=True, gc=False):
     """PSM has not folded an input of an account, which the log holds since then."""
 
     log_sequence: int
     since: int
 
 
-class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True):
+class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An account belongs to a group here.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from psm.contracts import codec
@@ -26,6 +27,7 @@ UNTOLD_MAX = 32
 UNTOLD_FOR = 60_000_000
 
 
+@lru_cache(maxsize=256)
 def moment_text(clock: int) -> str:
     """Return microseconds since 1970 as RFC 3339."""
     return log_time(clock * 1000)

@@ -284,6 +284,10 @@ class Slot(SlotMemory):
         """
         return self._members.owed
 
+    def awaits(self, account_id: str) -> bool:
+        """Return whether `take_release` waits for what another group remembers of an account."""
+        return self._members.awaits(account_id)
+
     def settle(self, account_id: str, sequence: int, *, whole: bool = True) -> list[RiskOutput]:
         """Take it that what is owed to an account was given, up to a sequence of ORDERS.
 

@@ -299,8 +299,8 @@ class Rulebook:
         return self.halts.lifted
 
     @property
-    def left(self) -> Mapping[str, Left]:
-        """The group that an account left last, of those that left one."""
+    def left(self) -> Mapping[str, tuple[Left, ...]]:
+        """The groups that an account left, in order, of those that left one."""
         return self.tree.left
 
     def group_of(self, account_id: str) -> Group | None:

@@ -20,13 +20,13 @@ class Groups:
 
     Attributes:
         named: groups by name.
-        left: group that an account left last, by account.
+        left: groups that an account left, the first of them first, by account.
     """
 
     def __init__(self) -> None:
         self.named: dict[str, Group] = {}
         self._of: dict[str, str] = {}
-        self.left: dict[str, Left] = {}
+        self.left: dict[str, tuple[Left, ...]] = {}
 
     def of(self, account_id: str) -> Group | None:
         """Return the group of an account."""
@@ -78,13 +78,13 @@ class Groups:
             before = self._of.get(account_id)
             if before is not None and before != event.group:
                 left[before] = None
-                self.left[account_id] = Left(group=before, sequence=sequence)
+                self._note_left(account_id, before, sequence)
         for name in left:
             self._put(self.named[name], event.members, sequence)
         for account_id in self.named[event.group].members if event.group in self.named else ():
             del self._of[account_id]
             if account_id not in event.members:
-                self.left[account_id] = Left(group=event.group, sequence=sequence)
+                self._note_left(account_id, event.group, sequence)
         for account_id in event.members:
             self._of[account_id] = event.group
         self.named[event.group] = Group(
@@ -96,6 +96,10 @@ class Groups:
         )
         self.named = dict(sorted(self.named.items()))
         return (event.group, *left)
+
+    def _note_left(self, account_id: str, group: str, sequence: int) -> None:
+        before = self.left.get(account_id, ())
+        self.left[account_id] = (*before, Left(group=group, sequence=sequence))
 
     def _put(self, group: Group, leaving: tuple[str, ...], sequence: int) -> None:
         gone = dict.fromkeys(leaving)

@@ -6,19 +6,26 @@ into logs. Whoever tries out credentials is slowed down, by address and by the i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
+
 from psm.contracts.errors import PSMError
 from psm.workers.access.issuers import Assertions, ForeignTokenError
 from psm.workers.access.policy import ANYBODY, Principal
-from psm.workers.access.store import TokenTable
+from psm.workers.access.store import StaleAccessError, TokenTable
 from psm.workers.access.tokens import parts_of
+from psm.workers.ops.people import People
 
 FAILURES_MAX = 20
 FAILURES_S = 60.0
+PING_S = 15.0
+"""A long answer's right is looked at again this often, and whenever tokens changed."""
 _REMEMBERED = 10_000
 
 Refusal = Literal["no-credentials", "bad-credentials", "too-many-failures"]
@@ -76,6 +83,7 @@ class Authenticator:
     Args:
         table: tokens that hold; None where access is not controlled: everybody may do everything.
         assertions: recognises tokens that others issue; None where nobody else does.
+        people: whose pseudonym a token may be made out to.
     """
 
     def __init__(
@@ -83,9 +91,11 @@ class Authenticator:
         table: TokenTable | None,
         failures: Failures | None = None,
         assertions: Assertions | None = None,
+        people: People | None = None,
     ) -> None:
         self._table = table
         self._assertions = assertions
+        self._people = people or People()
         self._failures = failures or Failures()
 
     @property
@@ -129,22 +139,46 @@ class Authenticator:
         return self._of_token(*found, client)
 
     def still_holds(self, principal: Principal) -> bool:
-        """Return whether what a principal was recognised by holds still."""
+        """Return whether what a principal was recognised by holds still.
+
+        Raises:
+            StaleAccessError: nobody knows any more who is.
+        """
         if self._table is None:
             return True
         if principal.how != "token":
             return principal.expires is None or time.time() < principal.expires
         return self._table.find(principal.key) is not None
 
+    async def ended(self, principal: Principal) -> None:
+        """Return once what a principal was recognised by holds no more, or nobody knows."""
+        with contextlib.suppress(StaleAccessError):
+            while self.still_holds(principal):
+                wait_s = PING_S
+                if principal.expires is not None:
+                    wait_s = min(max(principal.expires - time.time(), 0.0) + 0.001, PING_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._changes()
+
+    async def _changes(self) -> None:
+        if self._table is None:
+            await asyncio.Event().wait()
+        else:
+            await self._table.reading()
+
     def _of_token(self, token_id: str, secret: str, client: str) -> Principal:
         assert self._table is not None
-        self._failures.check(token_id)
         record = self._table.find(token_id)
         if record is None or not record.is_opened_by(secret):
+            # Here, not before: else whoever knows an id could lock its owner out.
+            self._failures.check(token_id)
             self._failures.add(client)
             self._failures.add(token_id)
             raise CredentialsError(
                 "bad-credentials", "the token is unknown, has expired or was revoked"
             )
         self._table.use(token_id)
-        return record.principal_of()
+        found = record.principal_of()
+        person = found.id if self._people.knows(found.id) else None
+        return msgspec.structs.replace(found, person=person)

@@ -9,9 +9,11 @@ from psm.contracts.errors import ConfigError
 from psm.projections.schema.migrate import connected
 from psm.workers.access.store import add_token, find_token, has_admin
 from psm.workers.access.tokens import TOKEN_DAYS_MAX, hashed, parts_of, write_token
+from psm.workers.ops.keys import generate
 
 _BOOTSTRAP_LIFE = timedelta(hours=24)
 _FILE = "admin.token"
+_SIGNER = "principal.key"
 
 
 async def take_bootstrap(dsn: str, file: Path) -> str | None:
@@ -71,6 +73,19 @@ async def local_admin(dsn: str, data_dir: Path) -> str:
         )
         _keep(file, token)
     return token
+
+
+def local_signer(data_dir: Path) -> dict[str, str]:
+    """Return the settings of the key by which the API of a data folder vouches for its callers.
+
+    Raises:
+        ConfigError: the folder cannot keep it.
+    """
+    file = data_dir / _SIGNER
+    public = file.with_name(f"{file.name}.pub")
+    if not file.exists():
+        generate(file)
+    return {"PSM_HTTP_PRINCIPAL_KEY_FILE": str(file), "PSM_HTTP_PRINCIPAL_KEYS": str(public)}
 
 
 def _parts_in(file: Path) -> tuple[str, str] | None:

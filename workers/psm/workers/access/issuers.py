@@ -22,6 +22,7 @@ from joserfc.jws import JWSRegistry
 
 from psm.contracts.errors import ConfigError, PSMError
 from psm.workers.access.policy import PolicyError, Principal, checked
+from psm.workers.ops.people import People, Person
 
 LEEWAY_S = 30
 LIFE_MAX_S = 3600
@@ -67,6 +68,18 @@ class AccessFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What `access.toml` says."""
 
     issuer: tuple[Issuer, ...] = ()
+    person: tuple[Person, ...] = ()
+
+    def people(self, path: Path) -> People:
+        """Return everybody whom the file at `path` names.
+
+        Raises:
+            ConfigError: two of them are one.
+        """
+        try:
+            return People(self.person, path.parent)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
 
 
 class ForeignTokenError(PSMError):
@@ -90,7 +103,26 @@ def read_access_file(path: Path) -> AccessFile:
         _check_issuer(path, issuer)
     if len({issuer.iss for issuer in found.issuer}) < len(found.issuer):
         raise ConfigError(f"{path}: two issuers have one name")
+    found.people(path)
     return found
+
+
+def access_of(file: str | None) -> AccessFile:
+    """Return what an `access.toml` says; nothing without one.
+
+    Raises:
+        ConfigError: as of `read_access_file`.
+    """
+    return AccessFile() if file is None else read_access_file(Path(file))
+
+
+def people_of(file: str | None) -> People:
+    """Return the people of an `access.toml`; nobody without one.
+
+    Raises:
+        ConfigError: as of `read_access_file`.
+    """
+    return access_of(file).people(Path(file or ""))
 
 
 def _check_issuer(path: Path, issuer: Issuer) -> None:
@@ -101,6 +133,8 @@ def _check_issuer(path: Path, issuer: Issuer) -> None:
         raise ConfigError(f"{where}: jwks_url must begin with https://")
     _check_algorithms(where, issuer)
     for value, grant in issuer.grants.items():
+        if "bootstrap" in grant.roles:
+            raise ConfigError(f"{where}, grant {value[:64]!r}: nobody is given the role bootstrap")
         try:
             checked("x", grant.roles, grant.patterns)
         except PolicyError as error:
@@ -122,12 +156,16 @@ class Assertions:
     Args:
         issuers: whose tokens count, each with how to have its keys now.
         now: seconds since 1970.
+        people: who a subject is.
     """
 
     def __init__(
-        self, issuers: Mapping[str, tuple[Issuer, Keys]], now: Callable[[], float] = time.time
+        self,
+        issuers: Mapping[str, tuple[Issuer, Keys]],
+        now: Callable[[], float] = time.time,
+        people: People | None = None,
     ) -> None:
-        self._issuers, self._now = issuers, now
+        self._issuers, self._now, self._people = issuers, now, people or People()
 
     def principal(self, token: str) -> Principal:
         """Return whom a token stands for.
@@ -202,6 +240,7 @@ class Assertions:
             how="jwt",
             key=issuer.iss,
             expires=_seconds(claims, "exp"),
+            person=self._people.of_subject(issuer.iss, principal_id),
         )
 
 

@@ -79,6 +79,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         how: by what it was recognised.
         key: id of the token, or of the key that signed its assertion; empty without one.
         expires: seconds since 1970; None: never.
+        person: id in `access.toml`, a pseudonym; None where it names no such person.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     how: Literal["token", "jwt", "proxy", "off"]
     key: str = ""
     expires: int | None = None
+    person: str | None = None
 
 
 ANYBODY = Principal(
@@ -106,16 +108,33 @@ def covers(principal: Principal, resource: Resource) -> bool:
     return names_of(principal, resource.kind).has(resource.name)
 
 
+def patterns_cover(patterns: Sequence[str], resource: Resource) -> bool:
+    """Return whether patterns cover a resource."""
+    return _names(patterns, resource.kind).has(resource.name)
+
+
 def allow(principal: Principal, action: Action, resource: Resource) -> bool:
     """Return whether a principal may do this to that."""
     return may(principal, action) and covers(principal, resource)
 
 
+def actions_of(roles: Iterable[Role]) -> tuple[Action, ...]:
+    """Return what roles may do, in the order of `Action`."""
+    known = tuple(roles)
+    return tuple(
+        action for action in get_args(Action) if any(action in ROLES[role] for role in known)
+    )
+
+
 def names_of(principal: Principal, kind: ResourceKind) -> Names:
     """Return the names of resources of a kind that a principal may know of."""
-    if EVERYTHING in principal.patterns:
+    return _names(principal.patterns, kind)
+
+
+def _names(patterns: Sequence[str], kind: ResourceKind) -> Names:
+    if EVERYTHING in patterns:
         return ALL_NAMES
-    split = (pattern.partition(":") for pattern in principal.patterns)
+    split = (pattern.partition(":") for pattern in patterns)
     return Names(tuple(name for of, _, name in split if of == kind))
 
 

@@ -20,6 +20,7 @@ from psm.adapters import postgres
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import PSMError, TransientError
+from psm.projections.schema.migrate import connected
 from psm.projections.sql import Connection, load
 from psm.workers.access.policy import PolicyError, checked
 from psm.workers.access.tokens import TOKEN_DAYS_MAX, TokenRecord, new_token
@@ -59,6 +60,11 @@ class TokenTable:
         self._used: set[str] = set()
         self._read_at: float | None = None
         self._changed = asyncio.Event()
+        self._read = asyncio.Event()
+
+    async def reading(self) -> None:
+        """Return when the tokens have been read once more."""
+        await self._read.wait()
 
     def find(self, token_id: str) -> TokenRecord | None:
         """Return the token of an id that holds now.
@@ -106,6 +112,8 @@ class TokenTable:
             raise
         self._tokens = {row["id"]: _record(row) for row in rows}
         self._read_at = time.monotonic()
+        self._read.set()  # wakes whoever waits now; the next ones wait for the next reading
+        self._read = asyncio.Event()
 
     async def _poll(self) -> None:
         while True:
@@ -252,6 +260,21 @@ async def find_token(connection: Connection, token_id: str) -> TokenRecord | Non
     """Return the token of an id, whether it holds or not; None without one."""
     row = await connection.fetchrow(_QUERIES["one"], token_id)
     return None if row is None else _record(row)
+
+
+async def creators_of(dsn: str, principal: str) -> frozenset[str]:
+    """Return who made the tokens of a principal, whether they hold or not; a lost table has none.
+
+    Raises:
+        ConfigError: the login may not read that.
+        TransientError: PostgreSQL is away.
+    """
+    async with connected(dsn) as connection:
+        try:
+            rows = await connection.fetch(_QUERIES["creators"], principal)
+        except asyncpg.UndefinedTableError:
+            rows = []
+    return frozenset(row["created_by"] for row in rows)
 
 
 async def has_admin(connection: Connection) -> bool:

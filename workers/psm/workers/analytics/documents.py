@@ -14,7 +14,7 @@ from psm.analytics.documents import exact_document
 from psm.analytics.formulas import FORMULAS
 from psm.analytics.performance import returns_of
 from psm.analytics.rows import LotRow, PnlRow, TradeRow
-from psm.analytics.trades import Trade
+from psm.analytics.trades import Trade, trade_metrics_by_currency
 from psm.contracts.errors import ConfigError
 from psm.domain.money import exact_text
 from psm.domain.publication.log_times import log_time
@@ -44,6 +44,10 @@ def metrics_document(figures: SubjectFigures) -> dict[str, Any]:
         "ruined": figures.metrics.ruined,
         "metrics": exact_document(figures.metrics),
         "trade_metrics": exact_document(figures.trade_metrics),
+        "trade_metrics_by_currency": {
+            currency: exact_document(own)
+            for currency, own in trade_metrics_by_currency(figures.trades).items()
+        },
     }
 
 
@@ -171,6 +175,7 @@ def _net(trade: TradeRow) -> dict[str, Any]:
         "opened": log_time(trade.opened),
         "closed": log_time(trade.closed),
         "net": exact_text(trade.net),
+        "currency": trade.currency,
         "holding_s": exact_text(trade.holding_s),
     }
 

@@ -8,8 +8,8 @@ a schema that never depends on the values. Whoever reads them says what they sha
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -70,17 +70,30 @@ async def export_table(
     elif table in ("trades", "lots"):
         values += span.bounds
     count = 0
+    writer: TableWriter | None = None
+    # What the writer raises is no error of PostgreSQL: it is raised outside of the connection.
+    async with aclosing(_rows(pool, table, values)) as batches:
+        async for columns, rows in batches:
+            writer = writer or start(columns)
+            if rows:
+                writer.put(rows)
+            count += len(rows)
+    return count
+
+
+async def _rows(
+    pool: postgres.Pool, table: TableName, values: Sequence[Any]
+) -> AsyncGenerator[tuple[Columns, list[list[Any]]]]:
+    """Yield the columns with no row, then with some rows each time."""
     async with (
         postgres.acquired(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         statement = await connection.prepare(_STATEMENTS[table])
         columns = [(one.name, one.type.name) for one in statement.get_attributes()]
-        writer = start(columns)
+        yield columns, []
         async for rows in _batches(statement.cursor(*values, prefetch=_ROWS)):
-            writer.put(rows)
-            count += len(rows)
-    return count
+            yield columns, rows
 
 
 async def _batches(cursor: Any) -> AsyncIterator[list[list[Any]]]:
@@ -130,13 +143,18 @@ def new_file(path: Path) -> Iterator[Path]:
     """Give a place to write to beside `path`; the file is there once the block is through.
 
     Raises:
-        ConfigError: there is such a file already.
+        ConfigError: there is such a file already, or it cannot be written.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file")
     if path.exists():
         raise ConfigError(f"{path} exists; choose another name or remove it")
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -41,6 +42,9 @@ GROUP = "group:"
 
 MEMBERS_MAX = 500
 """Accounts that somebody may list."""
+
+PERIODS_MAX = 1_000_000
+"""Buckets that a year may have."""
 
 _DAYS: dict[Window, int | None] = {"all": None, "30d": 30, "90d": 90, "365d": 365}
 _DAY_NS = 1_440 * MINUTE_NS
@@ -136,10 +140,10 @@ def is_subject(text: str) -> bool:
 
 
 async def figures_of(reads: AnalyticsReads, question: FiguresQuestion) -> SubjectFigures:
-    """Return the figures that a question asks for.
+    """Return the figures that a question asks for; what is computed is so beside the event loop.
 
     Raises:
-        NoAnalyticsError: there is nothing of the account or the group.
+        NoAnalyticsError: there is nothing of the account or the group, or of such a part.
         TooManyRowsError: they would be made of too many rows.
         MixedCurrenciesError: members of the group have different currencies.
         TransientError: PostgreSQL is away.
@@ -148,15 +152,59 @@ async def figures_of(reads: AnalyticsReads, question: FiguresQuestion) -> Subjec
     standings = await reads.standing(members)
     closed_through = _closed_through(standings)
     question = _resolved(question, closed_through)
-    closes, rows = await _closes(reads, members, question, closed_through)
-    closes, base = between(closes, *_texts(question.span))
+    read = await _read(reads, members, question, closed_through)
+    return await asyncio.to_thread(
+        _computed, question, members, standings[0].currency, closed_through, read
+    )
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """The rows of an answer: those of each member as a whole, of the part, and trades."""
+
+    whole: list[list[PnlRow]]
+    own: list[PnlRow] | None
+    trades: list[TradeRow]
+
+
+async def _read(
+    reads: AnalyticsReads,
+    members: Sequence[str],
+    question: FiguresQuestion,
+    closed_through: int | None,
+) -> _Read:
+    """Return the rows that the closes of a span are made of, and the trades."""
+    timeframe, span = question.timeframe, question.span
+    whole = [await reads.series(account, timeframe, span, EVERY, EVERY) for account in members]
+    _check_buckets(whole, question, closed_through)
+    own: list[PnlRow] | None = None
+    if question.is_part:
+        strategy, symbol = question.strategy_id, question.symbol
+        own = await reads.series(members[0], timeframe, span, strategy, symbol)
+        if not own:
+            raise NoAnalyticsError(
+                f"{members[0]} has no complete minute of strategy {strategy}, symbol {symbol} in "
+                f"this range: psm pnl {members[0]} --by strategy, or --by symbol, shows which "
+                "there are"
+            )
+    return _Read(whole, own, await _trades(reads, members, question))
+
+
+def _computed(
+    question: FiguresQuestion,
+    members: list[str],
+    currency: str | None,
+    closed_through: int | None,
+    read: _Read,
+) -> SubjectFigures:
+    """Return the figures of what was read; it takes a processor for a while where that is much."""
+    rows = [row for series in read.whole for row in series] if read.own is None else read.own
+    closes, base = between(_closes(question, closed_through, read), *_texts(question.span))
     entering = counted(closes)
-    trades = await _trades(reads, members, question)
     periods = question.periods or PERIODS[question.timeframe]
     return SubjectFigures(
         question=question,
         members=members if question.group is not None else [],
-        currency=standings[0].currency,
+        currency=currency,
         closed_through=closed_through,
         through_log_sequence=max((row.through_log_sequence for row in rows), default=0),
         rules=max((row.rules for row in rows), default=0),
@@ -166,31 +214,23 @@ async def figures_of(reads: AnalyticsReads, question: FiguresQuestion) -> Subjec
         counted=entering,
         exposure=[(row.bucket, row.peak_gross) for row in rows] if len(members) == 1 else [],
         metrics=performance(units(entering, base), periods, question.risk_free),
-        trades=trades,
-        trade_metrics=trade_metrics(trades),
+        trades=read.trades,
+        trade_metrics=trade_metrics(read.trades),
     )
 
 
-async def _closes(
-    reads: AnalyticsReads,
-    members: Sequence[str],
-    question: FiguresQuestion,
-    closed_through: int | None,
-) -> tuple[list[BucketClose], list[PnlRow]]:
-    """Return closes from before the span on, and the rows that they are made of."""
+def _closes(
+    question: FiguresQuestion, closed_through: int | None, read: _Read
+) -> list[BucketClose]:
+    """Return closes from before the span on."""
     timeframe, span = question.timeframe, question.span
-    whole = [await reads.series(account, timeframe, span, EVERY, EVERY) for account in members]
-    _check_buckets(whole, question, closed_through)
     series = [
-        _since_units(closes_of(rows, timeframe, closed_through, span.start or 0)) for rows in whole
+        _since_units(closes_of(rows, timeframe, closed_through, span.start or 0, span.end))
+        for rows in read.whole
     ]
     if question.group is not None:
-        return group_closes(series), [row for rows in whole for row in rows]
-    if not question.is_part:
-        return series[0], whole[0]
-    parts = (question.strategy_id, question.symbol)
-    own = await reads.series(members[0], timeframe, span, *parts)
-    return contributions_of(own, series[0], timeframe), own
+        return group_closes(series)
+    return series[0] if read.own is None else contributions_of(read.own, series[0], timeframe)
 
 
 async def _members(reads: AnalyticsReads, question: FiguresQuestion) -> list[str]:
@@ -239,7 +279,10 @@ def _check_buckets(
     firsts = [rows[0].bucket for rows in series if rows]
     start = max(min(firsts, default=closed_through or 0), question.span.start or 0)
     length = LENGTHS[question.timeframe] * MINUTE_NS
-    if (closed_through or 0) - start > BUCKETS_MAX * length:
+    end = closed_through or 0
+    if question.span.end is not None:
+        end = min(end, question.span.end)
+    if end - start > BUCKETS_MAX * length:
         raise TooManyRowsError(
             f"more than {BUCKETS_MAX:,} buckets of {question.timeframe}: choose a longer "
             "timeframe or a shorter range"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from psm.adapters import postgres
 from psm.analytics.rows import EVERY, LotRow, PnlRow, Timeframe, TradeRow
-from psm.contracts.errors import PSMError
+from psm.contracts.errors import ConfigError, PSMError
 from psm.projections.analytics.reads import READS, as_time, nanoseconds, row_of
 from psm.workers.analytics.parts import PnlPart
+from psm.workers.process.times import nanoseconds_of
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
@@ -22,11 +24,16 @@ BUCKETS_MAX = 20_000
 TRADES_MAX = 100_000
 """Trades that figures are made of at most."""
 
+HOLDING_DAYS_MAX = 36_500
+"""Days up to which a lot may be short term; a century."""
+
 _ALL_OF_THE_LOG = 2**63 - 1
 _PLACE = re.compile(r"([0-9]{1,18}),(net|long|short),([0-9]{1,18}),(.{1,300})", re.DOTALL)
+_NO_PLACE = "after must be what the page before ended with as its next"
 _BUCKET = re.compile(r"([0-9]{1,18}),(.{1,300})", re.DOTALL)
 
 By = Literal["total", "symbol", "strategy"]
+_Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
 class NoAnalyticsError(PSMError):
@@ -37,8 +44,8 @@ class TooManyRowsError(PSMError):
     """A question whose answer would be made of too many buckets or trades."""
 
 
-class PlaceError(PSMError):
-    """A text that is not where any page ends."""
+class QuestionError(ConfigError):
+    """A question that means nothing."""
 
 
 class AccountStanding(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +62,20 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     start: int | None = None
     end: int | None = None
 
+    @classmethod
+    def between(cls, start: str | None, end: str | None) -> Span:
+        """Return the span between two RFC 3339 UTC times; no log is older than 1970.
+
+        Raises:
+            QuestionError: there is nothing between them.
+        """
+        if start is not None and end is not None and nanoseconds_of(start) >= nanoseconds_of(end):
+            raise QuestionError(f"from {start} to {end} is no time: it must be from before to")
+        return cls(
+            start=None if start is None else max(nanoseconds_of(start), 0),
+            end=None if end is None else max(nanoseconds_of(end), 0),
+        )
+
     @property
     def bounds(self) -> tuple[Any, Any]:
         """Both as PostgreSQL has them."""
@@ -67,24 +88,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 ALWAYS = Span()
 
 
-class PnlPage(msgspec.Struct, frozen=True):
-    """Some buckets; `next` is `after` of the page behind, None at the end."""
+class AnalyticsPage(msgspec.Struct, Generic[_Row], frozen=True):
+    """Some rows; `next` is `after` of the page behind, None at the end."""
 
-    rows: list[PnlRow]
-    next: str | None
-
-
-class TradesPage(msgspec.Struct, frozen=True):
-    """Some trades, likewise."""
-
-    rows: list[TradeRow]
-    next: str | None
-
-
-class LotsPage(msgspec.Struct, frozen=True):
-    """Some lots, likewise."""
-
-    rows: list[LotRow]
+    rows: list[_Row]
     next: str | None
 
 
@@ -135,15 +142,14 @@ class AnalyticsReads:
             TooManyRowsError: there are more than `BUCKETS_MAX`.
             TransientError: PostgreSQL is away.
         """
-        rows = await self._fetch(
-            "closes", account_id, strategy_id, symbol, timeframe, *span.bounds, BUCKETS_MAX + 1
-        )
+        asked = (account_id, strategy_id, symbol, timeframe, *span.bounds)
+        rows = await self._rows("closes", PnlRow, *asked, BUCKETS_MAX + 1)
         if len(rows) > BUCKETS_MAX:
             raise TooManyRowsError(
                 f"more than {BUCKETS_MAX:,} buckets of {timeframe}: choose a longer timeframe "
                 "or a shorter range"
             )
-        return [row_of(PnlRow, row) for row in rows]
+        return rows
 
     async def parts(
         self, accounts: Sequence[str], timeframe: Timeframe, span: Span, by: By
@@ -163,7 +169,7 @@ class AnalyticsReads:
         symbol: str = EVERY,
         after: str | None = None,
         limit: int = PAGE_DEFAULT,
-    ) -> PnlPage:
+    ) -> AnalyticsPage[PnlRow]:
         """Return a page of buckets, ascending, of all symbols or strategies where `by` says so.
 
         Args:
@@ -171,27 +177,28 @@ class AnalyticsReads:
             timeframe: of the buckets.
             span: when they begin.
             by: which of strategy and symbol goes over all there are.
-            strategy_id: whose part; `*` for the whole.
+            strategy_id: whose part; `*` for the whole, and where `by` goes over strategies.
             symbol: likewise.
             after: `next` of the page before.
             limit: how many at most, 1 to `PAGE_MAX`.
 
         Raises:
-            PlaceError: `after` is not what a page ended with.
+            QuestionError: one is named of what `by` goes over, or `after` is not what a page ended
+                with.
             TransientError: PostgreSQL is away.
         """
+        if {"strategy": strategy_id, "symbol": symbol}.get(by, EVERY) != EVERY:
+            raise QuestionError(f"by {by} shows every {by}: leave out the one, or by")
         place: tuple[Any, ...] = (None, None)
         if after is not None:
-            microseconds, name = _parts_of(_BUCKET, after)
-            place = (as_time(int(microseconds) * 1000), name)
-        asked = (account_id, timeframe, by, strategy_id, symbol, *span.bounds, *place, limit + 1)
-        rows = [row_of(PnlRow, row) for row in await self._fetch("pnl", *asked)]
-        following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            name = last.strategy_id if by == "strategy" else last.symbol
-            following = f"{last.bucket // 1000},{name}"
-        return PnlPage(rows[:limit], following)
+            time, name = _parts_of(_BUCKET, after)
+            place = (_time_of(time), name)
+        asked = (account_id, timeframe, by, strategy_id, symbol, *span.bounds, *place)
+
+        def place_of(row: PnlRow) -> str:
+            return f"{row.bucket // 1000},{row.strategy_id if by == 'strategy' else row.symbol}"
+
+        return await self._page("pnl", PnlRow, asked, limit, place_of)
 
     async def trades(
         self,
@@ -203,7 +210,7 @@ class AnalyticsReads:
         known_at: int | None = None,
         after: str | None = None,
         limit: int = PAGE_DEFAULT,
-    ) -> TradesPage:
+    ) -> AnalyticsPage[TradeRow]:
         """Return a page of trades in the order in which they closed.
 
         Args:
@@ -216,17 +223,14 @@ class AnalyticsReads:
             limit: how many at most.
 
         Raises:
-            PlaceError: `after` is not what a page ended with.
+            QuestionError: `after` is not what a page ended with.
             TransientError: PostgreSQL is away.
         """
         known = _ALL_OF_THE_LOG if known_at is None else known_at
-        asked = (account_id, strategy_id, symbol, *span.bounds, known, *_place(after), limit + 1)
-        rows = [row_of(TradeRow, row) for row in await self._fetch("trades", *asked)]
-        following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            following = f"{last.closed // 1000},{last.position_side},{last.cycle},{last.symbol}"
-        return TradesPage(rows[:limit], following)
+        asked = (account_id, strategy_id, symbol, *span.bounds, known, *_place(after))
+        return await self._page(
+            "trades", TradeRow, asked, limit, lambda row: _place_text(row, row.cycle)
+        )
 
     async def lots(
         self,
@@ -237,32 +241,62 @@ class AnalyticsReads:
         known_at: int | None = None,
         after: str | None = None,
         limit: int = PAGE_DEFAULT,
-    ) -> LotsPage:
+    ) -> AnalyticsPage[LotRow]:
         """Return a page of closed lots in the order in which they closed; as `trades`."""
         known = _ALL_OF_THE_LOG if known_at is None else known_at
-        asked = (account_id, symbol, *span.bounds, known, *_place(after), limit + 1)
-        rows = [row_of(LotRow, row) for row in await self._fetch("lots", *asked)]
-        following = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            following = f"{last.closed // 1000},{last.position_side},{last.lot},{last.symbol}"
-        return LotsPage(rows[:limit], following)
+        asked = (account_id, symbol, *span.bounds, known, *_place(after))
+        return await self._page("lots", LotRow, asked, limit, lambda row: _place_text(row, row.lot))
+
+    async def _page(
+        self,
+        name: str,
+        struct: type[_Row],
+        asked: tuple[Any, ...],
+        limit: int,
+        place_of: Callable[[_Row], str],
+    ) -> AnalyticsPage[_Row]:
+        """Return a page of what a statement gives; one row more says whether another follows."""
+        rows = await self._rows(name, struct, *asked, limit + 1)
+        return AnalyticsPage(rows[:limit], place_of(rows[limit - 1]) if len(rows) > limit else None)
+
+    async def _rows(self, name: str, struct: type[_Row], *values: object) -> list[_Row]:
+        """Return what a statement gives; where it is much, the event loop goes on meanwhile."""
+        records = await self._fetch(name, *values)
+        if len(records) <= PAGE_MAX:
+            return _told(struct, records)
+        return await asyncio.to_thread(_told, struct, records)
 
     async def _fetch(self, name: str, *values: object) -> list[Any]:
         async with postgres.acquired(self._pool) as connection:
             return list(await connection.fetch(READS[name], *values))
 
 
+def _told(struct: type[_Row], records: Sequence[Any]) -> list[_Row]:
+    return [row_of(struct, record) for record in records]
+
+
+def _place_text(row: TradeRow | LotRow, number: int) -> str:
+    """Return the place of a trade or a lot in the order in which they closed."""
+    return f"{row.closed // 1000},{row.position_side},{number},{row.symbol}"
+
+
 def _place(after: str | None) -> tuple[Any, ...]:
     """Return the place that a page of trades or lots ended with, as the statements take it."""
     if after is None:
         return (None, None, None, None)
-    microseconds, side, number, symbol = _parts_of(_PLACE, after)
-    return as_time(int(microseconds) * 1000), symbol, side, int(number)
+    time, side, number, symbol = _parts_of(_PLACE, after)
+    return _time_of(time), symbol, side, int(number)
 
 
 def _parts_of(pattern: re.Pattern[str], after: str) -> tuple[str, ...]:
     found = pattern.fullmatch(after)
     if found is None:
-        raise PlaceError("after must be the `next` of the page before")
+        raise QuestionError(_NO_PLACE)
     return found.groups()
+
+
+def _time_of(microseconds: str) -> Any:
+    try:
+        return as_time(int(microseconds) * 1000)
+    except OverflowError as error:
+        raise QuestionError(_NO_PLACE) from error

@@ -40,6 +40,8 @@ async def tear_sheet(
         subject=question.group or question.subject,
         asked=question.subject,
         kind="account" if question.group is None else "group",
+        strategy_id=figures.question.strategy_id,
+        symbol=figures.question.symbol,
         members=figures.members,
         currency=figures.currency,
         timeframe=timeframe,

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from psm.workers.access.durations import duration
-from psm.workers.access.policy import Action, PolicyError, Principal, checked, exceeds, may
+from psm.workers.access.issuers import AccessFile, Grant
+from psm.workers.access.policy import (
+    PolicyError,
+    Principal,
+    Resource,
+    actions_of,
+    checked,
+    exceeds,
+    patterns_cover,
+)
 from psm.workers.access.store import Tokens, UnknownTokenError
 from psm.workers.access.tokens import TokenRecord
 from psm.workers.api.guard import ForbiddenError, Needs, principal_of
@@ -34,6 +43,7 @@ TOKENS_PARAMETERS = (
 )
 _WHO = Needs()
 _TOKENS = Needs(action="token.create")
+_REPORT = Needs(action="token.create", kind="account", path="account_id")
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,10 +113,35 @@ class WhoAmI(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
-ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken)
+class Sees(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who may see an account.
+
+    Attributes:
+        how: by a `token`, or by a signed one of an `issuer`.
+        key: id of the token, or name of the issuer.
+        principal: whom the token stands for, or the value of the issuer's claim.
+    """
+
+    how: Literal["token", "issuer"]
+    key: str
+    principal: str
+    roles: tuple[str, ...]
+    patterns: tuple[str, ...]
+    actions: tuple[str, ...]
+    expires_at: datetime | None = None
 
 
-def access_routes(tokens: Tokens | None) -> Routes:
+class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may see an account over HTTP, by the tokens that hold and by what issuers may say."""
+
+    account_id: str
+    sees: list[Sees]
+
+
+ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken, AccessReport, NewToken, Rotation)
+
+
+def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
     """Return path, handler, needs, query parameters and methods of each route about access."""
 
     async def whoami(request: Request) -> Response:
@@ -135,12 +170,31 @@ def access_routes(tokens: Tokens | None) -> Routes:
             return _off(request)
         return await _rotate(request, tokens)
 
+    async def report(request: Request) -> Response:
+        if tokens is None:
+            return _off(request)
+        return await _report(request, tokens, access)
+
     return [
         ("/whoami", whoami, _WHO, (), ["GET"]),
+        ("/access/report/{account_id}", report, _REPORT, (), ["GET"]),
         ("/access/tokens", listed, _TOKENS, TOKENS_PARAMETERS, ["GET", "POST"]),
         ("/access/tokens/{token_id}", one, _TOKENS, (), ["DELETE"]),
         ("/access/tokens/{token_id}/rotate", rotate, _TOKENS, (), ["POST"]),
     ]
+
+
+async def _report(request: Request, tokens: Tokens, access: AccessFile) -> Response:
+    account_id = request.path_params["account_id"]
+    found = [_by_token(record) for record in await tokens.listed(every=False)]
+    found += [
+        _by_issuer(issuer.iss, value, grant)
+        for issuer in access.issuer
+        for value, grant in issuer.grants.items()
+    ]
+    wanted = Resource("account", account_id)
+    seen = [one for one in found if patterns_cover(one.patterns, wanted)]
+    return _answer(AccessReport(account_id=account_id, sees=seen))
 
 
 async def _create(request: Request, tokens: Tokens) -> Response:
@@ -153,7 +207,7 @@ async def _create(request: Request, tokens: Tokens) -> Response:
             roles=_given(giver, wanted),
             patterns=wanted.patterns,
             life=duration(wanted.expires),
-            created_by=giver.id,
+            created_by=giver.person or giver.id,
         )
     except (msgspec.MsgspecError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
@@ -167,7 +221,7 @@ async def _rotate(request: Request, tokens: Tokens) -> Response:
         asked = msgspec.json.decode(await _body(request) or b"{}", type=Rotation)
         _within(giver, await tokens.one(token_id))
         record, token = await tokens.rotate(
-            token_id, overlap=duration(asked.overlap), created_by=giver.id
+            token_id, overlap=duration(asked.overlap), created_by=giver.person or giver.id
         )
     except UnknownTokenError as error:
         return problem("unknown-token", str(error), path)
@@ -192,17 +246,40 @@ def _within(giver: Principal, record: TokenRecord) -> None:
 
 
 def _described(principal: Principal) -> WhoAmI:
-    actions = tuple(action for action in get_args(Action) if may(principal, action))
     expires = principal.expires
     return WhoAmI(
         id=principal.id,
         kind=principal.kind,
         roles=principal.roles,
         patterns=principal.patterns,
-        actions=actions,
+        actions=actions_of(principal.roles),
         how=principal.how,
         key=principal.key,
         expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+    )
+
+
+def _by_token(record: TokenRecord) -> Sees:
+    return Sees(
+        how="token",
+        key=record.id,
+        principal=record.principal,
+        roles=record.roles,
+        patterns=record.patterns,
+        actions=actions_of(record.roles),
+        expires_at=record.expires_at.astimezone(UTC),
+    )
+
+
+def _by_issuer(iss: str, value: str, grant: Grant) -> Sees:
+    _, roles, patterns = checked("x", grant.roles, grant.patterns)
+    return Sees(
+        how="issuer",
+        key=iss,
+        principal=value,
+        roles=roles,
+        patterns=patterns,
+        actions=actions_of(roles),
     )
 
 

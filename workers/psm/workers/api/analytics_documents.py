@@ -93,6 +93,7 @@ _WHOSE: tuple[Any, ...] = (
     ("symbol", _TEXT, ""),
     ("currency", _MAYBE),
 )
+_TRADE_FIGURES = _shown("TradeFigures", TradeMetrics, "See `psm stats`.")
 MetricsDocument = _document(
     "MetricsDocument",
     "Figures of complete buckets of the latest epoch; null is not defined. Of a group: `group_id` "
@@ -103,7 +104,8 @@ MetricsDocument = _document(
         ("epochs", int),
         ("ruined", bool),
         ("metrics", _shown("MetricsFigures", PerformanceFigures, "See `psm stats`.")),
-        ("trade_metrics", _shown("TradeFigures", TradeMetrics, "See `psm stats`.")),
+        ("trade_metrics", _TRADE_FIGURES),
+        ("trade_metrics_by_currency", GenericAlias(dict, (str, _TRADE_FIGURES))),
     ],
 )
 ExplainDocument = _document(

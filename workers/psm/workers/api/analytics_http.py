@@ -25,18 +25,21 @@ from psm.workers.analytics.documents import (
     trade_document,
 )
 from psm.workers.analytics.figures import (
+    PERIODS_MAX,
     FiguresQuestion,
     MixedCurrenciesError,
+    SubjectFigures,
     figures_of,
     is_subject,
 )
 from psm.workers.analytics.reads import (
+    HOLDING_DAYS_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
     AnalyticsReads,
     By,
     NoAnalyticsError,
-    PlaceError,
+    QuestionError,
     Span,
     TooManyRowsError,
 )
@@ -46,6 +49,7 @@ from psm.workers.api.analytics_documents import (
     PnlPageDocument,
     TradesPageDocument,
 )
+from psm.workers.api.fold_turns import FoldTurns
 from psm.workers.api.guard import Needs
 from psm.workers.api.parameters import (
     NUMBER,
@@ -61,14 +65,12 @@ from psm.workers.api.parameters import (
 from psm.workers.api.parameters import limit as limit_parameter
 from psm.workers.api.problems import problem
 from psm.workers.api.reads import MalformedAccountError
-from psm.workers.process.times import nanoseconds_of
 
 _JSON = "application/json"
 _TIMEFRAMES: tuple[str, ...] = get_args(Timeframe)
 _WINDOWS: tuple[str, ...] = get_args(Window)
 _BY: tuple[str, ...] = get_args(By)
-_AT_ONCE = 2
-_READ = Needs(action="read", kind="account", path="account_id")
+_READ = Needs(action="read", kind="account", path="account_id", past="read.past")
 
 Handler = Callable[[Request], Awaitable[Response]]
 Routes = list[tuple[str, Handler, Needs, tuple[Parameter, ...]]]
@@ -114,7 +116,7 @@ LOTS_PARAMETERS = (
     Parameter(
         name="holding_days",
         description="What was held for more whole days is `long` term.",
-        schema={"type": "integer", "minimum": 1, "maximum": 36_500, "default": 365},
+        schema={"type": "integer", "minimum": 1, "maximum": HOLDING_DAYS_MAX, "default": 365},
     ),
     _KNOWN_AT,
     *_PAGE,
@@ -133,7 +135,7 @@ METRICS_PARAMETERS = (
     Parameter(
         name="periods",
         description="Buckets a year; of days 365, or 252 where markets rest.",
-        schema={"type": "integer", "minimum": 1, "maximum": 1_000_000},
+        schema={"type": "integer", "minimum": 1, "maximum": PERIODS_MAX},
     ),
     Parameter(name="risk_free", description="Annual rate, such as 0.03.", schema=TEXT),
     Parameter(
@@ -160,7 +162,7 @@ class _Answers:
 
     def __init__(self, reads: AnalyticsReads) -> None:
         self._reads = reads
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = FoldTurns()
 
     async def pnl(self, request: Request) -> Response:
         account, closed_through = await _standing(request, self._reads)
@@ -191,7 +193,7 @@ class _Answers:
 
     async def lots(self, request: Request) -> Response:
         account, closed_through = await _standing(request, self._reads)
-        days = integer(request, "holding_days") or 365
+        days = integer(request, "holding_days", most=HOLDING_DAYS_MAX) or 365
         page = await self._reads.lots(
             account,
             _span(request),
@@ -205,11 +207,10 @@ class _Answers:
     async def metrics(self, request: Request) -> Response:
         question = _question(request)
         explained = choice(request, "explain", tuple(FORMULAS))
-        async with self._turns:  # statistics of long series take a processor for a while
+        async with self._turns.turn():  # statistics of long series take a processor for a while
             figures = await figures_of(self._reads, question)
-        if explained is not None:
-            return _answer(explain_document(figures, explained))
-        return _answer(metrics_document(figures))
+            body = await asyncio.to_thread(_metrics, figures, explained)
+        return _answer(body)
 
 
 async def analytics_problem(request: Request, error: Exception) -> Response:
@@ -219,12 +220,12 @@ async def analytics_problem(request: Request, error: Exception) -> Response:
         kind = "document-too-large"
     elif isinstance(error, MixedCurrenciesError):
         kind = "mixed-currencies"
-    elif isinstance(error, PlaceError):
+    elif isinstance(error, QuestionError):
         kind = "malformed-parameter"
     return problem(kind, str(error), request.url.path)
 
 
-ANALYTICS_PROBLEMS = (NoAnalyticsError, TooManyRowsError, MixedCurrenciesError, PlaceError)
+ANALYTICS_PROBLEMS = (NoAnalyticsError, TooManyRowsError, MixedCurrenciesError, QuestionError)
 
 
 def analytics_paths(
@@ -262,7 +263,7 @@ _DESCRIBED: dict[str, tuple[tuple[Parameter, ...], type[msgspec.Struct], str, tu
         METRICS_PARAMETERS,
         MetricsDocument,
         "Returns, risk and trades in figures; with `explain` how one came about.",
-        ("document-too-large", "mixed-currencies"),
+        ("document-too-large", "mixed-currencies", "too-many-folds"),
     ),
 }
 
@@ -280,9 +281,7 @@ def _question(request: Request) -> FiguresQuestion:
     subject = request.path_params["account_id"]
     if not is_subject(subject):
         raise MalformedAccountError(f"an account id is {STREAM_ID_RULE}; a group is group:NAME")
-    periods = integer(request, "periods")
-    if periods is not None and periods > 1_000_000:
-        raise ParameterError("periods must be at most 1000000")
+    periods = integer(request, "periods", most=PERIODS_MAX)
     try:
         risk_free = decimal_of("risk_free", text_of(request, "risk_free") or "0")
     except ConfigError as error:
@@ -300,11 +299,7 @@ def _question(request: Request) -> FiguresQuestion:
 
 
 def _span(request: Request) -> Span:
-    start, end = timestamp(request, "from"), timestamp(request, "to")
-    return Span(
-        start=None if start is None else nanoseconds_of(start),
-        end=None if end is None else nanoseconds_of(end),
-    )
+    return Span.between(timestamp(request, "from"), timestamp(request, "to"))
 
 
 def _symbol(request: Request) -> str | None:
@@ -336,9 +331,15 @@ def _page(
         "rows": rows,
         "next": following,
     }
-    return _answer(document, headers)
+    return _answer(msgspec.json.encode(document), headers)
 
 
-def _answer(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+def _metrics(figures: SubjectFigures, explained: str | None) -> bytes:
+    if explained is not None:
+        return msgspec.json.encode(explain_document(figures, explained))
+    return msgspec.json.encode(metrics_document(figures))
+
+
+def _answer(body: bytes, headers: dict[str, str] | None = None) -> Response:
     kept = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(msgspec.json.encode(document), media_type=_JSON, headers=kept)
+    return Response(body, media_type=_JSON, headers=kept)

@@ -16,6 +16,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import PSMError
 from psm.workers.access.bearer import Authenticator, CredentialsError
+from psm.workers.access.digest import Digests
 from psm.workers.access.policy import (
     CLUSTER,
     ROLES,
@@ -26,6 +27,7 @@ from psm.workers.access.policy import (
     covers,
     may,
 )
+from psm.workers.api.parameters import ParameterError
 from psm.workers.api.problems import problem
 
 ALWAYS_TOLD: frozenset[Action] = frozenset(
@@ -35,6 +37,7 @@ ALWAYS_TOLD: frozenset[Action] = frozenset(
 """Actions whose grant is a log line, too; a refusal always is one."""
 
 _PROXY_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+_OF_THE_PAST = ("at", "at_sequence", "known_at")
 _log = get_logger()
 
 
@@ -68,7 +71,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     def action_of(self, request: Request) -> Action | None:
         """Return the right that this request needs."""
-        asks_past = "at" in request.query_params or "at_sequence" in request.query_params
+        asks_past = any(name in request.query_params for name in _OF_THE_PAST)
         return self.past if self.past is not None and asks_past else self.action
 
     def resources_of(self, request: Request) -> list[Resource]:
@@ -90,12 +93,16 @@ class AccessGuard:
 
     Args:
         authenticator: recognises principals.
-        metrics: where refusals are counted.
+        metrics: where refusals, and what is always told, are counted.
+        digests: where they are counted by principal.
     """
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(
+        self, authenticator: Authenticator, metrics: Metrics, digests: Digests | None = None
+    ) -> None:
         self._authenticator = authenticator
         self._metrics = metrics
+        self._digests = digests or Digests()
 
     @property
     def is_on(self) -> bool:
@@ -108,11 +115,17 @@ class AccessGuard:
         Raises:
             CredentialsError: nobody that is known here.
             ForbiddenError: access is off, and a proxy stands between.
+            ParameterError: a token stands in the address.
         """
         if not self.is_on and any(name in request.headers for name in _PROXY_HEADERS):
             raise ForbiddenError(
                 "access control is off (PSM_HTTP_AUTH=off), so this service answers this machine "
                 "alone and no proxy; set PSM_HTTP_AUTH=on"
+            )
+        if "token" in request.query_params:
+            raise ParameterError(
+                "a token in an address gets into logs, so it counts for nothing: revoke this one, "
+                "and send Authorization: Bearer TOKEN"
             )
         client = request.client.host if request.client else ""
         given = request.headers.get("authorization")
@@ -164,22 +177,24 @@ class AccessGuard:
                 "this principal; see GET /whoami"
             )
         if self.is_on and action in ALWAYS_TOLD:
-            _log.info(
-                "http.granted",
-                action=action,
-                resource=None if resource is None else f"{resource.kind}:{resource.name}",
-                principal=principal.id,
-                key=principal.key,
-            )
+            named = None if resource is None else f"{resource.kind}:{resource.name}"
+            self.tell("http.granted", principal, action, resource=named)
+            self._metrics.granted(action)
 
-    def still_holds(self, principal: Principal) -> bool:
-        """Return whether a principal would be recognised again: for answers that take long."""
-        return self._authenticator.still_holds(principal)
+    def tell(self, event: str, principal: Principal, what: str, **more: str | None) -> None:
+        """Keep what a principal did: a line of the log, and a count of the digest."""
+        _log.info(event, action=what, principal=principal.id, key=principal.key, **more)
+        self._digests.add(_named(principal), what)
+
+    async def ended(self, principal: Principal) -> None:
+        """Return once a principal would not be recognised again: for answers that take long."""
+        await self._authenticator.ended(principal)
 
     def refused(self, request: Request, reason: str) -> None:
         """Tell of a request that was refused, and count it."""
         principal: Principal | None = getattr(request.state, "principal", None)
         self._metrics.denied(reason)
+        self._digests.add(_named(principal) if principal else None, reason)
         _log.warning(
             "http.denied",
             reason=reason,
@@ -191,6 +206,11 @@ class AccessGuard:
         )
 
 
+def _named(principal: Principal) -> str:
+    """Return what is kept of a name: of a person the pseudonym, where there is one."""
+    return principal.person or principal.id
+
+
 DENIALS: tuple[type[PSMError], ...] = (CredentialsError, ForbiddenError, ForeignError)
 """What `denial` answers."""
 
@@ -199,6 +219,12 @@ def principal_of(request: Request) -> Principal:
     """Return who asks; only where a route has let the request pass."""
     principal: Principal = request.state.principal
     return principal
+
+
+def asker_of(request: Request) -> str | None:
+    """Return the id of who asks, by which shares are counted; None where access is off."""
+    principal = principal_of(request)
+    return None if principal.how == "off" else principal.id
 
 
 def denial(guard: AccessGuard) -> Callable[[Request, Exception], Response]:

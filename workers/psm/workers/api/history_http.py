@@ -16,6 +16,7 @@ from psm.adapters.logs import get_logger
 from psm.contracts.errors import PSMError
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 from psm.workers.api.fold_turns import FoldTurns, unless_gone
+from psm.workers.api.guard import asker_of
 from psm.workers.api.parameters import ParameterError, flag, integer, timestamp
 from psm.workers.api.reads import Answer, MalformedAccountError, ReadName
 from psm.workers.history.as_of import When, past_state
@@ -39,8 +40,8 @@ class Past:
         self._shape = shape
         self._turns = FoldTurns()
 
-    async def get(self, name: ReadName, account_id: str, when: When) -> Answer:
-        """Return one document as it was.
+    async def get(self, name: ReadName, account_id: str, when: When, asker: str | None) -> Answer:
+        """Return one document as it was; `asker` as for `FoldTurns.turn`.
 
         Raises:
             MalformedAccountError: `account_id` cannot exist.
@@ -49,7 +50,7 @@ class Past:
             TransientError: NATS is away.
         """
         _check(account_id)
-        async with self._turns.turn():
+        async with self._turns.turn(asker):
             past = await past_state(self._nc, self._shape, account_id, when)
         body = msgspec.json.encode(past.document(name))
         return Answer(body=body, etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"')
@@ -62,7 +63,7 @@ class Past:
         given = request.query_params["ledger_hash"]
         if not is_hash(given):
             raise ParameterError("ledger_hash must be the 64 hex digits of a SHA-256")
-        answer = await unless_gone(request, self._verification(account_id, number, given))
+        answer = await unless_gone(request, self._verification(request, number, given))
         return Response(
             msgspec.json.encode(answer), media_type="application/json", headers=_NO_STORE
         )
@@ -82,23 +83,27 @@ class Past:
                 selection=selection,
             )
             # An error of the log must not come behind a 200.
-            first = await unless_gone(request, self._first(steps))
-            return _Replay(self._chunks(first, steps), opened.pop_all().close)
+            asker = asker_of(request)
+            first = await unless_gone(request, self._first(steps, asker))
+            return _Replay(self._chunks(first, steps, asker), opened.pop_all().close)
 
-    async def _verification(self, account_id: str, number: int, given: str) -> Verification:
-        async with self._turns.turn():
+    async def _verification(self, request: Request, number: int, given: str) -> Verification:
+        account_id = request.path_params["account_id"]
+        async with self._turns.turn(asker_of(request)):
             return await verify(self._nc, self._shape, account_id, number, given)
 
-    async def _first(self, steps: AsyncIterator[Step]) -> bytes:
-        async with self._turns.turn():
+    async def _first(self, steps: AsyncIterator[Step], asker: str | None) -> bytes:
+        async with self._turns.turn(asker):
             return await _chunk(steps)
 
-    async def _chunks(self, first: bytes, steps: AsyncGenerator[Step]) -> AsyncGenerator[bytes]:
+    async def _chunks(
+        self, first: bytes, steps: AsyncGenerator[Step], asker: str | None
+    ) -> AsyncGenerator[bytes]:
         async with aclosing(steps):
             chunk = first
             while chunk:
                 yield chunk  # without a turn: this takes as long as the client likes
-                async with self._turns.turn(admitted=True):
+                async with self._turns.turn(asker, admitted=True):
                     chunk = await _chunk(steps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -18,21 +19,24 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import ContractError
 from psm.contracts.publisher import Publisher
+from psm.workers.access.issuers import AccessFile
 from psm.workers.access.policy import Action, Resource
 from psm.workers.access.store import Tokens
+from psm.workers.access.vouched import Signer
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.access_http import access_routes
 from psm.workers.api.accounts_http import accounts_answer
 from psm.workers.api.analytics_http import analytics_routes
 from psm.workers.api.archive_http import archive_routes
-from psm.workers.api.door import Door, Proxies
+from psm.workers.api.door import SAFE_METHODS, Door, Proxies
 from psm.workers.api.error_answers import problem_answers
 from psm.workers.api.fold_turns import unless_gone
-from psm.workers.api.guard import AccessGuard, Needs
+from psm.workers.api.guard import AccessGuard, Needs, asker_of, principal_of
 from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LiveReads, live_question
+from psm.workers.api.long_answers import while_held
 from psm.workers.api.market_http import MarketReads, market_routes
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
@@ -105,6 +109,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         proxies: whose word about a client counts.
         guard: judges who may ask for what.
         tokens: makes and ends tokens; None where access is off.
+        access: whose tokens count beside those that are made here, and for what.
+        signer: vouches for who appends; None where nobody does.
         fault: why the process must be started again, None while it is well.
     """
 
@@ -122,6 +128,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     registry: CollectorRegistry
     guard: AccessGuard
     tokens: Tokens | None = None
+    access: AccessFile = AccessFile()
+    signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
     fault: Fault = lambda: None
@@ -150,7 +158,7 @@ def build_app(service: Service) -> Starlette:
         route("/schema", _schema(openapi()), OPEN),
         # Where access is controlled, a port of its own is for scrapers: PSM_METRICS_PORT.
         route("/metrics", _metrics(service), _SCRAPE),
-        *(route(*described) for described in access_routes(service.tokens)),
+        *(route(*described) for described in access_routes(service.tokens, service.access)),
     ]
     patterns = {id(route.endpoint): route.path for route in routes}
     return Starlette(
@@ -203,7 +211,10 @@ class _Routes:
             if needs is not None:
                 self._guard.admit(request, needs)
             check_parameters(request, parameters)
-            return await handler(request)
+            if needs is None or not self._guard.is_on or request.method not in SAFE_METHODS:
+                return await handler(request)
+            held = partial(self._guard.ended, principal_of(request))
+            return await while_held(handler(request), held)
 
         endpoint.needs = needs  # type: ignore[attr-defined]
         return Route(path, endpoint, methods=methods)
@@ -227,7 +238,8 @@ def _read(service: Service, name: ReadName) -> Handler:
             answer = await unless_gone(request, service.live.get(question))
         elif when is not None:
             kept = _NO_STORE
-            answer = await unless_gone(request, service.past.get(name, account_id, when))
+            past = service.past.get(name, account_id, when, asker_of(request))
+            answer = await unless_gone(request, past)
         else:
             kept = _PRIVATE
             answer = await service.reads.get(
@@ -284,7 +296,7 @@ def guarded_check(service: Service) -> Handler:
 
 def _append(service: Service) -> Handler:
     async def append(request: Request) -> Response:
-        return await append_event(request, service.publisher, service.guard)
+        return await append_event(request, service.publisher, service.guard, service.signer)
 
     return append
 

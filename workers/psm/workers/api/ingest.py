@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 from opentelemetry import context, propagate
 from starlette.requests import Request
@@ -12,19 +14,21 @@ from psm.contracts.control_events import CONTROL_SUBJECTS
 from psm.contracts.drafts import draft_of
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.errors import ConfigError, ConflictError, ContractError, TransientError
-from psm.contracts.publisher import Appended, Publisher
+from psm.contracts.publisher import Appended, Publisher, Vouch
 from psm.contracts.sequencing import OPERATOR_EVENTS
 from psm.contracts.table_events import TABLE_SUBJECTS
 from psm.workers.access.policy import Action, Resource
-from psm.workers.api.guard import AccessGuard
+from psm.workers.access.vouched import HEADER, Signer
+from psm.workers.api.guard import AccessGuard, principal_of
 from psm.workers.api.problems import contract_problem, problem
 
 OPERATOR_ONLY = frozenset({*CONTROL_SUBJECTS, *OPERATOR_EVENTS})
+_TRANSFERS = frozenset({"TransferredIn", "TransferredOut"})
 _RETRY = {"Retry-After": "1"}
 
 
 async def append_event(
-    request: Request, publisher: Publisher | None, guard: AccessGuard
+    request: Request, publisher: Publisher | None, guard: AccessGuard, signer: Signer | None
 ) -> Response:
     """Append the event in the body: 201 when it is new, 200 when the log has it already.
 
@@ -53,15 +57,11 @@ async def append_event(
         # Unknown rules would stop every worker: that is no business of a trading service.
         detail = "publish it to its subject with the operator's own NATS credentials"
         return problem("operators-only", detail, path)
-    if guard.is_on:
-        try:
-            guard.require(request, *_written(body))
-        except ContractError as error:
-            return contract_problem(error, path)
     # The caller's trace goes on in the headers of the message.
     token = context.attach(propagate.extract(dict(request.headers)))
     try:
-        appended = await publisher.append(body)
+        _require(request, guard, body)
+        appended = await publisher.append(body, vouch=_vouch(request, signer))
     except ContractError as error:
         return contract_problem(error, path)
     except ConflictError as error:
@@ -71,19 +71,52 @@ async def append_event(
         return problem("unavailable", detail, path, headers=_RETRY)
     finally:
         context.detach(token)
+    if appended.duplicate and guard.is_on:
+        # Its author stays who was first; that somebody sent it again is kept, too.
+        event = f"event:{appended.event_hash}"
+        guard.tell("http.repeated", principal_of(request), "append.repeated", resource=event)
     return _answer(appended)
 
 
-def _written(body: bytes) -> tuple[Action, Resource]:
-    """Return the right that appending an event needs, and to what: an account, or a symbol.
+def _vouch(request: Request, signer: Signer | None) -> Vouch | None:
+    """Return what signs who asks; None where nobody is known, or nobody signs."""
+    principal = principal_of(request)
+    if signer is None or principal.how == "off":
+        return None
+
+    def vouch(subject: str, event_hash: bytes) -> dict[str, str]:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {HEADER: signer.header(principal, subject, event_hash, at)}
+
+    return vouch
+
+
+def _require(request: Request, guard: AccessGuard, body: bytes) -> None:
+    if guard.is_on:
+        for action, resource in _written(body):
+            guard.require(request, action, resource)
+
+
+def _written(body: bytes) -> list[tuple[Action, Resource]]:
+    """Return the rights that appending an event needs, and to what: accounts, or a symbol.
+
+    A transfer names two accounts of the house, and needs both: what moves one without the other
+    would be money from nowhere, in somebody else's name.
 
     Raises:
         ContractError: it is no event.
     """
-    envelope = draft_of(body, validate=False).envelope
+    draft = draft_of(body, validate=False)
+    envelope = draft.envelope
     if envelope.event_type in TABLE_SUBJECTS:
-        return "append.market", Resource("symbol", envelope.stream_id)
-    return "append", Resource("account", envelope.stream_id)
+        return [("append.market", Resource("symbol", envelope.stream_id))]
+    named = [envelope.stream_id]
+    if envelope.event_type in _TRANSFERS:
+        payload = decode_untyped(draft.body).get("payload")
+        other = payload.get("counterparty") if isinstance(payload, dict) else None
+        if other is not None:
+            named.append(str(other))
+    return [("append", Resource("account", name)) for name in named]
 
 
 def _answer(appended: Appended) -> Response:

@@ -10,6 +10,7 @@ import msgspec
 
 from psm.contracts.envelope import MAX_BODY_BYTES
 from psm.contracts.publisher import Appended
+from psm.workers.api.access_http import ACCESS_STRUCTS
 from psm.workers.api.analytics_documents import ANALYTICS_STRUCTS
 from psm.workers.api.analytics_http import analytics_paths
 from psm.workers.api.documents import (
@@ -23,6 +24,7 @@ from psm.workers.api.documents import (
 from psm.workers.api.health import HealthReport
 from psm.workers.api.history_http import NDJSON
 from psm.workers.api.market_http import BookDocument, market_paths
+from psm.workers.api.openapi_access import BEARER, access_paths, with_security
 from psm.workers.api.openapi_archive import STRUCTS, archive_paths
 from psm.workers.api.parameters import (
     ACCOUNTS_PARAMETERS,
@@ -99,13 +101,18 @@ _IF_NONE_MATCH = {
 }
 
 
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    *(struct for struct, _ in _DOCUMENTS.values()),
+    *(AccountsDocument, Appended, HealthReport, Problem, Verification, Step),
+    *(RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS, BookDocument),
+    *ANALYTICS_STRUCTS,
+    *ACCESS_STRUCTS,
+)
+
+
 def openapi() -> bytes:
     """Return the document as JSON."""
-    structs = [struct for struct, _ in _DOCUMENTS.values()]
-    structs += [AccountsDocument, Appended, HealthReport, Problem, Verification, Step]
-    structs += [RefusalPage, ReconciliationDocument, *STRUCTS, *RISK_STRUCTS, BookDocument]
-    structs += ANALYTICS_STRUCTS
-    _, components = msgspec.json.schema_components(structs, ref_template=_SCHEMAS + "{name}")
+    _, components = msgspec.json.schema_components(_STRUCTS, ref_template=_SCHEMAS + "{name}")
     paths: dict[str, Any] = {}
     for prefix in ("/psm", "/api/psm"):
         for name, (struct, summary) in _DOCUMENTS.items():
@@ -128,6 +135,7 @@ def openapi() -> bytes:
         paths |= analytics_paths(prefix, _name, _content, _problems)
     paths |= market_paths(_name, _content, _problems)
     paths |= archive_paths(_content, _problems)
+    paths |= access_paths(_content, _problems)
     paths |= {
         "/health/live": _plain("Whether the process is well in itself.", "live"),
         "/health/ready": _health("Whether all of its doors are open.", "ready"),
@@ -145,8 +153,8 @@ def openapi() -> bytes:
             "description": "Decimals are strings in canonical form. Errors are problem details.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths,
-        "components": {"schemas": components},
+        "paths": with_security(paths, _problems),
+        "components": {"schemas": components, "securitySchemes": BEARER},
     }
     return msgspec.json.encode(document)
 

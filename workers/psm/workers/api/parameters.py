@@ -247,14 +247,14 @@ def _unknown(name: str, names: Sequence[str]) -> str:
     return f"{shown!r} is not a parameter here; {listed}"
 
 
-def integer(request: Request, name: str, *, least: int = 1) -> int | None:
-    """Return a query parameter that is a number from `least`, None if it is not given."""
+def integer(request: Request, name: str, *, least: int = 1, most: int = _INTEGER_MAX) -> int | None:
+    """Return a query parameter that is a number from `least` to `most`, None if it is not given."""
     text = request.query_params.get(name)
     if text is None:
         return None
     is_number = text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
-    if not is_number or not least <= int(text) <= _INTEGER_MAX:
-        raise ParameterError(f"{name} must be an integer from {least} to {_INTEGER_MAX}")
+    if not is_number or not least <= int(text) <= most:
+        raise ParameterError(f"{name} must be an integer from {least} to {most}")
     return int(text)
 
 

@@ -6,7 +6,13 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
+
+SLOW_S = 0.1
+"""A request that takes longer is said to a debug log; streams are among them."""
+
+_log = get_logger()
 
 
 class RequestMeter:
@@ -35,4 +41,9 @@ class RequestMeter:
             await self._app(scope, receive, sending)
         finally:
             route = self._patterns.get(id(scope.get("endpoint")), "unmatched")
-            self._metrics.requested(route, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.requested(route, status, seconds)
+            if seconds > SLOW_S:
+                _log.debug(
+                    "http.request_slow", route=route, status=status, seconds=round(seconds, 3)
+                )

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from psm.workers.access.vouched import Author
+
 
 class ArchivedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One archived message.
@@ -64,12 +66,14 @@ class WholeEvent(ArchivedEvent, frozen=True, kw_only=True):
         raw_base64: the body as it was stored; `event_hash` is its SHA-256. Null for more than a
             megabyte, which `/events/{event_id}/bytes` gives in pieces.
         deliveries: `archive_sequence` of messages with this `event_id`, the first 1000.
+        author: who appended it, as far as a service vouched for it.
     """
 
     headers: dict[str, str] | None
     subject_base64: str | None
     raw_base64: str | None
     deliveries: list[int]
+    author: Author
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,12 @@ import msgspec
 
 from psm.adapters import postgres
 from psm.contracts.errors import PSMError
+from psm.contracts.subjects import published
 from psm.projections.sql import load
+from psm.workers.access.vouched import HEADER, author_of
 from psm.workers.archive.refusals import RefusalFilter, RefusalPage, read_refusals
 from psm.workers.archive.visible import EVERYTHING, Visible
+from psm.workers.ops.keys import Keyring
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -112,10 +115,16 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArchiveReads:
-    """Reads the archive. Whatever was archived, an answer is a few megabytes at most."""
+    """Reads the archive. Whatever was archived, an answer is a few megabytes at most.
 
-    def __init__(self, pool: postgres.Pool) -> None:
+    Args:
+        pool: of the database.
+        keys: of the services whose word counts about who appended an event.
+    """
+
+    def __init__(self, pool: postgres.Pool, keys: Keyring | None = None) -> None:
         self._pool = pool
+        self._keys = keys or Keyring(())
 
     async def events(self, wanted: Filter) -> Page:
         """Return a page of events.
@@ -155,7 +164,7 @@ class ArchiveReads:
         async with postgres.acquired(self._pool) as connection:
             sequence = await _seen_sequence_of(connection, event_id, visible)
             text = await connection.fetchval(_QUERIES["one"], sequence)
-        return _known_event(text, event_id)
+        return self._with_author(_known_event(text, event_id))
 
     async def message(self, event_id: str, offset: int = 0, visible: Visible = EVERYTHING) -> Piece:
         """Return the bytes of an event from `offset` on, at most `PIECE_BYTES`.
@@ -243,6 +252,17 @@ class ArchiveReads:
         """Return the newest incidents."""
         return await self._rows("incidents", limit)
 
+    def _with_author(self, document: bytes) -> bytes:
+        """Return the document of an event with who appended it, as far as that is proven."""
+        event = msgspec.json.decode(document, type=_Appended)
+        author = author_of(
+            (event.headers or {}).get(HEADER),
+            published(event.subject),
+            bytes.fromhex(event.event_hash),
+            self._keys,
+        )
+        return b'%b,"author":%b}' % (document[:-1], msgspec.json.encode(author))
+
     async def _check_seen(self, event_id: str, visible: Visible) -> None:
         if not visible.is_everything:
             async with postgres.acquired(self._pool) as connection:
@@ -261,6 +281,12 @@ class ArchiveReads:
     async def _rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         async with postgres.acquired(self._pool) as connection:
             return [dict(row) for row in await connection.fetch(_QUERIES[query], *values)]
+
+
+class _Appended(msgspec.Struct):
+    subject: str
+    event_hash: str
+    headers: dict[str, str] | None
 
 
 class _Decided(msgspec.Struct):

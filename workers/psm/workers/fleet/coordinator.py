@@ -18,12 +18,11 @@ import msgspec
 
 from psm.adapters.jetstream.streams import MEMBER_TTL_S
 from psm.adapters.logs import get_logger
-from psm.adapters.metrics import Metrics
 from psm.contracts.errors import TransientError
 from psm.workers.fleet import planner
 from psm.workers.fleet.members import Member, MemberEntry
 from psm.workers.fleet.planner import Plan, Situation
-from psm.workers.fleet.ports import MemberStore, ProbeAnswer, Prober, Runner
+from psm.workers.fleet.ports import FleetCounts, MemberStore, ProbeAnswer, Prober, Runner
 from psm.workers.fleet.probing import Watch
 from psm.workers.fleet.view import FleetView
 
@@ -74,7 +73,7 @@ class Fleet:
         store: MemberStore,
         prober: Prober,
         runner: Runner,
-        metrics: Metrics,
+        metrics: FleetCounts,
         settings: FleetSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -66,3 +66,13 @@ class Runner(Protocol):
 
     def resting(self) -> frozenset[int]:
         """Return the partitions that must not be taken again yet."""
+
+
+class FleetCounts(Protocol):
+    """Where a fleet tells how it is: of partitions, or of slots, by names of their own."""
+
+    def fleet(self, *, members: int, owned: int, unowned: int) -> None:
+        """Set what this worker has and sees of the fleet."""
+
+    def member_lost(self, reason: str) -> None:
+        """Count a worker found dead: `no_responders` or `expired`."""

@@ -31,6 +31,14 @@ class Part(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     health_port: int
 
+    @property
+    def metrics_url(self) -> str:
+        """Where its metrics are."""
+        return f"http://{_HOST}:{self.health_port}/metrics"
+
+
+_OFF: Mapping[str, str] = {"PSM_HTTP_AUTH": "off"}
+
 
 def parts_of(
     workers: int,
@@ -39,9 +47,12 @@ def parts_of(
     marks: bool = False,
     risk: bool = False,
     analytics: bool = True,
-    auth: bool = False,
+    access: Mapping[str, str] = _OFF,
 ) -> list[Part]:
-    """Return the parts; the workers are a fleet and share the partitions among themselves."""
+    """Return the parts; the workers are a fleet and share the partitions among themselves.
+
+    `access` is what the environment of the API says about who may ask.
+    """
     parts = [_measured(f"worker-{index}", ("worker",)) for index in range(workers)]
     parts.append(_measured("projector", ("projector", "--without", "analytics")))
     if analytics:
@@ -54,8 +65,8 @@ def parts_of(
     web = {
         "PSM_HTTP_HOST": _HOST,
         "PSM_HTTP_PORT": str(http_port),
-        "PSM_HTTP_AUTH": "on" if auth else "off",
         "PSM_METRICS_PORT": "0",
+        **access,
     }
     serve = Part(
         name="serve", command=("serve", "--ingest"), environment=web, health_port=http_port

@@ -24,7 +24,7 @@ from psm.adapters.embedded import Child, EmbeddedNats, EmbeddedPostgres, Embedde
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
-from psm.workers.access.first import local_admin
+from psm.workers.access.first import local_admin, local_signer
 from psm.workers.local.parts import Part, free_port, is_ready, parts_of, require_free
 from psm.workers.local.store_watch import StoreWatch
 from psm.workers.process.env_file import ENV_FILE, NO_FILE, read_env_file
@@ -107,6 +107,10 @@ class Addresses(Struct, frozen=True, kw_only=True):
     postgres_dsn: str
     http_url: str
     data_dir: str
+    nats_monitoring_url: str
+    metrics: dict[str, str]
+    """Address of the metrics of each part; known once started."""
+
     admin_token: str | None
     """With which a caller may do everything; None where callers need none."""
 
@@ -130,6 +134,7 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._http_port = plan.http_port
         self._admin_token: str | None = None
+        self._metrics: dict[str, str] = {}
         self._damaged: asyncio.Future[None]
 
     @property
@@ -140,6 +145,8 @@ class Supervisor:
             postgres_dsn=self._servers.postgres_dsn,
             http_url=f"http://127.0.0.1:{self._http_port}",
             data_dir=str(self._plan.data_dir.expanduser().absolute()),
+            nats_monitoring_url=self._servers.nats.monitoring_url,
+            metrics=self._metrics,
             admin_token=self._admin_token,
             operator=self._servers.nats.settings_of("owner"),
         )
@@ -177,6 +184,7 @@ class Supervisor:
                 self._log.info("child.started", child=name, pid=pid)
             await _together(self._prepare("streams", "apply"), self._prepare("migrate", "up"))
             parts = await self._parts()
+            self._metrics = {part.name: part.metrics_url for part in parts}
             for part in parts:
                 self._launch(part)
             await _together(*map(self._await_ready, parts))
@@ -193,16 +201,18 @@ class Supervisor:
 
     async def _parts(self) -> list[Part]:
         plan = self._plan
+        access = {"PSM_HTTP_AUTH": "off"}
         if plan.auth:
-            dsn = self._servers.postgres_dsn
-            self._admin_token = await local_admin(dsn, plan.data_dir.expanduser())
+            folder = plan.data_dir.expanduser()
+            self._admin_token = await local_admin(self._servers.postgres_dsn, folder)
+            access = {"PSM_HTTP_AUTH": "on", **local_signer(folder)}
         return parts_of(
             plan.workers,
             self._http_port,
             marks=plan.marks,
             risk=plan.risk,
             analytics=plan.analytics,
-            auth=plan.auth,
+            access=access,
         )
 
     async def wait(self) -> None:

@@ -1,7 +1,7 @@
 """Four eyes: a second person's signed consent to one action of one person, for a reason and a time.
 
-A token is the consent as JSON and its Ed25519 signature, both base64url, joined by a dot. Public
-keys of those who may approve are in a JSON file, name -> PEM.
+A token is the consent as JSON and its Ed25519 signature, both base64url, joined by a dot. Who may
+approve is a person of `access.toml` with a key.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from psm.contracts.errors import ConfigError
-from psm.workers.ops.keys import load_private, parse_public, read_file
+from psm.workers.ops.keys import load_private, made_signature, raw_public
+from psm.workers.ops.people import People
 
 Action = Literal["replay", "recover-partition", "recover-updates", "recover-log"]
 """What may be approved: replays and validations, and each way on after a loss by itself."""
@@ -71,14 +70,14 @@ def approve(
 
 def check_approval(
     token: str,
-    approvers_file: Path,
+    people: People,
     *,
     actor: str,
     reason: str,
     action: Action = "replay",
     now: datetime | None = None,
 ) -> str:
-    """Return who approved.
+    """Return who approved: a person other than the actor, by a key of theirs.
 
     Raises:
         ConfigError: the token is not a consent to this action; the text says why.
@@ -88,13 +87,13 @@ def check_approval(
         consent = msgspec.json.decode(data, type=Consent)
     except (ValueError, msgspec.MsgspecError) as error:
         raise ConfigError("--approval is no approval token; see `psm ops approve`") from error
-    key = _approvers(approvers_file).get(consent.approver)
-    if key is None:
-        raise ConfigError(f"{consent.approver} may not approve: not in {approvers_file}")
-    try:
-        key.verify(signature, data)
-    except InvalidSignature as error:
-        raise ConfigError(f"the approval was not signed by {consent.approver}") from error
+    keys = people.keys_of(consent.approver)
+    if not keys:
+        raise ConfigError(
+            f"{consent.approver} may not approve: PSM_ACCESS_FILE names no person with a key so"
+        )
+    if not any(made_signature(raw_public(key), signature, data) for key in keys):
+        raise ConfigError(f"the approval was not signed by {consent.approver}")
     if consent.approver == actor:
         raise ConfigError("a second person must approve: approver and actor are the same")
     if consent.actor != actor:
@@ -106,14 +105,6 @@ def check_approval(
     if datetime.fromisoformat(consent.expires_at) <= (now or datetime.now(UTC)):
         raise ConfigError(f"the approval expired at {consent.expires_at}")
     return consent.approver
-
-
-def _approvers(path: Path) -> dict[str, Ed25519PublicKey]:
-    try:
-        named = msgspec.json.decode(read_file(path), type=dict[str, str])
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"{path} must be JSON, name -> public key in PEM: {error}") from error
-    return {name: parse_public(pem.encode(), f"{path}: {name}") for name, pem in named.items()}
 
 
 def _hashed(reason: str) -> str:

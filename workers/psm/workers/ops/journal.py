@@ -1,20 +1,20 @@
 """The record of operations: who replayed what, why, with which code and which result.
 
-Records are messages on `ops.replay` in the stream OPS. Each names the chain hash of the one before
-it, `SHA-256(previous chain hash + SHA-256(record))`, so that none can be altered, taken out or
-put in without breaking all that follow. A replay is recorded before it begins and when it ends: one
-that was killed has a beginning only.
+Records are messages on `ops.replay` in the stream OPS, which has another chain on `ops.access`.
+Each names the chain hash of the one before it, `SHA-256(previous chain hash + SHA-256(record))`, so
+that none can be altered, taken out or put in without breaking all that follow. A replay is recorded
+before it begins and when it ends: one that was killed has a beginning only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -37,13 +37,23 @@ SUBJECT = "ops.replay"
 CHAIN_START = hashlib.sha256(b"psm:ops").hexdigest()
 _ATTEMPTS = 20
 _CHAIN_HEADER = "Psm-Chain-Hash"
+R = TypeVar("R", bound="Chained")
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of the chain.
+class Chained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a chain.
 
     Attributes:
         previous: chain hash of the record before it; `CHAIN_START` for the first.
+    """
+
+    previous: str
+
+
+class Record(Chained, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of the chain of what was done.
+
+    Attributes:
         kind: begun or ended.
         run_id: the same in the two records of a replay.
         at: wall-clock time, UTC.
@@ -59,7 +69,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         detail: why it failed.
     """
 
-    previous: str
     kind: Literal["begun", "ended"]
     run_id: str
     at: str
@@ -134,7 +143,7 @@ async def recorded(
             **more,
         )
 
-    await _append(nc, lambda previous: record("begun", previous))
+    await append_record(nc, SUBJECT, lambda previous: record("begun", previous))
     ended: dict[str, Any] = {"outcome": "interrupted"}
     try:
         yield run
@@ -147,7 +156,7 @@ async def recorded(
         ended = {"outcome": "failed", "detail": str(error)}
         raise
     finally:
-        await _append(nc, lambda previous: record("ended", previous, **ended))
+        await append_record(nc, SUBJECT, lambda previous: record("ended", previous, **ended))
 
 
 async def read_records(nc: Client) -> list[StoredRecord]:
@@ -156,25 +165,45 @@ async def read_records(nc: Client) -> list[StoredRecord]:
     Raises:
         LogDamagedError: one was altered, taken out or put in; the text names the first.
     """
+    return [
+        StoredRecord(sequence=message.sequence, chain_hash=chain, record=record)
+        async for message, record, chain in read_chain(nc, SUBJECT, Record)
+    ]
+
+
+async def read_chain(
+    nc: Client, subject: str, form: type[R]
+) -> AsyncIterator[tuple[StoredMessage, R, str]]:
+    """Yield every record of a chain, verified: message, record, and chain hash behind it.
+
+    Raises:
+        As `read_records`.
+    """
     info = await stream_info(nc, OPS)
     if info.first_sequence > 1:
         raise LogDamagedError(f"OPS begins at {info.first_sequence}: older records were taken out")
-    chain, found, expected = CHAIN_START, [], 1
-    async for batch in read_range(nc, OPS, [SUBJECT], 1, info.last_sequence):
+    if info.messages < info.last_sequence:
+        raise LogDamagedError(f"OPS: record {await _first_missing(nc)} is missing")
+    chain = CHAIN_START
+    async for batch in read_range(nc, OPS, [subject], 1, info.last_sequence):
+        for message in batch:
+            record, chain = _verified(message, chain, form)
+            yield message, record, chain
+
+
+async def _first_missing(nc: Client) -> int:
+    expected, last = 1, (await stream_info(nc, OPS)).last_sequence
+    async for batch in read_range(nc, OPS, ["ops.*"], 1, last):
         for message in batch:
             if message.sequence != expected:
-                raise LogDamagedError(f"OPS: record {expected} is missing")
-            record, chain = _verified(message, chain)
-            found.append(StoredRecord(sequence=message.sequence, chain_hash=chain, record=record))
+                return expected
             expected += 1
-    if expected <= info.last_sequence:
-        raise LogDamagedError(f"OPS: record {expected} is missing")
-    return found
+    return expected
 
 
-def _verified(message: StoredMessage, chain: str) -> tuple[Record, str]:
+def _verified(message: StoredMessage, chain: str, form: type[R]) -> tuple[R, str]:
     try:
-        record = msgspec.json.decode(message.data, type=Record)
+        record = msgspec.json.decode(message.data, type=form)
     except msgspec.MsgspecError as error:
         raise LogDamagedError(f"OPS: record {message.sequence} cannot be read: {error}") from error
     if record.previous != chain:
@@ -188,9 +217,15 @@ def _verified(message: StoredMessage, chain: str) -> tuple[Record, str]:
     return record, chain
 
 
-async def _append(nc: Client, make: Any) -> None:
+async def append_record(nc: Client, subject: str, make: Callable[[str], Chained]) -> None:
+    """Append a record to its chain; `make` is given the chain hash of the one before it.
+
+    Raises:
+        ConfigError: the chain is broken.
+        TransientError: others append so much that this found no place, or the broker is away.
+    """
     for _ in range(_ATTEMPTS):
-        last = await last_for(nc, OPS, SUBJECT)
+        last = await last_for(nc, OPS, subject)
         previous = CHAIN_START if last is None else last.header(_CHAIN_HEADER)
         if previous is None:
             raise ConfigError("OPS: the last record has no chain hash; see `psm ops verify`")
@@ -198,13 +233,13 @@ async def _append(nc: Client, make: Any) -> None:
         headers = {_CHAIN_HEADER: chain_next(previous, data)}
         expected = 0 if last is None else last.sequence
         try:
-            await publish_expected(nc, OPS, SUBJECT, data, expected=expected, headers=headers)
+            await publish_expected(nc, OPS, subject, data, expected=expected, headers=headers)
         except UnknownOutcomeError:
-            stored = await last_for(nc, OPS, SUBJECT)
+            stored = await last_for(nc, OPS, subject)
             if stored is not None and stored.data == data:
                 return
         except ApiConflictError:
             continue  # somebody else recorded meanwhile
         else:
             return
-    raise TransientError("the record of this replay could not be written to OPS; try again")
+    raise TransientError("the record could not be written to OPS; try again")

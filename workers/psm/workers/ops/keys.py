@@ -21,10 +21,14 @@ _PRIVATE_MODE = 0o600
 
 
 class Keyring:
-    """The public keys that anchors may be signed with, by their ids."""
+    """The public keys that anchors, or headers, may be signed with, by their ids."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {key_id(key): key for key in keys}
+
+    def has(self, name: str) -> bool:
+        """Return whether the key of an id is known."""
+        return name in self._keys
 
     def verifies(self, name: str, signature: bytes, signed: bytes) -> bool:
         """Return whether the key `name` is known and made this signature."""
@@ -40,7 +44,12 @@ class Keyring:
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the first 16 hex digits of SHA-256 of the raw public key."""
-    return hashlib.sha256(raw_public(key)).hexdigest()[:16]
+    return raw_key_id(raw_public(key))
+
+
+def raw_key_id(raw: bytes) -> str:
+    """Return the same of the 32 bytes of a public key."""
+    return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def raw_public(key: Ed25519PublicKey) -> bytes:

@@ -31,6 +31,8 @@ UPDATES_PER_COMMIT = 999
 BYTES_PER_COMMIT = 4 * 1024 * 1024
 """Of the updates in one batch, but for a single larger one: who reads it holds it whole."""
 
+_NS = 1_000_000_000
+
 MANY = 2_000
 """So many updates of one input, or snapshots: their bytes are worth giving back."""
 
@@ -70,6 +72,7 @@ class Commits:
         self._bytes = 0  # of `_updates`
         self._traceparents: dict[int, str] = {}
         self._quiet_messages = 0
+        self._oldest_ns: int | None = None  # log time of the first input whose updates wait
 
     def resume(self, committed: CommittedCursor) -> None:
         """Go on behind the cursor that a recovery found."""
@@ -141,6 +144,8 @@ class Commits:
         size = _size(updates)
         if self._updates and not _fits(len(self._updates) + len(updates), self._bytes + size):
             await self.flush()
+        if updates and self._oldest_ns is None:
+            self._oldest_ns = message.time
         if message.traceparent is not None and updates:
             self._traceparents[message.log_sequence] = message.traceparent
         if _fits(len(updates), size) and not done:
@@ -218,10 +223,13 @@ class Commits:
         if cursor.part == 0:
             self._traceparents = {}
             self._submitted = cursor.log_sequence
-        self.in_flight = asyncio.create_task(self._commit(commit))
+        oldest_ns = self._oldest_ns
+        if cursor.part == 0:
+            self._oldest_ns = None
+        self.in_flight = asyncio.create_task(self._commit(commit, oldest_ns))
         return self.in_flight
 
-    async def _commit(self, commit: Commit) -> None:
+    async def _commit(self, commit: Commit, oldest_ns: int | None) -> None:
         crash_point("worker.before_commit")
         stats = self._stats
         started = stats.committing_since = time.monotonic()
@@ -234,7 +242,10 @@ class Commits:
         stats.commits += 1
         stats.updates += len(commit.updates)
         self._metrics.committed(
-            self._partition, updates=len(commit.updates), seconds=self.committed_at - started
+            self._partition,
+            updates=len(commit.updates),
+            seconds=self.committed_at - started,
+            latency_s=None if oldest_ns is None else time.time() - oldest_ns / _NS,
         )
 
 

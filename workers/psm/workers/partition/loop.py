@@ -362,6 +362,7 @@ class Partition:
         self.stats.accounts = len(self._books.accounts)
         self._metrics.consumer_lag(self.partition, events=behind, seconds=age_s)
         self._metrics.accounts_in_memory(self.partition, self.stats.accounts)
+        self._metrics.checkpoint_age(self.partition, self._checkpoints.age_s)
 
     async def _start_checkpoint(self) -> None:
         committing = await self._commits.flush()
@@ -388,3 +389,4 @@ class Partition:
         own = (self._fetching, self._commits.in_flight, self._watching, *self._checkpoints.tasks())
         await end_all(task for task in own if task is not None)
         await self._event_log.close()
+        self._metrics.released(self.partition)

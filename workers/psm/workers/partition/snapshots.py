@@ -59,7 +59,13 @@ class Checkpoints:
         self._task: asyncio.Task[None] | None = None
         self._lost = False
         self._last_saves = 0
-        self._at = time.monotonic()
+        self._at = self._saved_at = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Since the last checkpoint was stored, while an account waits for one; else 0."""
+        waits = self.saving or self._books.dirty
+        return time.monotonic() - self._saved_at if waits else 0.0
 
     @property
     def saving(self) -> bool:
@@ -161,6 +167,7 @@ class Checkpoints:
         crash_point("worker.before_checkpoint")
         await self._write(subjects.checkpoint(self._partition), checkpoint)
         crash_point("worker.after_checkpoint")
+        self._saved_at = time.monotonic()
         self._stats.checkpoints += 1
         self._metrics.snapshots_written(
             self._partition, accounts=len(frozen), records=records, checkpoints=1

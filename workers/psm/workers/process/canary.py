@@ -181,7 +181,10 @@ class Canary:
             self._brokers = await look_at(urls)
             for sight in self._brokers:
                 self._metrics.broker_store(
-                    sight.server, failed=not sight.takes_writes, used=sight.store_used
+                    sight.server,
+                    failed=not sight.takes_writes,
+                    stored=sight.stored,
+                    limit=sight.limit,
                 )
             self._tell()
             await asyncio.sleep(EVERY_S)

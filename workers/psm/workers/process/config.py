@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from psm.adapters.secret_files import FileSecret
 from psm.contracts.errors import ConfigError
 from psm.workers.process.env_file import ENV_FILE, read_env_file
 from psm.workers.process.running import find_running
@@ -162,6 +163,8 @@ def _from_running(found: Found, env: Mapping[str, str], problems: list[str]) -> 
         "postgres_dsn": up.postgres_dsn,
         "partitions": str(up.partitions),
     }
+    if up.nats_monitoring_url:
+        said["nats_monitoring_url"] = up.nats_monitoring_url
     addresses = ("nats_url", "postgres_dsn")
     if any(name in found and found[name][0] != said[name] for name in addresses):
         return {}
@@ -173,6 +176,7 @@ _LISTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
     "worker_partitions": partitions_of,
     "http_hosts": _names,
     "http_trusted_proxies": _names,
+    "http_principal_keys": _names,
 }
 """Settings that are lists -> how one is read from a variable."""
 
@@ -214,7 +218,7 @@ def _secret(name: str, path: Path, problems: list[str]) -> str | None:
         problems.append(f"{name}: {path} is not text")
     else:
         if text and len(data) <= _SECRET_BYTES_MAX:
-            return text
+            return FileSecret.of(text, path)
         problems.append(f"{name}: {path} is {'too large' if text else 'empty'}")
     return None
 

@@ -29,6 +29,7 @@ CrashPoint = Literal[
     "projector.after_fetch",
     "projector.before_commit",
     "projector.after_commit",
+    "rebuild.after_swap",
     "archiver.after_fetch",
     "archiver.before_commit",
     "archiver.after_commit",

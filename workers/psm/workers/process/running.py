@@ -32,6 +32,10 @@ class Announcement(Struct, frozen=True, kw_only=True):
     partitions: int
     pid: int
     admin_token: str | None = None
+    nats_monitoring_url: str = ""
+    metrics: dict[str, str] = {}
+    """Address of the metrics of each part."""
+
     operator: dict[str, str] = {}
     """Variables with which commands connect to NATS: its password is in a file that one names."""
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from psm.adapters.tls import client_context
+from psm.adapters.tls import client_tls
 from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
@@ -233,10 +233,22 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
-    http_access_file: Annotated[
+    http_principal_key_file: Annotated[
         str | None,
-        _about("http", "`access.toml`: issuers whose signed tokens count, and for what."),
+        _about(
+            "http",
+            "Ed25519 key (PEM) by which the read API vouches for who appended an event; see "
+            "`psm anchor keygen`.",
+        ),
     ] = None
+    http_principal_keys: Annotated[
+        tuple[str, ...],
+        _about(
+            "http",
+            "Public keys (PEM files, separated by commas) of what vouched, now and before: by them "
+            "the archive's reads and `psm audit` judge `Psm-Principal`.",
+        ),
+    ] = ()
     http_auth_stale_s: Annotated[
         int,
         Meta(ge=10, le=86_400),
@@ -273,11 +285,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^https?://")] | None,
         _about("telemetry", "OTLP/HTTP collector for traces and metrics; unset is off."),
     ] = None
-    replay_approvers_file: Annotated[
+    access_file: Annotated[
         str | None,
         _about(
-            "replays",
-            "JSON, name -> public key (PEM), of who may approve a replay; makes approval a must.",
+            "http",
+            "`access.toml`: issuers whose signed tokens count, and for what; the people of whom a "
+            "second one approves replays and recoveries.",
         ),
     ] = None
     env: Annotated[
@@ -338,7 +351,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             "user_credentials": self.nats_creds_file,
             "nkeys_seed": self.nats_nkey_seed_file,
             "inbox_prefix": self.nats_inbox_prefix,
-            "tls": client_context(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
+            "tls": client_tls(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
         }
         return {name: value for name, value in options.items() if value is not None}
 

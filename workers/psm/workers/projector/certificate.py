@@ -18,6 +18,7 @@ from psm.projections.projection import Projection
 from psm.projections.schema.shadow import TableHash
 from psm.workers.ops.journal import StoredRecord, recorded
 from psm.workers.ops.keys import Keyring, key_id
+from psm.workers.process.crash_points import crash_point
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 
 KIND = "views rebuild"
@@ -138,8 +139,8 @@ async def certified(
 ) -> tuple[RebuildReport, Certificate]:
     """Rebuild a view, and leave its certificate in the record of operations.
 
-    The record is begun before and ended after; one that is killed between has a beginning alone,
-    whatever became of the view.
+    The record is begun before and ended after. One that is killed between has a beginning alone,
+    whatever became of the view: `without_certificate` finds it.
 
     Raises:
         ConfigError, LogDamagedError, TransientError: as `Rebuild.run`; or the record cannot be
@@ -153,6 +154,7 @@ async def certified(
     }
     async with recorded(nc, what, actor=actor, reason=reason) as run:
         report = await rebuild.run(accept_differences=accept_differences)
+        crash_point("rebuild.after_swap")
         certificate = certificate_of(report, projection, run_id=run.run_id, actor=actor)
         if key is not None:
             certificate = certificate.signed(key)
@@ -181,3 +183,28 @@ def certificates(records: list[StoredRecord]) -> list[tuple[StoredRecord, Certif
             raise LogDamagedError(f"OPS: record {stored.sequence} holds another run's certificate")
         found.append((stored, certificate))
     return found
+
+
+def without_certificate(records: list[StoredRecord]) -> list[StoredRecord]:
+    """Return where rebuilds began that left no certificate, and of which none of the view follows.
+
+    Such a rebuild is still at work, failed, or was killed; it may have swapped the view or not.
+    The certificate of a later one says of every row what it held before, so it makes up for it.
+    """
+    pending: dict[str, StoredRecord] = {}
+    for stored in records:
+        record = stored.record
+        if record.what.get("kind") != KIND:
+            continue
+        if record.kind == "begun":
+            pending[record.run_id] = stored
+        elif record.outcome == "failed":
+            pending.pop(record.run_id, None)  # said so, and its swap was rolled back
+        elif record.result is not None:
+            view = record.what.get("projection")
+            pending = {
+                run: begun
+                for run, begun in pending.items()
+                if begun.record.what.get("projection") != view
+            }
+    return list(pending.values())

@@ -105,6 +105,7 @@ class Follower:
         self._lag_events = 0
         self._lag_s = 0.0
         self._stale: list[StaleKey] = []
+        self._oldest_ns: int | None = None  # of what was read and is not written
         self._back_off = BackOff(*_BACK_OFF_S)
 
     def status(self) -> FollowerStatus:
@@ -131,18 +132,18 @@ class Follower:
                 await self._follow()
             except FencedError as error:
                 self._log.warning("projection.fenced", detail=str(error))
-                await self._pause("retrying", error, self._back_off.next_s())
+                await self._pause("retrying", error, self._back_off.next_s(), "fenced")
             except TransientError as error:
                 self._log.warning("projection.interrupted", detail=str(error))
-                await self._pause("retrying", error, self._back_off.next_s())
+                await self._pause("retrying", error, self._back_off.next_s(), "away")
             except BehindRetentionError as error:
                 self._log.error("projection.behind_retention", detail=str(error))
-                await self._pause("behind_retention", error, RECHECK_S)
+                await self._pause("behind_retention", error, RECHECK_S, "behind_retention")
             except (LogDamagedError, InvariantError, ConfigError) as error:
                 # This partition alone stops. A rebuild, a restored log or a migration heals it
                 # without a restart, so it looks again.
                 self._log.error("projection.stopped", detail=str(error))
-                await self._pause("stopped", error, RECHECK_S)
+                await self._pause("stopped", error, RECHECK_S, "stopped")
 
     async def _follow(self) -> None:
         # What the last one remembers may not have been committed.
@@ -165,6 +166,8 @@ class Follower:
             self._state, self._detail = "running", None
             while True:
                 messages = await reader.fetch()
+                if messages and self._oldest_ns is None:
+                    self._oldest_ns = messages[0].time_ns
                 crash_point("projector.after_fetch")
                 ready = reader.assemble(messages)
                 if ready is not None:
@@ -184,8 +187,13 @@ class Follower:
         except UnstorableError:
             rows = await self._write(ready, apart=True)
         self._checkpoint = ready.checkpoint
-        seconds = time.perf_counter() - started
-        self._metrics.projected(self._projection.name, rows=rows, seconds=seconds)
+        oldest_ns, self._oldest_ns = self._oldest_ns, None
+        self._metrics.projected(
+            self._projection.name,
+            rows=rows,
+            seconds=time.perf_counter() - started,
+            latency_s=None if oldest_ns is None else time.time() - oldest_ns / _NS,
+        )
         self._log.debug(
             "projection.advanced",
             stream_sequence=ready.checkpoint.stream_sequence,
@@ -266,8 +274,9 @@ class Follower:
             self._projection.name, self._partition, events=unread, seconds=self._lag_s
         )
 
-    async def _pause(self, state: State, error: PSMError, delay_s: float) -> None:
-        self._state, self._detail = state, str(error)
+    async def _pause(self, state: State, error: PSMError, delay_s: float, reason: str) -> None:
+        self._state, self._detail, self._oldest_ns = state, str(error), None
+        self._metrics.projection_interrupted(self._projection.name, reason)
         await asyncio.sleep(delay_s)
 
 

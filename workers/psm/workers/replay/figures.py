@@ -3,8 +3,8 @@
 The very timelines that make the views, fed by the updates of the lines' own fold. At the end what
 waits for a slot is told, so that every day before the last message's is complete. Trades and lots
 are those of a log without the fills that were busted, and with those that were amended as amended:
-where there is such a correction, the events that took effect are folded once more, so that also
-what positions stood at between fills is that of such a log. Daily closes stay as they were known.
+where there is such a correction, the events that took effect are folded once more. A trade has
+`mae` and `mfe` where the views have them. Daily closes stay as they were known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psm.analytics.documents import exact_document
 from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, LotRow, TradeRow
-from psm.analytics.trades import Trade, TradeMetrics, trade_metrics
+from psm.analytics.trades import Trade, TradeMetrics, trade_metrics, trade_metrics_by_currency
 from psm.contracts import codec
 from psm.domain.messages import Folded, LogMessage, Outcome
 from psm.domain.money import exact_text
@@ -48,6 +48,7 @@ class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
     metrics: PerformanceFigures
     trades: list[Trade]
     trade_metrics: TradeMetrics
+    trade_metrics_by_currency: dict[str, TradeMetrics]
 
 
 class TimelineFolder(LineFolder):
@@ -129,7 +130,7 @@ class FigureFolder:
         for stream_id in sorted(self._folder.books.accounts):
             rows = self._folder.timelines.rows.get(stream_id)
             daily = [] if rows is None else _daily(rows, over)
-            trades = _trades(corrected.rows.get(stream_id))
+            trades = _trades(corrected.rows.get(stream_id), rows)
             navs = [close.nav for close in counted(daily) if close.nav is not None]
             metrics = performance(navs, self._periods)
             yield FileFigures(
@@ -141,6 +142,7 @@ class FigureFolder:
                 metrics=metrics,
                 trades=trades,
                 trade_metrics=trade_metrics(trades),
+                trade_metrics_by_currency=trade_metrics_by_currency(trades),
             )
 
     def lots(self) -> Iterator[tuple[str, ClosedLot]]:
@@ -177,9 +179,34 @@ def _daily(rows: TimelineRows, over: int) -> list[BucketClose]:
     return closes
 
 
-def _trades(rows: TimelineRows | None) -> list[Trade]:
+def _trades(rows: TimelineRows | None, lived: TimelineRows | None) -> list[Trade]:
+    """Return the trades of rows, with worst and best of those that the account lived through.
+
+    Args:
+        rows: of the log as corrected.
+        lived: what was told while the account lived; the same without corrections.
+    """
+    trades = _standing(rows)
+    if rows is lived:
+        return trades
+    extremes = {
+        msgspec.structs.replace(trade, mae=None, mfe=None): (trade.mae, trade.mfe)
+        for trade in _standing(lived)
+    }
+    found = []
+    for trade in trades:
+        plain = msgspec.structs.replace(trade, mae=None, mfe=None)
+        mae, mfe = extremes.get(plain, (None, None))
+        found.append(msgspec.structs.replace(plain, mae=mae, mfe=mfe))
+    return found
+
+
+def _standing(rows: TimelineRows | None) -> list[Trade]:
+    """Return the account's own trades in the order in which they closed, as the views do."""
     found = [] if rows is None else rows.trades.values()
-    return [_trade(row) for row in found if row.strategy_id == EVERY and not row.gone]
+    own = [row for row in found if row.strategy_id == EVERY and not row.gone]
+    order = sorted(own, key=lambda row: (row.closed, row.symbol, row.position_side, row.cycle))
+    return [_trade(row) for row in order]
 
 
 def _trade(row: TradeRow) -> Trade:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from psm.analytics.buckets import LENGTHS
+from psm.analytics.feed import KINDS, told
 from psm.analytics.rows import JournalRow, LotRow, PnlRow, Timeframe, TradeRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
@@ -61,12 +62,14 @@ class Timelines:
 
     def take(self, update: Update) -> None:
         """Take the next update of the log."""
+        if update.kind not in KINDS:
+            return
         name = update.stream_id
         timeline = self._timelines.get(name)
         if timeline is None:
             self._timelines[name] = timeline = AccountTimeline(name)
             self.rows[name] = TimelineRows(self._kept)
-        read = ReadUpdate(kind=update.kind, data=update.data)
+        read = told(ReadUpdate(kind=update.kind, data=update.data))
         if timeline.needs_journal(read):
             self.rows[name].take(timeline)
             timeline.recall(self.rows[name].journal)

@@ -14,12 +14,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from psm.adapters.jetstream import (
-    OrderedReader,
-    StoredMessage,
-    last_for,
-    stream_info,
-)
+from psm.adapters.jetstream import OrderedReader, StoredMessage, last_for, stream_info
 from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.adapters.risk_metrics import RiskMetrics
@@ -34,6 +29,7 @@ from psm.workers.risk import orders_log
 from psm.workers.risk.delivered import Delivered, Entered, Reached
 from psm.workers.risk.feed import AskLive, RiskFeed
 from psm.workers.risk.figures import FiguresReader
+from psm.workers.risk.order_lag import OrderLag
 from psm.workers.risk.owed import Owed, next_owed, read_owed
 from psm.workers.risk.ports import Decider, stored_of
 from psm.workers.risk.rulebook import hidden_rules
@@ -45,6 +41,7 @@ _DRAIN_S = 0.001
 _REACH_S = 0.005
 _MEMBERS_S = 3.0
 _MOST = 500
+_AT_ONCE = 16
 _WATCH_S = 1.0
 _log = get_logger()
 
@@ -97,6 +94,7 @@ class SlotInputs:
         self._fresh: list[Decider] = []
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._nudge = asyncio.Event()
+        self._lag = OrderLag(risk_metrics)
 
     # --- what a loop asks for -------------------------------------------------------------------
 
@@ -170,7 +168,8 @@ class SlotInputs:
                 if (rule := await last_for(self._nc, RULEBOOK, RULES)) is not None:
                     await self._rules.watch(rule.sequence)
                 if "orders" in self._tasks:
-                    await self._orders.watch(await orders_log.newest_order_message(self._nc))
+                    newest = await self._lag.look(self._nc, self._orders.position)
+                    await self._orders.watch(newest)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[RiskFeed]:
@@ -198,8 +197,7 @@ class SlotInputs:
         self._start("nudge", self._nudge.wait)
         await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         if (commands := self._done("orders")) is not None:
-            await self._drain(feed)
-            self._decide(commands)
+            await self._decide(feed, commands)
         await self._take_arrived(feed)
         if self._done("nudge") is not None:
             self._nudge.clear()
@@ -277,14 +275,14 @@ class SlotInputs:
             self._slots.setdefault(slot_of(name), stored.time)
 
     def _take_release(self, release: Stored) -> None:
-        """Give what a group remembered of an account to the group that has it now."""
+        """Give what a group remembered of an account to the one that came after it."""
         account_id = orders_log.account_of(release.subject)
         if account_id is None:
             return
         self._released[account_id] = release
-        slot = self.slot_of_account(account_id)
-        if slot is not None and slot in self._loops:
-            self._loops[slot].take_release(release)
+        for loop in self._loops.values():
+            if loop.awaits(account_id):
+                loop.take_release(release)
 
     # --- market and members ---------------------------------------------------------------------
 
@@ -339,8 +337,8 @@ class SlotInputs:
                 loop.take(stored)
             loop.take(Reached(log_sequence=feed.market_position))
             loop.take_rulebook(self.rulebook, self._rules_at)
-            for account_id in loop.members():
-                if (release := self._released.get(account_id)) is not None:
+            for account_id, release in self._released.items():
+                if loop.awaits(account_id):
                     loop.take_release(release)
             self._follow(feed, without=loop)
         self._follow(feed)
@@ -376,8 +374,11 @@ class SlotInputs:
 
     # --- commands -------------------------------------------------------------------------------
 
-    def _decide(self, commands: list[StoredMessage]) -> None:
-        for message in commands:
+    async def _decide(self, feed: RiskFeed, commands: list[StoredMessage]) -> None:
+        """Decide, a few at a time: what arrives meanwhile counts, and whoever stores has a turn."""
+        for place, message in enumerate(commands):
+            if place % _AT_ONCE == 0:
+                await self._drain(feed)
             if orders_log.is_end(message.subject):
                 self._end(stored_of(message))
                 continue
@@ -386,7 +387,7 @@ class SlotInputs:
             if slot is None:
                 self._risk_metrics.ungrouped()
             elif (loop := self.loop_of(slot)) is not None:
-                loop.decide(stored_of(message))
+                loop.decide(stored_of(message), message.header("traceparent"))
         for slot, loop in self._loops.items():
             if slot not in self._joining:
                 loop.pass_commands(self._orders.position)

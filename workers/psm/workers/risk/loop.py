@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from psm.adapters.logs import get_logger
 from psm.adapters.risk_metrics import RiskMetrics
+from psm.adapters.tracing import child_span
 from psm.contracts.errors import FencedError
 from psm.risk.engine import Slot
 from psm.risk.engine.results import OrderEnd, read_end
@@ -24,8 +24,9 @@ from psm.risk.rulebook import Rulebook
 from psm.workers.process.crash_points import crash_point
 from psm.workers.risk.delivered import Delivered, take_delivered
 from psm.workers.risk.orders_log import account_of, is_end
+from psm.workers.risk.outbox import Outbox, Renewal, Waiting
 from psm.workers.risk.owner import OwnerRecord, with_checkpoint
-from psm.workers.risk.ports import Answered, Inputs, Waiting, stored_of, until_needed
+from psm.workers.risk.ports import Answered, Inputs, stored_of, until_needed
 from psm.workers.risk.settings import SlotSettings, SlotStats
 from psm.workers.risk.store import NotStoredError, Owned, RiskStore
 
@@ -76,12 +77,10 @@ class SlotLoop:
         self._answered = answered
         self._engine = engine
         self._slot = engine(number)
-        self._owned: Owned | None = None
-        self._outbox: deque[Waiting] = deque()
+        self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
-        self._since_checkpoint = 0
 
     def stop(self) -> None:
         """Store what is decided, save a checkpoint and end."""
@@ -120,7 +119,7 @@ class SlotLoop:
     async def _take_over(self) -> None:
         """Take the owner record, then read what was stored before it."""
         started = time.monotonic()
-        self._owned = owned = await self._own()
+        owned = await self._own()
         crash_point("risk.after_owner_record")
         self.stats.takeovers += 1
         await self._store.remember(owned.record)
@@ -129,7 +128,8 @@ class SlotLoop:
         records = await self._store.recorded(at)
         for record in records:
             slot.take_recorded(stored_of(record))
-        self._slot, self._since_checkpoint = slot, len(records)
+        self._slot = slot
+        self._outbox.restart(len(records), owned.record.orders)
         self.commands_from = max(owned.record.orders, slot.consumed.get("ORDERS", 0)) + 1
         self.stats.position = self.commands_from - 1
         self.stats.renewed_at = self._store.checkpoint_time
@@ -199,6 +199,10 @@ class SlotLoop:
         """Take the rulebook as it stands."""
         self._guarded(lambda: self._slot.take_rulebook(rulebook, at))
 
+    def awaits(self, account_id: str) -> bool:
+        """Return whether it waits for what another group remembered of an account."""
+        return self._slot.awaits(account_id)
+
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
         self._guarded(lambda: self._slot.take_release(release))
@@ -219,12 +223,12 @@ class SlotLoop:
         """Take commands from now on: the members are known."""
         self.stats.live = True
 
-    def decide(self, command: Stored) -> None:
-        """Decide on a command; the record is stored behind those before it."""
+    def decide(self, command: Stored, traceparent: str | None = None) -> None:
+        """Decide on a command; the record is stored behind those before it, with its trace."""
         if command.sequence < self.commands_from:
             return
         if not self._slot.holds_back(account_of(command.subject) or ""):
-            self._guarded(lambda: self._slot.decide(command), command.sequence)
+            self._guarded(lambda: self._slot.decide(command), command.sequence, traceparent)
             crash_point("risk.after_decide")
         self.commands_from = command.sequence + 1
 
@@ -273,7 +277,12 @@ class SlotLoop:
         if not self._outbox:
             self.stats.position = self.commands_from - 1
 
-    def _guarded(self, step: Callable[[], list[RiskOutput]], command: int = 0) -> None:
+    def _guarded(
+        self,
+        step: Callable[[], list[RiskOutput]],
+        command: int = 0,
+        traceparent: str | None = None,
+    ) -> None:
         """Let a defect of one slot stop that slot alone."""
         if self._failure is not None:
             return
@@ -286,18 +295,18 @@ class SlotLoop:
             return
         # An answer that was given before is told again, and not stored twice.
         new = outputs[len(outputs) - (self._slot.n - before) :]
-        self._outbox.extend(Waiting(output=output) for output in new)
         if command:
-            last = self._outbox.pop() if new else Waiting(output=None)
-            decision = outputs[-1].data if outputs else b""
-            self._outbox.append(
-                Waiting(
-                    output=last.output,
-                    command=command,
-                    decision=decision,
-                    received=time.monotonic(),
-                )
+            answer = Waiting(
+                output=new.pop() if new else None,
+                command=command,
+                decision=outputs[-1].data if outputs else b"",
+                received=time.monotonic(),
+                traceparent=traceparent,
             )
+            self._outbox.put(new)
+            self._outbox.put_answer(answer)
+        else:
+            self._outbox.put(new)
         if self._outbox or self._due():
             self._wake.set()
 
@@ -307,30 +316,41 @@ class SlotLoop:
         while True:
             if self._failure is not None:
                 raise self._failure
+            stopping = self._stopping.is_set()
+            if stopping:
+                self._inputs.detach(self)  # so there is an end to what is to be stored
+            if self._due() or (stopping and not self._outbox.is_saved):
+                self._renew_in_turn()
             if self._outbox:
-                await self._write()
-            elif self._stopping.is_set():
-                self._inputs.detach(self)
-                if self._since_checkpoint:
-                    await self._renew()
+                await self._store_next()
+            elif stopping:
                 return
-            elif self._due():
-                await self._renew()
             else:
                 await self._pause()
 
-    async def _write(self) -> None:
+    async def _store_next(self) -> None:
         """Store what waits: one write in flight."""
-        most = min(len(self._outbox), self._settings.batch_records)
-        waiting = [self._outbox.popleft() for _ in range(most)]
+        what = self._outbox.next(self._settings.batch_records)
+        if isinstance(what, Renewal):
+            await self._renew(what)
+        else:
+            await self._write(what)
+            last = max((one.command for one in what), default=0)
+            self.stats.position = max(self.stats.position, last)
+        self._outbox.stored(what)
+        if not self._outbox:
+            self.stats.position = self.commands_from - 1
+
+    async def _write(self, waiting: Sequence[Waiting]) -> None:
         crash_point("risk.before_write")
         started = time.monotonic()
         outputs = [one.output for one in waiting if one.output is not None]
+        traces = [one.traceparent for one in waiting if one.output is not None]
         if outputs:
-            await self._store.write(outputs)
+            with child_span("psm.decide", None, {"psm.slot": self.number}, traces):
+                await self._store.write(outputs, traces)
         crash_point("risk.after_write")
         now = time.monotonic()
-        self._since_checkpoint += len(outputs)
         for one in waiting:
             if one.output is not None:
                 self.stats.decisions += one.output.kind == "decision"
@@ -339,8 +359,6 @@ class SlotLoop:
         # Once the answers are on their way: what is counted of them can wait.
         later = asyncio.get_running_loop().call_later
         later(_COUNT_S, self._count, waiting, now - started, now)
-        if not self._outbox:
-            self.stats.position = self.commands_from - 1
 
     def _count(self, stored: Sequence[Waiting], seconds: float, now: float) -> None:
         self._metrics.stored(seconds)
@@ -350,31 +368,26 @@ class SlotLoop:
 
     def _due(self) -> bool:
         """Return whether the owner record is to be renewed, with a checkpoint."""
-        if self._since_checkpoint >= self._settings.checkpoint_records:
-            return True
-        owned = self._owned
-        if owned is None:
-            return False
-        behind = self.commands_from - 1 - owned.record.orders
-        return behind >= self._settings.checkpoint_orders or self._age_s() >= self._settings.renew_s
+        return self._outbox.due(self._settings, self.commands_from - 1, self._age_s())
 
     def _age_s(self) -> float:
         return time.time() - self.stats.renewed_at / 1e9
 
-    async def _renew(self) -> None:
-        """Store the owner record anew, expecting itself, with a checkpoint as of now."""
-        assert self._owned is not None
+    def _renew_in_turn(self) -> None:
+        """Let the owner record be stored anew behind what is decided by now."""
         record, parts = self._checkpointed(self._slot, "renewal", self.commands_from - 1)
+        self._outbox.put_renewal(record, parts)
+
+    async def _renew(self, renewal: Renewal) -> None:
+        """Store the owner record, expecting itself."""
         crash_point("risk.before_renewal")
         try:
-            await self._store.own(record, parts, self._store.fence)
+            await self._store.own(renewal.record, renewal.parts, self._store.fence)
         except FencedError as error:  # by a halt, or by another owner: the newest record says
             raise NotStoredError(str(error)) from error
         crash_point("risk.after_renewal")
-        self._owned = Owned(sequence=self._store.fence, record=record)
-        self._since_checkpoint = 0
         self.stats.renewed_at = time.time_ns()
-        await self._store.remember(record)
+        await self._store.remember(renewal.record)
 
     async def _pause(self) -> None:
         left = max(0.05, min(self._settings.renew_s - self._age_s(), 60.0))

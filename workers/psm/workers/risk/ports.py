@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from psm.adapters.jetstream import StoredMessage
 from psm.risk.engine.results import OrderEnd
-from psm.risk.messages import RiskOutput, Stored
+from psm.risk.messages import Stored
 from psm.risk.rulebook import Rulebook
 from psm.workers.risk.delivered import Delivered
 
@@ -27,6 +25,9 @@ class Decider(Protocol):
     def take_rulebook(self, rulebook: Rulebook, at: int) -> None:
         """Take the rulebook as it stands."""
 
+    def awaits(self, account_id: str) -> bool:
+        """Return whether it waits for what another group remembered of an account."""
+
     def take_release(self, release: Stored) -> None:
         """Take what another group remembered of an account that came."""
 
@@ -42,8 +43,8 @@ class Decider(Protocol):
     def begin(self) -> None:
         """Take commands from now on: the members are known."""
 
-    def decide(self, command: Stored) -> None:
-        """Decide on a command; the record is stored behind those before it."""
+    def decide(self, command: Stored, traceparent: str | None = None) -> None:
+        """Decide on a command; the record is stored behind those before it, with its trace."""
 
     def take_end(self, end: OrderEnd) -> None:
         """Take it that an order ended at the venue."""
@@ -86,22 +87,6 @@ class Inputs(Protocol):
 
 Answered = Callable[[int, bytes], None]
 """Told the sequence of a command in ORDERS and its decision, once that is stored."""
-
-
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits for its turn to be stored, and to be answered.
-
-    Attributes:
-        output: the record; None where an earlier decision is only told again.
-        command: sequence of the command that it answers; 0 for none.
-        decision: its answer.
-        received: when the command came, monotonic.
-    """
-
-    output: RiskOutput | None
-    command: int = 0
-    decision: bytes = b""
-    received: float = 0.0
 
 
 def stored_of(message: StoredMessage) -> Stored:

@@ -132,7 +132,7 @@ class RulebookReader:
 
 def slots_of(rulebook: Rulebook) -> list[int]:
     """Return the slots that the groups of a rulebook are in, or ever were, ascending."""
-    left = (one.group for one in rulebook.left.values())
+    left = (one.group for hops in rulebook.left.values() for one in hops)
     return sorted({slot_of(name): None for name in (*rulebook.groups, *left)})
 
 

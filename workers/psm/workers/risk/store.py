@@ -12,6 +12,7 @@ import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 
 import msgspec
 from nats.aio.client import Client
@@ -32,6 +33,7 @@ from psm.adapters.jetstream.batch import (
     MESSAGE_ID,
 )
 from psm.adapters.tasks import BackOff
+from psm.adapters.tracing import HEADER
 from psm.contracts import subjects
 from psm.contracts.codec import encode
 from psm.contracts.errors import FencedError, LogDamagedError, PSMError, TransientError
@@ -158,25 +160,32 @@ class RiskStore:
 
     # --- records --------------------------------------------------------------------------------
 
-    async def write(self, outputs: Sequence[RiskOutput]) -> None:
+    async def write(self, outputs: Sequence[RiskOutput], traces: Sequence[str | None] = ()) -> None:
         """Store records in their order, each behind the own owner record.
 
         One write is in flight: the record fences other owners, not one's own late publish.
+
+        Args:
+            outputs: the records.
+            traces: W3C trace context of each, of whoever asked for it.
 
         Raises:
             NotStoredError: one of them, and so all behind it, may be stored or not.
         """
         try:
             if len(outputs) <= SINGLES_MAX:
-                for output in outputs:
-                    await publish_atomic(self._nc, RISK, self._messages([output]), batch_id="")
+                for place, output in enumerate(outputs):
+                    message = self._messages([output], traces[place : place + 1])
+                    await publish_atomic(self._nc, RISK, message, batch_id="")
             else:
-                batch = self._messages(outputs)
+                batch = self._messages(outputs, traces)
                 await publish_atomic(self._nc, RISK, batch, batch_id=uuid.uuid4().hex)
         except (ApiConflictError, TransientError) as error:
             raise NotStoredError(f"slot {self.slot}: {error}") from error
 
-    def _messages(self, outputs: Sequence[RiskOutput]) -> list[Outgoing]:
+    def _messages(
+        self, outputs: Sequence[RiskOutput], traces: Sequence[str | None]
+    ) -> list[Outgoing]:
         """Return the messages; only a batch's first one is checked.
 
         The fence is for other owners: a message that comes twice would pass it twice. So
@@ -190,9 +199,13 @@ class RiskStore:
             Outgoing(
                 self._entrance(output),
                 output.data,
-                {MESSAGE_ID: record_id(self.slot, output.data), **({} if place else fence)},
+                {
+                    MESSAGE_ID: record_id(self.slot, output.data),
+                    **({} if place else fence),
+                    **({HEADER: trace} if trace is not None else {}),
+                },
             )
-            for place, output in enumerate(outputs)
+            for place, (output, trace) in enumerate(zip_longest(outputs, traces))
         ]
 
     def _entrance(self, output: RiskOutput) -> str:

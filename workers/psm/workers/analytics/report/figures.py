@@ -9,7 +9,7 @@ import msgspec
 
 from psm.analytics.closes import BucketClose
 from psm.analytics.performance import PerformanceFigures
-from psm.analytics.rows import Timeframe, TradeRow
+from psm.analytics.rows import EVERY, Timeframe, TradeRow
 from psm.analytics.trades import TradeMetrics
 from psm.workers.analytics.parts import PnlPart
 
@@ -20,6 +20,7 @@ class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         subject: its id; asked: as commands take it.
         kind: what it is.
+        strategy_id, symbol: part of it; `*` for the whole.
         members: accounts of a group.
         currency: of the money; None where members differ.
         start: first bucket asked for, None for the first there is; end: the one behind the last.
@@ -37,6 +38,8 @@ class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     asked: str
     kind: Literal["account", "group"]
+    strategy_id: str
+    symbol: str
     members: list[str]
     currency: str | None
     timeframe: Timeframe
@@ -55,3 +58,9 @@ class ReportFigures(msgspec.Struct, frozen=True, kw_only=True):
     strategies: list[PnlPart]
     trades: list[TradeRow]
     trade_metrics: TradeMetrics
+
+    @property
+    def part(self) -> dict[str, str]:
+        """Strategy and symbol that it is the part of; nothing of a whole."""
+        names = {"strategy": self.strategy_id, "symbol": self.symbol}
+        return {name: value for name, value in names.items() if value != EVERY}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
@@ -21,7 +23,7 @@ from psm.workers.analytics.report.tables import (
     parts_table,
 )
 from psm.workers.analytics.report.tables import trades_table as trades_of
-from psm.workers.analytics.report.texts import SHOWN, data, money, percent, ratio
+from psm.workers.analytics.report.texts import SHOWN, data, money, percent, ratio, short_time
 
 ROLLING = 30
 """Buckets of the rolling Sharpe ratio."""
@@ -31,7 +33,7 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
-_BINS = 31
+_BINS_MAX = 31
 _KEY = (
     "total_return",
     "cagr",
@@ -71,8 +73,10 @@ def _style() -> str:
 
 def _header(figures: ReportFigures) -> Iterator[str]:
     yield f"<header><h1>{escape(figures.subject)}</h1>"
-    members = f" of {len(figures.members)} accounts" if figures.kind == "group" else ""
-    yield f'<p class="sub">Tear sheet of a trading {figures.kind}{members}</p>'
+    count = len(figures.members)
+    members = f" of {count} account{'s' * (count > 1)}" if figures.kind == "group" else ""
+    part = "".join(f", {name} {value}" for name, value in figures.part.items())
+    yield f'<p class="sub">Tear sheet of a trading {figures.kind}{members}{escape(part)}</p>'
     rows = [f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(figures)]
     yield f'<dl class="facts">{"".join(rows)}</dl>'
     yield from (f'<p class="notice" role="note">{escape(text)}</p>' for text in _notices(figures))
@@ -89,8 +93,8 @@ def _header(figures: ReportFigures) -> Iterator[str]:
 def _facts(figures: ReportFigures) -> Iterator[tuple[str, str]]:
     """Yield what a reader must know to read the figures, and to have them again."""
     closes = figures.closes
-    yield "From", closes[0].bucket if closes else figures.start or "-"
-    yield "Through", closes[-1].bucket if closes else figures.end or "-"
+    yield "From", short_time(closes[0].bucket if closes else figures.start or "-")
+    yield "Through", short_time(closes[-1].bucket if closes else figures.end or "-")
     yield "Currency", figures.currency or "several"
     yield "Bucket", figures.timeframe
     yield "Returns (n)", f"{figures.metrics.n:,}"
@@ -98,7 +102,7 @@ def _facts(figures: ReportFigures) -> Iterator[tuple[str, str]]:
     yield "Epoch of units", str(closes[-1].epoch if closes else 0)
     yield "Buckets a year", f"{figures.periods_per_year:,}"
     yield "Risk-free rate", percent(figures.risk_free)
-    yield "Complete through", figures.closed_through or "nothing yet"
+    yield "Complete", short_time(figures.closed_through or "nothing yet")
     yield "Log sequence", f"{figures.through_log_sequence:,}"
     yield "Rules", str(figures.rules)
     if figures.members:
@@ -113,14 +117,19 @@ def _notices(figures: ReportFigures) -> Iterator[str]:
             "drawdown say what happened."
         )
     elif not figures.metrics.n:
-        yield "No bucket is complete yet, so there is no return: open ones never enter a figure."
+        yield "No bucket of this range is complete: open ones never enter a figure."
     elif figures.metrics.few:
         yield (
             f"Only {figures.metrics.n} returns: below 100, quantiles and ratios say little"
             + ("" if figures.timeframe in ("1d", "1w") else ", and annual figures next to nothing")
             + "."
         )
-    if any(close.equity is None and close.nav is None for close in figures.closes):
+    if figures.part:
+        yield (
+            "A part of the account: its return is its profit over the account's equity when the "
+            "bucket began, so one that began with nothing has none."
+        )
+    elif any(close.equity is None and close.nav is None for close in figures.closes):
         yield "In some buckets equity could not be computed (a mark or a rate was missing): gaps."
 
 
@@ -141,7 +150,7 @@ def _charts(figures: ReportFigures) -> Iterator[str]:
     )
     yield f"<section><h2>Returns by month</h2>{months_table(figures)}</section>\n"
     caption = f"How often returns of {unit} were of which size"
-    picture = histogram("returns", distribution(returns, _BINS))
+    picture = histogram("returns", distribution(returns, _bins(len(returns))))
     yield _figure("Distribution of returns", caption, picture)
     sharpes = rolling_sharpe(returns, ROLLING, figures.periods_per_year, figures.risk_free)
     rolled = list(zip(times, sharpes, strict=False))
@@ -162,6 +171,11 @@ def _levels(figures: ReportFigures) -> Iterator[str]:
         yield _line("equity", "Equity", caption, points, money, opened)
     caption = "Deposits and withdrawals taken out: gains and losses alone"
     yield _line("nav", "Value of a unit", caption, list(figures.navs), _unit, base=ONE)
+
+
+def _bins(count: int) -> int:
+    """Return how many bars show so many returns, about as many as the root of them."""
+    return min(_BINS_MAX, max(5, math.isqrt(count) | 1))
 
 
 def _unit(value: Decimal) -> str:
@@ -208,8 +222,9 @@ def _figure(title: str, caption: str, picture: str) -> str:
 
 
 def _tables(figures: ReportFigures) -> Iterator[str]:
-    yield f"<section><h2>What brought it</h2>{parts_table('Symbol', figures.symbols)}"
-    yield f"{parts_table('Strategy', figures.strategies)}</section>\n"
+    parts = parts_table("Symbol", figures.symbols) + parts_table("Strategy", figures.strategies)
+    nothing = '<p class="empty">Nothing was brought in this range.</p>'
+    yield f"<section><h2>What brought it</h2>{parts or nothing}</section>\n"
     yield f"<section><h2>All figures</h2>{metrics_table(_values(figures))}</section>\n"
     yield f"<section><h2>Trades</h2>{trades_of(figures.trades)}</section>\n"
     yield f"<section><h2>Closes</h2>{closes_table(figures.closes)}</section>\n"
@@ -229,8 +244,9 @@ def _footer(figures: ReportFigures) -> str:
         for option, text in (("--from", figures.start), ("--to", figures.end))
         if text is not None
     )
+    part = "".join(f" --{name} {shlex.quote(value)}" for name, value in figures.part.items())
     again = (
-        f"psm stats {figures.asked}{range_} --timeframe {figures.timeframe} "
+        f"psm stats {figures.asked}{part}{range_} --timeframe {figures.timeframe} "
         f"--periods {figures.periods_per_year} --risk-free {exact_text(figures.risk_free)} -o json"
     )
     return (

@@ -46,6 +46,11 @@ def count(value: Decimal) -> str:
     return f"{value:,.0f}"
 
 
+def short_time(text: str) -> str:
+    """Return an RFC 3339 time as people read it, to the minute; anything else as it is."""
+    return f"{text[:10]} {text[11:16]}" if text[10:11] == "T" else text
+
+
 SHOWN: dict[str, Shown] = {
     "percent": percent,
     "ratio": ratio,

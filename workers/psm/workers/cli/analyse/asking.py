@@ -11,12 +11,13 @@ from cyclopts import Parameter
 
 from psm.analytics.rows import EVERY, Timeframe, Window
 from psm.contracts.errors import ConfigError
+from psm.contracts.subjects import STREAM_ID_RULE
 from psm.workers.analytics.documents import decimal_of
-from psm.workers.analytics.figures import GROUP, FiguresQuestion, is_subject
-from psm.workers.analytics.reads import PAGE_DEFAULT, PAGE_MAX, AnalyticsReads, PlaceError, Span
-from psm.workers.cli.shared.connections import check_account, database
+from psm.workers.analytics.figures import PERIODS_MAX, FiguresQuestion, is_subject
+from psm.workers.analytics.reads import PAGE_DEFAULT, PAGE_MAX, AnalyticsReads, Span
+from psm.workers.cli.shared.connections import database
 from psm.workers.process.config import load_settings
-from psm.workers.process.times import nanoseconds_of, utc_time
+from psm.workers.process.times import utc_time
 
 _Answer = TypeVar("_Answer")
 
@@ -55,11 +56,10 @@ class PastRange:
     @property
     def span(self) -> Span:
         """Both as log times."""
-        start = None if self.start is None else nanoseconds_of(utc_time(self.start))
-        end = None if self.end is None else nanoseconds_of(utc_time(self.end))
-        if start is not None and end is not None and start >= end:
-            raise ConfigError("--from must be before --to")
-        return Span(start=start, end=end)
+        return Span.between(
+            None if self.start is None else utc_time(self.start),
+            None if self.end is None else utc_time(self.end),
+        )
 
 
 @Parameter(name="*")
@@ -83,8 +83,8 @@ class FiguresOptions:
             ConfigError: it means nothing.
         """
         check_subject(subject)
-        if self.periods is not None and not 1 <= self.periods <= 1_000_000:
-            raise ConfigError("--periods must be 1 to 1000000")
+        if self.periods is not None and not 1 <= self.periods <= PERIODS_MAX:
+            raise ConfigError(f"--periods must be 1 to {PERIODS_MAX}")
         return FiguresQuestion(
             subject=subject,
             timeframe=timeframe,
@@ -127,15 +127,16 @@ def check_subject(subject: str) -> None:
         ConfigError: it cannot.
     """
     if not is_subject(subject):
-        check_account(subject.removeprefix(GROUP))
-        raise ConfigError(f"{subject}: name an account, some with commas between, or group:NAME")
+        raise ConfigError(
+            f"{subject!r}: name an account, some with commas between (a,b), or group:NAME; "
+            f"each name is {STREAM_ID_RULE}"
+        )
 
 
 def asked(read: Callable[[AnalyticsReads], Awaitable[_Answer]]) -> _Answer:
     """Return what a read of the views answers.
 
     Raises:
-        ConfigError: `--after` is no place.
         PSMError: the read says why there is no answer.
     """
 
@@ -143,7 +144,4 @@ def asked(read: Callable[[AnalyticsReads], Awaitable[_Answer]]) -> _Answer:
         async with database(load_settings()) as pool:
             return await read(AnalyticsReads(pool))
 
-    try:
-        return asyncio.run(run())
-    except PlaceError as error:
-        raise ConfigError("--after: give what the page before ended with") from error
+    return asyncio.run(run())

@@ -9,6 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 from psm.analytics.order_book import PROFILES
+from psm.contracts.errors import ConfigError
 from psm.workers.api.market_http import BookDocument, MarketReads
 from psm.workers.cli.shared.connections import database
 from psm.workers.cli.shared.lines import answer_lines
@@ -45,6 +46,8 @@ def book(
         live = asyncio.run(_live(file, symbol))
         print(msgspec.json.encode(live).decode())
         return 0
+    if depth is not None and depth < 1:
+        raise ConfigError("--depth must be 1 or more")
     books = DepthBooks(PROFILES[profile], depth=depth, flag_checksums=on_checksum == "flag")
     return answer_lines(file, books.take)
 

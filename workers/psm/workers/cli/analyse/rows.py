@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from psm.analytics.rows import EVERY, Timeframe
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import lot_document, pnl_document, trade_document
-from psm.workers.analytics.reads import AnalyticsReads, By
+from psm.workers.analytics.reads import HOLDING_DAYS_MAX, AnalyticsReads, By
 from psm.workers.cli.analyse.asking import (
     FIRST_PAGE,
     FROM_THE_START,
@@ -92,6 +92,7 @@ def trades(
     """List trades, from flat to flat, net of their fees and funding, as they closed."""
     check_account(account)
     page.check()
+    _check_known_at(known_at)
     span = range_.span
 
     async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
@@ -122,8 +123,9 @@ def closed_lots(
     """Print the lots of an account, long and short term apart."""
     check_account(account)
     page.check()
-    if holding_days < 0:
-        raise ConfigError("--holding-days must be 0 or more")
+    _check_known_at(known_at)
+    if not 0 <= holding_days <= HOLDING_DAYS_MAX:
+        raise ConfigError(f"--holding-days must be 0 to {HOLDING_DAYS_MAX}")
     span = range_.span
 
     async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
@@ -139,6 +141,11 @@ def closed_lots(
         return [lot_document(row, holding_days) for row in found.rows], found.next
 
     _print(*asked(read), _LOT_COLUMNS, output)
+
+
+def _check_known_at(known_at: int | None) -> None:
+    if known_at is not None and not 1 <= known_at < 2**63:
+        raise ConfigError(f"--known-at {known_at}: give a log sequence, 1 or more")
 
 
 def _print(

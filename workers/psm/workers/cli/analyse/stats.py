@@ -15,7 +15,7 @@ from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, FiguresOptions
 from psm.workers.cli.read.events import print_counts
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
-_LISTS = ("daily", "closes", "trades", "metrics", "trade_metrics")
+_LISTS = ("daily", "closes", "trades", "metrics", "trade_metrics", "trade_metrics_by_currency")
 _SHOWN_INPUTS = 20
 
 
@@ -80,8 +80,11 @@ def _print(figures: SubjectFigures, output: Output) -> None:
         rows.append({"figure": name, "value": of[name], "formula": formula.formula})
     output.lines("")
     output.rows(rows, ("figure", "value", "formula"))
+    for currency, own in document["trade_metrics_by_currency"].items():
+        output.lines("", f"Trades in {currency}")
+        output.document(own)
     if not figures.metrics.n:
-        output.note("no bucket is complete yet; --timeframe 1m has shorter ones")
+        output.note("no bucket of this range is complete; --timeframe 1m has shorter ones")
     output.note(
         "psm report ACCOUNT --html FILE draws it; --explain FIGURE lists what it is made of"
     )

@@ -56,7 +56,12 @@ def write_table(
     if out is None:
         if form == "parquet":
             raise ConfigError("--format parquet needs --out FILE")
-        run(lambda columns: CsvWriter(sys.stdout, columns))
+        try:
+            run(lambda columns: CsvWriter(sys.stdout, columns))
+        except BrokenPipeError:
+            raise  # whoever reads has enough
+        except OSError as error:
+            raise ConfigError(f"cannot write the table: {error.strerror}") from error
         return
     write = _write_csv if form == "csv" else _write_parquet
     with new_file(out) as part:

@@ -13,9 +13,11 @@ from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
 from psm.contracts.rulebook_events import FIRM, SCOPES
+from psm.workers.access.issuers import people_of
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import Output
-from psm.workers.ops.keys import key_id, load_private
+from psm.workers.ops.keys import key_id, load_private, raw_key_id
+from psm.workers.ops.people import People
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
 from psm.workers.risk.fences import fence_tightened
@@ -114,11 +116,12 @@ async def _speak(
     contents: tuple[Mapping[str, Any], ...],
     rows: list[dict[str, Any]],
 ) -> Said | None:
-    key = load_private(speaker.key)
-    async with broker(load_settings(), "psm-risk") as nc:
+    key, settings = load_private(speaker.key), load_settings()
+    async with broker(settings, "psm-risk") as nc:
         reader = await read_rulebook(nc)
         held = reader.rulebook.keys.held.get(key_id(key.public_key()))
         actor = speaker.actor or (principal() if held is None else held.holder)
+        _check_people(people_of(settings.access_file), key_id(key.public_key()), actor, contents)
         for content in contents:
             saying = Saying(
                 event_type=event_type, content=content, actor=actor, reason=speaker.reason, key=key
@@ -132,6 +135,26 @@ async def _speak(
                 fences = await fence_tightened(nc, reader.rulebook, said.ruled.effects, actor)
                 rows[-1]["fenced"] = [one.slot for one in fences if one.sequence]
     return None
+
+
+def _check_people(
+    people: People, key: str, actor: str, contents: tuple[Mapping[str, Any], ...]
+) -> None:
+    """Refuse a key in somebody else's name: one that signs, or one that is defined.
+
+    Raises:
+        ConfigError: `access.toml` says whose it is.
+    """
+    named = [(key, actor)]
+    for content in contents:
+        if "public_key" in content:
+            raw = bytes.fromhex(content["public_key"])
+            named = [*named, (raw_key_id(raw), content["holder"])]
+    for name, holder in named:
+        if people.of_key(name) not in (None, holder):
+            raise ConfigError(
+                f"key {name} is {people.of_key(name)}'s by PSM_ACCESS_FILE, not {holder}'s"
+            )
 
 
 def _row(event_type: str, said: Said) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
 
 from psm.adapters.jetstream import roles_text
+from psm.adapters.jetstream.nats_keys import KeyFolder
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import settings_with_sources
 from psm.workers.process.setting import About, written
@@ -50,7 +52,9 @@ _OF_A_PROCESS = {
     "ingest",
     "metrics_host",
     "metrics_port",
-    "replay_approvers_file",
+    "access_file",
+    "http_principal_key_file",
+    "http_principal_keys",
 }
 
 
@@ -102,12 +106,19 @@ def nats_users(
     table: Annotated[
         bool, Parameter(name="--table", negative="", help="As a Markdown table, to read.")
     ] = False,
+    nkeys: Annotated[
+        Path | None, Parameter(help="Folder of `psm nats-keys init`: keys instead of passwords.")
+    ] = None,
 ) -> None:
     """Print the NATS users of PSM and what each may do, to be included by a server's nats.conf.
 
-    Their passwords are variables of the server's environment, such as NATS_WORKER_PASSWORD.
+    Their passwords are variables of the server's environment, such as NATS_WORKER_PASSWORD. With
+    --nkeys each is known by the public half of its key, and there are no passwords.
     """
-    print(roles_text.render_table() if table else roles_text.render_config(), end="")
+    if nkeys is not None:
+        print(KeyFolder(nkeys).config(), end="")
+    else:
+        print(roles_text.render_table() if table else roles_text.render_config(), end="")
 
 
 def settings_schema() -> dict[str, Any]:
@@ -143,8 +154,9 @@ def render_docs() -> str:
         "",
         "<!-- Made by `psm config docs`; edit workers/psm/workers/process/settings.py instead. -->",
         "",
-        "Every process reads the same settings once, when it starts. The first source that names",
-        "a value wins: the flag of a command, the environment, `.env` (in the working folder, or",
+        "Every process reads the same settings once, when it starts; files of secrets, keys and",
+        "certificates again for each connection that it makes. The first source that names a value",
+        "wins: the flag of a command, the environment, `.env` (in the working folder, or",
         "where `PSM_ENV_FILE` points: `NAME=value` a line, of the names below), `psm.toml` (in the",
         "working folder, or where `PSM_CONFIG_FILE` points; keys are the names below in small",
         "letters, without `PSM_`), the `nats` CLI context named by `PSM_NATS_CONTEXT`, the",

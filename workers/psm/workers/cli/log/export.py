@@ -109,6 +109,8 @@ def _export_table(name: str | None, form: Format, table: TableOptions, output: O
     span = PastRange(start=table.start, end=table.end).span
     if name in ("accounts", "positions") and span != ALWAYS:
         raise ConfigError(f"{name} are of now: leave out --from and --until")
+    if name != "pnl" and table.timeframe != WHOLE_TABLE.timeframe:
+        raise ConfigError("--timeframe is for the buckets of pnl")
     write_table(name, form, table.out, table.only or None, span, table.timeframe, output)
 
 

@@ -31,7 +31,12 @@ from psm.workers.ops.journal import StoredRecord, read_records
 from psm.workers.ops.keys import Keyring, load_private, load_public
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import Settings, load_settings
-from psm.workers.projector.certificate import Certificate, certificates, certified
+from psm.workers.projector.certificate import (
+    Certificate,
+    certificates,
+    certified,
+    without_certificate,
+)
 from psm.workers.projector.lag import PartitionLag, view_lag
 from psm.workers.projector.rebuild import Rebuild, RebuildReport
 from psm.workers.projector.retry import Retry, RetryReport
@@ -45,7 +50,7 @@ _COLUMNS = (
 )  # fmt: skip
 _CERTIFICATE_COLUMNS = (
     "sequence", "at", "actor", "projection", "rows_differ", "accepted_by", "swapped", "key_id",
-    "signed",
+    "signed", "missing",
 )  # fmt: skip
 SAMPLE_DEFAULT = 20
 _RETRY_COLUMNS = ("stream_id", "log_sequence", "updates", "stale")
@@ -193,22 +198,48 @@ def certificates_(
     ] = (),
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Show the certificates of rebuilt views; exit 1 if one is not signed by a key that is given.
+    """Show the certificates of rebuilt views; exit 1 if one is missing, or not signed by a key.
 
-    The chain of the records is verified on the way.
+    Missing is that of a rebuild that began and never said how it ended, until the view is rebuilt
+    again. The chain of the records is verified on the way.
     """
     ring = Keyring(load_public(path) for path in public_key)
     rows, unsigned = [], 0
-    for stored, certificate in asyncio.run(_certificates(load_settings())):
+    records = asyncio.run(_ops_records(load_settings()))
+    for stored, certificate in certificates(records):
         signed = certificate.is_signed_by(ring) if public_key else None
         unsigned += signed is False
         told = msgspec.to_builtins(certificate)
         record = {"sequence": stored.sequence, "at": stored.record.at, "actor": stored.record.actor}
-        rows.append({**record, **told, "signed": signed})
-    output.rows(rows, _CERTIFICATE_COLUMNS)
-    if not rows:
+        rows.append({**record, **told, "signed": signed, "missing": False})
+    missing = without_certificate(records)
+    output.rows([*rows, *map(_missing, missing)], _CERTIFICATE_COLUMNS)
+    if not rows and not missing:
         output.note("no rebuild is recorded")
-    return int(unsigned > 0)
+    for stored in missing:
+        view = stored.record.what["projection"]
+        output.note(
+            f"the rebuild of {view} that began at {stored.record.at} left no certificate: it is at "
+            f"work, or was killed before or after its swap; `psm views rebuild {view}` again makes "
+            "one"
+        )
+    return int(unsigned > 0 or bool(missing))
+
+
+def _missing(stored: StoredRecord) -> dict[str, Any]:
+    """Return the row of a rebuild without a certificate: nobody knows what became of the view."""
+    record = stored.record
+    unknown = dict.fromkeys((*Certificate.__struct_fields__, "signed"))
+    return {
+        **unknown,
+        "sequence": stored.sequence,
+        "at": record.at,
+        "actor": record.actor,
+        "run_id": record.run_id,
+        "projection": record.what["projection"],
+        "projection_version": record.what["projection_version"],
+        "missing": True,
+    }
 
 
 def _require(name: str) -> None:
@@ -364,9 +395,9 @@ async def _verify(
             )
 
 
-async def _certificates(settings: Settings) -> list[tuple[StoredRecord, Certificate]]:
+async def _ops_records(settings: Settings) -> list[StoredRecord]:
     async with broker(settings, "psm-views") as nc:
-        return certificates(await read_records(nc))
+        return await read_records(nc)
 
 
 @contextlib.asynccontextmanager

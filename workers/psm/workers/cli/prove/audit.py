@@ -12,7 +12,9 @@ from cyclopts import Parameter
 from psm.adapters import postgres
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import check
-from psm.contracts.errors import ConfigError
+from psm.contracts.errors import ConfigError, PSMError
+from psm.projections import jobs
+from psm.workers.access.vouched import keyring_of
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.process import chosen_partitions
 from psm.workers.cli.shared.stages import Stages
@@ -104,22 +106,44 @@ async def _run(
             asked=asked,
             chosen=chosen,
             progress=progress,
+            principals=keyring_of(settings.http_principal_keys),
         )
         await check(nc, settings)
         if server is not None:
             return await work.this_server()
         if replica is not None:
-            return await work.replicas(replica)
+            report = await work.replicas(replica)
+            return await _noted(settings, "replica_audit", report, whole=replica == "all")
         pool = None
         if settings.postgres_dsn is not None:
-            pool = await postgres.open_pool(
-                settings.postgres_dsn,
-                name="psm-audit",
-                size_max=2,
-                command_timeout_s=_STATEMENT_S,
-            )
-            stack.callback(pool.terminate)
-        return await work.everything(pool, views=views)
+            pool = await _pool(stack, settings.postgres_dsn)
+        report = await work.everything(pool, views=views)
+        whole = asked == AuditRange() and len(chosen) == settings.partitions
+        return await _noted(settings, "audit", report, whole=whole)
+
+
+async def _pool(stack: AsyncExitStack, dsn: str) -> postgres.Pool:
+    pool = await postgres.open_pool(
+        dsn, name="psm-audit", size_max=2, command_timeout_s=_STATEMENT_S
+    )
+    stack.callback(pool.terminate)
+    return pool
+
+
+async def _noted(
+    settings: Settings, job: jobs.Job, report: AuditReport, *, whole: bool
+) -> AuditReport:
+    """Note when the audit was done, for the alarm that one is missing; a part of one is none."""
+    if settings.postgres_dsn is None or not whole:
+        return report
+    try:
+        async with AsyncExitStack() as stack:
+            pool = await _pool(stack, settings.postgres_dsn)
+            async with postgres.acquired(pool) as connection:
+                await jobs.record(connection, job, sum(report.counts.values()))
+    except PSMError as error:
+        report.notes.append(f"that it was done is not noted in PostgreSQL: {error}")
+    return report
 
 
 def _print(report: AuditReport, output: Output) -> None:

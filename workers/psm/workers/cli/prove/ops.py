@@ -11,10 +11,13 @@ import msgspec
 from cyclopts import App, Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access.digest import AccessDigest, read_digests
+from psm.workers.access.issuers import people_of
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.ops import approval
 from psm.workers.ops.journal import StoredRecord, read_records
+from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
 
@@ -41,9 +44,26 @@ def list_records(*, output: Output = DEFAULT_OUTPUT) -> None:
 @app.command
 def verify(*, output: Output = DEFAULT_OUTPUT) -> None:
     """Verify that no record was altered, taken out or put in; exit 1 naming the first."""
-    records = asyncio.run(_records())
+    records, digests = asyncio.run(_records()), asyncio.run(_digests())
     head = records[-1].chain_hash if records else None
-    output.document({"records": len(records), "chain_hash": head})
+    output.document({"records": len(records), "digests": len(digests), "chain_hash": head})
+
+
+@app.command
+def access(*, output: Output = DEFAULT_OUTPUT) -> None:
+    """Show who was refused, wrote, exported or read the past over HTTP, by the minute."""
+    rows = [
+        {
+            "since": digest.since,
+            "until": digest.until,
+            "replica": digest.replica,
+            "principal": principal_id,
+            "counts": done,
+        }
+        for digest in asyncio.run(_digests())
+        for principal_id, done in digest.counts.items()
+    ]
+    output.rows(rows, ("since", "until", "replica", "principal", "counts"))
 
 
 @app.command
@@ -56,7 +76,8 @@ def approve(
         approval.Action, Parameter(help="What may be done; a validation is a replay, too.")
     ] = "replay",
     approver: Annotated[
-        str | None, Parameter(help="You, by pseudonym; default PSM_ACTOR or your own.")
+        str | None,
+        Parameter(help="You, by pseudonym; default whose key it is."),
     ] = None,
     minutes: Annotated[int, Parameter(help="How long the approval holds.")] = 60,
 ) -> None:
@@ -64,9 +85,10 @@ def approve(
     if not 1 <= minutes <= 1440:
         raise ConfigError("--minutes must be 1 to 1440")
     expires = datetime.now(UTC) + timedelta(minutes=minutes)
+    known = people_of(load_settings().access_file).of_key(key_id(load_private(key).public_key()))
     token = approval.approve(
         key,
-        approver=approver or principal(),
+        approver=approver or known or principal(),
         actor=actor,
         reason=reason,
         action=action,
@@ -79,6 +101,11 @@ def approve(
 def whoami(*, output: Output = DEFAULT_OUTPUT) -> None:
     """Show the pseudonym by which records name you; it is made when it is first asked for."""
     output.document({"actor": principal()})
+
+
+async def _digests() -> list[AccessDigest]:
+    async with broker(load_settings(), "psm-ops") as nc:
+        return await read_digests(nc)
 
 
 async def _records() -> list[StoredRecord]:

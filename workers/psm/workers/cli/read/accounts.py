@@ -21,6 +21,7 @@ from psm.workers.api.reads import (
     Reads,
 )
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import load_settings
 
@@ -60,6 +61,10 @@ def accounts(
         raise ConfigError(f"--limit {limit}: choose 1 to {ACCOUNTS_MAX}")
 
     async def read() -> AccountsPage:
+        there = remote()
+        if there is not None:
+            body = there.read("/psm/accounts", sort=sort, flag=flag, after=after, limit=limit)
+            return msgspec.json.decode(body, type=AccountsPage)
         async with database(load_settings()) as pool:
             return await Reads(pool).accounts(sort, flag=flag, after=after, limit=limit)
 

@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access.vouched import keyring_of
 from psm.workers.archive.reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -21,6 +23,7 @@ from psm.workers.archive.reads import (
     UnknownCorrelationError,
 )
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain.event_text import tree
 from psm.workers.process.config import Settings, load_settings
@@ -64,6 +67,17 @@ def events(
     )
 
     async def read() -> Page:
+        there = remote()
+        if there is not None:
+            body = there.read(
+                "/events",
+                from_sequence=from_sequence,
+                to_sequence=to_sequence,
+                stream_id=stream_id,
+                event_type=event_type,
+                limit=limit,
+            )
+            return msgspec.json.decode(body, type=Page)
         async with reading(load_settings()) as archive:
             return await archive.events(wanted)
 
@@ -90,6 +104,9 @@ def trace(
     """
 
     async def read() -> bytes:
+        there = remote()
+        if there is not None:
+            return there.read(f"/correlations/{quote(correlation_id, safe='')}")
         async with reading(load_settings()) as archive:
             try:
                 return await archive.correlation(correlation_id)
@@ -155,7 +172,7 @@ def as_read(body: bytes | msgspec.Raw) -> dict[str, Any]:
 async def reading(settings: Settings) -> AsyncIterator[ArchiveReads]:
     """Give the archive's reads for one command."""
     async with database(settings) as pool:
-        yield ArchiveReads(pool)
+        yield ArchiveReads(pool, keyring_of(settings.http_principal_keys))
 
 
 def _within(text: str) -> timedelta:

@@ -18,6 +18,7 @@ from psm.workers.archive.refusals import (
     RefusalPage,
 )
 from psm.workers.cli.read.events import reading
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import load_settings
 from psm.workers.process.times import utc_time
@@ -59,11 +60,7 @@ def refusals(
         limit=limit,
     )
 
-    async def read() -> RefusalPage:
-        async with reading(load_settings()) as archive:
-            return await archive.refusals(wanted)
-
-    page = asyncio.run(read())
+    page = asyncio.run(_page(wanted))
     if output.format != "table":
         output.rows((msgspec.to_builtins(one) for one in page.refusals), ())
     elif page.refusals:
@@ -75,6 +72,23 @@ def refusals(
         output.note("no such refusals")
     if page.next_before is not None:
         output.note(f"there are more: --before {page.next_before}")
+
+
+async def _page(wanted: RefusalFilter) -> RefusalPage:
+    there = remote()
+    if there is None:
+        async with reading(load_settings()) as archive:
+            return await archive.refusals(wanted)
+    since = wanted.since
+    body = there.read(
+        "/psm/refusals",
+        account=wanted.account_id,
+        since=None if since is None else since.isoformat().replace("+00:00", "Z"),
+        reason=wanted.reason,
+        before=wanted.before,
+        limit=wanted.limit,
+    )
+    return msgspec.json.decode(body, type=RefusalPage)
 
 
 def _row(one: ListedRefusal) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -17,10 +18,12 @@ from psm.contracts.updates import StateUpdated
 from psm.workers.api.reads import WAIT_MAX_S, MalformedAccountError, ReadName, Reads
 from psm.workers.cli.read.diff import Account, At, AtSequence, LogTime, past_document
 from psm.workers.cli.shared.connections import broker, check_account, database
+from psm.workers.cli.shared.http import AskedService, remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.questions import ask, ask_live
 from psm.workers.explain.flags import FLAGS
 from psm.workers.process.config import load_settings
+from psm.workers.process.times import utc_time
 
 _POSITION_COLUMNS = (
     "position",
@@ -167,6 +170,9 @@ def orders(
 def _document(name: ReadName, account: str, moment: Moment) -> dict[str, Any]:
     """Return a document of now, from the views or live, or of the past, from the log."""
     moment.check()
+    there = remote()
+    if there is not None:
+        return _remote_document(there, name, account, moment)
     if moment.is_past:
         past = (name, account, moment.at_sequence, moment.at)
         return past_document(*past, log_time=moment.log_time)
@@ -175,6 +181,23 @@ def _document(name: ReadName, account: str, moment: Moment) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.json.decode(asyncio.run(_read(name, account, moment)))
     except MalformedAccountError as error:
         raise ConfigError(f"{account!r}: {error}") from error
+    return document
+
+
+def _remote_document(
+    there: AskedService, name: ReadName, account: str, moment: Moment
+) -> dict[str, Any]:
+    check_account(account)
+    body = there.read(
+        f"/psm/{name}/{quote(account, safe='')}",
+        live="true" if moment.live else None,
+        min_sequence=moment.min_sequence,
+        min_log_sequence=moment.min_log_sequence,
+        at_sequence=moment.at_sequence,
+        at=None if moment.at is None else utc_time(moment.at),
+        log_time="true" if moment.log_time else None,
+    )
+    document: dict[str, Any] = msgspec.json.decode(body)
     return document
 
 

@@ -93,8 +93,7 @@ async def run(
         pulse = await own.watch({"postgres": database_answers(pool), "nats": all_of(leaders)})
         lease = await own.open_lease(work_of(partitions, projections))
         await own.serve_health(lambda: readiness(views, pulse, lease))
-        instruments = own.instruments
-        counts = ViewCounts(pool, instruments.risk_metrics, instruments.market_metrics)
+        counts = ViewCounts(pool, own.instruments)
         counted = 0 in partitions and RISK in projections
         log = telemetry.get_logger()
 

@@ -18,6 +18,7 @@ from psm.workers.fleet.live_reads import Owners
 from psm.workers.ops.keys import made_signature
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.garbage import look_seldom
 from psm.workers.risk.door import Decisions, RiskDoor
 from psm.workers.risk.feed import live_owners
 from psm.workers.risk.inputs import SlotInputs
@@ -49,10 +50,11 @@ async def run(settings: Settings, engine: type[Slot] = Slot) -> int:
         risk = _risk_worker(own, settings, me.id, decisions, engine)
         store = NatsMembers(own.nc, FLEET_GROUP)
         prober = NatsProber(own.nc, time.monotonic)
-        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.metrics)
+        fleet = Fleet(me, SLOTS, store, prober, risk, own.instruments.risk_metrics)
         risk.on_change(fleet.wake)
         await own.serve_health(_readiness(fleet, risk, await own.open_canary()))
         own.on_stop(fleet.leave)
+        look_seldom()
         log = telemetry.get_logger()
         log.info("risk.started", member=me.id)
         await prober.listen(me.id)

@@ -16,9 +16,11 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
 from psm.workers.access.bearer import Authenticator
-from psm.workers.access.issuers import Assertions, read_access_file
+from psm.workers.access.digest import Digests
+from psm.workers.access.issuers import Assertions, access_of, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
 from psm.workers.access.store import Tokens, TokenTable
+from psm.workers.access.vouched import Signer, keyring_of
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.guard import AccessGuard
@@ -72,47 +74,59 @@ async def run(settings: Settings) -> int:
         own = await stack.enter_async_context(process(settings, "psm-serve"))
         nc = own.nc
         pool = await own.open_pool()
-        reads = Reads(pool)
-        live = LiveReads(Owners(nc, NatsMembers(nc), settings.partitions))
         publisher = canary = None
         if settings.ingest:
             publisher = Publisher(nc, give_up_s=_APPEND_GIVE_UP_S)
             canary = await own.open_canary()
-        proxies = Proxies(settings.http_trusted_proxies)
-        metrics = own.instruments.metrics
-        guard = AccessGuard(await _authenticator(settings, pool, stack), metrics)
+        digests = Digests(nc, socket.gethostname())
+        recognises = await _authenticator(settings, pool, stack)
+        guard = AccessGuard(recognises, own.instruments.metrics, digests)
+        await stack.enter_async_context(digests.kept())
         health = await stack.enter_async_context(_health(own, pool, canary, settings))
-        app = build_app(
-            Service(
-                reads=reads,
-                archive=ArchiveReads(pool),
-                risk_reads=RiskReads(pool),
-                market=MarketReads(pool),
-                analytics=AnalyticsReads(pool),
-                past=Past(nc, log_shape(settings)),
-                live=live,
-                health=health,
-                publisher=publisher,
-                risk=risk_check(nc),
-                metrics=metrics,
-                registry=own.instruments.registry,
-                guard=guard,
-                tokens=Tokens(pool) if guard.is_on else None,
-                hosts=settings.http_hosts,
-                proxies=proxies,
-                fault=lambda: own.life.fault,
-            )
-        )
+        service = _service(own, pool, guard, health, publisher, settings)
         # Scrapers have a port of their own: who may scrape may not read every account for that.
         await own.serve_health(lambda: (own.life.fault is None, {}))
-        answering = await start_nats_reads(nc, reads, live)
+        answering = await start_nats_reads(nc, service.reads, service.live)
         stack.push_async_callback(answering.stop)
-        server = HttpServer(app, _limits(settings), proxies)
+        server = HttpServer(build_app(service), _limits(settings), service.proxies)
         own.on_stop(server.stop)
         _tell_what_is_open(settings, listener)
         await server.serve(sockets=[listener])
         telemetry.get_logger().info("http.stopped")
     return 0
+
+
+def _service(
+    own: Process,
+    pool: postgres.Pool,
+    guard: AccessGuard,
+    health: ServiceHealth,
+    publisher: Publisher | None,
+    settings: Settings,
+) -> Service:
+    """Return what the handlers need."""
+    nc = own.nc
+    return Service(
+        reads=Reads(pool),
+        archive=ArchiveReads(pool, keyring_of(settings.http_principal_keys)),
+        risk_reads=RiskReads(pool),
+        market=MarketReads(pool),
+        analytics=AnalyticsReads(pool),
+        past=Past(nc, log_shape(settings)),
+        live=LiveReads(Owners(nc, NatsMembers(nc), settings.partitions)),
+        health=health,
+        publisher=publisher,
+        risk=risk_check(nc),
+        metrics=own.instruments.metrics,
+        registry=own.instruments.registry,
+        guard=guard,
+        tokens=Tokens(pool) if guard.is_on else None,
+        access=access_of(settings.access_file),
+        signer=_signer(settings),
+        hosts=settings.http_hosts,
+        proxies=Proxies(settings.http_trusted_proxies),
+        fault=lambda: own.life.fault,
+    )
 
 
 def _health(
@@ -156,14 +170,33 @@ async def _authenticator(
         return Authenticator(None)
     table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
     await stack.enter_async_context(table.kept())
-    if settings.http_access_file is None:
+    if settings.access_file is None:
         return Authenticator(table)
-    known = {}
-    for issuer in read_access_file(Path(settings.http_access_file)).issuer:
+    known, file = {}, Path(settings.access_file)
+    access = read_access_file(file)
+    for issuer in access.issuer:
         keys = IssuerKeys(issuer)
         await stack.enter_async_context(keys.kept())
         known[issuer.iss] = (issuer, keys)
-    return Authenticator(table, assertions=Assertions(known))
+    people = access.people(file)
+    return Authenticator(table, assertions=Assertions(known, people=people), people=people)
+
+
+def _signer(settings: Settings) -> Signer | None:
+    """Return who vouches for those who append.
+
+    Raises:
+        ConfigError: its key cannot be used, or nobody could verify what it signs.
+    """
+    if settings.http_principal_key_file is None:
+        return None
+    signer = Signer.of_file(Path(settings.http_principal_key_file))
+    if not keyring_of(settings.http_principal_keys).has(signer.key_id):
+        raise ConfigError(
+            f"PSM_HTTP_PRINCIPAL_KEYS does not name the public key of "
+            f"{settings.http_principal_key_file}: what it signs, nobody could verify"
+        )
+    return signer
 
 
 def _tell_what_is_open(settings: Settings, listener: socket.socket) -> None:

@@ -9,12 +9,13 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from psm.adapters.http_client import opener
 from psm.contracts.errors import ConfigError, PSMError, TransientError
+from psm.workers.cli.shared.contexts import read_contexts
 from psm.workers.process.running import find_running
 
 URL, TOKEN, TOKEN_FILE = "PSM_URL", "PSM_TOKEN", "PSM_TOKEN_FILE"
@@ -43,6 +44,19 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
             ServiceRefusedError: a problem; the text says what to do.
             TransientError: nobody answers.
         """
+        return msgspec.json.decode(self._answer(method, path, body))
+
+    def read(self, path: str, **query: str | int | None) -> bytes:
+        """Return what the service answers to a reading question; raises as `ask`.
+
+        Args:
+            path: with the names in it quoted.
+            query: None is left out.
+        """
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self._answer("GET", f"{path}?{urlencode(asked)}" if asked else path, None)
+
+    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
         headers = {"Accept": "application/json", "User-Agent": "psm"}
         data = None
         if body is not None:
@@ -57,7 +71,8 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
             with opener(urllib.request.ProxyHandler({})).open(
                 request, timeout=_TIMEOUT_S
             ) as answer:
-                return msgspec.json.decode(answer.read())
+                found: bytes = answer.read()
+                return found
         except urllib.error.HTTPError as error:
             raise ServiceRefusedError(_told(error)) from error
         except (urllib.error.URLError, OSError, TimeoutError) as error:
@@ -70,19 +85,50 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def service() -> AskedService:
-    """Return the service that the environment names, else the running `psm up`.
+    """Return the service that the environment names, or a context, else the running `psm up`.
 
     Raises:
         ConfigError: an address or a token cannot be used.
     """
+    named = remote()
+    if named is not None:
+        return named
     running = find_running(os.environ)
-    url = os.environ.get(URL) or (running.http_url if running else _DEFAULT_URL)
+    if running is None:
+        return asked_service(_DEFAULT_URL, _given_token())
+    return asked_service(running.http_url, _given_token() or running.admin_token)
+
+
+def remote() -> AskedService | None:
+    """Return the service that PSM_URL or a context names; None where neither does.
+
+    Commands that read ask it, if there is one, so that what a token may see holds for them; else
+    they are an operator's tools, and read NATS and PostgreSQL themselves.
+
+    Raises:
+        ConfigError: an address or a token cannot be used.
+    """
+    url = os.environ.get(URL)
+    if url:
+        running = find_running(os.environ)
+        own = running.admin_token if running is not None and url == running.http_url else None
+        return asked_service(url, _given_token() or own)
+    context = read_contexts().chosen()
+    if context is None:
+        return None
+    kept = None if context.token_file is None else _token_in(context.token_file)
+    return asked_service(context.url, _given_token() or kept)
+
+
+def asked_service(url: str, token: str | None) -> AskedService:
+    """Return a service at an address, asked with a token.
+
+    Raises:
+        ConfigError: it is no address, or the token would go there in the clear.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{URL} must be http://host:port or https://host, not {url[:64]!r}")
-    token = _given_token()
-    if token is None and running is not None and url == running.http_url:
-        token = running.admin_token
     if token is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise ConfigError(f"a token is not sent to {parts.hostname} in the clear: use https")
     return AskedService(url=url.rstrip("/"), token=token)
@@ -90,12 +136,14 @@ def service() -> AskedService:
 
 def _given_token() -> str | None:
     named = os.environ.get(TOKEN_FILE)
-    if not named:
-        return os.environ.get(TOKEN)
+    return _token_in(named) if named else os.environ.get(TOKEN)
+
+
+def _token_in(file: str) -> str:
     try:
-        return Path(named).read_text("utf-8").strip()
+        return Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{TOKEN_FILE}: {named} cannot be read") from error
+        raise ConfigError(f"{TOKEN_FILE}: {file} cannot be read") from error
 
 
 def _told(error: urllib.error.HTTPError) -> str:

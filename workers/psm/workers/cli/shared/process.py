@@ -6,16 +6,19 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from nats.aio.client import Client
 
 from psm.adapters import postgres, telemetry
-from psm.adapters.jetstream import connect
+from psm.adapters.jetstream import ConnectionCounters, connect
+from psm.adapters.tasks import end_all
 from psm.adapters.telemetry import Readiness, Telemetry
 from psm.contracts.errors import ConfigError
 from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, partitions_of
+from psm.workers.process.inspection import Inspection
 from psm.workers.process.lease import Lease
 from psm.workers.process.life import Life
 from psm.workers.process.readiness import Check, Pulse
@@ -74,8 +77,10 @@ class Process:
             self._settings.require_postgres_dsn(),
             name=self._name,
             size_max=self._settings.postgres_pool_max,
+            on_certificate=partial(self.instruments.metrics.certificate_shown, "postgres"),
         )
         self._stack.callback(pool.terminate)
+        self.instruments.process_metrics.pool(pool)
         return pool
 
     async def open_lease(self, what: str) -> Lease:
@@ -87,8 +92,7 @@ class Process:
 
     async def open_connection(self, name: str) -> Client:
         """Return another connection to NATS, for what must not share this one's subscriptions."""
-        options = self._settings.nats_options()
-        nc = await connect(name=name, on_closed=self.life.connection_closed, **options)
+        nc = await _connected(self._settings, name, self.instruments, self.life)
         self._stack.push_async_callback(nc.close)
         return nc
 
@@ -119,6 +123,7 @@ class Process:
 
     async def serve_health(self, readiness: Readiness) -> None:
         """Answer health checks and scrapes, where a port is set for it."""
+        self.instruments.process_metrics.readiness(lambda: readiness()[0])
         if self._settings.metrics_port:
             health = await telemetry.start_health_server(
                 self._settings.metrics_host,
@@ -154,9 +159,25 @@ async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
         )
         stack.callback(instruments.shutdown)
         life = stack.enter_context(Life())
-        nc = await connect(name=name, on_closed=life.connection_closed, **settings.nats_options())
+        stack.enter_context(Inspection(settings.log_level))
+        nc = await _connected(settings, name, instruments, life)
         stack.push_async_callback(nc.close)
+        loop_watch = asyncio.create_task(instruments.process_metrics.watch_loop())
+        stack.push_async_callback(end_all, [loop_watch])
         try:
             yield Process(settings, name, nc, instruments, life, stack)
         finally:
             life.end()
+
+
+async def _connected(settings: Settings, name: str, instruments: Telemetry, life: Life) -> Client:
+    """Return a connection whose end is the process's, and whose incidents are counted."""
+    counters = ConnectionCounters()
+    instruments.process_metrics.connection(counters.as_mapping())
+    return await connect(
+        name=name,
+        counters=counters,
+        on_closed=life.connection_closed,
+        on_certificate=partial(instruments.metrics.certificate_shown, "nats"),
+        **settings.nats_options(),
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,8 +11,11 @@ from nats.aio.client import Client
 
 from psm.contracts.errors import ConfigError
 from psm.contracts.replay import ReplayMode
+from psm.workers.access.issuers import people_of
+from psm.workers.access.store import creators_of
 from psm.workers.ops.approval import Action, check_approval
 from psm.workers.ops.journal import RecordedRun, recorded
+from psm.workers.ops.people import People
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import Settings
 
@@ -38,20 +40,28 @@ class Replayer:
             raise ConfigError(f"{action} in production needs --reason; it is recorded in OPS")
         self.actor, self.reason = actor or principal(), reason
         self.approved_by: str | None = None
-        approvers = settings.replay_approvers_file
-        if production and approvers is not None and approval is None:
+        self._dsn = settings.postgres_dsn
+        people = people_of(settings.access_file)
+        if production:
+            self._require_two(people, action, approval)
+        if people and approval is not None:
+            self.approved_by = check_approval(
+                approval, people, actor=self.actor, reason=reason or "", action=action
+            )
+
+    def _require_two(self, people: People, action: Action, approval: str | None) -> None:
+        if not people:
+            raise ConfigError(
+                f"{action} in production needs a second person's approval, and PSM_ACCESS_FILE "
+                "names nobody: list the people as [[person]]"
+            )
+        if approval is None:
             raise ConfigError(
                 f"{action} in production needs a second person's --approval, made by "
                 f"`psm ops approve --action {action}`"
             )
-        if approvers is not None and approval is not None:
-            self.approved_by = check_approval(
-                approval,
-                Path(approvers),
-                actor=self.actor,
-                reason=reason or "",
-                action=action,
-            )
+        if not people.knows(self.actor):
+            raise ConfigError(f"{self.actor} is nobody of PSM_ACCESS_FILE: see `psm ops whoami`")
 
     @asynccontextmanager
     async def run(self, nc: Client, what: Mapping[str, Any]) -> AsyncIterator[RecordedRun]:
@@ -64,10 +74,22 @@ class Replayer:
             with ReplayMode(process=True):
                 yield run
 
-    def recorded(
-        self, nc: Client, what: Mapping[str, Any]
-    ) -> AbstractAsyncContextManager[RecordedRun]:
-        """Record what is done in the block, in this person's name."""
-        return recorded(
+    @asynccontextmanager
+    async def recorded(self, nc: Client, what: Mapping[str, Any]) -> AsyncIterator[RecordedRun]:
+        """Record what is done in the block, in this person's name.
+
+        Raises:
+            ConfigError: who approved made the tokens that this person comes with.
+            TransientError: PostgreSQL, which knows, is away.
+        """
+        creators: frozenset[str] = frozenset()
+        if self.approved_by is not None and self._dsn is not None:
+            creators = await creators_of(self._dsn, self.actor)
+        if self.approved_by in creators:
+            raise ConfigError(
+                f"{self.approved_by} made a token of {self.actor}: another person must approve"
+            )
+        async with recorded(
             nc, what, actor=self.actor, reason=self.reason or "", approved_by=self.approved_by
-        )
+        ) as run:
+            yield run

@@ -20,6 +20,7 @@ _NEXT = {
     "hidden": "rebuild this server's replica: remove it from the stream and let it copy anew",
     "replicas_differ": "compare each replica with a backup; rebuild the one that is wrong",
     "misplaced": "the subject transform was changed; restore the stream's configuration",
+    "principal_forged": "its principal is not proven; who may publish to this subject over NATS?",
     "message_altered": "restore the stream from a backup",
     "update_altered": "decide with a backup which is right, the log or PSM",
     "update_missing": "PSM lost it: restore PSM from a backup",
@@ -80,6 +81,8 @@ class AuditReport(msgspec.Struct, kw_only=True):
     Attributes:
         first, last: range of the log, both included; 0 for an empty log.
         messages, events: of the log, each counted once, read by sequence; those of streams.
+        vouched: events that came over HTTP, by whom a service of ours signed.
+        claimed: events that name a principal for whom no service of ours signed.
         updates: of PSM, equal byte for byte to what the log folds to.
         older_updates: folded again, but no longer in PSM.
         heads: of streams and partitions in PostgreSQL that agree.
@@ -94,6 +97,8 @@ class AuditReport(msgspec.Struct, kw_only=True):
     last: int = 0
     messages: int = 0
     events: int = 0
+    vouched: int = 0
+    claimed: int = 0
     partitions: int = 0
     accounts: int = 0
     updates: int = 0

@@ -22,6 +22,7 @@ from psm.projections.witness import heads
 from psm.projections.witness.heads import LogHead
 from psm.workers.log.cursor import load_cursor
 from psm.workers.log.reader import last_log_sequence, read_stored
+from psm.workers.ops.keys import Keyring
 from psm.workers.projector.making import boundary
 from psm.workers.projector.rebuild import Rebuild
 from psm.workers.proof.audit.causes import dangling_notes, incident_notes
@@ -55,6 +56,7 @@ class Audit:
         asked: AuditRange,
         chosen: tuple[int, ...],
         progress: Progress | None = None,
+        principals: Keyring | None = None,
     ) -> None:
         """Nothing is read yet.
 
@@ -65,6 +67,7 @@ class Audit:
             asked: range of the log; a fold begins at the beginning all the same.
             chosen: partitions to fold again.
             progress: told how far it is.
+            principals: keys of the services whose `Psm-Principal` counts.
         """
         self._nc = nc
         self._partitions = partitions
@@ -72,6 +75,7 @@ class Audit:
         self._asked = asked
         self._chosen = chosen
         self._progress = progress
+        self._principals = principals
         self._findings = Findings()
         self._report = AuditReport()
 
@@ -146,10 +150,12 @@ class Audit:
             server=server,
             from_leader=from_leader,
             progress=self._progress,
+            principals=self._principals,
         )
         tally = await scan.run(first, last)
         if stream == TRADES:
             self._report.messages, self._report.events = tally.messages, tally.events
+            self._report.vouched, self._report.claimed = tally.vouched, tally.claimed
         return tally
 
     # --- everything ----------------------------------------------------------------------------

@@ -15,8 +15,11 @@ from psm.contracts.subjects import (
     log_subject,
     partition_of,
     printable,
+    published,
     token_bytes,
 )
+from psm.workers.access.vouched import HEADER, author_of, is_forged
+from psm.workers.ops.keys import Keyring
 from psm.workers.proof.audit.findings import Finding, Findings
 
 DIGEST_EVERY = 1000
@@ -32,6 +35,8 @@ class Tally(msgspec.Struct, kw_only=True):
         messages, events: all, and those of streams.
         shared: (count, sum of sequences) of what every partition reads.
         own: the same of each partition's own events.
+        vouched, claimed: events whose `Psm-Principal` a service of ours signed, and others that
+            have one.
         digests: per thousand sequences SHA-256 over places, subjects and bodies.
         missing: sequences that are gone.
     """
@@ -41,6 +46,8 @@ class Tally(msgspec.Struct, kw_only=True):
     events: int = 0
     shared: tuple[int, int] = (0, 0)
     own: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
+    vouched: int = 0
+    claimed: int = 0
     digests: dict[int, bytes] = msgspec.field(default_factory=dict)
     missing: list[tuple[int, int]] = msgspec.field(default_factory=list)
 
@@ -63,6 +70,7 @@ class Scan:
         server: str | None = None,
         from_leader: bool = False,
         progress: Progress | None = None,
+        principals: Keyring | None = None,
     ) -> None:
         self._nc = nc
         self._stream = stream
@@ -72,6 +80,7 @@ class Scan:
         self._server = server
         self._from_leader = from_leader
         self._progress = progress
+        self._principals = principals or Keyring(())
         self._tally = Tally()
         self._runs: dict[str, tuple[int, int]] = {}
 
@@ -135,6 +144,7 @@ class Scan:
             tally.shared = (tally.shared[0] + 1, tally.shared[1] + message.sequence)
             return
         tally.events += 1
+        self._check_author(message)
         _, partition, stream_id = message.subject.split(".", 2)
         # An operator's tool computes the partition; if it errs, that event is rejected.
         if kind == "trades" and partition != str(partition_of(stream_id, self._partitions)):
@@ -152,6 +162,27 @@ class Scan:
         if partition in self._readers:
             count, total = tally.own.get(int(partition), (0, 0))
             tally.own[int(partition)] = (count + 1, total + message.sequence)
+
+    def _check_author(self, message: StoredMessage) -> None:
+        header = message.header(HEADER)
+        if header is None:
+            return
+        subject, hashed = published(message.subject), hashlib.sha256(message.data).digest()
+        if author_of(header, subject, hashed, self._principals).principal is not None:
+            self._tally.vouched += 1
+            return
+        self._tally.claimed += 1
+        if is_forged(header, self._principals):
+            self._findings.add(
+                Finding(
+                    code="principal_forged",
+                    stream=self._stream,
+                    sequence=message.sequence,
+                    stream_id=printable(log_subject(message.subject)[1]),
+                    expected="a signature over this event, or no claim to one",
+                    found=printable(header[:200]),
+                )
+            )
 
 
 async def bounds(

@@ -1,0 +1,1 @@
+"""The site of the documentation: pages of `docs/`, the README, a page of all commands."""

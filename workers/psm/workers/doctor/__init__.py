@@ -1,0 +1,1 @@
+"""Is this installation well? Read-only looks from outside, and what mends what they find."""

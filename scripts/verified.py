@@ -24,7 +24,7 @@ PAGE = Path("docs/verified.md")
 COVERS: Mapping[str, tuple[str, ...]] = {
     "containers": ("Dockerfile", "compose.yaml", "deploy", "requirements/runtime.txt"),
     "cluster": ("k8s/psm", "scripts/build_kubernetes.sh", "tests/cluster"),
-    "observe": ("k8s/psm/templates/alerts.yaml", "deploy"),
+    "observe": ("k8s/psm/rules", "k8s/psm/dashboards", "scripts/observe"),
     "load": ("benchmarks",),
 }
 """What `make NAME` runs, and the files and folders that its result is about."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tests.cluster.control_plane import ApiServer, control_plane
 from tests.cluster.kubelet import Kubelet, kubelet
 from tests.k8s.test_chart import EVERYTHING, ONE_USER
@@ -80,8 +79,9 @@ def test_the_api_server_takes_every_manifest(
     server: ApiServer, values: str, tmp_path: Path
 ) -> None:
     """Server-side apply accepts it all, and restricted Pod Security has nothing to warn of."""
-    file = tmp_path / "rendered.yaml"
-    file.write_text(yaml.safe_dump_all(render("--namespace", SPACE, *VALUES[values])))
+    file = tmp_path / "rendered.json"
+    manifests = render("--namespace", SPACE, *VALUES[values])
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
     dry = ("apply", "--server-side", "--dry-run=server", "--filename", str(file))
     done = kubectl(server, *dry)
     assert done.returncode == 0, done.stderr

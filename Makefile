@@ -13,6 +13,7 @@ LOCKS := requirements/build.txt requirements/dev.txt
 GOLDEN = $(filter-out %.expected.jsonl %/cases.jsonl.gz %/bounds.jsonl.gz,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
 PURE := tests/unit tests/contracts tests/stories tests/differential tests/property tests/replay tests/simulation
 SERVERS := tests/integration tests/fuzz tests/k8s tests/chaos
+RARE := tests/cluster
 # Tests of one file count what they met together, so a file stays in one process.
 PARALLEL ?= --numprocesses=auto --dist=loadfile
 # The real nats CLI, if scripts/build_nats_cli.sh has built it.
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
 	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster bench \
-	observe load containers sbom notices soak locks clean
+	observe load sbom notices soak locks clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,7 +127,7 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prov
 cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/verified.md
 	@command -v etcd >/dev/null || { echo "make cluster: etcd is needed: apt-get install etcd-server" >&2; exit 1; }
 	@PSM_TEST_KUBERNETES=$$(scripts/build_kubernetes.sh) && export PSM_TEST_KUBERNETES && \
-		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) tests/cluster
+		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) $(RARE)
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1011,6 +1011,9 @@ SELECT
     (SELECT min(first_sequence_number) FROM current_state_quarantine
      WHERE stream_id = $1 AND view = ANY ($2)) AS stale_from;
 
+-- read.counts
+SELECT status, count(*) AS accounts FROM balances_view GROUP BY status;
+
 -- accounts.account
 SELECT json_build_object(
     'account_id', b.account_id,

@@ -23,7 +23,7 @@ from psm.workers.doctor.histograms import Histogram, of_bounds, summed
 from psm.workers.doctor.objectives import OBJECTIVES, latency_row
 from psm.workers.doctor.recorded import samples
 from psm.workers.doctor.redaction import Scrubber, shortened
-from psm.workers.doctor.verdict import CheckLine, Level, Measured, judged
+from psm.workers.doctor.verdict import CheckLine, Level, Reading, judged
 
 ROOT = Path(__file__).parents[2]
 INF = math.inf
@@ -86,7 +86,7 @@ def test_samples_of_an_exposition() -> None:
 def test_a_number_and_its_limits(value: float, level: int, *, falling: bool) -> None:
     """Rising numbers are bad from their limits on, falling ones below them."""
     line = judged(
-        "x", Measured(value, "a|b\nc"), warning=2 if not falling else 5,
+        "x", Reading(value, "a|b\nc"), warning=2 if not falling else 5,
         critical=5 if not falling else 2, falling=falling, unit="s",
     )  # fmt: skip
     limits = "5:;2:" if falling else "2;5"
@@ -95,7 +95,7 @@ def test_a_number_and_its_limits(value: float, level: int, *, falling: bool) -> 
 
 
 def test_a_line_without_a_number() -> None:
-    line = judged("x", Measured(None, "none"), warning=1, critical=2, falling=False, unit="")
+    line = judged("x", Reading(None, "none"), warning=1, critical=2, falling=False, unit="")
     assert str(line) == "OK - none"
     assert str(CheckLine(check="x", level=Level.UNKNOWN, text="away")) == "UNKNOWN - away"
 

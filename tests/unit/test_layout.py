@@ -182,7 +182,7 @@ def test_every_folder_of_tests_is_run() -> None:
     named = [
         folder
         for line in lines
-        if line.startswith(("PURE :=", "SERVERS :="))
+        if line.startswith(("PURE :=", "SERVERS :=", "RARE :="))
         for folder in line.split()[2:]
     ]
     folders = {f"tests/{path.parent.name}" for path in (ROOT / "tests").glob("*/test_*.py")}

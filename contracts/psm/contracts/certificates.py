@@ -26,7 +26,7 @@ _TIMEOUT_S = 3.0
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
-class Certificate(Struct, frozen=True, kw_only=True):
+class ServerCertificate(Struct, frozen=True, kw_only=True):
     """One certificate.
 
     Attributes:
@@ -48,7 +48,7 @@ class Certificate(Struct, frozen=True, kw_only=True):
         return f"{self.subject}, for {names}, expires {self.expires:%Y-%m-%d %H:%M} UTC"
 
 
-def read_certificate(data: bytes) -> Certificate:
+def read_certificate(data: bytes) -> ServerCertificate:
     """Return what a certificate in DER or, the first of them, in PEM says.
 
     Raises:
@@ -66,7 +66,7 @@ def read_certificate(data: bytes) -> Certificate:
         said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names += said.get_values_for_type(x509.DNSName)
         names += map(str, said.get_values_for_type(x509.IPAddress))
-    return Certificate(
+    return ServerCertificate(
         subject=found.subject.rfc4514_string(),
         issuer=found.issuer.rfc4514_string(),
         names=tuple(names),
@@ -75,7 +75,7 @@ def read_certificate(data: bytes) -> Certificate:
     )
 
 
-async def presented_by(host: str, port: int, server: Server) -> Certificate | None:
+async def presented_by(host: str, port: int, server: Server) -> ServerCertificate | None:
     """Return the certificate that a server shows; None where it shows none in `_TIMEOUT_S`.
 
     Nothing is trusted, and nothing but the request for TLS is sent.

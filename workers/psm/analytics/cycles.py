@@ -12,7 +12,7 @@ from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
-from psm.analytics.worth import Moved, number
+from psm.analytics.worth import HeldChange, number
 from psm.contracts.position_keys import parts_of
 from psm.domain.money import (
     ZERO,
@@ -85,7 +85,7 @@ class Cycles(msgspec.Struct):
     def trades(
         self,
         event: Event,
-        moved: list[Moved],
+        moved: list[HeldChange],
         entries: list[JournalEntry],
     ) -> list[TradeRow]:
         """Take positions as an event left them; return the cycles that it closed."""

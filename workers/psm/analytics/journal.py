@@ -8,7 +8,7 @@ import msgspec
 
 from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
-from psm.analytics.worth import Held, Moved, number
+from psm.analytics.worth import Held, HeldChange, number
 from psm.domain.money import ONE, ZERO, add, negate
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
@@ -110,21 +110,21 @@ def entry_of_correction(event: Event) -> JournalEntry:
     )
 
 
-def entries_of(event: Event, moved: list[Moved]) -> list[JournalEntry]:
+def entries_of(event: Event, moved: list[HeldChange]) -> list[JournalEntry]:
     """Return what an event did to each position; nothing where only margin changed.
 
     Args:
         event: that was applied.
         moved: what it did to positions; to one that it flipped, twice.
     """
-    by_key: dict[str, list[Moved]] = {}
+    by_key: dict[str, list[HeldChange]] = {}
     for one in moved:
         by_key.setdefault(one.key, []).append(one)
     found = [_entry(event, key, steps) for key, steps in sorted(by_key.items())]
     return [e for e in found if e.size != e.before or e.fees or e.funding]
 
 
-def _entry(event: Event, key: str, steps: list[Moved]) -> JournalEntry:
+def _entry(event: Event, key: str, steps: list[HeldChange]) -> JournalEntry:
     said, last, after, before = event.said, steps[-1].update, steps[-1].after, steps[0].before
     fees, funding = _paid(said, steps)
     closed = next((step.update for step in steps if step.update.change == "closed"), None)
@@ -154,7 +154,7 @@ def _entry(event: Event, key: str, steps: list[Moved]) -> JournalEntry:
     )
 
 
-def _paid(said: Applied, steps: list[Moved]) -> tuple[Decimal, Decimal]:
+def _paid(said: Applied, steps: list[HeldChange]) -> tuple[Decimal, Decimal]:
     """Return by how much fees and funding of a position's cycles rose."""
     before = steps[0].before
     if before is None and steps[0].update.change != "opened":

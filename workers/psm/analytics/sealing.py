@@ -46,7 +46,8 @@ class Buckets:
         for timeframe, length in LENGTHS.items():
             start = bucket_start(timeframe, minute.number)
             # Whether a minute was complete already when a strategy was named makes no difference.
-            told = sealed if start + length > state.strategies.since else _of_account(sealed)
+            named = state.strategies.since - start < length
+            told = sealed if named else _of_account(sealed)
             if timeframe == "1m":
                 alone = Bucket(timeframe, minute.number, state.standing, standing, Booked(), {})
                 alone.put(told)

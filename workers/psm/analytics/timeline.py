@@ -46,7 +46,7 @@ from psm.analytics.rows import (
 )
 from psm.analytics.sealing import Buckets
 from psm.analytics.timeline_state import Pending, TimelineState, decoded, encoded
-from psm.analytics.worth import Moved, converted, held_after, number, worth_closed, worth_told
+from psm.analytics.worth import HeldChange, converted, held_after, number, worth_closed, worth_told
 from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key
 from psm.domain.money import ONE, ZERO
@@ -154,7 +154,7 @@ class AccountTimeline:
         else:
             state.held[key] = after
         if update.cause == "event":
-            state.pending.positions.append(Moved(key, update, before, after))
+            state.pending.positions.append(HeldChange(key, update, before, after))
 
     # --- the account --------------------------------------------------------------------------
 

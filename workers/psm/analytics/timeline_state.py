@@ -8,7 +8,7 @@ from psm.analytics.books import Strategies
 from psm.analytics.buckets import Booked, Bucket, Minute, Standing, Worth
 from psm.analytics.cycles import Cycles
 from psm.analytics.rows import EVERY
-from psm.analytics.worth import Held, Moved
+from psm.analytics.worth import Held, HeldChange
 from psm.contracts.position_keys import symbol_of
 from psm.domain.money import ZERO
 
@@ -23,7 +23,7 @@ class Pending(msgspec.Struct):
         orders: strategies of orders.
     """
 
-    positions: list[Moved]
+    positions: list[HeldChange]
     orders: dict[str, str]
 
 

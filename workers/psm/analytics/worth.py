@@ -60,7 +60,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, mark=mark)
 
 
-class Moved(msgspec.Struct, frozen=True, array_like=True):
+class HeldChange(msgspec.Struct, frozen=True, array_like=True):
     """What an event did to a position: its update, and the position before and after it.
 
     Attributes:

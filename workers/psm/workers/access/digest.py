@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
 from psm.contracts.errors import PSMError
-from psm.workers.ops.journal import Chained, append_record, read_chain
+from psm.workers.ops.journal import ChainLink, append_record, read_chain
 
 SUBJECT = "ops.access"
 EVERY_S = 60.0
@@ -32,7 +32,7 @@ OTHERS = "+"
 _log = get_logger()
 
 
-class AccessDigest(Chained, frozen=True, kw_only=True, omit_defaults=True):
+class AccessDigest(ChainLink, frozen=True, kw_only=True, omit_defaults=True):
     """What was done since the digest before, at one replica.
 
     Attributes:

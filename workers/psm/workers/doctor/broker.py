@@ -21,8 +21,8 @@ from psm.adapters.jetstream.streams_apply import (
     replicas_not_current,
 )
 from psm.contracts.subjects import TRADES
-from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
-from psm.workers.doctor.place import Place
+from psm.workers.doctor.finding import Diagnosis, fault, fine, soon, unseen
+from psm.workers.doctor.place import Installation
 from psm.workers.process.running import find_running
 from psm.workers.process.settings import about
 
@@ -41,7 +41,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OF_METADATA = "metadata."
 
 
-async def broker(place: Place) -> list[Finding]:
+async def broker(place: Installation) -> list[Diagnosis]:
     """Whether it answers, and is new enough."""
     if "broker" in place.reasons:
         return [fault("broker", place.reasons["broker"], _command_without_broker(place))]
@@ -59,7 +59,7 @@ async def broker(place: Place) -> list[Finding]:
     return [fine("broker", f"NATS {facts.version} at {facts.url}")]
 
 
-def _command_without_broker(place: Place) -> str:
+def _command_without_broker(place: Installation) -> str:
     settings = place.given.settings
     if settings is None:
         return "psm config check"
@@ -68,7 +68,7 @@ def _command_without_broker(place: Place) -> str:
     return "psm up" if settings.env == "development" else "psm config show"
 
 
-async def jetstream(place: Place) -> list[Finding]:
+async def jetstream(place: Installation) -> list[Diagnosis]:
     """Whether it keeps streams at all."""
     if server_facts(place.nc).jetstream:
         return [fine("jetstream", "it is on")]
@@ -81,7 +81,7 @@ async def jetstream(place: Place) -> list[Finding]:
     ]
 
 
-async def log(place: Place) -> list[Finding]:
+async def log(place: Installation) -> list[Diagnosis]:
     """Whether the settings say what this log was made with."""
     found = await compare(place.nc, place.settings)
     return [_constant(place, change) for change in found[TRADES] if _is_constant(change)] or [
@@ -93,7 +93,7 @@ def _is_constant(change: Change) -> bool:
     return change.field.startswith(_OF_METADATA) and change.action == "refuse"
 
 
-def _constant(place: Place, change: Change) -> Finding:
+def _constant(place: Installation, change: Change) -> Diagnosis:
     name = change.field.removeprefix(_OF_METADATA).removeprefix("psm.")
     variables = {field.name: field.env for field in about()}
     why = f"the log was made with {name} {change.actual}; here it is {change.desired}"
@@ -102,7 +102,7 @@ def _constant(place: Place, change: Change) -> Finding:
     return fault("log", f"{why}: this version cannot run it", "psm version")
 
 
-async def streams(place: Place) -> list[Finding]:
+async def streams(place: Installation) -> list[Diagnosis]:
     """Whether each stream is there and as strong as `psm streams apply` makes it."""
     found = await compare(place.nc, place.settings)
     changes = [change for every in found.values() for change in every if not _is_constant(change)]
@@ -110,7 +110,7 @@ async def streams(place: Place) -> list[Finding]:
     return weaker or [fine("streams", f"{len(found)} streams as PSM needs them")]
 
 
-def _stream(change: Change) -> Finding:
+def _stream(change: Change) -> Diagnosis:
     return fault(
         "streams",
         str(change),
@@ -118,7 +118,7 @@ def _stream(change: Change) -> Finding:
     )
 
 
-async def replicas(place: Place) -> list[Finding]:
+async def replicas(place: Installation) -> list[Diagnosis]:
     """Whether each copy holds everything, and production keeps more than one."""
     try:
         behind = await replicas_not_current(place.nc, REQUIRED, patience_s=0)
@@ -141,7 +141,7 @@ async def replicas(place: Place) -> list[Finding]:
     return [fine("replicas", f"{copies} of each stream, all current")]
 
 
-async def sync(place: Place) -> list[Finding]:
+async def sync(place: Installation) -> list[Diagnosis]:
     """Whether the servers write to disk before they acknowledge."""
     sights = await _sights(place)
     if not sights:
@@ -157,7 +157,7 @@ async def sync(place: Place) -> list[Finding]:
     ] or [fine("sync_interval", f"always, on {len(sights)} servers")]
 
 
-async def room(place: Place) -> list[Finding]:
+async def room(place: Installation) -> list[Diagnosis]:
     """Whether the servers have room to write."""
     sights = await _sights(place)
     if not sights:
@@ -165,7 +165,7 @@ async def room(place: Place) -> list[Finding]:
     return [_room(sight) for sight in sights]
 
 
-def _room(sight: BrokerSight) -> Finding:
+def _room(sight: BrokerSight) -> Diagnosis:
     used = f"{sight.server} uses {sight.store_used:.1%} of its store"
     if not sight.takes_writes or sight.store_used >= FULL:
         why = f"{sight.server}: {sight.problem}" if sight.problem else used
@@ -175,12 +175,12 @@ def _room(sight: BrokerSight) -> Finding:
     return fine("disk_broker", used)
 
 
-async def _sights(place: Place) -> list[BrokerSight]:
+async def _sights(place: Installation) -> list[BrokerSight]:
     urls = place.settings.nats_monitoring_url
     return await look_at(urls) if urls else []
 
 
-def _unmonitored(place: Place, check: str) -> Finding:
+def _unmonitored(place: Installation, check: str) -> Diagnosis:
     urls = place.settings.nats_monitoring_url
     if urls:
         return unseen(check, f"nothing answers at {urls}", "psm config show")
@@ -192,7 +192,7 @@ def _unmonitored(place: Place, check: str) -> Finding:
     )
 
 
-async def clock(place: Place) -> list[Finding]:
+async def clock(place: Installation) -> list[Diagnosis]:
     """Whether the broker's clock, which stamps every event, is ours."""
     before = time.time()
     said = (await call(place.nc, f"STREAM.INFO.{TRADES}")).get("ts")
@@ -202,7 +202,7 @@ async def clock(place: Place) -> list[Finding]:
     return [clock_finding("clock_broker", "the broker", server_time(str(said)) - middle)]
 
 
-def clock_finding(check: str, whose: str, off: timedelta) -> Finding:
+def clock_finding(check: str, whose: str, off: timedelta) -> Diagnosis:
     """Return what a difference of clocks means."""
     seconds = off.total_seconds()
     way = "ahead of" if seconds > 0 else "behind"
@@ -212,7 +212,7 @@ def clock_finding(check: str, whose: str, off: timedelta) -> Finding:
     return fine(check, why)
 
 
-async def permissions(place: Place) -> list[Finding]:
+async def permissions(place: Installation) -> list[Diagnosis]:
     """Whether the user of the settings may do what its role does."""
     try:
         facts = await user_facts(place.nc)
@@ -237,7 +237,7 @@ def lacking(role: Role, facts: UserFacts) -> list[str]:
     ]
 
 
-async def inbox(place: Place) -> list[Finding]:
+async def inbox(place: Installation) -> list[Diagnosis]:
     """Whether answers arrive: each user hears below its own prefix alone."""
     asked, hears = place.settings.nats_inbox_prefix, place.hears
     if hears is None:
@@ -256,7 +256,7 @@ def _role(name: str) -> Role | None:
     return {one.name: one for one in EMBEDDED}.get(name)
 
 
-async def line(place: Place) -> list[Finding]:
+async def line(place: Installation) -> list[Diagnosis]:
     """Whether the line to the broker is private, and how long its certificate holds."""
     facts = server_facts(place.nc)
     if facts.certificate_ends is None:
@@ -281,7 +281,7 @@ def renewing(file: str | None) -> str:
     return f"psm certs renew {shlex.quote(str(folders[0] if folders else path.parent))}"
 
 
-def certificate(check: str, whose: str, ends: datetime, now: datetime, mends: str) -> Finding:
+def certificate(check: str, whose: str, ends: datetime, now: datetime, mends: str) -> Diagnosis:
     """Return what the end of a certificate means; `mends` renews it."""
     days = (ends - now).days
     why = f"{whose} certificate holds for {days} days, until {ends:%Y-%m-%d}"

@@ -22,7 +22,7 @@ from psm.workers.doctor.conditions import CONDITIONS
 from psm.workers.doctor.examine import examine
 from psm.workers.doctor.look import measured
 from psm.workers.doctor.objectives import report
-from psm.workers.doctor.place import Place, here
+from psm.workers.doctor.place import Installation, here
 from psm.workers.doctor.recorded import Scrape, text_of
 from psm.workers.doctor.redaction import Scrubber, shortened
 from psm.workers.fleet.report import fleet_report
@@ -103,7 +103,7 @@ class Bundle:
         text = msgspec.json.format(msgspec.json.encode(found, enc_hook=str), indent=2).decode()
         self.files[name] = self._scrub(text)
 
-    def _secrets(self, place: Place) -> list[str]:
+    def _secrets(self, place: Installation) -> list[str]:
         settings = place.given.settings
         secret = [field.name for field in about() if field.secret]
         found = [] if settings is None else [getattr(settings, name) for name in secret]
@@ -124,7 +124,7 @@ class Bundle:
             "packages": {one.name: one.version for one in sorted(distributions(), key=_name)},
         }
 
-    async def _settings(self, place: Place) -> dict[str, Any]:
+    async def _settings(self, place: Installation) -> dict[str, Any]:
         settings = place.given.settings
         return {
             "problems": place.given.problems,
@@ -161,13 +161,13 @@ class Bundle:
         return line if any(kind in line for kind in _OF_SERVERS) else None
 
 
-async def _conditions(place: Place) -> list[dict[str, Any]]:
+async def _conditions(place: Installation) -> list[dict[str, Any]]:
     # Their texts name accounts.
     lines = [await measured(place, condition) for condition in CONDITIONS]
     return [{"check": one.check, "level": one.level.name, "value": one.value} for one in lines]
 
 
-async def _streams(place: Place) -> list[dict[str, Any]]:
+async def _streams(place: Installation) -> list[dict[str, Any]]:
     found: dict[str, Any] = await call(place.nc, "STREAM.LIST")
     return [
         {key: stream.get(key) for key in ("config", "created", "state", "cluster")}
@@ -175,7 +175,7 @@ async def _streams(place: Place) -> list[dict[str, Any]]:
     ]
 
 
-async def _consumers(place: Place) -> dict[str, Any]:
+async def _consumers(place: Installation) -> dict[str, Any]:
     names = (await call(place.nc, "STREAM.NAMES")).get("streams") or []
     return {
         name: (await call(place.nc, f"CONSUMER.LIST.{name}")).get("consumers") for name in names

@@ -24,8 +24,8 @@ from psm.projections.sql import load
 from psm.workers.archive.lag import archive_lag
 from psm.workers.archive.reads import ArchiveReads
 from psm.workers.doctor.itself import certificate_ends
-from psm.workers.doctor.place import Place
-from psm.workers.doctor.verdict import Measured
+from psm.workers.doctor.place import Installation
+from psm.workers.doctor.verdict import Reading
 from psm.workers.fleet.pace import FleetPace
 from psm.workers.fleet.report import fleet_report
 from psm.workers.projector.lag import PartitionLag, view_lag
@@ -37,7 +37,7 @@ _OF_BOOKS = load("psm.projections.market", "market")["counts"]
 _SHOWN = 5
 _NS = 1_000_000_000
 
-Measure = Callable[[Place], Awaitable[Measured]]
+Measure = Callable[[Installation], Awaitable[Reading]]
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,51 +68,51 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-async def unowned(place: Place) -> Measured:
+async def unowned(place: Installation) -> Reading:
     """Count partitions that nobody runs, or that stopped."""
     report = await fleet_report(place.nc)
     if not report.unowned:
-        return Measured(0, f"{len(report.partitions)} partitions, {len(report.members)} workers")
-    return Measured(len(report.unowned), f"nobody runs {_some(list(map(str, report.unowned)))}")
+        return Reading(0, f"{len(report.partitions)} partitions, {len(report.members)} workers")
+    return Reading(len(report.unowned), f"nobody runs {_some(list(map(str, report.unowned)))}")
 
 
-async def contested(place: Place) -> Measured:
+async def contested(place: Installation) -> Reading:
     """Count partitions that two workers say to run."""
     found = [row for row in (await fleet_report(place.nc)).partitions if row.state == "contested"]
     names = _some([f"{row.partition} ({row.owner})" for row in found])
-    return Measured(len(found), f"more than one runs {names}" if found else "each has one owner")
+    return Reading(len(found), f"more than one runs {names}" if found else "each has one owner")
 
 
-async def lag(place: Place) -> Measured:
+async def lag(place: Installation) -> Reading:
     """Return the age of the oldest message that a worker has not taken in."""
     worst = max(await FleetPace(place.nc).look(), key=lambda pace: pace.lag_s)
     if worst.lag == 0:
-        return Measured(0.0, "all of the log is folded")
-    return Measured(worst.lag_s, f"partition {worst.partition} is {worst.lag} messages behind")
+        return Reading(0.0, "all of the log is folded")
+    return Reading(worst.lag_s, f"partition {worst.partition} is {worst.lag} messages behind")
 
 
-async def blocked(place: Place) -> Measured:
+async def blocked(place: Installation) -> Reading:
     """Count accounts whose stream waits."""
     found = [f"{one.account_id} ({one.reason})" for one in await stopped_streams(place.nc)]
-    return Measured(len(found), f"{_some(found)} wait" if found else "every stream is open")
+    return Reading(len(found), f"{_some(found)} wait" if found else "every stream is open")
 
 
-async def writable(place: Place) -> Measured:
+async def writable(place: Installation) -> Reading:
     """Return the age of the last write that was made to see whether writes work."""
     last = await last_for(place.nc, HEALTH, HEALTH_LOG)
     if last is None:
         raise ConfigError("nobody ever looked whether the log takes writes: does a worker run?")
     age_s = max(0.0, place.now.timestamp() - last.time_ns / _NS)
-    return Measured(round(age_s, 1), "since the last write that was tried")
+    return Reading(round(age_s, 1), "since the last write that was tried")
 
 
-async def replicas(place: Place) -> Measured:
+async def replicas(place: Installation) -> Reading:
     """Count replicas that do not hold everything."""
     behind = await replicas_not_current(place.nc, REQUIRED, patience_s=5)
-    return Measured(len(behind), behind[0] if behind else "all replicas are current")
+    return Reading(len(behind), behind[0] if behind else "all replicas are current")
 
 
-async def disk(place: Place) -> Measured:
+async def disk(place: Installation) -> Reading:
     """Return the largest share of its store that a server uses, in percent."""
     urls = place.settings.nats_monitoring_url
     sights = await look_at(urls) if urls else []
@@ -120,67 +120,67 @@ async def disk(place: Place) -> Measured:
         raise ConfigError("no server's monitoring port answers; set PSM_NATS_MONITORING_URL")
     worst = max(sights, key=lambda sight: (not sight.takes_writes, sight.store_used))
     if not worst.takes_writes:
-        return Measured(100.0, f"{worst.server} cannot write: {worst.problem}")
-    return Measured(round(worst.store_used * 100, 1), f"of its store {worst.server} uses")
+        return Reading(100.0, f"{worst.server} cannot write: {worst.problem}")
+    return Reading(round(worst.store_used * 100, 1), f"of its store {worst.server} uses")
 
 
-async def certificate(place: Place) -> Measured:
+async def certificate(place: Installation) -> Reading:
     """Return the days that the first certificate to end still holds."""
     ends: dict[str, datetime] = certificate_ends(place)
     server = server_facts(place.nc).certificate_ends
     if server is not None:
         ends["the broker's"] = server
     if not ends:
-        return Measured(None, "no certificate is used")
+        return Reading(None, "no certificate is used")
     whose = min(ends, key=lambda name: ends[name])
-    return Measured(float((ends[whose] - place.now).days), f"days left of {whose}")
+    return Reading(float((ends[whose] - place.now).days), f"days left of {whose}")
 
 
-async def archive(place: Place) -> Measured:
+async def archive(place: Installation) -> Reading:
     """Return the largest share of a stream's retention that the archive is behind, in percent."""
     worst = max(await archive_lag(place.nc, place.pool), key=lambda one: one.retention_used)
     about = f"{worst.js_stream} is {worst.lag_events} messages, {worst.lag_s:g} s behind"
     if worst.lost:
-        return Measured(100.0, f"{worst.js_stream} lost {worst.lost} messages")
-    return Measured(round(worst.retention_used * 100, 2), about)
+        return Reading(100.0, f"{worst.js_stream} lost {worst.lost} messages")
+    return Reading(round(worst.retention_used * 100, 2), about)
 
 
-async def archive_late(place: Place) -> Measured:
+async def archive_late(place: Installation) -> Reading:
     """Return the age of the oldest message that is not archived."""
     worst = max(await archive_lag(place.nc, place.pool), key=lambda one: one.lag_s)
-    return Measured(worst.lag_s, f"{worst.js_stream} is {worst.lag_events} messages behind")
+    return Reading(worst.lag_s, f"{worst.js_stream} is {worst.lag_events} messages behind")
 
 
-async def incidents(place: Place) -> Measured:
+async def incidents(place: Installation) -> Reading:
     """Count incidents of the archive."""
     found = await ArchiveReads(place.pool).incident_counts()
     kinds = [f"{row['incidents']} {row['kind']}" for row in found]
-    return Measured(sum(row["incidents"] for row in found), _some(kinds) or "no incidents")
+    return Reading(sum(row["incidents"] for row in found), _some(kinds) or "no incidents")
 
 
-async def _lags(place: Place) -> list[PartitionLag]:
+async def _lags(place: Installation) -> list[PartitionLag]:
     wanted = kept(analytics=place.settings.analytics).values()
     return [one for view in wanted for one in await view_lag(place.nc, place.pool, view)]
 
 
-async def views(place: Place) -> Measured:
+async def views(place: Installation) -> Reading:
     """Return the age of the oldest update that a view lacks."""
     worst = max(await _lags(place), key=lambda one: one.lag_s, default=None)
     if worst is None or worst.lag_events == 0:
-        return Measured(0.0, "the views have everything")
+        return Reading(0.0, "the views have everything")
     about = f"{worst.projection}, partition {worst.partition}, lacks {worst.lag_events}"
-    return Measured(round(worst.lag_s, 3), about)
+    return Reading(round(worst.lag_s, 3), about)
 
 
-async def stale(place: Place) -> Measured:
+async def stale(place: Installation) -> Reading:
     """Count keys of views whose row could not be stored."""
     names = [
         f"{entry.view}: {entry.stream_id}" for one in await _lags(place) for entry in one.stale
     ]
-    return Measured(len(names), _some(names) or "no key is stale")
+    return Reading(len(names), _some(names) or "no key is stale")
 
 
-async def audit(place: Place) -> Measured:
+async def audit(place: Installation) -> Reading:
     """Return the days since an audit found nothing."""
     async with postgres.acquired(place.pool) as connection:
         row = await connection.fetchrow(_QUERIES["audit"])
@@ -188,50 +188,50 @@ async def audit(place: Place) -> Measured:
         raise ConfigError("no audit ever ended without a finding: run `psm audit`")
     age = place.now - row["succeeded_at"]
     about = f"since psm audit found nothing; the last one found {row['findings']}"
-    return Measured(round(age.total_seconds() / 3600, 1), about)
+    return Reading(round(age.total_seconds() / 3600, 1), about)
 
 
-async def _of_risk(place: Place, kind: str) -> Measured:
+async def _of_risk(place: Installation, kind: str) -> Reading:
     async with postgres.acquired(place.pool) as connection:
         rows = await connection.fetch(_OF_RISK)
     found = [f"{row['code']}: {row['entries']}" for row in rows if row["kind"] == kind]
     count = sum(row["entries"] for row in rows if row["kind"] == kind)
-    return Measured(count, _some(found) or "none")
+    return Reading(count, _some(found) or "none")
 
 
-async def latched(place: Place) -> Measured:
+async def latched(place: Installation) -> Reading:
     """Count latches that hold: their scopes may only close positions."""
     return await _of_risk(place, "latch")
 
 
-async def near(place: Place) -> Measured:
+async def near(place: Installation) -> Reading:
     """Count limits of which little is left."""
     return await _of_risk(place, "near_limit")
 
 
-async def books(place: Place) -> Measured:
+async def books(place: Installation) -> Reading:
     """Return how long an order book to which changes come is not synced."""
     async with postgres.acquired(place.pool) as connection:
         rows = await connection.fetch(_OF_BOOKS)
     states = Counter({row["state"]: row["books"] for row in rows})
     about = _some([f"{count} {state}" for state, count in sorted(states.items())])
-    return Measured(max((row["age_s"] for row in rows), default=0.0), about or "no books")
+    return Reading(max((row["age_s"] for row in rows), default=0.0), about or "no books")
 
 
-async def refusals(place: Place) -> Measured:
+async def refusals(place: Installation) -> Reading:
     """Count messages of the last hour that changed nothing."""
     async with postgres.acquired(place.pool) as connection:
         rows = await connection.fetch(_QUERIES["refusals"])
     found = [f"{row['refused']} {row['reason']}" for row in rows]
-    return Measured(sum(row["refused"] for row in rows), _some(found) or "none in the last hour")
+    return Reading(sum(row["refused"] for row in rows), _some(found) or "none in the last hour")
 
 
-async def reconciliation(place: Place) -> Measured:
+async def reconciliation(place: Installation) -> Reading:
     """Count accounts whose last report differs from the books."""
     async with postgres.acquired(place.pool) as connection:
         rows = await connection.fetch(_QUERIES["differing"])
     names = [row["account_id"] for row in rows]
-    return Measured(len(names), f"{_some(names)} differ" if names else "every report agrees")
+    return Reading(len(names), f"{_some(names)} differ" if names else "every report agrees")
 
 
 _MINUTE, _DAY_H = 60.0, 24.0

@@ -11,8 +11,8 @@ from psm.projections.sql import load
 from psm.workers.access.store import Tokens
 from psm.workers.access.tokens import TokenRecord
 from psm.workers.doctor.broker import clock_finding
-from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
-from psm.workers.doctor.place import Place
+from psm.workers.doctor.finding import Diagnosis, fault, fine, soon, unseen
+from psm.workers.doctor.place import Installation
 from psm.workers.process.running import find_running
 
 TOKEN_DAYS = (75, 90)
@@ -23,7 +23,7 @@ _ROLES = "psm migrate up --roles"
 _SHOWN = 3
 
 
-async def database(place: Place) -> list[Finding]:
+async def database(place: Installation) -> list[Diagnosis]:
     """Whether it answers and takes writes."""
     settings = place.settings
     if settings.postgres_dsn is None:
@@ -52,7 +52,7 @@ async def database(place: Place) -> list[Finding]:
     return [fine("database", about)]
 
 
-async def migrations(place: Place) -> list[Finding]:
+async def migrations(place: Installation) -> list[Diagnosis]:
     """Whether the schema is the one of this release."""
     async with postgres.acquired(place.pool) as connection:
         found = await status_on(connection)
@@ -71,7 +71,7 @@ async def migrations(place: Place) -> list[Finding]:
     ] or [fine("migrations", f"{len(found)} applied, the newest {found[-1].name}")]
 
 
-async def roles(place: Place) -> list[Finding]:
+async def roles(place: Installation) -> list[Diagnosis]:
     """Whether each role may do what its parts need; without any, one user does all."""
     async with postgres.acquired(place.pool) as connection:
         missing = await missing_grants(connection)
@@ -87,7 +87,7 @@ async def roles(place: Place) -> list[Finding]:
     return [fault("roles", f"{shown}{more}", _ROLES)]
 
 
-async def clock(place: Place) -> list[Finding]:
+async def clock(place: Installation) -> list[Diagnosis]:
     """Whether the database's clock is ours."""
     async with postgres.acquired(place.pool) as connection:
         before = datetime.now(UTC)
@@ -98,14 +98,14 @@ async def clock(place: Place) -> list[Finding]:
     ]
 
 
-async def tokens(place: Place) -> list[Finding]:
+async def tokens(place: Installation) -> list[Diagnosis]:
     """Whether tokens are renewed in time."""
     found = await Tokens(place.pool).listed(every=False)
     old = [finding for token in found if (finding := _token(token, place.now)) is not None]
     return old or [fine("tokens", f"{len(found)} hold, none older than {TOKEN_DAYS[0]} days")]
 
 
-def _token(token: TokenRecord, now: datetime) -> Finding | None:
+def _token(token: TokenRecord, now: datetime) -> Diagnosis | None:
     age = now - token.created_at
     why = f"token {token.id} of {token.principal} is {age.days} days old"
     if age >= timedelta(days=TOKEN_DAYS[1]):

@@ -7,43 +7,43 @@ from collections.abc import Mapping, Sequence
 
 from psm.contracts.errors import PSMError
 from psm.workers.doctor import broker, database, itself
-from psm.workers.doctor.finding import Finding, unseen
-from psm.workers.doctor.place import Check, MissingError, Need, Place, here
+from psm.workers.doctor.finding import Diagnosis, unseen
+from psm.workers.doctor.place import Installation, Look, MissingError, Need, here
 
 CHECK_S = 15.0
 
 _BROKER: tuple[Need, ...] = ("settings", "broker")
 _DATABASE: tuple[Need, ...] = ("settings", "database")
 
-CHECKS: tuple[Check, ...] = (
-    Check("settings", "each variable is a setting, none contradicts another", itself.settings, ()),
-    Check("files", "nobody else reads the files that hold secrets", itself.files),
-    Check("certificates", "those of the settings can be read and hold", itself.certificates),
-    Check("approvers", "production names who may approve", itself.approvers),
-    Check("broker", "NATS answers, and is new enough", broker.broker, asks=("broker",)),
-    Check("tls_broker", "the line to NATS is private; its certificate holds", broker.line, _BROKER),
-    Check("jetstream", "JetStream is on", broker.jetstream, _BROKER),
-    Check("inbox", "answers come to where this user may hear them", broker.inbox),
-    Check("permissions", "the user may do what its role does", broker.permissions, _BROKER),
-    Check("log", "the settings say what the log was made with", broker.log, _BROKER),
-    Check("streams", "each stream is there and as strong as needed", broker.streams, _BROKER),
-    Check("replicas", "each replica holds everything", broker.replicas, _BROKER),
-    Check("sync_interval", "servers write before they acknowledge", broker.sync),
-    Check("disk_broker", "the servers have room", broker.room),
-    Check("clock_broker", "the broker's clock is this one", broker.clock, _BROKER),
-    Check("database", "PostgreSQL answers and takes writes", database.database, asks=("database",)),
-    Check("tls_database", "the line to PostgreSQL is private", itself.tls_database),
-    Check("migrations", "the schema is the one of this release", database.migrations, _DATABASE),
-    Check("roles", "each role may do what its parts need", database.roles, _DATABASE),
-    Check("clock_database", "the database's clock is this one", database.clock, _DATABASE),
-    Check("tokens", "tokens are renewed in time", database.tokens, _DATABASE),
-    Check("versions", "this version knows the log; workers are of one", itself.versions, _BROKER),
-    Check("disk", "the disk of a `psm up` here has room", itself.disk),
+CHECKS: tuple[Look, ...] = (
+    Look("settings", "each variable is a setting, none contradicts another", itself.settings, ()),
+    Look("files", "nobody else reads the files that hold secrets", itself.files),
+    Look("certificates", "those of the settings can be read and hold", itself.certificates),
+    Look("approvers", "production names who may approve", itself.approvers),
+    Look("broker", "NATS answers, and is new enough", broker.broker, asks=("broker",)),
+    Look("tls_broker", "the line to NATS is private; its certificate holds", broker.line, _BROKER),
+    Look("jetstream", "JetStream is on", broker.jetstream, _BROKER),
+    Look("inbox", "answers come to where this user may hear them", broker.inbox),
+    Look("permissions", "the user may do what its role does", broker.permissions, _BROKER),
+    Look("log", "the settings say what the log was made with", broker.log, _BROKER),
+    Look("streams", "each stream is there and as strong as needed", broker.streams, _BROKER),
+    Look("replicas", "each replica holds everything", broker.replicas, _BROKER),
+    Look("sync_interval", "servers write before they acknowledge", broker.sync),
+    Look("disk_broker", "the servers have room", broker.room),
+    Look("clock_broker", "the broker's clock is this one", broker.clock, _BROKER),
+    Look("database", "PostgreSQL answers and takes writes", database.database, asks=("database",)),
+    Look("tls_database", "the line to PostgreSQL is private", itself.tls_database),
+    Look("migrations", "the schema is the one of this release", database.migrations, _DATABASE),
+    Look("roles", "each role may do what its parts need", database.roles, _DATABASE),
+    Look("clock_database", "the database's clock is this one", database.clock, _DATABASE),
+    Look("tokens", "tokens are renewed in time", database.tokens, _DATABASE),
+    Look("versions", "this version knows the log; workers are of one", itself.versions, _BROKER),
+    Look("disk", "the disk of a `psm up` here has room", itself.disk),
 )
 """What is looked at, what comes first first."""
 
 
-async def examine(env: Mapping[str, str], names: Sequence[str] = ()) -> list[Finding]:
+async def examine(env: Mapping[str, str], names: Sequence[str] = ()) -> list[Diagnosis]:
     """Look at this installation; nothing is changed, and nothing is raised.
 
     Args:
@@ -57,7 +57,7 @@ async def examine(env: Mapping[str, str], names: Sequence[str] = ()) -> list[Fin
     return [finding for findings in found for finding in findings]
 
 
-async def _looked(check: Check, place: Place) -> list[Finding]:
+async def _looked(check: Look, place: Installation) -> list[Diagnosis]:
     try:
         for need in check.needs:
             _require(need, place)
@@ -73,7 +73,7 @@ async def _looked(check: Check, place: Place) -> list[Finding]:
         return [unseen(check.name, f"the look itself failed: {type(error).__name__}: {error}")]
 
 
-def _require(need: Need, place: Place) -> None:
+def _require(need: Need, place: Installation) -> None:
     """Raise `MissingError` where something that a check needs is not there."""
     if need == "broker":
         _ = place.nc

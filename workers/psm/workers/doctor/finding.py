@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """One result of one check.
 
     Attributes:
@@ -30,21 +30,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return "soon" if self.command else "ok"
 
 
-def fine(check: str, why: str) -> Finding:
+def fine(check: str, why: str) -> Diagnosis:
     """Return that all is well."""
-    return Finding(check=check, ok=True, why=why)
+    return Diagnosis(check=check, ok=True, why=why)
 
 
-def soon(check: str, why: str, command: str) -> Finding:
+def soon(check: str, why: str, command: str) -> Diagnosis:
     """Return that all is well yet, and what is to be done in time."""
-    return Finding(check=check, ok=True, why=why, command=command)
+    return Diagnosis(check=check, ok=True, why=why, command=command)
 
 
-def fault(check: str, why: str, command: str) -> Finding:
+def fault(check: str, why: str, command: str) -> Diagnosis:
     """Return what is wrong, and the command that mends it."""
-    return Finding(check=check, ok=False, why=why, command=command)
+    return Diagnosis(check=check, ok=False, why=why, command=command)
 
 
-def unseen(check: str, why: str, command: str = "") -> Finding:
+def unseen(check: str, why: str, command: str = "") -> Diagnosis:
     """Return why nobody knows, and what lets the next look see it."""
-    return Finding(check=check, ok=None, why=why, command=command)
+    return Diagnosis(check=check, ok=None, why=why, command=command)

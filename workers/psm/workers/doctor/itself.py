@@ -20,8 +20,8 @@ from psm.contracts.updates import SCHEMA_VERSION
 from psm.domain.books import RULES_VERSION
 from psm.workers.access.issuers import access_of, people_of
 from psm.workers.doctor.broker import certificate, renewing
-from psm.workers.doctor.finding import Finding, fault, fine, soon, unseen
-from psm.workers.doctor.place import Place
+from psm.workers.doctor.finding import Diagnosis, fault, fine, soon, unseen
+from psm.workers.doctor.place import Installation
 from psm.workers.fleet.report import fleet_report
 from psm.workers.process.running import find_running
 
@@ -35,14 +35,14 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "", None)
 _PRIVATE = ("verify-full", "verify-ca", "require")
 
 
-async def settings(place: Place) -> list[Finding]:
+async def settings(place: Installation) -> list[Diagnosis]:
     """Whether every variable is a setting, and none contradicts another."""
     given = place.given
     wrong = [fault("settings", problem, given.command_for(problem)) for problem in given.problems]
     return wrong or [fine("settings", "all known, none contradicts another")]
 
 
-async def files(place: Place) -> list[Finding]:
+async def files(place: Installation) -> list[Diagnosis]:
     """Whether nobody else reads the files that hold secrets."""
     named = [getattr(place.settings, name) for name in _SECRET_FILES]
     found = [Path(name) for name in named if name]
@@ -63,7 +63,7 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def certificates(place: Place) -> list[Finding]:
+async def certificates(place: Installation) -> list[Diagnosis]:
     """Whether the certificates of the settings can be read, and hold."""
     try:
         ends = certificate_ends(place)
@@ -76,7 +76,7 @@ async def certificates(place: Place) -> list[Finding]:
     return found or [fine("certificates", "none is set")]
 
 
-def certificate_ends(place: Place) -> dict[str, datetime]:
+def certificate_ends(place: Installation) -> dict[str, datetime]:
     """Return until when the certificates of the settings hold, by file.
 
     Raises:
@@ -96,7 +96,7 @@ def _ends(file: Path) -> datetime:
     return min(one.not_valid_after_utc for one in found)
 
 
-async def tls_database(place: Place) -> list[Finding]:
+async def tls_database(place: Installation) -> list[Diagnosis]:
     """Whether the line to a PostgreSQL elsewhere is private."""
     dsn = place.settings.postgres_dsn
     if dsn is None:
@@ -112,7 +112,7 @@ async def tls_database(place: Place) -> list[Finding]:
     return [soon("tls_database", why, command)]
 
 
-async def approvers(place: Place) -> list[Finding]:
+async def approvers(place: Installation) -> list[Diagnosis]:
     """Whether a second person can approve what production asks two for."""
     file = place.settings.access_file
     edit = f"$EDITOR {shlex.quote(file or 'access.toml')}"
@@ -131,7 +131,7 @@ async def approvers(place: Place) -> list[Finding]:
     return [fault("approvers", why, edit)]
 
 
-async def versions(place: Place) -> list[Finding]:
+async def versions(place: Installation) -> list[Diagnosis]:
     """Whether this version knows the rules of the log, and the workers are of one version."""
     ours = version("portfolio-state-manager")
     last = await last_for(place.nc, TRADES, _RULES)
@@ -166,7 +166,7 @@ def _enabled(data: bytes) -> int:
         return 1
 
 
-async def disk(place: Place) -> list[Finding]:
+async def disk(place: Installation) -> list[Diagnosis]:
     """Whether the disk of a `psm up` here has room."""
     up = find_running(place.given.env)
     if up is None:

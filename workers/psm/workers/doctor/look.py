@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from psm.contracts.errors import PSMError
 from psm.workers.doctor.conditions import Condition
-from psm.workers.doctor.place import Place, here
+from psm.workers.doctor.place import Installation, here
 from psm.workers.doctor.prometheus import Prometheus
 from psm.workers.doctor.verdict import CheckLine, Level, judged
 
@@ -26,7 +26,7 @@ async def checked(
 
 
 async def measured(
-    place: Place,
+    place: Installation,
     condition: Condition,
     warning: float | None = None,
     critical: float | None = None,

@@ -88,7 +88,7 @@ REQUESTS = "psm_http_request_duration_seconds"
 WRITABLE = "psm_log_writable"
 
 
-class Recorded(Protocol):
+class RecordedObjective(Protocol):
     """Where recorded histograms come from."""
 
     async def histogram(self, metric: str, labels: Labels) -> Histogram:
@@ -120,7 +120,7 @@ class SloRow(msgspec.Struct, frozen=True, kw_only=True):
     met: bool | None
 
 
-async def report(source: Recorded) -> list[SloRow]:
+async def report(source: RecordedObjective) -> list[SloRow]:
     """Return the table of objectives.
 
     Raises:

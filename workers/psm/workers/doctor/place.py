@@ -15,7 +15,7 @@ from psm.adapters import postgres
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.roles import EMBEDDED
 from psm.contracts.errors import PSMError
-from psm.workers.doctor.finding import Finding
+from psm.workers.doctor.finding import Diagnosis
 from psm.workers.doctor.given import Given
 from psm.workers.process.settings import Settings
 
@@ -29,7 +29,7 @@ class MissingError(PSMError):
     """What a check needs is not there; the text says what."""
 
 
-class Place:
+class Installation:
     """One installation, as far as it can be seen from here.
 
     Attributes:
@@ -109,10 +109,10 @@ class Place:
             self.reasons["database"] = str(error)
 
 
-Look = Callable[[Place], Awaitable[list[Finding]]]
+Looking = Callable[[Installation], Awaitable[list[Diagnosis]]]
 
 
-class Check(msgspec.Struct, frozen=True):
+class Look(msgspec.Struct, frozen=True):
     """One look.
 
     Attributes:
@@ -125,7 +125,7 @@ class Check(msgspec.Struct, frozen=True):
 
     name: str
     about: str
-    look: Look
+    look: Looking
     needs: tuple[Need, ...] = ("settings",)
     asks: tuple[Need, ...] = ()
 
@@ -133,9 +133,9 @@ class Check(msgspec.Struct, frozen=True):
 @asynccontextmanager
 async def here(
     env: Mapping[str, str], wanted: Collection[Need] = ("broker", "database")
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[Installation]:
     """Give this installation, connected to what of the wanted answers."""
     async with AsyncExitStack() as stack:
-        place = Place(env, datetime.now(UTC))
+        place = Installation(env, datetime.now(UTC))
         await place.open(stack, wanted)
         yield place

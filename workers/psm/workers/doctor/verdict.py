@@ -17,7 +17,7 @@ class Level(IntEnum):
     UNKNOWN = 3
 
 
-class Measured(NamedTuple):
+class Reading(NamedTuple):
     """What was measured.
 
     Attributes:
@@ -60,7 +60,7 @@ class CheckLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def judged(
     check: str,
-    measured: Measured,
+    measured: Reading,
     *,
     warning: float,
     critical: float,

@@ -37,10 +37,10 @@ SUBJECT = "ops.replay"
 CHAIN_START = hashlib.sha256(b"psm:ops").hexdigest()
 _ATTEMPTS = 20
 _CHAIN_HEADER = "Psm-Chain-Hash"
-R = TypeVar("R", bound="Chained")
+R = TypeVar("R", bound="ChainLink")
 
 
-class Chained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ChainLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of a chain.
 
     Attributes:
@@ -50,7 +50,7 @@ class Chained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     previous: str
 
 
-class Record(Chained, frozen=True, kw_only=True, omit_defaults=True):
+class Record(ChainLink, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the chain of what was done.
 
     Attributes:
@@ -217,7 +217,7 @@ def _verified(message: StoredMessage, chain: str, form: type[R]) -> tuple[R, str
     return record, chain
 
 
-async def append_record(nc: Client, subject: str, make: Callable[[str], Chained]) -> None:
+async def append_record(nc: Client, subject: str, make: Callable[[str], ChainLink]) -> None:
     """Append a record to its chain; `make` is given the chain hash of the one before it.
 
     Raises:

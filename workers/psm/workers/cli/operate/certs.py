@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from psm.adapters.house_certificates import LEAF_DAYS, House, Step
-from psm.contracts.certificates import Certificate, read_certificate
+from psm.contracts.certificates import ServerCertificate, read_certificate
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
@@ -109,7 +109,7 @@ def _checked(days: int) -> int:
     return days
 
 
-def _certificates(path: Path) -> Iterator[tuple[str, Certificate]]:
+def _certificates(path: Path) -> Iterator[tuple[str, ServerCertificate]]:
     """Yield the certificates there, each with the file that it stands in."""
     files = sorted({*path.glob("*.crt"), *path.glob("*/tls.crt")}) if path.is_dir() else [path]
     if not files:
@@ -127,7 +127,7 @@ def _certificates(path: Path) -> Iterator[tuple[str, Certificate]]:
             raise ConfigError(f"{file} cannot be read: {detail}") from error
 
 
-def _row(file: str, one: Certificate, now: datetime, within: int) -> dict[str, Any]:
+def _row(file: str, one: ServerCertificate, now: datetime, within: int) -> dict[str, Any]:
     left = (one.expires - now).days
     return {
         "file": file,

@@ -23,7 +23,7 @@ app = App(name="upgrade", help="Say what an upgrade, or going back, would mean h
 _COLUMNS = ("check", "ok", "why")
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class UpgradeVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is so, and whether it is as it must be.
 
     Attributes:
@@ -48,17 +48,17 @@ def check(*, output: Output = DEFAULT_OUTPUT) -> int:
     return int(not all(answer.ok for answer in answers))
 
 
-async def _asked(settings: Settings) -> list[Answer]:
+async def _asked(settings: Settings) -> list[UpgradeVerdict]:
     statuses = await migrate.status(settings.require_postgres_dsn())
     try:
         async with broker(settings, "psm-upgrade") as nc:
             found = [member.version for member in (await fleet_report(nc)).members]
     except TransientError as error:
-        return [*of_schema(statuses), Answer(check="fleet", ok=False, why=str(error))]
+        return [*of_schema(statuses), UpgradeVerdict(check="fleet", ok=False, why=str(error))]
     return [*of_schema(statuses), of_fleet(found, version("portfolio-state-manager"))]
 
 
-def of_schema(statuses: Sequence[MigrationStatus]) -> list[Answer]:
+def of_schema(statuses: Sequence[MigrationStatus]) -> list[UpgradeVerdict]:
     """Return what the migrations mean for going on and for going back.
 
     Args:
@@ -82,13 +82,13 @@ def of_schema(statuses: Sequence[MigrationStatus]) -> list[Answer]:
         "or rules reads the log instead, which takes longer and gives the same"
     )
     return [
-        Answer(check="schema", ok=not changed, why=schema),
-        Answer(check="rollback", ok=True, why=back),
-        Answer(check="snapshots", ok=True, why=form),
+        UpgradeVerdict(check="schema", ok=not changed, why=schema),
+        UpgradeVerdict(check="rollback", ok=True, why=back),
+        UpgradeVerdict(check="snapshots", ok=True, why=form),
     ]
 
 
-def of_fleet(found: Sequence[str], mine: str) -> Answer:
+def of_fleet(found: Sequence[str], mine: str) -> UpgradeVerdict:
     """Return which releases run now.
 
     Args:
@@ -97,11 +97,11 @@ def of_fleet(found: Sequence[str], mine: str) -> Answer:
     """
     others = sorted(set(found) - {mine})
     if not found:
-        return Answer(check="fleet", ok=True, why="no worker runs")
+        return UpgradeVerdict(check="fleet", ok=True, why="no worker runs")
     why = f"{len(found)} workers run {', '.join(sorted(set(found)))}; this is {mine}"
     if len(others) > 1 or (others and mine in found):
         why += "; more than one release at once: let it end before the next upgrade"
-    return Answer(check="fleet", ok=True, why=why)
+    return UpgradeVerdict(check="fleet", ok=True, why=why)
 
 
 _STATES = ("changed", "pending", "unknown")

@@ -43,10 +43,10 @@ class Buckets:
             peak=minute.peaks.get(EVERY, ZERO),
             through=minute.through,
         )
-        for timeframe, length in LENGTHS.items():
+        for timeframe in LENGTHS:
             start = bucket_start(timeframe, minute.number)
             # Whether a minute was complete already when a strategy was named makes no difference.
-            named = state.strategies.since - start < length
+            named = bucket_start(timeframe, state.strategies.since) <= start
             told = sealed if named else _of_account(sealed)
             if timeframe == "1m":
                 alone = Bucket(timeframe, minute.number, state.standing, standing, Booked(), {})

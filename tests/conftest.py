@@ -24,9 +24,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "quick", settings.get_profile("thorough"), derandomize=True, max_examples=120
+    "quick", settings.get_profile("thorough"), derandomize=True, max_examples=60
 )
-settings.register_profile("brief", settings.get_profile("quick"), max_examples=20)
+settings.register_profile("brief", settings.get_profile("quick"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -133,7 +133,7 @@ bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
 observe: $(STAMP)  ## Start the stack and a Prometheus, ask every panel and rule, make alerts fire
-	$(BIN)/python -m scripts.observe
+	$(BIN)/python -m scripts.verified run observe $(BIN)/python -m scripts.observe
 
 soak: $(STAMP)  ## Run everything under load, watch memory, audit it; MINUTES=30 ARGS="--accounts 500"
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)

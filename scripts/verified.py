@@ -3,13 +3,14 @@
     python -m scripts.verified run cluster pytest tests/cluster     # its last line is the result
     python -m scripts.verified            # fails where an entry is older than the files it covers
 
-An entry is of a commit that had everything it covers, and is as good as new as long as these files
-are what they were then. What was never run is listed, and fails nothing.
+An entry names the commit it was made of, and a digest of the files that it covers: it is as good as
+new as long as they hold what they held then. What was never run is listed, and fails nothing.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 import subprocess
 import sys
@@ -34,10 +35,10 @@ _HEAD = """# Verified
 What takes too long for every run of CI is run by `make NAME`, which writes its result here. CI
 fails when the files that a result is about have changed since (`python -m scripts.verified`).
 
-| what | commit | date | counts |
-|---|---|---|---|
+| what | commit | files | date | counts |
+|---|---|---|---|---|
 """
-_ROW = re.compile(r"\| ([a-z]+) \| ([0-9a-f]{7,40}) \| ([0-9-]{10}) \| (.*) \|")
+_ROW = re.compile(r"\| ([a-z]+) \| ([0-9a-f]{7,40}) \| ([0-9a-f]{16}) \| ([0-9-]{10}) \| (.*) \|")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +46,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         commit: what was run, at least 7 hex digits.
+        files: digest of the files that it covers.
         date: when, UTC.
         result: what came of it, one line.
     """
 
     commit: str
+    files: str
     date: str
     result: str
 
@@ -60,7 +63,9 @@ def entries(root: Path) -> dict[str, Entry]:
         return {}
     rows = map(_ROW.fullmatch, (root / PAGE).read_text("utf-8").splitlines())
     return {
-        row[1]: Entry(commit=row[2], date=row[3], result=row[4]) for row in rows if row is not None
+        row[1]: Entry(commit=row[2], files=row[3], date=row[4], result=row[5])
+        for row in rows
+        if row is not None
     }
 
 
@@ -73,28 +78,38 @@ def record(root: Path, name: str, result: str, today: datetime.date) -> None:
     if name not in COVERS:
         raise ValueError(f"there is no run {name!r}; there is {', '.join(COVERS)}")
     commit = _git(root, "rev-parse", "--short=12", "HEAD").strip()
-    if changed := _changed(root, name, commit):
-        raise ValueError(f"{name}: commit {', '.join(changed)} first, and run it again")
-    entry = Entry(commit=commit, date=today.isoformat(), result=" ".join(result.split()))
+    if changed := _git(root, "status", "--porcelain", "--", *COVERS[name]).split("\n")[:-1]:
+        files = ", ".join(line[3:] for line in changed)
+        raise ValueError(f"{name}: commit {files} first, and run it again")
+    entry = Entry(
+        commit=commit,
+        files=digest(root, name),
+        date=today.isoformat(),
+        result=" ".join(result.split()),
+    )
     known = {**entries(root), name: entry}
-    rows = (f"| {n} | {e.commit} | {e.date} | {e.result} |\n" for n, e in sorted(known.items()))
+    rows = (
+        f"| {n} | {e.commit} | {e.files} | {e.date} | {e.result} |\n"
+        for n, e in sorted(known.items())
+    )
     (root / PAGE).write_text(_HEAD + "".join(rows), "utf-8")
 
 
-def stale(root: Path) -> dict[str, list[str]]:
-    """Return what changed since a result that is about it, by run; nothing for those never run."""
-    found = {name: _changed(root, name, entry.commit) for name, entry in entries(root).items()}
-    return {name: changed for name, changed in found.items() if changed}
+def stale(root: Path) -> list[str]:
+    """Return the runs whose files are others than their results are about."""
+    return [name for name, entry in entries(root).items() if digest(root, name) != entry.files]
 
 
-def _changed(root: Path, name: str, commit: str) -> list[str]:
-    covered = COVERS.get(name, ())
-    try:
-        changed = _git(root, "diff", "--name-only", commit, "--", *covered).splitlines()
-    except subprocess.CalledProcessError:
-        return [f"commit {commit[:12]}, which is not here"]
-    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *covered).splitlines()
-    return changed + new
+def digest(root: Path, name: str) -> str:
+    """Return 16 hex digits of SHA-256 over names and bytes of the files that a run covers."""
+    found = hashlib.sha256()
+    for covered in COVERS.get(name, ()):
+        path = root / covered
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                held = hashlib.sha256(file.read_bytes()).hexdigest()
+                found.update(f"{held} {file.relative_to(root).as_posix()}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -137,8 +152,9 @@ def main(arguments: list[str]) -> int:
     for name in COVERS:
         if name not in known:
             print(f"verified: {name} was never run; make {name}")
-    for name, changed in old.items():
-        print(f"verified: {name} is older than {', '.join(changed)}; make {name}", file=sys.stderr)
+    for name in old:
+        covered = ", ".join(COVERS.get(name, ()))
+        print(f"verified: {name} is older than {covered}; make {name}", file=sys.stderr)
     return int(bool(old))
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,8 @@ from typing import Any
 from scripts.make_dashboards import BOARDS, expression
 from scripts.observe.faults import FAULTS, note_audit
 from scripts.observe.stack import Stack, Watchers, await_true, get
-from tests.k8s.tools import ROOT, render
+from tests.k8s.tools import render
 
-VERIFIED = ROOT / "docs/verified.md"
 WARM_S = 45.0
 DATA_S = 90.0
 FIRE_S = 120.0
@@ -64,8 +61,6 @@ def main() -> int:
     failures = [*missing, *absent, *silent]
     for text in failures:
         print(f"FAILED: {text}")
-    if not failures:
-        _verified(counts)
     return int(bool(failures))
 
 
@@ -195,26 +190,6 @@ def _are_silent(watchers: Watchers, alerts: set[str]) -> bool:
 def _is_told(watchers: Watchers, alert: str) -> bool:
     """Whether it fires, and Alertmanager told whoever is on call."""
     return alert in watchers.firing() and alert in watchers.told
-
-
-def _verified(counts: str) -> None:
-    """Write the line of this run in place of the one before."""
-    commit = subprocess.run(
-        ["/usr/bin/env", "git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    line = f"| observe | {commit} | {datetime.now(UTC):%Y-%m-%d} | {counts} |"
-    head = (
-        "# Verified\n\nWhat CI has no time for, run by `make`, at which commit, and what it "
-        "counted.\n\n"
-        "| what | commit | date | counts |\n|---|---|---|---|\n"
-    )
-    text = VERIFIED.read_text("utf-8") if VERIFIED.exists() else head
-    lines = [one for one in text.splitlines() if not one.startswith("| observe |")]
-    VERIFIED.write_text("\n".join([*lines, line]) + "\n", "utf-8")
-    print(line)
 
 
 if __name__ == "__main__":

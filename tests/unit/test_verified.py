@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ TODAY = datetime.date(2026, 2, 14)
 
 def test_no_result_is_older_than_what_it_covers() -> None:
     """The page of this repository; a run that never was fails nothing."""
-    assert verified.stale(verified.ROOT) == {}
+    assert verified.stale(verified.ROOT) == []
     assert verified.entries(verified.ROOT).keys() <= verified.COVERS.keys()
 
 
@@ -33,13 +34,13 @@ def test_a_result_is_good_as_long_as_its_files_are_the_same(tmp_path: Path) -> N
     assert (entry.date, entry.result) == ("2026-02-14", "3 passed in 4 s")
     (tmp_path / "other").write_text("new")
     commit(tmp_path)
-    assert verified.stale(tmp_path) == {}
+    assert verified.stale(tmp_path) == []
     (tmp_path / "benchmarks" / "new").write_text("new")
-    assert verified.stale(tmp_path) == {"load": ["benchmarks/new"]}
+    assert verified.stale(tmp_path) == ["load"]
     commit(tmp_path)
-    assert verified.stale(tmp_path) == {"load": ["benchmarks/new"]}
+    assert verified.stale(tmp_path) == ["load"]
     verified.record(tmp_path, "load", "4 passed", TODAY)
-    assert verified.stale(tmp_path) == {}
+    assert verified.stale(tmp_path) == []
 
 
 def test_only_what_is_committed_is_recorded(tmp_path: Path) -> None:
@@ -52,14 +53,14 @@ def test_only_what_is_committed_is_recorded(tmp_path: Path) -> None:
         verified.record(tmp_path, "lod", "3 passed", TODAY)
 
 
-def test_a_commit_that_is_not_here_is_said(tmp_path: Path) -> None:
-    """As after a rebase."""
+def test_no_history_is_needed(tmp_path: Path) -> None:
+    """A copy without the commits says the same."""
     repository(tmp_path)
     verified.record(tmp_path, "load", "3 passed", TODAY)
-    page = tmp_path / verified.PAGE
-    (known,) = verified.entries(tmp_path).values()
-    page.write_text(page.read_text().replace(known.commit, "0" * 40))
-    assert "not here" in verified.stale(tmp_path)["load"][0]
+    shutil.rmtree(tmp_path / ".git")
+    assert verified.stale(tmp_path) == []
+    (tmp_path / "benchmarks" / "old").rename(tmp_path / "benchmarks" / "renamed")
+    assert verified.stale(tmp_path) == ["load"]
 
 
 def repository(folder: Path) -> None:

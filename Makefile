@@ -58,6 +58,9 @@ test: $(STAMP)  ## Run all tests, on real servers
 	if ! command -v prometheus >/dev/null && [ -z "$$CI" ]; then \
 		echo "make test: tests with Prometheus are left out; they need prometheus"; \
 		without="$${without:+$$without and }not prometheus"; fi; \
+	if [ -z "$${PSM_TEST_POSTGRES_BIN:-$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)}" ] && [ -z "$$CI" ]; then \
+		echo "make test: tests of TLS to PostgreSQL are left out; they need postgresql"; \
+		without="$${without:+$$without and }not postgres_tls"; fi; \
 	$(MAKE) --no-print-directory test-pure && \
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 

@@ -195,6 +195,7 @@ async def told(dsn: str) -> str:
     return str(by_pool.value)
 
 
+@pytest.mark.postgres_tls
 async def test_verify_full(secured_postgres: TlsPostgres, house: House) -> None:
     """The pool and the migrations connect; the expiry of the certificate is told."""
     ends: list[float] = []
@@ -208,6 +209,7 @@ async def test_verify_full(secured_postgres: TlsPostgres, house: House) -> None:
         assert await connection.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.postgres_tls
 async def test_wrong_ca_of_postgres_is_told(secured_postgres: TlsPostgres, tmp_path: Path) -> None:
     other = leaf_of(tmp_path / "other")
     said = await told(secured_postgres.dsn(sslmode="verify-full", sslrootcert=other / "ca.crt"))
@@ -215,6 +217,7 @@ async def test_wrong_ca_of_postgres_is_told(secured_postgres: TlsPostgres, tmp_p
     assert "(it is CN=postgres, for postgres, localhost, 127.0.0.1, expires" in said
 
 
+@pytest.mark.postgres_tls
 async def test_missing_and_empty_ca_files_are_told(
     secured_postgres: TlsPostgres, tmp_path: Path
 ) -> None:
@@ -227,6 +230,7 @@ async def test_missing_and_empty_ca_files_are_told(
     assert "nothing in it is PEM" in said
 
 
+@pytest.mark.postgres_tls
 async def test_wrong_host_name_of_postgres_is_told(
     secured_postgres: TlsPostgres, house: House
 ) -> None:
@@ -245,6 +249,7 @@ async def test_server_without_tls_is_told(postgres_dsn: str) -> None:
     assert "speaks no TLS, which POSTGRES_DSN asks for (sslmode=require)" in said
 
 
+@pytest.mark.postgres_tls
 def test_command_says_it(secured_postgres: TlsPostgres, tmp_path: Path) -> None:
     """`psm migrate status` ends with exit code 2 and one line, never `not reachable`."""
     other = leaf_of(tmp_path / "other")
@@ -262,6 +267,7 @@ def test_command_says_it(secured_postgres: TlsPostgres, tmp_path: Path) -> None:
     assert "not reachable" not in done.stderr
 
 
+@pytest.mark.postgres_tls
 async def test_new_password_without_an_outage(
     secured_postgres: TlsPostgres, house: House, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def of_both(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*groups, *yaml.safe_load(other)]
 
 
+@pytest.mark.prometheus
 def test_every_alert_fires_and_another_release_hides_or_starts_none(
     groups: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -150,10 +150,11 @@ def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
     async def listed(request: Request) -> Response:
         if tokens is None:
             return _off(request)
-        if request.method == "POST":
-            return await _create(request, tokens)
         every = flag(request, "all")
         return _answer(TokenList(tokens=[_listed(one) for one in await tokens.listed(every=every)]))
+
+    async def create(request: Request) -> Response:
+        return _off(request) if tokens is None else await _create(request, tokens)
 
     async def one(request: Request) -> Response:
         if tokens is None:
@@ -178,7 +179,8 @@ def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
     return [
         ("/whoami", whoami, _WHO, (), ["GET"]),
         ("/access/report/{account_id}", report, _REPORT, (), ["GET"]),
-        ("/access/tokens", listed, _TOKENS, TOKENS_PARAMETERS, ["GET", "POST"]),
+        ("/access/tokens", listed, _TOKENS, TOKENS_PARAMETERS, ["GET"]),
+        ("/access/tokens", create, _TOKENS, (), ["POST"]),
         ("/access/tokens/{token_id}", one, _TOKENS, (), ["DELETE"]),
         ("/access/tokens/{token_id}/rotate", rotate, _TOKENS, (), ["POST"]),
     ]

@@ -10,6 +10,7 @@ import tarfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from tests.support import archiving as arch
 from tests.support.log import deposit, empty_log
 from tests.support.running import Running, started
@@ -19,6 +20,7 @@ MIGRATIONS = "projections/psm/projections/schema/migrations"
 CODE = ("contracts/psm", "projections/psm", "workers/psm")
 
 
+@pytest.mark.history
 async def test_code_from_before_the_last_migration_runs_on_it(
     nats_url: str, postgres_dsn: str, tmp_path: Path
 ) -> None:

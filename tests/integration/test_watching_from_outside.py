@@ -42,9 +42,12 @@ WAIT_S = 60.0
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Everything, its logs in files; commands of this user find it."""
     folder = tmp_path_factory.mktemp("house")
-    with psm_up(folder, "--partitions", "2", "--no-sync", verbose=False) as running:
-        send(running, deposit("acc_1", 1, payload={"amount": AMOUNT}))
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        # Commands find the last one that was started: other tests of this process have theirs.
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        with psm_up(folder, "--partitions", "2", "--no-sync", verbose=False) as running:
+            send(running, deposit("acc_1", 1, payload={"amount": AMOUNT}))
+            yield running
 
 
 def send(house: Running, event: dict[str, Any]) -> None:

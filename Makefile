@@ -68,7 +68,7 @@ test: $(STAMP)  ## Run all tests, on real servers
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 
 test-pure: $(STAMP)  ## Run the tests that need no server
-	$(BIN)/pytest $(PARALLEL) --dist=worksteal $(PYTEST_ARGS) $(wildcard $(PURE))
+	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(PURE))
 
 check: lint types layers schemas-diff schemas-check docs-check fast  ## Run what CI runs before the full tests
 

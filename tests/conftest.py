@@ -26,7 +26,7 @@ settings.register_profile(
 settings.register_profile(
     "quick", settings.get_profile("thorough"), derandomize=True, max_examples=60
 )
-settings.register_profile("brief", settings.get_profile("quick"), max_examples=10)
+settings.register_profile("brief", settings.get_profile("quick"), max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -24,9 +24,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "quick", settings.get_profile("thorough"), derandomize=True, max_examples=60
+    "quick", settings.get_profile("thorough"), derandomize=True, max_examples=120
 )
-settings.register_profile("brief", settings.get_profile("quick"), max_examples=30)
+settings.register_profile("brief", settings.get_profile("quick"), max_examples=40)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -12,12 +12,15 @@ import contextlib
 import ssl
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
 from psm.contracts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 Server = Literal["nats", "postgres"]
 
@@ -49,18 +52,26 @@ class ServerCertificate(Struct, frozen=True, kw_only=True):
 
 
 def read_certificate(data: bytes) -> ServerCertificate:
-    """Return what a certificate in DER or, the first of them, in PEM says.
+    """Return what the first certificate says; as `read_certificates`."""
+    return read_certificates(data)[0]
+
+
+def read_certificates(data: bytes) -> list[ServerCertificate]:
+    """Return what the certificates in PEM, or the one in DER, say.
 
     Raises:
         ValueError: there is none in `data`.
     """
     from cryptography import x509  # takes a moment, and few processes ask
 
-    found = (
-        x509.load_pem_x509_certificate(data)
-        if b"-----BEGIN" in data
-        else x509.load_der_x509_certificate(data)
-    )
+    if b"-----BEGIN" in data:
+        return [_said_by(found) for found in x509.load_pem_x509_certificates(data)]
+    return [_said_by(x509.load_der_x509_certificate(data))]
+
+
+def _said_by(found: Certificate) -> ServerCertificate:
+    from cryptography import x509
+
     names: list[str] = []
     with contextlib.suppress(x509.ExtensionNotFound):
         said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

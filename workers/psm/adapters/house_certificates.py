@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from psm.adapters.secret_files import write_whole
+from psm.contracts.certificates import read_certificate
 from psm.contracts.errors import ConfigError
 
 Step = Literal["trust", "leafs", "retire"]
@@ -236,10 +237,7 @@ class House:
         return x509.load_pem_x509_certificate((self.folder / name / "tls.crt").read_bytes())
 
     def _names(self, name: str) -> list[str]:
-        extensions = self._certificate(name).extensions
-        said = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        addresses = map(str, said.get_values_for_type(x509.IPAddress))
-        return [*said.get_values_for_type(x509.DNSName), *addresses]
+        return list(read_certificate((self.folder / name / "tls.crt").read_bytes()).names)
 
 
 @contextlib.contextmanager

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream.api import ask, decoded
+from psm.adapters.jetstream.messages import time_ns
+from psm.adapters.tls import expiry_of
 
 _USER_INFO = "$SYS.REQ.USER.INFO"
-_DIGITS = 6
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +78,7 @@ async def user_facts(nc: Client) -> UserFacts:
 
 def server_time(text: str) -> datetime:
     """Return a time of the broker, which writes nanoseconds."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{(fraction or '0')[:_DIGITS]:0<6}").replace(tzinfo=UTC)
+    return _EPOCH + timedelta(microseconds=time_ns(text) // 1000)
 
 
 def _subjects(permission: dict[str, Any] | None) -> tuple[str, ...] | None:
@@ -86,9 +86,5 @@ def _subjects(permission: dict[str, Any] | None) -> tuple[str, ...] | None:
 
 
 def _certificate_ends(nc: Client) -> datetime | None:
-    writer = getattr(nc._transport, "_io_writer", None)  # noqa: SLF001 - nats-py hides the line
-    line = None if writer is None else writer.get_extra_info("ssl_object")
-    said = None if line is None else line.getpeercert()
-    if not said:
-        return None
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(said["notAfter"])), UTC)
+    expires = expiry_of(getattr(nc, "open_transport", None))
+    return None if expires is None else datetime.fromtimestamp(expires, UTC)

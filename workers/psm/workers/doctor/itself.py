@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from cryptography import x509
 
 from psm.adapters.jetstream import last_for
+from psm.contracts.certificates import read_certificates
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import TRADES
 from psm.contracts.updates import SCHEMA_VERSION
@@ -89,11 +89,11 @@ def certificate_ends(place: Installation) -> dict[str, datetime]:
 def _ends(file: Path) -> datetime:
     """Return when the first of the certificates in a file ends."""
     try:
-        found = x509.load_pem_x509_certificates(file.read_bytes())
+        found = read_certificates(file.read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it holds no certificate"
         raise ConfigError(f"{file}: {reason}") from error
-    return min(one.not_valid_after_utc for one in found)
+    return min(one.expires for one in found)
 
 
 async def tls_database(place: Installation) -> list[Diagnosis]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from psm.adapters.house_certificates import LEAF_DAYS, House, Step
-from psm.contracts.certificates import ServerCertificate, read_certificate
+from psm.contracts.certificates import ServerCertificate, read_certificates
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
@@ -19,7 +19,6 @@ app = App(name="certs", help="Make, renew and show the certificates of NATS and 
 
 _COLUMNS = ("file", "subject", "names", "expires", "days_left", "ok")
 _LEAF = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _NEXT: dict[Step, str] = {
     "trust": "both CAs are trusted; let every server and client read ca.crt, then run it again",
     "leafs": "the leafs are of the new CA; let every server read its own, then run it again",
@@ -117,11 +116,8 @@ def _certificates(path: Path) -> Iterator[tuple[str, ServerCertificate]]:
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else str(file)
         try:
-            _, *parts = file.read_bytes().split(_BEGIN)
-            if not parts:
-                raise ValueError("it holds none")
-            for part in parts:
-                yield name, read_certificate(_BEGIN + part)
+            for one in read_certificates(file.read_bytes()):
+                yield name, one
         except (OSError, ValueError) as error:
             detail = getattr(error, "strerror", None) or "no certificate (PEM) is in it"
             raise ConfigError(f"{file} cannot be read: {detail}") from error

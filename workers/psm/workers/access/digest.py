@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
-import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import end_all
+from psm.adapters.wall_clock import now_text
 from psm.contracts.errors import PSMError
 from psm.workers.ops.journal import ChainLink, append_record, read_chain
 
@@ -58,7 +57,7 @@ class Digests:
     def __init__(self, nc: Client | None = None, replica: str = "") -> None:
         self._nc, self._replica = nc, replica
         self._counts: dict[str, Counter[str]] = {}
-        self._since = _now()
+        self._since = now_text()
 
     def add(self, principal: str | None, what: str) -> None:
         """Count one thing that somebody did, or was refused."""
@@ -72,7 +71,7 @@ class Digests:
         if self._nc is None or not self._counts:
             return
         counts, self._counts = self._counts, {}
-        until = _now()
+        until = now_text()
 
         def make(previous: str) -> AccessDigest:
             told = {who: dict(sorted(done.items())) for who, done in sorted(counts.items())}
@@ -112,7 +111,3 @@ class Digests:
 async def read_digests(nc: Client) -> list[AccessDigest]:
     """Return every digest, verified; raises as `read_records`."""
     return [digest async for _, digest, _ in read_chain(nc, SUBJECT, AccessDigest)]
-
-
-def _now() -> str:
-    return msgspec.json.decode(msgspec.json.encode(datetime.now(UTC)), type=str)

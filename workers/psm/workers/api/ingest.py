@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 from opentelemetry import context, propagate
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.adapters.wall_clock import now_text
 from psm.contracts.codec import decode_untyped
 from psm.contracts.control_events import CONTROL_SUBJECTS
 from psm.contracts.drafts import draft_of
@@ -85,7 +84,7 @@ def _vouch(request: Request, signer: Signer | None) -> Vouch | None:
         return None
 
     def vouch(subject: str, event_hash: bytes) -> dict[str, str]:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = now_text("milliseconds")
         return {HEADER: signer.header(principal, subject, event_hash, at)}
 
     return vouch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from psm.adapters.http_client import opener
+from psm.adapters.http_client import answered
 from psm.contracts.errors import ConfigError, TransientError
 from psm.workers.doctor.verdict import CheckLine, Level
 
@@ -76,11 +76,9 @@ def _get(url: str) -> bytes:
     """
     where = urlsplit(url).netloc.rpartition("@")[2]
     try:
-        with opener().open(url, timeout=_TIMEOUT_S) as answer:
-            return bytes(answer.read(_BYTES_MAX))
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(200).decode(errors="replace")
-        raise TransientError(f"{where} answers {error.code}: {said}") from error
+        status, body = answered(url, timeout_s=_TIMEOUT_S, bytes_max=_BYTES_MAX)
     except (OSError, ValueError) as error:
         raise TransientError(f"{where} does not answer: {error}") from error
+    if status != HTTPStatus.OK:
+        raise TransientError(f"{where} answers {status}: {body[:200].decode(errors='replace')}")
+    return body

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from psm.adapters.http_client import opener
+from psm.adapters.http_client import answered
 from psm.contracts.errors import TransientError
 from psm.workers.doctor.histograms import Histogram, of_bounds, summed
 from psm.workers.doctor.objectives import WRITABLE, Labels
@@ -155,10 +155,10 @@ def text_of(address: str, token: str | None = None) -> str:
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with opener().open(request, timeout=_TIMEOUT_S) as answer:
-            return str(answer.read(_BYTES_MAX).decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            raise TransientError(f"{address} answers {error.code}") from error
+        status, body = answered(request, timeout_s=_TIMEOUT_S, bytes_max=_BYTES_MAX)
+        text = body.decode()
     except (OSError, ValueError) as error:
         raise TransientError(f"{address} does not answer: {error}") from error
+    if status != HTTPStatus.OK:
+        raise TransientError(f"{address} answers {status}")
+    return text

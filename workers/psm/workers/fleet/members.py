@@ -9,11 +9,11 @@ import os
 import re
 import secrets
 import socket
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
+from psm.adapters.wall_clock import now_text
 from psm.contracts.codec import encode
 from psm.contracts.errors import ContractError
 
@@ -94,7 +94,7 @@ def this_member(version: str, pinned: tuple[int, ...] | None) -> Member:
         host=host,
         pid=os.getpid(),
         version=version,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        started_at=now_text("seconds"),
         pinned=pinned,
     )
 

@@ -12,7 +12,6 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +27,7 @@ from psm.adapters.jetstream import (
     read_range,
     stream_info,
 )
+from psm.adapters.wall_clock import now_text
 from psm.contracts import envelope
 from psm.contracts.errors import ConfigError, LogDamagedError, PSMError, TransientError
 from psm.contracts.subjects import OPS
@@ -133,7 +133,7 @@ async def recorded(
             previous=previous,
             kind=kind,
             run_id=run.run_id,
-            at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            at=now_text(),
             actor=actor,
             reason=reason,
             what=dict(what),

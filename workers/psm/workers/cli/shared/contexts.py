@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from psm.adapters.secret_files import write_whole
 from psm.contracts.errors import ConfigError
 from psm.workers.process.running import state_folder
 
@@ -102,12 +103,9 @@ def _write(contexts: Contexts) -> None:
 
 def _replace(file: Path, data: bytes) -> None:
     """Write a file for its user alone: whole, or not at all."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside.touch(mode=0o600)
-        beside.write_bytes(data)
-        beside.replace(file)
+        write_whole(file, data, 0o600)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
 

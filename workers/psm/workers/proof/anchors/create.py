@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.client import Client
 
 from psm.adapters.jetstream import StoredMessage
+from psm.adapters.wall_clock import now_text
 from psm.contracts.errors import LogDamagedError
 from psm.contracts.merkle import HASH_BYTES, Frontier
 from psm.contracts.subjects import TRADES
@@ -90,7 +90,7 @@ class Anchorer:
             size=tree.size,
             root=tree.root().hex(),
             log_time=time,
-            created_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            created_at=now_text(),
             previous=self._previous,
             risk=risk,
             key_id="",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).parent.parent / "k8s/psm/dashboards"
+from scripts.made import ROOT, settle
+
+FOLDER = ROOT / "k8s/psm/dashboards"
 _OWN = 'namespace=~"$namespace", pod=~"$release-.*"'
 _RECORDED = 'namespace=~"$namespace", release=~"$release"'
 _WIDTH, _HEIGHT, _ACROSS = 8, 7, 3
@@ -501,19 +502,8 @@ def _panel(index: int, panel: Panel) -> dict[str, Any]:
 
 def main() -> int:
     """Write the dashboards, or check them; 1 where one differs."""
-    stale = []
-    for name in BOARDS:
-        file = FOLDER / f"{name}.json"
-        text = json.dumps(board(name), indent=1) + "\n"
-        if file.exists() and file.read_text("utf-8") == text:
-            continue
-        stale.append(file.name)
-        if "--check" not in sys.argv:
-            file.write_text(text, "utf-8")
-    if "--check" in sys.argv and stale:
-        print(f"not as defined: {', '.join(stale)}; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+    boards = {FOLDER / f"{name}.json": json.dumps(board(name), indent=1) + "\n" for name in BOARDS}
+    return settle(boards, "defined")
 
 
 if __name__ == "__main__":

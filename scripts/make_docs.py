@@ -9,8 +9,8 @@ import ast
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from scripts.made import ROOT, settle
 from scripts.metrics import PROCESS, metrics
 from tests.support import permissions
 
@@ -18,7 +18,6 @@ from psm.contracts.limits import LIMITS
 from psm.contracts.reasons import REASONS
 from psm.workers.explain.flags import FLAGS
 
-ROOT = Path(__file__).parent.parent
 SOURCES = ("contracts/psm", "workers/psm", "projections/psm")
 _LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 
@@ -177,18 +176,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def main() -> int:
     """Write the pages, or check them; 1 where one differs."""
-    stale = []
-    for path, page in PAGES.items():
-        file, text = ROOT / path, page()
-        if file.exists() and file.read_text("utf-8") == text:
-            continue
-        stale.append(path)
-        if "--check" not in sys.argv:
-            file.write_text(text, "utf-8")
-    if "--check" in sys.argv and stale:
-        print(f"not as the sources say: {', '.join(stale)}; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+    return settle({ROOT / path: page() for path, page in PAGES.items()}, "the sources say")
 
 
 if __name__ == "__main__":

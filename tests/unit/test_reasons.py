@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from scripts.make_docs import PAGES, ROOT, log_events, modules
+from scripts.made import ROOT
+from scripts.make_docs import PAGES, log_events, modules
 
 from psm.contracts.reasons import REASONS
 

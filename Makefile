@@ -47,23 +47,18 @@ up: $(STAMP)  ## Run everything here without the feed, state kept in ./data
 	@$(BIN)/psm up --data-dir data $(ARGS)
 
 test: $(STAMP)  ## Run all tests, on real servers
-	@# The nats command line is built with Go. Without Go its tests are left out and that is said;
-	@# in CI they are never left out, so there they fail.
-	@without=; if ! scripts/build_nats_cli.sh >/dev/null && [ -z "$$CI" ]; then \
-		echo "make test: tests of the nats command line are left out; they need Go"; \
-		without="not nats_cli"; fi; \
-	if ! command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null && [ -z "$$CI" ]; then \
-		echo "make test: tests in a browser are left out; they need chromium"; \
-		without="$${without:+$$without and }not chromium"; fi; \
-	if ! command -v prometheus >/dev/null && [ -z "$$CI" ]; then \
-		echo "make test: tests with Prometheus are left out; they need prometheus"; \
-		without="$${without:+$$without and }not prometheus"; fi; \
-	if [ -z "$${PSM_TEST_POSTGRES_BIN:-$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)}" ] && [ -z "$$CI" ]; then \
-		echo "make test: tests of TLS to PostgreSQL are left out; they need postgresql"; \
-		without="$${without:+$$without and }not postgres_tls"; fi; \
-	if ! git rev-parse --quiet --verify HEAD~1 >/dev/null 2>&1; then \
-		echo "make test: 1 test of an upgrade is left out; it needs the commits of before"; \
-		without="$${without:+$$without and }not history"; fi; \
+	@# What a machine lacks is left out, and that is said; in CI nothing is, so there it fails. But for
+	@# the commits of before: no install step brings them.
+	@without=; \
+	leave_out() { echo "make test: $$2"; without="$${without:+$$without and }not $$1"; }; \
+	lacks() { [ -n "$$CI" ] || leave_out "$$1" "tests $$2 are left out; they need $$3"; }; \
+	scripts/build_nats_cli.sh >/dev/null || lacks nats_cli "of the nats command line" Go; \
+	command -v "$${PSM_TEST_CHROMIUM:-chromium}" >/dev/null || lacks chromium "in a browser" chromium; \
+	command -v prometheus >/dev/null || lacks prometheus "with Prometheus" prometheus; \
+	[ -n "$${PSM_TEST_POSTGRES_BIN:-$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)}" ] || \
+		lacks postgres_tls "of TLS to PostgreSQL" postgresql; \
+	git rev-parse --quiet --verify HEAD~1 >/dev/null 2>&1 || \
+		leave_out history "1 test of an upgrade is left out; it needs the commits of before"; \
 	$(MAKE) --no-print-directory test-pure && \
 	$(BIN)/pytest -m "$$without" $(PARALLEL) $(PYTEST_ARGS) $(wildcard $(SERVERS))
 

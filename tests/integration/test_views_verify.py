@@ -203,6 +203,16 @@ async def test_certificate_of_another_run_is_noticed(world: World) -> None:  # n
     assert message is not None
 
 
+def settings_of(nats_url: str, postgres_dsn: str) -> dict[str, str]:
+    """Return what a command of this file is run with."""
+    return {
+        "NATS_URL": nats_url,
+        "POSTGRES_DSN": postgres_dsn,
+        "PSM_PARTITIONS": str(PARTITIONS),
+        "PSM_ACTOR": "p-ada",
+    }
+
+
 async def test_rebuild_that_is_killed_is_known_to_lack_its_certificate(
     world: World,  # noqa: F811
     nats_url: str,
@@ -213,12 +223,7 @@ async def test_rebuild_that_is_killed_is_known_to_lack_its_certificate(
     await projected(world)
     generate(tmp_path / "key.pem")
     await execute(world, BY_HAND)
-    environment = {
-        "NATS_URL": nats_url,
-        "POSTGRES_DSN": postgres_dsn,
-        "PSM_PARTITIONS": str(PARTITIONS),
-        "PSM_ACTOR": "p-ada",
-    }
+    environment = settings_of(nats_url, postgres_dsn)
 
     async def psm(*arguments: str, **more: str) -> tuple[int, str]:
         command = [*PSM, "views", *arguments, "-o", "json"]
@@ -251,12 +256,7 @@ async def test_commands(
     """`psm views verify`, `rebuild --key` and `certificates`: JSON and exit codes."""
     await projected(world)
     public, _ = generate(tmp_path / "key.pem")
-    environment = {
-        "NATS_URL": nats_url,
-        "POSTGRES_DSN": postgres_dsn,
-        "PSM_PARTITIONS": str(PARTITIONS),
-        "PSM_ACTOR": "p-ada",
-    }
+    environment = settings_of(nats_url, postgres_dsn)
 
     async def psm(*arguments: str) -> tuple[int, Any]:
         command = [*PSM, *arguments, "-o", "json"]

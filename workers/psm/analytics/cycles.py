@@ -104,7 +104,7 @@ class Cycles(msgspec.Struct):
             cycle.fills = cycle.fills + entry.is_fill
             if update.change in GREW:
                 cycle.reach(Decimal(update.size), entry.price, entry)
-            elif update.side == "flat" and update.change == "closed":
+            elif update.change == "closed":
                 rows.append(_trade_row(self.open.pop(key), update, event))
         return rows
 

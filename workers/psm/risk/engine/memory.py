@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from psm.contracts.errors import InvariantError
 from psm.risk.engine.answers import Answers, note
+from psm.risk.engine.cancels import Cancels
 from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.member import microseconds
@@ -47,6 +48,7 @@ class SlotMemory:
         self._parents = ParentWatch(
             self._path, self._chain, self._watch, self._market, self._members
         )
+        self._cancels = Cancels(self._path, self._chain)
         self._rulebook: Rulebook | None = None
         self._answers: Answers | None = None
         self._day_ends = 0

@@ -189,6 +189,7 @@ KINDS: Mapping[str, type[Remembered]] = {
     "stale": StaleState,
     "flows": FlowsSeen,
     "blind": Flag,
+    "cancel_all": Flag,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

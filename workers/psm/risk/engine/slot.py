@@ -66,6 +66,7 @@ class Slot(SlotMemory):
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
         outputs = self._members.regroup(rulebook, self.clock, self._positions["ORDERS"])
+        outputs = [*outputs, *self._cancels.ask(rulebook, self._members.states(), self.clock)]
         self._answers = self._answering(rulebook)
         for state in self._members.states():
             state.use(rulebook)

@@ -16,6 +16,7 @@ from psm.risk.engine.parents import ParentWatch
 from psm.risk.engine.path import Path, canonical
 from psm.risk.engine.records import Chain
 from psm.risk.engine.rules import ENGINE, RULES, Registry, rules_of
+from psm.risk.engine.transfers import TransferWatch
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -48,6 +49,7 @@ class SlotMemory:
         self._parents = ParentWatch(
             self._path, self._chain, self._watch, self._market, self._members
         )
+        self._transfers = TransferWatch(self._path, self._watch)
         self._cancels = Cancels(self._path, self._chain)
         self._rulebook: Rulebook | None = None
         self._answers: Answers | None = None

@@ -130,6 +130,8 @@ def test_clusters_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("date,A\nyesterday,1", "line 2"),
         ("date,A\n2026-01-01,1,2", "3 cells, the header has 2"),
         ("date,A\n2026-01-01,-1", "no price above zero"),
+        ("date,A,A\n2026-01-01,1,2", "line 2: A has two closes of 2026-01-01"),
+        ("date,symbol,close\n2026-01-01,A,1\n2026-01-01,A,1", "line 3: A has two closes"),
     ],
 )
 def test_a_table_that_is_none(

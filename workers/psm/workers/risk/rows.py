@@ -126,11 +126,16 @@ def read_closes(text: str) -> Closes:
     Days that are left out are days without a price.
 
     Raises:
-        ConfigError: a line is not of that form.
+        ConfigError: a line is not of that form, or says a close that one before it said.
     """
     prices: dict[str, dict[date, Decimal]] = {}
     for number, day, symbol, cell in _cells(text):
-        prices.setdefault(symbol, {}).update({day: _price(cell, number)} if cell else {})
+        column = prices.setdefault(symbol, {})
+        if not cell:
+            continue
+        if day in column:
+            raise ConfigError(f"line {number}: {symbol} has two closes of {day}")
+        column[day] = _price(cell, number)
     days = [day for column in prices.values() for day in column]
     if not days:
         raise ConfigError("the table of closes has no price")

@@ -6,6 +6,7 @@ only to the caller.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -127,10 +128,11 @@ async def _opened(address: Rotating, options: dict[str, Any]) -> Connection:
 
 
 def files_of(dsn: str) -> list[Path]:
-    """Return the files that an address stands in, and those that it names: of certificates."""
-    named = [value for name, value in parse_qsl(urlsplit(dsn).query) if name in _FILES]
+    """Return the file of an address, and those of certificates that it or the environment names."""
+    query = dict(parse_qsl(urlsplit(dsn).query))
+    named = [query.get(name) or os.environ.get(f"PG{name.upper()}") for name in _FILES]
     own = [dsn.path] if isinstance(dsn, FileSecret) else []
-    return [*own, *map(Path, named)]
+    return [*own, *(Path(file) for file in named if file)]
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from joserfc import jwk, jwt
 from tests.support.archiving import fetch
 from tests.support.log import deposit
 from tests.support.running import Running, psm, request, started
-from tests.support.workbench import until
+from tests.support.workbench import until, until_answer
 
 from psm.adapters import telemetry
 from psm.adapters.embedded import EmbeddedNats
@@ -93,13 +93,6 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def becomes(ask: Callable[[], Awaitable[bool]], what: str) -> None:
-    until_s = time.monotonic() + WITHIN_S
-    while not await ask():
-        assert time.monotonic() < until_s, what
-        await asyncio.sleep(0.1)
-
-
 async def test_running_parts_come_back_with_new_passwords(
     broker: Broker,
     address: Callable[[str], str],
@@ -139,7 +132,7 @@ async def test_running_parts_come_back_with_new_passwords(
             for part, port in ports.items()
         }
         await Publisher(nc).append(deposit("acc_1"))
-        await becomes(lambda: is_row("acc_1"), "the first event became a row")
+        await until_answer(lambda: is_row("acc_1"), bool, "the first event became a row", WITHIN_S)
         # The files first: until the servers follow, the parts go on with what worked.
         nats_file.write_text("new\n")
         dsn_file.write_text(address("new"))
@@ -150,9 +143,9 @@ async def test_running_parts_come_back_with_new_passwords(
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename='mounted_part'"
         assert len(await fetch(postgres_dsn, cut)) >= 2
         await Publisher(nc).append(deposit("acc_2"))
-        await becomes(lambda: is_row("acc_2"), "the second event became a row")
+        await until_answer(lambda: is_row("acc_2"), bool, "the second event became a row", WITHIN_S)
         read = f"http://127.0.0.1:{http}/psm/state/acc_2"
-        await becomes(lambda: answers(read), "the API reads on")
+        await until_answer(lambda: answers(read), bool, "the API reads on", WITHIN_S)
         assert all(part.process.poll() is None for part in parts.values())
         for name in ("projector", "serve"):
             assert ("files.read_again", "postgres") in events(parts[name]), name

@@ -47,7 +47,7 @@ class SlotMemory:
             self._chain, self._market, self._path, self._vector, self._remembered, self._watch
         )
         self._parents = ParentWatch(
-            self._path, self._chain, self._watch, self._market, self._members
+            self._path, self._chain, self._watch, self._market, self._members, self._windows
         )
         self._transfers = TransferWatch(self._path, self._watch)
         self._cancels = Cancels(self._path, self._chain)

@@ -193,8 +193,8 @@ class LatchSet(Payload, frozen=True, kw_only=True):
 class CancelAll(Payload, frozen=True, kw_only=True):
     """A person halted a scope: whoever executes is to cancel what these accounts have open in it.
 
-    `halt_hash` is that of the `HaltSet` in the rulebook, which says who. A group's accounts may be in
-    several.
+    `halt_hash` is that of the `HaltSet` in the rulebook, which says who. A group's accounts may be
+    in several.
     """
 
     scope: Key

@@ -107,6 +107,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         registry: what `/metrics` shows.
         hosts: names of this service beside those of loopback.
         proxies: whose word about a client counts.
+        mtls_port: where they alone may ask, and say by which certificate a caller came; None:
+            there is no such port.
         guard: judges who may ask for what.
         tokens: makes and ends tokens; None where access is off.
         access: whose tokens count beside those that are made here, and for what.
@@ -132,6 +134,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
+    mtls_port: int | None = None
     fault: Fault = lambda: None
 
 
@@ -165,7 +168,12 @@ def build_app(service: Service) -> Starlette:
         routes=routes,
         middleware=[
             Middleware(RequestMeter, metrics=service.metrics, patterns=patterns),
-            Middleware(Door, hosts=service.hosts, proxies=service.proxies),
+            Middleware(
+                Door,
+                hosts=service.hosts,
+                proxies=service.proxies,
+                mtls_port=service.mtls_port,
+            ),
         ],
         exception_handlers=problem_answers(service.guard),
     )

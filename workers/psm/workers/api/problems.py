@@ -23,6 +23,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "bad-credentials": (401, "These credentials open nothing"),
     "not-allowed": (403, "Not allowed"),
     "foreign-origin": (403, "A page of another origin asked"),
+    "unknown-proxy": (403, "Only known proxies may ask here"),
     "ingest-off": (403, "Appending is switched off"),
     "operators-only": (403, "Only operators may append this"),
     "unknown-account": (404, "Unknown account"),

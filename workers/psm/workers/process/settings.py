@@ -233,6 +233,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
+    http_mtls_port: Annotated[
+        int,
+        _PORT,
+        _about(
+            "http",
+            "Port for the proxies of `PSM_HTTP_TRUSTED_PROXIES` alone, which say in `Client-Cert` "
+            "by which certificate a caller came; 0 is off.",
+        ),
+    ] = 0
+    http_client_ca_file: Annotated[
+        str | None,
+        _about(
+            "http",
+            "CA bundle (PEM) that signs the certificates of callers; `access.toml` says what each "
+            "may do.",
+        ),
+    ] = None
     http_principal_key_file: Annotated[
         str | None,
         _about(

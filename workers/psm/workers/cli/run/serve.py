@@ -16,6 +16,7 @@ from psm.contracts.errors import ConfigError
 from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.certificates import ClientCertificates
 from psm.workers.access.digest import Digests
 from psm.workers.access.issuers import Assertions, access_of, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
@@ -68,9 +69,12 @@ def serve(
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
     _check_auth(settings)
-    listener = listen(settings.http_host, settings.http_port)
+    mtls_port = settings.http_mtls_port or None
+    ports = [settings.http_port] if mtls_port is None else [settings.http_port, mtls_port]
+    listeners = [listen(settings.http_host, port) for port in ports]
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(listener.close)
+        for listener in listeners:
+            stack.callback(listener.close)
         own = await stack.enter_async_context(process(settings, "psm-serve"))
         nc = own.nc
         pool = await own.open_pool()
@@ -80,7 +84,7 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         digests = Digests(nc, socket.gethostname())
         recognises = await _authenticator(settings, pool, stack)
-        guard = AccessGuard(recognises, own.instruments.metrics, digests)
+        guard = AccessGuard(recognises, own.instruments.metrics, digests, mtls_port)
         await stack.enter_async_context(digests.kept())
         health = await stack.enter_async_context(_health(own, pool, canary, settings))
         service = _service(own, pool, guard, health, publisher, settings)
@@ -90,8 +94,8 @@ async def run(settings: Settings) -> int:
         stack.push_async_callback(answering.stop)
         server = HttpServer(build_app(service), _limits(settings), service.proxies)
         own.on_stop(server.stop)
-        _tell_what_is_open(settings, listener)
-        await server.serve(sockets=[listener])
+        _tell_what_is_open(settings, listeners[0])
+        await server.serve(sockets=listeners)
         telemetry.get_logger().info("http.stopped")
     return 0
 
@@ -125,6 +129,7 @@ def _service(
         signer=_signer(settings),
         hosts=settings.http_hosts,
         proxies=Proxies(settings.http_trusted_proxies),
+        mtls_port=settings.http_mtls_port or None,
         fault=lambda: own.life.fault,
     )
 
@@ -179,7 +184,12 @@ async def _authenticator(
         await stack.enter_async_context(keys.kept())
         known[issuer.iss] = (issuer, keys)
     people = access.people(file)
-    return Authenticator(table, assertions=Assertions(known, people=people), people=people)
+    certificates = None
+    if settings.http_client_ca_file is not None:
+        signers = Path(settings.http_client_ca_file)
+        certificates = ClientCertificates(access.certificate, signers)
+    assertions = Assertions(known, people=people)
+    return Authenticator(table, assertions=assertions, people=people, certificates=certificates)
 
 
 def _signer(settings: Settings) -> Signer | None:

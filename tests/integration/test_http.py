@@ -35,6 +35,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
@@ -114,6 +115,7 @@ async def serving(
     signer: Signer | None = None,
     digests: Digests | None = None,
     certificates: ClientCertificates | None = None,
+    maintenance: Maintenance | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -152,6 +154,7 @@ async def serving(
             hosts=hosts,
             proxies=Proxies(proxies),
             mtls_port=believed,
+            maintenance=maintenance or Maintenance(),
         )
     )
     answering = await start_nats_reads(nc, reads, live)

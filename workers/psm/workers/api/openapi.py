@@ -81,6 +81,7 @@ _APPEND_PROBLEMS = (
     "unsupported-media-type",
     "invalid-event",
     "unavailable",
+    "read-only",
 )
 
 

@@ -56,6 +56,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "too-many-checks": (429, "Too many orders wait for a decision"),
     "internal": (500, "Internal error"),
     "unavailable": (503, "An outside system is away"),
+    "read-only": (503, "Nothing is appended here now"),
     "no-owner": (503, "Nobody can answer from the books now"),
     "no-risk-engine": (503, "Nobody decides on orders here"),
     "not-decided": (504, "The order was not decided in time"),

@@ -271,6 +271,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=10, le=86_400),
         _about("http", "How long tokens count while PostgreSQL is away; then nobody is let in."),
     ] = 600
+    http_mode_file: Annotated[
+        str | None,
+        _about(
+            "http",
+            "File that says what the read API leaves during maintenance: `read-only` appends "
+            "nothing, `drain` is not ready besides; `open`, or no such file: everything is done.",
+        ),
+    ] = None
     http_connections: Annotated[
         int,
         Meta(ge=1, le=100_000),

@@ -29,6 +29,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
@@ -130,6 +131,7 @@ def _service(
         hosts=settings.http_hosts,
         proxies=Proxies(settings.http_trusted_proxies),
         mtls_port=settings.http_mtls_port or None,
+        maintenance=Maintenance(Path(settings.http_mode_file) if settings.http_mode_file else None),
         fault=lambda: own.life.fault,
     )
 

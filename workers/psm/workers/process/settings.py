@@ -236,19 +236,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     http_mtls_port: Annotated[
         int,
         _PORT,
-        _about(
-            "http",
-            "Port for the proxies of `PSM_HTTP_TRUSTED_PROXIES` alone, which say in `Client-Cert` "
-            "by which certificate a caller came; 0 is off.",
-        ),
+        _about("http", "Port for trusted proxies alone, which pass on `Client-Cert`; 0 is off."),
     ] = 0
     http_client_ca_file: Annotated[
         str | None,
-        _about(
-            "http",
-            "CA bundle (PEM) that signs the certificates of callers; `access.toml` says what each "
-            "may do.",
-        ),
+        _about("http", "CA bundle (PEM) of callers' certificates; see `PSM_ACCESS_FILE`."),
     ] = None
     http_principal_key_file: Annotated[
         str | None,
@@ -273,11 +265,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 600
     http_mode_file: Annotated[
         str | None,
-        _about(
-            "http",
-            "File that says what the read API leaves during maintenance: `read-only` appends "
-            "nothing, `drain` is not ready besides; `open`, or no such file: everything is done.",
-        ),
+        _about("http", "File that says `open`, `read-only` or `drain`, during maintenance."),
     ] = None
     http_connections: Annotated[
         int,

@@ -19,7 +19,9 @@ CASES: dict[str, dict[str, Any]] = yaml.safe_load(
 )
 ALL = (
     "alerts.enabled=true,risk.enabled=true,alerts.databaseBytes=100000000000,"
-    "alerts.volumeClaims=nats-js-.*,dashboards.enabled=true"
+    "alerts.volumeClaims=nats-js-.*,dashboards.enabled=true,scheduled.audit.enabled=true,"
+    "scheduled.replicaAudit.enabled=true,scheduled.anchors.enabled=true,"
+    "scheduled.anchors.existingClaim=anchors,scheduled.anchors.existingSecret=sign"
 )
 ILL, WELL = 0, 1
 ABSENT = "_x"
@@ -162,8 +164,8 @@ def test_rules_are_about_this_release_alone(groups: list[dict[str, Any]]) -> Non
     for rule in rules_of(groups):
         # `by` and `on` name labels and windows stand behind; every metric has a selector.
         found = re.findall(r"\b((?:psm[_:]|process_)[a-z_:0-9]+)(\{[^}]*\})?", rule["expr"])
-        kubelet = "kubelet_volume" in rule["expr"]
-        assert found or kubelet or rule["expr"].startswith("vector("), rule
+        cluster = re.search("kubelet_volume|kube_(cron)?job_", rule["expr"])
+        assert found or cluster or rule["expr"].startswith("vector("), rule
         for name, labels in found:
             own = 'release="psm"' if ":" in name else 'pod=~"psm-.*"'
             assert f'namespace="default", {own}' in labels, rule

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.support.mtls_proxy import by_rfc_9440
@@ -12,8 +13,12 @@ from tests.support.mtls_proxy import by_rfc_9440
 from psm.adapters.house_certificates import LEAF_DAYS, House
 from psm.contracts.certificates import read_certificate
 from psm.contracts.errors import ConfigError
+from psm.workers.access.bearer import Authenticator, CredentialsError
 from psm.workers.access.certificates import ClientCertificates, ForeignCertificateError
+from psm.workers.access.following import FollowedAccess
 from psm.workers.access.issuers import CertificateGrant, read_access_file
+from psm.workers.access.policy import Principal
+from psm.workers.access.store import TokenTable
 
 DESK = "spiffe://desk.example/risk"
 GRANTS = (CertificateGrant(uri=DESK, roles=("viewer",), patterns=("account:desk-*",)),)
@@ -37,25 +42,38 @@ def test_a_certificate_counts_in_its_time_alone(folder: Path, days: int) -> None
         certificates.principal(shown(folder))
 
 
-def test_what_signs_may_be_replaced(folder: Path, tmp_path: Path) -> None:
-    """Both CAs count between the steps; a file that says nothing changes nothing."""
-    certificates = ClientCertificates(GRANTS, folder / "ca.crt")
-    old, house = shown(folder), House(folder)
-    assert certificates.principal(old).id == DESK
+async def test_what_signs_and_who_owns_may_be_replaced(folder: Path, tmp_path: Path) -> None:
+    """Both CAs count between the steps; whose entry is gone is out, also in the midst of it."""
+    file, house = tmp_path / "access.toml", House(folder)
+    entry = f"[[certificate]]\nuri='{DESK}'\nroles=['viewer']\n"
+    file.write_text(entry)
+    recognises = Authenticator(cast("TokenTable", object()))
+    access = FollowedAccess(file, recognises, folder / "ca.crt")
+    assert folder / "ca.crt" in access.files()
+    old = shown(folder)
+
+    async def who(certificate: str) -> Principal:
+        await access.take()
+        return recognises.principal(None, "", certificate)
+
+    assert (await who(old)).id == DESK
     house.replace_authority()
     house.replace_authority()
     new = shown(folder)
-    assert certificates.principal(old).key != certificates.principal(new).key
+    assert (await who(old)).key != (await who(new)).key
     assert read_certificate((folder / "desk" / "tls.crt").read_bytes()).names[-1] == DESK
     house.replace_authority()
-    assert certificates.principal(new).id == DESK
-    with pytest.raises(ForeignCertificateError):
-        certificates.principal(old)
+    principal = await who(new)
+    with pytest.raises(CredentialsError, match="does not count"):
+        await who(old)
+    assert recognises.still_holds(principal)
+    file.write_text("")
+    await access.take()
+    assert not recognises.still_holds(principal)
+    file.write_text(entry)
     (folder / "ca.crt").write_text("nothing")
-    assert certificates.principal(new).id == DESK
-    for path in (folder / "ca.crt", tmp_path / "absent"):
-        with pytest.raises(ConfigError, match="PSM_HTTP_CLIENT_CA_FILE"):
-            ClientCertificates(GRANTS, path)
+    with pytest.raises(ConfigError, match="PSM_HTTP_CLIENT_CA_FILE"):
+        await access.take()
 
 
 @pytest.mark.parametrize(

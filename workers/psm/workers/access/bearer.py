@@ -103,6 +103,16 @@ class Authenticator:
         self._people = people or People()
         self._failures = failures or Failures()
 
+    def know(
+        self,
+        assertions: Assertions,
+        people: People,
+        certificates: ClientCertificates | None = None,
+    ) -> None:
+        """Recognise others from now on: whose tokens and certificates count, who somebody is."""
+        self._assertions, self._people = assertions, people
+        self._certificates = certificates
+
     @property
     def is_on(self) -> bool:
         """Whether anybody is asked for credentials."""
@@ -145,6 +155,14 @@ class Authenticator:
         """
         if self._table is None:
             return True
+        if principal.how == "jwt" and not (
+            self._assertions is not None and self._assertions.knows(principal.key)
+        ):
+            return False
+        if principal.how == "proxy" and not (
+            self._certificates is not None and self._certificates.knows(principal.id)
+        ):
+            return False
         if principal.how != "token":
             return principal.expires is None or time.time() < principal.expires
         return self._table.find(principal.key) is not None

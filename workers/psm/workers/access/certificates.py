@@ -19,15 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from psm.adapters.logs import get_logger
-from psm.adapters.secret_files import look_at
 from psm.contracts.errors import ConfigError, PSMError
 from psm.workers.access.issuers import CertificateGrant
 from psm.workers.access.policy import Principal, checked
 
 HEADER = "client-cert"
 _HEADER_MAX = 16 * 1024
-_log = get_logger()
 
 
 class ForeignCertificateError(PSMError):
@@ -39,7 +36,7 @@ class ClientCertificates:
 
     Args:
         grants: what the certificate of each URI may do.
-        ca_file: bundle (PEM) of what signs them; read again when it changes.
+        ca_file: bundle (PEM) of what signs them.
         now: the wall clock, UTC.
 
     Raises:
@@ -53,9 +50,16 @@ class ClientCertificates:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._grants = {grant.uri: grant for grant in grants}
-        self._ca_file, self._now = ca_file, now
-        self._seen = look_at([ca_file])
-        self._store = self._read()
+        self._now = now
+        try:
+            self._store = Store(x509.load_pem_x509_certificates(ca_file.read_bytes()))
+        except (OSError, ValueError) as error:
+            detail = getattr(error, "strerror", None) or "no certificate (PEM) is in it"
+            raise ConfigError(f"PSM_HTTP_CLIENT_CA_FILE ({ca_file}): {detail}") from error
+
+    def knows(self, uri: str) -> bool:
+        """Return whether the certificate of a URI may do anything."""
+        return uri in self._grants
 
     def principal(self, header: str) -> Principal:
         """Return whom a certificate stands for.
@@ -69,7 +73,7 @@ class ClientCertificates:
         shown = _certificate(header)
         try:
             verified = (
-                PolicyBuilder().store(self._trusted()).time(self._now()).build_client_verifier()
+                PolicyBuilder().store(self._store).time(self._now()).build_client_verifier()
             ).verify(shown, [])
         except (VerificationError, ValueError) as error:
             raise ForeignCertificateError(f"the certificate does not count: {error}") from error
@@ -100,26 +104,6 @@ class ClientCertificates:
             key=shown.fingerprint(hashes.SHA256()).hex()[:16],
             expires=int(shown.not_valid_after_utc.timestamp()),
         )
-
-    def _trusted(self) -> Store:
-        """Return what signs, as its file says now; the last good one while it says nothing."""
-        seen = look_at([self._ca_file])
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._store = self._read()
-            except ConfigError as error:
-                _log.error("access.authorities_unusable", detail=str(error))
-            else:
-                _log.info("access.authorities_read_again")
-        return self._store
-
-    def _read(self) -> Store:
-        try:
-            return Store(x509.load_pem_x509_certificates(self._ca_file.read_bytes()))
-        except (OSError, ValueError) as error:
-            detail = getattr(error, "strerror", None) or "no certificate (PEM) is in it"
-            raise ConfigError(f"PSM_HTTP_CLIENT_CA_FILE ({self._ca_file}): {detail}") from error
 
 
 def _certificate(header: str) -> x509.Certificate:

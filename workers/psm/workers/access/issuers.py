@@ -182,6 +182,10 @@ class Assertions:
     ) -> None:
         self._issuers, self._now, self._people = issuers, now, people or People()
 
+    def knows(self, issuer: str) -> bool:
+        """Return whether the tokens of an issuer count."""
+        return issuer in self._issuers
+
     def principal(self, token: str) -> Principal:
         """Return whom a token stands for.
 

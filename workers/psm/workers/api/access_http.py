@@ -141,7 +141,7 @@ class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
 ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken, AccessReport, NewToken, Rotation)
 
 
-def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
+def access_routes(tokens: Tokens | None, access: Callable[[], AccessFile]) -> Routes:
     """Return path, handler, needs, query parameters and methods of each route about access."""
 
     async def whoami(request: Request) -> Response:
@@ -174,7 +174,7 @@ def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
     async def report(request: Request) -> Response:
         if tokens is None:
             return _off(request)
-        return await _report(request, tokens, access)
+        return await _report(request, tokens, access())
 
     return [
         ("/whoami", whoami, _WHO, (), ["GET"]),

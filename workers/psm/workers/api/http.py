@@ -132,7 +132,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     registry: CollectorRegistry
     guard: AccessGuard
     tokens: Tokens | None = None
-    access: AccessFile = AccessFile()
+    access: Callable[[], AccessFile] = AccessFile
     signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)

@@ -29,7 +29,14 @@ from psm.workers.process.running import find_running
 from psm.workers.process.setting import About
 from psm.workers.process.settings import Settings, about
 
-__all__ = ["KNOWN_ELSEWHERE", "Settings", "about", "load_settings", "settings_with_sources"]
+__all__ = [
+    "KNOWN_ELSEWHERE",
+    "Settings",
+    "about",
+    "load_settings",
+    "settings_files",
+    "settings_with_sources",
+]
 
 CONFIG_FILE = "PSM_CONFIG_FILE"
 KNOWN_ELSEWHERE = frozenset(
@@ -108,6 +115,12 @@ def settings_with_sources(
     if problems:
         raise ConfigError("the settings have problems:\n" + "\n".join(f"  {p}" for p in problems))
     return settings, {f.name: found[f.name][1] if f.name in found else "default" for f in about()}
+
+
+def settings_files() -> tuple[Path, ...]:
+    """Return the files from which this process has settings: `psm.toml` and `.env`, if any."""
+    named = (_toml_path(os.environ, None), Path(os.environ.get(ENV_FILE) or ".env"))
+    return tuple(path for path in named if path is not None and path.is_file())
 
 
 def _names(text: str) -> tuple[str, ...]:

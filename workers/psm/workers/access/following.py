@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.certificates import ClientCertificates
 from psm.workers.access.issuers import AccessFile, Assertions, read_access_file
 from psm.workers.access.key_sets import IssuerKeys
 
@@ -18,20 +19,25 @@ class FollowedAccess:
         said: by the file, when it was read last.
     """
 
-    def __init__(self, path: Path, recognises: Authenticator) -> None:
+    def __init__(
+        self, path: Path, recognises: Authenticator, client_ca: Path | None = None
+    ) -> None:
         """Read nothing yet.
 
         Args:
             path: of `access.toml`.
-            recognises: is told of issuers and people.
+            recognises: is told of issuers, people and owners of certificates.
+            client_ca: bundle of what signs these; None: certificates open nothing.
         """
         self.said = AccessFile()
-        self._path, self._recognises = path, recognises
+        self._path, self._recognises, self._client_ca = path, recognises, client_ca
         self._open = contextlib.AsyncExitStack()
 
     def files(self) -> Iterator[Path]:
         """Yield the file and those that it names."""
         yield self._path
+        if self._client_ca is not None:
+            yield self._client_ca
         for issuer in self.said.issuer:
             if issuer.jwks_file is not None:
                 yield Path(issuer.jwks_file)
@@ -48,6 +54,9 @@ class FollowedAccess:
         """
         said = read_access_file(self._path)
         people = said.people(self._path)
+        certificates = None
+        if self._client_ca is not None:
+            certificates = ClientCertificates(said.certificate, self._client_ca)
         known = {}
         async with contextlib.AsyncExitStack() as fresh:
             for issuer in said.issuer:
@@ -56,7 +65,7 @@ class FollowedAccess:
                 known[issuer.iss] = (issuer, keys)
             before, self._open = self._open, fresh.pop_all()
         self.said = said
-        self._recognises.know(Assertions(known, people=people), people)
+        self._recognises.know(Assertions(known, people=people), people, certificates)
         await before.aclose()
 
     @contextlib.asynccontextmanager

@@ -321,6 +321,20 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def _mtls_problems(settings: Settings) -> list[str]:
+    """Return what certificates of callers need and do not have."""
+    if settings.http_client_ca_file is None:
+        missing = ["PSM_HTTP_MTLS_PORT needs PSM_HTTP_CLIENT_CA_FILE"]
+        return missing if settings.http_mtls_port else []
+    needs = {
+        "PSM_HTTP_MTLS_PORT": settings.http_mtls_port,
+        "PSM_HTTP_TRUSTED_PROXIES": settings.http_trusted_proxies,
+        "PSM_ACCESS_FILE": settings.access_file,
+        "PSM_HTTP_AUTH=on": settings.http_auth == "on",
+    }
+    return [f"PSM_HTTP_CLIENT_CA_FILE needs {name}" for name, given in needs.items() if not given]
+
+
 def _contradictions(settings: Settings) -> list[str]:
     problems = []
     last = max(settings.worker_partitions, default=0)
@@ -351,6 +365,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if len(chosen) > 1:
         problems.append(f"{' and '.join(chosen)} are both set; keep one")
     problems += _unusable_addresses(settings.nats_url)
+    problems += _mtls_problems(settings)
     if settings.nats_key_file is not None and settings.nats_cert_file is None:
         problems.append("PSM_NATS_KEY_FILE needs PSM_NATS_CERT_FILE")
     return problems

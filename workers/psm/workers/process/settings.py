@@ -235,13 +235,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
+    http_mtls_port: Annotated[
+        int, _PORT, _about("http", "Port for trusted proxies, with `Client-Cert`; 0 is off.")
+    ] = 0
+    http_client_ca_file: Annotated[
+        str | None, _about("http", "CA bundle (PEM) of callers' certificates: mutual TLS.")
+    ] = None
     http_principal_key_file: Annotated[
         str | None,
-        _about(
-            "http",
-            "Ed25519 key (PEM) by which the read API vouches for who appended an event; see "
-            "`psm anchor keygen`.",
-        ),
+        _about("http", "Ed25519 key (PEM) that vouches for who appended; `psm anchor keygen`."),
     ] = None
     http_principal_keys: Annotated[
         tuple[str, ...],
@@ -256,6 +258,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=10, le=86_400),
         _about("http", "How long tokens count while PostgreSQL is away; then nobody is let in."),
     ] = 600
+    http_mode_file: Annotated[
+        str | None, _about("http", "File that says `open`, `read-only` or `drain`: maintenance.")
+    ] = None
     http_connections: Annotated[
         int,
         Meta(ge=1, le=100_000),

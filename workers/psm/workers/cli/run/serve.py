@@ -28,6 +28,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
@@ -69,9 +70,12 @@ def serve(
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
     _check_auth(settings)
-    listener = listen(settings.http_host, settings.http_port)
+    mtls_port = settings.http_mtls_port or None
+    ports = [settings.http_port] if mtls_port is None else [settings.http_port, mtls_port]
+    listeners = [listen(settings.http_host, port) for port in ports]
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(listener.close)
+        for listener in listeners:
+            stack.callback(listener.close)
         own = await stack.enter_async_context(process(settings, "psm-serve"))
         nc = own.nc
         pool = await own.open_pool()
@@ -82,7 +86,7 @@ async def run(settings: Settings) -> int:
         digests = Digests(nc, socket.gethostname())
         recognises = await _authenticator(settings, pool, stack)
         access = await _access(settings, recognises, own, stack)
-        guard = AccessGuard(recognises, own.instruments.metrics, digests)
+        guard = AccessGuard(recognises, own.instruments.metrics, digests, mtls_port)
         await stack.enter_async_context(digests.kept())
         health = await stack.enter_async_context(_health(own, pool, canary, settings))
         service = _service(own, pool, guard, health, publisher, access, settings)
@@ -93,8 +97,8 @@ async def run(settings: Settings) -> int:
         server = HttpServer(build_app(service), _limits(settings), service.proxies)
         own.on_settings(lambda now: server.limit(_limits(now)))
         own.on_stop(server.stop)
-        _tell_what_is_open(settings, listener)
-        await server.serve(sockets=[listener])
+        _tell_what_is_open(settings, listeners[0])
+        await server.serve(sockets=listeners)
         telemetry.get_logger().info("http.stopped")
     return 0
 
@@ -130,6 +134,8 @@ def _service(
         signer=signer,
         hosts=settings.http_hosts,
         proxies=Proxies(settings.http_trusted_proxies),
+        mtls_port=settings.http_mtls_port or None,
+        maintenance=Maintenance(Path(settings.http_mode_file) if settings.http_mode_file else None),
         fault=lambda: own.life.fault,
     )
 
@@ -191,7 +197,10 @@ async def _access(
     """
     if settings.access_file is None:
         return None
-    access = FollowedAccess(Path(settings.access_file), recognises)
+    signers = settings.http_client_ca_file
+    access = FollowedAccess(
+        Path(settings.access_file), recognises, None if signers is None else Path(signers)
+    )
     await stack.enter_async_context(access.kept())
     own.mounted.watch("access", access.files, access.take)
     return access

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from psm.analytics.performance import PerformanceFigures, performance
+from psm.analytics.closes import BucketClose, standing_of, units
+from psm.analytics.performance import PerformanceFigures, UnitStanding, performance
 from psm.analytics.statistics import over
 from psm.analytics.trades import Trade, trade_metrics, trade_metrics_by_currency
 
@@ -103,9 +104,36 @@ def test_trades_that_break_even() -> None:
     assert (found.best, found.worst, found.net) == (Decimal(5), Decimal(-3), Decimal(6))
 
 
+def test_tails_as_money() -> None:
+    """A loss as a part of the equity at the last close, above zero; null where none is known."""
+    closes = [Decimal(close) for close in SERIES["wild"]["closes"]]
+    found = performance(closes, 365, standing=UnitStanding(equity=Decimal(2_000)))
+    for tail in ("var_hist_95", "var_hist_99", "es_hist_95", "var_param_99", "es_param_95"):
+        assert_near(getattr(found, f"{tail}_money"), -2_000 * SERIES["wild"][tail], tail)
+    assert performance(closes, 365).var_hist_95_money is None
+
+
+def test_the_deepest_fall_of_every_mark_is_of_a_whole_epoch() -> None:
+    """As updates tell it, below zero; a range that begins later does not know its own."""
+    days = [
+        BucketClose(
+            bucket=f"2026-01-0{day}", epoch=1, complete=True, equity=Decimal(9), nav=Decimal("0.9"),
+            ret=None, flows=Decimal(0), pnl=None, max_drawdown=Decimal("0.25"),
+        )
+        for day in (1, 2, 3)
+    ]  # fmt: skip
+    whole = performance(units(days, Decimal(1)), 365, standing=standing_of(days, days))
+    assert (whole.max_drawdown, whole.max_drawdown_intraday) == (Decimal("-0.1"), Decimal("-0.25"))
+    part = performance(units(days[1:], Decimal(1)), 365, standing=standing_of(days, days[1:]))
+    assert part.max_drawdown_intraday is None
+    assert standing_of([], []) == UnitStanding()
+
+
 def test_no_trade_and_no_loss() -> None:
     """Ratios without a denominator are null."""
     none = trade_metrics([])
+    assert none.no_losses
+    assert not trade_metrics([trade("-1")]).no_losses
     assert (none.n, none.net) == (0, Decimal(0))
     assert none.win_rate is none.expectancy is none.best is none.holding_median_s is None
     won = trade_metrics([trade("1"), trade("2")])

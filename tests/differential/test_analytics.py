@@ -1,4 +1,4 @@
-"""Figures of performance and trades equal those of empyrical, quantstats, scipy and pandas."""
+"""Figures equal those of empyrical, quantstats, ffn, pyfolio, scipy and pandas."""
 
 from __future__ import annotations
 
@@ -43,6 +43,28 @@ def test_figures_equal_the_libraries(name: str) -> None:
     expected = dict(SERIES[name])
     found = of(*expected.pop("closes"))
     for figure, value in expected.items():
+        assert_near(getattr(found, figure), value, figure)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_figures_equal_ffn(name: str) -> None:
+    """A drawdown that lasts is a day longer here: ffn ends it at the last close, not behind it."""
+    expected = dict(VECTORS["ffn"][name])
+    closes, falls = SERIES[name]["closes"], expected.pop("falls")
+    found = of(*closes)
+    for figure, value in expected.items():
+        assert_near(getattr(found, figure), value, figure)
+    lasts = Decimal(closes[-1]) < max(map(Decimal, ["1", *closes]))
+    if lasts:
+        falls[-1] += 1
+    assert found.max_drawdown_days == max(falls, default=0)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_figures_equal_pyfolio(name: str) -> None:
+    """It counts 252 days a year."""
+    found = performance([Decimal(close) for close in SERIES[name]["closes"]], 252)
+    for figure, value in VECTORS["pyfolio"][name].items():
         assert_near(getattr(found, figure), value, figure)
 
 

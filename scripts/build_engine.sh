@@ -2,9 +2,11 @@
 # Unpack Debian's container engine once and print the directory of its programs; with --cached only
 # if it is there.
 # Unpacked and not installed: that starts no service, makes no group, and leaves the firewall alone.
+# iptables, with its libraries in lib, is for the rules inside of containers that lead to names.
 set -euo pipefail
 
-packages=(docker.io containerd runc)
+packages=(docker.io containerd runc iptables libip4tc2 libip6tc2 libxtables12 libmnl0 libnftnl11
+  libnfnetlink0 libnetfilter-conntrack3)
 release=$(. /etc/os-release && echo "$ID-$VERSION_ID")
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/psm/engine-$release"
 
@@ -22,6 +24,10 @@ if [[ ! -x $cache/dockerd ]]; then
     done
   ) >&2
   mkdir -p "$cache"
+  mkdir -p "$cache/lib"
+  cp -a "$work"/out/usr/lib/*-linux-gnu*/. "$cache/lib/"
+  cp "$work/out/usr/sbin/xtables-nft-multi" "$cache/iptables"
+  cp "$work/out/usr/sbin/xtables-nft-multi" "$cache/ip6tables"
   for program in "$work"/out/usr/{bin/{docker,docker-init,containerd,containerd-shim-runc-v2},sbin/{docker-proxy,runc,dockerd}}; do
     mv "$program" "$cache/"  # dockerd is last: it says that all are there.
   done

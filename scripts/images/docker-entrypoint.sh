@@ -1,7 +1,9 @@
 #!/bin/sh
 # The entry point of the PostgreSQL image that scripts/build_images.sh makes: as much of that of the
-# published image as compose.yaml and the tests rely on. `postgres [-c name=value ...]`, as root.
+# published image as compose.yaml and the tests rely on: `postgres [-c name=value ...]` makes the
+# database where there is none, and serves it as another user; other commands are run as they are.
 set -eu
+[ "$1" = postgres ] || exec "$@"
 if [ "$(id -u)" = 0 ]; then
   mkdir -p "$PGDATA"
   chown -R postgres:postgres "$PGDATA" /var/run/postgresql

@@ -24,7 +24,7 @@ _TRY_S = 3.0
 
 
 class Load:
-    """One unit of a symbol is bought by each account in turn; what is not acknowledged is sent again.
+    """Each account in turn buys one unit of a symbol; what is not acknowledged is sent again.
 
     Attributes:
         sent: trades that were acknowledged, by account.
@@ -48,6 +48,10 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Publish no more; return when the last one is acknowledged."""
         self._done.set()
         self._thread.join()
 

@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -26,7 +27,7 @@ from tests.support import servers
 from tests.support.servers import run
 
 BEFORE = "55dde523c76b"
-"""The commit whose image compose.yaml was written for first: the other end of upgrade and rollback."""
+"""The commit for whose image compose.yaml was written: the other end of upgrade and rollback."""
 NOW_IMAGE, BEFORE_IMAGE = "portfolio-state-manager:local", "portfolio-state-manager:before"
 PORTS = (4222, 4223, 4224, 5432)
 FROZEN_EVENTS = 40  # Five of each account, while something stands still.
@@ -52,9 +53,7 @@ except OSError as error:
 @pytest.fixture(scope="module")
 def host(seen: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine with the images of before and of now."""
-    programs, images = os.environ.get("PSM_TEST_ENGINE"), os.environ.get("PSM_TEST_IMAGES")
-    assert programs and images, "PSM_TEST_ENGINE and PSM_TEST_IMAGES: run `make containers`"
-    with engine(Path(programs), Path(images)) as running:
+    with engine(made("PSM_TEST_ENGINE"), made("PSM_TEST_IMAGES")) as running:
         seen.append(f"image built in {running.build(NOW_IMAGE, ROOT):.0f} s")
         old = tmp_path_factory.mktemp("before")
         check_out(BEFORE, old)
@@ -70,9 +69,7 @@ def stack(
     host: Engine, tmp_path_factory: pytest.TempPathFactory, seen: list[str]
 ) -> Iterator[Stack]:
     """compose.yaml, brought up with the image of before."""
-    compose = os.environ.get("PSM_TEST_COMPOSE")
-    assert compose, "PSM_TEST_COMPOSE names no docker-compose: run `make containers`"
-    running = Stack(host, Path(compose), tmp_path_factory.mktemp("stack"))
+    running = Stack(host, made("PSM_TEST_COMPOSE"), tmp_path_factory.mktemp("stack"))
     running.set(IMAGE_PSM=BEFORE_IMAGE)
     try:
         seen.append(f"first start, image of before: {running.up():.0f} s until all is healthy")
@@ -190,7 +187,7 @@ def test_nothing_was_lost_or_doubled(stack: Stack, load: Load, seen: list[str]) 
         "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
     ).splitlines():
         seen.append(line.removeprefix("psm-").replace("-1 ", " ", 1))
-    load.__exit__(None, None, None)
+    load.stop()
     settled(stack, load)
     archived = (
         f"SELECT count(*), count(DISTINCT event_id) FROM events WHERE stream_id IN {ACCOUNTS}"
@@ -207,7 +204,7 @@ def test_one_broker_is_enough(stack: Stack, load: Load, seen: list[str]) -> None
     stack.compose("--profile", "tools", "down", "--volumes", "--timeout", "20")
     single = Stack(
         stack.engine,
-        Path(os.environ["PSM_TEST_COMPOSE"]),
+        made("PSM_TEST_COMPOSE"),
         stack.ca.parent,
         str(ROOT / "compose.yaml"),
         str(ROOT / "compose.single.yaml"),
@@ -233,13 +230,25 @@ def test_testcontainers_need_no_other_image(
         servers.docker_answers.cache_clear()
 
 
+def made(variable: str) -> Path:
+    """Return what a script made, as `make containers` says by an environment variable."""
+    path = os.environ.get(variable)
+    assert path, f"{variable} is not set: run `make containers`"
+    return Path(path)
+
+
 def settled(stack: Stack, load: Load) -> None:
     """Wait until all that was acknowledged is in the views, each trade once."""
     for account, count in dict(load.sent).items():
-        path = f"/psm/state/{account}?min_sequence={count}"
-        until(lambda path=path: stack.ask(path), f"{account} at {count}")
-        state = stack.ask(path) or stack.ask(path)
-        assert Decimal(state["positions"]["BTC-PERP"]["size"]) == state["sequence_number"] >= count
+        until(partial(_is_booked, stack, account, count), f"{account} at {count}")
+
+
+def _is_booked(stack: Stack, account: str, count: int) -> bool:
+    state = stack.ask(f"/psm/state/{account}?min_sequence={count or 1}")
+    if state is None:
+        return False
+    assert Decimal(state["positions"]["BTC-PERP"]["size"]) == state["sequence_number"] >= count
+    return True
 
 
 def check_out(commit: str, folder: Path) -> None:
@@ -258,7 +267,7 @@ def serial(stack: Stack, port: int) -> object:
             plain.sendall(struct.pack("!ii", 8, 80877103))
             assert plain.recv(1) == b"S"
         else:
-            while not plain.recv(1) == b"\n":
+            while plain.recv(1) != b"\n":
                 pass
         with tls.wrap_socket(plain, server_hostname="127.0.0.1") as private:
             return (private.getpeercert() or {})["serialNumber"]
@@ -271,7 +280,7 @@ def log_in(stack: Stack, password: str) -> None:
 
 
 async def _answer(dsn: str, tls: ssl.SSLContext | None = None) -> object:
-    connection = await asyncpg.connect(dsn, **({"ssl": tls} if tls else {}))
+    connection = await asyncpg.connect(dsn, ssl=tls or "prefer")
     try:
         return await connection.fetchval("SELECT 1")
     finally:

@@ -57,8 +57,8 @@ def engine(programs: Path, images: Path) -> Iterator[Engine]:
         running = Engine({**env, "DOCKER_HOST": f"unix://{folder}/socket"})
         had_bridge = Path("/sys/class/net/docker0").exists()
         try:
-            with _daemon(programs, folder, env), (folder / "log").open() as log:
-                _await(running, lambda: log.read()[-3000:])
+            with _daemon(programs, folder, env):
+                _await(running, folder / "log")
                 for image, tag in tags().items():
                     running.build(tag, images / image)
                 yield running
@@ -110,13 +110,13 @@ def _daemon(programs: Path, folder: Path, env: Mapping[str, str]) -> Iterator[No
                 process.kill()
 
 
-def _await(running: Engine, log: object) -> None:
+def _await(running: Engine, log: Path) -> None:
     deadline = time.monotonic() + READY_S
     while True:
         try:
             running.docker("version")
         except AssertionError:
-            assert time.monotonic() < deadline, log
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
         else:
             return

@@ -1,14 +1,18 @@
 # One image, one command each: worker, projector, archive, serve, marks, streams apply, migrate up.
+# IMAGE_PYTHON pins what it is built on, best by digest.
+ARG IMAGE_PYTHON=python:3.13-slim
 
-FROM python:3.13-slim AS build
+FROM ${IMAGE_PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-RUN python -m venv /opt/psm
-# Libraries first: they change rarely, and every one is pinned by its hash.
+RUN python -m venv /opt/psm && python -m venv /opt/build
+# Libraries first: they change rarely, and every one is pinned by its hash. nkeys is published as
+# source only, and built by what is pinned, too.
 COPY requirements/runtime.txt requirements/build.txt requirements/
-RUN /opt/psm/bin/pip install --require-hashes --only-binary :all: -r requirements/runtime.txt \
- && python -m venv /opt/build \
- && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt
+RUN /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
+ && /opt/build/bin/pip wheel --require-hashes --only-binary :all: --no-binary nkeys \
+      --no-build-isolation --wheel-dir libraries -r requirements/runtime.txt \
+ && /opt/psm/bin/pip install --no-deps --no-index libraries/*.whl
 COPY pyproject.toml README.md LICENSE ./
 COPY contracts contracts
 COPY workers workers
@@ -19,7 +23,7 @@ RUN /opt/build/bin/python -m hatchling build -t wheel \
  && find /opt/psm/bin -type f ! -name psm -delete \
  && /opt/psm/bin/python -m compileall -q /opt/psm/lib
 
-FROM python:3.13-slim
+FROM ${IMAGE_PYTHON}
 LABEL org.opencontainers.image.title="Portfolio & State Manager" \
       org.opencontainers.image.licenses=Apache-2.0
 # Nothing is written outside /tmp, so that the root file system may be read-only.

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import refolded
 from tests.support.domain import Log
 from tests.support.events import SECOND, START, Sent, deposit, event, mark, opened, trade
 from tests.support.market import KINDS, Market
@@ -22,9 +23,7 @@ from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, LotRow, PnlRow, Timeframe, 
 from psm.analytics.timeline_state import decoded
 from psm.analytics.trades import Trade, trade_metrics
 from psm.domain.money import published_or_null
-from psm.domain.publication.log_times import log_time
 from psm.domain.publication.untold import untold
-from psm.workers.replay.figures import FigureFolder
 from psm.workers.replay.timelines import Timelines
 
 FEWER = settings(max_examples=max(1, settings().max_examples // 4))
@@ -355,7 +354,15 @@ def assert_extremes(found: Any, exact: Any) -> None:
         assert (row.mae, row.mfe) in ((other.mae, other.mfe), (None, None))
 
 
-@settings(max_examples=max(3, settings().max_examples // 40))
+FEW = settings(max_examples=max(3, settings().max_examples // 40))
+STATE_DEPENDENT = (
+    *("split", "acted", "issued", "settled", "delivered", "in_kind", "adjusted", "moded"),
+    "exchanged",
+)
+"""What may do another thing, or nothing, to a position that a correction changed."""
+
+
+@FEW
 @given(seeds, st.integers(1, 9), st.integers(0, 2))
 def test_live_rebuilt_and_of_a_file_are_the_same_after_corrections(
     seed: int, every: int, strategies: int
@@ -365,27 +372,53 @@ def test_live_rebuilt_and_of_a_file_are_the_same_after_corrections(
     for _ in range(3):
         trader.write(10).correct().correct()
     trader.write(5)
-    live, rebuilt = told(trader.sent, every=every, restart=True), told(trader.sent)
+    assert_same_as_of_a_file(trader.sent, every)
+
+
+@FEW
+@given(seeds, st.integers(1, 9), st.sampled_from(sorted(KINDS)))
+def test_they_are_the_same_whatever_is_corrected(seed: int, every: int, kind: str) -> None:
+    """Every event type that can be taken back, every field that can be amended."""
+    assert_same_as_of_a_file(
+        Market(seed=seed, length=120, symbols=KINDS[kind]).author().sent, every
+    )
+
+
+def assert_same_as_of_a_file(sent: list[Sent], every: int) -> None:
+    live, rebuilt = told(sent, every=every, restart=True), told(sent)
     assert everything(live) == everything(rebuilt)
     assert live.states() == rebuilt.states()
-    for figures in of_a_file(trader.sent).accounts():
-        rows = live.rows[figures.account_id]
-        assert figures.trades == lasting(rows.trades, Trade)
-        assert figures.trade_metrics == trade_metrics(figures.trades)
-    found = [
-        (name, lot) for name, rows in live.rows.items() for lot in lasting(rows.lots, ClosedLot)
-    ]
-    assert sorted(of_a_file(trader.sent).lots(), key=repr) == sorted(found, key=repr)
+    for account_id, (trades, lots) in refolded.of_a_file(sent).items():
+        if account_id in live.rows:
+            rows = live.rows[account_id]
+            assert trades == lasting(rows.trades, Trade)
+            assert lots == sorted_lots(account_id, lasting(rows.lots, ClosedLot))
 
 
-def of_a_file(sent: list[Sent]) -> FigureFolder:
-    """Return a folder that was fed messages as lines of a file."""
-    folder = FigureFolder(periods=365, partitions=1)
-    for one in sent:
-        assert one.at is not None
-        line = {"subject": one.subject, "time": log_time(one.at), "data": msgspec.Raw(one.data)}
-        folder.take(msgspec.json.encode(line))
-    return folder
+def sorted_lots(account_id: str, lots: list[ClosedLot]) -> list[tuple[str, ClosedLot]]:
+    return sorted([(account_id, lot) for lot in lots], key=lambda one: msgspec.json.encode(one[1]))
+
+
+@FEW
+@given(seeds, st.sampled_from(sorted(KINDS)))
+def test_corrections_leave_what_the_log_as_corrected_says(seed: int, kind: str) -> None:
+    """Busts, reversals and amendments of every field, on all instruments, legs and currencies.
+
+    Fills, funding and fees are the same whatever is held; events that are not are left out.
+    """
+    market = Market(seed=seed, length=150, symbols=KINDS[kind], leave_out=STATE_DEPENDENT)
+    sent = market.author().sent
+    corrected = refolded.as_corrected(sent)
+    for account_id, (trades, lots) in refolded.of_a_file(sent).items():
+        exact, exact_lots = corrected[account_id]
+        assert placed(trades) == placed(exact)
+        assert [lot for _, lot in lots] == [lot for _, lot in exact_lots]
+        assert trade_metrics(trades) == trade_metrics(exact)
+
+
+def placed(trades: list[Trade]) -> list[Trade]:
+    """Return trades without what was between their fills, which no correction tells anew."""
+    return [msgspec.structs.replace(trade, mae=None, mfe=None) for trade in trades]
 
 
 def lasting(rows: Any, of: Any) -> list[Any]:
@@ -393,7 +426,7 @@ def lasting(rows: Any, of: Any) -> list[Any]:
     own = [row for row in rows.values() if not row.gone]
     if of is Trade:
         own = [row for row in own if row.strategy_id == EVERY]
-        own.sort(key=lambda row: (row.closed, row.symbol, row.cycle))
+        own.sort(key=lambda row: (row.closed, row.symbol, row.position_side, row.cycle))
     return [of(**{name: getattr(row, name) for name in of.__struct_fields__}) for row in own]
 
 

@@ -193,14 +193,14 @@ class LatchSet(Payload, frozen=True, kw_only=True):
 class CancelAll(Payload, frozen=True, kw_only=True):
     """A person halted a scope: whoever executes is to cancel what these accounts have open in it.
 
-    `halt_hash` is that of the `HaltSet` in the rulebook. A group's accounts may be in several.
+    `halt_hash` is that of the `HaltSet` in the rulebook, which says who. A group's accounts may be
+    in several.
     """
 
     scope: Key
     group: Key
     accounts: tuple[Key, ...]
     code: Key
-    actor: Key
     halt_hash: Digest
     clock: Moment
     path: FreeObject | None = None

@@ -9,12 +9,16 @@ import msgspec
 from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
 from psm.analytics.worth import Held, HeldChange, number
-from psm.domain.money import ONE, ZERO, add, negate
+from psm.domain.money import ONE, ZERO, absolute, add, quotient, subtract
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
 SAME_COST = ("SplitApplied", "StockDividend")
 """Events after which a position has another size and cost what it cost before."""
+
+
+_PAID = ("TradeExecuted", "FeeCharged", "FundingApplied")
+"""Events that move what a position has paid, and nothing of it elsewhere."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -37,13 +41,13 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What one event did to one position; of a correction, what it names and changes.
 
     Attributes:
-        key: of the position; empty in a correction.
+        key: of the position; of a correction, to which it moved a fill, if to another leg.
         size, before: signed, after and before the event.
         price: of the fill or settlement; else that at which it was opened, or its mark of then.
-        fees, funding: that the event booked on the position's cycles, in its settle currency.
-        fee: of it, the commission that the fill named.
+        fees, funding: that the event booked on the position, in its settle currency; of a
+            correction, by how much it changed the fees.
         mae, mfe: of the cycle that it closed.
-        target, quantity: of a correction, whose `price`, `side` and `fee` are changes.
+        target, quantity: of a correction, whose `price` and `side` are changes.
     """
 
     event_type: str
@@ -69,7 +73,6 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     mfe: Decimal | None = None
     target: str | None = None
     quantity: Decimal | None = None
-    fee: Decimal | None = None
 
     @property
     def is_fill(self) -> bool:
@@ -92,9 +95,13 @@ def read(rows: list[JournalRow]) -> list[JournalEntry]:
     return [_DECODER.decode(by_place[n].entry) for n in sorted(by_place)]
 
 
-def entry_of_correction(event: Event) -> JournalEntry:
-    """Return what a correction says."""
-    said = event.said
+def entry_of_correction(event: Event, moved: list[HeldChange]) -> JournalEntry:
+    """Return what a correction says, by how much it changed fees, and to which leg a fill went."""
+    said, fees, key = event.said, ZERO, ""
+    for one in moved:
+        fees = add(fees, _rise(one.paid[0], one.update.fees))
+        if one.update.position_side == said.position_side:
+            key = one.key
     return JournalEntry(
         event_type=said.event_type,
         event_id=event.event_id,
@@ -106,7 +113,8 @@ def entry_of_correction(event: Event) -> JournalEntry:
         target=said.target,
         quantity=number(said.quantity),
         price=number(said.price),
-        fee=number(said.fee),
+        fees=fees,
+        key=key,
     )
 
 
@@ -148,31 +156,31 @@ def _entry(event: Event, key: str, steps: list[HeldChange]) -> JournalEntry:
         price=_price(said, last, before),
         fees=fees,
         funding=funding,
-        fee=number(said.fee),
         mae=None if closed is None else number(closed.cycle_mae),
         mfe=None if closed is None else number(closed.cycle_mfe),
     )
 
 
 def _paid(said: Applied, steps: list[HeldChange]) -> tuple[Decimal, Decimal]:
-    """Return by how much fees and funding of a position's cycles rose."""
-    before = steps[0].before
-    if before is None and steps[0].update.change != "opened":
-        return _of_nothing(said)
-    told = [step.update for step in steps]
-    fees = _rise("0" if before is None else before.fees, [one.cycle_fees for one in told])
-    funding = _rise("0" if before is None else before.funding, [one.cycle_funding for one in told])
-    return fees, funding
+    """Return by how much fees and funding of a position rose, also of one that is flat.
+
+    A position that goes on under another symbol brings those of its cycle.
+    """
+    first, last = steps[0], steps[-1].update
+    if said.event_type in _PAID:
+        return _rise(first.paid[0], last.fees), _rise(first.paid[1], last.funding)
+    fees, funding = ZERO, ZERO
+    for step in steps:
+        fees = add(fees, number(step.update.cycle_fees) or ZERO)
+        funding = add(funding, number(step.update.cycle_funding) or ZERO)
+    before = first.before
+    if before is None:
+        return fees, funding
+    return subtract(fees, Decimal(before.fees)), subtract(funding, Decimal(before.funding))
 
 
-def _rise(before: str, after: list[str | None]) -> Decimal:
-    """Return by how much figures are more together than one before them."""
-    if after == [before]:
-        return ZERO
-    rise = negate(Decimal(before))
-    for figure in after:
-        rise = add(rise, number(figure) or ZERO)
-    return rise
+def _rise(before: str, after: str | None) -> Decimal:
+    return ZERO if after == before else subtract(number(after) or ZERO, Decimal(before))
 
 
 def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal | None:
@@ -181,14 +189,8 @@ def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal |
         said.symbol == last.symbol or said.event_type == "TradeExecuted"
     ):
         return Decimal(said.price)
+    if last.change == "opened" and last.cost_quote is not None:
+        return quotient(absolute(Decimal(last.cost_quote)), Decimal(last.size))
     told = last.entry_price if last.change == "opened" else None
     price = number(told or last.mark_price)
     return price if price is not None or before is None else before.mark
-
-
-def _of_nothing(said: Applied) -> tuple[Decimal, Decimal]:
-    """Return fees and funding of a position that is flat; a correction may find it was not."""
-    amount = number(said.amount) or ZERO
-    if said.event_type == "FeeCharged":
-        return amount, ZERO
-    return ZERO, amount if said.event_type == "FundingApplied" else ZERO

@@ -17,6 +17,7 @@ from psm.analytics.books import Book, Strategies, whole_share
 from psm.analytics.cycles import Cycle, Lots
 from psm.analytics.journal import CORRECTIONS, JournalEntry
 from psm.analytics.rows import EVERY, LotRow, TradeRow
+from psm.contracts.position_keys import symbol_of
 from psm.domain.money import ZERO, absolute, add, negate, subtract
 
 
@@ -56,7 +57,9 @@ def revisions(account_id: str, entries: Sequence[JournalEntry]) -> list[Revision
     was, is_now = corrected(before), corrected(entries)
     named = _targets(before, correction)
     found = []
-    for key, currency in sorted({entry.key: entry.currency for entry in named}.items()):
+    keys = {entry.key: entry.currency for entry in named}
+    keys |= {entry.key: entry.currency for entry in _targets(is_now, correction)}
+    for key, currency in sorted(keys.items()):
         old = booked(account_id, was, key, _moved(before, was, key))
         new = booked(account_id, is_now, key, _moved(entries, is_now, key))
         found.append(
@@ -209,17 +212,19 @@ def _amended(entry: JournalEntry, correction: JournalEntry) -> JournalEntry:
     """Return a fill as it was amended."""
     moved = subtract(entry.size, entry.before)
     quantity = absolute(moved) if correction.quantity is None else correction.quantity
-    fee = correction.fee
     buys = correction.side == "buy" if correction.side else moved > 0
     signed = quantity if buys else negate(quantity)
     before, size = (entry.before, entry.size) if signed == moved else (ZERO, signed)
+    key = entry.key
+    if correction.key and symbol_of(correction.key) == entry.symbol:
+        key = correction.key
     return msgspec.structs.replace(
         entry,
+        key=key,
         before=before,
         size=size,
         price=entry.price if correction.price is None else correction.price,
-        fees=entry.fees if fee is None else add(subtract(entry.fees, entry.fee or ZERO), fee),
-        fee=entry.fee if fee is None else fee,
+        fees=add(entry.fees, correction.fees),
     )
 
 

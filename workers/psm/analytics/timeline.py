@@ -46,7 +46,15 @@ from psm.analytics.rows import (
 )
 from psm.analytics.sealing import Buckets
 from psm.analytics.timeline_state import Pending, TimelineState, decoded, encoded
-from psm.analytics.worth import HeldChange, converted, held_after, number, worth_closed, worth_told
+from psm.analytics.worth import (
+    UNPAID,
+    HeldChange,
+    converted,
+    held_after,
+    number,
+    worth_closed,
+    worth_told,
+)
 from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key
 from psm.domain.money import ONE, ZERO
@@ -154,7 +162,11 @@ class AccountTimeline:
         else:
             state.held[key] = after
         if update.cause == "event":
-            state.pending.positions.append(HeldChange(key, update, before, after))
+            known = state.paid.get(key, UNPAID)
+            state.pending.positions.append(HeldChange(key, update, before, after, known))
+            paid = update.fees or "0", update.funding or "0"
+            if paid != known:
+                state.paid[key] = paid
 
     # --- the account --------------------------------------------------------------------------
 
@@ -189,6 +201,7 @@ class AccountTimeline:
             flows=flows,
             known_equity=known.known_equity if equity is None else equity,
             known_flows=known.known_flows if equity is None else flows,
+            fall=number(close.max_drawdown),
         )
         state.minute(minute, update.log_sequence).standing = state.told
 
@@ -286,7 +299,7 @@ class AccountTimeline:
         state = self._state
         if self._recalled is None:
             raise InvariantError(f"{self.account_id}: a correction came, and no journal before it")
-        self._note([entry_of_correction(event)])
+        self._note([entry_of_correction(event, state.pending.positions)])
         entries = read([*self._recalled, *self._journal])
         self._recalled = None
         parts: dict[str, tuple[Decimal, Decimal]] = {}

@@ -40,6 +40,7 @@ class TimelineState(msgspec.Struct):
         told: by the last close.
         worth: of positions at the end of the last complete minute, by strategy and key.
         held: open positions, by key.
+        paid: lifetime fees and funding of positions, by key, where there are any.
         cycles: and what is open of their trades and lots.
         strategies: their own books of the positions.
         journal: how many entries it has.
@@ -55,6 +56,7 @@ class TimelineState(msgspec.Struct):
     cycles: Cycles
     strategies: Strategies
     buckets: dict[str, Bucket]
+    paid: dict[str, tuple[str, str]]
     totals: tuple[str, ...] = NO_TOTALS
     epoch: int = 0
     latest: int = 0
@@ -75,6 +77,7 @@ class TimelineState(msgspec.Struct):
             cycles=Cycles({}, {}),
             strategies=Strategies({}),
             buckets={},
+            paid={},
         )
 
     def minute(self, number: int, log_sequence: int) -> Minute:

@@ -26,6 +26,9 @@ from psm.domain.money import (
     subtract,
 )
 
+UNPAID = ("0", "0")
+"""Fees and funding of a position that is not known."""
+
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """An open position.
@@ -65,12 +68,14 @@ class HeldChange(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         key: of the position.
+        paid: its lifetime fees and funding before.
     """
 
     key: str
     update: PositionFacts
     before: Held | None
     after: Held | None
+    paid: tuple[str, str] = UNPAID
 
 
 def held_after(update: PositionFacts, before: Held | None) -> Held | None:

@@ -51,7 +51,6 @@ class Cancels:
                 "group": state.name,
                 "accounts": part,
                 "code": halt.code,
-                "actor": halt.actor,
                 "halt_hash": halt.hash,
                 "clock": moment_text(clock),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import msgspec
 import pytest
 from joserfc import jwk, jwt
@@ -25,10 +27,12 @@ from tests.support.workbench import until, until_answer
 
 from psm.adapters import telemetry
 from psm.adapters.embedded import EmbeddedNats
-from psm.adapters.jetstream import connect
+from psm.adapters.jetstream import connect, get
 from psm.contracts.publisher import Publisher
+from psm.contracts.subjects import published
 from psm.workers.access.bearer import Authenticator, CredentialsError
 from psm.workers.access.following import FollowedAccess
+from psm.workers.access.vouched import HEADER, author_of, keyring_of
 from psm.workers.local.parts import free_port
 from psm.workers.process.config import Settings
 from psm.workers.process.env_file import ENV_FILE
@@ -133,6 +137,8 @@ async def test_running_parts_come_back_with_new_passwords(
         }
         await Publisher(nc).append(deposit("acc_1"))
         await until_answer(lambda: is_row("acc_1"), bool, "the first event became a row", WITHIN_S)
+        asked = f"http://127.0.0.1:{http}/psm/state"
+        await until_answer(lambda: answers(f"{asked}/acc_1"), bool, "the API answers", WITHIN_S)
         # The files first: until the servers follow, the parts go on with what worked.
         nats_file.write_text("new\n")
         dsn_file.write_text(address("new"))
@@ -144,8 +150,7 @@ async def test_running_parts_come_back_with_new_passwords(
         assert len(await fetch(postgres_dsn, cut)) >= 2
         await Publisher(nc).append(deposit("acc_2"))
         await until_answer(lambda: is_row("acc_2"), bool, "the second event became a row", WITHIN_S)
-        read = f"http://127.0.0.1:{http}/psm/state/acc_2"
-        await until_answer(lambda: answers(read), bool, "the API reads on", WITHIN_S)
+        await until_answer(lambda: answers(f"{asked}/acc_2"), bool, "the API reads on", WITHIN_S)
         assert all(part.process.poll() is None for part in parts.values())
         for name in ("projector", "serve"):
             assert ("files.read_again", "postgres") in events(parts[name]), name
@@ -223,6 +228,65 @@ async def test_new_access_file_holds_at_once(tmp_path: Path) -> None:
         with pytest.raises(CredentialsError):
             recognises.principal(bearer(OTHER), "client")
     instruments.shutdown()
+
+
+async def test_running_api_takes_what_was_replaced(
+    nats_url: str, postgres_dsn: str, tmp_path: Path
+) -> None:
+    """Keys of an issuer, the key that vouches, a setting: each holds for the next request."""
+    http = free_port()
+    (tmp_path / "access.toml").write_text(access_toml(tmp_path, "ingest"))
+    write_keys(tmp_path, KEY)
+    own, public = tmp_path / "principal.pem", tmp_path / "principal.pem.pub"
+    for name in ("principal.pem", "next.pem"):
+        psm("anchor", "keygen", str(tmp_path / name))
+    (tmp_path / "psm.toml").write_text('log_level = "info"\n')
+    environment = {
+        "NATS_URL": nats_url,
+        "POSTGRES_DSN": postgres_dsn,
+        "PSM_CONFIG_FILE": str(tmp_path / "psm.toml"),
+        "PSM_ACCESS_FILE": str(tmp_path / "access.toml"),
+        "PSM_HTTP_PRINCIPAL_KEY_FILE": str(own),
+        "PSM_HTTP_PRINCIPAL_KEYS": str(public),
+        "PSM_HTTP_PORT": str(http),
+        "PSM_INGEST": "true",
+        "PSM_PARTITIONS": "2",
+    }
+    await asyncio.to_thread(psm, "streams", "apply", environment=environment)
+
+    async def whoami(key: Any) -> int:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http}") as client:
+            headers = {"Authorization": bearer(key)}
+            return int((await client.get("/whoami", headers=headers)).status_code)
+
+    with started(tmp_path, "serve", environment=environment) as serve:
+        await until(lambda: ("http.started", "") in events(serve), "it answers", WITHIN_S)
+        assert (await whoami(KEY), await whoami(OTHER)) == (200, 401)
+        write_keys(tmp_path, OTHER)
+        await until(lambda: ("files.read_again", "access") in events(serve), "told of keys")
+        assert (await whoami(KEY), await whoami(OTHER)) == (401, 200)
+        # A key that nobody could verify is not taken; with its other half it is.
+        own.write_bytes((tmp_path / "next.pem").read_bytes())
+        await until(
+            lambda: ("files.unusable", "principal") in events(serve), "told that it is none"
+        )
+        public.write_bytes((tmp_path / "next.pem.pub").read_bytes())
+        await until(lambda: ("files.read_again", "principal") in events(serve), "told of the key")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http}") as client:
+            headers = {"Authorization": bearer(OTHER)}
+            answer = await client.post("/psm/events", json=deposit("desk-1", 1), headers=headers)
+        assert answer.status_code == 201, answer.text
+        (tmp_path / "psm.toml").write_text('log_level = "debug"\nbatch_messages = 5\n')
+        await until(lambda: ("settings.restart_needed", "") in events(serve), "told of settings")
+        assert serve.stop() == 0
+    nc = await connect(nats_url, name="test")
+    message = await get(nc, "TRADES", answer.json()["log_sequence"])
+    await nc.close()
+    assert message is not None
+    hashed = hashlib.sha256(message.data).digest()
+    ring = keyring_of([str(public)])
+    author = author_of(message.header(HEADER), published(message.subject), hashed, ring)
+    assert author.door == "http"
 
 
 class _NoTokens:

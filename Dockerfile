@@ -1,6 +1,8 @@
 # One image, one command each: worker, projector, archive, serve, marks, streams apply, migrate up.
+# IMAGE_PYTHON pins what it is built on, best by digest.
+ARG IMAGE_PYTHON=python:3.13-slim
 
-FROM python:3.13-slim AS build
+FROM ${IMAGE_PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 RUN python -m venv /opt/psm
@@ -19,7 +21,7 @@ RUN /opt/build/bin/python -m hatchling build -t wheel \
  && find /opt/psm/bin -type f ! -name psm -delete \
  && /opt/psm/bin/python -m compileall -q /opt/psm/lib
 
-FROM python:3.13-slim
+FROM ${IMAGE_PYTHON}
 LABEL org.opencontainers.image.title="Portfolio & State Manager" \
       org.opencontainers.image.licenses=Apache-2.0
 # Nothing is written outside /tmp, so that the root file system may be read-only.

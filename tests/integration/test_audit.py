@@ -107,6 +107,7 @@ async def test_whole_log(scene: Scene) -> None:
     assert (report.counts, report.findings) == ({}, [])
     assert (report.accounts, report.partitions, report.rows_differ) == (2, 1, 0)
     assert (report.first, report.last, report.events) == (1, EVENTS + 7, EVENTS + 4)
+    assert report.folded == report.messages  # once: the time it takes grows with nothing else
     assert report.heads == 3  # two streams and one partition
     assert report.stale_confirmed == 1
     assert report.updates > EVENTS

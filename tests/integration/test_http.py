@@ -24,6 +24,7 @@ from psm.adapters.jetstream.streams_apply import apply
 from psm.contracts.publisher import Publisher
 from psm.projections.current_state import CURRENT_STATE
 from psm.workers.access.bearer import Authenticator
+from psm.workers.access.certificates import ClientCertificates
 from psm.workers.access.digest import Digests
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.access.vouched import Signer
@@ -34,6 +35,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
@@ -67,10 +69,16 @@ class Api:
     """A running service and what is behind it."""
 
     def __init__(
-        self, client: httpx.AsyncClient, pool: postgres.Pool, nc: Client, app: Starlette
+        self,
+        client: httpx.AsyncClient,
+        pool: postgres.Pool,
+        nc: Client,
+        app: Starlette,
+        mtls_port: int,
     ) -> None:
         self.client = client
         self.app = app
+        self.mtls_port = mtls_port
         self.pool = pool
         self.nc = nc
         self.worker = OneWorker()
@@ -106,6 +114,8 @@ async def serving(
     tokens: TokenTable | None = None,
     signer: Signer | None = None,
     digests: Digests | None = None,
+    certificates: ClientCertificates | None = None,
+    maintenance: Maintenance | None = None,
 ) -> AsyncIterator[Api]:
     nc = await connect(nats_url, name="test")
     await apply(nc, Settings(partitions=4))
@@ -116,6 +126,10 @@ async def serving(
     metrics = instruments.metrics
     canary = Canary(nc, "test", metrics) if ingest else None
     stack = AsyncExitStack()
+    listeners = [listen("127.0.0.1", 0), listen("127.0.0.1", 0)]
+    port, mtls_port = (one.getsockname()[1] for one in listeners)
+    believed = mtls_port if certificates else None
+    recognises = Authenticator(tokens, certificates=certificates)
     if canary is not None:
         await stack.enter_async_context(canary)
     health = ServiceHealth(nc, pool, [CURRENT_STATE], metrics, canary, 4)
@@ -134,22 +148,23 @@ async def serving(
             publisher=Publisher(nc, give_up_s=3, assume_new=True) if ingest else None,
             metrics=metrics,
             registry=instruments.registry,
-            guard=AccessGuard(Authenticator(tokens), metrics, digests),
+            guard=AccessGuard(recognises, metrics, digests, believed),
             tokens=Tokens(pool) if tokens is not None else None,
             signer=signer,
             hosts=hosts,
             proxies=Proxies(proxies),
+            mtls_port=believed,
+            maintenance=maintenance or Maintenance(),
         )
     )
     answering = await start_nats_reads(nc, reads, live)
-    listener = listen("127.0.0.1", 0)
     # A client that does not read is noticed after these bytes, not after megabytes.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     server = HttpServer(app, limits, Proxies(proxies))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    task = asyncio.create_task(server.serve(sockets=listeners))
+    base = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=base, timeout=WAIT_S) as client:
-        yield Api(client, pool, nc, app)
+        yield Api(client, pool, nc, app, mtls_port)
     server.stop()
     await task
     await answering.stop()

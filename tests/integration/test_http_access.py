@@ -36,6 +36,7 @@ from psm.workers.access.vouched import HEADER, Author, Signer, author_of
 from psm.workers.api.fold_turns import FOLDS_WAITING_EACH, FoldTurns, TooManyFoldsError
 from psm.workers.api.guard import Needs
 from psm.workers.api.http import PREFIXES
+from psm.workers.cli.shared.http import NOT_OVER_HTTP
 from psm.workers.ops.journal import read_records, recorded
 from psm.workers.ops.keys import Keyring
 from psm.workers.proof.audit.run import Audit, AuditRange
@@ -446,6 +447,7 @@ async def test_reading_commands_ask_the_service_of_a_context(
     assert FOREIGN not in said
     for asked in (("events",), ("refusals",), ("orders", OWN)):
         assert await psm_here(*asked) == 0
+    await _every_reading_command(capsys)
     assert await psm_here("state", FOREIGN) == 1
     assert f"no event of account {FOREIGN} is known" in capsys.readouterr().err
     assert await psm_here("context", "add", "other", "--url", "http://127.0.0.1:1") == 0
@@ -457,10 +459,53 @@ async def test_reading_commands_ask_the_service_of_a_context(
     assert await psm_here("context", "use", "desk") == 0
     assert await psm_here("state", OWN) == 0
     assert await psm_here("context", "use", "nowhere") == 2
+    assert await psm_here("context", "use") == 2
+    assert await psm_here("context", "use", "--none") == 0
+    capsys.readouterr()
+    assert await psm_here("context", "list", "-o", "json") == 0
+    assert '"*"' not in capsys.readouterr().out
+    assert await psm_here("context", "use", "desk") == 0
     monkeypatch.setattr("sys.stdin", io.StringIO(f"psm_00000000_{'a' * 32}\n"))
     assert await psm_here("login", url, "--name", "wrong") == 1
     assert not (tmp_path / "psm" / "tokens" / "wrong").exists()
     assert await psm_here("context", "add", "clear", "--url", "ftp://x") == 2
+
+
+async def _every_reading_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each asks the service, or says why none answers; none is told NATS or PostgreSQL."""
+    capsys.readouterr()
+    zeros, html = "0" * 64, "/tmp/never-written.html"
+    asked: dict[tuple[str, ...], str] = {
+        ("verify", OWN, "--sequence", "1", "--ledger-hash", zeros): OWN,
+        ("explain", "7b0e0c0e-8a57-4d8c-9c56-0b7f3f0f2a01"): "Unknown event",
+        ("pnl", OWN): "Unknown account",
+        ("trades", OWN): "Unknown account",
+        ("lots", "--account", OWN): "Unknown account",
+        ("stats", OWN, "--explain", "sharpe"): "Unknown account",
+        ("book", "x", "BTC-PERP"): "Unknown order book",
+        ("risk", "decisions", "--since", "1h"): "no such decisions",
+        ("risk", "state"): "nothing holds there",
+        ("diff", OWN, "1"): "folds itself",
+        ("explain", OWN, "equity"): "follows a figure",
+        ("report", OWN, "--html", html): "come by pages",
+        ("stats",): "counts the whole archive",
+        ("tail",): "hears what is published",
+    }
+    for command, says in asked.items():
+        for arguments in (command, ("--context", "desk", *command), (*command, "--context=desk")):
+            await psm_here(*arguments)
+            said = capsys.readouterr()
+            assert says in said.out + said.err, arguments
+    assert await psm_here("--context", "desk", "fleet") == 2
+    assert "operator's tool" in capsys.readouterr().err
+    assert await psm_here("--context", "nowhere", "state", OWN) == 2
+    assert "there is no context 'nowhere'" in capsys.readouterr().err
+
+
+async def test_every_command_that_is_not_answered_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    for command, why in NOT_OVER_HTTP.items():
+        assert why in page, command
 
 
 async def test_who_may_see_an_account_now_and_by_another_file(

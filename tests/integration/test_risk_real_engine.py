@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.events import deposit, event, instrument, mark
 from tests.support.risk_bench import (
     ACCOUNT,
     ADA,
     BOB,
+    DESK,
     PSM_RISK_WORKER,
     SLOT,
     OwnWorker,
@@ -27,7 +30,9 @@ from tests.support.worker_process import WorkerProcess
 from psm.adapters.jetstream import publish_expected, read_range, stream_info
 from psm.contracts.subjects import RISK
 from psm.risk.engine import Slot
-from psm.workers.risk.fences import fence
+from psm.workers.log.shape import log_shape
+from psm.workers.proof.risk.live import Range, prove_risk
+from psm.workers.risk.fences import append_and_fence, fence
 from psm.workers.risk.loop import SlotLoop
 from psm.workers.risk.missed import newest_update
 from psm.workers.risk.ports import stored_of
@@ -80,6 +85,30 @@ async def test_killed_again_and_again(bench: RiskBench, tmp_path: Path) -> None:
     approved = [one["order_id"] for one in found if one["decision"] == "approved"]
     assert len(approved) == len(set(approved)) == ORDERS_MAX
     assert len(found) == count
+
+
+async def test_a_halt_asks_whoever_executes_to_cancel(bench: RiskBench) -> None:
+    """On the subject of halts, before any decision under it, while orders pour in."""
+    heard = await bench.nc.subscribe("psm.risk.halt.*")
+    async with bench.worker(engine=Slot) as worker:
+        await worker.owning()
+        for _ in range(5):
+            await bench.order()
+        subject, event = bench.halt_event()
+        slots = bench.rules.book.slots_of(f"group:{DESK}")
+        sequence, _ = await append_and_fence(bench.nc, subject, event, slots, "ada")
+        for _ in range(5):
+            await bench.order()
+        found = await orders_decided(bench, 10)
+    asked = msgspec.json.decode((await heard.next_msg(10)).data)
+    assert (asked["event_type"], heard.pending_msgs) == ("cancel_all", 0)
+    assert asked["payload"]["halt_hash"] == hashlib.sha256(event).hexdigest()
+    assert asked["payload"]["accounts"] == [ACCOUNT]
+    knew = [one for one in found if one["rulebook_sequence"] >= sequence]
+    assert {one["decision"] for one in knew} == {"rejected"}
+    assert min(one["n"] for one in knew) > asked["payload"]["n"]
+    prover = await prove_risk(bench.nc, log_shape(bench.settings), Range())
+    assert prover.deviations == []
 
 
 async def orders_decided(bench: RiskBench, count: int) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ from psm.risk.engine import Slot
 from psm.risk.rulebook import slot_of
 from psm.workers.log.shape import log_shape
 from psm.workers.proof.risk.live import Range, prove_risk
+from psm.workers.risk import store as store_module
+from psm.workers.risk.fences import fence
 
 OTHER = "other"
 OTHER_SLOT = slot_of(OTHER)
@@ -292,6 +294,44 @@ async def test_a_backlog_of_expired_orders(bench: RiskBench, tmp_path: Path) -> 
     assert Counter(x["reason"] for x in found) == {"expired": count, "approved": fresh}
     assert len({x["order_id"] for x in found}) == len(found)
     assert seconds < 30
+
+
+@pytest.mark.timeout(120)
+async def test_the_last_decision_is_hidden_by_a_replica(
+    bench: RiskBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes over has no record behind it that tells: the leader does, so it reads again.
+
+    Else what was approved is forgotten, and approved once more.
+    """
+    await limit(bench, {"open_orders_count": 1})
+    hidden = 0
+
+    async def without_last(*args: Any, **more: Any) -> AsyncIterator[list[StoredMessage]]:
+        nonlocal hidden
+        found = [message async for batch in read_range(*args, **more) for message in batch]
+        decisions = [m for m in found if subjects.risk_kind(m.subject) == "decision"]
+        if decisions and hidden < 2:
+            hidden += 1
+            found.remove(decisions[-1])
+        if found:
+            yield found
+
+    async with bench.worker("one", engine=Slot) as one:
+        await one.owning()
+        await order(bench, "o1", quantity="0.01")
+        (approved,) = await decided(bench, 1)
+        monkeypatch.setattr(store_module, "read_range", without_last)
+        await fence(bench.nc, [SLOT], "ada")
+        await order(bench, "o2", quantity="0.01")
+        await order(bench, "o1", quantity="0.01")
+        await order(bench, "o3", quantity="0.01")
+        found = await decided(bench, 3)
+    assert hidden == 2
+    reasons = [(x["order_id"], x["reason"]) for x in found]
+    assert reasons == [("o1", "approved"), *((o, "open_orders_count") for o in ("o2", "o3"))]
+    assert found[0] == approved
+    assert await proved(bench) == 3
 
 
 @pytest.mark.timeout(120)

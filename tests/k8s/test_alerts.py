@@ -19,7 +19,9 @@ CASES: dict[str, dict[str, Any]] = yaml.safe_load(
 )
 ALL = (
     "alerts.enabled=true,risk.enabled=true,alerts.databaseBytes=100000000000,"
-    "alerts.volumeClaims=nats-js-.*,dashboards.enabled=true"
+    "alerts.volumeClaims=nats-js-.*,dashboards.enabled=true,scheduled.audit.enabled=true,"
+    "scheduled.replicaAudit.enabled=true,scheduled.anchors.enabled=true,"
+    "scheduled.anchors.existingClaim=anchors,scheduled.anchors.existingSecret=sign"
 )
 ILL, WELL = 0, 1
 ABSENT = "_x"
@@ -135,11 +137,12 @@ def test_every_alert_has_its_page(groups: list[dict[str, Any]]) -> None:
         path.stem: path.read_text("utf-8") for path in (ROOT / "docs/runbooks").glob("Psm*.md")
     }
     alerts = alerts_of(groups)
-    assert pages.keys() == alerts.keys()
-    for name, rule in alerts.items():
+    loki = alerts_of(yaml.safe_load((ROOT / "deploy/loki-rules.yaml").read_text("utf-8"))["groups"])
+    assert pages.keys() == alerts.keys() | loki.keys()
+    for name, rule in {**alerts, **loki}.items():
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-        assert rule["keep_firing_for"]
+        assert name in loki or rule["keep_firing_for"]
         assert pages[name].startswith(f"# {name}\n")
         for part in ("## What it means", "## What to do"):
             assert part in pages[name], name
@@ -162,8 +165,8 @@ def test_rules_are_about_this_release_alone(groups: list[dict[str, Any]]) -> Non
     for rule in rules_of(groups):
         # `by` and `on` name labels and windows stand behind; every metric has a selector.
         found = re.findall(r"\b((?:psm[_:]|process_)[a-z_:0-9]+)(\{[^}]*\})?", rule["expr"])
-        kubelet = "kubelet_volume" in rule["expr"]
-        assert found or kubelet or rule["expr"].startswith("vector("), rule
+        cluster = re.search("kubelet_volume|kube_(cron)?job_", rule["expr"])
+        assert found or cluster or rule["expr"].startswith("vector("), rule
         for name, labels in found:
             own = 'release="psm"' if ":" in name else 'pod=~"psm-.*"'
             assert f'namespace="default", {own}' in labels, rule

@@ -313,7 +313,8 @@ def test_image_runs_without_root() -> None:
     assert re.search(r"^USER 10001:10001$", final, re.MULTILINE)
     assert 'ENTRYPOINT ["psm"]' in final
     assert not re.search(r"^(ENV|ARG) .*(PASSWORD|DSN|TOKEN|SECRET)", DOCKERFILE, re.MULTILINE)
-    assert all("slim" in line for line in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${IMAGE_PYTHON}"}
+    assert "\nARG IMAGE_PYTHON=python:3.13-slim\n" in DOCKERFILE
     assert re.search(r"^ADD ", DOCKERFILE, re.MULTILINE) is None
 
 

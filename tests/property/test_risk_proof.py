@@ -140,6 +140,26 @@ def test_a_lost_latch_is_found() -> None:
     assert found[0].field == f"path.{entry}"
 
 
+def test_a_halt_that_nobody_was_told_of_is_found() -> None:
+    """Planted: what is open was never asked to be cancelled, and the engine decides on."""
+    place, entry = told("people", "cancel_all/", dropped=False)
+    records = made("people").records
+    found = proved("people", rechained(records, place, lambda payload: payload["path"].pop(entry)))
+    assert (found[0].field, found[0].recorded) == ("cancel_all", None)
+
+
+def test_a_halt_that_nobody_set_is_found() -> None:
+    """Planted: the engine remembers to have asked for a halt that the rulebook does not have."""
+    place, entry = told("people", "cancel_all/", dropped=False)
+    name = f"cancel_all/desk|{'0' * 64}"
+
+    def invent(payload: Payload) -> None:
+        payload["path"][name] = payload["path"][entry]
+
+    found = proved("people", rechained(made("people").records, place, invent))
+    assert found[0].field == f"path.{name}"
+
+
 def test_stale_state_is_found() -> None:
     """Planted: a decision names an older place of an account than the one it was made from."""
     name = "traffic_1"
@@ -166,7 +186,8 @@ def test_limits_before_their_sequence_are_found() -> None:
         payload["rulebook_sequence"] -= 1
 
     found = proved("people", rechained(made("people").records, place, early))
-    assert found[0].field in ("rulebook_hash", "approved_quantity", "checks", "decision")
+    fields = [one.field for one in found if "cancel_all" not in one.field]
+    assert fields[0] in ("rulebook_hash", "approved_quantity", "checks", "decision")
 
 
 def test_an_order_that_is_decided_twice_is_found() -> None:

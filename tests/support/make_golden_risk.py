@@ -1,7 +1,8 @@
 """Make golden logs of orders: every check at its border, latches, halts, moves, replaced orders.
 
-`python -m tests.support.make_golden_risk` writes them to tests/replay/golden_risk, with a print of
-every record. It is for new logs: what a released engine decided is never recorded anew.
+`python -m tests.support.make_golden_risk [NAME ...]` writes all, or those, to
+tests/replay/golden_risk, with a print of every record. It is for new logs: what a released engine
+decided is never recorded anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gzip
 import hashlib
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
@@ -386,11 +388,12 @@ def read_lines(name: str) -> list[bytes]:
     return gzip.decompress((FOLDER / f"{name}.jsonl.gz").read_bytes()).splitlines()
 
 
-def main() -> None:
-    """Write all of them."""
-    FOLDER.mkdir(exist_ok=True)
-    prints: dict[str, Any] = {}
+def main(names: list[str]) -> None:
+    """Write those of these names, all without any."""
+    prints: dict[str, Any] = json.loads(PRINTS.read_text("utf-8"))
     for name, make in makers():
+        if names and name not in names:
+            continue
         lines = make().lines
         found, made = prints_of(lines)
         data = gzip.compress(b"\n".join(lines) + b"\n", mtime=0)
@@ -402,4 +405,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -345,3 +345,17 @@ def test_commands_of_its_user_are_the_owner_of_a_running_up(
             assert load_settings({**env, **other}).nats_user is None
         password.unlink()
         assert "PSM_NATS_PASSWORD_FILE" in problems(env)[0]
+
+
+def test_certificates_of_callers_need_a_port_proxies_and_what_they_are_worth() -> None:
+    whole = {
+        "PSM_HTTP_CLIENT_CA_FILE": "ca.crt",
+        "PSM_HTTP_MTLS_PORT": "8005",
+        "PSM_HTTP_TRUSTED_PROXIES": "10.0.0.7/32",
+        "PSM_ACCESS_FILE": "access.toml",
+    }
+    assert load_settings(whole).http_mtls_port == 8005
+    for name in whole:
+        left = {other: value for other, value in whole.items() if other != name}
+        assert name in problems(left)[0]
+    assert "PSM_HTTP_AUTH=on" in problems({**whole, "PSM_HTTP_AUTH": "off"})[0]

@@ -20,6 +20,7 @@ PAGES = [
     *(page for page in sorted(DOCS.rglob("*.md")) if page.name not in GENERATED),
 ]
 
+_TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(
     r"(?:adapters|benchmarks|contracts|deploy|docs|domain|examples|k8s|projections|schemas|scripts"
@@ -86,6 +87,16 @@ def test_every_path_and_module_exists(page: Path) -> None:
     assert [path for path in paths(text) if not exists(path)] == []
     named = [code for code in _CODE.findall(text) if _DOTTED.fullmatch(code)]
     assert [name for name in named if not is_module(name)] == []
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """Who looks for a scenario runs it by this name."""
+    texts = (path.read_text("utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    there = {name for text in texts for name in _TEST.findall(text)}
+    named = {code for page in PAGES for code in _CODE.findall(prose(page))}
+    wanted = {code for code in named if code.startswith("test_") and code.isidentifier()}
+    assert wanted - there == set()
+    assert wanted
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

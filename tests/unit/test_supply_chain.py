@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from scripts.supply_chain import LOCKS, NOTICES, locked, main, notices, sbom, unhashed
+import re
+
+from scripts.supply_chain import LOCKS, NOTICES, ROOT, locked, main, notices, sbom, unhashed
 
 
 def test_notices_are_those_of_the_packages() -> None:
@@ -25,3 +27,19 @@ def test_the_bill_names_every_package_once() -> None:
     assert all(one["licenses"] and one["externalReferences"] for one in found["components"])
     assert found["dependencies"][0]["dependsOn"] == [one.purl for one in packages]
     assert sbom() == found
+
+
+def test_every_image_can_be_pinned_by_a_variable() -> None:
+    """The files name no image but by a variable with a default, so that a digest needs no edit."""
+    found = []
+    for path in (*ROOT.glob("compose*.yaml"), ROOT / "Dockerfile"):
+        for line in path.read_text("utf-8").splitlines():
+            image = re.match(r"\s*image: (.*)|FROM (\S+)", line)
+            if image is not None:
+                found.append(image[1] or image[2])
+    variable = re.compile(r"\$\{(IMAGE_[A-Z]+)(?::-[^}]+)?\}")
+    assert [image for image in found if not variable.fullmatch(image)] == []
+    told = (ROOT / "docs" / "supply-chain.md").read_text("utf-8")
+    names = {match[1] for image in found if (match := variable.fullmatch(image))}
+    assert {"IMAGE_NATS", "IMAGE_POSTGRES", "IMAGE_PSM", "IMAGE_PYTHON"} <= names
+    assert [name for name in sorted(names) if name not in told] == []

@@ -58,7 +58,10 @@ _DECIDED = {
     "psm.risk.halt.{halted}": "LatchSet",
     "psm.risk.release.{account_id}": "AccountReleased",
 }
-_ALSO_RECORDED = {"orders.command.{account_id}": ("replace_request", "cancel_request")}
+_ALSO = {
+    "orders.command.{account_id}": ("replace_request", "cancel_request"),
+    "psm.risk.halt.{halted}": ("cancel_all",),
+}
 
 
 def document() -> dict[str, Any]:
@@ -113,10 +116,11 @@ def _traffic() -> Iterable[tuple[str, list[str], str, str]]:
     rules = "Limits, halts, groups and tables, signed by who says so; kept for ever."
     yield "rulebook.{scope}.{name}", list(RULEBOOK_EVENTS), "receive", rules
     for address, name in _RECORDED.items():
-        names = [name, *_ALSO_RECORDED.get(address, ())]
+        names = [name, *_ALSO.get(address, ())]
         yield address, names, "receive", "Recorded for audit and replay; never folded."
     for address, name in _DECIDED.items():
-        yield address, [name], "send", "Of the risk engine, once it is stored in RISK."
+        names = [name, *_ALSO.get(address, ())]
+        yield address, names, "send", "Of the risk engine, once it is stored in RISK."
     for kind, middle in updates.KINDS.items():
         update = [kind.__name__]
         yield f"psm.{middle}", update, "send", "For core subscribers: fast, at most once."

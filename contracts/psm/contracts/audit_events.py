@@ -190,6 +190,25 @@ class LatchSet(Payload, frozen=True, kw_only=True):
     previous: Digest | None = None
 
 
+class CancelAll(Payload, frozen=True, kw_only=True):
+    """A person halted a scope: whoever executes is to cancel what these accounts have open in it.
+
+    `halt_hash` is that of the `HaltSet` in the rulebook, which says who. A group's accounts may be
+    in several.
+    """
+
+    scope: Key
+    group: Key
+    accounts: tuple[Key, ...]
+    code: Key
+    halt_hash: Digest
+    clock: Moment
+    path: FreeObject | None = None
+    slot: NotNegative | None = None
+    n: Number | None = None
+    previous: Digest | None = None
+
+
 class AccountReleased(Payload, frozen=True, kw_only=True):
     """A group gave an account up, with all that it remembered of it; the new group takes it.
 
@@ -336,6 +355,7 @@ AUDIT_EVENTS: dict[str, type[Payload]] = {
     "signal_generated": SignalGenerated,
     "risk_decision": RiskDecision,
     "LatchSet": LatchSet,
+    "cancel_all": CancelAll,
     "AccountReleased": AccountReleased,
     "order_request": OrderRequest,
     "replace_request": ReplaceRequest,

@@ -35,7 +35,7 @@ class ServerCertificate(Struct, frozen=True, kw_only=True):
     Attributes:
         subject: as RFC 4514 writes it, such as `CN=nats`.
         issuer: likewise.
-        names: host names and addresses that it is good for.
+        names: host names, addresses and URIs that it is good for.
         not_before: UTC.
         expires: UTC.
     """
@@ -77,6 +77,7 @@ def _said_by(found: Certificate) -> ServerCertificate:
         said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names += said.get_values_for_type(x509.DNSName)
         names += map(str, said.get_values_for_type(x509.IPAddress))
+        names += said.get_values_for_type(x509.UniformResourceIdentifier)
     return ServerCertificate(
         subject=found.subject.rfc4514_string(),
         issuer=found.issuer.rfc4514_string(),

@@ -89,6 +89,7 @@ _PLACES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "signal_generated": lambda p: subjects.signal(p["strategy_id"], p["symbol"]),
     "risk_decision": lambda p: subjects.risk_decision(p["account_id"]),
     "LatchSet": lambda p: subjects.risk_halt(p["scope"]),
+    "cancel_all": lambda p: subjects.risk_halt(p["scope"]),
     "AccountReleased": lambda p: subjects.risk_release(p["account_id"]),
     "order_request": lambda p: subjects.order_command(p["account_id"]),
     "replace_request": lambda p: subjects.order_command(p["account_id"]),

@@ -176,3 +176,102 @@ def test_a_drawdown_over_currencies_is_not_guessed(beside: str) -> None:
     told(log)
     assert asked(log)["decision"] == "approved"
     assert deviations(log) == []
+
+
+def near(log: RiskLog, check: str) -> list[dict[str, Any]]:
+    """Return what was told of the parent as near a limit."""
+    found = [payload_of(one) for one in log.outputs if one.kind == "alert"]
+    return [one for one in found if one["message"].startswith(f"{check} of group:{HOUSE} ")]
+
+
+@BESIDE
+def test_open_orders_of_all_groups_count_in_the_budget_of_their_parent(beside: str) -> None:
+    """Each within its own part; what nobody approved is in no part. Over once it is above."""
+    part = {"open_orders_notional": "1000"}
+    log = house(beside, {"open_orders_notional": "2000"}, **part)
+    assert log.order("buy", "8", type="limit", price="100")["decision"] == "approved"
+    assert log.order("buy", "8", type="limit", price="100", account_id=OTHER)["mode"] == "active"
+    told(log)
+    assert near(log, "open_orders_notional")
+    assert not latches(log)
+    log.shows("stray", account=OTHER, quantity="4")  # 2 000 in all: reached, not above
+    told(log)
+    assert not latches(log)
+    log.shows("stray2", quantity="0.1")
+    told(log)
+    assert sorted(latches(log)) == sorted([(GROUP, f"group:{HOUSE}"), (beside, f"group:{HOUSE}")])
+    for account in (ACCOUNT, OTHER):
+        mode = check_of(log.order("buy", "0.1", account_id=account), "mode")
+        assert (mode["scope"], mode["detail"]) == (f"group:{HOUSE}", "open_orders_notional")
+    assert log.order("sell", "5")["decision"] == "approved", "it closes"
+    assert deviations(log) == []
+
+
+@BESIDE
+def test_too_much_that_is_open_stops_until_it_is_not(beside: str) -> None:
+    """A minute, and again while it is above: then all go on by themselves."""
+    log = house(beside, {"open_orders_notional": "2000"}, open_orders_notional="1000")
+    log.shows("stray", quantity="21")
+    told(log)
+    log.wait(60)
+    told(log)
+    assert latches(log).count((GROUP, f"group:{HOUSE}")) == 2
+    log.event(ACCOUNT, "OrderCancelled", order_id="stray")
+    for _ in range(70):
+        log.mark("BTC-PERP", "100")
+    assert asked(log)["decision"] == "approved"
+    assert latches(log).count((GROUP, f"group:{HOUSE}")) == 2
+    assert deviations(log) == []
+
+
+@BESIDE
+def test_what_all_groups_had_approved_counts_in_the_period_of_their_parent(beside: str) -> None:
+    """Parts that were shifted within the period let more pass than all of it."""
+    part = {"notional_period": "1000", "notional_period_seconds": 60}
+    log = house(beside, {"notional_period": "2000", "notional_period_seconds": 60}, **part)
+    log.trade("buy", "30", "100", account=OTHER)
+    for account in (ACCOUNT, OTHER):
+        assert log.order("sell", "10", account_id=account)["decision"] == "approved"
+    told(log)
+    assert near(log, "notional_period")
+    assert not latches(log)
+    assert log.order("sell", "1", account_id=OTHER, reduce_only=True)["decision"] == "rejected"
+    log.limits({**part, "notional_period": "900", "daily_loss_money": "100"}, name=beside)
+    log.limits({**part, "notional_period": "1100", "daily_loss_money": "100"})
+    assert log.order("sell", "1")["decision"] == "approved"
+    told(log)
+    assert sorted(latches(log)) == sorted([(GROUP, f"group:{HOUSE}"), (beside, f"group:{HOUSE}")])
+    assert check_of(asked(log), "mode")["detail"] == "notional_period"
+    for _ in range(70):
+        log.mark("BTC-PERP", "100")
+    assert asked(log)["decision"] == "approved"
+    assert deviations(log) == []
+
+
+def test_a_sibling_that_does_not_know_what_is_open_leaves_closing_alone() -> None:
+    log = house(FAR, {"open_orders_notional": "2000"}, open_orders_notional="1000")
+    assert asked(log)["decision"] == "approved"
+    log.folder.slots[slot_of(GROUP)].lose(ACCOUNT)
+    told(log)
+    found = asked(log)
+    assert (found["reason"], check_of(found, "mode")["detail"]) == ("mode", "parent_unknown")
+
+
+def test_budgets_of_groups_in_other_currencies_add_up_in_that_of_the_parent() -> None:
+    log = RiskLog()
+    log.instrument("EURUSDT", kind="spot", base="EUR")
+    log.mark("EURUSDT", "2")
+    log.event(OTHER, "AccountOpened", currency="EUR")
+    log.event(OTHER, "CashDeposited", amount="10000", currency="EUR")
+    log.both("GroupDefined", group=HOUSE, members=[], currency="EUR")
+    for group, account, currency in ((GROUP, ACCOUNT, "USDT"), (FAR, OTHER, "EUR")):
+        log.limits({"open_orders_notional": "1000"}, name=group)
+        log.both("GroupDefined", group=group, members=[account], currency=currency, parent=HOUSE)
+    log.limits({"open_orders_notional": "2000"}, name=HOUSE)
+    log.shows("stray", quantity="40")  # 4 000 USDT are 2 000 EUR
+    told(log)
+    assert not latches(log)
+    log.shows("stray2", account=OTHER, quantity="1")
+    told(log)
+    assert sorted(latches(log)) == sorted([(GROUP, f"group:{HOUSE}"), (FAR, f"group:{HOUSE}")])
+    assert deviations(log) == []

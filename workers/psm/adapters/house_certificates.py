@@ -109,7 +109,7 @@ class Authority:
 
         Args:
             name: common name.
-            names: host names and addresses that it is good for.
+            names: host names, addresses and URIs that it is good for.
             now: from when on it holds.
             days: how long, though never longer than the CA.
         """
@@ -287,6 +287,8 @@ def _name(text: str) -> x509.Name:
 
 
 def _alternative(text: str) -> x509.GeneralName:
+    if "://" in text:
+        return x509.UniformResourceIdentifier(text)
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:

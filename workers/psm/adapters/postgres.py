@@ -6,13 +6,16 @@ only to the caller.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from psm.adapters.secret_files import Rotating
+from psm.adapters.secret_files import FileSecret, Rotating
 from psm.adapters.tls import expiry_of
 from psm.contracts.certificates import postgres_error, refused
 from psm.contracts.errors import ConfigError, TransientError
@@ -38,6 +41,8 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
     "TimeZone": "UTC",
 }
+
+_FILES = ("sslrootcert", "sslcert", "sslkey")
 
 _AWAY = (
     OSError,
@@ -110,13 +115,24 @@ async def _opened(address: Rotating, options: dict[str, Any]) -> Connection:
     tried = address.newest()
     try:
         connection: Connection = await asyncpg.connect(tried, **options)
-    except asyncpg.InvalidAuthorizationSpecificationError:
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.ClientConfigurationError,
+    ):
         if address.good is None or address.good == tried:
             raise
         tried = address.good
         connection = await asyncpg.connect(tried, **options)
     address.good = tried
     return connection
+
+
+def files_of(dsn: str) -> list[Path]:
+    """Return the file of an address, and those of certificates that it or the environment names."""
+    query = dict(parse_qsl(urlsplit(dsn).query))
+    named = [query.get(name) or os.environ.get(f"PG{name.upper()}") for name in _FILES]
+    own = [dsn.path] if isinstance(dsn, FileSecret) else []
+    return [*own, *(Path(file) for file in named if file)]
 
 
 @asynccontextmanager

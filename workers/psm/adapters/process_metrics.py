@@ -59,6 +59,18 @@ class ProcessMetrics:
             unit="s",
             description="Unix time at which the certificate that a server showed expires.",
         )
+        self._read_again = meter.create_counter(
+            "psm.files.read_again",
+            description="Times that mounted files had changed and were taken, by what they are of.",
+        )
+        self._unusable = meter.create_gauge(
+            "psm.files.unusable",
+            description="1 while changed files cannot be used and those of before go on, else 0.",
+        )
+        self._waiting = meter.create_gauge(
+            "psm.settings.waiting",
+            description="Settings that changed in their file and need a new start.",
+        )
         meter.create_observable_gauge(
             "psm.ready",
             callbacks=[self._is_ready],
@@ -72,6 +84,16 @@ class ProcessMetrics:
     def certificate_shown(self, server: str, expires: float) -> None:
         """Record when the certificate of `nats` or `postgres` expires, at each connection."""
         self._certificates.set(expires, {"server": server})
+
+    def files_taken(self, what: str, *, usable: bool) -> None:
+        """Record that the files of `what` had changed, and whether they could be taken."""
+        self._unusable.set(int(not usable), {"what": what})
+        if usable:
+            self._read_again.add(1, {"what": what})
+
+    def settings_waiting(self, count: int) -> None:
+        """Record how many settings changed in their file that need a new start."""
+        self._waiting.set(count)
 
     def connection(self, counts: Mapping[str, int]) -> None:
         """Show what is counted of one more connection; read at each scrape."""

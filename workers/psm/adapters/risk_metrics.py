@@ -21,6 +21,7 @@ ALERT_CODES = (
     "reservation_expired",
     "near_limit",
     "latch_lifted",
+    "transfer_unpaired",
 )
 """Codes of warnings and errors that the engine tells."""
 

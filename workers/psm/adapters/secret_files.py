@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from psm.contracts.errors import ConfigError
+
 Look = tuple[tuple[int, int, int] | None, ...]
 """Inode, size and time of change of each file; None of one that cannot be looked at."""
 
@@ -70,6 +72,21 @@ class Rotating:
 def look_at(files: Iterable[Path | str | None]) -> Look:
     """Return what tells whether one of these files has changed since."""
     return tuple(_seen(file) for file in files)
+
+
+def secret_in(file: Path | str) -> bytes:
+    """Return what a file holds that must hold something.
+
+    Raises:
+        ConfigError: it cannot be read, or is empty.
+    """
+    try:
+        held = Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    if not held.strip():
+        raise ConfigError(f"{file} is empty")
+    return held
 
 
 def write_whole(file: Path, data: bytes, mode: int) -> None:

@@ -7,6 +7,8 @@ one test do not meet.
 
 from __future__ import annotations
 
+import os
+import socket
 from importlib.metadata import version
 from typing import Literal
 
@@ -108,6 +110,8 @@ def setup(
             "service.name": service,
             "service.namespace": "psm",
             "service.version": release,
+            # Two workers that send to one collector are two.
+            "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
             "deployment.environment.name": env,
         }
     )

@@ -7,7 +7,7 @@ the identity of a trace still reaches every log line and every header; nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -56,7 +56,8 @@ def child_span(
         name: of the span, such as `psm.commit`.
         traceparent: W3C header of whatever caused the work.
         attributes: of the span; small closed values, never payloads.
-        links: headers of further causes, for work done once for many messages.
+        links: headers of further causes, for work done once for many messages; where there is
+            one alone, the work is part of its trace.
     """
     if _tracer is None:
         token = _parent.set(traceparent or _parent.get())
@@ -65,12 +66,15 @@ def child_span(
         finally:
             _parent.reset(token)
         return
+    causes = list(dict.fromkeys(filter(None, links)))
+    if traceparent is None and len(causes) == 1:
+        traceparent = causes.pop()
     parent = extract(traceparent)
     context = (
         trace.set_span_in_context(trace.NonRecordingSpan(parent)) if parent is not None else None
     )
     with _tracer.start_as_current_span(
-        name, context=context, attributes=attributes, links=_links(links)
+        name, context=context, attributes=attributes, links=_links(causes)
     ):
         yield
 
@@ -97,7 +101,6 @@ def _current() -> str | None:
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
-def _links(traceparents: Iterable[str | None]) -> list[Link]:
-    unique = dict.fromkeys(filter(None, traceparents))
-    contexts = (extract(traceparent) for traceparent in list(unique)[:_LINKS_MAX])
+def _links(traceparents: Sequence[str]) -> list[Link]:
+    contexts = (extract(traceparent) for traceparent in traceparents[:_LINKS_MAX])
     return [Link(context) for context in contexts if context is not None]

@@ -128,31 +128,30 @@ class Account:
         return [] if assets is None else assets.rated_by(symbol)
 
     def begin_change(self, minute: int, keys: Iterable[str]) -> None:
-        """Note closes, as a message of this minute is about to change account and positions."""
+        """Note closes, as a message of this minute is about to change account and positions.
+
+        All of an account closes at once, and once: a mark whose log time is before that of the
+        account's last event changes the minute of that event.
+        """
         waiting = self.unpublished
         if waiting.minute is None or waiting.minute < minute:
-            if waiting.minute is not None:
-                waiting.close(self.equity(), self.valuation.performance)
+            self.end_minute(minute)
             waiting.open_minute(minute)
+        else:
+            minute = waiting.minute
         for key in keys:
-            if waiting.minutes.get(key, -1) < minute:
-                self._close_position(key, minute)
-                waiting.open_position_minute(key, minute)
+            waiting.open_position_minute(key, minute)
 
     def end_minute(self, minute: int) -> None:
         """Note the closes of all that changed before this minute."""
         waiting = self.unpublished
         if waiting.minute is not None and waiting.minute < minute:
             waiting.close(self.equity(), self.valuation.performance)
-        for key in [*waiting.minutes]:
-            self._close_position(key, minute)
-
-    def _close_position(self, key: str, minute: int) -> None:
-        waiting = self.unpublished
-        if waiting.minutes.get(key, minute) < minute:
-            value = self.position_value(key)
-            unrealized, price = (value.unrealized, value.price) if value else (None, None)
-            waiting.close_position(key, unrealized, price)
+        for key, open_minute in [*waiting.minutes.items()]:
+            if open_minute < minute:
+                value = self.position_value(key)
+                unrealized, price = (value.unrealized, value.price) if value else (None, None)
+                waiting.close_position(key, unrealized, price)
 
     def position_value(self, key: str) -> PositionValue | None:
         """Return the value of an open position, also where the account does not compute."""

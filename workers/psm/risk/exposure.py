@@ -31,7 +31,7 @@ _GROSS: Key = ("gross", "")
 _LOW: Key = ("low", "")
 _HIGH: Key = ("high", "")
 _MARGIN: Key = ("margin", "")
-_OPEN: Mapping[Side, Key] = {"buy": ("open", "buy"), "sell": ("open", "sell")}
+OPEN: Mapping[Side, Key] = {"buy": ("open", "buy"), "sell": ("open", "sell")}
 
 
 class Reach(msgspec.Struct, frozen=True, gc=False):
@@ -120,8 +120,8 @@ class ExposureLine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             _LOW: reach.low,
             _HIGH: reach.high,
             _MARGIN: multiply(self.margin_rate, reach.worst),
-            _OPEN["buy"]: multiply(self.all_buys, self.unit),
-            _OPEN["sell"]: multiply(self.all_sells, self.unit),
+            OPEN["buy"]: multiply(self.all_buys, self.unit),
+            OPEN["sell"]: multiply(self.all_sells, self.unit),
             ("symbol", self.symbol): reach.worst,
         }
         for kind, tag in self.tags:
@@ -288,7 +288,7 @@ class Exposure:
         line = self.line
         assert line.unit is not None, "asked only where it is known"
         own = add(line.all_buys if side == "buy" else line.all_sells, max(self._replaced, quantity))
-        return add(self._others(_OPEN[side]), multiply(line.unit, own))
+        return add(self._others(OPEN[side]), multiply(line.unit, own))
 
     def _side(self, kind: str, tag: str, end: str, own: Decimal) -> tuple[Decimal, Decimal]:
         """Return the sums of a tag above and below zero at one end, the order's line in them."""

@@ -163,7 +163,7 @@ class Unpublished:
         self.minute = minute
 
     def open_position_minute(self, key: str, minute: int) -> None:
-        """Note that a position is about to change within a minute, the first time in it."""
+        """Note that a position is about to change within a minute that the account has open."""
         self.minutes[key] = minute
 
     def close(self, equity: Decimal | None, performance: Performance) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from psm.contracts.subjects import OF_STREAMS, head_of, log_subject
 from psm.domain.money import exact_text
+from psm.risk.engine.cancels import is_asked_by_halt
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.path import Latch, Path, Reservation, StaleState, is_entry_of
 from psm.risk.engine.proof_records import DecisionEvidence, Entry, RecordRead
@@ -174,6 +175,8 @@ def unlawful(
         yield from _latched(path, one, key, rulebook, microseconds(decision["clock"]))
     elif kind == "stale":
         yield from _stale(path, one, key, rulebook, seen)
+    elif kind == "cancel_all" and one.value is not None and not is_asked_by_halt(rulebook, key):
+        yield f"path.{one.name}", one.value, None
 
 
 def _reserved(

@@ -44,7 +44,7 @@ class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
         lines: names of lines whose size or mark source changed.
         orders: figures of orders, as they are now.
         results: net results of the trades that it closed, in order.
-        fills: (order, quantity) of an applied fill that names an order.
+        transfers: (transfer id, direction) of an applied transfer.
         closes: of minutes that ended: (end in us, equity, flows).
     """
 
@@ -52,7 +52,7 @@ class AccountChange(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
     orders: tuple[Mapping[str, Any], ...] = ()
     results: tuple[Decimal, ...] = ()
-    fills: tuple[tuple[str, Decimal], ...] = ()
+    transfers: tuple[tuple[str, str], ...] = ()
     closes: tuple[tuple[int, Decimal | None, Decimal], ...] = ()
 
 
@@ -135,7 +135,7 @@ class GroupMember:
         orders: list[Mapping[str, Any]] = []
         results: list[Decimal] = []
         closes: list[tuple[int, Decimal | None, Decimal]] = []
-        fills: list[tuple[str, Decimal]] = []
+        transfers: list[tuple[str, str]] = []
         time = 0
         for data in found.updates:
             update = msgspec.json.decode(data, type=dict[str, Any])
@@ -148,7 +148,7 @@ class GroupMember:
                     lines[self._order(payload)] = None
                     orders.append(payload)
                 case "StateUpdated":
-                    fills = [*fills, *_fill(payload.get("applied"))]
+                    transfers = [*transfers, *_halves(payload.get("applied"))]
                     closes = [*closes, *map(_close, payload.get("closed", ()))]
                     self._state(payload)
                 case "StreamBlocked":
@@ -162,7 +162,7 @@ class GroupMember:
             lines=tuple(lines),
             orders=tuple(orders),
             results=tuple(results),
-            fills=tuple(fills),
+            transfers=tuple(transfers),
             closes=tuple(closes),
         )
 
@@ -293,11 +293,22 @@ def _result(payload: Mapping[str, Any]) -> list[Decimal]:
     return [subtract(net, negate(funding))]
 
 
-def _fill(applied: Mapping[str, Any] | None) -> list[tuple[str, Decimal]]:
-    """Return order and quantity of the fill that an update tells of."""
-    if applied is None or applied["event_type"] != "TradeExecuted" or "order_id" not in applied:
+def _halves(applied: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return transfer id and direction, `in`, `out` or `reversed`, of an applied transfer."""
+    kind = "" if applied is None else applied["event_type"]
+    if applied is None or kind not in _DIRECTIONS:
         return []
-    return [(applied["order_id"], Decimal(applied["quantity"]))]
+    direction = _DIRECTIONS[kind]
+    return [(applied["target" if direction == "reversed" else "reference"], direction)]
+
+
+_DIRECTIONS = {
+    "TransferredIn": "in",
+    "TransferredOut": "out",
+    "PositionTransferredIn": "in",
+    "PositionTransferredOut": "out",
+    "TransferReversed": "reversed",
+}
 
 
 def _close(closed: Mapping[str, Any]) -> tuple[int, Decimal | None, Decimal]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from psm.contracts.errors import InvariantError
 from psm.risk.engine.answers import Answers, note
+from psm.risk.engine.cancels import Cancels
 from psm.risk.engine.checkpoint import CHECKPOINT, hash_of, read_checkpoint
 from psm.risk.engine.ids import AnsweredRequests
 from psm.risk.engine.member import microseconds
@@ -15,6 +16,7 @@ from psm.risk.engine.parents import ParentWatch
 from psm.risk.engine.path import Path, canonical
 from psm.risk.engine.records import Chain
 from psm.risk.engine.rules import ENGINE, RULES, Registry, rules_of
+from psm.risk.engine.transfers import TransferWatch
 from psm.risk.engine.vector import Vector
 from psm.risk.engine.watch import LossWatch
 from psm.risk.engine.windows import Windows
@@ -45,8 +47,10 @@ class SlotMemory:
             self._chain, self._market, self._path, self._vector, self._remembered, self._watch
         )
         self._parents = ParentWatch(
-            self._path, self._chain, self._watch, self._market, self._members
+            self._path, self._chain, self._watch, self._market, self._members, self._windows
         )
+        self._transfers = TransferWatch(self._path, self._watch)
+        self._cancels = Cancels(self._path, self._chain)
         self._rulebook: Rulebook | None = None
         self._answers: Answers | None = None
         self._day_ends = 0

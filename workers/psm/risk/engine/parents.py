@@ -7,7 +7,7 @@ those of its parents as soon as their loss is known. What is not known leaves cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,14 @@ import msgspec
 
 from psm.contracts import codec
 from psm.domain.money import add, exact_text, subtract
+from psm.risk.engine.budgets import (
+    Budgets,
+    budgets_of,
+    budgets_sum,
+    budgets_text,
+    limits_orders,
+    spent,
+)
 from psm.risk.engine.figures import DayFigures, first_peak, next_peak
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.member import microseconds
@@ -22,6 +30,7 @@ from psm.risk.engine.membership import Memberships
 from psm.risk.engine.path import Flag, FlowsSeen, Path, Peak
 from psm.risk.engine.records import Chain, moment_text
 from psm.risk.engine.watch import LossWatch
+from psm.risk.engine.windows import Windows
 from psm.risk.limits import Limits
 from psm.risk.market import MarketView
 from psm.risk.messages import RiskOutput, Stored
@@ -35,6 +44,18 @@ OLDEST = 30 * SECOND
 """Figures of a sibling that are older count as unknown."""
 
 
+class _GroupTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What was told of a group: at a clock, its figures, and what it uses of parents' budgets."""
+
+    at: int = 0
+    figures: DayFigures | None = None
+    mixed: bool = False
+    budgets: Mapping[str, Budgets] = {}
+
+
+_NOTHING = _GroupTold()
+
+
 class ParentWatch:
     """Limits of the parents of a slot's groups."""
 
@@ -45,12 +66,12 @@ class ParentWatch:
         watch: LossWatch,
         market: MarketView,
         members: Memberships,
+        windows: Windows,
     ) -> None:
         self._path, self._chain, self._watch = path, chain, watch
-        self._market, self._members = market, members
-        self._heard: dict[str, tuple[int, DayFigures | None]] = {}
-        self._mixed: dict[str, None] = {}
-        self._told: dict[str, tuple[int, DayFigures | None]] = {}
+        self._market, self._members, self._windows = market, members, windows
+        self._heard: dict[str, _GroupTold] = {}
+        self._told: dict[str, _GroupTold] = {}
         self._next = 0
 
     def look(self, state: GroupState, rulebook: Rulebook, clock: int) -> list[RiskOutput]:
@@ -63,20 +84,41 @@ class ParentWatch:
             guessed = limits.drawdown is not None and self._is_mixed(parent, rulebook)
             if guessed:  # what flowed is told at the rates of now: nobody knows the fall from then
                 limits = msgspec.structs.replace(limits, drawdown=None)
-            self._note(one.scope, clock, blind=figures is None or figures.profit is None or guessed)
-            if figures is not None:
+            used = None if figures is None else self._used(parent, limits, rulebook, clock)
+            known = used is not None and not guessed
+            if figures is not None and _limits_losses(one.limits):
+                known = known and figures.profit is not None
                 if not guessed:
                     self._take_nav(one.scope, figures)
                 lost = self._watch.lost(state, one.scope, limits, rulebook, clock)
                 outputs = [*outputs, *lost]
+            over = spent(self._watch, state, one.scope, limits, used, clock)
+            outputs = [*outputs, *over]
+            self._note(one.scope, clock, blind=not known)
         return outputs
+
+    def _used(self, parent: str, limits: Limits, rulebook: Rulebook, clock: int) -> Budgets | None:
+        """Return what all groups of a parent use of its budgets; None while one is not known."""
+        parts: list[tuple[Budgets, Decimal]] = []
+        for group in rulebook.tree.sharing(parent) if limits_orders(limits) else ():
+            own, heard = self._members.groups.get(group.name), self._heard.get(group.name)
+            if own is not None:
+                used: Budgets | None = budgets_of(own, self._windows, limits, clock)
+            else:
+                used = None if heard is None else heard.budgets.get(parent)
+            rate = self._market.rate(group.currency, rulebook.groups[parent].currency)
+            if used is None or rate is None:
+                return None
+            parts.append((used, rate))
+        return budgets_sum(parts)
 
     def _is_mixed(self, parent: str, rulebook: Rulebook) -> bool:
         """Return whether a group or an account below a parent is of another currency than it."""
         currency = rulebook.groups[parent].currency
         for group in rulebook.tree.sharing(parent):
             own = self._members.groups.get(group.name)
-            mixed = group.name in self._mixed if own is None else own.is_mixed
+            heard = self._heard.get(group.name, _NOTHING)
+            mixed = heard.mixed if own is None else own.is_mixed
             if mixed or group.currency != currency:
                 return True
         return False
@@ -90,7 +132,7 @@ class ParentWatch:
             watched = _watched(rulebook, state.name, clock)
             above.update(dict.fromkeys(one.scope for one in watched))
             if watched and state.members:
-                outputs = [*outputs, *self._tell(state, clock)]
+                outputs = [*outputs, *self._tell(state, watched, clock)]
                 outputs = [*outputs, *self.look(state, rulebook, clock)]
         for scope in self._path.names("blind", ""):
             if scope not in above:
@@ -104,24 +146,39 @@ class ParentWatch:
         if payload.get("code") != CODE or name in self._members.groups:
             return []
         at = microseconds(payload["clock"])
-        if name in self._heard and at < self._heard[name][0]:
+        if name in self._heard and at < self._heard[name].at:
             return []
-        self._heard[name] = (at, _figures_of(payload.get("figures")))
-        self._mixed.pop(name, None)
-        if payload.get("mixed"):
-            self._mixed[name] = None
+        self._heard[name] = _GroupTold(
+            at=at,
+            figures=_figures_of(payload.get("figures")),
+            mixed=bool(payload.get("mixed")),
+            budgets={
+                parent: {limit: Decimal(money) for limit, money in used.items()}
+                for parent, used in payload.get("budgets", {}).items()
+            },
+        )
         for state in self._members.states():
             if state.members and _share(rulebook, state.name, name):
                 outputs = [*outputs, *self.look(state, rulebook, clock)]
         return outputs
 
-    def _tell(self, state: GroupState, clock: int) -> list[RiskOutput]:
-        figures = state.total()
-        at, before = self._told.get(state.name, (0, None))
-        since = int(clock) - int(at)
-        if since < TOLD_EVERY or (since < TOLD_AGAIN and figures == before):
+    def _tell(
+        self, state: GroupState, watched: Sequence[ScopedLimits], clock: int
+    ) -> list[RiskOutput]:
+        """Tell the figures of a group, and what it uses of the budgets that are watched."""
+        before = self._told.get(state.name, _NOTHING)
+        since = int(clock) - int(before.at)
+        if since < TOLD_EVERY:
             return []
-        self._told[state.name] = (clock, figures)
+        used = {
+            one.scope.partition(":")[2]: budgets_of(state, self._windows, one.limits, clock)
+            for one in watched
+        }
+        budgets = {parent: found for parent, found in used.items() if found}
+        told = _GroupTold(at=clock, figures=state.total(), mixed=state.is_mixed, budgets=budgets)
+        if since < TOLD_AGAIN and msgspec.structs.replace(before, at=clock) == told:
+            return []
+        self._told[state.name] = told
         payload: dict[str, Any] = {
             "severity": "info",
             "code": CODE,
@@ -129,11 +186,13 @@ class ParentWatch:
             "group": state.name,
             "clock": moment_text(clock),
         }
-        if state.is_mixed:
+        if told.mixed:
             payload["mixed"] = True
-        if figures is not None:
-            values = ((name, getattr(figures, name)) for name in DayFigures.__struct_fields__)
+        if told.figures is not None:
+            values = ((name, getattr(told.figures, name)) for name in DayFigures.__struct_fields__)
             payload["figures"] = {n: exact_text(v) for n, v in values if v is not None}
+        if budgets:
+            payload["budgets"] = {one: budgets_text(found) for one, found in budgets.items()}
         return self._chain.record("alert", "info", "alert", payload, clock)
 
     def _note(self, scope: str, clock: int, *, blind: bool) -> None:
@@ -148,11 +207,10 @@ class ParentWatch:
         found: DayFigures | None = None
         for group in rulebook.tree.sharing(parent):
             own = self._members.groups.get(group.name)
-            at, figures = self._heard.get(group.name, (0, None))
-            if own is not None:
-                figures = own.total()
-            elif int(clock) - int(at) > OLDEST:
+            heard = self._heard.get(group.name, _NOTHING)
+            if own is None and int(clock) - int(heard.at) > OLDEST:
                 return None
+            figures = heard.figures if own is None else own.total()
             rate = self._market.rate(group.currency, rulebook.groups[parent].currency)
             if figures is None or rate is None:
                 return None
@@ -174,9 +232,10 @@ class ParentWatch:
 
 
 def _watched(rulebook: Rulebook, group: str, clock: int) -> list[ScopedLimits]:
-    """Return the limits of a group's parents that are on what was lost."""
+    """Return the limits of a group's parents that are on what was lost, or ordered."""
     found = (rulebook.documents.limits_of(f"group:{p}", clock) for p in rulebook.tree.above(group))
-    return [one for one in found if one is not None and _limits_losses(one.limits)]
+    limited = [one for one in found if one is not None]
+    return [one for one in limited if _limits_losses(one.limits) or limits_orders(one.limits)]
 
 
 def _limits_losses(limits: Limits) -> bool:

@@ -154,6 +154,19 @@ class StaleState(Remembered, frozen=True, kw_only=True, gc=False):
     since: int
 
 
+class TransferHalf(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Money or a position went `in` or `out`, and no account of the group told the other half.
+
+    Attributes:
+        since: clock at which it was seen.
+        told: somebody was told.
+    """
+
+    direction: str
+    since: int
+    told: bool = False
+
+
 class Membership(Remembered, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An account belongs to a group here.
 
@@ -189,6 +202,8 @@ KINDS: Mapping[str, type[Remembered]] = {
     "stale": StaleState,
     "flows": FlowsSeen,
     "blind": Flag,
+    "cancel_all": Flag,
+    "transfer": TransferHalf,
 }
 """Kinds of entries by name; keys are texts of their own."""
 

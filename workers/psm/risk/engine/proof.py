@@ -13,6 +13,7 @@ from typing import Any
 
 from psm.contracts.errors import InvariantError
 from psm.risk.engine.answers import Answers, note, request_name
+from psm.risk.engine.cancels import unasked
 from psm.risk.engine.checkpoint import read_checkpoint
 from psm.risk.engine.commands import Command, read_command
 from psm.risk.engine.group import GroupState
@@ -200,7 +201,9 @@ class SlotProof:
             found = unlawful(self._path, one, evidence.rulebook, record.payload, places, ends)
             deviations = [*deviations, *(self._of_record(record, *each) for each in found)]
             self._apply([one])
-        kept = forgotten(self._path, places)
+        clock = microseconds(record.payload["clock"])
+        asked = unasked(self._path, evidence.rulebook, self.number, clock)
+        kept = [*forgotten(self._path, places), *asked]
         deviations = [*deviations, *(self._of_record(record, *each) for each in kept)]
         deviations = [*deviations, *self._enter(record, evidence, before)]
         deviations = [*deviations, *self._judge(record, evidence, after, judge)]

@@ -66,6 +66,7 @@ class Slot(SlotMemory):
         self._positions["RULEBOOK"] = rulebook.sequence
         self._day_ends = 0
         outputs = self._members.regroup(rulebook, self.clock, self._positions["ORDERS"])
+        outputs = [*outputs, *self._cancels.ask(rulebook, self._members.states(), self.clock)]
         self._answers = self._answering(rulebook)
         for state in self._members.states():
             state.use(rulebook)
@@ -134,6 +135,7 @@ class Slot(SlotMemory):
         self, state: GroupState, member: GroupMember, change: AccountChange
     ) -> list[RiskOutput]:
         self._watch.count_results(state, member.account_id, change.results)
+        self._transfers.take(state, member.account_id, change.transfers, self.clock)
         rebased = self._path.get(Peak, "peak", f"account:{member.account_id}")
         nav = member.amount("nav")
         if rebased is not None and nav is not None and nav > rebased.peak:
@@ -219,7 +221,8 @@ class Slot(SlotMemory):
         if time >= self._day_ends:
             self._day_ends = self._open_days(rulebook, time)
         outputs = self._watch.end_latches(rulebook, time, self._members.groups)
-        outputs = [*outputs, *self._orders.overdue(time), *self._parents.tick(rulebook, time)]
+        outputs = [*outputs, *self._orders.overdue(time), *self._transfers.overdue(time)]
+        outputs = [*outputs, *self._parents.tick(rulebook, time)]
         return [*outputs, *self._chain.flush(self.clock)]
 
     def _open_days(self, rulebook: Rulebook, time: int) -> int:

@@ -313,12 +313,7 @@ class Rulebook:
         Args:
             scope: "firm", "group:x", "account:x", "strategy:x", "symbol:x", as effects name them.
         """
-        kind, _, name = scope.partition(":")
-        names = self.tree.below(name) if kind == "group" else tuple(self.groups)
-        if kind == "account":
-            group = self.group_of(name)
-            names = () if group is None else (group.name,)
-        return tuple(sorted(dict.fromkeys(map(slot_of, names))))
+        return tuple(sorted(dict.fromkeys(map(slot_of, self.tree.within(scope)))))
 
     def limits_of(
         self, account_id: str, strategy_id: str | None, symbol: str, clock: int

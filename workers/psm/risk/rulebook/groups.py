@@ -49,6 +49,19 @@ class Groups:
         """Return what is above a group, the highest first."""
         return self.line(name)[:-1]
 
+    def within(self, scope: str) -> tuple[str, ...]:
+        """Return the groups that something said of a scope concerns, ascending; below a parent all.
+
+        Args:
+            scope: "firm", "group:x", "account:x", "strategy:x", "symbol:x".
+        """
+        kind, _, name = scope.partition(":")
+        if kind == "group":
+            return self.below(name)
+        if kind == "account":
+            return (self._of[name],) if name in self._of else ()
+        return tuple(self.named)
+
     def sharing(self, parent: str) -> tuple[Group, ...]:
         """Return the groups with members below a group, ascending."""
         found = (self.named[name] for name in self.below(parent))

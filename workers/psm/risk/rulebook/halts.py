@@ -79,6 +79,11 @@ class Halts:
         self.of.get(scope_text(event.scope, event.id), {}).pop(event.halt_hash, None)
         self.lifted[event.halt_hash] = Lift(sequence=sequence, rebase_peak=event.rebase_peak)
 
+    def halting(self, clock: int) -> list[Halt]:
+        """Return the halts that leave nothing but cancels, by scope, the oldest first."""
+        found = (halt for _, halts in sorted(self.of.items()) for halt in halts.values())
+        return [halt for halt in found if halt.mode == "halted" and halt.holds(clock)]
+
     def ruling(self, scopes: Iterable[str], clock: int) -> Ruling:
         """Return the tightest halt of some scopes; of equal ones the first scope's, the oldest."""
         found = ACTIVE

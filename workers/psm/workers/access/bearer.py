@@ -1,7 +1,8 @@
 """From a request's credentials to the principal who sent them.
 
-The credential stands in `Authorization: Bearer ...` and nowhere else: what is in an address gets
-into logs. Whoever tries out credentials is slowed down, by address and by the id that was tried.
+The credential stands in `Authorization: Bearer ...`, or is a certificate that a proxy passes on:
+what is in an address gets into logs. Whoever tries out credentials is slowed down, by address and
+by the id that was tried.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal
 import msgspec
 
 from psm.contracts.errors import PSMError
+from psm.workers.access.certificates import ClientCertificates, ForeignCertificateError
 from psm.workers.access.issuers import Assertions, ForeignTokenError
 from psm.workers.access.policy import ANYBODY, Principal
 from psm.workers.access.store import StaleAccessError, TokenTable
@@ -84,6 +86,7 @@ class Authenticator:
         table: tokens that hold; None where access is not controlled: everybody may do everything.
         assertions: recognises tokens that others issue; None where nobody else does.
         people: whose pseudonym a token may be made out to.
+        certificates: recognises those whom proxies vouch for; None where no proxy does.
     """
 
     def __init__(
@@ -92,23 +95,38 @@ class Authenticator:
         failures: Failures | None = None,
         assertions: Assertions | None = None,
         people: People | None = None,
+        certificates: ClientCertificates | None = None,
     ) -> None:
         self._table = table
+        self._certificates = certificates
         self._assertions = assertions
         self._people = people or People()
         self._failures = failures or Failures()
+
+    def know(
+        self,
+        assertions: Assertions,
+        people: People,
+        certificates: ClientCertificates | None = None,
+    ) -> None:
+        """Recognise others from now on: whose tokens and certificates count, who somebody is."""
+        self._assertions, self._people = assertions, people
+        self._certificates = certificates
 
     @property
     def is_on(self) -> bool:
         """Whether anybody is asked for credentials."""
         return self._table is not None
 
-    def principal(self, authorization: str | None, client: str) -> Principal:
-        """Return who asks.
+    def principal(
+        self, authorization: str | None, client: str, certificate: str | None = None
+    ) -> Principal:
+        """Return who asks: by their token, and only without one by their certificate.
 
         Args:
             authorization: the header; None without one.
             client: address.
+            certificate: what a proxy passed on as the caller's; None where it came by none.
 
         Raises:
             CredentialsError: nobody that is known here.
@@ -116,27 +134,18 @@ class Authenticator:
         """
         if self._table is None:
             return ANYBODY
-        if authorization is None:
+        if authorization is None and certificate is None:
             raise CredentialsError(
                 "no-credentials",
                 "send Authorization: Bearer TOKEN; `psm token create` makes one",
             )
         self._failures.check(client)
+        if authorization is None:
+            return self._of_certificate(certificate or "", client)
         scheme, _, credential = authorization.partition(" ")
-        is_bearer = scheme.lower() == "bearer"
-        found = parts_of(credential.strip()) if is_bearer else None
-        if found is None and is_bearer and self._assertions is not None and "." in credential:
-            try:
-                return self._assertions.principal(credential.strip())
-            except ForeignTokenError as error:
-                self._failures.add(client)
-                raise CredentialsError("bad-credentials", str(error)) from error
-        if found is None:
-            self._failures.add(client)
-            raise CredentialsError(
-                "bad-credentials", "the Authorization header holds no token of this service"
-            )
-        return self._of_token(*found, client)
+        text = credential.strip() if scheme.lower() == "bearer" else ""
+        found = parts_of(text)
+        return self._of_assertion(text, client) if found is None else self._of_token(*found, client)
 
     def still_holds(self, principal: Principal) -> bool:
         """Return whether what a principal was recognised by holds still.
@@ -146,6 +155,14 @@ class Authenticator:
         """
         if self._table is None:
             return True
+        if principal.how == "jwt" and not (
+            self._assertions is not None and self._assertions.knows(principal.key)
+        ):
+            return False
+        if principal.how == "proxy" and not (
+            self._certificates is not None and self._certificates.knows(principal.id)
+        ):
+            return False
         if principal.how != "token":
             return principal.expires is None or time.time() < principal.expires
         return self._table.find(principal.key) is not None
@@ -166,6 +183,24 @@ class Authenticator:
             await asyncio.Event().wait()
         else:
             await self._table.reading()
+
+    def _of_assertion(self, text: str, client: str) -> Principal:
+        try:
+            if self._assertions is None or "." not in text:
+                raise ForeignTokenError("the Authorization header holds no token of this service")
+            return self._assertions.principal(text)
+        except ForeignTokenError as error:
+            self._failures.add(client)
+            raise CredentialsError("bad-credentials", str(error)) from error
+
+    def _of_certificate(self, certificate: str, client: str) -> Principal:
+        try:
+            if self._certificates is None:
+                raise ForeignCertificateError("certificates of callers open nothing here")
+            return self._certificates.principal(certificate)
+        except ForeignCertificateError as error:
+            self._failures.add(client)
+            raise CredentialsError("bad-credentials", str(error)) from error
 
     def _of_token(self, token_id: str, secret: str, client: str) -> Principal:
         assert self._table is not None

@@ -33,7 +33,7 @@ Keys = Callable[[], KeySet]
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one value of the roles' claim is worth here."""
+    """What somebody else's word is worth here, such as one value of the roles' claim."""
 
     roles: tuple[str, ...]
     patterns: tuple[str, ...] = ()
@@ -64,10 +64,17 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: str = "person"
 
 
+class CertificateGrant(Grant, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a certificate is worth here; `uri` is the one that it names as its owner."""
+
+    uri: str
+
+
 class AccessFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `access.toml` says."""
 
     issuer: tuple[Issuer, ...] = ()
+    certificate: tuple[CertificateGrant, ...] = ()
     person: tuple[Person, ...] = ()
 
     def people(self, path: Path) -> People:
@@ -103,6 +110,10 @@ def read_access_file(path: Path) -> AccessFile:
         _check_issuer(path, issuer)
     if len({issuer.iss for issuer in found.issuer}) < len(found.issuer):
         raise ConfigError(f"{path}: two issuers have one name")
+    for owner in found.certificate:
+        _check_grant(f"{path}: certificate {owner.uri[:64]!r}", owner, owner.uri)
+    if len({owner.uri for owner in found.certificate}) < len(found.certificate):
+        raise ConfigError(f"{path}: two certificates have one uri")
     found.people(path)
     return found
 
@@ -133,12 +144,16 @@ def _check_issuer(path: Path, issuer: Issuer) -> None:
         raise ConfigError(f"{where}: jwks_url must begin with https://")
     _check_algorithms(where, issuer)
     for value, grant in issuer.grants.items():
-        if "bootstrap" in grant.roles:
-            raise ConfigError(f"{where}, grant {value[:64]!r}: nobody is given the role bootstrap")
-        try:
-            checked("x", grant.roles, grant.patterns)
-        except PolicyError as error:
-            raise ConfigError(f"{where}, grant {value[:64]!r}: {error}") from error
+        _check_grant(f"{where}, grant {value[:64]!r}", grant)
+
+
+def _check_grant(where: str, grant: Grant, principal: str = "x") -> None:
+    if "bootstrap" in grant.roles:
+        raise ConfigError(f"{where}: nobody is given the role bootstrap")
+    try:
+        checked(principal, grant.roles, grant.patterns)
+    except PolicyError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _check_algorithms(where: str, issuer: Issuer) -> None:
@@ -166,6 +181,10 @@ class Assertions:
         people: People | None = None,
     ) -> None:
         self._issuers, self._now, self._people = issuers, now, people or People()
+
+    def knows(self, issuer: str) -> bool:
+        """Return whether the tokens of an issuer count."""
+        return issuer in self._issuers
 
     def principal(self, token: str) -> Principal:
         """Return whom a token stands for.

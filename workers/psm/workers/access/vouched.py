@@ -61,6 +61,10 @@ class Signer:
         """Return the one with the key of a PEM file; a ConfigError where it holds none."""
         return cls(load_private(path))
 
+    def become(self, other: Signer) -> None:
+        """Sign with the key of another one from now on."""
+        self._key, self.key_id, self._secret = other._key, other.key_id, other._secret
+
     def header(self, principal: Principal, subject: str, event_hash: bytes, at: str) -> str:
         """Return the header of an event.
 

@@ -117,12 +117,12 @@ class Sees(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who may see an account.
 
     Attributes:
-        how: by a `token`, or by a signed one of an `issuer`.
-        key: id of the token, or name of the issuer.
-        principal: whom the token stands for, or the value of the issuer's claim.
+        how: by a `token`, by a signed one of an `issuer`, or by a `certificate`.
+        key: id of the token, or name of the issuer; empty of certificates.
+        principal: whom the token or the certificate stands for, or the value of the issuer's claim.
     """
 
-    how: Literal["token", "issuer"]
+    how: Literal["token", "issuer", "certificate"]
     key: str
     principal: str
     roles: tuple[str, ...]
@@ -132,7 +132,7 @@ class Sees(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may see an account over HTTP, by the tokens that hold and by what issuers may say."""
+    """Who may see an account over HTTP, by tokens that hold and what `access.toml` grants."""
 
     account_id: str
     sees: list[Sees]
@@ -141,7 +141,7 @@ class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
 ACCESS_STRUCTS = (WhoAmI, TokenList, ListedToken, MadeToken, AccessReport, NewToken, Rotation)
 
 
-def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
+def access_routes(tokens: Tokens | None, access: Callable[[], AccessFile]) -> Routes:
     """Return path, handler, needs, query parameters and methods of each route about access."""
 
     async def whoami(request: Request) -> Response:
@@ -174,7 +174,7 @@ def access_routes(tokens: Tokens | None, access: AccessFile) -> Routes:
     async def report(request: Request) -> Response:
         if tokens is None:
             return _off(request)
-        return await _report(request, tokens, access)
+        return await _report(request, tokens, access())
 
     return [
         ("/whoami", whoami, _WHO, (), ["GET"]),
@@ -190,10 +190,11 @@ async def _report(request: Request, tokens: Tokens, access: AccessFile) -> Respo
     account_id = request.path_params["account_id"]
     found = [_by_token(record) for record in await tokens.listed(every=False)]
     found += [
-        _by_issuer(issuer.iss, value, grant)
+        _by_grant("issuer", issuer.iss, value, grant)
         for issuer in access.issuer
         for value, grant in issuer.grants.items()
     ]
+    found += [_by_grant("certificate", "", grant.uri, grant) for grant in access.certificate]
     wanted = Resource("account", account_id)
     seen = [one for one in found if patterns_cover(one.patterns, wanted)]
     return _answer(AccessReport(account_id=account_id, sees=seen))
@@ -273,11 +274,11 @@ def _by_token(record: TokenRecord) -> Sees:
     )
 
 
-def _by_issuer(iss: str, value: str, grant: Grant) -> Sees:
+def _by_grant(how: Literal["issuer", "certificate"], key: str, value: str, grant: Grant) -> Sees:
     _, roles, patterns = checked("x", grant.roles, grant.patterns)
     return Sees(
-        how="issuer",
-        key=iss,
+        how=how,
+        key=key,
         principal=value,
         roles=roles,
         patterns=patterns,

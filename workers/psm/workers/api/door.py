@@ -63,10 +63,23 @@ class Proxies:
 
 
 class Door:
-    """Refuses requests by their headers alone; pure ASGI, so streaming is untouched."""
+    """Refuses requests by their headers alone; pure ASGI, so streaming is untouched.
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] = (), proxies: Proxies | None = None):
-        self._app = app
+    Args:
+        app: what is behind it.
+        hosts: names of this service beside those of loopback.
+        proxies: whose word about a client counts.
+        mtls_port: where nobody but they may ask; None: there is no such port.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str] = (),
+        proxies: Proxies | None = None,
+        mtls_port: int | None = None,
+    ) -> None:
+        self._app, self._mtls_port = app, mtls_port
         self._hosts = frozenset(host.strip("[]").lower() for host in hosts)
         self._proxies = proxies or Proxies()
 
@@ -78,7 +91,7 @@ class Door:
         headers = Headers(scope=scope)
         peer = scope["client"][0] if scope.get("client") else ""
         client = self._proxies.client_of(peer, headers)
-        refused = self._refusal(scope["method"], headers)
+        refused = self._stranger(scope, peer) or self._refusal(scope["method"], headers)
         if refused is None:
             scope["client"] = (client, 0)
             await self._app(scope, receive, send)
@@ -86,6 +99,12 @@ class Door:
         kind, detail = refused
         _log.warning("http.refused", kind=kind, detail=detail, client=client)
         await problem(kind, detail, scope["path"])(scope, receive, send)
+
+    def _stranger(self, scope: Scope, peer: str) -> Refusal | None:
+        is_theirs = self._mtls_port is not None and scope["server"][1] == self._mtls_port
+        if not is_theirs or self._proxies.trusts(peer):
+            return None
+        return "unknown-proxy", "this port answers the proxies of PSM_HTTP_TRUSTED_PROXIES alone"
 
     def _refusal(self, method: str, headers: Headers) -> Refusal | None:
         given = headers.getlist("host")

@@ -16,6 +16,7 @@ from psm.adapters.logs import get_logger
 from psm.adapters.metrics import Metrics
 from psm.contracts.errors import PSMError
 from psm.workers.access.bearer import Authenticator, CredentialsError
+from psm.workers.access.certificates import HEADER
 from psm.workers.access.digest import Digests
 from psm.workers.access.policy import (
     CLUSTER,
@@ -95,14 +96,20 @@ class AccessGuard:
         authenticator: recognises principals.
         metrics: where refusals, and what is always told, are counted.
         digests: where they are counted by principal.
+        mtls_port: where proxies say by which certificate a caller came; None: nowhere.
     """
 
     def __init__(
-        self, authenticator: Authenticator, metrics: Metrics, digests: Digests | None = None
+        self,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        digests: Digests | None = None,
+        mtls_port: int | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._metrics = metrics
         self._digests = digests or Digests()
+        self._mtls_port = mtls_port
 
     @property
     def is_on(self) -> bool:
@@ -131,10 +138,30 @@ class AccessGuard:
         given = request.headers.getlist("authorization")
         # Of several a proxy between may have judged another one than we would: none counts.
         together = ", ".join(given) if given else None
-        principal = self._authenticator.principal(together, client)
+        certificate = self._passed_on(request)
+        principal = self._authenticator.principal(together, client, certificate)
         request.state.principal = principal
         request.state.guard = self
         return principal
+
+    def _passed_on(self, request: Request) -> str | None:
+        """Return the certificate that a proxy says a caller came by; the door lets only proxies in.
+
+        Raises:
+            CredentialsError: somebody else says so, or two of them do.
+        """
+        given = request.headers.getlist(HEADER)
+        if self._mtls_port is None or not given:
+            return None
+        if request.scope["server"][1] != self._mtls_port:
+            raise CredentialsError(
+                "bad-credentials", "Client-Cert is believed on PSM_HTTP_MTLS_PORT alone, of proxies"
+            )
+        if len(given) > 1:
+            raise CredentialsError(
+                "bad-credentials", "Client-Cert is there twice; the proxy must replace the caller's"
+            )
+        return given[0]
 
     def knows(self, request: Request) -> bool:
         """Return whether a request of an open route comes from somebody who is known here."""

@@ -53,6 +53,12 @@ class ViewHealth(msgspec.Struct, frozen=True, kw_only=True):
     stale: list[StaleKey]
 
 
+class Readiness(msgspec.Struct, frozen=True):
+    """All that a stranger hears about readiness."""
+
+    status: str
+
+
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """What `/health/ready` says.
 

@@ -32,11 +32,12 @@ from psm.workers.api.door import SAFE_METHODS, Door, Proxies
 from psm.workers.api.error_answers import problem_answers
 from psm.workers.api.fold_turns import unless_gone
 from psm.workers.api.guard import AccessGuard, Needs, asker_of, principal_of
-from psm.workers.api.health import DOORS, HealthDoor, ServiceHealth
+from psm.workers.api.health import DOORS, HealthDoor, Readiness, ServiceHealth
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LiveReads, live_question
 from psm.workers.api.long_answers import while_held
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads, market_routes
 from psm.workers.api.openapi import openapi
 from psm.workers.api.parameters import (
@@ -107,10 +108,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         registry: what `/metrics` shows.
         hosts: names of this service beside those of loopback.
         proxies: whose word about a client counts.
+        mtls_port: where they alone may ask, and say by which certificate a caller came; None:
+            there is no such port.
         guard: judges who may ask for what.
         tokens: makes and ends tokens; None where access is off.
         access: whose tokens count beside those that are made here, and for what.
         signer: vouches for who appends; None where nobody does.
+        maintenance: what is not done for the time being.
         fault: why the process must be started again, None while it is well.
     """
 
@@ -128,10 +132,12 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     registry: CollectorRegistry
     guard: AccessGuard
     tokens: Tokens | None = None
-    access: AccessFile = AccessFile()
+    access: Callable[[], AccessFile] = AccessFile
     signer: Signer | None = None
     hosts: tuple[str, ...] = ()
     proxies: Proxies = msgspec.field(default_factory=Proxies)
+    mtls_port: int | None = None
+    maintenance: Maintenance = msgspec.field(default_factory=Maintenance)
     fault: Fault = lambda: None
 
 
@@ -165,7 +171,12 @@ def build_app(service: Service) -> Starlette:
         routes=routes,
         middleware=[
             Middleware(RequestMeter, metrics=service.metrics, patterns=patterns),
-            Middleware(Door, hosts=service.hosts, proxies=service.proxies),
+            Middleware(
+                Door,
+                hosts=service.hosts,
+                proxies=service.proxies,
+                mtls_port=service.mtls_port,
+            ),
         ],
         exception_handlers=problem_answers(service.guard),
     )
@@ -278,7 +289,8 @@ def guarded_check(service: Service) -> Handler:
     """Return the door for orders: a dry run reads, all else appends the order to a record."""
 
     async def check(request: Request) -> Response:
-        if service.guard.is_on:
+        is_closed = service.maintenance.mode != "open"
+        if service.guard.is_on or is_closed:
             try:
                 asked = await asked_of(request)
             except ContractError as error:
@@ -292,6 +304,8 @@ def guarded_check(service: Service) -> Handler:
             action: Action = "read" if asked.dry_run else "append.record"
             for name in asked.accounts:
                 service.guard.require(request, action, Resource("account", name))
+            if is_closed and not asked.dry_run:
+                return _read_only(request)
         return await service.risk(request)
 
     return check
@@ -299,15 +313,16 @@ def guarded_check(service: Service) -> Handler:
 
 def _append(service: Service) -> Handler:
     async def append(request: Request) -> Response:
+        if service.maintenance.mode != "open":
+            return _read_only(request)
         return await append_event(request, service.publisher, service.guard, service.signer)
 
     return append
 
 
-class _Brief(msgspec.Struct, frozen=True):
-    """All that a stranger hears about readiness."""
-
-    status: str
+def _read_only(request: Request) -> Response:
+    detail = "this replica is in maintenance and appends nothing; ask again, or another one"
+    return problem("read-only", detail, request.url.path, headers={"Retry-After": "10"})
 
 
 def _live(service: Service) -> Handler:
@@ -320,9 +335,9 @@ def _live(service: Service) -> Handler:
 
 def _ready(service: Service, door: HealthDoor | None = None) -> Handler:
     async def ready(request: Request) -> Response:
-        report = await service.health.report()
+        report = service.maintenance.applied(await service.health.report())
         is_open = report.status if door is None else report.doors[door]
-        body = msgspec.json.encode(report if service.guard.knows(request) else _Brief(is_open))
+        body = msgspec.json.encode(report if service.guard.knows(request) else Readiness(is_open))
         status = 200 if is_open == "ready" else 503
         return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
 

@@ -20,7 +20,7 @@ from psm.workers.risk.door import PROBLEM_HEADER, WAIT_DEFAULT_MS, WAIT_MAX_MS
 
 RISK_PROBLEMS = (
     *("invalid-order", "no-group", "unsupported-media-type", "body-too-large"),
-    *("too-many-checks", "no-risk-engine", "no-owner", "not-decided", "unavailable"),
+    *("too-many-checks", "no-risk-engine", "no-owner", "not-decided", "read-only", "unavailable"),
 )
 _JSON = "application/json"
 _DESCRIPTION = "Nats-Service-Error"

@@ -63,6 +63,11 @@ class HttpServer(uvicorn.Server):
             )
         )
 
+    def limit(self, limits: ServerLimits) -> None:
+        """Judge by other limits from now on; connections that are open stay."""
+        self.guard.limits = limits
+        self.config.limit_concurrency = limits.connections
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""

@@ -104,6 +104,14 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 """Name, where it is, help of every command; nothing is imported before it is run."""
 
+ASKING = frozenset(
+    ("accounts", "book", "diff", "events", "explain", "lots", "orders", "pnl", "positions",
+     "refusals", "report", "risk decisions", "risk state", "state", "stats", "tail", "trace",
+     "trades", "verify", "access report", "token create", "token list", "token rotate",
+     "token revoke")
+)  # fmt: skip
+"""Commands that ask a service over HTTP, or say why none answers: those that take `--context`."""
+
 
 def build(*, listing: bool = True) -> App:
     """Return the command-line application with every command registered, none imported.
@@ -133,7 +141,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     sys.excepthook = _trace
     logs.configure("warning")  # long-running commands say more, once they know their settings
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    left, context = _context_of(sys.argv[1:] if arguments is None else arguments)
+    if context is None:
+        return _run(left)
+    if not any(" ".join(left[:words]) in ASKING for words in (1, 2)):
+        text = (
+            f"psm {left[0] if left else ''} is an operator's tool: it asks no service, but NATS "
+            "and PostgreSQL with their own credentials; leave --context out"
+        )
+        print(f"psm: {printable(text)}", file=sys.stderr)
+        return EXIT_USAGE
+    kept = {name: os.environ.pop(name, None) for name in ("PSM_URL", "PSM_CONTEXT")}
+    os.environ["PSM_CONTEXT"] = context
+    try:
+        return _run(left)
+    finally:
+        del os.environ["PSM_CONTEXT"]
+        os.environ.update({name: text for name, text in kept.items() if text is not None})
+
+
+def _run(given: list[str]) -> int:
     names = {name for name, *_ in COMMANDS}
     try:
         app = build(listing=not given or given[0] not in names)
@@ -146,6 +173,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _context_of(given: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the arguments without `--context NAME`, and the name; None where there is none."""
+    left = list(given)
+    end = left.index("--") if "--" in left else len(left)
+    for place, text in enumerate(left[:end]):
+        option, equals, value = text.partition("=")
+        if option == "--context" and equals:
+            return left[:place] + left[place + 1 :], value
+        if option == "--context" and place + 1 < end:
+            return left[:place] + left[place + 2 :], left[place + 1]
+    return left, None
 
 
 def _guarded(run: Callable[[], object], *, as_json: bool) -> int:

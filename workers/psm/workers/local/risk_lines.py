@@ -56,14 +56,21 @@ class RiskLines:
 
     async def _halted(self, message: Msg) -> None:
         event = msgspec.json.decode(message.data)
-        if event["event_type"] != "LatchSet":
-            return
         payload = event["payload"]
-        name = hashlib.sha256(message.data).hexdigest()
-        self._latches = {
-            payload["scope"]: f"{payload['scope']} {payload['mode']}: {payload['code']} "
-            f"{payload['value']} (limit {payload['limit']}); LATCH {name}"
-        }
+        told: str = payload["scope"]
+        if event["event_type"] == "LatchSet":
+            name = hashlib.sha256(message.data).hexdigest()
+            told += (
+                f" {payload['mode']}: {payload['code']} "
+                f"{payload['value']} (limit {payload['limit']}); LATCH {name}"
+            )
+        elif event["event_type"] == "cancel_all":
+            told += (
+                f" halted by {payload['actor']}: cancel what is open; HALT {payload['halt_hash']}"
+            )
+        else:
+            return
+        self._latches = {payload["scope"]: told}
 
 
 def _of(payload: dict[str, Any]) -> Line:

@@ -26,6 +26,10 @@ class Keyring:
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {key_id(key): key for key in keys}
 
+    def become(self, other: Keyring) -> None:
+        """Hold the keys of another one from now on."""
+        self._keys = other._keys
+
     def has(self, name: str) -> bool:
         """Return whether the key of an id is known."""
         return name in self._keys

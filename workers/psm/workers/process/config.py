@@ -29,7 +29,14 @@ from psm.workers.process.running import find_running
 from psm.workers.process.setting import About
 from psm.workers.process.settings import Settings, about
 
-__all__ = ["KNOWN_ELSEWHERE", "Settings", "about", "load_settings", "settings_with_sources"]
+__all__ = [
+    "KNOWN_ELSEWHERE",
+    "Settings",
+    "about",
+    "load_settings",
+    "settings_files",
+    "settings_with_sources",
+]
 
 CONFIG_FILE = "PSM_CONFIG_FILE"
 KNOWN_ELSEWHERE = frozenset(
@@ -108,6 +115,12 @@ def settings_with_sources(
     if problems:
         raise ConfigError("the settings have problems:\n" + "\n".join(f"  {p}" for p in problems))
     return settings, {f.name: found[f.name][1] if f.name in found else "default" for f in about()}
+
+
+def settings_files() -> tuple[Path, ...]:
+    """Return the files from which this process has settings: `psm.toml` and `.env`, if any."""
+    named = (_toml_path(os.environ, None), Path(os.environ.get(ENV_FILE) or ".env"))
+    return tuple(path for path in named if path is not None and path.is_file())
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -308,6 +321,20 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def _mtls_problems(settings: Settings) -> list[str]:
+    """Return what certificates of callers need and do not have."""
+    if settings.http_client_ca_file is None:
+        missing = ["PSM_HTTP_MTLS_PORT needs PSM_HTTP_CLIENT_CA_FILE"]
+        return missing if settings.http_mtls_port else []
+    needs = {
+        "PSM_HTTP_MTLS_PORT": settings.http_mtls_port,
+        "PSM_HTTP_TRUSTED_PROXIES": settings.http_trusted_proxies,
+        "PSM_ACCESS_FILE": settings.access_file,
+        "PSM_HTTP_AUTH=on": settings.http_auth == "on",
+    }
+    return [f"PSM_HTTP_CLIENT_CA_FILE needs {name}" for name, given in needs.items() if not given]
+
+
 def _contradictions(settings: Settings) -> list[str]:
     problems = []
     last = max(settings.worker_partitions, default=0)
@@ -338,6 +365,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if len(chosen) > 1:
         problems.append(f"{' and '.join(chosen)} are both set; keep one")
     problems += _unusable_addresses(settings.nats_url)
+    problems += _mtls_problems(settings)
     if settings.nats_key_file is not None and settings.nats_cert_file is None:
         problems.append("PSM_NATS_KEY_FILE needs PSM_NATS_CERT_FILE")
     return problems

@@ -25,6 +25,11 @@ class Inspection:
         """Nothing is answered yet; `level` is that of the log, to which it goes back."""
         self._usual = level
 
+    def set_level(self, level: logs.Level) -> None:
+        """Give the log another level, to which it goes back from now on."""
+        self._usual = level
+        logs.set_level(level)
+
     def __enter__(self) -> Self:
         """Answer from now on; in the main thread of the running event loop."""
         loop = asyncio.get_running_loop()

@@ -8,11 +8,13 @@ or of `public()`.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
+from psm.adapters.secret_files import FileSecret
 from psm.adapters.tls import client_tls
 from psm.analytics.market_books import MarketRules
 from psm.contracts.errors import ConfigError
@@ -233,13 +235,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             "`psm up` only.",
         ),
     ] = "on"
+    http_mtls_port: Annotated[
+        int, _PORT, _about("http", "Port for trusted proxies, with `Client-Cert`; 0 is off.")
+    ] = 0
+    http_client_ca_file: Annotated[
+        str | None, _about("http", "CA bundle (PEM) of callers' certificates: mutual TLS.")
+    ] = None
     http_principal_key_file: Annotated[
         str | None,
-        _about(
-            "http",
-            "Ed25519 key (PEM) by which the read API vouches for who appended an event; see "
-            "`psm anchor keygen`.",
-        ),
+        _about("http", "Ed25519 key (PEM) that vouches for who appended; `psm anchor keygen`."),
     ] = None
     http_principal_keys: Annotated[
         tuple[str, ...],
@@ -254,6 +258,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=10, le=86_400),
         _about("http", "How long tokens count while PostgreSQL is away; then nobody is let in."),
     ] = 600
+    http_mode_file: Annotated[
+        str | None, _about("http", "File that says `open`, `read-only` or `drain`: maintenance.")
+    ] = None
     http_connections: Annotated[
         int,
         Meta(ge=1, le=100_000),
@@ -336,6 +343,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.postgres_dsn is None:
             raise ConfigError("POSTGRES_DSN is not set; this command needs PostgreSQL")
         return self.postgres_dsn
+
+    def nats_files(self) -> list[Path | str]:
+        """Return the files of who we are at NATS and whom we trust there."""
+        secrets = (self.nats_password, self.nats_token)
+        named = (
+            *(self.nats_creds_file, self.nats_nkey_seed_file),
+            *(self.nats_ca_file, self.nats_cert_file, self.nats_key_file),
+        )
+        in_files = [secret.path for secret in secrets if isinstance(secret, FileSecret)]
+        return [*in_files, *filter(None, named)]
 
     def nats_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `nats.connect` that say where and as whom.

@@ -54,12 +54,18 @@ class PastRange:
     ] = None
 
     @property
+    def query(self) -> dict[str, str | None]:
+        """Both as the API takes them: RFC 3339, UTC."""
+        return {
+            "from": None if self.start is None else utc_time(self.start),
+            "to": None if self.end is None else utc_time(self.end),
+        }
+
+    @property
     def span(self) -> Span:
         """Both as log times."""
-        return Span.between(
-            None if self.start is None else utc_time(self.start),
-            None if self.end is None else utc_time(self.end),
-        )
+        bounds = self.query
+        return Span.between(bounds["from"], bounds["to"])
 
 
 @Parameter(name="*")

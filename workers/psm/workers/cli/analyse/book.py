@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -12,6 +13,7 @@ from psm.analytics.order_book import PROFILES
 from psm.contracts.errors import ConfigError
 from psm.workers.api.market_http import BookDocument, MarketReads
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.lines import answer_lines
 from psm.workers.process.config import load_settings
 from psm.workers.replay.depth import DepthBooks
@@ -53,5 +55,9 @@ def book(
 
 
 async def _live(exchange: str, symbol: str) -> BookDocument:
+    there = remote()
+    if there is not None:
+        where = "/".join(quote(part, safe="") for part in (exchange, symbol))
+        return msgspec.json.decode(there.read(f"/market/book/{where}"), type=BookDocument)
     async with database(load_settings()) as pool:
         return await MarketReads(pool).book(exchange, symbol)

@@ -19,6 +19,7 @@ from psm.workers.cli.analyse.asking import (
     Subject,
     asked,
 )
+from psm.workers.cli.shared.http import not_over_http
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
 
@@ -40,6 +41,7 @@ def report(
     One HTML file without scripts that asks nobody for anything; it prints well, too. The same rows
     give the same bytes.
     """
+    not_over_http("report")
     question = of.question(subject, "1d" if timeframe == "auto" else timeframe, range_.span)
     with new_file(html) as part:
         figures = asked(

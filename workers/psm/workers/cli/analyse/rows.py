@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -19,6 +20,7 @@ from psm.workers.cli.analyse.asking import (
     asked,
 )
 from psm.workers.cli.shared.connections import check_account
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
 KnownAt = Annotated[
@@ -61,7 +63,7 @@ def pnl(
     page.check()
     span = range_.span
 
-    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+    async def read(reads: AnalyticsReads) -> Rows:
         (standing,) = await reads.standing([account])
         found = await reads.pnl(
             account,
@@ -75,7 +77,8 @@ def pnl(
         )
         return [pnl_document(row, standing.closed_through) for row in found.rows], found.next
 
-    _print(*asked(read), _PNL_COLUMNS, output)
+    query = {"timeframe": timeframe, "by": by, "strategy": strategy, "symbol": symbol}
+    _print(*_rows(f"{account}/pnl", range_, page, query, read), _PNL_COLUMNS, output)
 
 
 def trades(
@@ -95,7 +98,7 @@ def trades(
     _check_known_at(known_at)
     span = range_.span
 
-    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+    async def read(reads: AnalyticsReads) -> Rows:
         await reads.standing([account])
         found = await reads.trades(
             account,
@@ -108,7 +111,8 @@ def trades(
         )
         return [trade_document(row) for row in found.rows], found.next
 
-    _print(*asked(read), _TRADE_COLUMNS, output)
+    query = {"strategy": strategy, "symbol": symbol, "known_at": known_at}
+    _print(*_rows(f"{account}/trades", range_, page, query, read), _TRADE_COLUMNS, output)
 
 
 def closed_lots(
@@ -128,7 +132,7 @@ def closed_lots(
         raise ConfigError(f"--holding-days must be 0 to {HOLDING_DAYS_MAX}")
     span = range_.span
 
-    async def read(reads: AnalyticsReads) -> tuple[list[dict[str, Any]], str | None]:
+    async def read(reads: AnalyticsReads) -> Rows:
         await reads.standing([account])
         found = await reads.lots(
             account,
@@ -140,7 +144,27 @@ def closed_lots(
         )
         return [lot_document(row, holding_days) for row in found.rows], found.next
 
-    _print(*asked(read), _LOT_COLUMNS, output)
+    query = {"symbol": symbol, "holding_days": holding_days, "known_at": known_at}
+    _print(*_rows(f"{account}/lots", range_, page, query, read), _LOT_COLUMNS, output)
+
+
+Rows = tuple[list[dict[str, Any]], str | None]
+"""Some rows, and where the next ones begin."""
+
+
+def _rows(
+    what: str,
+    range_: PastRange,
+    page: RowsPage,
+    query: Mapping[str, str | int | None],
+    read: Callable[[AnalyticsReads], Awaitable[Rows]],
+) -> Rows:
+    """Return rows as a service answers them where one is to be asked, else as the views do."""
+    there = remote()
+    if there is None:
+        return asked(read)
+    path = f"/psm/analytics/{what}"
+    return there.rows(path, **range_.query, **query, after=page.after, limit=page.limit)
 
 
 def _check_known_at(known_at: int | None) -> None:

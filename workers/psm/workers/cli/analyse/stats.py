@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -11,10 +12,11 @@ from psm.analytics.formulas import FORMULAS
 from psm.analytics.rows import Timeframe
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import explain_document, stats_document
-from psm.workers.analytics.figures import SubjectFigures, figures_of
+from psm.workers.analytics.figures import FiguresQuestion, figures_of
 from psm.workers.analytics.report.texts import SHOWN
 from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, FiguresOptions, PastRange, asked
 from psm.workers.cli.read.events import print_counts
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 
 _LISTS = ("daily", "closes", "trades", "metrics", "trade_metrics", "trade_metrics_by_currency")
@@ -64,17 +66,37 @@ def stats(
     if explain is not None and explain not in FORMULAS:
         raise ConfigError(f"--explain {explain}: there are {', '.join(FORMULAS)}")
     question = of.question(subject, timeframe, range_.span)
-    figures = asked(lambda reads: figures_of(reads, question))
+    document = _document(question, range_, of, explain)
     if explain is not None:
-        _print_explanation(explain_document(figures, explain), output)
+        _print_explanation(document, output)
     elif output.format != "table":
-        output.document(stats_document(figures))
+        output.document(document)
     else:
-        _print(figures, output)
+        _print(document, output)
 
 
-def _print(figures: SubjectFigures, output: Output) -> None:
-    document = stats_document(figures)
+def _document(
+    question: FiguresQuestion, range_: PastRange, of: FiguresOptions, explain: str | None
+) -> dict[str, Any]:
+    """Return the figures, or one explained: as a service answers, else with days and trades."""
+    there = remote()
+    if there is None:
+        figures = asked(lambda reads: figures_of(reads, question))
+        return stats_document(figures) if explain is None else explain_document(figures, explain)
+    return there.document(
+        f"/psm/analytics/{quote(question.subject, safe=':,')}/metrics",
+        **range_.query,
+        timeframe=question.timeframe,
+        window=of.window,
+        strategy=of.strategy,
+        symbol=of.symbol,
+        periods=of.periods,
+        risk_free=of.risk_free,
+        explain=explain,
+    )
+
+
+def _print(document: dict[str, Any], output: Output) -> None:
     output.document({name: value for name, value in document.items() if name not in _LISTS})
     rows: list[dict[str, Any]] = []
     for name, formula in FORMULAS.items():
@@ -85,7 +107,7 @@ def _print(figures: SubjectFigures, output: Output) -> None:
     for currency, own in document["trade_metrics_by_currency"].items():
         output.lines("", f"Trades in {currency}")
         output.document({name: _read(name, value) for name, value in own.items()})
-    if not figures.metrics.n:
+    if not document["metrics"]["n"]:
         output.note("no bucket of this range is complete; --timeframe 1m has shorter ones")
     output.note(
         "psm report ACCOUNT --html FILE draws it; --explain FIGURE lists what it is made of"

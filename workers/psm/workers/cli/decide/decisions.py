@@ -17,13 +17,16 @@ from psm.workers.api.risk_reads import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     DecisionFilter,
+    DecisionPage,
     ListedDecision,
     ListedState,
     Outcome,
     RiskReads,
     ShownKind,
+    StatePage,
 )
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.process.config import load_settings
 from psm.workers.process.times import utc_time
@@ -74,7 +77,7 @@ def decisions(
         before=before,
         limit=limit,
     )
-    page = _read(lambda reads: reads.decisions(wanted))
+    page = _decisions(wanted)
     if output.format != "table":
         output.rows((msgspec.to_builtins(one) for one in page.decisions), ())
     elif page.decisions:
@@ -98,7 +101,12 @@ def state(
 ) -> None:
     """List latches and halts that hold, limits that are near, and the last figures."""
     _require_limit(limit)
-    page = _read(lambda reads: reads.state(scope=scope, kind=kind, after=after, limit=limit))
+    there = remote()
+    if there is not None:
+        body = there.read("/psm/risk/state", scope=scope, kind=kind, after=after, limit=limit)
+        page = msgspec.json.decode(body, type=StatePage)
+    else:
+        page = _read(lambda reads: reads.state(scope=scope, kind=kind, after=after, limit=limit))
     if output.format != "table":
         output.rows(map(_document, page.state), ())
     elif page.state:
@@ -107,6 +115,26 @@ def state(
         output.note("nothing holds there")
     if page.next is not None:
         output.note(f"there is more: --after '{page.next}'")
+
+
+def _decisions(wanted: DecisionFilter) -> DecisionPage:
+    there = remote()
+    if there is None:
+        return _read(lambda reads: reads.decisions(wanted))
+    since = wanted.since
+    body = there.read(
+        "/psm/risk/decisions",
+        account=wanted.account_id,
+        order_id=wanted.order_id,
+        strategy_id=wanted.strategy_id,
+        symbol=wanted.symbol,
+        decision=wanted.decision,
+        check=wanted.check,
+        since=None if since is None else since.isoformat().replace("+00:00", "Z"),
+        before=wanted.before,
+        limit=wanted.limit,
+    )
+    return msgspec.json.decode(body, type=DecisionPage)
 
 
 def _read(read: Callable[[RiskReads], Awaitable[T]]) -> T:

@@ -44,7 +44,10 @@ def halt(
     speaker: Speaker,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    """Stop a scope at once. One person is enough; going on again needs two."""
+    """Stop a scope at once. One person is enough; going on again needs two.
+
+    Halted, the engine asks whoever executes to cancel what is open there: `cancel_all`.
+    """
     content = {**scoped(scope), "mode": mode, "until": until}
     return speak(speaker, "HaltSet", content, output=output)
 

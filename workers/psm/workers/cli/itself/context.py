@@ -62,8 +62,18 @@ def add(
 
 
 @app.command
-def use(name: Annotated[str, Parameter(name="NAME")], /, *, output: Output = DEFAULT_OUTPUT) -> int:
-    """Ask this service from now on."""
+def use(
+    name: Annotated[str | None, Parameter(name="NAME")] = None,
+    /,
+    *,
+    none: Annotated[
+        bool, Parameter(negative="", help="None: commands read NATS and PostgreSQL again.")
+    ] = False,
+    output: Output = DEFAULT_OUTPUT,
+) -> int:
+    """Ask this service from now on, or none."""
+    if (name is None) is not none:
+        raise ConfigError("give the name of a context, or --none")
     use_context(name)
     return list_contexts(output=output)
 

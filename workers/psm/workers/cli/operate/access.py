@@ -20,7 +20,7 @@ _SEES = ("how", "key", "principal", "roles", "patterns", "actions", "expires_at"
 _CHANGES = ("change", "issuer", "value", "roles", "patterns", "actions")
 
 Granted = dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]]
-"""Issuer and value of its claim -> roles and patterns."""
+"""Issuer and value of its claim, `certificate` and its URI -> roles and patterns."""
 
 
 @app.command
@@ -64,10 +64,14 @@ def plan(
 
 
 def _granted(access: AccessFile) -> Granted:
-    return {
-        (issuer.iss, value): checked("x", grant.roles, grant.patterns)[1:]
+    granted = {
+        (issuer.iss, value): grant
         for issuer in access.issuer
         for value, grant in issuer.grants.items()
+    }
+    granted |= {("certificate", grant.uri): grant for grant in access.certificate}
+    return {
+        named: checked("x", grant.roles, grant.patterns)[1:] for named, grant in granted.items()
     }
 
 

@@ -38,7 +38,8 @@ def init(
         Parameter(
             negative="",
             consume_multiple=False,
-            help="A server or client: nats-1, or nats-1=nats,nats.example.com for more names.",
+            help="A server or client: nats-1, nats-1=nats,nats.example.com for more names, or "
+            "desk=spiffe://desk.example/risk for a caller of the API.",
         ),
     ],
     days: Days = LEAF_DAYS,

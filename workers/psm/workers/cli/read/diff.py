@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
@@ -15,13 +16,14 @@ from psm.adapters.terminal import printable
 from psm.contracts.errors import ConfigError
 from psm.workers.api.reads import ReadName
 from psm.workers.cli.shared.connections import check_account, checked_log
+from psm.workers.cli.shared.http import not_over_http, remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain.figures import explain_field
 from psm.workers.explain.tree import Node
 from psm.workers.history.as_of import When, past_state
 from psm.workers.history.diff import differences
 from psm.workers.history.timeline import read_ledger
-from psm.workers.history.verify import is_hash
+from psm.workers.history.verify import Verification, is_hash
 from psm.workers.history.verify import verify as verify_ledger
 from psm.workers.log.shape import LogShape, log_shape
 from psm.workers.process.config import load_settings
@@ -70,6 +72,7 @@ def diff(
 
     Both are folded from the log; nothing is written.
     """
+    not_over_http("diff")
     moments = [
         None if text == "now" else _moment(text, log_time=log_time) for text in (before, after)
     ]
@@ -99,9 +102,16 @@ def verify(
     """Prove that the log still gives the ledger hash that you kept; exit 1 if it does not."""
     if not is_hash(ledger_hash):
         raise ConfigError("--ledger-hash must be the 64 hex digits of a SHA-256")
-    answer = _from_log(
-        account, lambda nc, shape: verify_ledger(nc, shape, account, sequence, ledger_hash)
-    )
+    there = remote()
+    if there is not None:
+        check_account(account)
+        path = f"/psm/verify/{quote(account, safe='')}"
+        body = there.read(path, sequence=sequence, ledger_hash=ledger_hash)
+        answer = msgspec.json.decode(body, type=Verification)
+    else:
+        answer = _from_log(
+            account, lambda nc, shape: verify_ledger(nc, shape, account, sequence, ledger_hash)
+        )
     output.document(msgspec.to_builtins(answer))
     return 0 if answer.agrees else _DEVIATES
 
@@ -117,6 +127,7 @@ def show_figure(
     output: Output,
 ) -> None:
     """Print why a figure of an account is what it is; `events` limits a table, nothing else."""
+    not_over_http("explain ACCOUNT FIELD")
     when = None
     if sequence is not None or at is not None:
         when = one_moment(sequence, at, log_time=log_time)

@@ -23,7 +23,7 @@ from psm.workers.archive.reads import (
     UnknownCorrelationError,
 )
 from psm.workers.cli.shared.connections import database
-from psm.workers.cli.shared.http import remote
+from psm.workers.cli.shared.http import not_over_http, remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain.event_text import tree
 from psm.workers.process.config import Settings, load_settings
@@ -143,6 +143,7 @@ def print_counts(since: str | None, output: Output) -> None:
     Raises:
         ConfigError: `since` is no time, or one to come.
     """
+    not_over_http("stats")
     within = None if since is None else _within(since)
 
     async def read() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

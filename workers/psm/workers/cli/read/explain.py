@@ -6,16 +6,23 @@ import asyncio
 import difflib
 import re
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError
-from psm.workers.api.risk_reads import DecisionFilter, RiskReads
+from psm.workers.api.risk_reads import (
+    DecisionDocument,
+    DecisionFilter,
+    DecisionPage,
+    RiskReads,
+)
 from psm.workers.archive.reads import NotArchivedError
 from psm.workers.cli.read.diff import At, AtSequence, LogTime, show_figure
 from psm.workers.cli.read.events import as_read, reading
 from psm.workers.cli.shared.connections import database
+from psm.workers.cli.shared.http import AskedService, ServiceRefusedError, remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain import event as explanation
 from psm.workers.explain.flags import FLAGS
@@ -85,6 +92,9 @@ def _explain_flag(flag: str, output: Output) -> None:
 
 
 async def _explain(wanted: str) -> bytes:
+    there = remote()
+    if there is not None:
+        return _explained_by(there, wanted)
     settings = load_settings()
     async with reading(settings) as archive:
         try:
@@ -94,6 +104,24 @@ async def _explain(wanted: str) -> bytes:
             if event_id is None:
                 raise
             return await archive.explain(event_id)
+
+
+def _explained_by(there: AskedService, wanted: str) -> bytes:
+    """Return what a service says of an event, or of the newest decision on an order."""
+    try:
+        return there.read(f"/events/{quote(wanted, safe='')}/explain")
+    except ServiceRefusedError as error:
+        if error.kind != "unknown-event":
+            raise
+        body = there.read("/psm/risk/decisions", order_id=wanted, limit=1)
+        page = msgspec.json.decode(body, type=DecisionPage)
+        if not page.decisions:
+            raise
+    found = msgspec.json.decode(
+        there.read(f"/psm/risk/decisions/{page.decisions[0].decision_hash}"), type=DecisionDocument
+    )
+    event_id = msgspec.json.decode(found.record, type=_Recorded).event_id
+    return there.read(f"/events/{quote(event_id, safe='')}/explain")
 
 
 async def _decision_on(settings: Settings, order_id: str) -> str | None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 
 from psm.contracts.subjects import is_stream_id
 from psm.workers.cli.shared.connections import broker
+from psm.workers.cli.shared.http import not_over_http
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.recorded import as_document, as_line
 from psm.workers.process.config import Settings, load_settings
@@ -37,6 +38,7 @@ def tail(
 
     Of an account: its events, and all that PSM says of it. With -o json or jsonl a document a line.
     """
+    not_over_http("tail")
     asyncio.run(_run(load_settings(), _patterns(what), count, output))
 
 

@@ -17,8 +17,8 @@ from psm.contracts.publisher import Publisher
 from psm.projections.registry import kept
 from psm.workers.access.bearer import Authenticator
 from psm.workers.access.digest import Digests
-from psm.workers.access.issuers import Assertions, access_of, read_access_file
-from psm.workers.access.key_sets import IssuerKeys
+from psm.workers.access.following import FollowedAccess
+from psm.workers.access.issuers import AccessFile
 from psm.workers.access.store import Tokens, TokenTable
 from psm.workers.access.vouched import Signer, keyring_of
 from psm.workers.analytics.reads import AnalyticsReads
@@ -28,6 +28,7 @@ from psm.workers.api.health import ServiceHealth
 from psm.workers.api.history_http import Past
 from psm.workers.api.http import Service, build_app
 from psm.workers.api.live_reads import LiveReads
+from psm.workers.api.maintenance import Maintenance
 from psm.workers.api.market_http import MarketReads
 from psm.workers.api.nats_reads import start_nats_reads
 from psm.workers.api.reads import Reads
@@ -39,6 +40,7 @@ from psm.workers.cli.shared.process import Process, process
 from psm.workers.fleet import NatsMembers
 from psm.workers.fleet.live_reads import Owners
 from psm.workers.log.shape import log_shape
+from psm.workers.ops.keys import Keyring
 from psm.workers.process.canary import Canary
 from psm.workers.process.config import Settings, load_settings
 
@@ -68,9 +70,12 @@ def serve(
 async def run(settings: Settings) -> int:
     """Serve until told to stop."""
     _check_auth(settings)
-    listener = listen(settings.http_host, settings.http_port)
+    mtls_port = settings.http_mtls_port or None
+    ports = [settings.http_port] if mtls_port is None else [settings.http_port, mtls_port]
+    listeners = [listen(settings.http_host, port) for port in ports]
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(listener.close)
+        for listener in listeners:
+            stack.callback(listener.close)
         own = await stack.enter_async_context(process(settings, "psm-serve"))
         nc = own.nc
         pool = await own.open_pool()
@@ -80,18 +85,20 @@ async def run(settings: Settings) -> int:
             canary = await own.open_canary()
         digests = Digests(nc, socket.gethostname())
         recognises = await _authenticator(settings, pool, stack)
-        guard = AccessGuard(recognises, own.instruments.metrics, digests)
+        access = await _access(settings, recognises, own, stack)
+        guard = AccessGuard(recognises, own.instruments.metrics, digests, mtls_port)
         await stack.enter_async_context(digests.kept())
         health = await stack.enter_async_context(_health(own, pool, canary, settings))
-        service = _service(own, pool, guard, health, publisher, settings)
+        service = _service(own, pool, guard, health, publisher, access, settings)
         # Scrapers have a port of their own: who may scrape may not read every account for that.
         await own.serve_health(lambda: (own.life.fault is None, {}))
         answering = await start_nats_reads(nc, service.reads, service.live)
         stack.push_async_callback(answering.stop)
         server = HttpServer(build_app(service), _limits(settings), service.proxies)
+        own.on_settings(lambda now: server.limit(_limits(now)))
         own.on_stop(server.stop)
-        _tell_what_is_open(settings, listener)
-        await server.serve(sockets=[listener])
+        _tell_what_is_open(settings, listeners[0])
+        await server.serve(sockets=listeners)
         telemetry.get_logger().info("http.stopped")
     return 0
 
@@ -102,13 +109,15 @@ def _service(
     guard: AccessGuard,
     health: ServiceHealth,
     publisher: Publisher | None,
+    access: FollowedAccess | None,
     settings: Settings,
 ) -> Service:
     """Return what the handlers need."""
     nc = own.nc
+    signer, keys = _vouching(own, settings)
     return Service(
         reads=Reads(pool),
-        archive=ArchiveReads(pool, keyring_of(settings.http_principal_keys)),
+        archive=ArchiveReads(pool, keys),
         risk_reads=RiskReads(pool),
         market=MarketReads(pool),
         analytics=AnalyticsReads(pool),
@@ -121,10 +130,12 @@ def _service(
         registry=own.instruments.registry,
         guard=guard,
         tokens=Tokens(pool) if guard.is_on else None,
-        access=access_of(settings.access_file),
-        signer=_signer(settings),
+        access=AccessFile if access is None else lambda: access.said,
+        signer=signer,
         hosts=settings.http_hosts,
         proxies=Proxies(settings.http_trusted_proxies),
+        mtls_port=settings.http_mtls_port or None,
+        maintenance=Maintenance(Path(settings.http_mode_file) if settings.http_mode_file else None),
         fault=lambda: own.life.fault,
     )
 
@@ -170,33 +181,61 @@ async def _authenticator(
         return Authenticator(None)
     table = TokenTable(pool, stale_s=settings.http_auth_stale_s)
     await stack.enter_async_context(table.kept())
-    if settings.access_file is None:
-        return Authenticator(table)
-    known, file = {}, Path(settings.access_file)
-    access = read_access_file(file)
-    for issuer in access.issuer:
-        keys = IssuerKeys(issuer)
-        await stack.enter_async_context(keys.kept())
-        known[issuer.iss] = (issuer, keys)
-    people = access.people(file)
-    return Authenticator(table, assertions=Assertions(known, people=people), people=people)
+    return Authenticator(table)
 
 
-def _signer(settings: Settings) -> Signer | None:
-    """Return who vouches for those who append.
+async def _access(
+    settings: Settings,
+    recognises: Authenticator,
+    own: Process,
+    stack: contextlib.AsyncExitStack,
+) -> FollowedAccess | None:
+    """Return what `access.toml` says, which is followed until the end; None without one.
 
     Raises:
-        ConfigError: its key cannot be used, or nobody could verify what it signs.
+        ConfigError: it cannot be used.
     """
-    if settings.http_principal_key_file is None:
+    if settings.access_file is None:
         return None
+    signers = settings.http_client_ca_file
+    access = FollowedAccess(
+        Path(settings.access_file), recognises, None if signers is None else Path(signers)
+    )
+    await stack.enter_async_context(access.kept())
+    own.mounted.watch("access", access.files, access.take)
+    return access
+
+
+def _vouching(own: Process, settings: Settings) -> tuple[Signer | None, Keyring]:
+    """Return who vouches for those who append, and the keys by which that is judged.
+
+    Raises:
+        ConfigError: a key cannot be used, or nobody could verify what is signed.
+    """
+    signer, keys = _principal_keys(settings)
+
+    async def take() -> None:
+        newest, others = _principal_keys(settings)
+        keys.become(others)
+        if signer is not None and newest is not None:
+            signer.become(newest)
+
+    files = (settings.http_principal_key_file, *settings.http_principal_keys)
+    own.mounted.watch("principal", lambda: files, take)
+    return signer, keys
+
+
+def _principal_keys(settings: Settings) -> tuple[Signer | None, Keyring]:
+    keys = keyring_of(settings.http_principal_keys)
+    if settings.http_principal_key_file is None:
+        return None, keys
     signer = Signer.of_file(Path(settings.http_principal_key_file))
-    if not keyring_of(settings.http_principal_keys).has(signer.key_id):
+    if not keys.has(signer.key_id):
         raise ConfigError(
             f"PSM_HTTP_PRINCIPAL_KEYS does not name the public key of "
             f"{settings.http_principal_key_file}: what it signs, nobody could verify"
         )
-    return signer
+    return signer, keys
 
 
 def _tell_what_is_open(settings: Settings, listener: socket.socket) -> None:

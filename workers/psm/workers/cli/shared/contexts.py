@@ -77,10 +77,11 @@ def keep_context(name: str, context: Context) -> None:
     _write(found)
 
 
-def use_context(name: str) -> None:
-    """Ask a service from now on; a ConfigError where there is no such context."""
+def use_context(name: str | None) -> None:
+    """Ask a service from now on, None: none; a ConfigError where there is no such context."""
     found = read_contexts()
-    found.one(name)
+    if name is not None:
+        found.one(name)
     found.current = name
     _write(found)
 

@@ -24,8 +24,31 @@ _TIMEOUT_S = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+NOT_OVER_HTTP: Mapping[str, str] = {
+    "diff": "it compares two states that it folds itself, as no answer holds them whole",
+    "explain ACCOUNT FIELD": "it follows a figure through every event of the log",
+    "report": "it draws every bucket and every trade of its range, which come by pages only",
+    "stats": "it counts the whole archive, of whomever it is",
+    "tail": "it hears what is published, which nobody filters by patterns",
+}
+"""Commands that read, and that no service answers -> why."""
+
+
 class ServiceRefusedError(PSMError):
-    """What the service says to a request that it does not answer."""
+    """What the service says to a request that it does not answer.
+
+    Attributes:
+        kind: of the problem, such as `unknown-account`; empty where the answer is none.
+    """
+
+    def __init__(self, detail: str, kind: str = "") -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    rows: list[Any]
+    next: str | None = None
 
 
 class AskedService(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +79,16 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
         asked = {name: value for name, value in query.items() if value is not None}
         return self._answer("GET", f"{path}?{urlencode(asked)}" if asked else path, None)
 
+    def document(self, path: str, **query: str | int | None) -> dict[str, Any]:
+        """Return what the service answers to a reading question, decoded; as `read`."""
+        found: dict[str, Any] = msgspec.json.decode(self.read(path, **query))
+        return found
+
+    def rows(self, path: str, **query: str | int | None) -> tuple[list[Any], str | None]:
+        """Return the rows of a page and where the next one begins; as `read`."""
+        page = msgspec.json.decode(self.read(path, **query), type=_Rows)
+        return page.rows, page.next
+
     def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
         headers = {"Accept": "application/json", "User-Agent": "psm"}
         data = None
@@ -74,7 +107,7 @@ class AskedService(msgspec.Struct, frozen=True, kw_only=True):
                 found: bytes = answer.read()
                 return found
         except urllib.error.HTTPError as error:
-            raise ServiceRefusedError(_told(error)) from error
+            raise _refused(error) from error
         except (urllib.error.URLError, OSError, TimeoutError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
@@ -120,6 +153,21 @@ def remote() -> AskedService | None:
     return asked_service(context.url, _given_token() or kept)
 
 
+def not_over_http(command: str) -> None:
+    """Refuse a command of `NOT_OVER_HTTP` where a service is to be asked.
+
+    Silently reading NATS and PostgreSQL instead would show what the token may not see.
+
+    Raises:
+        ConfigError: PSM_URL or a context names a service.
+    """
+    if remote() is not None:
+        raise ConfigError(
+            f"psm {command} is not answered over HTTP: {NOT_OVER_HTTP[command]}; without PSM_URL "
+            "and a context in use (psm context use --none) it reads NATS and PostgreSQL itself"
+        )
+
+
 def asked_service(url: str, token: str | None) -> AskedService:
     """Return a service at an address, asked with a token.
 
@@ -146,13 +194,15 @@ def _token_in(file: str) -> str:
         raise ConfigError(f"{TOKEN_FILE}: {file} cannot be read") from error
 
 
-def _told(error: urllib.error.HTTPError) -> str:
-    """Return title and detail of a problem."""
+def _refused(error: urllib.error.HTTPError) -> ServiceRefusedError:
+    """Return a problem with its title and detail."""
+    kind = ""
     try:
         body = msgspec.json.decode(error.read(), type=dict[str, Any])
         text = f"{body['title']}: {body['detail']}"
+        kind = f"{body['type']}".removeprefix("urn:psm:problem:")
     except (msgspec.MsgspecError, KeyError, OSError):
         text = f"the service answered {error.code}"
     if error.code == 401:
         text += f"; {TOKEN_FILE} names the file with your token"
-    return text
+    return ServiceRefusedError(text, kind)

@@ -7,11 +7,13 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 from nats.aio.client import Client
 
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import ConnectionCounters, connect
+from psm.adapters.secret_files import secret_in
 from psm.adapters.tasks import end_all
 from psm.adapters.telemetry import Readiness, Telemetry
 from psm.contracts.errors import ConfigError
@@ -21,6 +23,8 @@ from psm.workers.process.config import Settings, partitions_of
 from psm.workers.process.inspection import Inspection
 from psm.workers.process.lease import Lease
 from psm.workers.process.life import Life
+from psm.workers.process.live_settings import LiveSettings
+from psm.workers.process.mounted import Mounted
 from psm.workers.process.readiness import Check, Pulse
 
 
@@ -53,6 +57,7 @@ class Process:
         nc: connection to NATS.
         instruments: metrics, traces, and the registry a scrape reads.
         life: what only a new process would heal.
+        mounted: files that may be replaced meanwhile.
     """
 
     def __init__(
@@ -63,10 +68,12 @@ class Process:
         instruments: Telemetry,
         life: Life,
         stack: AsyncExitStack,
+        surroundings: _Files,
     ) -> None:
         self.nc = nc
         self.instruments = instruments
         self.life = life
+        self.mounted, self._live_settings = surroundings
         self._settings = settings
         self._name = name
         self._stack = stack
@@ -81,6 +88,7 @@ class Process:
         )
         self._stack.callback(pool.terminate)
         self.instruments.process_metrics.pool(pool)
+        watch_address(self.mounted, self._settings.require_postgres_dsn(), pool)
         return pool
 
     async def open_lease(self, what: str) -> Lease:
@@ -134,6 +142,10 @@ class Process:
             )
             self._stack.push_async_callback(health.close)
 
+    def on_settings(self, take: Callable[[Settings], object]) -> None:
+        """Call `take` whenever a setting has changed that holds without a new start."""
+        self._live_settings.on_change(take)
+
     def on_stop(self, stop: Callable[[], object]) -> None:
         """Call `stop` on SIGINT, on SIGTERM, and when a fault ends the process."""
         loop = asyncio.get_running_loop()
@@ -159,15 +171,52 @@ async def process(settings: Settings, name: str) -> AsyncIterator[Process]:
         )
         stack.callback(instruments.shutdown)
         life = stack.enter_context(Life())
-        stack.enter_context(Inspection(settings.log_level))
+        inspection = stack.enter_context(Inspection(settings.log_level))
+        files = _files(settings, instruments, inspection)
         nc = await _connected(settings, name, instruments, life)
         stack.push_async_callback(nc.close)
         loop_watch = asyncio.create_task(instruments.process_metrics.watch_loop())
         stack.push_async_callback(end_all, [loop_watch])
         try:
-            yield Process(settings, name, nc, instruments, life, stack)
+            async with files.mounted.kept():
+                yield Process(settings, name, nc, instruments, life, stack, files)
         finally:
             life.end()
+
+
+class _Files(NamedTuple):
+    mounted: Mounted
+    live: LiveSettings
+
+
+def _files(settings: Settings, instruments: Telemetry, inspection: Inspection) -> _Files:
+    """Watch what every process has: settings' files, and who it is at NATS."""
+    mounted = Mounted(instruments.process_metrics)
+    live = LiveSettings(instruments.process_metrics)
+    live.on_change(lambda now: inspection.set_level(now.log_level))
+    mounted.watch("settings", lambda: live.files, live.take)
+    files = settings.nats_files()
+
+    async def take() -> None:
+        # The client reads them at each connection that it makes, and makes one for a new identity.
+        for file in files:
+            secret_in(file)
+        settings.nats_options()
+
+    mounted.watch("nats", lambda: files, take)
+    return _Files(mounted, live)
+
+
+def watch_address(mounted: Mounted, dsn: str, pool: postgres.Pool) -> None:
+    """Have a pool connect anew when a file changes: of its address, of certificates."""
+    files = postgres.files_of(dsn)
+
+    async def take() -> None:
+        for file in files:
+            secret_in(file)
+        await pool.expire_connections()
+
+    mounted.watch("postgres", lambda: files, take)
 
 
 async def _connected(settings: Settings, name: str, instruments: Telemetry, life: Life) -> Client:

@@ -81,6 +81,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     Attributes:
         first, last: range of the log, both included; 0 for an empty log.
         messages, events: of the log, each counted once, read by sequence; those of streams.
+        folded: messages that were folded again, those of the market once for each partition.
         vouched: events that came over HTTP, by whom a service of ours signed.
         claimed: events that name a principal for whom no service of ours signed.
         updates: of PSM, equal byte for byte to what the log folds to.
@@ -97,6 +98,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     last: int = 0
     messages: int = 0
     events: int = 0
+    folded: int = 0
     vouched: int = 0
     claimed: int = 0
     partitions: int = 0

@@ -15,7 +15,7 @@ from psm.contracts.subjects import PSM, TRADES
 from psm.contracts.updates import StateUpdated
 from psm.contracts.updates_read import Decoded
 from psm.domain.books import Books
-from psm.domain.messages import LogMessage, Outcome, Update
+from psm.domain.messages import Outcome, Update
 from psm.domain.publication.log_times import log_time
 from psm.projections.witness.heads import ChainHead, LogHead
 from psm.workers.log.reader import read_stored
@@ -70,6 +70,7 @@ class Refold:
         self._log_heads = {head.log_sequence: head for head in evidence.log_heads}
         self._first_group: int | None = None
         self._scanned_to = scanned_to
+        self._stale: dict[str, dict[bytes, list[int]]] = {}
         self.seen = (0, 0)  # count and sum of the sequences that the consumer showed
 
     async def run(self, last: int, reached: Callable[[int, int], None] | None = None) -> None:
@@ -81,12 +82,14 @@ class Refold:
         async for batch in batches:
             for replayed in batch:
                 await self._take(replayed)
+        await self._confirm_stale()
         await self._left_over(last)
         self._report.accounts += len(self._books.accounts)
 
     async def _take(self, replayed: Replayed) -> None:
         message = replayed.message
         at = message.log_sequence
+        self._report.folded += 1
         if at <= self._scanned_to:
             self.seen = (self.seen[0] + 1, self.seen[1] + at)
         hashed = event_hash(message.data).hex()
@@ -99,7 +102,8 @@ class Refold:
         if replayed.result.updates and self._heads:
             self._compare_heads(replayed.result.updates)
         if replayed.result.outcome is Outcome.STALE and message.stream_id is not None:
-            await self._confirm(message)
+            same = self._stale.setdefault(message.token, {}).setdefault(message.data, [])
+            same.append(at)
 
     async def _compare_updates(self, at: int, updates: list[Update]) -> None:
         """Compare what an input folds to with what PSM has of it, byte for byte."""
@@ -217,21 +221,26 @@ class Refold:
                 return False
         return True
 
-    async def _confirm(self, message: LogMessage) -> None:
-        """A number older than the fold remembers: is it the same event again?"""
-        subject = subjects.stored_trades(message.token, self._books.partitions)
-        async for batch in read_stored(self._nc, [subject], 1, message.log_sequence - 1):
-            if any(stored.data == message.data for stored in batch):
-                self._report.stale_confirmed += 1
-                return
-        stream_id = message.token
-        self._add(
-            "stale_differs",
-            TRADES,
-            message.log_sequence,
-            stream_id=stream_id,
-            expected="an earlier message with the same bytes",
-        )
+    async def _confirm_stale(self) -> None:
+        """Are numbers older than the fold remembers the same events again? One reading a stream."""
+        for token, wanted in self._stale.items():
+            newest = max(at for places in wanted.values() for at in places)
+            subject = subjects.stored_trades(token, self._books.partitions)
+            async for batch in read_stored(self._nc, [subject], 1, newest - 1):
+                for stored in batch:
+                    # All later ones with these bytes repeat this one.
+                    places = wanted.get(stored.data, [])
+                    later = [at for at in places if at > stored.sequence]
+                    self._report.stale_confirmed += len(later)
+                    places[:] = [at for at in places if at <= stored.sequence]
+            for at in (at for places in wanted.values() for at in places):
+                self._add(
+                    "stale_differs",
+                    TRADES,
+                    at,
+                    stream_id=token,
+                    expected="an earlier message with the same bytes",
+                )
 
     async def _left_over(self, last: int) -> None:
         """Note what the log no longer explains: it lies behind the end of what is there."""

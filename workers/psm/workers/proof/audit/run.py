@@ -244,7 +244,9 @@ class Audit:
     async def _failed(self, refold: Refold, partition: int, last: int, findings: Findings) -> bool:
         """Fold a partition; if it does not fold, note that and return True."""
         try:
-            await refold.run(last, partial(self._reached, f"partition {partition}: log sequence"))
+            number = f"{self._chosen.index(partition) + 1} of {len(self._chosen)}"
+            what = f"partition {partition} ({number}): log sequence"
+            await refold.run(last, partial(self._reached, what))
         except (TransientError, ConfigError):
             raise
         except PSMError as error:

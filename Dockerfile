@@ -5,12 +5,14 @@ ARG IMAGE_PYTHON=python:3.13-slim
 FROM ${IMAGE_PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-RUN python -m venv /opt/psm
-# Libraries first: they change rarely, and every one is pinned by its hash.
+RUN python -m venv /opt/psm && python -m venv /opt/build
+# Libraries first: they change rarely, and every one is pinned by its hash. nkeys is published as
+# source only, and built by what is pinned, too.
 COPY requirements/runtime.txt requirements/build.txt requirements/
-RUN /opt/psm/bin/pip install --require-hashes --only-binary :all: -r requirements/runtime.txt \
- && python -m venv /opt/build \
- && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt
+RUN /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
+ && /opt/build/bin/pip wheel --require-hashes --only-binary :all: --no-binary nkeys \
+      --no-build-isolation --wheel-dir libraries -r requirements/runtime.txt \
+ && /opt/psm/bin/pip install --no-deps --no-index libraries/*.whl
 COPY pyproject.toml README.md LICENSE ./
 COPY contracts contracts
 COPY workers workers

@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-pure check fast lint format types layers schemas schemas-diff \
-	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster bench \
+	schemas-check docs docs-check site properties chaos fuzz simulate mutation validate cluster containers bench \
 	observe load sbom notices soak locks clean
 
 help:  ## Show the targets
@@ -131,6 +131,13 @@ cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/
 	@command -v etcd >/dev/null || { echo "make cluster: etcd is needed: apt-get install etcd-server" >&2; exit 1; }
 	@PSM_TEST_KUBERNETES=$$(scripts/build_kubernetes.sh) && export PSM_TEST_KUBERNETES && \
 		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) $(RARE)
+
+containers: $(STAMP)  ## Run the image and compose.yaml in real containers; see docs/containers.md
+	@PSM_TEST_ENGINE=$$(scripts/build_engine.sh) && PSM_TEST_IMAGES=$$(scripts/build_images.sh) && \
+		PSM_TEST_COMPOSE=$$(scripts/build_compose.sh) && \
+		export PSM_TEST_ENGINE PSM_TEST_IMAGES PSM_TEST_COMPOSE && \
+		$(BIN)/python -m scripts.verified run containers \
+			$(BIN)/pytest --timeout=900 $(PYTEST_ARGS) tests/containers
 
 bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds docker-compose once, from its sources, into the cache; prints where it is. Needs Go.
+# Builds docker-compose once, from its sources, into the cache; prints where it is; with --cached only
+# if it is there. Needs Go.
 # `go install` refuses its go.mod, which leaves versions out: it is built as the tool of a module.
 set -euo pipefail
 
@@ -7,6 +8,7 @@ version=v2.40.3
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/psm/compose-$version
 program=$folder/docker-compose
 if [[ ! -x $program ]]; then
+  [[ ${1:-} != --cached ]] || exit 3
   command -v go >/dev/null || { echo "docker-compose is built with Go, which is not here" >&2; exit 1; }
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT

@@ -1,8 +1,8 @@
-"""Figures of empyrical, quantstats, scipy and pandas for the tests of analytics, as JSON.
+"""Figures of libraries for the tests of analytics, as JSON.
 
 Run it in an environment of its own, for nothing of it is a dependency of PSM:
 
-    pip install empyrical-reloaded quantstats scipy pandas numpy
+    pip install empyrical-reloaded quantstats ffn pyfolio-reloaded scipy pandas numpy
     python scripts/make_analytics_vectors.py > tests/differential/analytics_vectors.json
 
 Closes of a unit that starts at 1 are texts, so that both sides read the same digits.
@@ -17,9 +17,11 @@ import warnings
 from typing import Any
 
 import empyrical
+import ffn
 import numpy as np
 import pandas as pd
 import quantstats
+from pyfolio import timeseries
 from scipy import stats
 
 PERIODS = 365
@@ -46,10 +48,7 @@ def walks() -> dict[str, list[str]]:
 
 def figures(closes: list[str]) -> dict[str, float]:
     """Return what the libraries make of the closes."""
-    levels = pd.Series(
-        [1.0, *map(float, closes)], pd.date_range("2026-01-01", periods=len(closes) + 1)
-    )
-    r = levels.pct_change().dropna()
+    r = _levels(closes).pct_change().dropna()
     found: dict[str, Any] = {
         "mean": r.mean(),
         "volatility": empyrical.annual_volatility(r, annualization=PERIODS),
@@ -69,6 +68,40 @@ def figures(closes: list[str]) -> dict[str, float]:
         "ewma_vol_daily": np.sqrt((r**2).ewm(alpha=0.06, adjust=True).mean().iloc[-1]),
         "skew": stats.skew(r, bias=False),
         "kurtosis_excess": stats.kurtosis(r, bias=False),
+    }
+    return {k: float(v) for k, v in found.items() if np.isfinite(v)}
+
+
+def _levels(closes: list[str]) -> pd.Series:
+    days = pd.date_range("2026-01-01", periods=len(closes) + 1)
+    return pd.Series([1.0, *map(float, closes)], days)
+
+
+def of_ffn(closes: list[str]) -> dict[str, Any]:
+    """Return what ffn makes of the closes; `falls` are the lengths of its drawdowns."""
+    levels = _levels(closes)
+    r = levels.pct_change().dropna()
+    details = ffn.drawdown_details(ffn.to_drawdown_series(levels))
+    found = {
+        "sharpe": ffn.calc_sharpe(r, nperiods=PERIODS),
+        "sortino": ffn.calc_sortino_ratio(r, nperiods=PERIODS),
+        "total_return": ffn.calc_total_return(levels),
+        "max_drawdown": ffn.calc_max_drawdown(levels),
+    }
+    falls = [] if details is None else [int(length) for length in details["Length"]]
+    return {**{k: float(v) for k, v in found.items() if np.isfinite(v)}, "falls": falls}
+
+
+def of_pyfolio(closes: list[str]) -> dict[str, float]:
+    """Return what pyfolio makes of the closes, of 252 days a year."""
+    r = _levels(closes).pct_change().dropna()
+    found = {
+        "volatility": timeseries.annual_volatility(r),
+        "sharpe": timeseries.sharpe_ratio(r),
+        "sortino": timeseries.sortino_ratio(r),
+        "cagr": timeseries.annual_return(r),
+        "max_drawdown": timeseries.max_drawdown(r),
+        "calmar": timeseries.calmar_ratio(r),
     }
     return {k: float(v) for k, v in found.items() if np.isfinite(v)}
 
@@ -98,7 +131,14 @@ def main() -> None:
     """Print the vectors."""
     warnings.simplefilter("ignore")
     series = {name: {"closes": c, **figures(c)} for name, c in walks().items()}
-    json.dump({"periods": PERIODS, "series": series, "trades": trades()}, sys.stdout, indent=0)
+    document = {
+        "periods": PERIODS,
+        "series": series,
+        "ffn": {name: of_ffn(closes) for name, closes in walks().items()},
+        "pyfolio": {name: of_pyfolio(closes) for name, closes in walks().items()},
+        "trades": trades(),
+    }
+    json.dump(document, sys.stdout, indent=0)
 
 
 if __name__ == "__main__":

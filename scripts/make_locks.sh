@@ -14,12 +14,12 @@ compile() {
     --no-emit-index-url --custom-compile-command 'make locks' "$@"
 }
 
-# What builds the project, read from pyproject.toml.
+# What builds the project, read from pyproject.toml; and nkeys, which is published as source only.
 python - <<'PYTHON' | compile - --output-file requirements/build.txt "$@"
 import tomllib
 
 with open("pyproject.toml", "rb") as file:
-    print("\n".join(tomllib.load(file)["build-system"]["requires"]))
+    print("setuptools", *tomllib.load(file)["build-system"]["requires"], sep="\n")
 PYTHON
 
 # The image: without the embedded servers.

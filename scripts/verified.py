@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[1]
 PAGE = Path("docs/verified.md")
 
 COVERS: Mapping[str, tuple[str, ...]] = {
-    "containers": ("Dockerfile", "compose.yaml", "deploy", "requirements/runtime.txt"),
+    "containers": (
+        *("Dockerfile", "compose.yaml", "compose.single.yaml", "deploy"),
+        *("requirements/runtime.txt", "scripts/images", "tests/containers"),
+    ),
     "cluster": ("k8s/psm", "scripts/build_kubernetes.sh", "tests/cluster"),
     "observe": ("k8s/psm/rules", "k8s/psm/dashboards", "scripts/observe"),
     "load": ("benchmarks",),

@@ -1,4 +1,4 @@
-"""Figures of performance and trades equal those of empyrical, quantstats, scipy and pandas."""
+"""Figures equal those of empyrical, quantstats, ffn, pyfolio, scipy and pandas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from psm.analytics.performance import PerformanceFigures, performance
+from psm.analytics.closes import BucketClose, standing_of, units
+from psm.analytics.performance import PerformanceFigures, UnitStanding, performance
 from psm.analytics.statistics import over
 from psm.analytics.trades import Trade, trade_metrics, trade_metrics_by_currency
 
@@ -42,6 +43,28 @@ def test_figures_equal_the_libraries(name: str) -> None:
     expected = dict(SERIES[name])
     found = of(*expected.pop("closes"))
     for figure, value in expected.items():
+        assert_near(getattr(found, figure), value, figure)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_figures_equal_ffn(name: str) -> None:
+    """A drawdown that lasts is a day longer here: ffn ends it at the last close, not behind it."""
+    expected = dict(VECTORS["ffn"][name])
+    closes, falls = SERIES[name]["closes"], expected.pop("falls")
+    found = of(*closes)
+    for figure, value in expected.items():
+        assert_near(getattr(found, figure), value, figure)
+    lasts = Decimal(closes[-1]) < max(map(Decimal, ["1", *closes]))
+    if lasts:
+        falls[-1] += 1
+    assert found.max_drawdown_days == max(falls, default=0)
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_figures_equal_pyfolio(name: str) -> None:
+    """It counts 252 days a year."""
+    found = performance([Decimal(close) for close in SERIES[name]["closes"]], 252)
+    for figure, value in VECTORS["pyfolio"][name].items():
         assert_near(getattr(found, figure), value, figure)
 
 
@@ -103,9 +126,36 @@ def test_trades_that_break_even() -> None:
     assert (found.best, found.worst, found.net) == (Decimal(5), Decimal(-3), Decimal(6))
 
 
+def test_tails_as_money() -> None:
+    """A loss as a part of the equity at the last close, above zero; null where none is known."""
+    closes = [Decimal(close) for close in SERIES["wild"]["closes"]]
+    found = performance(closes, 365, standing=UnitStanding(equity=Decimal(2_000)))
+    for tail in ("var_hist_95", "var_hist_99", "es_hist_95", "var_param_99", "es_param_95"):
+        assert_near(getattr(found, f"{tail}_money"), -2_000 * SERIES["wild"][tail], tail)
+    assert performance(closes, 365).var_hist_95_money is None
+
+
+def test_the_deepest_fall_of_every_mark_is_of_a_whole_epoch() -> None:
+    """As updates tell it, below zero; a range that begins later does not know its own."""
+    days = [
+        BucketClose(
+            bucket=f"2026-01-0{day}", epoch=1, complete=True, equity=Decimal(9), nav=Decimal("0.9"),
+            ret=None, flows=Decimal(0), pnl=None, max_drawdown=Decimal("0.25"),
+        )
+        for day in (1, 2, 3)
+    ]  # fmt: skip
+    whole = performance(units(days, Decimal(1)), 365, standing=standing_of(days, days))
+    assert (whole.max_drawdown, whole.max_drawdown_intraday) == (Decimal("-0.1"), Decimal("-0.25"))
+    part = performance(units(days[1:], Decimal(1)), 365, standing=standing_of(days, days[1:]))
+    assert part.max_drawdown_intraday is None
+    assert standing_of([], []) == UnitStanding()
+
+
 def test_no_trade_and_no_loss() -> None:
     """Ratios without a denominator are null."""
     none = trade_metrics([])
+    assert none.no_losses
+    assert not trade_metrics([trade("-1")]).no_losses
     assert (none.n, none.net) == (0, Decimal(0))
     assert none.win_rate is none.expectancy is none.best is none.holding_median_s is None
     won = trade_metrics([trade("1"), trade("2")])

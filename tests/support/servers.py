@@ -103,6 +103,7 @@ def _nats_container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+    _without_side_image()
     container = (
         DockerContainer(NATS_IMAGE)
         .with_copy_into_container(_NATS_CONFIG, "/etc/nats/psm.conf")
@@ -119,11 +120,22 @@ def _nats_container() -> Iterator[str]:
 def _postgres_container() -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer
 
+    _without_side_image()
     container = PostgresContainer(
         POSTGRES_IMAGE, username="psm", password=secrets.token_urlsafe(16), dbname="psm"
     ).with_command("postgres -c fsync=off -c full_page_writes=off")
     with container:
         yield container.get_connection_url(driver=None)
+
+
+def _without_side_image() -> None:
+    """Do without the container that removes what is left: its image may not be here.
+
+    The fixtures remove theirs; after a run that was killed, that is for the engine's owner.
+    """
+    from testcontainers.core.config import testcontainers_config
+
+    testcontainers_config.ryuk_disabled = True
 
 
 def database_dsn(server_dsn: str, database: str) -> str:

@@ -37,7 +37,8 @@ def row(day: int, nav: str | None, *, epoch: int = 1, **more: object) -> PnlRow:
         "nav": nav and Decimal(nav), "ret": None, "realized": ZERO, "unrealized_change": ZERO,
         "fees": ZERO, "funding": ZERO, "other": ZERO, "pnl": ONE, "pnl_corrected": ZERO,
         "flows": ZERO, "turnover": ZERO, "fills": 1, "peak_gross": None, "contribution": None,
-        "return_on_gross": None, "through_log_sequence": day, "through_bucket": 0, "rules": 1,
+        "return_on_gross": None, "max_drawdown": None,
+        "through_log_sequence": day, "through_bucket": 0, "rules": 1,
     }  # fmt: skip
     return PnlRow(**{**known, **more})  # type: ignore[arg-type]
 
@@ -162,7 +163,7 @@ def test_a_ruined_group_starts_again() -> None:
 def test_every_figure_has_its_formula() -> None:
     flags = {"few", "ruined"}
     returns = set(PerformanceFigures.__struct_fields__) - flags
-    trades = set(TradeMetrics.__struct_fields__) - {"n", "currency"}
+    trades = set(TradeMetrics.__struct_fields__) - {"n", "currency", "no_losses"}
     assert {name for name, one in FORMULAS.items() if one.of == "returns"} == returns
     assert {name for name, one in FORMULAS.items() if one.of == "trades"} == trades
 

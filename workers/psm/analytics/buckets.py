@@ -101,7 +101,12 @@ NOTHING = Worth()
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True):
-    """An account at the end of a minute; `known_*`: where its equity last computed."""
+    """An account at the end of a minute.
+
+    Attributes:
+        known_equity, known_flows: where its equity last computed.
+        fall: deepest fall of its unit in the epoch, at any mark, as a fraction.
+    """
 
     epoch: int = 0
     equity: Decimal | None = ZERO
@@ -109,6 +114,7 @@ class Standing(msgspec.Struct, frozen=True, array_like=True):
     flows: Decimal = ZERO
     known_equity: Decimal = ZERO
     known_flows: Decimal = ZERO
+    fall: Decimal | None = None
 
 
 class Series(msgspec.Struct, array_like=True):
@@ -236,6 +242,7 @@ class _Rows:
             nav=at.nav,
             ret=minus(over(at.nav, base), ONE) if at.nav is not None and base else None,
             flows=subtract(at.flows, before.flows),
+            max_drawdown=at.fall,
         )
 
     def of(self, strategy: str, symbol: str, series: Series) -> PnlRow:
@@ -278,6 +285,7 @@ class _Rows:
             flows=ZERO,
             turnover=booked.turnover,
             fills=booked.fills,
+            max_drawdown=None,
             peak_gross=peak if series is not None else None,
             contribution=over(pnl, self._base) if pnl is not None and self._base else None,
             return_on_gross=over(pnl, gross) if pnl is not None and gross > 0 else None,

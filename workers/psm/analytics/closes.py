@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.buckets import LENGTHS, MINUTE_NS, bucket_start
+from psm.analytics.performance import UnitStanding
 from psm.analytics.rows import PnlRow, Timeframe
 from psm.analytics.statistics import over, plus, times
 from psm.domain.money import ONE, ZERO
@@ -34,6 +35,7 @@ class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
         ret: nav over that of the bucket before, less 1; over 1 in an epoch's first.
         flows: external ones of the bucket.
         pnl: change of equity less flows.
+        max_drawdown: deepest fall of the unit in the epoch so far, of every mark; of an account.
     """
 
     bucket: str
@@ -44,6 +46,7 @@ class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
     ret: Decimal | None
     flows: Decimal
     pnl: Decimal | None
+    max_drawdown: Decimal | None = None
 
 
 def closes_of(
@@ -160,6 +163,21 @@ def units(closes: Iterable[BucketClose], base: Decimal) -> list[Decimal]:
     return [nav if base == ONE else over(nav, base) for nav in navs if nav is not None]
 
 
+def standing_of(closes: Sequence[BucketClose], entering: Sequence[BucketClose]) -> UnitStanding:
+    """Return where an account stood at the end of the closes that enter statistics.
+
+    Args:
+        closes: all of them, from before the first that enters.
+        entering: see `counted`.
+    """
+    if not entering:
+        return UnitStanding()
+    first, last = entering[0], entering[-1]
+    since = next(close for close in closes if close.epoch == last.epoch)
+    is_whole = since.bucket == first.bucket
+    return UnitStanding(equity=last.equity, fall=last.max_drawdown if is_whole else None)
+
+
 def bucket_text(start: int, timeframe: Timeframe) -> str:
     """Return the start of a bucket as documents have it."""
     text = log_time(start)
@@ -186,6 +204,7 @@ def _close(row: PnlRow, timeframe: Timeframe, *, complete: bool) -> BucketClose:
         ret=row.ret,
         flows=row.flows,
         pnl=row.pnl,
+        max_drawdown=row.max_drawdown,
     )
 
 
@@ -201,4 +220,5 @@ def _carried(row: PnlRow, start: int, timeframe: Timeframe, *, complete: bool) -
         ret=unchanged,
         flows=ZERO,
         pnl=None if row.equity is None else ZERO,
+        max_drawdown=row.max_drawdown,
     )

@@ -39,6 +39,7 @@ class AccountCloseFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     equity: str | None
     nav: str | None
     flows: str
+    max_drawdown: str | None
 
 
 class StateFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):

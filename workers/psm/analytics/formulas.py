@@ -26,7 +26,7 @@ class MetricFormula(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _of_returns(
-    title: str, formula: str, undefined: str, shown: Literal["percent", "ratio", "count"]
+    title: str, formula: str, undefined: str, shown: Literal["percent", "ratio", "money", "count"]
 ) -> MetricFormula:
     return MetricFormula(
         title=title, of="returns", formula=formula, undefined=undefined, shown=shown
@@ -69,6 +69,12 @@ FORMULAS: dict[str, MetricFormula] = {
     ),
     "max_drawdown": _of_returns(
         "Max drawdown", "min(nav/max(1, nav so far) - 1)", "n = 0", "percent"
+    ),
+    "max_drawdown_intraday": _of_returns(
+        "Max drawdown, of every mark",
+        "min(nav/max(1, nav so far) - 1) at every mark of the epoch",
+        "the range begins within the epoch, or it is not of one account",
+        "percent",
     ),
     "max_drawdown_days": _of_returns(
         "Longest drawdown", "longest run of buckets below the highest nav so far", "never", "count"
@@ -118,6 +124,21 @@ FORMULAS: dict[str, MetricFormula] = {
             f"mean(r) - std(r, n - 1)*phi(z{c})/(1 - {c} %)",
             _SPREAD,
             "percent",
+        )
+        for c in (95, 99)
+    },
+    **{
+        f"{name}_{c}_money": _of_returns(
+            f"{title} {c} %, {way}, in money",
+            f"-{name}_{c}*equity at the last close",
+            f"{name}_{c} is, or it is of a part of an account",
+            "money",
+        )
+        for name, title, way in (
+            ("var_hist", "Value at risk", "historical"),
+            ("es_hist", "Expected shortfall", "historical"),
+            ("var_param", "Value at risk", "normal"),
+            ("es_param", "Expected shortfall", "normal"),
         )
         for c in (95, 99)
     },

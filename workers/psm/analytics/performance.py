@@ -6,7 +6,7 @@ A figure that is not defined is None, never 0, NaN or infinity. All is + - x / a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -53,6 +53,19 @@ TAIL_99 = NormalTail(
 )
 
 
+class UnitStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """What closes of a unit do not say of the account.
+
+    Attributes:
+        equity: at the last close, by which fractions are money; None where it is not known.
+        fall: deepest of the epoch at any mark, a fraction above zero; None where it is not known,
+            or the closes begin within the epoch.
+    """
+
+    equity: Decimal | None = None
+    fall: Decimal | None = None
+
+
 class PerformanceFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one series; fractions, not per cent.
 
@@ -61,9 +74,11 @@ class PerformanceFigures(msgspec.Struct, frozen=True, kw_only=True):
         mean: of a return, as is every figure without "annual" below.
         volatility, sharpe, sortino, cagr, calmar: annual.
         max_drawdown: lowest close below the running maximum, negative; 1 is the first peak.
+        max_drawdown_intraday: likewise of every mark of the epoch; None of a part of the epoch.
         max_drawdown_days: longest run of closes below the running maximum.
         var_hist_95, ...: the return that is undercut once in 20 (once in 100), and the mean of
             those beyond it; by the sample, and by a normal distribution.
+        var_hist_95_money, ...: what would be lost of the equity at the last close.
         few: fewer than 100 returns.
         ruined: a close was not above zero; then only drawdown and total return are given.
     """
@@ -91,10 +106,22 @@ class PerformanceFigures(msgspec.Struct, frozen=True, kw_only=True):
     ewma_vol_daily: Decimal | None = None
     skew: Decimal | None = None
     kurtosis_excess: Decimal | None = None
+    max_drawdown_intraday: Decimal | None = None
+    var_hist_95_money: Decimal | None = None
+    var_hist_99_money: Decimal | None = None
+    es_hist_95_money: Decimal | None = None
+    es_hist_99_money: Decimal | None = None
+    var_param_95_money: Decimal | None = None
+    var_param_99_money: Decimal | None = None
+    es_param_95_money: Decimal | None = None
+    es_param_99_money: Decimal | None = None
 
 
 def performance(
-    closes: Sequence[Decimal], periods: int, risk_free: Decimal = ZERO
+    closes: Sequence[Decimal],
+    periods: int,
+    risk_free: Decimal = ZERO,
+    standing: UnitStanding = UnitStanding(),  # noqa: B008 - frozen
 ) -> PerformanceFigures:
     """Return the figures of a unit's closes, the first return being against 1.
 
@@ -102,6 +129,7 @@ def performance(
         closes: one a bucket, in order.
         periods: buckets a year.
         risk_free: annual rate.
+        standing: of the account at the last of them.
     """
     fall, days = drawdown_of(closes)
     known: dict[str, Any] = {
@@ -110,11 +138,12 @@ def performance(
         "total_return": minus(closes[-1], ONE) if closes else None,
         "max_drawdown": fall,
         "max_drawdown_days": days,
+        "max_drawdown_intraday": None if standing.fall is None else minus(ZERO, standing.fall),
     }
     if any(close <= 0 for close in closes):
         return PerformanceFigures(ruined=True, **known)
     returns = returns_of(closes)
-    growth = cagr(closes, periods)
+    growth, tails = cagr(closes, periods), _tails(returns)
     return PerformanceFigures(
         ruined=False,
         **known,
@@ -122,7 +151,8 @@ def performance(
         **_ratios(returns, periods, risk_free),
         cagr=growth,
         calmar=over(growth, absolute(fall)) if growth is not None and fall else None,
-        **_tails(returns),
+        **tails,
+        **_as_money(tails, standing.equity),
         ewma_vol_daily=ewma_volatility(returns),
         skew=skewness(returns),
         kurtosis_excess=kurtosis(returns),
@@ -244,6 +274,13 @@ def _tails(returns: Sequence[Decimal]) -> dict[str, Any]:
         for name, (value, shortfall) in zip(names, both, strict=False):
             found[f"var_{name}"], found[f"es_{name}"] = value, shortfall
     return found
+
+
+def _as_money(tails: Mapping[str, Decimal], equity: Decimal | None) -> dict[str, Any]:
+    """Return what returns would lose of an equity, above zero where they are losses."""
+    if equity is None:
+        return {}
+    return {f"{name}_money": minus(ZERO, times(tail, equity)) for name, tail in tails.items()}
 
 
 def _moment(returns: Sequence[Decimal], power: int) -> Decimal:

@@ -53,6 +53,8 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
             that was published in it.
         contribution: pnl over the account's equity at the bucket's start; contributions add up.
         return_on_gross: pnl over its own mean gross exposure at start and end.
+        max_drawdown: of `*`/`*`, how far its unit had fallen by its end from a peak of the epoch at
+            most, as a fraction above zero; every mark counts.
     """
 
     account_id: str
@@ -77,6 +79,7 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
     peak_gross: Decimal | None
     contribution: Decimal | None
     return_on_gross: Decimal | None
+    max_drawdown: Decimal | None
     through_log_sequence: int
     through_bucket: int
     rules: int

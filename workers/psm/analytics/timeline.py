@@ -201,6 +201,7 @@ class AccountTimeline:
             flows=flows,
             known_equity=known.known_equity if equity is None else equity,
             known_flows=known.known_flows if equity is None else flows,
+            fall=number(close.max_drawdown),
         )
         state.minute(minute, update.log_sequence).standing = state.told
 

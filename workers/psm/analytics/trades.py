@@ -53,7 +53,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         currency: of the money; None where there is no trade, or trades of several currencies.
         win_rate: of all; `win_rate_decided`: of wins and losses.
-        profit_factor: sum of wins over that of losses.
+        profit_factor: sum of wins over that of losses; None where there are `no_losses`.
         payoff: average win over average loss.
         expectancy: mean net.
         kelly: W - (1 - W) / payoff, over wins and losses.
@@ -79,6 +79,7 @@ class TradeMetrics(msgspec.Struct, frozen=True, kw_only=True):
     worst: Decimal | None = None
     net: Decimal | None = ZERO
     kelly: Decimal | None = None
+    no_losses: bool = True
 
 
 def seconds_between(opened: int, closed: int) -> Decimal:
@@ -106,6 +107,7 @@ def trade_metrics(trades: Sequence[Trade] | Sequence[TradeRow]) -> TradeMetrics:
         longest_loss_streak=_longest(nets, lambda net: net < 0),
         holding_mean_s=mean(held) if held else None,
         holding_median_s=_median(held),
+        no_losses=not losses,
         **({"net": None} if unlike else _money(nets, decided)),
     )
 

@@ -30,7 +30,7 @@ SELECT r.account_id, r.strategy_id, r.symbol, r.timeframe, r.bucket,
     AS complete,
     r.epoch, r.equity, r.nav, r.ret, r.realized, r.unrealized_change, r.fees, r.funding, r.other,
     r.pnl, r.pnl_corrected, r.flows, r.turnover, r.fills, r.peak_gross, r.contribution,
-    r.return_on_gross, r.through_log_sequence, r.through_bucket, r.rules
+    r.return_on_gross, r.through_log_sequence, r.through_bucket, r.rules, r.max_drawdown
 FROM pnl_timeseries r
 LEFT JOIN analytics_accounts a USING (account_id)
 LEFT JOIN analytics_progress p ON p.partition = a.partition

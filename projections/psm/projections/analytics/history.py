@@ -20,6 +20,7 @@ from psm.analytics.closes import (
     closes_of,
     contributions_of,
     counted,
+    standing_of,
     units,
 )
 from psm.analytics.performance import performance
@@ -90,11 +91,13 @@ def _risk(account: str, series: dict[Part, list[BucketClose]], end: int) -> Iter
         for name, days in WINDOWS:
             chosen, base = between(closes, _start(days, end), None)
             entering = counted(chosen)
+            standing = standing_of(closes, entering)
+            figures = performance(units(entering, base), PERIODS["1d"], standing=standing)
             yield {
                 **_named(account, part, name, end),
                 "epoch": closes[-1].epoch,
                 "periods_per_year": PERIODS["1d"],
-                **msgspec.structs.asdict(performance(units(entering, base), PERIODS["1d"])),
+                **msgspec.structs.asdict(figures),
             }
 
 

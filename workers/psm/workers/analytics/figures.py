@@ -18,6 +18,7 @@ from psm.analytics.closes import (
     closes_of,
     contributions_of,
     counted,
+    standing_of,
     units,
 )
 from psm.analytics.groups import group_closes
@@ -198,7 +199,8 @@ def _computed(
 ) -> SubjectFigures:
     """Return the figures of what was read; it takes a processor for a while where that is much."""
     rows = [row for series in read.whole for row in series] if read.own is None else read.own
-    closes, base = between(_closes(question, closed_through, read), *_texts(question.span))
+    series = _closes(question, closed_through, read)
+    closes, base = between(series, *_texts(question.span))
     entering = counted(closes)
     periods = question.periods or PERIODS[question.timeframe]
     return SubjectFigures(
@@ -213,7 +215,9 @@ def _computed(
         base=base,
         counted=entering,
         exposure=[(row.bucket, row.peak_gross) for row in rows] if len(members) == 1 else [],
-        metrics=performance(units(entering, base), periods, question.risk_free),
+        metrics=performance(
+            units(entering, base), periods, question.risk_free, standing_of(series, entering)
+        ),
         trades=read.trades,
         trade_metrics=trade_metrics(read.trades),
     )

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from psm.analytics.buckets import MINUTE_NS
-from psm.analytics.closes import BucketClose, closes_of, counted
+from psm.analytics.closes import BucketClose, closes_of, counted, standing_of, units
 from psm.analytics.documents import exact_document
 from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.trades import Trade, TradeMetrics, trade_metrics, trade_metrics_by_currency
 from psm.domain.messages import Folded, LogMessage
-from psm.domain.money import exact_text
+from psm.domain.money import ONE, exact_text
 from psm.domain.publication.log_times import log_time
 from psm.domain.publication.untold import untold
 from psm.workers.replay.lines import LineFolder
@@ -102,8 +102,9 @@ class FigureFolder:
             rows = self._folder.timelines.rows.get(stream_id)
             daily = [] if rows is None else _daily(rows, over)
             trades = [] if rows is None else _trades(rows)
-            navs = [close.nav for close in counted(daily) if close.nav is not None]
-            metrics = performance(navs, self._periods)
+            entering = counted(daily)
+            navs, standing = units(entering, ONE), standing_of(daily, entering)
+            metrics = performance(navs, self._periods, standing=standing)
             yield FileFigures(
                 account_id=stream_id,
                 periods_per_year=self._periods,

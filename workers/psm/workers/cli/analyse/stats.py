@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from psm.analytics.rows import Timeframe
 from psm.contracts.errors import ConfigError
 from psm.workers.analytics.documents import explain_document, stats_document
 from psm.workers.analytics.figures import FiguresQuestion, figures_of
+from psm.workers.analytics.report.texts import SHOWN
 from psm.workers.cli.analyse.asking import FROM_THE_START, WHOLE, FiguresOptions, PastRange, asked
 from psm.workers.cli.read.events import print_counts
 from psm.workers.cli.shared.http import remote
@@ -99,17 +101,27 @@ def _print(document: dict[str, Any], output: Output) -> None:
     rows: list[dict[str, Any]] = []
     for name, formula in FORMULAS.items():
         of = document["metrics" if formula.of == "returns" else "trade_metrics"]
-        rows.append({"figure": name, "value": of[name], "formula": formula.formula})
+        rows.append({"figure": name, "value": _read(name, of[name]), "formula": formula.formula})
     output.lines("")
     output.rows(rows, ("figure", "value", "formula"))
     for currency, own in document["trade_metrics_by_currency"].items():
         output.lines("", f"Trades in {currency}")
-        output.document(own)
+        output.document({name: _read(name, value) for name, value in own.items()})
     if not document["metrics"]["n"]:
         output.note("no bucket of this range is complete; --timeframe 1m has shorter ones")
     output.note(
         "psm report ACCOUNT --html FILE draws it; --explain FIGURE lists what it is made of"
     )
+
+
+def _read(name: str, value: Any) -> Any:
+    """Return a figure as people read it: JSON has its exact digits."""
+    if value is None or name not in FORMULAS:
+        return value
+    kind, number = FORMULAS[name].shown, Decimal(value)
+    if kind == "percent":
+        return f"{number * 100:.6g} %"
+    return f"{number:.6g}" if kind == "ratio" else SHOWN[kind](number)
 
 
 def _print_explanation(document: dict[str, Any], output: Output) -> None:

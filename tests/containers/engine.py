@@ -68,12 +68,10 @@ def engine(programs: Path, images: Path) -> Iterator[Engine]:
 
 
 def tags() -> dict[str, str]:
-    """Return the names that Dockerfile and compose.yaml give to what is made here."""
+    """Return the names that compose.yaml gives to what is made here."""
     compose = (ROOT / "compose.yaml").read_text()
-    base = re.search(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    servers = dict(re.findall(r"\$\{IMAGE_(NATS|POSTGRES):-(\S+)\}", compose))
-    assert base is not None
-    return {"python": base[1], "nats": servers["NATS"], "postgres": servers["POSTGRES"]}
+    found = re.findall(r"\$\{IMAGE_(NATS|POSTGRES|PYTHON):-([^}]+)\}", compose)
+    return {image.lower(): tag for image, tag in found}
 
 
 def said(command: list[str], env: Mapping[str, str], timeout: float) -> str:

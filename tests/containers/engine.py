@@ -52,7 +52,7 @@ def engine(programs: Path, images: Path) -> Iterator[Engine]:
     if host := os.environ.get("DOCKER_HOST"):
         yield Engine({**env, "DOCKER_HOST": host})
         return
-    with tempfile.TemporaryDirectory(prefix="psm-test-engine-") as name:
+    with tempfile.TemporaryDirectory(prefix="psm-test-engine-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         running = Engine({**env, "DOCKER_HOST": f"unix://{folder}/socket"})
         had_bridge = Path("/sys/class/net/docker0").exists()
@@ -63,6 +63,8 @@ def engine(programs: Path, images: Path) -> Iterator[Engine]:
                     running.build(tag, images / image)
                 yield running
         finally:
+            left = folder / "exec" / "netns" / "default"  # The engine leaves it mounted.
+            subprocess.run(["umount", str(left)], check=False)
             if not had_bridge:
                 subprocess.run(["ip", "link", "delete", "docker0"], check=False)
 

@@ -51,7 +51,11 @@ class Stack:
     def up(self, *arguments: str) -> float:
         """Bring everything up, or what is named; return the seconds until it is healthy."""
         start = time.monotonic()
-        self.compose("up", "--detach", "--no-build", "--wait", *arguments)
+        try:
+            self.compose("up", "--detach", "--no-build", "--wait", *arguments)
+        except AssertionError as error:
+            error.add_note(self.compose("logs", "--no-color", "--tail=15"))
+            raise
         return time.monotonic() - start
 
     def enter(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from tests.support.domain import Log
 from tests.support.events import START, Sent, deposit, event, instrument, mark, opened, trade
@@ -13,7 +12,6 @@ from tests.support.events import START, Sent, deposit, event, instrument, mark, 
 from psm.analytics import feed
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, NETTING, UNATTRIBUTED, PnlRow
 from psm.analytics.timeline import AccountTimeline
-from psm.analytics.timeline_state import decoded
 from psm.analytics.trades import trade_metrics
 from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
@@ -243,18 +241,3 @@ def test_no_figure_adds_amounts_of_different_currencies() -> None:
     amounts = ("net", "best", "worst", "expectancy", "avg_win", "payoff", "profit_factor", "kelly")
     assert [getattr(found, name) for name in amounts] == [None] * len(amounts)
     assert trade_metrics(trades[:1]).net == 20
-
-
-def test_a_state_of_the_release_before_goes_on() -> None:
-    """It did not know what positions paid; of one in its first cycle that is what the cycle did."""
-    log, timelines = Log(), Timelines()
-    bought = trade(2, "buy", "1", "100", commission="2")
-    for sent in (instrument(), mark(1, "100"), deposit(1, "1000"), bought):
-        log.when(sent)
-    for update in log.updates:
-        timelines.take(update)
-    timelines.settle()
-    state = timelines.states()["acc_001"]
-    before = msgspec.json.decode(state)
-    assert before.pop("paid") == {"BTC-PERP": ["2", "0"]}
-    assert decoded(msgspec.json.encode(before)).paid == decoded(state).paid

@@ -56,7 +56,7 @@ class TimelineState(msgspec.Struct):
     cycles: Cycles
     strategies: Strategies
     buckets: dict[str, Bucket]
-    paid: dict[str, tuple[str, str]] = {}
+    paid: dict[str, tuple[str, str]]
     totals: tuple[str, ...] = NO_TOTALS
     epoch: int = 0
     latest: int = 0
@@ -110,14 +110,4 @@ class TimelineState(msgspec.Struct):
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _DECODER = msgspec.json.Decoder(TimelineState)
 encoded = _ENCODER.encode
-
-
-def decoded(data: bytes) -> TimelineState:
-    """Return a state; one of the release before, too, which did not know what positions paid.
-
-    Of those that it holds the cycle is known, and that is all of it where it is the first.
-    """
-    state = _DECODER.decode(data)
-    if b'"paid":{' not in data:
-        state.paid = {key: (held.fees, held.funding) for key, held in state.held.items()}
-    return state
+decoded = _DECODER.decode

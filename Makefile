@@ -98,6 +98,8 @@ schemas-check: $(STAMP)  ## Classify schema changes since the release; fail what
 docs: $(STAMP)  ## Write the pages that follow from the sources
 	$(BIN)/python -m scripts.make_docs
 	$(BIN)/python -m scripts.make_dashboards
+	@# The helm that renders them is there for this processor only.
+	@[ "$$(uname -m)" != x86_64 ] || $(BIN)/python -m scripts.make_rules
 
 docs-check: $(STAMP)  ## Fail if such a page is not what the sources say
 	$(BIN)/python -m scripts.make_docs --check

@@ -1,7 +1,6 @@
 """Writes `deploy/rules.yml`: the chart's rules and alerts, for a Prometheus beside compose.
 
-`python -m scripts.make_rules` writes them. The chart is rendered by helm, so this is no part of
-`make docs`; tests/k8s/test_watchers.py asks whether they are those of the chart.
+A part of `make docs`; tests/k8s/test_watchers.py asks whether they are those of the chart.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from scripts.made import ROOT, settle
 from tests.k8s.tools import render
 
 RULES = ROOT / "deploy" / "rules.yml"
-_HEAD = "# Made by `python -m scripts.make_rules` of k8s/psm/rules.\n"
+_HEAD = "# Made by `make docs` of k8s/psm/rules.\n"
 
 
 def rules() -> str:

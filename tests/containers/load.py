@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import threading
 import time
 import uuid
@@ -12,10 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import nats
+import nats.errors
 from nats.aio.client import Client
 
+from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.roles import role
+from psm.adapters.tls import ClientTls
+from psm.contracts.errors import PSMError
 
 ACCOUNTS = tuple(f"acc_{number}" for number in range(8))
 SERVERS = ("tls://127.0.0.1:4222", "tls://127.0.0.1:4223", "tls://127.0.0.1:4224")
@@ -60,17 +62,14 @@ class Load:
         self.slowest = 0.0
 
     async def _publish(self) -> None:
-        client = await nats.connect(
-            list(SERVERS),
+        # The connection of PSM: the plain one waits half a minute for a server that is frozen.
+        client = await connect(
+            SERVERS,
+            name="test-load",
             user="publisher",
             password="psm-dev",
+            tls=ClientTls(str(self._ca)),
             inbox_prefix=role("publisher").inbox_prefix,
-            tls=ssl.create_default_context(cafile=str(self._ca)),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.1,
-            ping_interval=1,
-            max_outstanding_pings=3,
-            error_cb=_known,
         )
         try:
             while not self._done.is_set():
@@ -92,16 +91,12 @@ class Load:
                     timeout=_TRY_S,
                     headers={"Nats-Msg-Id": str(event["event_id"])},
                 )
-            except (nats.errors.Error, OSError):
+            except (nats.errors.Error, PSMError, OSError):
                 await asyncio.sleep(0.1)
             else:
                 break
         self.slowest = max(self.slowest, time.monotonic() - start)
         self.sent[account] = number
-
-
-async def _known(error: Exception) -> None:
-    """Servers that end are what this is about."""
 
 
 def _trade(account: str, number: int) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -50,7 +51,11 @@ class Stack:
     def up(self, *arguments: str) -> float:
         """Bring everything up, or what is named; return the seconds until it is healthy."""
         start = time.monotonic()
-        self.compose("up", "--detach", "--no-build", "--wait", *arguments)
+        try:
+            self.compose("up", "--detach", "--no-build", "--wait", *arguments)
+        except AssertionError as error:
+            error.add_note(self.compose("logs", "--no-color", "--tail=15"))
+            raise
         return time.monotonic() - start
 
     def enter(self) -> None:
@@ -86,6 +91,20 @@ class Stack:
         )
         until(lambda: self.is_healthy(service), f"{service} is healthy")
         return time.monotonic() - start
+
+    def freeze(self, service: str) -> None:
+        """Let a container stand still."""
+        until(lambda: self._is_paused(service), f"{service} stands still")
+
+    def thaw(self, service: str) -> None:
+        """Let it go on."""
+        self.engine.docker("unpause", f"psm-{service}-1")
+
+    def _is_paused(self, service: str) -> bool:
+        # A process that is being made, as for a health check, may keep the kernel from freezing it.
+        with contextlib.suppress(AssertionError):
+            self.engine.docker("pause", f"psm-{service}-1")
+        return bool(self.state(service)["Paused"])
 
     def ask(self, path: str, body: object = None) -> Any:
         """Return what the API answers; None while it does not."""

@@ -168,14 +168,14 @@ def test_what_is_killed_comes_back(stack: Stack, load: Load, service: str, seen:
 def test_what_is_frozen_goes_on(stack: Stack, load: Load, service: str, seen: list[str]) -> None:
     """Events are taken meanwhile, and folded by the others where one of several stands still."""
     load.rest()
-    stack.engine.docker("pause", f"psm-{service}-1")
+    stack.freeze(service)
     try:
         already = sum(load.sent.values())
         until(lambda: sum(load.sent.values()) >= already + FROZEN_EVENTS, "events are taken")
         if service.startswith(("nats", "worker")):
             settled(stack, load)
     finally:
-        stack.engine.docker("unpause", f"psm-{service}-1")
+        stack.thaw(service)
     settled(stack, load)
     until(lambda: stack.is_healthy(service), f"{service} is healthy")
     seen.append(f"{service} frozen: slowest event {load.slowest:.1f} s")

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from arro3.io import read_parquet
 from tests.integration.test_http import Api, serving
+from tests.support import servers
 from tests.support.analytics_log import SECOND_NS, TimedLog, commit, pieces
 from tests.support.psm_stream import Account
 from tests.support.running import psm_here
@@ -29,7 +30,6 @@ from psm.analytics.formulas import FORMULAS
 from psm.contracts.codec import decode_untyped
 from psm.projections.analytics import ANALYTICS
 from psm.projections.current_state import CURRENT_STATE
-from psm.projections.schema import migrate
 from psm.projections.schema.roles import apply_roles
 from psm.workers.analytics.figures import FiguresQuestion, figures_of
 from psm.workers.analytics.reads import AnalyticsReads
@@ -96,14 +96,18 @@ def log() -> TimedLog:
     return days_of_trading()
 
 
-@pytest.fixture
-async def api(
-    nats_url: str, postgres_dsn: str, log: TimedLog, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Api]:
-    """A service whose views have all of the log."""
-    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
-    await migrate.migrate(postgres_dsn)
-    async with serving(nats_url, postgres_dsn, ingest=False) as api:
+@pytest.fixture(scope="module")
+def views(shared_nats_url: str, shared_postgres_dsn: str, log: TimedLog) -> Iterator[str]:
+    """Name of a database whose views have all of the log, to copy from: no test waits for them."""
+    name = servers.run(servers.make_template(shared_postgres_dsn))
+    servers.run(_follow(shared_nats_url, servers.database_dsn(shared_postgres_dsn, name), log))
+    yield name
+    servers.run(servers.drop_database(shared_postgres_dsn, name))
+
+
+async def _follow(nats_url: str, dsn: str, log: TimedLog) -> None:
+    await servers.delete_streams(nats_url)
+    async with serving(nats_url, dsn, ingest=False) as api:
         for piece in pieces(log.inputs, random.Random(5)):
             await commit(api.nc, piece)
         views = [CURRENT_STATE, ANALYTICS]
@@ -112,6 +116,22 @@ async def api(
         await until_answer(lambda: _behind(api), lambda found: found == 0, "the views have it")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def postgres_dsn(shared_postgres_dsn: str, views: str) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    async with servers.fresh_database(shared_postgres_dsn, views) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def api(
+    nats_url: str, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Api]:
+    """A service of these views."""
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    async with serving(nats_url, postgres_dsn, ingest=False) as api:
         yield api
 
 

@@ -23,6 +23,7 @@ from tests.support.events import deposit
 from tests.support.feed import publish
 from tests.support.psm_stream import Account
 from tests.support.running import psm_here
+from tests.support.tcp_proxy import proxied, through
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
@@ -158,6 +159,50 @@ async def test_a_foreign_account_is_an_unknown_one(door: Door, prefix: str) -> N
     answer = await door.ask(token, "GET", f"{prefix}/state/{FOREIGN}", headers=tagged)
     assert answer.status_code == 404
     assert (await door.ask(token, "HEAD", f"{prefix}/state/{FOREIGN}")).status_code == 404
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_foreign_groups_are_unknown_and_foreign_symbols_are_not_covered(
+    door: Door, prefix: str
+) -> None:
+    """Of several accounts one that is foreign is enough; names are taken as they are written."""
+    token = await door.token("admin", patterns=PATTERNS)
+    for kind in ("pnl", "trades", "lots", "metrics"):
+        path = f"{prefix}/analytics/{{}}/{kind}"
+        there = await door.ask(token, "GET", path.format("group:other"))
+        assert there.status_code == 404
+        assert there.json()["type"] == "urn:psm:problem:unknown-group"
+        for both in (f"{OWN},{FOREIGN}", f"{FOREIGN},{OWN}", f"{OWN},,{FOREIGN}"):
+            answer = await door.ask(token, "GET", path.format(both))
+            assert answer.json()["type"] == "urn:psm:problem:unknown-account", both
+    book = prefix.removesuffix("/psm") + "/market/book/x/{}"
+    for symbol, status in (("ETH-PERP", 403), ("ETH-PERP%2fBTC-1", 403), ("BTC-PERP", 404)):
+        assert (await door.ask(token, "GET", book.format(symbol))).status_code == status, symbol
+    for path in (f"%2e%2e/{FOREIGN}", f"{OWN}/../{FOREIGN}", f"{OWN}%2f..%2f{FOREIGN}", "*", ""):
+        answer = await door.ask(token, "GET", f"{prefix}/state/{path}")
+        assert answer.status_code == 404, path
+
+
+async def test_tokens_count_on_while_postgresql_is_away(nats_url: str, postgres_dsn: str) -> None:
+    """Those that were read: who they are for is known, and what is asked is not to be had."""
+    async with (
+        proxied(postgres_dsn) as proxy,
+        guarded(nats_url, through(postgres_dsn, proxy)) as door,
+    ):
+        token = await door.token("viewer")
+        proxy.refuse(refuses=True)
+        proxy.cut()
+        assert (await door.ask(token, "GET", "/whoami")).json()["id"] == "svc/test"
+        answer = await door.ask(token, "GET", f"/psm/state/{OWN}")
+        assert answer.status_code == 503
+        unknown = await door.ask("psm_00000000_" + "a" * 32, "GET", f"/psm/state/{OWN}")
+        assert unknown.status_code == 401
+        proxy.refuse(refuses=False)
+
+        async def status() -> int:
+            return (await door.ask(token, "GET", f"/psm/state/{OWN}")).status_code
+
+        await until_answer(status, lambda found: found == 200, "it is answered again")
 
 
 async def test_lists_hold_what_one_may_know_of(door: Door) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from tests.support import servers
 from tests.support.secured import (
     TlsNats,
@@ -29,6 +30,8 @@ from psm.adapters.secret_files import FileSecret
 from psm.adapters.tls import ClientTls
 from psm.contracts.errors import ConfigError
 from psm.projections.schema.migrate import connected
+from psm.workers.cli.shared.process import process
+from psm.workers.process.settings import Settings
 
 AT_ONCE_S = 4.5  # an outage is reported after five seconds
 EXPIRY = r"expires \d{4}-\d\d-\d\d \d\d:\d\d UTC"
@@ -80,6 +83,24 @@ async def test_mutual_tls_and_when_it_ends(broker: TlsNats, house: House) -> Non
     await nc.close()
     assert spoken == "TLSv1.3"
     assert 364 * 86_400 < ends[0] - time.time() < 366 * 86_400
+
+
+async def test_a_process_tells_when_its_own_certificate_ends(broker: TlsNats, house: House) -> None:
+    """Beside that of the broker, which asks for it; by both the alert is raised."""
+    own = house.folder / "client"
+    settings = Settings(
+        nats_url=broker.url,
+        nats_ca_file=str(house.folder / "ca.crt"),
+        nats_cert_file=str(own / "tls.crt"),
+        nats_key_file=str(own / "tls.key"),
+        log_level="error",
+    )
+    async with process(settings, "test") as running:
+        told = generate_latest(running.instruments.registry).decode()
+    for server in ("nats", "nats-client"):
+        line = f'psm_certificate_expires_timestamp_seconds{{server="{server}"}}'
+        (ends,) = [float(one.split()[-1]) for one in told.splitlines() if one.startswith(line)]
+        assert 364 * 86_400 < ends - time.time() < 366 * 86_400
 
 
 async def test_client_without_certificate_is_told(broker: TlsNats, house: House) -> None:

@@ -20,7 +20,7 @@ def read(path: Path) -> Any:
 
 
 def test_rules_of_compose_are_those_of_the_chart() -> None:
-    """Made of them: `python -m scripts.make_rules`."""
+    """Made of them by `make docs`."""
     assert RULES.read_text("utf-8") == rules()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import httpx
 import pytest
@@ -66,3 +67,14 @@ async def test_server_believes_nobody_by_itself(trusted: tuple[str, ...], told: 
     server.stop()
     await serving
     assert answer.text == told
+
+
+async def test_no_answer_waits_for_its_client_to_acknowledge() -> None:
+    """What is accepted sends at once: head and body are two writes, and a client waits with its
+    acknowledgement of the first for 40 ms.
+    """
+    listener = listen("127.0.0.1", 0)
+    with socket.create_connection(listener.getsockname()):
+        accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+        with accepted, listener:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

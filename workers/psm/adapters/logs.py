@@ -2,7 +2,7 @@
 
 An event name is a literal, `noun.past_verb`; what varies is a field. `docs/log-events.md` lists all
 of them, collected from the sources. Times are UTC. A log line carries the trace it belongs to.
-Passwords in addresses are cut out, in every field.
+Passwords in addresses, and tokens wherever somebody put them, are cut out, in every field.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _SEVERITY = {
 _level: Level = "info"
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 _SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|seed|dsn|credential|authorization")
+_TOKEN = re.compile(r"(psm_[a-z0-9]{8})_[a-z0-9]{16,}")
 _SECRET_FIELD = re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+")
 
 
@@ -113,9 +114,11 @@ def _redact(_logger: Any, _method: str, event: Event) -> Event:
 
 
 def redacted(text: str) -> str:
-    """Return `text` without the user part of addresses and without `password=...`."""
+    """Return `text` without the user part of addresses, `password=...`, and secrets of tokens."""
     if "@" in text:
         text = _USERINFO.sub("***@", text)
+    if "psm_" in text:
+        text = _TOKEN.sub(r"\1_***", text)
     return _SECRET_FIELD.sub(r"\1=***", text) if "=" in text else text
 
 

@@ -57,7 +57,7 @@ class ProcessMetrics:
         self._certificates = meter.create_gauge(
             "psm.certificate.expires_timestamp",
             unit="s",
-            description="Unix time at which the certificate that a server showed expires.",
+            description="Unix time at which the certificate of a server, or our own, expires.",
         )
         self._read_again = meter.create_counter(
             "psm.files.read_again",
@@ -82,7 +82,7 @@ class ProcessMetrics:
         build.set(1, {"service": service, "version": version})
 
     def certificate_shown(self, server: str, expires: float) -> None:
-        """Record when the certificate of `nats` or `postgres` expires, at each connection."""
+        """Record when a certificate expires: `nats`, `postgres`, or our own, `nats-client`."""
         self._certificates.set(expires, {"server": server})
 
     def files_taken(self, what: str, *, usable: bool) -> None:

@@ -120,7 +120,7 @@ def _notices(figures: ReportFigures) -> Iterator[str]:
         yield "No bucket of this range is complete: open ones never enter a figure."
     elif figures.metrics.few:
         yield (
-            f"Only {figures.metrics.n} returns: below 100, quantiles and ratios say little"
+            f"Fewer than 100 returns, {figures.metrics.n}: quantiles and ratios say little"
             + ("" if figures.timeframe in ("1d", "1w") else ", and annual figures next to nothing")
             + "."
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from nats.aio.client import Client
@@ -16,6 +17,7 @@ from psm.adapters.jetstream import ConnectionCounters, connect
 from psm.adapters.secret_files import secret_in
 from psm.adapters.tasks import end_all
 from psm.adapters.telemetry import Readiness, Telemetry
+from psm.contracts.certificates import read_certificate
 from psm.contracts.errors import ConfigError
 from psm.workers.partition.heads_store import HeadStore, NoHeads, PostgresHeads
 from psm.workers.process.canary import Canary
@@ -219,6 +221,18 @@ def watch_address(mounted: Mounted, dsn: str, pool: postgres.Pool) -> None:
     mounted.watch("postgres", lambda: files, take)
 
 
+def _tell_certificates(settings: Settings, instruments: Telemetry, expires: float) -> None:
+    """Record when the broker's certificate expires, and our own, which it asks for."""
+    metrics = instruments.process_metrics
+    metrics.certificate_shown("nats", expires)
+    if settings.nats_cert_file is None:
+        return
+    # What cannot be read now was read a moment ago; the next connection says the rest.
+    with suppress(OSError, ValueError):
+        own = read_certificate(Path(settings.nats_cert_file).read_bytes())
+        metrics.certificate_shown("nats-client", own.expires.timestamp())
+
+
 async def _connected(settings: Settings, name: str, instruments: Telemetry, life: Life) -> Client:
     """Return a connection whose end is the process's, and whose incidents are counted."""
     counters = ConnectionCounters()
@@ -227,6 +241,6 @@ async def _connected(settings: Settings, name: str, instruments: Telemetry, life
         name=name,
         counters=counters,
         on_closed=life.connection_closed,
-        on_certificate=partial(instruments.process_metrics.certificate_shown, "nats"),
+        on_certificate=partial(_tell_certificates, settings, instruments),
         **settings.nats_options(),
     )

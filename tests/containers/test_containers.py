@@ -26,8 +26,8 @@ from tests.k8s.tools import ROOT
 from tests.support import servers
 from tests.support.servers import run
 
-BEFORE = "55dde523c76b"
-"""The commit for whose image compose.yaml was written: the other end of upgrade and rollback."""
+BEFORE = "6bbd886734e1"
+"""The other end of upgrade and rollback: a migration older, and compose.yaml fits its image."""
 NOW_IMAGE, BEFORE_IMAGE = "portfolio-state-manager:local", "portfolio-state-manager:before"
 PORTS = (4222, 4223, 4224, 5432)
 FROZEN_EVENTS = 40  # Five of each account, while something stands still.

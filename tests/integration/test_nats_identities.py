@@ -118,6 +118,7 @@ async def test_new_key_without_an_outage(broker: Broker, keys: KeyFolder) -> Non
     shutil.copyfile(keys.seed("worker"), kept)
     done = await asyncio.to_thread(rotate, broker, keys)
     assert done.returncode == 0, done.stderr
+    assert "not recorded in OPS" in done.stderr, "nobody's key is given for it"
     assert (seen["worker"].reconnects, seen["marks"].reconnects) == (1, 0)
     assert keys.public_keys()["worker"] == [public_key(keys.seed("worker"))]
     await until(lambda: parts[0].is_connected, "it works")

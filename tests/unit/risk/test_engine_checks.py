@@ -249,6 +249,9 @@ def test_concentration_is_a_share_above_half_of_the_equity() -> None:
     found = log.order("buy", "1")
     assert found["reason"] == "concentration"
     assert check_of(found, "concentration")["value"] == "1"
+    log.instrument("DARK-PERP")
+    unknown = check_of(log.order("buy", "1", symbol="DARK-PERP"), "concentration")
+    assert (unknown["passed"], unknown["limit"]) == (False, "0.6"), "a share, not money"
     log.instrument("ETH-PERP")
     log.mark("ETH-PERP", "100")
     assert log.order("buy", "75", symbol="ETH-PERP", on_limit="reduce")["approved_quantity"] == "75"

@@ -155,7 +155,7 @@ class Bands:
         if share is None and not self._every:
             return None
         if own is None or gross is None or equity is None:
-            return self._share("concentration", share, None, scope=scope)
+            return self._band("concentration", share, None, scope=scope)
         half = multiply(_HALF, equity)
 
         def excess(quantity: Decimal) -> Decimal:

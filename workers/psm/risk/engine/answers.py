@@ -12,7 +12,7 @@ from psm.domain.money import ONE, ZERO, add, exact_text, subtract
 from psm.risk.engine.commands import Command, line_of_command, order_of
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.history import repeats, repeats_key
-from psm.risk.engine.ids import Answered, AnsweredRequests
+from psm.risk.engine.ids import ORDERS_MAX, Answered, AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged, line_name_of, standing_facts
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.orders import OpenOrders
@@ -97,7 +97,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         payload = self._head(command, state, clock)
         if state is None:
             return {**payload, **refusal([self._not_here(command)])}, None
-        facts = standing_facts(self.books, state, command, clock, len(self.remembered))
+        facts = standing_facts(self.books, state, command, clock, self.remembered.count(clock))
         if command.kind == "cancel":
             return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
@@ -322,7 +322,9 @@ def note(
         _note_order(counted, places, clock, windows)
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
-    if own_id is not None:
+    # What is refused while all places are taken, and cancels then, may be asked anew: else whoever
+    # asks too often decides how much is remembered.
+    if own_id is not None and (approved or remembered.count(clock) < ORDERS_MAX):
         rejected = payload["decision"] == "rejected"
         checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
         failed = tuple(check["name"] for check in checks if not check["passed"])

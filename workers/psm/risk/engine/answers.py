@@ -63,12 +63,12 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         if state is None:
             return [self.preview(command, clock)]
         name = request_name(command)
-        earlier = self.remembered.get(name)
-        same = earlier is not None and earlier.hash == command.hash
-        if earlier is not None and same and not self._is_excused_now(earlier, command, clock):
+        known = self.remembered.get(name)
+        again = known is not None and known.hash != command.hash
+        earlier = self.remembered.get(_other_name(name, command.hash)) if again else known
+        if earlier is not None and not self._is_excused_now(earlier, command, clock):
             data = earlier.data.encode()
             return [RiskOutput(kind="decision", key=command.account_id, data=data)]
-        again = earlier is not None and not same
         outputs = self._told_before(command, clock)
         payload, judged = self.judged(command, clock, again=again)
         if judged is not None:
@@ -306,6 +306,11 @@ def request_name(command: Command) -> str:
     return f"{command.kind}/{command.account_id}/{command.event_id}"
 
 
+def _other_name(name: str, order_hash: str) -> str:
+    """Return what another request under a name that is taken is remembered by."""
+    return f"other/{name}/{order_hash}"
+
+
 def note(
     payload: Mapping[str, Any], data: bytes, windows: Windows, remembered: AnsweredRequests
 ) -> None:
@@ -328,10 +333,12 @@ def note(
         rejected = payload["decision"] == "rejected"
         checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
         failed = tuple(check["name"] for check in checks if not check["passed"])
+        name, order_hash = f"{kind}/{account_id}/{own_id}", payload["order_hash"]
+        known = remembered.get(name)
         remembered.put(
-            f"{kind}/{account_id}/{own_id}",
+            name if known is None or known.hash == order_hash else _other_name(name, order_hash),
             Answered(
-                hash=payload["order_hash"],
+                hash=order_hash,
                 expires=microseconds(payload["expires"]),
                 failed=failed,
                 data=data.decode(),

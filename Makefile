@@ -13,7 +13,7 @@ LOCKS := requirements/build.txt requirements/dev.txt
 GOLDEN = $(filter-out %.expected.jsonl %/cases.jsonl.gz %/bounds.jsonl.gz,$(wildcard tests/replay/golden/*.jsonl* tests/replay/golden/*/*.jsonl.gz))
 PURE := tests/unit tests/contracts tests/stories tests/differential tests/property tests/replay tests/simulation
 SERVERS := tests/integration tests/fuzz tests/k8s tests/chaos
-RARE := tests/cluster
+RARE := tests/cluster tests/containers
 # Tests of one file count what they met together, so a file stays in one process.
 PARALLEL ?= --numprocesses=auto --dist=loadfile
 # The real nats CLI, if scripts/build_nats_cli.sh has built it.
@@ -130,7 +130,7 @@ validate: $(STAMP)  ## Replay the golden logs twice in unlike surroundings; prov
 cluster: $(STAMP)  ## Install the chart in front of a real API server; see docs/verified.md
 	@command -v etcd >/dev/null || { echo "make cluster: etcd is needed: apt-get install etcd-server" >&2; exit 1; }
 	@PSM_TEST_KUBERNETES=$$(scripts/build_kubernetes.sh) && export PSM_TEST_KUBERNETES && \
-		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) $(RARE)
+		$(BIN)/python -m scripts.verified run cluster $(BIN)/pytest --timeout=900 $(PYTEST_ARGS) tests/cluster
 
 containers: $(STAMP)  ## Run the image and compose.yaml in real containers; see docs/containers.md
 	@PSM_TEST_ENGINE=$$(scripts/build_engine.sh) && PSM_TEST_IMAGES=$$(scripts/build_images.sh) && \

@@ -5,6 +5,7 @@ The tests are one story, in their order, under a load that never stops.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import ssl
 import struct
 import subprocess
 import tarfile
+import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
@@ -26,8 +28,8 @@ from tests.k8s.tools import ROOT
 from tests.support import servers
 from tests.support.servers import run
 
-BEFORE = "55dde523c76b"
-"""The commit for whose image compose.yaml was written: the other end of upgrade and rollback."""
+BEFORE = "6bbd886734e1"
+"""The other end of upgrade and rollback: a migration older, and compose.yaml fits its image."""
 NOW_IMAGE, BEFORE_IMAGE = "portfolio-state-manager:local", "portfolio-state-manager:before"
 PORTS = (4222, 4223, 4224, 5432)
 FROZEN_EVENTS = 40  # Five of each account, while something stands still.
@@ -181,6 +183,22 @@ def test_what_is_frozen_goes_on(stack: Stack, load: Load, service: str, seen: li
     seen.append(f"{service} frozen: slowest event {load.slowest:.1f} s")
 
 
+def test_what_watches_sees_every_part(stack: Stack, load: Load, seen: list[str]) -> None:
+    """Prometheus reaches all, has the rules and knows Alertmanager; spans reach the collector."""
+    stack.set(PSM_OTLP_ENDPOINT="http://collector:4318")
+    seconds = stack.up(profile="observability")
+    until(lambda: set(asked("query?query=up", "result", "value")) == {"1"}, "all targets answer")
+    assert len(asked("query?query=up", "result", "value")) == len(PARTS) + 1
+    assert set(asked("rules", "groups", "rules")) == {"ok"}
+    until(lambda: asked("alertmanagers", "activeAlertmanagers", "url"), "Alertmanager is known")
+    settled(stack, load)
+    logs = ("logs", "--no-color", "collector")
+    until(lambda: '"traces"' in stack.compose(*logs), "spans arrive")
+    seen.append(
+        f"profile observability: {seconds:.0f} s, every part scraped, spans at the collector"
+    )
+
+
 def test_nothing_was_lost_or_doubled(stack: Stack, load: Load, seen: list[str]) -> None:
     """The log folds to what the workers published, and the archive has each event once."""
     for line in stack.engine.docker(
@@ -197,6 +215,18 @@ def test_nothing_was_lost_or_doubled(stack: Stack, load: Load, seen: list[str]) 
     until(lambda: stack.inside("postgres", *query).strip() == f"{count}|{count}", "all archived")
     stack.compose("--profile", "tools", "run", "--rm", "-T", "operator", "audit", "--no-views")
     seen.append(f"{count} events of {len(ACCOUNTS)} accounts; audit: everything agrees")
+
+
+def asked(what: str, part: str, field: str) -> list[str]:
+    """Return a field of each entry of what Prometheus answers; nothing while it does not."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:9090/api/v1/{what}", timeout=5) as answer:
+            entries = json.load(answer)["data"][part]
+    except OSError:
+        return []
+    if field == "rules":
+        return [rule["health"] for group in entries for rule in group["rules"]]
+    return [entry[field][1] if field == "value" else entry[field] for entry in entries]
 
 
 def test_one_broker_is_enough(stack: Stack, load: Load, seen: list[str]) -> None:

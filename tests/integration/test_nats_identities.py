@@ -118,6 +118,7 @@ async def test_new_key_without_an_outage(broker: Broker, keys: KeyFolder) -> Non
     shutil.copyfile(keys.seed("worker"), kept)
     done = await asyncio.to_thread(rotate, broker, keys)
     assert done.returncode == 0, done.stderr
+    assert "not recorded in OPS" in done.stderr, "nobody's key is given for it"
     assert (seen["worker"].reconnects, seen["marks"].reconnects) == (1, 0)
     assert keys.public_keys()["worker"] == [public_key(keys.seed("worker"))]
     await until(lambda: parts[0].is_connected, "it works")
@@ -202,7 +203,7 @@ async def test_user_whose_credentials_expire(tmp_path: Path) -> None:
             counters=counters,
             on_closed=closed.append,
         )
-        await until(lambda: counters.disconnects == 1, "its credentials expired")
+        await until(lambda: counters.disconnects >= 1, "its credentials expired")
         operator.write_creds(file, 3600)
         await until(lambda: nc.is_connected and counters.reconnects >= 1, "it is back")
         await nc.flush()

@@ -325,25 +325,31 @@ def note(
     windows.note([f"{place}|message_rate" for place in places], clock, ONE)
     if approved:
         _note_order(counted, places, clock, windows)
-    kind, account_id = payload["command"], payload["account_id"]
-    own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
     # What is refused while all places are taken, and cancels then, may be asked anew: else whoever
     # asks too often decides how much is remembered.
-    if own_id is not None and (approved or remembered.count(clock) < ORDERS_MAX):
-        rejected = payload["decision"] == "rejected"
-        checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
-        failed = tuple(check["name"] for check in checks if not check["passed"])
-        name, order_hash = f"{kind}/{account_id}/{own_id}", payload["order_hash"]
-        known = remembered.get(name)
-        remembered.put(
-            name if known is None or known.hash == order_hash else _other_name(name, order_hash),
-            Answered(
-                hash=order_hash,
-                expires=microseconds(payload["expires"]),
-                failed=failed,
-                data=data.decode(),
-            ),
-        )
+    if approved or remembered.count(clock) < ORDERS_MAX:
+        _note_answer(payload, data, remembered)
+
+
+def _note_answer(payload: Mapping[str, Any], data: bytes, remembered: AnsweredRequests) -> None:
+    """Remember the answer under the request's name, or beside it where that is another one's."""
+    kind, account_id = payload["command"], payload["account_id"]
+    own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
+    if own_id is None:
+        return
+    rejected = payload["decision"] == "rejected"
+    checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
+    name, order_hash = f"{kind}/{account_id}/{own_id}", payload["order_hash"]
+    known = remembered.get(name)
+    remembered.put(
+        name if known is None or known.hash == order_hash else _other_name(name, order_hash),
+        Answered(
+            hash=order_hash,
+            expires=microseconds(payload["expires"]),
+            failed=tuple(check["name"] for check in checks if not check["passed"]),
+            data=data.decode(),
+        ),
+    )
 
 
 def _note_order(

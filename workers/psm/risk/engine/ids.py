@@ -39,7 +39,7 @@ class AnsweredRequests:
         """Return how many are remembered; of so many as may be, those that have not expired."""
         if len(self._by_name) < ORDERS_MAX:
             return len(self._by_name)
-        return sum(one.expires >= clock for one in self._by_name.values())
+        return len([None for one in self._by_name.values() if one.expires >= clock])
 
     def get(self, name: str) -> Answered | None:
         """Return the answer to a request."""

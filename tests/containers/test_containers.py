@@ -21,7 +21,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.containers.engine import Engine, engine
+from tests.containers.engine import Engine, engine, tags
 from tests.containers.load import ACCOUNTS, Load
 from tests.containers.stack import LASTING, NODES, PARTS, Stack, until
 from tests.k8s.tools import ROOT
@@ -242,6 +242,27 @@ def test_one_broker_is_enough(stack: Stack, load: Load, seen: list[str]) -> None
     single.set(IMAGE_PSM=NOW_IMAGE)
     seen.append(f"one broker: {single.up():.0f} s until all is healthy")
     assert "nats-2" not in single.compose("ps", "--services")
+
+
+def test_keys_open_a_broker_from_inside_the_image(host: Engine, tmp_path: Path) -> None:
+    """The image makes keys of its users, and comes in by them alone."""
+    (tmp_path / "nats.conf").write_text(
+        "jetstream {store_dir: /tmp}\ninclude ./of/nats-users.conf\n"
+    )
+    there = ("--network=psm-keys", f"--volume={tmp_path}:/keys", "--user=0")
+    run = partial(host.docker, "run", "--rm", *there)
+    address = ("--env=NATS_URL=nats://keys:4222", "--env=PSM_NATS_INBOX_PREFIX=_INBOX.streams")
+    host.docker("network", "create", "psm-keys")
+    try:
+        run(NOW_IMAGE, "nats-keys", "init", "/keys/of")
+        run("--detach", "--name=keys", tags()["nats"], "--config=/keys/nats.conf")
+        seed = "--env=PSM_NATS_NKEY_SEED_FILE=/keys/of/streams.nk"
+        assert "TRADES" in run(*address, seed, NOW_IMAGE, "streams", "apply")
+        with pytest.raises(AssertionError, match="refuse"):
+            run(*address, NOW_IMAGE, "streams", "apply")
+    finally:
+        host.docker("rm", "--force", "keys")
+        host.docker("network", "rm", "psm-keys")
 
 
 def test_testcontainers_need_no_other_image(

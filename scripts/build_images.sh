@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Make the images that Dockerfile and compose.yaml name, without an image registry, once, and print
-# the directory of what each is built of (python, postgres, nats: a Dockerfile and root.tar); with
-# --cached only if it is there.
+# the directory of what each is built of (python, postgres, nats and so on: a Dockerfile and root.tar);
+# with --cached only if it is there.
 #
 # They stand in for the published ones, under the same names: Debian 13 with its own Python, the NATS
-# server of the tests, and Debian 13's own PostgreSQL, which is 17 whatever the tag says: unlike the
-# embedded one it speaks TLS. Needs root, debootstrap, and what apt and pip are set up to ask.
+# server of the tests, Debian 13's own PostgreSQL, which is 17 whatever the tag says (unlike the
+# embedded one it speaks TLS), its Prometheus and Alertmanager, and a collector built of the parts
+# that deploy/collector.yaml names. Needs root, debootstrap, Go, and what apt, pip and Go are set up
+# to ask.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 suite=trixie
 python=python3.13
 postgres=17
+collector=0.165
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/psm/images-$(cat "$0" "$here/images/"* | sha256sum | cut -c1-12)"
 
 # The root file system of Debian, with what everybody here trusts.
@@ -39,14 +42,20 @@ of_python() {
   echo 'CMD ["python"]' >>python.end
 }
 
-of_postgres() {
+# Debian with a package, in $2 without what no container needs; its service is not started.
+installed() {
+  rm -rf installing
   cp -a debian installing
-  printf '#!/bin/sh\nexit 101\n' >installing/usr/sbin/policy-rc.d  # starts no service
+  printf '#!/bin/sh\nexit 101\n' >installing/usr/sbin/policy-rc.d
   chmod +x installing/usr/sbin/policy-rc.d
   mkdir -p installing/etc/postgresql-common
   echo 'create_main_cluster = false' >installing/etc/postgresql-common/createcluster.conf
-  DEBIAN_FRONTEND=noninteractive chroot installing apt-get install --quiet --yes --no-install-recommends "postgresql-$postgres"
-  slim installing postgres
+  DEBIAN_FRONTEND=noninteractive chroot installing apt-get install --quiet --yes --no-install-recommends "$1"
+  slim installing "$2"
+}
+
+of_postgres() {
+  installed "postgresql-$postgres" postgres
   # It compiles no query here, and the compiler is half of the image.
   rm -rf postgres/usr/lib/postgresql/"$postgres"/lib/{llvmjit.so,bitcode} postgres/usr/lib/*/libLLVM*
   install -m 0755 "$here/images/docker-entrypoint.sh" postgres/usr/local/bin/
@@ -81,6 +90,38 @@ CMD ["-js"]
 END
 }
 
+of_prometheus() {
+  installed prometheus prometheus
+  install -d -o nobody -g nogroup prometheus/prometheus
+  printf 'USER nobody\nENTRYPOINT ["prometheus"]\n' >prometheus.end
+}
+
+of_alertmanager() {
+  installed prometheus-alertmanager alertmanager
+  install -d -o nobody -g nogroup alertmanager/alertmanager
+  printf 'USER nobody\nENTRYPOINT ["prometheus-alertmanager"]\n' >alertmanager.end
+}
+
+of_collector() {
+  local modules=go.opentelemetry.io/collector contrib=github.com/open-telemetry/opentelemetry-collector-contrib
+  cat >builder.yaml <<END
+dist: {name: otelcol, output_path: built, version: $collector.0}
+receivers: [{gomod: $modules/receiver/otlpreceiver v$collector.0}]
+processors: [{gomod: $modules/processor/batchprocessor v$collector.0}]
+exporters:
+  - {gomod: $modules/exporter/debugexporter v$collector.0}
+  - {gomod: $contrib/exporter/prometheusexporter v$collector.1}
+providers:
+  - {gomod: $modules/confmap/provider/fileprovider v1.71.0}
+  - {gomod: $modules/confmap/provider/envprovider v1.71.0}
+END
+  GOBIN=$PWD/go go install "$modules/cmd/builder@v$collector.0"
+  CGO_ENABLED=0 go/builder --config builder.yaml
+  mkdir collector
+  install -m 0755 built/otelcol collector/
+  printf 'USER 10001\nENTRYPOINT ["/otelcol"]\n' >collector.end
+}
+
 if [[ ! -d $cache ]]; then
   [[ ${1:-} != --cached ]] || exit 3
   command -v debootstrap >/dev/null || { echo "images are made with debootstrap: apt-get install debootstrap" >&2; exit 3; }
@@ -92,7 +133,10 @@ if [[ ! -d $cache ]]; then
     of_python
     of_postgres
     of_nats
-    for image in python postgres nats; do
+    of_prometheus
+    of_alertmanager
+    of_collector
+    for image in python postgres nats prometheus alertmanager collector; do
       mkdir -p "out/$image"
       tar --create --directory "$image" --file "out/$image/root.tar" .
       { printf 'FROM scratch\nADD root.tar /\n'; cat "$image.end"; } >"out/$image/Dockerfile"

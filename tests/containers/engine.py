@@ -72,8 +72,8 @@ def engine(programs: Path, images: Path) -> Iterator[Engine]:
 def tags() -> dict[str, str]:
     """Return the names that compose.yaml gives to what is made here."""
     compose = (ROOT / "compose.yaml").read_text()
-    found = re.findall(r"\$\{IMAGE_(NATS|POSTGRES|PYTHON):-([^}]+)\}", compose)
-    return {image.lower(): tag for image, tag in found}
+    found = re.findall(r"\$\{IMAGE_(\w+):-([^}]+)\}", compose)
+    return {image.lower(): tag for image, tag in found if image != "PSM"}
 
 
 def said(command: list[str], env: Mapping[str, str], timeout: float) -> str:

@@ -48,11 +48,12 @@ class Stack:
         """Run compose; return what it prints."""
         return said([*self._command, *arguments], self.engine.env, timeout)
 
-    def up(self, *arguments: str) -> float:
+    def up(self, *arguments: str, profile: str = "") -> float:
         """Bring everything up, or what is named; return the seconds until it is healthy."""
         start = time.monotonic()
+        also = ("--profile", profile) if profile else ()
         try:
-            self.compose("up", "--detach", "--no-build", "--wait", *arguments)
+            self.compose(*also, "up", "--detach", "--no-build", "--wait", *arguments)
         except AssertionError as error:
             error.add_note(self.compose("logs", "--no-color", "--tail=15"))
             raise

@@ -5,6 +5,7 @@ The tests are one story, in their order, under a load that never stops.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import ssl
 import struct
 import subprocess
 import tarfile
+import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.containers.engine import Engine, engine
+from tests.containers.engine import Engine, engine, tags
 from tests.containers.load import ACCOUNTS, Load
 from tests.containers.stack import LASTING, NODES, PARTS, Stack, until
 from tests.k8s.tools import ROOT
@@ -181,6 +183,22 @@ def test_what_is_frozen_goes_on(stack: Stack, load: Load, service: str, seen: li
     seen.append(f"{service} frozen: slowest event {load.slowest:.1f} s")
 
 
+def test_what_watches_sees_every_part(stack: Stack, load: Load, seen: list[str]) -> None:
+    """Prometheus reaches all, has the rules and knows Alertmanager; spans reach the collector."""
+    stack.set(PSM_OTLP_ENDPOINT="http://collector:4318")
+    seconds = stack.up(profile="observability")
+    until(lambda: set(asked("query?query=up", "result", "value")) == {"1"}, "all targets answer")
+    assert len(asked("query?query=up", "result", "value")) == len(PARTS) + 1
+    assert set(asked("rules", "groups", "rules")) == {"ok"}
+    until(lambda: asked("alertmanagers", "activeAlertmanagers", "url"), "Alertmanager is known")
+    settled(stack, load)
+    logs = ("logs", "--no-color", "collector")
+    until(lambda: '"traces"' in stack.compose(*logs), "spans arrive")
+    seen.append(
+        f"profile observability: {seconds:.0f} s, every part scraped, spans at the collector"
+    )
+
+
 def test_nothing_was_lost_or_doubled(stack: Stack, load: Load, seen: list[str]) -> None:
     """The log folds to what the workers published, and the archive has each event once."""
     for line in stack.engine.docker(
@@ -199,6 +217,18 @@ def test_nothing_was_lost_or_doubled(stack: Stack, load: Load, seen: list[str]) 
     seen.append(f"{count} events of {len(ACCOUNTS)} accounts; audit: everything agrees")
 
 
+def asked(what: str, part: str, field: str) -> list[str]:
+    """Return a field of each entry of what Prometheus answers; nothing while it does not."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:9090/api/v1/{what}", timeout=5) as answer:
+            entries = json.load(answer)["data"][part]
+    except OSError:
+        return []
+    if field == "rules":
+        return [rule["health"] for group in entries for rule in group["rules"]]
+    return [entry[field][1] if field == "value" else entry[field] for entry in entries]
+
+
 def test_one_broker_is_enough(stack: Stack, load: Load, seen: list[str]) -> None:
     """compose.single.yaml comes up in place of the other, with volumes of its own."""
     stack.compose("--profile", "tools", "down", "--volumes", "--timeout", "20")
@@ -212,6 +242,27 @@ def test_one_broker_is_enough(stack: Stack, load: Load, seen: list[str]) -> None
     single.set(IMAGE_PSM=NOW_IMAGE)
     seen.append(f"one broker: {single.up():.0f} s until all is healthy")
     assert "nats-2" not in single.compose("ps", "--services")
+
+
+def test_keys_open_a_broker_from_inside_the_image(host: Engine, tmp_path: Path) -> None:
+    """The image makes keys of its users, and comes in by them alone."""
+    (tmp_path / "nats.conf").write_text(
+        "jetstream {store_dir: /tmp}\ninclude ./of/nats-users.conf\n"
+    )
+    there = ("--network=psm-keys", f"--volume={tmp_path}:/keys", "--user=0")
+    run = partial(host.docker, "run", "--rm", *there)
+    address = ("--env=NATS_URL=nats://keys:4222", "--env=PSM_NATS_INBOX_PREFIX=_INBOX.streams")
+    host.docker("network", "create", "psm-keys")
+    try:
+        run(NOW_IMAGE, "nats-keys", "init", "/keys/of")
+        run("--detach", "--name=keys", tags()["nats"], "--config=/keys/nats.conf")
+        seed = "--env=PSM_NATS_NKEY_SEED_FILE=/keys/of/streams.nk"
+        assert "TRADES" in run(*address, seed, NOW_IMAGE, "streams", "apply")
+        with pytest.raises(AssertionError, match="refuse"):
+            run(*address, NOW_IMAGE, "streams", "apply")
+    finally:
+        host.docker("rm", "--force", "keys")
+        host.docker("network", "rm", "psm-keys")
 
 
 def test_testcontainers_need_no_other_image(

@@ -41,7 +41,7 @@ def test_kelly_is_that_of_quantstats(case: dict[str, Any]) -> None:
         )
     )
     wanted = EQUITY * max(Decimal(0), Decimal(repr(case["kelly"])))
-    assert abs(found - wanted) <= Decimal("1E-9") * max(wanted, Decimal(1))
+    assert abs(found - wanted) <= Decimal("1E-12") * max(wanted, Decimal(1))
 
 
 def inputs_of(case: dict[str, Any]) -> SizingInputs:

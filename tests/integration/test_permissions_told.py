@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -100,3 +101,21 @@ def test_commands_say_what_is_missing(url: str, tmp_path: Path) -> None:
     done = psm("publish", str(file), environment=market, check=False)
     assert done.returncode == 2
     assert "may not publish to trades.acc_001" in done.stderr
+
+
+def test_a_rotation_is_recorded_by_who_may(url: str, tmp_path: Path) -> None:
+    """`psm certs renew` leaves a record as operator, goes on as reader; the rest is by a note."""
+    house = str(tmp_path / "certs")
+    psm("certs", "init", house, "--leaf", "nats-1")
+    assert "NATS_URL names no broker" in psm("certs", "renew", house).stderr
+    refused = psm("certs", "renew", house, environment={"NATS_URL": url, **settings_of("reader")})
+    assert "not recorded in OPS (" in refused.stderr
+    assert "`psm ops note`" in refused.stderr
+    operator = {"NATS_URL": url, "PSM_ACTOR": "p-test", **settings_of("operator")}
+    assert "not recorded" not in psm("certs", "renew", house, environment=operator).stderr
+    psm("ops", "note", "NATS password of worker replaced", environment=operator)
+    rotation, note = json.loads(psm("ops", "list", "-o", "json", environment=operator).stdout)
+    assert rotation["what"] == {"kind": "certificates", "renewed": ["nats-1"]}
+    assert (rotation["actor"], rotation["outcome"]) == ("p-test", "completed")
+    assert note["reason"] == "NATS password of worker replaced"
+    psm("ops", "verify", environment=operator)

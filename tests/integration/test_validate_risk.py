@@ -188,7 +188,9 @@ async def test_what_was_decided_is_proved(bench: RiskBench, tmp_path: Path) -> N
     )
     code, changed = await command(bench, "risk", "shadow", "--limits", str(candidate))
     assert (code, changed["deviations"], changed["orders"]) == (0, 0, 16)
-    assert changed["stricter"] == changed["refused"] == 4  # of 4 and 5, twice each
+    large = [x for x in await bench.decisions() if int(x["approved_quantity"]) > 3]
+    # Of 4 and 5, twice each; a busy machine may have refused one of them as `state_behind`.
+    assert changed["stricter"] == changed["refused"] == len(large) >= 1
     assert changed["looser"] == 0
     assert {row["would_reason"] for row in changed["changed"]} == {"max_order_quantity"}
 

@@ -51,6 +51,9 @@ EVERYTHING = (
                 "ingest": True,
                 "hosts": ["psm.example"],
                 "trustedProxies": ["10.9.0.0/16"],
+                "accessFile": {"existingSecret": "psm-access"},
+                "mtls": {"enabled": True, "existingSecret": "callers-ca"},
+                "modeConfigMap": "psm-mode",
                 "ingress": {
                     "enabled": True,
                     "host": "books.example",
@@ -61,7 +64,8 @@ EVERYTHING = (
             },
             "marks": {"enabled": True},
             "risk": {"enabled": True},
-            "networkPolicy": {"apiFrom": [{"podSelector": {}}]},
+            "networkPolicy": {"apiFrom": [{"podSelector": {}}], "mtlsFrom": [{"podSelector": {}}]},
+            "listenAddress": "::",
             "podAnnotations": {"example.org/team": "books"},
             "nodeSelector": {"kubernetes.io/os": "linux"},
             "tolerations": [{"key": "money", "operator": "Exists"}],
@@ -230,7 +234,7 @@ def test_pods_hold_only_the_secrets_they_use() -> None:
         "psm-archive": broker | database,
         "psm-marks": broker,
         "psm-risk": broker,
-        "psm-api": broker | database,
+        "psm-api": broker | database | {"psm-access", "callers-ca"},
         "psm-migrate": database,
         "psm-audit": broker | database,
         "psm-replica-audit": broker,
@@ -356,6 +360,23 @@ def test_the_ingress_is_one_of_the_names() -> None:
     assert pod_specs(manifests)["psm-archive"]["affinity"] == {"nodeAffinity": {}}
 
 
+def test_certificates_of_callers_have_a_port_of_their_own() -> None:
+    """Proxies reach it by the Service, by the policy, and by what the API is told."""
+    manifests = {(m["kind"], m["metadata"]["name"]): m for m in render(*EVERYTHING)}
+    (container,) = manifests["Deployment", "psm-api"]["spec"]["template"]["spec"]["containers"]
+    env = environment(container)
+    assert env["PSM_HTTP_MTLS_PORT"] == "8005"
+    assert env["PSM_HTTP_CLIENT_CA_FILE"] == "/etc/psm/callers/ca.crt"
+    assert env["PSM_ACCESS_FILE"] == "/etc/psm/access/access.toml"
+    assert env["PSM_HTTP_MODE_FILE"] == "/etc/psm/mode/mode"
+    assert {"name": "mtls", "containerPort": 8005} in container["ports"]
+    service = manifests["Service", "psm-api"]["spec"]["ports"]
+    assert {"name": "mtls", "port": 8005, "targetPort": "mtls"} in service
+    allowed = manifests["NetworkPolicy", "psm-api"]["spec"]["ingress"]
+    assert {"ports": [{"port": "mtls"}], "from": [{"podSelector": {}}]} in allowed
+    assert "8005" not in json.dumps([m for m in render() if m["kind"] != "ConfigMap"])
+
+
 def test_one_user_for_all_is_possible() -> None:
     """Where somebody else decides who may do what: one key of each secret, for every pod."""
     for pod in pod_specs(render(*ONE_USER)).values():
@@ -418,8 +439,10 @@ def test_overrides_arrive() -> None:
             (*POSTGRES, "--set", "scheduled.anchors.enabled=true"),
             "scheduled.anchors.existingClaim is required",
         ),
+        ((*POSTGRES, "--set", "api.mtls.enabled=true"), "api.mtls needs api.trustedProxies"),
         ((*POSTGRES, "--set", "workers.replicas=2"), "workers"),
         ((*POSTGRES, "--set", "worker.replicas=0"), "replicas"),
+        ((*POSTGRES, "--set", "worker.replicas=null"), "missing property 'replicas'"),
         ((*POSTGRES, "--set", "settings.PSM_HTTP_PROT=1"), "PSM_HTTP_PROT"),
         ((*POSTGRES, "--set", "settings.PSM_REPLICAS=2"), "PSM_REPLICAS"),
         ((*POSTGRES, "--set", "settings.PSM_NATS_PASSWORD=x"), "PSM_NATS_PASSWORD"),

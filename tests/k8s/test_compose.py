@@ -40,6 +40,7 @@ from psm.workers.process.settings import Settings
 
 NODES = ("nats-1", "nats-2", "nats-3")
 ONE_SHOTS = ("certs", "streams", "migrate")
+WATCHERS = ("prometheus", "alertmanager", "collector")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -78,7 +79,10 @@ def test_all_processes_are_there(services: dict[str, dict[str, Any]]) -> None:
         "api",
         "operator",
         "importer",
+        *WATCHERS,
     }
+    for name in WATCHERS:
+        assert services[name]["profiles"] == ["observability"]
     for name in ("operator", "importer"):
         assert services[name]["profiles"] == ["tools"]  # not started, but run when asked
     for node in NODES:
@@ -125,7 +129,7 @@ def test_everything_has_bounds(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert {"mem_limit", "pids_limit", "logging"} <= set(service), name
         assert service["stop_grace_period"] == "60s"
-        ends = "profiles" in service or name in ONE_SHOTS
+        ends = service.get("profiles") == ["tools"] or name in ONE_SHOTS
         assert service["restart"] == ("unless-stopped" if not ends else service["restart"])
         assert not ends or service["restart"] in {"on-failure", "no"}
 

@@ -65,6 +65,23 @@ def test_prometheus_asks_every_part_that_tells_metrics() -> None:
     assert named["replacement"].startswith("psm-")
 
 
+def test_profile_of_compose_starts_them_with_these_files() -> None:
+    """Each reads its file where its command says, and is where the others look for it."""
+    services = read(ROOT / "compose.yaml")["services"]
+    files = {"prometheus": "prometheus.yml", "alertmanager": "alertmanager.yml"}
+    for name, file in {**files, "collector": "collector.yaml"}.items():
+        service = services[name]
+        inside = {volume.split(":")[0]: volume.split(":")[1] for volume in service["volumes"]}
+        assert any(inside[f"./deploy/{file}"] in word for word in service["command"])
+    config = read(DEPLOY / "prometheus.yml")
+    (managers,) = config["alerting"]["alertmanagers"]
+    assert managers["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert config["rule_files"] == ["rules.yml"]
+    assert "./deploy/rules.yml:/etc/prometheus/rules.yml:ro" in services["prometheus"]["volumes"]
+    protocols = read(DEPLOY / "collector.yaml")["receivers"]["otlp"]["protocols"]
+    assert protocols["http"]["endpoint"].endswith(":4318")
+
+
 def test_collector_takes_in_and_gives_out() -> None:
     """Each pipeline is made of what is defined; Prometheus asks where metrics are given out."""
     file = read(DEPLOY / "collector.yaml")

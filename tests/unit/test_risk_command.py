@@ -59,6 +59,22 @@ def test_numbers_in_json_are_exact(tmp_path: Path, capsys: pytest.CaptureFixture
     assert limits["max_order_notional"] == "2999.99999999999999999999"
 
 
+def test_counts_may_be_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As amounts are, in limits, states and inputs of a size."""
+    row = {
+        "state": {**STATE, "loss_streak": "3"},
+        "limits": {"open_orders_count": "1", "loss_streak": "4"},
+        "order": {"symbol": "ETHUSDT", "side": "buy", "quantity": "1"},
+    }
+    assert main(["risk", "decide", rows_of(tmp_path, row)]) == 0
+    (found,) = documents(capsys.readouterr().out)
+    assert found["reason"] == "open_orders_count"
+    kelly = {"rule": "kelly_capped", "equity": "10000", "W": "0.55", "avg_win": "120",
+             "avg_loss": "-100", "fraction": "0.5", "price": "3000", "lot": "0.01"}  # fmt: skip
+    assert main(["risk", "size", rows_of(tmp_path, {**kelly, "n": "30"}, {**kelly, "n": 29})]) == 0
+    assert documents(capsys.readouterr().out) == [{"size": "0.29"}, {"size": "0"}]
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

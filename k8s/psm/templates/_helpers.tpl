@@ -103,7 +103,7 @@ anchors: {nats: auditor, scheduled: true}
 {{- end -}}
 {{- end -}}
 
-{{/* What every pod has. Service links are off: Kubernetes would add PSM_..._PORT variables,
+{{/* What every pod has; `secrets` of a part alone by name, each is mounted as /etc/psm/<name>. Service links are off: Kubernetes would add PSM_..._PORT variables,
      and an unknown PSM_* is an error. */}}
 {{- define "psm.pod" -}}
 automountServiceAccountToken: false
@@ -152,9 +152,13 @@ volumes:
     secret: {secretName: {{ . | quote }}, defaultMode: 0440}
   {{- end }}
   {{- end }}
-  {{- if .bootstrap }}
-  - name: bootstrap
-    secret: {secretName: {{ .bootstrap | quote }}, defaultMode: 0440}
+  {{- range $name, $secret := .secrets }}
+  - name: {{ $name }}
+    secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
+  {{- end }}
+  {{- with .mode }}
+  - name: mode
+    configMap: {name: {{ . | quote }}, optional: true}
   {{- end }}
   {{- with and .postgres .root.Values.postgres.tls.existingSecret }}
   - name: postgres-tls
@@ -206,8 +210,11 @@ volumeMounts:
   - {name: postgres-tls, mountPath: /etc/psm/postgres-tls, readOnly: true}
   {{- end }}
   {{- end }}
-  {{- if .bootstrap }}
-  - {name: bootstrap, mountPath: /etc/psm/bootstrap, readOnly: true}
+  {{- range $name, $secret := .secrets }}
+  - {name: {{ $name }}, mountPath: /etc/psm/{{ $name }}, readOnly: true}
+  {{- end }}
+  {{- if .mode }}
+  - {name: mode, mountPath: /etc/psm/mode, readOnly: true}
   {{- end }}
   {{- if .anchors }}
   - {name: anchors, mountPath: /anchors}
@@ -291,7 +298,7 @@ env:
     value: {{ include "psm.postgresKey" (dict "root" $.root "postgres" .) | printf "/etc/psm/postgres/%s" | quote }}
   {{- end }}
   {{- end }}
-  {{- if .bootstrap }}
+  {{- if (.secrets).bootstrap }}
   - {name: PSM_HTTP_BOOTSTRAP_TOKEN_FILE, value: {{ printf "/etc/psm/bootstrap/%s" .root.Values.api.bootstrap.key | quote }}}
   {{- end }}
   {{- with .root.Values.extraEnv }}
@@ -316,7 +323,7 @@ spec:
 
 {{/* Health and metrics of processes that serve nothing else */}}
 {{- define "psm.metricsEnv" -}}
-- {name: PSM_METRICS_HOST, value: "0.0.0.0"}
+- {name: PSM_METRICS_HOST, value: {{ .root.Values.listenAddress | quote }}}
 - {name: PSM_METRICS_PORT, value: "9090"}
 {{- end -}}
 

@@ -8,6 +8,8 @@ import pytest
 from tests.support.risk_log import ACCOUNT, GROUP, RiskLog, check_of
 from tests.support.rules import ADA
 
+from psm.risk.engine import answers, ids, inquiry
+
 Case = tuple[dict[str, Any], str, dict[str, Any], dict[str, Any]]
 
 
@@ -59,6 +61,10 @@ LIMIT = {"type": "limit", "price": "100"}
             buy("10", stop_loss="90"), buy("10.1", stop_loss="90"), "102.919", "101.9",
         ),
         ("available_margin", {"available_margin": "1"}, buy("100"), buy("101"), "10100", "10000"),
+        (
+            "available_margin", {"available_margin": "1", "fee_rate": "0.25"},
+            buy("80"), buy("81"), "10125", "10000",
+        ),
         ("leverage", {"leverage": "2"}, buy("200"), buy("201"), "20100", "20000"),
         ("exposure_symbol", {"exposure_symbol": "1"}, buy("100"), buy("101"), "10100", "10000"),
         ("exposure_gross", {"exposure_gross": "1"}, sell("100"), sell("101"), "10100", "10000"),
@@ -134,6 +140,20 @@ def test_a_hard_check_rejects(
     assert found["decision"] == ("approved" if reason is None else "rejected")
     if reason is not None:
         assert found["approved_quantity"] == "0"
+
+
+def test_more_requests_than_can_be_remembered_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first ones have expired, and no memory is made for them."""
+    for module in (answers, ids, inquiry):
+        monkeypatch.setattr(module, "ORDERS_MAX", 2)
+    log = RiskLog({"mark_age": 3600})
+    assert [log.order("buy", "1")["reason"] for _ in range(2)] == ["approved"] * 2
+    refused = log.order("buy", "1")
+    assert (refused["decision"], refused["reason"]) == ("rejected", "too_many_orders")
+    assert check_of(refused, "too_many_orders")["limit"] == "2"
+    assert log.slot._remembered.count(log.clock) == 2
+    log.wait(16 * 60)
+    assert log.order("buy", "1")["decision"] == "approved"
 
 
 def test_a_grid_is_kept() -> None:
@@ -249,6 +269,9 @@ def test_concentration_is_a_share_above_half_of_the_equity() -> None:
     found = log.order("buy", "1")
     assert found["reason"] == "concentration"
     assert check_of(found, "concentration")["value"] == "1"
+    log.instrument("DARK-PERP")
+    unknown = check_of(log.order("buy", "1", symbol="DARK-PERP"), "concentration")
+    assert (unknown["passed"], unknown["limit"]) == (False, "0.6"), "a share, not money"
     log.instrument("ETH-PERP")
     log.mark("ETH-PERP", "100")
     assert log.order("buy", "75", symbol="ETH-PERP", on_limit="reduce")["approved_quantity"] == "75"

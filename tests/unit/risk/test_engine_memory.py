@@ -336,6 +336,11 @@ def test_the_same_request_gets_the_same_bytes() -> None:
     assert log.slot.n == n
     found = log.request("order_request", {**payload, "quantity": "2"})
     assert found["reason"] == "duplicate_order_id"
+    second, n = log.outputs[-1], log.slot.n
+    for more, answer in (({}, first), ({"quantity": "2"}, second)):
+        log.request("order_request", {**payload, **more})
+        assert log.outputs[-1] == answer, "each keeps its own answer"
+    assert log.slot.n == n
 
 
 def test_a_request_of_long_ago_is_not_decided() -> None:

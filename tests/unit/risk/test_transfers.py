@@ -49,6 +49,15 @@ def test_one_half_alone_is_told_once_after_a_minute(log: RiskLog) -> None:
     assert len(told(log.outputs)) == 1
 
 
+def test_the_only_account_of_a_group_has_no_other_half() -> None:
+    """Whatever it transfers goes outside, and comes from there."""
+    log = RiskLog(accounts=(ACCOUNT,))
+    moved(log, ACCOUNT, "out")
+    moved(log, ACCOUNT, "in", "t2")
+    assert told(log.wait(120)) == []
+    assert log.slot._path.is_empty("transfer")
+
+
 def test_a_half_that_comes_late_is_its_pair(log: RiskLog) -> None:
     moved(log, ACCOUNT, "out")
     log.wait(70)

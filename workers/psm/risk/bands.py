@@ -108,13 +108,16 @@ class Bands:
         return max(worth) if worth else None
 
     def _margin(self) -> Figure | None:
-        """Initial margin of every line at its worst, of those whose rate is known."""
-        exposure, side = self._exposure, self._order.side
+        """Initial margin of every line at its worst, of those whose rate is known, and the fee."""
+        exposure, side, fee = self._exposure, self._order.side, self._limits.fee_rate
         if exposure.line.margin_rate and exposure.line.unit is None:
             return None
         if self._measured.stale or (self._measured.scope is not None and exposure.unvalued):
             return None
-        return lambda x: exposure.margin(exposure.with_order(side, x))
+        if fee and self._unit is None:
+            return None
+        each = multiply(fee, self._unit or ZERO)
+        return lambda x: add(exposure.margin(exposure.with_order(side, x)), multiply(each, x))
 
     def _of_exposure(self) -> Iterator[Band | None]:
         limits, exposure, side = self._limits, self._exposure, self._order.side
@@ -155,7 +158,7 @@ class Bands:
         if share is None and not self._every:
             return None
         if own is None or gross is None or equity is None:
-            return self._share("concentration", share, None, scope=scope)
+            return self._band("concentration", share, None, scope=scope)
         half = multiply(_HALF, equity)
 
         def excess(quantity: Decimal) -> Decimal:

@@ -73,7 +73,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         max_order_notional, open_orders_notional: money.
         risk_per_trade: fraction of equity between entry and stop, `fee_rate` of both ways included.
         stop_required: an order without a stop is rejected.
-        available_margin: fraction of equity that initial margins may take; 1 is all of it.
+        available_margin: fraction of equity that initial margins, and the fee of the order at
+            `fee_rate`, may take; 1 is all of it.
         leverage, exposure_symbol, exposure_gross, exposure_net, exposure_cluster: notional as a
             multiple of equity.
         hedge_credit: how much of a cluster's smaller side its larger side is spared, 0 to 1.

@@ -11,7 +11,11 @@ messages, and consumers that an operator made.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from psm.adapters.jetstream.streams import FLEET, RECORDED
 from psm.contracts.subjects import (
@@ -25,7 +29,10 @@ from psm.contracts.subjects import (
     RISK_CHECK,
     RULEBOOK,
     SNAPSHOTS,
+    STREAM_ID_RULE,
     TRADES,
+    is_stream_id,
+    trades,
 )
 
 _API = "$JS.API"
@@ -35,6 +42,7 @@ _CHAIN = ("marketdata.>", "signals.>", "risk.>", "orders.>", "fills.>", "marks.*
 _READ_REQUESTS = ("psm.get.>", RISK_CHECK)
 _HEAD = "psm.get.head"
 _LIVE = "_psmfleet.live.*"
+_PRODUCER = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -315,6 +323,20 @@ ROLES: tuple[Role, ...] = (
 def role(name: str) -> Role:
     """Return the role of this name; raises `KeyError` if there is none."""
     return {one.name: one for one in ROLES}[name]
+
+
+def producer(name: str, accounts: Sequence[str]) -> Role:
+    """Return a `publisher` for these accounts alone; it reads what that one reads.
+
+    Raises:
+        ValueError: the name is none of a user, or taken, or there is no such account.
+    """
+    if not _PRODUCER.fullmatch(name) or any(one.name == name for one in ROLES):
+        raise ValueError(f"{name!r} cannot be a producer: small letters, digits and _, and no role")
+    if wrong := [account for account in accounts or ("",) if not is_stream_id(account)]:
+        raise ValueError(f"producer {name}: {wrong[0]!r} is no account id: {STREAM_ID_RULE}")
+    subjects = tuple(trades(account) for account in accounts)
+    return replace(role("publisher"), name=name, publish=(*subjects, _HEAD))
 
 
 def _without_credentials() -> Role:

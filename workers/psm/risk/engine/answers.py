@@ -12,7 +12,7 @@ from psm.domain.money import ONE, ZERO, add, exact_text, subtract
 from psm.risk.engine.commands import Command, line_of_command, order_of
 from psm.risk.engine.group import GroupState
 from psm.risk.engine.history import repeats, repeats_key
-from psm.risk.engine.ids import Answered, AnsweredRequests
+from psm.risk.engine.ids import ORDERS_MAX, Answered, AnsweredRequests
 from psm.risk.engine.inquiry import Basis, Judged, line_name_of, standing_facts
 from psm.risk.engine.member import microseconds
 from psm.risk.engine.orders import OpenOrders
@@ -63,12 +63,12 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         if state is None:
             return [self.preview(command, clock)]
         name = request_name(command)
-        earlier = self.remembered.get(name)
-        same = earlier is not None and earlier.hash == command.hash
-        if earlier is not None and same and not self._is_excused_now(earlier, command, clock):
+        known = self.remembered.get(name)
+        again = known is not None and known.hash != command.hash
+        earlier = self.remembered.get(_other_name(name, command.hash)) if again else known
+        if earlier is not None and not self._is_excused_now(earlier, command, clock):
             data = earlier.data.encode()
             return [RiskOutput(kind="decision", key=command.account_id, data=data)]
-        again = earlier is not None and not same
         outputs = self._told_before(command, clock)
         payload, judged = self.judged(command, clock, again=again)
         if judged is not None:
@@ -97,7 +97,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         payload = self._head(command, state, clock)
         if state is None:
             return {**payload, **refusal([self._not_here(command)])}, None
-        facts = standing_facts(self.books, state, command, clock, len(self.remembered))
+        facts = standing_facts(self.books, state, command, clock, self.remembered.count(clock))
         if command.kind == "cancel":
             return {**payload, **cancellation(command, state.name, facts[0])}, None
         fatal = [fact for fact in facts if fact.name in _FATAL and not fact.passed]
@@ -306,6 +306,11 @@ def request_name(command: Command) -> str:
     return f"{command.kind}/{command.account_id}/{command.event_id}"
 
 
+def _other_name(name: str, order_hash: str) -> str:
+    """Return what another request under a name that is taken is remembered by."""
+    return f"other/{name}/{order_hash}"
+
+
 def note(
     payload: Mapping[str, Any], data: bytes, windows: Windows, remembered: AnsweredRequests
 ) -> None:
@@ -320,21 +325,31 @@ def note(
     windows.note([f"{place}|message_rate" for place in places], clock, ONE)
     if approved:
         _note_order(counted, places, clock, windows)
+    # What is refused while all places are taken, and cancels then, may be asked anew: else whoever
+    # asks too often decides how much is remembered.
+    if approved or remembered.count(clock) < ORDERS_MAX:
+        _note_answer(payload, data, remembered)
+
+
+def _note_answer(payload: Mapping[str, Any], data: bytes, remembered: AnsweredRequests) -> None:
+    """Remember the answer under the request's name, or beside it where that is another one's."""
     kind, account_id = payload["command"], payload["account_id"]
     own_id = payload.get("order_id") if kind == "order" else payload.get("request_id")
-    if own_id is not None:
-        rejected = payload["decision"] == "rejected"
-        checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
-        failed = tuple(check["name"] for check in checks if not check["passed"])
-        remembered.put(
-            f"{kind}/{account_id}/{own_id}",
-            Answered(
-                hash=payload["order_hash"],
-                expires=microseconds(payload["expires"]),
-                failed=failed,
-                data=data.decode(),
-            ),
-        )
+    if own_id is None:
+        return
+    rejected = payload["decision"] == "rejected"
+    checks = msgspec.to_builtins(payload["checks"]) if rejected else ()
+    name, order_hash = f"{kind}/{account_id}/{own_id}", payload["order_hash"]
+    known = remembered.get(name)
+    remembered.put(
+        name if known is None or known.hash == order_hash else _other_name(name, order_hash),
+        Answered(
+            hash=order_hash,
+            expires=microseconds(payload["expires"]),
+            failed=tuple(check["name"] for check in checks if not check["passed"]),
+            data=data.decode(),
+        ),
+    )
 
 
 def _note_order(

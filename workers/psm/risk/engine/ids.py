@@ -35,9 +35,11 @@ class AnsweredRequests:
         self._by_name: dict[str, Answered] = {}
         self._ends: list[tuple[int, str]] = []
 
-    def __len__(self) -> int:
-        """Return how many are remembered."""
-        return len(self._by_name)
+    def count(self, clock: int) -> int:
+        """Return how many are remembered; of so many as may be, those that have not expired."""
+        if len(self._by_name) < ORDERS_MAX:
+            return len(self._by_name)
+        return len([None for one in self._by_name.values() if one.expires >= clock])
 
     def get(self, name: str) -> Answered | None:
         """Return the answer to a request."""

@@ -16,7 +16,11 @@ KEPT_FOR = 3_600 * 1_000_000
 
 
 class TransferWatch:
-    """Halves of transfers whose other half no account of the group has told yet."""
+    """Halves of transfers whose other half no account of the group has told yet.
+
+    No update says to whom something went, so one to an account outside is told of, too; but not
+    where a group has one account alone, whose transfers all are.
+    """
 
     def __init__(self, path: Path, watch: LossWatch) -> None:
         self._path, self._watch = path, watch
@@ -25,6 +29,7 @@ class TransferWatch:
         self, state: GroupState, account_id: str, found: Sequence[tuple[str, str]], clock: int
     ) -> None:
         """Take halves that an input of an account told."""
+        found = found if len(state.members) > 1 else ()
         for transfer_id, direction in found:
             key, other = f"{account_id}/{transfer_id}", _OTHER.get(direction)
             if other is None:  # it came back

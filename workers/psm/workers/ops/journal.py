@@ -1,4 +1,4 @@
-"""The record of operations: who replayed what, why, with which code and which result.
+"""The record of operations: who replayed or rotated what, why, with which code and which result.
 
 Records are messages on `ops.replay` in the stream OPS, which has another chain on `ops.access`.
 Each names the chain hash of the one before it, `SHA-256(previous chain hash + SHA-256(record))`, so
@@ -127,23 +127,9 @@ async def recorded(
         TransientError: the beginning could not be recorded; the block is not run.
     """
     run = RecordedRun(uuid.uuid4().hex[:12])
-
-    def record(kind: Literal["begun", "ended"], previous: str, **more: Any) -> Record:
-        return Record(
-            previous=previous,
-            kind=kind,
-            run_id=run.run_id,
-            at=now_text(),
-            actor=actor,
-            reason=reason,
-            what=dict(what),
-            code_version=version("portfolio-state-manager"),
-            rules_version=RULES_VERSION,
-            approved_by=approved_by,
-            **more,
-        )
-
-    await append_record(nc, SUBJECT, lambda previous: record("begun", previous))
+    known: dict[str, Any] = {"run_id": run.run_id, "what": dict(what), "actor": actor}
+    known |= {"reason": reason, "approved_by": approved_by}
+    await append_record(nc, SUBJECT, lambda previous: _record("begun", previous, **known))
     ended: dict[str, Any] = {"outcome": "interrupted"}
     try:
         yield run
@@ -156,7 +142,30 @@ async def recorded(
         ended = {"outcome": "failed", "detail": str(error)}
         raise
     finally:
-        await append_record(nc, SUBJECT, lambda previous: record("ended", previous, **ended))
+        known |= ended
+        await append_record(nc, SUBJECT, lambda previous: _record("ended", previous, **known))
+
+
+async def record_done(nc: Client, what: Mapping[str, Any], *, actor: str, reason: str) -> None:
+    """Record what was done where it could not wait for a record of its beginning.
+
+    Raises:
+        As `append_record`.
+    """
+    known: dict[str, Any] = {"run_id": uuid.uuid4().hex[:12], "what": dict(what), "actor": actor}
+    known |= {"reason": reason, "outcome": "completed"}
+    await append_record(nc, SUBJECT, lambda previous: _record("ended", previous, **known))
+
+
+def _record(kind: Literal["begun", "ended"], previous: str, **known: Any) -> Record:
+    return Record(
+        previous=previous,
+        kind=kind,
+        at=now_text(),
+        code_version=version("portfolio-state-manager"),
+        rules_version=RULES_VERSION,
+        **known,
+    )
 
 
 async def read_records(nc: Client) -> list[StoredRecord]:

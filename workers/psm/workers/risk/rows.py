@@ -40,7 +40,7 @@ _RULE_NAMES: Mapping[str, Rule] = {
 
 
 class CaseRow(msgspec.Struct, kw_only=True):
-    """One row of `psm risk decide`; numbers are texts, or exact JSON numbers."""
+    """One row of `psm risk decide`; numbers, counts too, are texts or exact JSON numbers."""
 
     state: RiskState
     order: ProposedOrder
@@ -58,7 +58,7 @@ def read_case(line: bytes) -> RiskCase:
         ContractError: it is none; the text says which field, and what is known.
     """
     try:
-        row = msgspec.json.decode(line, type=CaseRow)
+        row = msgspec.json.decode(line, type=CaseRow, strict=False)
         limits = _limits(row)
         case = RiskCase(
             state=_with_lots(row.state, row.lots),
@@ -113,7 +113,7 @@ def read_sizing(line: bytes) -> tuple[Rule, SizingInputs]:
     if given.get("inverse") is None and str(given.pop("kind", "")) == "inverse":
         given["inverse"] = True
     try:
-        inputs = msgspec.convert(given, SizingInputs)
+        inputs = msgspec.convert(given, SizingInputs, strict=False)
     except msgspec.ValidationError as error:
         raise ContractError("malformed_field", str(error)) from None
     _check_numbers(msgspec.to_builtins(inputs, builtin_types=(Decimal,)), "row")
@@ -160,7 +160,7 @@ def _limits(row: CaseRow) -> Limits:
     given = {name: value for name, value in given.items() if bytes(value) != b"null"}
     if row.on_limit is not None:
         given["on_limit"] = msgspec.Raw(msgspec.json.encode(row.on_limit))
-    return msgspec.json.decode(msgspec.json.encode(given), type=Limits)
+    return msgspec.json.decode(msgspec.json.encode(given), type=Limits, strict=False)
 
 
 def _with_lots(state: RiskState, lots: Mapping[str, Decimal]) -> RiskState:

@@ -14,6 +14,7 @@ from psm.adapters.house_certificates import LEAF_DAYS, House, Step
 from psm.contracts.certificates import ServerCertificate, read_certificates
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.rotations import record_rotation
 
 app = App(name="certs", help="Make, renew and show the certificates of NATS and PostgreSQL.")
 
@@ -75,9 +76,11 @@ def renew(
     house = House(folder)
     if authority:
         step = house.replace_authority(days=_checked(days))
-        output.document({"step": step, "next": _NEXT[step]})
+        done: dict[str, Any] = {"step": step, "next": _NEXT[step]}
     else:
-        output.document({"renewed": house.renew(days=_checked(days))})
+        done = {"renewed": house.renew(days=_checked(days))}
+    output.document(done)
+    record_rotation({"kind": "certificates", **done}, output)
     return 0
 
 

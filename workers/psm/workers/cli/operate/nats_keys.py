@@ -17,6 +17,7 @@ from psm.adapters.jetstream.nats_keys import CONFIG, KeyFolder
 from psm.adapters.jetstream.roles import ROLES
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.rotations import record_rotation
 from psm.workers.process.config import Settings, load_settings
 
 app = App(name="nats-keys", help="Make and replace the keys of NATS users.")
@@ -82,7 +83,9 @@ def rotate(
         )
     keys.remove_old(role)
     _reload(reload)
-    output.document({"role": role, "key": new, "removed": old})
+    done = {"role": role, "key": new, "removed": old}
+    output.document(done)
+    record_rotation({"kind": "nats key", **done}, output)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`psm ops`: the record of replays, and a second person's approval of one."""
+"""`psm ops`: the record of replays and rotations, and a second person's approval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from psm.workers.access.issuers import people_of
 from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.ops import approval
-from psm.workers.ops.journal import StoredRecord, read_records
+from psm.workers.ops.journal import StoredRecord, read_records, record_done
 from psm.workers.ops.keys import key_id, load_private
 from psm.workers.ops.principal import principal
 from psm.workers.process.config import load_settings
@@ -98,9 +98,26 @@ def approve(
 
 
 @app.command
+def note(
+    reason: Annotated[str, Parameter(name="TEXT", help="What was done, and why.")],
+    *,
+    output: Output = DEFAULT_OUTPUT,
+) -> None:
+    """Record what was done by other means, such as a password that was replaced."""
+    actor = principal()
+    asyncio.run(_note(actor, reason))
+    output.document({"actor": actor, "reason": reason})
+
+
+@app.command
 def whoami(*, output: Output = DEFAULT_OUTPUT) -> None:
     """Show the pseudonym by which records name you; it is made when it is first asked for."""
     output.document({"actor": principal()})
+
+
+async def _note(actor: str, reason: str) -> None:
+    async with broker(load_settings(), "psm-ops") as nc:
+        await record_done(nc, {"kind": "note"}, actor=actor, reason=reason)
 
 
 async def _digests() -> list[AccessDigest]:

@@ -113,9 +113,10 @@ async def _follow(broker: Rig, pool: postgres.Pool, projections: Sequence[Projec
 
 
 async def _rebuild(size: Size) -> Figure:
-    """Return seconds to fold a log again into the views of analytics."""
+    """Return seconds to fold a log again into the views of analytics, which are up to date."""
     events = size.of(_REBUILT)
     async with _projected(events) as (broker, pool):
+        await _follow(broker, pool, [ANALYTICS])
         rebuild = Rebuild(broker.nc, pool, ANALYTICS, partitions=1, slots=ValuationSlots())
         started = time.perf_counter()
         await rebuild.run(accept_differences=True)

@@ -50,9 +50,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return payload
 
 
+def envelope_of(update: Update) -> dict[str, Any]:
+    """Return an update's envelope."""
+    envelope: dict[str, Any] = msgspec.json.decode(update.data)
+    return envelope
+
+
 def decoded(update: Update) -> dict[str, Any]:
     """Return an update's envelope; what its own contract forbids is an error."""
-    envelope: dict[str, Any] = msgspec.json.decode(update.data)
+    envelope = envelope_of(update)
     msgspec.convert(envelope["payload"], _CONTRACTS[update.kind])
     return envelope
 
@@ -118,7 +124,8 @@ class Log:
             history |= self.history(result)
             result = fold(self.books, message, history, emit=emit)
         self.updates += result.updates
-        return Seen(result=result, updates=list(map(decoded, result.updates)))
+        read = envelope_of if emit == "unhashed" else decoded
+        return Seen(result=result, updates=list(map(read, result.updates)))
 
     def history(self, need: NeedHistory) -> dict[int, LogMessage]:
         """Return the messages that the fold asked for."""

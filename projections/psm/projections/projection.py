@@ -94,6 +94,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
         source: the stream that it follows.
         views: its tables.
         keeps_heads: whether its transactions also move the partition's log head (see `heads`).
+        hashed: whether rows have hashes of states; a rebuild of rows without them takes none.
         folding: makes the writer, where rows follow from a state and not from updates alone.
     """
 
@@ -102,6 +103,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     source: ProjectionSource
     views: tuple[View, ...]
     keeps_heads: bool = False
+    hashed: bool = True
     folding: Callable[[Projection], Writer] | None = None
 
     def writer(self) -> Writer:

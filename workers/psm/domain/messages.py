@@ -13,9 +13,9 @@ from psm.contracts.envelope import event_hash
 from psm.contracts.errors import ConfigError
 from psm.contracts.feed import POSITION_HEADER, PREVIOUS_HEADER
 
-Emit = Literal["updates", "payloads", "hashes", "nothing"]
-"""What a fold makes beside the outcome: updates as bytes, their payloads as values, only the hashes
-in them, or nothing.
+Emit = Literal["updates", "unhashed", "payloads", "hashes", "nothing"]
+"""What a fold makes beside the outcome: updates as bytes, the same without hashes of ledger and
+state, payloads as values, only the hashes, or nothing.
 
 State, throttle and warning levels are the same whatever it is, so it may change from one message to
 the next.

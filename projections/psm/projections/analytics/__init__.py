@@ -15,5 +15,6 @@ ANALYTICS = Projection(
     version=1,
     source=COMMITTED_UPDATES,
     views=TABLES,
+    hashed=False,
     folding=TimelineWriter,
 )

@@ -61,7 +61,11 @@ def common_figures(books: Books, account: Account) -> dict[str, Any]:
 
 
 def state_figures(
-    account: Account, valuation: Valuation, margin: dict[str, str | None] | None = None
+    account: Account,
+    valuation: Valuation,
+    margin: dict[str, str | None] | None = None,
+    *,
+    hashed: bool = True,
 ) -> dict[str, Any]:
     """Return the fields of `StateUpdated` that are not common to every update.
 
@@ -69,13 +73,12 @@ def state_figures(
         account: whose figures.
         valuation: of the account, as of now.
         margin: its `margin_figures`, where they were made already.
+        hashed: with the hashes of ledger and state.
     """
     ledger, state = account.ledger, account.valuation
-    ledger_hash = account.ledger_hash()
-    hashed = state.hash(ledger_hash, valuation)
     shared = margin or margin_figures(valuation, ledger.leverage_limit)
     own, equity = state.performance, valuation.equity
-    return {
+    figures = {
         "status": account.delivery.status,
         "currency": ledger.currency,
         "cash": {c: published_text(amount) for c, amount in sorted(ledger.cash.items())},
@@ -101,9 +104,12 @@ def state_figures(
         "nav_epoch": own.epoch,
         "open_positions": ledger.open_position_count(),
         "open_orders": len(ledger.orders.open_by_id),
-        "ledger_hash": ledger_hash.hex(),
-        "state_hash": hashed.hex(),
     }
+    if hashed:
+        ledger_hash = account.ledger_hash()
+        figures["ledger_hash"] = ledger_hash.hex()
+        figures["state_hash"] = state.hash(ledger_hash, valuation).hex()
+    return figures
 
 
 def _totals(account: Account) -> dict[str, str]:

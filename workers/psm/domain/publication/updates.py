@@ -66,7 +66,7 @@ class UpdateWriter:
         self._event_log_sequence: int | UnsetType = UNSET
         self.payloads: list[Published] = []
         self.hashes: list[StateHashes] = []
-        self.wanted = emit in ("updates", "payloads")
+        self.wanted = emit in ("updates", "unhashed", "payloads")
         self._head: _Head = self._common if emit == "payloads" else self._common_json
 
     def caused_by(self, envelope: Envelope | None, event_log_sequence: int | None = None) -> None:
@@ -119,7 +119,7 @@ class UpdateWriter:
             self._append(account, head, "MarginWarning", warning_figures(account, crossing, margin))
         if refusal is not None:
             self.refusal(account.stream_id, account, "refused", *refusal)
-        figures = state_figures(account, valuation, margin)
+        figures = state_figures(account, valuation, margin, hashed=self._emit != "unhashed")
         if event is not None:
             figures[updates.OF_THE_EVENT] = applied_event(event)
         if account.unpublished.closes:

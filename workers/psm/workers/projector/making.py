@@ -23,7 +23,9 @@ from psm.contracts.subjects import PSM
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.books import Books
 from psm.domain.market.slots import ValuationSlots
+from psm.domain.messages import Emit
 from psm.projections.checkpoints import ViewCheckpoint
+from psm.projections.projection import Projection
 from psm.projections.source import ProjectionSource
 from psm.projections.sql import load
 from psm.workers.log.committed import BatchAssembler, psm_filters
@@ -90,11 +92,17 @@ class FromLog:
     """Updates of PSM: the log is folded again, to where a commit of whole inputs ended."""
 
     def __init__(
-        self, nc: Client, partitions: int, slots: ValuationSlots, progress: Progress | None
+        self,
+        nc: Client,
+        partitions: int,
+        slots: ValuationSlots,
+        emit: Emit,
+        progress: Progress | None,
     ) -> None:
         self.partitions: Sequence[int] = range(partitions)
         self._nc = nc
         self._slots = slots
+        self._emit: Emit = emit
         self._progress = progress
 
     async def boundary(self, partition: int) -> ViewCheckpoint | None:
@@ -112,7 +120,7 @@ class FromLog:
 
         closed = ClosedUpdates(partition)
         async for batch in refold_partition(
-            self._nc, books, partition, target.log_sequence, progress=progress
+            self._nc, books, partition, target.log_sequence, emit=self._emit, progress=progress
         ):
             yield [update for replayed in batch for update in closed.updates(replayed)]
 
@@ -236,7 +244,7 @@ class FromStream:
 
 
 def making_of(
-    source: ProjectionSource,
+    projection: Projection,
     nc: Client,
     pool: postgres.Pool,
     *,
@@ -245,13 +253,16 @@ def making_of(
     market: MarketRules,
     progress: Progress | None,
 ) -> Making:
-    """Return the way to have a source's updates again.
+    """Return the way to have the updates of a projection's source again.
 
     Raises:
         ConfigError: there is none.
     """
+    source = projection.source
     if source.rebuilt_from == "log":
-        return FromLog(nc, partitions, slots, progress)
+        return FromLog(
+            nc, partitions, slots, "updates" if projection.hashed else "unhashed", progress
+        )
     if source.rebuilt_from == "stream":
         fold = partial(WHOLE_STREAMS[source.reader], market)
         return FromStream(nc, pool, source, fold, progress)

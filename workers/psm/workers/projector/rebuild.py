@@ -30,7 +30,7 @@ from psm.projections.schema.shadow import RowDifference, TableHash
 from psm.projections.witness import heads
 from psm.workers.log.reader import stored_at
 from psm.workers.projector.follower import BehindRetentionError, check_against_log
-from psm.workers.projector.making import Progress, making_of
+from psm.workers.projector.making import Progress, Updates, making_of
 
 DIFFERENCES_SHOWN = 20
 _BATCH_UPDATES = 20_000
@@ -88,7 +88,7 @@ class Rebuild:
         self._pool = pool
         self._projection = projection
         self._making = making_of(
-            projection.source,
+            projection,
             nc,
             pool,
             partitions=partitions,
@@ -135,13 +135,8 @@ class Rebuild:
 
     async def _fold(self, connection: postgres.Connection, target: ViewCheckpoint) -> None:
         """Make the updates of one partition up to the target, into the shadow tables."""
-        pending: list[ReadUpdate] = []
-        async for updates in self._making.made(target):
-            pending += updates
-            if len(pending) >= _BATCH_UPDATES:
-                await self._write(connection, pending)
-                pending = []
-        await self._write(connection, pending)
+        async for updates in _batches(self._making.made(target)):
+            await self._write(connection, updates)
 
     async def _write(self, connection: postgres.Connection, updates: list[ReadUpdate]) -> None:
         async with connection.transaction():
@@ -300,8 +295,19 @@ class Rebuild:
         end: int,
     ) -> None:
         """Apply the updates of the stream after `position` up to `end`, both boundaries."""
-        async for updates in self._making.between(connection, partition, position, end):
+        async for updates in _batches(self._making.between(connection, partition, position, end)):
             await writer.apply_apart(connection, updates)
+
+
+async def _batches(made: Updates) -> Updates:
+    """Yield the same updates, so many at once that a writer is seldom asked."""
+    pending: list[ReadUpdate] = []
+    async for updates in made:
+        pending += updates
+        if len(pending) >= _BATCH_UPDATES:
+            yield pending
+            pending = []
+    yield pending
 
 
 class _Boundary(msgspec.Struct, frozen=True):

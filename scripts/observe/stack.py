@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,12 +42,10 @@ class Stack:
     Attributes:
         folder: of all state.
         http: address of the API.
-        mark: variable that all of its processes have.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.mark = f"PSM_OBSERVED_{uuid.uuid4().hex}".upper().replace("PSM_", "")
         self._port = free_port()
         self.http = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +56,6 @@ class Stack:
         log = (self.folder / "demo.log").open("wb")
         environment = {
             **os.environ,
-            self.mark: "1",
             "XDG_STATE_HOME": str(self.folder),
             "PSM_LOG_LEVEL": "info",
         }
@@ -85,14 +81,20 @@ class Stack:
                 self._process.kill()
 
     def processes(self) -> dict[int, list[str]]:
-        """Return the words of the command of each of its processes, by process id."""
-        found = {}
+        """Return the words of the command of each process that it began, by process id."""
+        children: dict[int, list[int]] = {}
+        words: dict[int, list[str]] = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"{self.mark}=1".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    words = (folder / "cmdline").read_bytes().decode().split("\0")
-                    found[int(folder.name)] = words
-        return found
+                # Behind the name, in which anything may stand: state, parent.
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                pid = int(folder.name)
+                words[pid] = (folder / "cmdline").read_bytes().decode().split("\0")
+                children.setdefault(int(parent), []).append(pid)
+        found: list[int] = [] if self._process is None else [self._process.pid]
+        for pid in found:
+            found += children.get(pid, [])
+        return {pid: words[pid] for pid in found if pid in words}
 
     def parts(self) -> dict[str, tuple[int, int]]:
         """Return process id and port of the metrics of each part, by its name in the chart."""

@@ -128,10 +128,11 @@ class NaivePublisher:
             waiting.legs.setdefault(leg, self.clock)
 
     def _begin(self, stream: str, legs: list[Leg], minute: int) -> None:
-        self._close_older(stream, [None, *legs], minute)
+        minutes = self.unsaid[stream].minutes
+        minute = max(minutes.get(None, minute), minute)
+        self._close_older(stream, [*minutes], minute)
         for leg in (None, *legs):
-            known = self.unsaid[stream].minutes.get(leg, minute)
-            self.unsaid[stream].minutes[leg] = max(known, minute)
+            minutes[leg] = minute
 
     def _close_older(self, stream: str, of: Iterable[Leg | None], minute: int) -> None:
         for leg in of:

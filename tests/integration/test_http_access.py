@@ -588,9 +588,12 @@ async def test_an_administrators_token_ends_the_bootstrap(door: Door) -> None:
     first = await door.token("bootstrap", patterns=("*",))
     assert (await door.ask(first, "GET", f"/psm/state/{OWN}")).status_code == 403
     wanted = {"principal": "admin", "roles": ["admin"], "patterns": ["*"]}
-    assert (await door.ask(first, "POST", "/access/tokens", json=wanted)).status_code == 201
+    made = await door.ask(first, "POST", "/access/tokens", json=wanted)
+    assert made.status_code == 201
     await door.table.read()
     assert (await door.ask(first, "POST", "/access/tokens", json=wanted)).status_code == 401
+    metrics = (await door.ask(made.json()["token"], "GET", "/metrics")).text
+    assert 'psm_http_granted_total{action="token.bootstrap"} 1.0' in metrics, "alerts ask for it"
 
 
 def test_the_actions_are_those_of_the_page() -> None:

@@ -208,7 +208,8 @@ class AccessGuard:
         if self.is_on and action in ALWAYS_TOLD:
             named = None if resource is None else f"{resource.kind}:{resource.name}"
             self.tell("http.granted", principal, action, resource=named)
-            self._metrics.granted(action)
+            first = "bootstrap" in principal.roles  # whose use somebody should know of
+            self._metrics.granted("token.bootstrap" if first else action)
 
     def tell(self, event: str, principal: Principal, what: str, **more: str | None) -> None:
         """Keep what a principal did: a line of the log, and a count of the digest."""

@@ -141,10 +141,9 @@ async def test_ten_faults_are_found_and_mended_by_what_is_printed(
             await patient.mend(command)
     assert found == planted
     code, findings = await patient.looked()
-    assert (code, [one for one in findings if one["ok"] is not True]) == (
-        0,
-        [one for one in findings if one["check"] == "disk"],  # no `psm up` runs here
-    )
+    assert code == 0
+    # The disk is that of a `psm up`, which may run beside this or not.
+    assert {one["check"] for one in findings if one["ok"] is not True} <= {"disk"}
 
 
 async def test_half_of_it_away(patient: Patient, postgres_dsn: str) -> None:

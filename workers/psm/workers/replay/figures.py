@@ -84,7 +84,7 @@ class FigureFolder:
     """
 
     def __init__(self, *, periods: int, partitions: int) -> None:
-        self._periods, self._partitions = periods, partitions
+        self._periods = periods
         self._folder = TimelineFolder(partitions)
 
     def take(self, line: bytes) -> None:

@@ -14,9 +14,10 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.jetstream.api import call
-from psm.adapters.jetstream.errors import StreamNotFoundError
+from psm.adapters.jetstream.errors import ApiTransientError, StoreFullError, StreamNotFoundError
 from psm.adapters.jetstream.reads import StreamInfo, stream_info
 from psm.adapters.jetstream.streams import FLEET, LogSettings, desired
+from psm.adapters.tasks import BackOff
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import HEALTH, ORDERS, PSM, RISK, RULEBOOK, SNAPSHOTS, TRADES
 
@@ -48,6 +49,7 @@ CURRENT_S = 30.0
 """How long a replica may take to become current: after a restart it is two to seven seconds."""
 
 _ASK_AGAIN_S = 0.5
+_CREATE_S = 10.0
 _NEW_GENERATION = (
     "it is fixed for the life of a log; a different value needs a new generation "
     "(a new log that continues the numbering)"
@@ -207,7 +209,7 @@ async def _apply_one(
     if not changes:
         return
     if info is None:
-        await call(nc, f"STREAM.CREATE.{name}", wanted)
+        await _create(nc, wanted)
         return
     config = dict(info.config)
     for change in changes:
@@ -217,6 +219,25 @@ async def _apply_one(
         else:
             config[change.field] = change.desired
     await call(nc, f"STREAM.UPDATE.{name}", config)
+
+
+async def _create(nc: Client, wanted: Mapping[str, Any]) -> None:
+    """Create a stream; to create it again with the same fields is no error.
+
+    The broker still removes the files of a deleted stream of that name after it has answered.
+    """
+    back_off = BackOff(0.1, 1.0)
+    deadline = asyncio.get_running_loop().time() + _CREATE_S
+    while True:
+        try:
+            await call(nc, f"STREAM.CREATE.{wanted['name']}", wanted)
+        except ApiTransientError as error:
+            full = isinstance(error, StoreFullError)
+            if full or asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(back_off.next_s())
+        else:
+            return
 
 
 def _field(name: str, field: str, value: Any, info: StreamInfo) -> list[Change]:

@@ -40,7 +40,7 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
         bucket: its start; weeks start on Monday.
         epoch: of the units; nav starts at 1 in each.
         equity, nav: at its end, None but for `*`/`*`. `ret` is nav over that of the bucket before,
-            or over 1 in an epoch's first bucket, less 1.
+            or over 1 in an epoch's first bucket, less 1; None where that was not above zero.
         realized, fees, funding, other: what events booked within it. An event counts for the symbol
             that it names. Fees are positive where paid; `other` is interest, dividends, adjustments
             and losses covered, less taxes.

@@ -80,16 +80,23 @@ def test_a_fill_is_of_the_strategy_of_its_order() -> None:
 
 
 def test_what_nets_out_between_strategies() -> None:
-    """One sells what another holds: the account realizes 10, neither did; later it is theirs."""
+    """One sells what another holds: the account realizes 10, neither did; later it is theirs.
+
+    Until then the one's gain is not realized, and no mark tells more of it: the account is flat.
+    """
     start = [
         *OPEN,
         trade(3, "buy", "1", "100", strategy_id="a"),
+        mark(1, "112"),
         trade(4, "sell", "1", "110", strategy_id="b"),
     ]
     half = told(*start)
     assert of_day(half, EVERY, "BTC-PERP")["realized"] == 10
     assert of_day(half, NETTING, "BTC-PERP")["realized"] == 10
-    assert of_day(half, "a", "BTC-PERP")["realized"] == 0
+    assert of_day(half, NETTING, "BTC-PERP")["pnl"] == 0
+    (own,) = rows_of(half, "a", "BTC-PERP")
+    assert (own.realized, own.unrealized_change, own.peak_gross) == (0, 12, 112)
+    assert of_day(half, "b", "BTC-PERP")["pnl"] == -2
     whole = told(
         *start,
         trade(5, "sell", "1", "120", strategy_id="a"),

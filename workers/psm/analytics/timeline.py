@@ -51,6 +51,7 @@ from psm.analytics.worth import (
     HeldChange,
     converted,
     held_after,
+    last_held,
     number,
     worth_closed,
     worth_told,
@@ -156,7 +157,8 @@ class AccountTimeline:
         after = held_after(update, before)
         state.latest = max(state.latest, minute_of(envelope.timestamp))
         minute = state.minute(state.latest, at)
-        state.note_worth(minute, key, worth_told(update, after), after)
+        held = last_held(update, before, after)
+        state.note_worth(minute, key, worth_told(update, after), held)
         if after is None:
             state.held.pop(key, None)
         else:
@@ -282,8 +284,13 @@ class AccountTimeline:
 
     def _note_again(self, minute: Minute, key: str) -> None:
         worth = minute.worth.get(EVERY, {}).get(key)
-        if worth is not None:
-            self._state.note_worth(minute, key, worth, self._state.held.get(key))
+        if worth is None:
+            return
+        held = self._state.held.get(key)
+        for one in self._state.pending.positions:
+            if one.key == key:
+                held = last_held(one.update, one.before, one.after)
+        self._state.note_worth(minute, key, worth, held)
 
     # --- corrections --------------------------------------------------------------------------
 

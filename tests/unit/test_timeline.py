@@ -121,6 +121,18 @@ def test_funding_is_shared_by_size() -> None:
     assert of_day(rows, NETTING, "BTC-PERP")["funding"] == 0
 
 
+def test_exposure_at_the_start_of_a_bucket_counts() -> None:
+    """An hour that begins with 130 and ends flat had 130; no update after its start says so."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "1", "100"),
+        mark(1, "130"),
+        trade(4, "sell", "1", "120").later(BEGIN + 90 * MINUTE),
+    )
+    for symbol in (EVERY, "BTC-PERP"):
+        assert [row.peak_gross for row in rows_of(rows, EVERY, symbol, "1h")] == [130, 130]
+
+
 def test_no_strategy_no_rows_but_the_accounts() -> None:
     """An account whose fills name none is not told twice."""
     rows = told(*OPEN, trade(3, "buy", "1", "100"))

@@ -95,7 +95,9 @@ def test_what_nets_out_between_strategies() -> None:
     assert of_day(half, NETTING, "BTC-PERP")["realized"] == 10
     assert of_day(half, NETTING, "BTC-PERP")["pnl"] == 0
     (own,) = rows_of(half, "a", "BTC-PERP")
-    assert (own.realized, own.unrealized_change, own.peak_gross) == (0, 12, 112)
+    assert own.realized == 0
+    assert own.unrealized_change == 12
+    assert own.peak_gross == 112
     assert of_day(half, "b", "BTC-PERP")["pnl"] == -2
     whole = told(
         *start,

@@ -172,6 +172,25 @@ def test_a_bust_counts_in_its_own_bucket() -> None:
     assert second.nav == 1
 
 
+def test_a_strategy_whose_only_fill_was_busted_holds_nothing() -> None:
+    """Parts add up to the symbol in every bucket, and nothing of it is left to it."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "2", "100", strategy_id="a"),
+        mark(1, "105"),
+        trade(4, "sell", "2", "110", strategy_id="b", fill_id="f2"),
+        mark(2, "120"),
+        event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 5).later(BEGIN + 90 * MINUTE),
+        trade(6, "sell", "2", "130", strategy_id="a").later(BEGIN + 180 * MINUTE),
+    )
+    strategies = ("a", "b", NETTING)
+    for place, whole in enumerate(rows_of(rows, EVERY, "BTC-PERP", "1h")):
+        parts = [rows_of(rows, name, "BTC-PERP", "1h") for name in strategies]
+        assert sum(own[place].pnl or 0 for own in parts if len(own) > place) == whole.pnl
+    days = {name: of_day(rows, name, "BTC-PERP")["pnl"] for name in (EVERY, *strategies)}
+    assert days == {EVERY: 60, "a": 60, "b": 0, NETTING: 0}
+
+
 def test_a_trade_that_never_was_is_gone() -> None:
     """Its row says so and since when; the lot that it closed, too."""
     rows = told(

@@ -16,6 +16,7 @@ from psm.analytics.bookings import (
     share_all,
     totals_of,
 )
+from psm.analytics.books import Book
 from psm.analytics.buckets import NOTHING, Booked, Minute, Standing, minutes_in
 from psm.analytics.feed import (
     AccountCloseFacts,
@@ -344,6 +345,7 @@ class AccountTimeline:
             state.cycles.open[key] = past.cycle
         named = state.strategies.named
         if named:
-            state.strategies.by_key[key] = past.strategies.by_key.get(key, {})
+            emptied = {name: Book(name) for name in state.strategies.by_key.get(key, {})}
+            state.strategies.by_key[key] = {**emptied, **past.books(key)}
         self._trades.extend(row for row in revision.trades if named or row.strategy_id == EVERY)
         self._lots.extend(revision.lots)

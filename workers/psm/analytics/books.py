@@ -127,7 +127,8 @@ class Strategies(msgspec.Struct):
         Args:
             key: of the position.
             whole: what it is worth to the account.
-            held: it, at the mark at which that is so.
+            held: it, at the mark at which that is so; where it is flat, as it was, at its last
+                mark: what strategies hold of it stays worth that, for updates tell no later one.
         """
         books = self.by_key.get(key, {})
         found, rest = {}, whole

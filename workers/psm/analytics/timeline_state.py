@@ -101,12 +101,15 @@ class TimelineState(msgspec.Struct):
         return minute
 
     def note_worth(self, minute: Minute, key: str, worth: Worth, held: Held | None) -> None:
-        """Note what a position is worth by the end of a minute, and to whom of the strategies."""
+        """Note what a position is worth by the end of a minute, and to whom of the strategies.
+
+        What they hold against each other of one that was flat already, `held` is None, stays so.
+        """
         minute.worth.setdefault(EVERY, {})[key] = worth
         symbol = symbol_of(key)
         if worth.gross > minute.peaks.get(symbol, ZERO):
             minute.peaks[symbol] = worth.gross
-        if self.strategies.named:
+        if self.strategies.named and held is not None:
             for strategy, part in self.strategies.worth(key, worth, held).items():
                 minute.worth.setdefault(strategy, {})[key] = part
 

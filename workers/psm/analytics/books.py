@@ -122,7 +122,7 @@ class Strategies(msgspec.Struct):
             rows.extend(book.take(entry, share, account_id))
         return rows
 
-    def worth(self, key: str, whole: Worth, held: Held | None) -> dict[str, Worth]:
+    def worth(self, key: str, whole: Worth, held: Held) -> dict[str, Worth]:
         """Return what a position is worth to each strategy, and what nets out between them.
 
         Args:
@@ -150,10 +150,10 @@ class Strategies(msgspec.Struct):
             self.by_key[key] = {UNATTRIBUTED: Book(UNATTRIBUTED, position, own)}
 
 
-def _worth_of(book: Book, held: Held | None) -> Worth:
+def _worth_of(book: Book, held: Held) -> Worth:
     """Return what a book is worth at the mark and the rate of the account's own position."""
     position = book.position
-    if position is None or not position.size or held is None or held.mark is None:
+    if position is None or not position.size or held.mark is None:
         return NOTHING
     value, gain = positions.value_at(position, held.mark)
     return Worth(converted(gain, held.rate), converted(absolute(value), held.rate))

@@ -403,7 +403,7 @@ async def test_files_that_cannot_be_written(
     api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A word about the file, none about PostgreSQL, and nothing left behind."""
-    for out in (tmp_path / "none" / "x", tmp_path, Path("/dev/full")):
+    for out in (tmp_path / "none" / "x", tmp_path, Path("/dev/full"), tmp_path / ("x" * 300)):
         for command in (
             ("export", "pnl", "--format", "csv", "--out", str(out)),
             ("export", "lots", "--format", "parquet", "--out", str(out)),

@@ -133,6 +133,38 @@ def test_closed_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "told"),
+    [
+        (">/dev/full", 2, "psm: cannot write: No space left on device\n"),
+        (">&-", 0, ""),
+        ("2>&- >/dev/full", 2, ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["config docs", "version"])
+def test_output_that_cannot_be_written(
+    command: str, redirection: str, code: int, told: str
+) -> None:
+    """Said in one line, whether it is noticed in the middle or at the end; never a traceback."""
+    done = _shell(f"{command} {redirection}")
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_closed_standard_input_is_empty() -> None:
+    done = _shell("lots <&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def _shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m psm.workers.cli {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def test_config_problems_are_told_at_once() -> None:
     """`psm config check` exits 2 with every problem and no secret."""
     done = run("config", "check", PSM_HTTP_PROT="1", PSM_REPLICAS="2", PSM_NATS_PASSWORD="hunter2")

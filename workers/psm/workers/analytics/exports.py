@@ -145,12 +145,12 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: there is such a file already, or it cannot be written.
     """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file")
-    if path.exists():
-        raise ConfigError(f"{path} exists; choose another name or remove it")
     part = path.with_name(f".{path.name}.part")
     try:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file")
+        if path.exists():
+            raise ConfigError(f"{path} exists; choose another name or remove it")
         yield part
         part.replace(path)
     except OSError as error:

@@ -7,11 +7,13 @@ Exit codes: 0 fine, 1 found a problem, 2 usage or environment, 130 interrupted.
 from __future__ import annotations
 
 import difflib
+import errno
 import itertools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HEADINGS = {
     "run": Group("Run", sort_key=1),
@@ -140,6 +144,10 @@ def build(*, listing: bool = True) -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     sys.excepthook = _trace
+    # Python has None for a descriptor that whoever starts the command closed.
+    sys.stdin = sys.stdin or Path(os.devnull).open("r")
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")
     logs.configure("warning")  # long-running commands say more, once they know their settings
     left, context = _context_of(sys.argv[1:] if arguments is None else arguments)
     if context is None:
@@ -166,13 +174,24 @@ def _run(given: list[str]) -> int:
         app = build(listing=not given or given[0] not in names)
         if is_plain() or "--no-color" in given:
             app.console = _plain_console()
-        code = _guarded(lambda: app(given), as_json=_wants_json(given))
-        sys.stdout.flush()
+        return _guarded(lambda: _printed(app, given), as_json=_wants_json(given))
     except BrokenPipeError:
-        # The reader (`head`, a pager) has enough. Python would complain at exit: give it a sink.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+        return 0  # the reader (`head`, a pager) has enough
+
+
+def _printed(app: App, given: list[str]) -> object:
+    """Return what a command does, with its result where it belongs."""
+    try:
+        result = app(given)
+        sys.stdout.flush()
+    except OSError:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try at exit again to write what is left, and complain: give it a sink.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    return result
 
 
 def _context_of(given: Sequence[str]) -> tuple[list[str], str | None]:
@@ -200,6 +219,10 @@ def _guarded(run: Callable[[], object], *, as_json: bool) -> int:
         error, text, code = caught, str(caught), EXIT_PROBLEM
     except ImportError as caught:
         error, text, code = caught, _missing(caught), EXIT_USAGE
+    except OSError as caught:
+        if caught.errno not in _NO_ROOM:
+            raise
+        error, text, code = caught, f"cannot write: {caught.strerror}", EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     else:

@@ -33,11 +33,17 @@ def lots(
     range_: PastRange = FROM_THE_START,
     symbol: Annotated[str | None, Parameter(help="Of the account: only of it.")] = None,
     holding_days: Annotated[
-        int, Parameter(help="Of the account: held for more whole days is long term, else short.")
-    ] = 365,
+        int | None,
+        Parameter(
+            help="Of the account: held for more whole days is long term, else short; default "
+            f"{HOLDING_DAYS}."
+        ),
+    ] = None,
     known_at: KnownAt = None,
     page: RowsPage = FIRST_PAGE,
-    partitions: Annotated[int, Parameter(help="Of the file's log.")] = DEFAULT_PARTITIONS,
+    partitions: Annotated[
+        int | None, Parameter(help=f"Of the file's log; default {DEFAULT_PARTITIONS}.")
+    ] = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Print the lots that were closed, first in, first out, before fees.
@@ -49,11 +55,19 @@ def lots(
     if account is not None:
         if file is not None:
             raise ConfigError("give a file or --account, not both")
-        closed_lots(account, range_, symbol, holding_days, known_at, page, output)
+        if partitions is not None:
+            raise ConfigError("--partitions is of a file's log")
+        days = HOLDING_DAYS if holding_days is None else holding_days
+        closed_lots(account, range_, symbol, days, known_at, page, output)
         return 0
-    if (range_, symbol, known_at, page) != (FROM_THE_START, None, None, FIRST_PAGE):
-        raise ConfigError("--from, --to, --symbol, --known-at, --limit and --after need --account")
-    folder = FigureFolder(periods=365, partitions=partitions)
+    of_account = (range_, symbol, holding_days, known_at, page)
+    if of_account != (FROM_THE_START, None, None, None, FIRST_PAGE):
+        raise ConfigError(
+            "--from, --to, --symbol, --holding-days, --known-at, --limit and --after need --account"
+        )
+    if file is not None and is_stream_id(file) and file != "-" and not Path(file).exists():
+        raise ConfigError(f"there is no file {file}; of an account give --account {file}")
+    folder = FigureFolder(periods=365, partitions=partitions or DEFAULT_PARTITIONS)
     code = take_lines("-" if file is None else file, folder.take)
     for account_id, lot in folder.lots():
         say_json(lot_document(account_id, lot), sys.stdout)

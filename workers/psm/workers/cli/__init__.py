@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -145,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     sys.excepthook = _trace
     # Python has None for a descriptor that whoever starts the command closed.
-    sys.stdin = sys.stdin or Path(os.devnull).open("r")
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")
+    sys.stdin = sys.stdin or os.fdopen(_nowhere(), "r")
+    sys.stdout = sys.stdout or os.fdopen(_nowhere(), "w")
+    sys.stderr = sys.stderr or os.fdopen(_nowhere(), "w")
     logs.configure("warning")  # long-running commands say more, once they know their settings
     left, context = _context_of(sys.argv[1:] if arguments is None else arguments)
     if context is None:
@@ -189,9 +188,13 @@ def _printed(app: App, given: list[str]) -> object:
             sys.stdout.flush()
         except OSError:
             # Python would try at exit again to write what is left, and complain: give it a sink.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(_nowhere(), sys.stdout.fileno())
         raise
     return result
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_RDWR)
 
 
 def _context_of(given: Sequence[str]) -> tuple[list[str], str | None]:

@@ -45,6 +45,11 @@ def book(
         on_checksum: What is done where a checksum does not fit: wait for a snapshot, or count it.
     """
     if symbol is not None:
+        if (profile, depth, on_checksum) != ("generic", None, "resync"):
+            raise ConfigError(
+                "--profile, --depth and --on-checksum are for a file; how a live book is followed "
+                "is set in PSM_MARKET_VENUES"
+            )
         live = asyncio.run(_live(file, symbol))
         print(msgspec.json.encode(live).decode())
         return 0

@@ -79,7 +79,10 @@ def pnl(
         return [pnl_document(row, standing.closed_through) for row in found.rows], found.next
 
     query = {"timeframe": timeframe, "by": by, "strategy": strategy, "symbol": symbol}
-    _print(*_rows(f"{account}/pnl", range_, page, query, read), _PNL_COLUMNS, output)
+    rows, following = _rows(f"{account}/pnl", range_, page, query, read)
+    _print(rows, following, _PNL_COLUMNS, output)
+    if not rows and output.format == "table":
+        output.note("a minute has rows once it is complete: when marks came after it")
 
 
 def trades(

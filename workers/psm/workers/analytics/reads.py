@@ -120,8 +120,8 @@ class AnalyticsReads:
         missing = sorted(set(accounts) - {one.account_id for one in found})
         if missing:
             raise NoAnalyticsError(
-                f"the views of analytics have no account {missing[0]}: psm accounts lists which "
-                f"there are; a group of the rulebook is asked for as group:{missing[0]}"
+                f"the views of analytics have no account {missing[0]}; psm accounts lists them, "
+                "psm risk groups the groups, which are asked for as group:NAME"
             )
         return found
 

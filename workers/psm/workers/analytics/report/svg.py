@@ -17,6 +17,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 10.0, 26.0
 _POINTS = 600
 _TOOLTIPS = 250
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_FLAT = 1e-8
+"""Change, as a part of the value, up to which a line is flat: no label would show it."""
 
 Point = tuple[str, Decimal | None]
 
@@ -209,7 +211,7 @@ def _thinned(points: Sequence[Point], drawn: Sequence[int]) -> list[int]:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return about five round values from at or below `low` to at or above `high`."""
-    if low == high:
+    if high - low <= max(abs(low), abs(high)) * _FLAT:
         room = abs(low) * 0.01 or 1.0
         low, high = low - room, high + room
     rough = (high - low) / 4

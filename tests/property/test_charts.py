@@ -37,3 +37,21 @@ def test_a_line_is_drawn_of_whatever_there_is(
         for x, y in re.findall(r"([^ ,]+),([^ ,]+)", line.attrib["points"]):
             assert 0 <= float(x) <= WIDTH
             assert 0 <= float(y) <= HEIGHT
+
+
+def test_labels_have_room() -> None:
+    """Cents are left out where no level has any; what is longer still is narrowed, never cut."""
+    values = [Decimal(100_000_000), Decimal(140_000_000)]
+    assert _labels(values) == [
+        ("100,000,000", None), ("110,000,000", None), ("120,000,000", None),
+        ("130,000,000", None), ("140,000,000", None),
+    ]  # fmt: skip
+    assert _labels([value * 10_000 for value in values])[0] == ("1,000,000,000,000", "66.0")
+    assert ("0.25", None) in _labels([Decimal(0), Decimal(1)])
+
+
+def _labels(values: list[Decimal]) -> list[tuple[str | None, str | None]]:
+    points = [("2026-01-01", value) for value in values]
+    chart = LineChart(key="k", title="T", summary="S", points=points, shown=money)
+    texts = ET.fromstring(line_chart(chart)).iter("text")
+    return [(text.text, text.get("textLength")) for text in texts if text.get("class") == "y"]

@@ -14,6 +14,9 @@ from psm.workers.analytics.report.texts import Shown, percent
 
 WIDTH, HEIGHT = 760.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 10.0, 26.0
+_LETTERS = 11
+"""Of a label, that have room beside the picture."""
+
 _POINTS = 600
 _TOOLTIPS = 250
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -124,12 +127,17 @@ def _picture(key: str, title: str, summary: str, parts: Sequence[str]) -> str:
 
 
 def _axes(plot: _Plot, ticks: Sequence[float], shown: Callable[[Decimal], str]) -> Iterator[str]:
-    """Yield a level and its value for each tick."""
-    for tick in ticks:
+    """Yield a level and its value for each tick; one that is longer than its place is narrowed."""
+    texts = [shown(Decimal(repr(tick))) for tick in ticks]
+    if all(text.endswith(".00") for text in texts):
+        texts = [text.removesuffix(".00") for text in texts]
+    for tick, text in zip(ticks, texts, strict=True):
         y = plot.y(tick)
         yield _level("grid", _at(y))
-        text = escape(shown(Decimal(repr(tick))))
-        yield f'<text class="y" x="{_at(_LEFT - 8)}" y="{_at(y + 4)}">{text}</text>'
+        place = f'x="{_at(_LEFT - 8)}" y="{_at(y + 4)}"'
+        if len(text) > _LETTERS:
+            place += f' textLength="{_at(_LEFT - 8)}" lengthAdjust="spacingAndGlyphs"'
+        yield f'<text class="y" {place}>{escape(text)}</text>'
 
 
 def _times(plot: _Plot, times: Sequence[str]) -> Iterator[str]:

@@ -166,6 +166,8 @@ def test_lots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert found[0]["days_held"] == 3
     assert "line 9" in printed.err
+    assert main(["lots", str(file), "-o", "json"]) == 1
+    assert json.loads(capsys.readouterr().err)["line"] == 9
 
 
 def test_legs_have_lots_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

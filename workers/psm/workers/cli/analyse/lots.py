@@ -68,7 +68,8 @@ def lots(
                 "--from, --to, --symbol, --holding-days, --known-at, --limit and --after need "
                 "--account"
             )
-        return _lots_of_file("-" if file is None else file, partitions)
+        as_json = output.format != "table"
+        return _lots_of_file("-" if file is None else file, partitions, as_json=as_json)
     if file is not None:
         raise ConfigError("give a file or --account, not both")
     if partitions != DEFAULT_PARTITIONS:
@@ -77,14 +78,14 @@ def lots(
     return 0
 
 
-def _lots_of_file(file: str, partitions: int) -> int:
+def _lots_of_file(file: str, partitions: int, *, as_json: bool) -> int:
     """Print what a file closed; return the exit code."""
     if partitions < 1:
         raise ConfigError("--partitions must be 1 or more")
     if file != "-" and is_stream_id(file) and not Path(file).exists():
         raise ConfigError(f"there is no file {file}; of an account give --account {file}")
     folder = FigureFolder(periods=365, partitions=partitions)
-    code = take_lines(file, folder.take)
+    code = take_lines(file, folder.take, as_json=as_json)
     for account_id, lot in folder.lots():
         say_json(lot_document(account_id, lot), sys.stdout)
     return code

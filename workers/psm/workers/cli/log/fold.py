@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from psm.analytics.closes import PERIODS, PERIODS_MAX
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots, slots_of
-from psm.workers.cli.shared.lines import take_lines
+from psm.workers.cli.shared.lines import LinesOutput, take_lines
 from psm.workers.cli.shared.output import say_json
 from psm.workers.replay.figures import FigureFolder, account_document
 from psm.workers.replay.lines import DEFAULT_PARTITIONS, LineFolder
@@ -26,7 +26,7 @@ def fold(
     valuation_slots: str = str(ValuationSlots()),
     metrics: Annotated[bool, Parameter(negative="")] = False,
     periods: int | None = None,
-    output: Annotated[Literal["json", "jsonl"] | None, Parameter(name=["--output", "-o"])] = None,
+    output: LinesOutput = None,
 ) -> int:
     """Fold JSON lines and print what each did, by the same rules as the live system.
 

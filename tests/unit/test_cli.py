@@ -150,14 +150,27 @@ def test_output_that_cannot_be_written(
     assert (done.returncode, done.stderr) == (code, told)
 
 
+def test_output_is_utf_8_in_any_locale() -> None:
+    done = _shell("config show", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "─" in done.stdout
+
+
+def test_arguments_that_are_no_text_are_refused() -> None:
+    done = _shell(r"trades acc_001 --symbol $'\xff' -o json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not UTF-8" in json.loads(done.stderr)["error"]
+
+
 def test_closed_standard_input_is_empty() -> None:
     done = _shell("lots <&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def _shell(command: str) -> subprocess.CompletedProcess[str]:
+def _shell(command: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", f"{sys.executable} -m psm.workers.cli {command}"],
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         check=False,

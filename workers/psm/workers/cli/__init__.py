@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import itertools
 import os
 import sys
@@ -143,10 +144,7 @@ def build(*, listing: bool = True) -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     sys.excepthook = _trace
-    # Python has None for a descriptor that whoever starts the command closed.
-    sys.stdin = sys.stdin or os.fdopen(_nowhere(), "r")
-    sys.stdout = sys.stdout or os.fdopen(_nowhere(), "w")
-    sys.stderr = sys.stderr or os.fdopen(_nowhere(), "w")
+    _open_streams()
     logs.configure("warning")  # long-running commands say more, once they know their settings
     left, context = _context_of(sys.argv[1:] if arguments is None else arguments)
     if context is None:
@@ -178,9 +176,31 @@ def _run(given: list[str]) -> int:
         return 0  # the reader (`head`, a pager) has enough
 
 
+def _open_streams() -> None:
+    """Make standard streams that can be used, whatever the command was started with."""
+    # Python has None for a descriptor that is closed.
+    sys.stdin = sys.stdin or os.fdopen(_nowhere(), "r")
+    sys.stdout = sys.stdout or os.fdopen(_nowhere(), "w")
+    sys.stderr = sys.stderr or os.fdopen(_nowhere(), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON and our CSV are in any locale
+
+
+def _check_text(given: Sequence[str]) -> None:
+    """Make sure that arguments are text, or they would be refused far from here.
+
+    Raises:
+        ConfigError: one is not UTF-8.
+    """
+    for text in given:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ConfigError(f"{text!a} is not UTF-8")
+
+
 def _printed(app: App, given: list[str]) -> object:
     """Return what a command does, with its result where it belongs."""
     try:
+        _check_text(given)
         result = app(given)
         sys.stdout.flush()
     except OSError:

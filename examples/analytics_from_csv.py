@@ -26,7 +26,10 @@ FREQUENCIES = {"1m": "min", "5m": "5min", "1h": "h", "1d": "D", "1w": "7D"}
 def navs(pnl: pd.DataFrame, said: dict) -> pd.Series:
     """Return the complete closes of the account; a bucket without a row ended as the one before."""
     closes = said.get("daily") or said["closes"]
-    last = [close["bucket"] for close in closes if close["complete"]][-1]
+    complete = [close["bucket"] for close in closes if close["complete"]]
+    if not complete:
+        sys.exit("no bucket is complete yet; --timeframe 1m of both commands has shorter ones")
+    last = complete[-1]
     whole = pnl[
         (pnl.account_id == said["account_id"]) & (pnl.strategy_id == "*") & (pnl.symbol == "*")
     ]
@@ -109,4 +112,4 @@ def main(pnl_file: str, trades_file: str, stats_file: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:]) if len(sys.argv) == 4 else __doc__)

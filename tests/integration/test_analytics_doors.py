@@ -226,6 +226,38 @@ async def test_pages_are_the_whole(api: Api) -> None:
     assert 'rel="next"' in linked.headers["link"]
 
 
+@pytest.mark.parametrize(
+    ("command", "query"),
+    [
+        ("pnl acc_001", {}),
+        ("pnl acc_001 --by symbol --timeframe 1h --limit 7", {
+            "by": "symbol", "timeframe": "1h", "limit": "7",
+        }),
+        ("pnl acc_002 --strategy alpha --from 2025-12-19 --to 2025-12-22", {
+            "strategy": "alpha", "from": "2025-12-19T00:00:00Z", "to": "2025-12-22T00:00:00Z",
+        }),
+        ("trades acc_001", {}),
+        ("trades acc_001 --symbol * --strategy beta", {"symbol": "*", "strategy": "beta"}),
+        ("trades acc_001 --symbol ETH-PERP --known-at 40", {
+            "symbol": "ETH-PERP", "known_at": "40",
+        }),
+        ("lots --account acc_001 --symbol *", {"symbol": "*"}),
+        ("lots --account acc_002 --holding-days 0", {"holding_days": "0"}),
+    ],
+)  # fmt: skip
+async def test_rows_over_http_are_those_of_the_command(
+    api: Api, capsys: pytest.CaptureFixture[str], command: str, query: dict[str, str]
+) -> None:
+    """Of each door the same rows, read from the views or asked from the service."""
+    words = command.split()
+    account = next(word for word in words if word.startswith("acc_"))
+    answer = await api.client.get(f"/psm/analytics/{account}/{words[0]}", params=query)
+    assert answer.status_code == 200, answer.text
+    rows = answer.json()["rows"]
+    assert rows
+    assert await said(capsys, *words) == rows
+
+
 async def test_symbols_and_strategies_add_up(api: Api) -> None:
     """To the whole of each bucket, exactly."""
     for timeframe in ("1d", "1h", "1w"):
@@ -409,7 +441,7 @@ async def test_files_that_cannot_be_written(
     api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A word about the file, none about PostgreSQL, and nothing left behind."""
-    for out in (tmp_path / "none" / "x", tmp_path, Path("/dev/full")):
+    for out in (tmp_path / "none" / "x", tmp_path, Path("/dev/full"), tmp_path / ("x" * 300)):
         for command in (
             ("export", "pnl", "--format", "csv", "--out", str(out)),
             ("export", "lots", "--format", "parquet", "--out", str(out)),

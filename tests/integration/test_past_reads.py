@@ -130,3 +130,5 @@ async def test_explain_prints_the_tree(api: Api, capsys: pytest.CaptureFixture[s
     assert (found["published"], found["sequence_number"]) == ("1000", 2)
     assert await psm_here("explain", "acc_001", "luck") == 2
     assert "luck cannot be explained; choose equity" in capsys.readouterr().err
+    assert await psm_here("explain", "acc_001", "sharpe") == 2
+    assert "psm stats ACCOUNT --explain sharpe" in capsys.readouterr().err

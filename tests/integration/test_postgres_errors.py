@@ -8,7 +8,7 @@ import pytest
 from tests.support.workbench import until_answer
 
 from psm.adapters import postgres
-from psm.contracts.errors import TransientError
+from psm.contracts.errors import PSMError, TransientError
 
 
 @pytest.fixture
@@ -16,6 +16,15 @@ async def pool(empty_postgres_dsn: str) -> AsyncIterator[postgres.Pool]:
     pool = await postgres.open_pool(empty_postgres_dsn, name="test")
     yield pool
     pool.terminate()
+
+
+@pytest.mark.parametrize("password", ["secret", "s%40cret", "secret@secret", "secret@a/secret"])
+async def test_nobody_there_is_told_with_the_address(password: str) -> None:
+    """Where it was looked for; of the password nothing, however it was written."""
+    with pytest.raises(PSMError, match="connect to PostgreSQL") as caught:
+        await postgres.open_pool(f"postgresql://psm:{password}@127.0.0.1:1/psm", name="test")
+    assert ("at 127.0.0.1:1:" in str(caught.value)) is ("/" not in password)
+    assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("setting", ["idle_in_transaction_session_timeout", "transaction_timeout"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import json
@@ -30,7 +31,7 @@ from psm.workers.log.shape import log_shape
 from psm.workers.ops import approval, keys
 from psm.workers.ops.journal import SUBJECT, chain_next, read_records, recorded
 from psm.workers.ops.people import People
-from psm.workers.replay.bundle import manifest_of
+from psm.workers.replay.bundle import export_bundle, manifest_of
 
 PARTITIONS = 4
 STORY = [
@@ -166,6 +167,19 @@ async def test_compressed_bundle_is_the_same_bytes_twice(bench: Bench, tmp_path:
     assert await psm_here("export", "--to", str(second)) == 0
     assert first.read_bytes() == second.read_bytes()
     assert gzip.decompress(first.read_bytes()).count(b"\n") == len(STORY)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.gz"])
+async def test_half_a_bundle_is_none(bench: Bench, tmp_path: Path, name: str) -> None:
+    """Where the disk is full, nothing stays that would be taken for the whole."""
+    await bench.publish(*STORY)
+
+    def full(_position: int, _last: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ConfigError, match="No space left"):
+        await export_bundle(bench.nc, log_shape(bench.settings), tmp_path / name, progress=full)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- from a snapshot ---------------------------------------------------------------------------

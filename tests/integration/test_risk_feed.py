@@ -424,6 +424,17 @@ async def test_every_mark_comes_once_and_in_order(bench: Bench) -> None:
         assert not await follower.feed.reach(last + 1_000, 0.0)
 
 
+async def test_a_mark_that_cannot_be_read_stops_nobody(bench: Bench) -> None:
+    """Nested beyond measure: at the beginning, and while it is followed."""
+    deep = Sent(subject="marks.A", data=b'{"a":' * 10_000)
+    await bench.publish(deep, mark(1, "2", "B"))
+    async with following(bench.settings.nats_url, PARTITIONS, []) as follower:
+        await until(lambda: len(follower.market) == 2, "the newest of both")
+        last = await bench.publish(deep, mark(2, "4", "B"))
+        await until(lambda: follower.feed.market_position >= last, "M is there")
+        assert follower.market == {"marks.A": [1, 3], "marks.B": [2, 4]}
+
+
 async def test_a_mark_that_the_feed_is_not_shown(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

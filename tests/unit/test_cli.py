@@ -133,6 +133,51 @@ def test_closed_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "told"),
+    [
+        (">/dev/full", 2, "psm: cannot write: No space left on device\n"),
+        (">&-", 0, ""),
+        ("2>&- >/dev/full", 2, ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["config docs", "version"])
+def test_output_that_cannot_be_written(
+    command: str, redirection: str, code: int, told: str
+) -> None:
+    """Said in one line, whether it is noticed in the middle or at the end; never a traceback."""
+    done = _shell(f"{command} {redirection}")
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_output_is_utf_8_in_any_locale() -> None:
+    done = _shell("config show", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "─" in done.stdout
+
+
+def test_arguments_that_are_no_text_are_refused() -> None:
+    done = _shell(r"trades acc_001 --symbol $'\xff' -o json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not UTF-8" in json.loads(done.stderr)["error"]
+
+
+def test_closed_standard_input_is_empty() -> None:
+    done = _shell("lots <&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def _shell(command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m psm.workers.cli {command}"],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def test_config_problems_are_told_at_once() -> None:
     """`psm config check` exits 2 with every problem and no secret."""
     done = run("config", "check", PSM_HTTP_PROT="1", PSM_REPLICAS="2", PSM_NATS_PASSWORD="hunter2")

@@ -190,6 +190,26 @@ def test_fold_prints_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(document["trades"]) == document["trade_metrics"]["n"] == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("fold", "--metrics", "--periods", "1000001"), "--periods must be 1 to 1000000"),
+        (("fold", "--metrics", "--final"), "--final"),
+        (("fold", "--periods", "252"), "--periods is for --metrics"),
+        (("lots", "--holding-days", "5"), "need --account"),
+        (("lots", "--partitions", "0"), "--partitions must be 1 or more"),
+        (("lots", "acc_001"), "no file acc_001; of an account give --account acc_001"),
+        (("lots", "--account", "acc_001", "--partitions", "4"), "--partitions"),
+        (("book", "kraken", "BTC", "--profile", "kraken"), "PSM_MARKET_VENUES"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_lots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a closed lot; a line that is none is named, and exit code 1."""
     file = tmp_path / "log.jsonl"
@@ -204,6 +224,8 @@ def test_lots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert found[0]["days_held"] == 3
     assert "line 9" in printed.err
+    assert main(["lots", str(file), "-o", "json"]) == 1
+    assert json.loads(capsys.readouterr().err)["line"] == 9
 
 
 def test_legs_have_lots_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ def test_question_as_json() -> None:
         b'{"account_id":"a","timeout_ms":30001}',
         b'{"account_id":"a","min_seqence":1}',
         b'{"account_id":"a","timeout_ms":NaN}',
+        b'{"a":' * 10_000,
     ],
 )
 def test_what_is_no_question(body: bytes) -> None:

@@ -174,3 +174,5 @@ def test_the_command_follows_every_book(tmp_path: Path, capsys: pytest.CaptureFi
     assert (
         'line 4: malformed_field: "x" is no number of zero or more (field bids[0])' in printed.err
     )
+    assert main(["book", str(file), "-o", "jsonl"]) == 1
+    assert json.loads(capsys.readouterr().err)["line"] == 4

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from psm.contracts import codec
 from psm.contracts.errors import PSMError
 from psm.contracts.subjects import STREAM_ID_RULE, is_stream_id
 
@@ -86,7 +87,7 @@ def question_of(body: bytes) -> LiveQuestion:
     if body.lstrip()[:1] == b"{":
         try:
             question = _decoder.decode(body)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except codec.INVALID_JSON as error:
             raise MalformedQuestionError(f"not a live read: {error}") from error
     else:
         question = LiveQuestion(account_id=body.decode("ascii", "replace"))

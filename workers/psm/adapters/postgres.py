@@ -183,13 +183,23 @@ async def _dialled(dsn: str) -> AsyncIterator[None]:
         ConfigError: whoever set the address has to change it.
         TransientError: PostgreSQL is away.
     """
-    with translated("connect to PostgreSQL"):
+    with translated(f"connect to PostgreSQL{_place(dsn)}"):
         try:
             yield
         except (OSError, asyncpg.ClientConfigurationError) as error:
             if (wrong := await postgres_error(error, dsn)) is not None:
                 raise wrong from error
             raise
+
+
+def _place(dsn: str) -> str:
+    """Return where an address leads; nothing of one in which a password may be mistaken for it."""
+    try:
+        where = urlsplit(dsn).netloc
+    except ValueError:
+        return ""
+    host = where.rpartition("@")[2]
+    return f" at {host}" if host and where.count("@") == dsn.count("@") else ""
 
 
 @contextmanager

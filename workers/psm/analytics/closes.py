@@ -23,6 +23,9 @@ PERIODS: dict[Timeframe, int] = {
 }
 """Buckets a year where markets never rest."""
 
+PERIODS_MAX = 1_000_000
+"""Buckets that a year may have."""
+
 
 class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
     """An account, or a part of it, at the end of a bucket of log time.

@@ -77,7 +77,7 @@ LIMIT $10;
 SELECT t.*
 FROM trades t
 WHERE t.account_id = $1 AND t.strategy_id = $2 AND NOT t.gone
-AND ($3::text IS NULL OR t.symbol = $3)
+AND ($3 = '*' OR t.symbol = $3)
 AND ($4::timestamptz IS NULL OR t.closed >= $4)
 AND ($5::timestamptz IS NULL OR t.closed < $5)
 AND t.through_log_sequence <= $6
@@ -99,7 +99,7 @@ LIMIT $11;
 SELECT t.*
 FROM lots t
 WHERE t.account_id = $1 AND NOT t.gone
-AND ($2::text IS NULL OR t.symbol = $2)
+AND ($2 = '*' OR t.symbol = $2)
 AND ($3::timestamptz IS NULL OR t.closed >= $3)
 AND ($4::timestamptz IS NULL OR t.closed < $4)
 AND t.through_log_sequence <= $5

@@ -138,6 +138,24 @@ def _csv(value: Any) -> Any:
     return value
 
 
+def check_new(path: Path) -> None:
+    """Make sure that a file can be made where there is none.
+
+    Raises:
+        ConfigError: there is something already, or nobody may look.
+    """
+    why = ""
+    try:
+        if path.is_dir():
+            why = "is a folder; name a file"
+        elif path.exists():
+            why = "exists; choose another name or remove it"
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    if why:
+        raise ConfigError(f"{path} {why}")
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a place to write to beside `path`; the file is there once the block is through.
@@ -145,10 +163,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: there is such a file already, or it cannot be written.
     """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file")
-    if path.exists():
-        raise ConfigError(f"{path} exists; choose another name or remove it")
+    check_new(path)
     part = path.with_name(f".{path.name}.part")
     try:
         yield part

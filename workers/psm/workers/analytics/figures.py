@@ -44,9 +44,6 @@ GROUP = "group:"
 MEMBERS_MAX = 500
 """Accounts that somebody may list."""
 
-PERIODS_MAX = 1_000_000
-"""Buckets that a year may have."""
-
 _DAYS: dict[Window, int | None] = {"all": None, "30d": 30, "90d": 90, "365d": 365}
 _DAY_NS = 1_440 * MINUTE_NS
 
@@ -317,7 +314,7 @@ async def _trades(
             account,
             question.span,
             strategy_id=question.strategy_id,
-            symbol=None if question.symbol == EVERY else question.symbol,
+            symbol=question.symbol,
             limit=TRADES_MAX,
         )
         found += page.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ class ParquetWriter:
     def finish(self) -> None:
         """Write the file."""
         reader = RecordBatchReader.from_batches(self._schema, self._batches)
-        write_parquet(reader, self._path, compression="zstd(3)")
+        # The library panics where it cannot write, so it writes to memory.
+        packed = BytesIO()
+        write_parquet(reader, packed, compression="zstd(3)")
+        self._path.write_bytes(packed.getbuffer())
 
 
 def _array(values: list[Any], kind: DataType) -> Array:

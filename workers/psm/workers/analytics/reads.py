@@ -24,6 +24,7 @@ BUCKETS_MAX = 20_000
 TRADES_MAX = 100_000
 """Trades that figures are made of at most."""
 
+HOLDING_DAYS = 365
 HOLDING_DAYS_MAX = 36_500
 """Days up to which a lot may be short term; a century."""
 
@@ -118,7 +119,10 @@ class AnalyticsReads:
         ]
         missing = sorted(set(accounts) - {one.account_id for one in found})
         if missing:
-            raise NoAnalyticsError(f"the views of analytics have no account {missing[0]}")
+            raise NoAnalyticsError(
+                f"the views of analytics have no account {missing[0]}; psm accounts lists them, "
+                "psm risk groups the groups, which are asked for as group:NAME"
+            )
         return found
 
     async def members(self, group: str) -> list[str]:
@@ -130,7 +134,10 @@ class AnalyticsReads:
         """
         found = [row["account_id"] for row in await self._fetch("members", group)]
         if not found:
-            raise NoAnalyticsError(f"the views of analytics have no group {group}")
+            raise NoAnalyticsError(
+                f"the views of analytics have no group {group}, or it has no account: "
+                "psm risk groups lists them"
+            )
         return found
 
     async def series(
@@ -206,7 +213,7 @@ class AnalyticsReads:
         span: Span = ALWAYS,
         *,
         strategy_id: str = EVERY,
-        symbol: str | None = None,
+        symbol: str = EVERY,
         known_at: int | None = None,
         after: str | None = None,
         limit: int = PAGE_DEFAULT,
@@ -217,7 +224,7 @@ class AnalyticsReads:
             account_id: whose.
             span: when they closed.
             strategy_id: of whose own book; `*` for the account's.
-            symbol: only of it.
+            symbol: only of it; `*` for all.
             known_at: log sequence: as they were known then, before what was corrected later.
             after: `next` of the page before.
             limit: how many at most.
@@ -237,7 +244,7 @@ class AnalyticsReads:
         account_id: str,
         span: Span = ALWAYS,
         *,
-        symbol: str | None = None,
+        symbol: str = EVERY,
         known_at: int | None = None,
         after: str | None = None,
         limit: int = PAGE_DEFAULT,

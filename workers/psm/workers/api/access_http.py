@@ -212,7 +212,7 @@ async def _create(request: Request, tokens: Tokens) -> Response:
             life=duration(wanted.expires),
             created_by=giver.person or giver.id,
         )
-    except (msgspec.MsgspecError, PolicyError) as error:
+    except (msgspec.MsgspecError, RecursionError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
     return _answer(_made(record, token), 201)
 
@@ -228,7 +228,7 @@ async def _rotate(request: Request, tokens: Tokens) -> Response:
         )
     except UnknownTokenError as error:
         return problem("unknown-token", str(error), path)
-    except (msgspec.MsgspecError, PolicyError) as error:
+    except (msgspec.MsgspecError, RecursionError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
     return _answer(_made(record, token), 201)
 

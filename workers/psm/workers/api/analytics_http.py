@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from psm.analytics.closes import PERIODS_MAX
 from psm.analytics.formulas import FORMULAS
 from psm.analytics.rows import EVERY, Timeframe, Window
 from psm.contracts.errors import ConfigError
@@ -25,7 +26,6 @@ from psm.workers.analytics.documents import (
     trade_document,
 )
 from psm.workers.analytics.figures import (
-    PERIODS_MAX,
     FiguresQuestion,
     MixedCurrenciesError,
     SubjectFigures,
@@ -33,6 +33,7 @@ from psm.workers.analytics.figures import (
     is_subject,
 )
 from psm.workers.analytics.reads import (
+    HOLDING_DAYS,
     HOLDING_DAYS_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -116,7 +117,12 @@ LOTS_PARAMETERS = (
     Parameter(
         name="holding_days",
         description="What was held for more whole days is `long` term.",
-        schema={"type": "integer", "minimum": 1, "maximum": HOLDING_DAYS_MAX, "default": 365},
+        schema={
+            "type": "integer",
+            "minimum": 0,
+            "maximum": HOLDING_DAYS_MAX,
+            "default": HOLDING_DAYS,
+        },
     ),
     _KNOWN_AT,
     *_PAGE,
@@ -184,7 +190,7 @@ class _Answers:
             account,
             _span(request),
             strategy_id=text_of(request, "strategy") or EVERY,
-            symbol=_symbol(request),
+            symbol=text_of(request, "symbol") or EVERY,
             known_at=integer(request, "known_at"),
             **_place(request),
         )
@@ -193,15 +199,15 @@ class _Answers:
 
     async def lots(self, request: Request) -> Response:
         account, closed_through = await _standing(request, self._reads)
-        days = integer(request, "holding_days", most=HOLDING_DAYS_MAX) or 365
+        days = integer(request, "holding_days", least=0, most=HOLDING_DAYS_MAX)
         page = await self._reads.lots(
             account,
             _span(request),
-            symbol=_symbol(request),
+            symbol=text_of(request, "symbol") or EVERY,
             known_at=integer(request, "known_at"),
             **_place(request),
         )
-        rows = [lot_document(row, days) for row in page.rows]
+        rows = [lot_document(row, HOLDING_DAYS if days is None else days) for row in page.rows]
         return _page(request, account, closed_through, rows, page.next)
 
     async def metrics(self, request: Request) -> Response:
@@ -301,11 +307,6 @@ def _question(request: Request) -> FiguresQuestion:
 
 def _span(request: Request) -> Span:
     return Span.between(timestamp(request, "from"), timestamp(request, "to"))
-
-
-def _symbol(request: Request) -> str | None:
-    symbol = text_of(request, "symbol")
-    return None if symbol in (None, EVERY) else symbol
 
 
 def _place(request: Request) -> dict[str, Any]:

@@ -41,7 +41,7 @@ TITLES: dict[str, tuple[int, str]] = {
     "wrong-method": (405, "Method not allowed"),
     "request-timeout": (408, "The request took too long to arrive"),
     "conflict": (409, "The event contradicts the log"),
-    "book-not-synced": (409, "Changes of the order book are missing"),
+    "book-not-synced": (409, "The order book is not one to read now"),
     "mixed-currencies": (409, "Members have different currencies"),
     "view-stale": (409, "The view cannot have this version"),
     "body-too-large": (413, "The body is too large"),

@@ -7,6 +7,8 @@ Exit codes: 0 fine, 1 found a problem, 2 usage or environment, 130 interrupted.
 from __future__ import annotations
 
 import difflib
+import errno
+import io
 import itertools
 import os
 import sys
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 EXIT_PROBLEM = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HEADINGS = {
     "run": Group("Run", sort_key=1),
@@ -140,6 +144,7 @@ def build(*, listing: bool = True) -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     sys.excepthook = _trace
+    _open_streams()
     logs.configure("warning")  # long-running commands say more, once they know their settings
     left, context = _context_of(sys.argv[1:] if arguments is None else arguments)
     if context is None:
@@ -166,13 +171,50 @@ def _run(given: list[str]) -> int:
         app = build(listing=not given or given[0] not in names)
         if is_plain() or "--no-color" in given:
             app.console = _plain_console()
-        code = _guarded(lambda: app(given), as_json=_wants_json(given))
-        sys.stdout.flush()
+        return _guarded(lambda: _printed(app, given), as_json=_wants_json(given))
     except BrokenPipeError:
-        # The reader (`head`, a pager) has enough. Python would complain at exit: give it a sink.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+        return 0  # the reader (`head`, a pager) has enough
+
+
+def _open_streams() -> None:
+    """Make standard streams that can be used, whatever the command was started with."""
+    # Python has None for a descriptor that is closed.
+    sys.stdin = sys.stdin or os.fdopen(_nowhere(), "r")
+    sys.stdout = sys.stdout or os.fdopen(_nowhere(), "w")
+    sys.stderr = sys.stderr or os.fdopen(_nowhere(), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON and our CSV are in any locale
+
+
+def _check_text(given: Sequence[str]) -> None:
+    """Make sure that arguments are text, or they would be refused far from here.
+
+    Raises:
+        ConfigError: one is not UTF-8.
+    """
+    for text in given:
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ConfigError(f"{text!a} is not UTF-8")
+
+
+def _printed(app: App, given: list[str]) -> object:
+    """Return what a command does, with its result where it belongs."""
+    try:
+        _check_text(given)
+        result = app(given)
+        sys.stdout.flush()
+    except OSError:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try at exit again to write what is left, and complain: give it a sink.
+            os.dup2(_nowhere(), sys.stdout.fileno())
+        raise
+    return result
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_RDWR)
 
 
 def _context_of(given: Sequence[str]) -> tuple[list[str], str | None]:
@@ -200,6 +242,10 @@ def _guarded(run: Callable[[], object], *, as_json: bool) -> int:
         error, text, code = caught, str(caught), EXIT_PROBLEM
     except ImportError as caught:
         error, text, code = caught, _missing(caught), EXIT_USAGE
+    except OSError as caught:
+        if caught.errno not in _NO_ROOM:
+            raise
+        error, text, code = caught, f"cannot write: {caught.strerror}", EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     else:

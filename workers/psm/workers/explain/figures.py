@@ -12,6 +12,7 @@ from decimal import Decimal
 import msgspec
 from nats.aio.client import Client
 
+from psm.analytics.formulas import FORMULAS
 from psm.contracts.errors import ConfigError
 from psm.domain.account import Account
 from psm.domain.books import Books
@@ -160,6 +161,8 @@ class _Names:
             position = self._account.ledger.positions.get(key)
             if position is not None and name in POSITION_FIGURES:
                 return self._position(position, name)
+        if field in FORMULAS:
+            raise ConfigError(f"{field} is of analytics: psm stats ACCOUNT --explain {field}")
         raise ConfigError(f"{field} cannot be explained; choose {', '.join(self.fields())}")
 
     def fields(self) -> list[str]:

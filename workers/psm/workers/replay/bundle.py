@@ -249,13 +249,18 @@ def _line(message: StoredMessage) -> bytes:
 @contextmanager
 def _writing(path: Path) -> Iterator[IO[bytes]]:
     try:
-        with path.open("xb") as file:
-            if path.suffix == ".gz":
-                # No time and no name inside: the same log gives the same bytes.
-                with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                    yield cast("IO[bytes]", packed)
-            else:
-                yield file
+        file = path.open("xb")
+        try:
+            with file:
+                if path.suffix == ".gz":
+                    # No time and no name inside: the same log gives the same bytes.
+                    with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                        yield cast("IO[bytes]", packed)
+                else:
+                    yield file
+        except BaseException:
+            path.unlink()  # a part would pass for the whole, and be in the way of the next one
+            raise
     except FileExistsError as error:
         raise ConfigError(f"{path} exists; choose another name or remove it") from error
     except OSError as error:

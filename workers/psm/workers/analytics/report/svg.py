@@ -14,9 +14,14 @@ from psm.workers.analytics.report.texts import Shown, percent
 
 WIDTH, HEIGHT = 760.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 10.0, 26.0
+_LETTERS = 11
+"""Of a label, that have room beside the picture."""
+
 _POINTS = 600
 _TOOLTIPS = 250
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_FLAT = 1e-8
+"""Change, as a part of the value, up to which a line is flat: no label would show it."""
 
 Point = tuple[str, Decimal | None]
 
@@ -122,12 +127,17 @@ def _picture(key: str, title: str, summary: str, parts: Sequence[str]) -> str:
 
 
 def _axes(plot: _Plot, ticks: Sequence[float], shown: Callable[[Decimal], str]) -> Iterator[str]:
-    """Yield a level and its value for each tick."""
-    for tick in ticks:
+    """Yield a level and its value for each tick; one that is longer than its place is narrowed."""
+    texts = [shown(Decimal(repr(tick))) for tick in ticks]
+    if all(text.endswith(".00") for text in texts):
+        texts = [text.removesuffix(".00") for text in texts]
+    for tick, text in zip(ticks, texts, strict=True):
         y = plot.y(tick)
         yield _level("grid", _at(y))
-        text = escape(shown(Decimal(repr(tick))))
-        yield f'<text class="y" x="{_at(_LEFT - 8)}" y="{_at(y + 4)}">{text}</text>'
+        place = f'x="{_at(_LEFT - 8)}" y="{_at(y + 4)}"'
+        if len(text) > _LETTERS:
+            place += f' textLength="{_at(_LEFT - 8)}" lengthAdjust="spacingAndGlyphs"'
+        yield f'<text class="y" {place}>{escape(text)}</text>'
 
 
 def _times(plot: _Plot, times: Sequence[str]) -> Iterator[str]:
@@ -209,7 +219,7 @@ def _thinned(points: Sequence[Point], drawn: Sequence[int]) -> list[int]:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return about five round values from at or below `low` to at or above `high`."""
-    if low == high:
+    if high - low <= max(abs(low), abs(high)) * _FLAT:
         room = abs(low) * 0.01 or 1.0
         low, high = low - room, high + room
     rough = (high - low) / 4

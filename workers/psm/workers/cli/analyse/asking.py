@@ -9,11 +9,12 @@ from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from psm.analytics.closes import PERIODS_MAX
 from psm.analytics.rows import EVERY, Timeframe, Window
 from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import STREAM_ID_RULE
 from psm.workers.analytics.documents import decimal_of
-from psm.workers.analytics.figures import PERIODS_MAX, FiguresQuestion, is_subject
+from psm.workers.analytics.figures import FiguresQuestion, is_subject
 from psm.workers.analytics.reads import PAGE_DEFAULT, PAGE_MAX, AnalyticsReads, Span
 from psm.workers.cli.shared.connections import database
 from psm.workers.process.config import load_settings

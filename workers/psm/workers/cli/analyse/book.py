@@ -14,7 +14,7 @@ from psm.contracts.errors import ConfigError
 from psm.workers.api.market_http import BookDocument, MarketReads
 from psm.workers.cli.shared.connections import database
 from psm.workers.cli.shared.http import remote
-from psm.workers.cli.shared.lines import answer_lines
+from psm.workers.cli.shared.lines import LinesOutput, answer_lines
 from psm.workers.process.config import load_settings
 from psm.workers.replay.depth import DepthBooks
 
@@ -27,6 +27,7 @@ def book(
     profile: Literal["binance_futures", "binance_spot", "kraken", "generic"] = "generic",
     depth: int | None = None,
     on_checksum: Literal["resync", "flag"] = "resync",
+    output: LinesOutput = None,
 ) -> int:
     """Follow the order books of depth events, one JSON line each; print each book after it.
 
@@ -43,15 +44,21 @@ def book(
         profile: How the venue numbers and checks its changes.
         depth: Levels a side that are subscribed to; as many as the snapshot has if not given.
         on_checksum: What is done where a checksum does not fit: wait for a snapshot, or count it.
+        output: Tell problems as JSON lines, too; results always are.
     """
     if symbol is not None:
+        if (profile, depth, on_checksum) != ("generic", None, "resync"):
+            raise ConfigError(
+                "--profile, --depth and --on-checksum are for a file; how a live book is followed "
+                "is set in PSM_MARKET_VENUES"
+            )
         live = asyncio.run(_live(file, symbol))
         print(msgspec.json.encode(live).decode())
         return 0
     if depth is not None and depth < 1:
         raise ConfigError("--depth must be 1 or more")
     books = DepthBooks(PROFILES[profile], depth=depth, flag_checksums=on_checksum == "flag")
-    return answer_lines(file, books.take)
+    return answer_lines(file, books.take, as_json=output is not None)
 
 
 async def _live(exchange: str, symbol: str) -> BookDocument:

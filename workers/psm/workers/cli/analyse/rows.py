@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -78,7 +79,10 @@ def pnl(
         return [pnl_document(row, standing.closed_through) for row in found.rows], found.next
 
     query = {"timeframe": timeframe, "by": by, "strategy": strategy, "symbol": symbol}
-    _print(*_rows(f"{account}/pnl", range_, page, query, read), _PNL_COLUMNS, output)
+    rows, following = _rows(f"{account}/pnl", range_, page, query, read)
+    _print(rows, following, _PNL_COLUMNS, output)
+    if not rows and output.format == "table":
+        output.note("a minute has rows once it is complete: when marks came after it")
 
 
 def trades(
@@ -87,7 +91,7 @@ def trades(
     *,
     range_: PastRange = FROM_THE_START,
     strategy: Annotated[str, Parameter(help="Of this strategy's own book.")] = EVERY,
-    symbol: Annotated[str | None, Parameter(help="Only of this symbol.")] = None,
+    symbol: Annotated[str, Parameter(help="Of this symbol; * is all of them.")] = EVERY,
     known_at: KnownAt = None,
     page: RowsPage = FIRST_PAGE,
     output: Output = DEFAULT_OUTPUT,
@@ -118,7 +122,7 @@ def trades(
 def closed_lots(
     account: str,
     range_: PastRange,
-    symbol: str | None,
+    symbol: str,
     holding_days: int,
     known_at: int | None,
     page: RowsPage,
@@ -144,7 +148,11 @@ def closed_lots(
         )
         return [lot_document(row, holding_days) for row in found.rows], found.next
 
-    query = {"symbol": symbol, "holding_days": holding_days, "known_at": known_at}
+    query: dict[str, str | int | None] = {
+        "symbol": symbol,
+        "holding_days": holding_days,
+        "known_at": known_at,
+    }
     _print(*_rows(f"{account}/lots", range_, page, query, read), _LOT_COLUMNS, output)
 
 
@@ -180,4 +188,4 @@ def _print(
     else:
         output.note("none")
     if following is not None:
-        output.note(f"there are more: --after='{following}'")
+        output.note(f"there are more: --after={shlex.quote(following)}")

@@ -108,7 +108,11 @@ def _print(document: dict[str, Any], output: Output) -> None:
         output.lines("", f"Trades in {currency}")
         output.document({name: _read(name, value) for name, value in own.items()})
     if not document["metrics"]["n"]:
-        output.note("no bucket of this range is complete; --timeframe 1m has shorter ones")
+        shorter = document["timeframe"] != "1m"
+        output.note(
+            "no bucket of this range is complete"
+            + ("; --timeframe 1m has shorter ones" if shorter else "")
+        )
     output.note(
         "psm report ACCOUNT --html FILE draws it; --explain FIGURE lists what it is made of"
     )

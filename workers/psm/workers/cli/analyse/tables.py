@@ -56,12 +56,7 @@ def write_table(
     if out is None:
         if form == "parquet":
             raise ConfigError("--format parquet needs --out FILE")
-        try:
-            run(lambda columns: CsvWriter(sys.stdout, columns))
-        except BrokenPipeError:
-            raise  # whoever reads has enough
-        except OSError as error:
-            raise ConfigError(f"cannot write the table: {error.strerror}") from error
+        run(lambda columns: CsvWriter(sys.stdout, columns))
         return
     write = _write_csv if form == "csv" else _write_parquet
     with new_file(out) as part:

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from psm.analytics.rows import Timeframe
 from psm.contracts.errors import ConfigError
-from psm.workers.analytics.exports import Format
+from psm.workers.analytics.exports import Format, check_new
 from psm.workers.analytics.reads import ALWAYS
 from psm.workers.cli.analyse.asking import PastRange
 from psm.workers.cli.analyse.tables import TABLES, write_table
@@ -92,8 +92,7 @@ def export(
         check_account(account)
     if last is not None and last < 1:
         raise ConfigError("--last must be a log sequence, 1 or more")
-    if to.exists():
-        raise ConfigError(f"{to} exists; choose another name or remove it")
+    check_new(to)
     manifest = asyncio.run(_export(load_settings(), account, to, last, output))
     document = msgspec.to_builtins(manifest)
     document["accounts"] = len(document.pop("heads"))

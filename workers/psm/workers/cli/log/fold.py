@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from psm.analytics.closes import PERIODS, PERIODS_MAX
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots, slots_of
-from psm.workers.cli.shared.lines import take_lines
+from psm.workers.cli.shared.lines import LinesOutput, take_lines
 from psm.workers.cli.shared.output import say_json
 from psm.workers.replay.figures import FigureFolder, account_document
 from psm.workers.replay.lines import DEFAULT_PARTITIONS, LineFolder
@@ -24,8 +25,8 @@ def fold(
     partitions: int = DEFAULT_PARTITIONS,
     valuation_slots: str = str(ValuationSlots()),
     metrics: Annotated[bool, Parameter(negative="")] = False,
-    periods: int = 365,
-    output: Annotated[Literal["json", "jsonl"] | None, Parameter(name=["--output", "-o"])] = None,
+    periods: int | None = None,
+    output: LinesOutput = None,
 ) -> int:
     """Fold JSON lines and print what each did, by the same rules as the live system.
 
@@ -42,18 +43,21 @@ def fold(
         partitions: Of the log; part of the subjects of updates.
         valuation_slots: Of the log; when marks publish: three periods in ms, and basis points.
         metrics: Print what each account made of it: daily closes, trades, performance.
-        periods: Days a year of annual figures: 365, or 252 where markets rest.
+        periods: Of metrics: days a year, 365 by default, or 252 where markets rest.
         output: Tell problems as JSON lines, too; results always are.
     """
-    for option, number in (
-        ("--partitions", partitions),
-        ("--periods", periods),
-    ):
-        if number < 1:
-            raise ConfigError(f"{option} must be 1 or more")
+    if partitions < 1:
+        raise ConfigError("--partitions must be 1 or more")
     as_json = output is not None
     if metrics:
-        return _metrics(file, periods, partitions, as_json=as_json)
+        if state or final or valuation_slots != str(ValuationSlots()):
+            raise ConfigError("--state, --final and --valuation-slots are not for --metrics")
+        year = PERIODS["1d"] if periods is None else periods
+        if not 1 <= year <= PERIODS_MAX:
+            raise ConfigError(f"--periods must be 1 to {PERIODS_MAX}")
+        return _metrics(file, year, partitions, as_json=as_json)
+    if periods is not None:
+        raise ConfigError("--periods is for --metrics")
     folder = LineFolder(
         partitions=partitions,
         with_state=state and not final,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from psm.contracts.errors import ConfigError, ContractError
 from psm.workers.cli.shared.output import say, say_json
@@ -16,7 +18,11 @@ from psm.workers.replay.lines import LineError, opened
 _PROBLEM = 1
 
 
-def answer_lines(file: str, answer: Callable[[bytes], Any]) -> int:
+LinesOutput = Annotated[Literal["json", "jsonl"] | None, Parameter(name=["--output", "-o"])]
+"""Of commands whose results are JSON lines in any case; problems are, where it is given."""
+
+
+def answer_lines(file: str, answer: Callable[[bytes], Any], *, as_json: bool = False) -> int:
     """Print the document that each line is answered with; say which lines are none.
 
     Returns:
@@ -35,7 +41,7 @@ def answer_lines(file: str, answer: Callable[[bytes], Any]) -> int:
             if file == "-":  # somebody may be typing, or waiting for the answer to each line
                 sys.stdout.flush()
 
-    return take_lines(file, take)
+    return take_lines(file, take, as_json=as_json)
 
 
 def take_lines(file: str, take: Callable[[bytes], object], *, as_json: bool = False) -> int:

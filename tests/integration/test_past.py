@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,7 @@ from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.codec import decode_untyped
 from psm.contracts.position_keys import position_key
-from psm.workers.history.as_of import PastState, When, past_state
+from psm.workers.history.as_of import PastState, When, past_state, place_at
 from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError, read_ledger
 from psm.workers.history.verify import verify
 from psm.workers.log.shape import LogShape
@@ -132,6 +133,34 @@ async def test_every_number_gives_what_the_views_held_then(bench: Bench, seed: i
         assert_same(past, views_at(updates, number))
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_what_follows_changes_no_past(bench: Bench, seed: int) -> None:
+    """Neither what a moment is known by, nor what the account does and holds after it."""
+    sent = Market(seed=seed, length=160, accounts=1).author().sent
+    await bench.publish(sent[:90])
+    early = await read_ledger(bench.nc, shape(bench), "acc_000")
+    dice = random.Random(seed)
+    moments = []
+    for place in dice.sample(early.places[:-1], 8):
+        moments.append(When(sequence=place.sequence_number))
+        for time, log_time in ((place.timestamp, False), (place.log_time, True)):
+            when = When(at=time, log_time=log_time)
+            if early.following(place_at(early, when)) is not None:
+                moments.append(when)
+
+    async def asked() -> list[PastState]:
+        return [await past_state(bench.nc, shape(bench), "acc_000", when) for when in moments]
+
+    then = await asked()
+    await bench.publish(sent[90:], mark(1, "7", "LATER"), trade(900, "buy", "1", "7", "LATER"))
+    assert await asked() == then
+    whole = await read_ledger(bench.nc, shape(bench), "acc_000")
+    assert whole.last > early.last
+    for when, past in zip(moments, then, strict=True):
+        known = await past_state(bench.nc, shape(bench), "acc_000", when, ledger=whole)
+        assert known == past, "read as far as was needed, or all of it"
+
+
 async def test_number_that_a_gap_released_has_a_state_of_its_own(bench: Bench) -> None:
     """2 to 4 were all folded as part of message 2; each is shown as if it were the last."""
     await bench.publish(
@@ -155,7 +184,7 @@ async def test_repairs_do_not_shift_the_numbers(bench: Bench) -> None:
     void = (trade(7, "buy", "1", "20"), voided(4, 6))
     await bench.publish(deposit(1, "100"), *repairs, *void, deposit(8, "1"))
     updates = await published(bench, "acc_001")
-    ledger = await read_ledger(bench.nc, shape(bench), "acc_001")
+    ledger = await read_ledger(bench.nc, shape(bench), "acc_001", hashed=True)
     assert [place.sequence_number for place in ledger.places] == [1, 1, 2, 3, 6, 7, 8]
     assert [place.event_type for place in ledger.places[:2]] == ["CashDeposited", "StreamRetried"]
     assert ledger.last_number == 8

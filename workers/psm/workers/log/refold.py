@@ -7,7 +7,8 @@ gets it from the messages read so far of that stream, or from the log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 
 import msgspec
@@ -27,6 +28,9 @@ Progress = Callable[[int, int], None]
 
 StopBefore = Callable[[LogMessage], bool]
 """True for the first message to leave out."""
+
+EmitOf = Callable[[LogMessage], Emit]
+"""What the fold of a message makes beside the outcome."""
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,9 +92,9 @@ async def refold_stream(
     *,
     marks: Sequence[str] | None = None,
     stop: StopBefore | None = None,
-    emit: Emit = "updates",
+    emit: Emit | EmitOf = "updates",
     progress: Progress | None = None,
-) -> AsyncIterator[Replayed]:
+) -> AsyncGenerator[Replayed]:
     """Yield what decides one account's state up to log sequence `last`, folded into `books`.
 
     Only that account's events, the marks, instruments and rules are read. While a message is in
@@ -103,25 +107,27 @@ async def refold_stream(
         last: log sequence of the last message that counts.
         marks: symbols whose marks are read; None for all.
         stop: ends before the first message it returns true for.
-        emit: what each fold makes beside the outcome.
+        emit: what each fold makes beside the outcome; a function where that depends on the message.
         progress: told how far the log is read.
     """
     filters = subjects.stream_filters(stream_id, books.partitions, marks)
     folded = 0
     read = _seen(partial(read_history, nc, books.partitions), marks)
-    async for batch in read_log(nc, filters, books.position + 1, last):
-        for message in batch:
-            if stop is not None and stop(message):
-                return
-            result = await fold_with_history(books, message, read, emit)
-            yield Replayed(
-                message=message, result=result, closed_through=books.market.closed_through
-            )
-            folded += 1
-            if folded % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)  # others on this event loop, such as requests, go on
-        if progress is not None and batch:
-            progress(batch[-1].log_sequence, last)
+    async with aclosing(read_log(nc, filters, books.position + 1, last)) as batches:
+        async for batch in batches:
+            for message in batch:
+                if stop is not None and stop(message):
+                    return
+                made: Emit = emit(message) if callable(emit) else emit
+                result = await fold_with_history(books, message, read, made)
+                yield Replayed(
+                    message=message, result=result, closed_through=books.market.closed_through
+                )
+                folded += 1
+                if folded % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)  # others on this event loop, such as requests, go on
+            if progress is not None and batch:
+                progress(batch[-1].log_sequence, last)
 
 
 def _seen(read: ReadHistory, marks: Sequence[str] | None) -> ReadHistory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.events import (
     changed,
     deposit,
     dismissed,
+    event,
     fee,
     mark,
     retried,
@@ -25,6 +27,7 @@ from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.codec import decode_untyped
 from psm.contracts.position_keys import position_key
+from psm.domain.folding.rebooking import Rebooked, Rebooking
 from psm.workers.history.as_of import PastState, When, past_state, place_at
 from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError, read_ledger
 from psm.workers.history.verify import verify
@@ -164,6 +167,25 @@ async def test_what_follows_changes_no_past(bench: Bench, seed: int) -> None:
     for when, past in zip(moments, then, strict=True):
         known = await past_state(bench.nc, shape(bench), "acc_000", when, ledger=whole)
         assert known == past, "read as far as was needed, or all of it"
+
+
+async def test_corrected_past_is_booked_beside_the_event_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be long: whoever else this process answers does not wait for it."""
+    threads, rebook = [], Rebooking.rebook
+
+    def noted(self: Rebooking, *args: Any, **named: Any) -> Rebooked:
+        threads.append(threading.current_thread())
+        return rebook(self, *args, **named)
+
+    monkeypatch.setattr(Rebooking, "rebook", noted)
+    bust = event("TradeBusted", {"fill_id": "f", "reason": "erroneous"}, 3)
+    await bench.publish(deposit(1, "100"), trade(2, "buy", "1", "20", fill_id="f"), bust)
+    past = await past_state(bench.nc, shape(bench), "acc_001", When(sequence=3))
+    assert past.state["positions"] == {}
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_number_that_a_gap_released_has_a_state_of_its_own(bench: Bench) -> None:

@@ -21,7 +21,8 @@ from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory
 from psm.workers.log.need_history import Messages, ReadHistory, fold_with_history
 from psm.workers.log.reader import read_history, read_log
 
-_YIELD_EVERY = 100
+_YIELD_EVERY = 10
+"""Messages, about a millisecond: a request takes several turns at the event loop."""
 
 Progress = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence) once per batch."""
@@ -98,7 +99,7 @@ async def refold_stream(
     """Yield what decides one account's state up to log sequence `last`, folded into `books`.
 
     Only that account's events, the marks, instruments and rules are read. While a message is in
-    the caller's hands, the books are as it left them.
+    the caller's hands, the books are as it left them; nobody else may look at them meanwhile.
 
     Args:
         nc: connection.
@@ -119,7 +120,7 @@ async def refold_stream(
                 if stop is not None and stop(message):
                     return
                 made: Emit = emit(message) if callable(emit) else emit
-                result = await fold_with_history(books, message, read, made)
+                result = await fold_with_history(books, message, read, made, aside=True)
                 yield Replayed(
                     message=message, result=result, closed_through=books.market.closed_through
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -150,10 +151,13 @@ async def test_what_follows_changes_no_past(bench: Bench, seed: int) -> None:
     moments = []
     for place in dice.sample(early.places[:-1], 8):
         moments.append(When(sequence=place.sequence_number))
-        for time, log_time in ((place.timestamp, False), (place.log_time, True)):
-            when = When(at=time, log_time=log_time)
-            if early.following(place_at(early, when)) is not None:
-                moments.append(when)
+        following = early.following(place)
+        assert following is not None
+        before = datetime.fromisoformat(following.log_time) - timedelta(microseconds=1)
+        moments.append(When(at=before.isoformat().replace("+00:00", "Z"), log_time=True))
+        when = When(at=place.timestamp)
+        if early.following(place_at(early, when)) is not None:
+            moments.append(when)
 
     async def asked() -> list[PastState]:
         return [await past_state(bench.nc, shape(bench), "acc_000", when) for when in moments]

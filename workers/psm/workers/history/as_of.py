@@ -18,6 +18,7 @@ from psm.domain.publication.documents import document_of
 from psm.domain.publication.figures import margin_figures, order_figures, state_document
 from psm.domain.publication.log_times import log_time
 from psm.workers.history.timeline import (
+    Enough,
     NoSuchPlaceError,
     Place,
     StreamHistory,
@@ -112,23 +113,24 @@ async def past_state(
     return past
 
 
-async def read_until(
-    nc: Client,
-    shape: LogShape,
-    stream_id: str,
-    when: When,
-) -> StreamHistory:
-    """Return an account's places up to a moment and the one behind it, or all that there are.
+async def read_until(nc: Client, shape: LogShape, stream_id: str, *moments: When) -> StreamHistory:
+    """Return an account's places up to some moments and behind them, or all that there are.
 
     Raises:
         UnknownStreamError: the stream does not exist.
     """
+    checks = [_enough(when) for when in moments]
 
-    def later(places: Sequence[Place]) -> bool:
-        return is_later(_time(places[-1], when), when.at)
+    def enough(places: Sequence[Place]) -> bool:
+        return all(check(places) for check in checks)
 
-    enough = later if when.sequence is None else beyond(when.sequence)
     return await read_ledger(nc, shape, stream_id, enough=enough)
+
+
+def _enough(when: When) -> Enough:
+    if when.sequence is not None:
+        return beyond(when.sequence)
+    return lambda places: is_later(_time(places[-1], when), when.at)
 
 
 async def past_books(
@@ -172,8 +174,8 @@ async def _books_at(
     end, until = ledger.last, when.at
     if when.sequence is not None:
         end, until = place.folded_at, None
-    elif following and not when.log_time:
-        end, until = following.folded_at - 1, None
+    elif following:
+        end, until = following.folded_at - 1, when.at if when.log_time else None
     books = shape.books()
     return books, await _fold_to(nc, books, ledger, place, end, progress, until)
 

@@ -7,7 +7,7 @@ time this takes depends on the account, not on the length of the log.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -15,6 +15,7 @@ from nats.aio.client import Client
 
 from psm.contracts.errors import PSMError
 from psm.domain.account import Account
+from psm.domain.books import Books
 from psm.domain.folding.rebooking import needs_rates
 from psm.domain.messages import Emit, Outcome
 from psm.domain.publication.log_times import log_time
@@ -61,6 +62,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 Enough = Callable[[Sequence[Place]], bool]
 """Whether the places read so far, in order, answer what is asked."""
+
+_Read = tuple[Account | None, list[Place], dict[str, int]]
+"""The account, its places, and symbols with the log sequence from which on they concern it."""
 
 
 class StreamHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,22 +166,11 @@ async def read_ledger(
     last = await last_log_sequence(nc)
     emit: Emit = "hashes" if hashed else "nothing"
 
-    async def read(marks: tuple[str, ...]) -> tuple[Account | None, list[Place], dict[str, int]]:
+    async def read(marks: tuple[str, ...]) -> _Read:
         books = shape.books()
-        places: list[Place] = []
-        symbols: dict[str, int] = {}
         folds = refold_stream(nc, books, stream_id, last, marks=marks, emit=emit, progress=progress)
         async with aclosing(folds):
-            async for replayed in folds:
-                found = _places_of(replayed)
-                places += found
-                account = books.accounts.get(stream_id)
-                if account is not None and replayed.message.stream_id == stream_id:
-                    for symbol in _valued_by(account):
-                        symbols.setdefault(symbol, replayed.message.log_sequence)
-                if found and enough is not None and enough(places):
-                    break
-        return books.accounts.get(stream_id), places, dict(sorted(symbols.items()))
+            return await _places_and_symbols(folds, books, stream_id, enough)
 
     account, places, symbols = await read(())
     if account is None or not places:
@@ -188,6 +181,23 @@ async def read_ledger(
     return StreamHistory(
         stream_id=stream_id, places=places, symbols=symbols, booked_by=booked_by, last=last
     )
+
+
+async def _places_and_symbols(
+    folds: AsyncIterator[Replayed], books: Books, stream_id: str, enough: Enough | None
+) -> _Read:
+    places: list[Place] = []
+    symbols: dict[str, int] = {}
+    async for replayed in folds:
+        found = _places_of(replayed)
+        places += found
+        account = books.accounts.get(stream_id)
+        if account is not None and replayed.message.stream_id == stream_id:
+            for symbol in _valued_by(account):
+                symbols.setdefault(symbol, replayed.message.log_sequence)
+        if found and enough is not None and enough(places):
+            break
+    return books.accounts.get(stream_id), places, dict(sorted(symbols.items()))
 
 
 def _valued_by(account: Account) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 
+from psm.adapters.tasks import to_its_end
 from psm.contracts.errors import InvariantError
 from psm.domain.books import Books
 from psm.domain.fold import fold
@@ -42,7 +43,11 @@ async def fold_with_history(
     wanted: Folded | NeedHistory = next(steps)
     while isinstance(wanted, NeedHistory):
         found = await read(wanted)
-        wanted = await asyncio.to_thread(_send, steps, found) if aside else _send(steps, found)
+        if aside:
+            thread = asyncio.ensure_future(asyncio.to_thread(_send, steps, found))
+            wanted = await to_its_end(thread)
+        else:
+            wanted = _send(steps, found)
     return wanted
 
 

@@ -12,7 +12,7 @@ import pytest
 from psm.workers.cli import main
 from psm.workers.replay.figures import FigureFolder, FileFigures, account_document
 
-X = {"kind": "linear", "base": "X", "quote": "USDT", "settle": "USDT", "multiplier": "1"}
+X = {"kind": "linear_perp", "base": "X", "quote": "USDT", "settle": "USDT", "multiplier": "1"}
 
 
 def line(time: str, event_type: str, stream: str = "trades.a", /, **payload: Any) -> bytes:
@@ -39,7 +39,7 @@ def trade(
 
 
 START = [
-    line("01T00:00:00", "InstrumentDefined", "instruments.X", **X),
+    line("01T00:00:00", "InstrumentDefined", "instruments.X", symbol="X", **X),
     deposit("01T01:00:00", "1000"),
 ]
 STORY = [
@@ -110,6 +110,22 @@ def test_an_amendment_counts_as_amended() -> None:
     amended = line("05T01:00:00", "TradeAmended", fill_id="f2", price="110", reason="venue")
     (closed,) = figures(*STORY, amended).trades
     assert closed.gross == Decimal(20)
+
+
+def test_a_day_on_which_all_is_taken_out_ends_at_its_last_unit() -> None:
+    """Half is lost, the rest withdrawn: the day lost half; those behind it have no units."""
+    found = figures(
+        *START,
+        trade("02T00:00:00", "buy", "10", "100", "f1"),
+        trade("02T01:00:00", "sell", "10", "50", "f2"),
+        line("02T02:00:00", "CashWithdrawn", currency="USDT", amount="500"),
+        mark("05T02:00:00", "50"),
+    )
+    half = Decimal("0.5")
+    assert [row.nav for row in found.daily] == [Decimal(1), half, None, None, None]
+    assert [row.ret for row in found.daily] == [Decimal(0), -half, None, None, None]
+    assert (found.metrics.n, found.metrics.total_return) == (2, -half)
+    assert (found.metrics.max_drawdown, found.metrics.max_drawdown_intraday) == (-half, -half)
 
 
 def test_lots_gain_what_shares_did_through_corporate_actions() -> None:

@@ -174,8 +174,11 @@ class Bucket(msgspec.Struct):
     through: int = 0
 
     def put(self, sealed: Sealed) -> None:
-        """Add the next minute."""
-        self.at, self.end, self.through = sealed.at, sealed.minute + 1, sealed.through
+        """Add the next minute. Where a flow took all units, the last nav is that of the bucket."""
+        last, at = self.at, sealed.at
+        if at.nav is None and at.equity is not None and at.epoch == last.epoch and self.end:
+            at = msgspec.structs.replace(at, nav=last.nav, fall=last.fall)
+        self.at, self.end, self.through = at, sealed.minute + 1, sealed.through
         self.peak = max(self.peak, sealed.peak)
         self.total.put(sealed.total)
         for strategy in sealed.series:

@@ -213,14 +213,20 @@ def _close(row: PnlRow, timeframe: Timeframe, *, complete: bool) -> BucketClose:
 
 
 def _carried(row: PnlRow, start: int, timeframe: Timeframe, *, complete: bool) -> BucketClose:
-    """Return the close of a bucket in which nothing happened."""
-    unchanged = ZERO if row.nav is not None and row.nav > 0 else None
+    """Return the close of a bucket in which nothing happened.
+
+    Where a flow took all units in the row's bucket, this one has none; of a ruined account its last
+    nav stays, for nothing tells whether there are units that are worth less than nothing.
+    """
+    ended = row.equity is not None and row.equity <= 0 and row.nav is not None and row.nav > 0
+    nav = None if ended else row.nav
+    unchanged = ZERO if nav is not None and nav > 0 else None
     return BucketClose(
         bucket=bucket_text(start, timeframe),
         epoch=row.epoch,
         complete=complete,
         equity=row.equity,
-        nav=row.nav,
+        nav=nav,
         ret=unchanged,
         flows=ZERO,
         pnl=None if row.equity is None else ZERO,

@@ -43,14 +43,18 @@ class AccountCloseFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StateFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`StateUpdated`: lifetime totals, gross exposure, the event and the closes."""
+    """`StateUpdated`: the unit, lifetime totals, gross exposure, the event and the closes."""
 
     account_id: str
     sequence_number: int
     log_sequence: int
     cause: str
     currency: str | None
+    equity: str | None
+    nav: str | None
     nav_epoch: int
+    flows: str
+    max_drawdown: str | None
     exposure_gross: str | None
     realized_pnl: str
     fees: str

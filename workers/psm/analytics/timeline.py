@@ -59,7 +59,7 @@ from psm.analytics.worth import (
 )
 from psm.contracts.errors import InvariantError
 from psm.contracts.position_keys import position_key
-from psm.domain.money import ONE, ZERO
+from psm.domain.money import ONE, ZERO, published, scaled, subtract
 
 
 class AccountTimeline:
@@ -181,6 +181,7 @@ class AccountTimeline:
             self._close(close, at, update)
         state.epoch, state.latest = update.nav_epoch, max(state.latest, at)
         minute = state.minute(state.latest, update.log_sequence)
+        self._unit(update)
         totals = totals_of(update)
         if totals != state.totals or update.applied is not None:
             self._booked(envelope, minute, difference(totals, state.totals))
@@ -195,17 +196,33 @@ class AccountTimeline:
         """Note how the account stood at the end of a minute."""
         state, minute = self._state, minute_of(close.bucket_end) - 1
         equity, flows = number(close.equity), Decimal(close.flows)
+        nav, fall = number(close.nav), number(close.max_drawdown)
+        if nav is None and equity is not None and state.ended is not None:
+            (nav, fall), state.ended = state.ended, None
         known = state.told
         state.told = Standing(
             epoch=update.nav_epoch if minute >= at else state.epoch,
             equity=equity,
-            nav=number(close.nav),
+            nav=nav,
             flows=flows,
             known_equity=known.known_equity if equity is None else equity,
             known_flows=known.known_flows if equity is None else flows,
-            fall=number(close.max_drawdown),
+            fall=fall,
         )
         state.minute(minute, update.log_sequence).standing = state.told
+
+    def _unit(self, update: StateFacts) -> None:
+        """Note what a unit is worth, and what it was as a flow took the last one."""
+        state, equity = self._state, update.equity
+        if update.nav is not None and equity is not None:
+            unit = update.nav, equity, update.flows, update.max_drawdown
+            state.unit, state.ended = unit, None
+        elif equity is not None and state.unit is not None:
+            nav, before, flows = map(Decimal, state.unit[:3])
+            left = subtract(Decimal(equity), subtract(Decimal(update.flows), flows))
+            if left != before and before:
+                nav = published(scaled(nav, left, before))
+            state.ended, state.unit = (nav, number(state.unit[3])), None
 
     def _booked(self, envelope: ToldState, minute: Minute, booked: Booked) -> None:
         """Take what an event booked, and what it did to positions."""

@@ -44,6 +44,8 @@ class TimelineState(msgspec.Struct):
         gross: exposure of these positions, together.
         exposure: gross, of coins that are held too, as last told.
         held: open positions, by key.
+        unit: nav, equity, flows and deepest fall of the account as last told; None without units.
+        ended: nav and fall of the last unit, since the last close, where a flow took all of them.
         paid: lifetime fees and funding of positions, by key, where there are any.
         cycles: and what is open of their trades and lots.
         strategies: their own books of the positions.
@@ -62,6 +64,8 @@ class TimelineState(msgspec.Struct):
     buckets: dict[str, Bucket]
     paid: dict[str, tuple[str, str]]
     totals: tuple[str, ...] = NO_TOTALS
+    unit: tuple[str, str, str, str | None] | None = None
+    ended: tuple[Decimal, Decimal | None] | None = None
     gross: Decimal = ZERO
     exposure: Decimal = ZERO
     epoch: int = 0

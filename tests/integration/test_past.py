@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from tests.support.events import (
+    changed,
     deposit,
     dismissed,
+    event,
     fee,
     mark,
     retried,
@@ -23,7 +28,8 @@ from tests.support.workbench import Bench, open_bench
 
 from psm.contracts.codec import decode_untyped
 from psm.contracts.position_keys import position_key
-from psm.workers.history.as_of import PastState, When, past_state
+from psm.domain.folding.rebooking import Rebooked, Rebooking
+from psm.workers.history.as_of import PastState, When, past_state, place_at
 from psm.workers.history.timeline import NoSuchPlaceError, UnknownStreamError, read_ledger
 from psm.workers.history.verify import verify
 from psm.workers.log.shape import LogShape
@@ -132,6 +138,60 @@ async def test_every_number_gives_what_the_views_held_then(bench: Bench, seed: i
         assert_same(past, views_at(updates, number))
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_what_follows_changes_no_past(bench: Bench, seed: int) -> None:
+    """Neither what a moment is known by, nor what the account does and holds after it."""
+    author = Market(seed=seed, length=160, accounts=1).author()
+    first, rest = author.sent[:90], author.sent[90:]
+    for n, one in enumerate(first):
+        timed = changed(one, timestamp=f"2026-01-01T00:{n // 60:02}:{n % 60:02}Z")
+        await bench.publish(timed, mark(n + 1, "7", "LATER"))
+    early = await read_ledger(bench.nc, shape(bench), "acc_000")
+    dice = random.Random(seed)
+    moments = []
+    for place in dice.sample(early.places[:-1], 8):
+        moments.append(When(sequence=place.sequence_number))
+        following = early.following(place)
+        assert following is not None
+        before = datetime.fromisoformat(following.log_time) - timedelta(microseconds=1)
+        moments.append(When(at=before.isoformat().replace("+00:00", "Z"), log_time=True))
+        when = When(at=place.timestamp)
+        if early.following(place_at(early, when)) is not None:
+            moments.append(when)
+
+    async def asked() -> list[PastState]:
+        return [await past_state(bench.nc, shape(bench), "acc_000", when) for when in moments]
+
+    then = await asked()
+    later = trade(author.next("acc_000"), "buy", "1", "7", "LATER", stream="acc_000")
+    await bench.publish(rest, later)
+    assert await asked() == then
+    whole = await read_ledger(bench.nc, shape(bench), "acc_000")
+    assert "LATER" in whole.symbols
+    for when, past in zip(moments, then, strict=True):
+        known = await past_state(bench.nc, shape(bench), "acc_000", when, ledger=whole)
+        assert known == past, "read as far as was needed, or all of it"
+
+
+async def test_corrected_past_is_booked_beside_the_event_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be long: whoever else this process answers does not wait for it."""
+    threads, rebook = [], Rebooking.rebook
+
+    def noted(self: Rebooking, *args: Any, **named: Any) -> Rebooked:
+        threads.append(threading.current_thread())
+        return rebook(self, *args, **named)
+
+    monkeypatch.setattr(Rebooking, "rebook", noted)
+    bust = event("TradeBusted", {"fill_id": "f", "reason": "erroneous"}, 3)
+    await bench.publish(deposit(1, "100"), trade(2, "buy", "1", "20", fill_id="f"), bust)
+    past = await past_state(bench.nc, shape(bench), "acc_001", When(sequence=3))
+    assert past.state["positions"] == {}
+    assert threads
+    assert threading.main_thread() not in threads
+
+
 async def test_number_that_a_gap_released_has_a_state_of_its_own(bench: Bench) -> None:
     """2 to 4 were all folded as part of message 2; each is shown as if it were the last."""
     await bench.publish(
@@ -155,7 +215,7 @@ async def test_repairs_do_not_shift_the_numbers(bench: Bench) -> None:
     void = (trade(7, "buy", "1", "20"), voided(4, 6))
     await bench.publish(deposit(1, "100"), *repairs, *void, deposit(8, "1"))
     updates = await published(bench, "acc_001")
-    ledger = await read_ledger(bench.nc, shape(bench), "acc_001")
+    ledger = await read_ledger(bench.nc, shape(bench), "acc_001", hashed=True)
     assert [place.sequence_number for place in ledger.places] == [1, 1, 2, 3, 6, 7, 8]
     assert [place.event_type for place in ledger.places[:2]] == ["CashDeposited", "StreamRetried"]
     assert ledger.last_number == 8

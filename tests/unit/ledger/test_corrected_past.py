@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from tests.support.events import (
 )
 
 from psm.domain.folding import rebooking
+from psm.domain.messages import LogMessage, Outcome
 
 SHARE = {"kind": "equity", "base": "ABC", "quote": "USD", "settle": "USD"}
 INVERSE = {"kind": "inverse_perp", "quote": "USD", "settle": "BTC"}
@@ -321,3 +323,29 @@ def test_a_rate_that_is_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch) ->
     seen = log.when(event("TradeAmended", said, 4))
     assert seen.result.placements[-1].flags == ("peak_not_restated", "fill_out_of_reach")
     assert log.state()["fees"] == "0"
+
+
+def test_cost_of_a_correction_follows_the_length_of_the_past(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each message of the stream is looked at so many times, not so many times for each other."""
+    looked = 0
+    stream_id: Callable[[LogMessage], str | None] = vars(LogMessage)["stream_id"].fget
+
+    def counted(message: LogMessage) -> str | None:
+        nonlocal looked
+        looked += 1
+        return stream_id(message)
+
+    monkeypatch.setattr(LogMessage, "stream_id", property(counted))
+
+    def looks(length: int) -> int:
+        nonlocal looked
+        log = Log()
+        log.when(trade(1, "buy", "1", "100", fill_id="f"))
+        log.when(*(deposit(number, "1") for number in range(2, length)))
+        looked = 0
+        assert log.when(bust(length, fill_id="f")).outcome is Outcome.APPLIED
+        return looked
+
+    assert looks(80) < 3 * looks(40)

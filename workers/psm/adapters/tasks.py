@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _CANCEL_AGAIN_S = 0.5
 
@@ -64,3 +66,20 @@ async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # or the event loop would complain about it
+
+
+async def to_its_end(work: asyncio.Future[T]) -> T:
+    """Return what a thread's work gives; a cancellation is raised only when the work has ended.
+
+    A thread cannot be ended: whoever counts who works must count it for as long as it does.
+    """
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        work.exception()  # or the event loop would complain about it
+        raise asyncio.CancelledError
+    return work.result()

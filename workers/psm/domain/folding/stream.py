@@ -92,8 +92,7 @@ class StreamFold:
         self._books = books
         self._message = message
         self._stream_id = stream_id
-        self._read = history
-        self._history = None if history is None else _of_streams(history)
+        self._history = history
         self._settle = settle
         self._writer = writer
         self._placements: list[Placement] = []
@@ -186,7 +185,7 @@ class StreamFold:
             delivery, entry.number, self._message.log_sequence, correction=is_correction(entry)
         )
         if self._stream_id in self._books.accounts:
-            more = still_wanted(self._books, wanted, self._message, self._read)
+            more = still_wanted(self._books, wanted, self._message, self._history)
             if more is not None:
                 return more
         if self._history is not None:
@@ -327,7 +326,7 @@ class StreamFold:
         if retried and blocked is not None and not blocked.known_by(rules):
             return self._retry_in_vain(entry, blocked)
         wanted = history_wanted(delivery, repair.last, self._message.log_sequence, correction=False)
-        more = still_wanted(self._books, wanted, self._message, self._read)
+        more = still_wanted(self._books, wanted, self._message, self._history)
         if more is not None:
             return more
         self._check_history(delivery, repair.last)
@@ -469,6 +468,8 @@ class StreamFold:
                 break
             if not start <= log_sequence < self._message.log_sequence:
                 continue
+            if self._history[log_sequence].stream_id is None:
+                continue  # a correction has the market read, too
             start = log_sequence + 1
             then = held.version_at(log_sequence, version)
             try:
@@ -577,7 +578,3 @@ class StreamFold:
             payloads=writer.payloads,
             hashes=writer.hashes,
         )
-
-
-def _of_streams(history: History) -> History:
-    return {at: message for at, message in history.items() if message.stream_id is not None}

@@ -37,8 +37,7 @@ from psm.workers.explain.assets import ASSET_FIGURES, AssetNodes
 from psm.workers.explain.movement_text import event_nodes
 from psm.workers.explain.movements import POSITION_SUMS, History, ledger_value, read_histories
 from psm.workers.explain.tree import Node, bracketed, leaf, sum_of
-from psm.workers.history.as_of import When, past_books
-from psm.workers.history.timeline import read_ledger
+from psm.workers.history.as_of import When, past_books, read_until
 from psm.workers.log.refold import Progress
 from psm.workers.log.shape import LogShape
 
@@ -105,8 +104,8 @@ async def explain_field(
         UnknownStreamError, NoSuchPlaceError: there was no such moment.
         InvariantError: the parts do not add up.
     """
-    ledger = await read_ledger(nc, shape, account_id)
     moment = when or When(at="9999-12-31T23:59:59Z")
+    ledger = await read_until(nc, shape, account_id, moment)
     books, place = await past_books(nc, shape, ledger, moment, progress=progress)
     account = books.accounts[account_id]
     names = _Names(books, account)

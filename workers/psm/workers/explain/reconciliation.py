@@ -33,8 +33,7 @@ from psm.domain.reconciliation import (
 )
 from psm.workers.explain.causes import Cause, Happening, find_causes
 from psm.workers.explain.repair_lines import repair_lines, repairs_all
-from psm.workers.history.as_of import When, place_at
-from psm.workers.history.timeline import read_ledger
+from psm.workers.history.as_of import When, place_at, read_until
 from psm.workers.log.reader import last_log_sequence
 from psm.workers.log.refold import Progress, Replayed, refold_stream
 from psm.workers.log.shape import LogShape
@@ -260,7 +259,7 @@ async def _place(
 ) -> int | None:
     """Return the log sequence of the state that a report is about; None where it is not booked."""
     if when is not None:
-        return place_at(await read_ledger(nc, shape, account_id), when).folded_at
+        return place_at(await read_until(nc, shape, account_id, when), when).folded_at
     if known.report.through is None:
         return known.log_sequence or read.last
     name = known.report.through

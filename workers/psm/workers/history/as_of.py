@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,11 +13,18 @@ from psm.contracts.errors import InvariantError
 from psm.contracts.live import LiveRead
 from psm.contracts.updates import TOLD_ONCE
 from psm.domain.books import Books
-from psm.domain.messages import LogMessage
+from psm.domain.messages import Emit, LogMessage
 from psm.domain.publication.documents import document_of
 from psm.domain.publication.figures import margin_figures, order_figures, state_document
 from psm.domain.publication.log_times import log_time
-from psm.workers.history.timeline import NoSuchPlaceError, Place, StreamHistory, read_ledger
+from psm.workers.history.timeline import (
+    Enough,
+    NoSuchPlaceError,
+    Place,
+    StreamHistory,
+    beyond,
+    read_ledger,
+)
 from psm.workers.log.refold import Progress, Replayed, refold_stream
 from psm.workers.log.shape import LogShape
 from psm.workers.process.times import is_later
@@ -71,7 +79,8 @@ async def past_state(
 ) -> PastState:
     """Return an account as it was.
 
-    Reads the account's events twice, and the marks of the symbols that ever concerned it.
+    Reads the account's events up to there twice, and the marks of the symbols that concerned it by
+    then. So no event or mark behind the moment changes the answer.
 
     Args:
         nc: connection; only read.
@@ -85,23 +94,43 @@ async def past_state(
         UnknownStreamError: the stream does not exist.
         NoSuchPlaceError: it has not come to that number, or its first event is later.
     """
-    ledger = ledger or await read_ledger(nc, shape, stream_id)
+    ledger = ledger or await read_until(nc, shape, stream_id, when)
     place = place_at(ledger, when)
     if _is_released_with_next(ledger, place):
         # One message folded both, so the state between them is only in its updates.
         books = shape.books()
-        folded = await _fold_to(nc, books, ledger, place.folded_at - 1, progress)
+        folded = await _fold_to(nc, books, ledger, place, place.folded_at - 1, progress)
         before = _document(books, stream_id, place, folded)
-        released = await _fold_to(nc, books, ledger, place.folded_at, progress)
+        released = await _fold_to(nc, books, ledger, place, place.folded_at, progress)
         return _between(before, released)
     books, folded = await _books_at(nc, shape, ledger, place, when, progress)
     past = _document(books, stream_id, place, folded)
     if books.position == place.folded_at:
         # Only the update knows what was said of the event itself, such as its flags.
-        past.state.update(_state_updated(folded, place))
+        past.state.update(_of_the_account(_announced(folded, place)))
     else:
         past.state["cause"] = "mark"
     return past
+
+
+async def read_until(nc: Client, shape: LogShape, stream_id: str, *moments: When) -> StreamHistory:
+    """Return an account's places up to some moments and behind them, or all that there are.
+
+    Raises:
+        UnknownStreamError: the stream does not exist.
+    """
+    checks = [_enough(when) for when in moments]
+
+    def enough(places: Sequence[Place]) -> bool:
+        return all(check(places) for check in checks)
+
+    return await read_ledger(nc, shape, stream_id, enough=enough)
+
+
+def _enough(when: When) -> Enough:
+    if when.sequence is not None:
+        return beyond(when.sequence)
+    return lambda places: is_later(_time(places[-1], when), when.at)
 
 
 async def past_books(
@@ -145,10 +174,10 @@ async def _books_at(
     end, until = ledger.last, when.at
     if when.sequence is not None:
         end, until = place.folded_at, None
-    elif following and not when.log_time:
-        end, until = following.folded_at - 1, None
+    elif following:
+        end, until = following.folded_at - 1, when.at if when.log_time else None
     books = shape.books()
-    return books, await _fold_to(nc, books, ledger, end, progress, until, least=place.folded_at)
+    return books, await _fold_to(nc, books, ledger, place, end, progress, until)
 
 
 def place_at(ledger: StreamHistory, when: When) -> Place:
@@ -161,35 +190,40 @@ def place_at(ledger: StreamHistory, when: When) -> Place:
         return ledger.place(when.sequence)
     found: Place | None = None
     for place in ledger.places:
-        if is_later(place.log_time if when.log_time else place.timestamp, when.at):
+        if is_later(_time(place, when), when.at):
             break
         found = place
     if found is None:
-        first = ledger.places[0]
+        first = _time(ledger.places[0], when)
         raise NoSuchPlaceError(
-            f"{ledger.stream_id} had no event at {when.at}: its first one is of "
-            f"{first.log_time if when.log_time else first.timestamp}"
+            f"{ledger.stream_id} had no event at {when.at}: its first one is of {first}"
         )
     return found
+
+
+def _time(place: Place, when: When) -> str:
+    return place.log_time if when.log_time else place.timestamp
 
 
 async def _fold_to(
     nc: Client,
     books: Books,
     ledger: StreamHistory,
+    place: Place,
     end: int,
     progress: Progress | None,
     until: str | None = None,
-    *,
-    least: int = 0,
 ) -> Replayed:
-    """Fold up to log sequence `end`; return what the last message did.
+    """Fold up to log sequence `end`; return what the last message did, payloads if it has `place`.
 
-    `until` ends it before the first message after `least` of a later log time.
+    `until` ends it before the first message behind `place` of a later log time.
     """
 
-    def beyond(message: LogMessage) -> bool:
-        return message.log_sequence > least and is_later(log_time(message.time), until)
+    def too_late(message: LogMessage) -> bool:
+        return message.log_sequence > place.folded_at and is_later(log_time(message.time), until)
+
+    def emit(message: LogMessage) -> Emit:
+        return "payloads" if message.log_sequence == place.folded_at else "nothing"
 
     folded: Replayed | None = None
     async for replayed in refold_stream(
@@ -197,9 +231,9 @@ async def _fold_to(
         books,
         ledger.stream_id,
         end,
-        marks=ledger.symbols,
-        stop=beyond if until else None,
-        emit="payloads",
+        marks=ledger.symbols_until(max(end, place.folded_at)),
+        stop=too_late if until else None,
+        emit=emit,
         progress=progress,
     ):
         folded = replayed
@@ -225,14 +259,14 @@ def _as_of(folded: Replayed) -> dict[str, Any]:
     return {"log_sequence": message.log_sequence, "time": log_time(message.time)}
 
 
-def _state_updated(folded: Replayed, place: Place) -> dict[str, Any]:
+def _announced(folded: Replayed, place: Place) -> dict[str, Any]:
     """Return the payload that announced a place, from the message that brought it."""
-    for published in folded.result.payloads:
-        if (
-            published.kind == "state.updated"
-            and published.payload["chain_hash"] == place.chain_hash
-        ):
-            return _of_the_account(published.payload)
+    result = folded.result
+    placements = [placement for placement in result.placements if placement.announced]
+    states = [told.payload for told in result.payloads if told.kind == "state.updated"]
+    for placement, payload in zip(placements, states, strict=True):
+        if (placement.number, placement.event_id) == (place.sequence_number, place.event_id):
+            return payload
     raise InvariantError(f"log sequence {place.folded_at}: nothing announced its place")
 
 
@@ -245,6 +279,7 @@ def _between(before: PastState, released: Replayed) -> PastState:
     """Apply the updates of one message up to those of a number, as a projection would."""
     state = {**before.state, **{name: dict(before.state[name]) for name in HOLDINGS}}
     orders, margin = dict(before.orders), before.margin
+    last = _announced(released, before.place)
     for published in released.result.payloads:
         payload = published.payload
         put_update(state, published.kind, payload)
@@ -252,7 +287,7 @@ def _between(before: PastState, released: Replayed) -> PastState:
             orders[payload["order_id"]] = figures_in(payload)
         elif published.kind == "margin.updated":
             margin = figures_in(payload)
-        elif payload["chain_hash"] == before.place.chain_hash and published.kind == "state.updated":
+        elif payload is last:
             break
     return PastState(
         place=before.place, as_of=_as_of(released), state=state, margin=margin, orders=orders

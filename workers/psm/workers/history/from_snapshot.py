@@ -47,7 +47,7 @@ async def books_from_snapshot(
     books = shape.books()
     async for batch in read_stored(nc, _TABLES, 1, at):
         for stored in batch:
-            await fold_message(nc, books, log_message(stored))
+            await fold_message(nc, books, log_message(stored), "nothing")
     books.advance(at)
     books.restore(account)
     return books

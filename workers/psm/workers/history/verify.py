@@ -8,7 +8,7 @@ import msgspec
 from nats.aio.client import Client
 
 from psm.adapters.logs import get_logger
-from psm.workers.history.timeline import read_ledger
+from psm.workers.history.timeline import beyond, read_ledger
 from psm.workers.log.shape import LogShape
 
 _log = get_logger()
@@ -51,7 +51,7 @@ async def verify(
         UnknownStreamError: the stream does not exist.
         NoSuchPlaceError: it has not come to that number.
     """
-    ledger = await read_ledger(nc, shape, stream_id)
+    ledger = await read_ledger(nc, shape, stream_id, enough=beyond(sequence), hashed=True)
     # After one number there may have been several ledgers: an operator's event may take none.
     places = ledger.places_of(sequence)
     same = [place for place in places if place.ledger_hash == ledger_hash.lower()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 
+from psm.adapters.tasks import to_its_end
 from psm.contracts.errors import InvariantError
 from psm.domain.books import Books
 from psm.domain.fold import fold
@@ -14,7 +16,12 @@ ReadHistory = Callable[[NeedHistory], Awaitable[Messages]]
 
 
 async def fold_with_history(
-    books: Books, message: LogMessage, read: ReadHistory, emit: Emit = "updates"
+    books: Books,
+    message: LogMessage,
+    read: ReadHistory,
+    emit: Emit = "updates",
+    *,
+    aside: bool = False,
 ) -> Folded:
     """Fold a message, reading back what it releases; new rules may release several streams.
 
@@ -23,6 +30,8 @@ async def fold_with_history(
         message: the next of the log.
         read: returns the messages that the fold asks for.
         emit: what the fold makes beside the outcome.
+        aside: fold what was read in a thread, for books that nobody else looks at: a correction
+            books the whole past again, and others on this event loop go on meanwhile.
 
     Raises:
         InvariantError: what was asked for does not satisfy the fold: the log changed.
@@ -31,14 +40,15 @@ async def fold_with_history(
     if isinstance(result, Folded):
         return result
     steps = _satisfied(books, message, result, emit)
-    wanted = next(steps)
-    while True:
+    wanted: Folded | NeedHistory = next(steps)
+    while isinstance(wanted, NeedHistory):
         found = await read(wanted)
-        try:
-            wanted = steps.send(found)
-        except StopIteration as end:
-            folded: Folded = end.value
-            return folded
+        if aside:
+            thread = asyncio.ensure_future(asyncio.to_thread(_send, steps, found))
+            wanted = await to_its_end(thread)
+        else:
+            wanted = _send(steps, found)
+    return wanted
 
 
 def fold_from_memory(
@@ -52,13 +62,18 @@ def fold_from_memory(
     if isinstance(result, Folded):
         return result
     steps = _satisfied(books, message, result, emit)
-    wanted = next(steps)
-    while True:
-        try:
-            wanted = steps.send(read(wanted))
-        except StopIteration as end:
-            folded: Folded = end.value
-            return folded
+    wanted: Folded | NeedHistory = next(steps)
+    while isinstance(wanted, NeedHistory):
+        wanted = _send(steps, read(wanted))
+    return wanted
+
+
+def _send(steps: Generator[NeedHistory, Messages, Folded], found: Messages) -> Folded | NeedHistory:
+    try:
+        return steps.send(found)
+    except StopIteration as end:
+        folded: Folded = end.value
+        return folded
 
 
 def _satisfied(

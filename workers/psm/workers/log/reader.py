@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from nats.aio.client import Client
 
@@ -71,17 +72,18 @@ async def last_stored(nc: Client, subject: str) -> StoredMessage | None:
 
 def read_stored(
     nc: Client, filters: Sequence[str], first: int, last: int
-) -> AsyncIterator[list[StoredMessage]]:
+) -> AsyncGenerator[list[StoredMessage], None]:
     """Yield the messages in a range of log sequences, both included, as they are stored."""
     return read_range(nc, TRADES, filters, first, last)
 
 
 async def read_log(
     nc: Client, filters: Sequence[str], first: int, last: int
-) -> AsyncIterator[list[LogMessage]]:
+) -> AsyncGenerator[list[LogMessage], None]:
     """Yield the messages in a range of log sequences, both included, as the domain takes them."""
-    async for batch in read_stored(nc, filters, first, last):
-        yield [log_message(stored) for stored in batch]
+    async with aclosing(read_stored(nc, filters, first, last)) as batches:
+        async for batch in batches:
+            yield [log_message(stored) for stored in batch]
 
 
 async def read_history(nc: Client, partitions: int, wanted: NeedHistory) -> dict[int, LogMessage]:

@@ -7,7 +7,8 @@ gets it from the messages read so far of that stream, or from the log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 
 import msgspec
@@ -20,13 +21,17 @@ from psm.domain.messages import Emit, Folded, LogMessage, NeedHistory
 from psm.workers.log.need_history import Messages, ReadHistory, fold_with_history
 from psm.workers.log.reader import read_history, read_log
 
-_YIELD_EVERY = 100
+_YIELD_EVERY = 10
+"""Messages, about a millisecond: a request takes several turns at the event loop."""
 
 Progress = Callable[[int, int], None]
 """Told (log sequence reached, last log sequence) once per batch."""
 
 StopBefore = Callable[[LogMessage], bool]
 """True for the first message to leave out."""
+
+EmitOf = Callable[[LogMessage], Emit]
+"""What the fold of a message makes beside the outcome."""
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +93,13 @@ async def refold_stream(
     *,
     marks: Sequence[str] | None = None,
     stop: StopBefore | None = None,
-    emit: Emit = "updates",
+    emit: Emit | EmitOf = "updates",
     progress: Progress | None = None,
-) -> AsyncIterator[Replayed]:
+) -> AsyncGenerator[Replayed]:
     """Yield what decides one account's state up to log sequence `last`, folded into `books`.
 
     Only that account's events, the marks, instruments and rules are read. While a message is in
-    the caller's hands, the books are as it left them.
+    the caller's hands, the books are as it left them; nobody else may look at them meanwhile.
 
     Args:
         nc: connection.
@@ -103,25 +108,27 @@ async def refold_stream(
         last: log sequence of the last message that counts.
         marks: symbols whose marks are read; None for all.
         stop: ends before the first message it returns true for.
-        emit: what each fold makes beside the outcome.
+        emit: what each fold makes beside the outcome; a function where that depends on the message.
         progress: told how far the log is read.
     """
     filters = subjects.stream_filters(stream_id, books.partitions, marks)
     folded = 0
     read = _seen(partial(read_history, nc, books.partitions), marks)
-    async for batch in read_log(nc, filters, books.position + 1, last):
-        for message in batch:
-            if stop is not None and stop(message):
-                return
-            result = await fold_with_history(books, message, read, emit)
-            yield Replayed(
-                message=message, result=result, closed_through=books.market.closed_through
-            )
-            folded += 1
-            if folded % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)  # others on this event loop, such as requests, go on
-        if progress is not None and batch:
-            progress(batch[-1].log_sequence, last)
+    async with aclosing(read_log(nc, filters, books.position + 1, last)) as batches:
+        async for batch in batches:
+            for message in batch:
+                if stop is not None and stop(message):
+                    return
+                made: Emit = emit(message) if callable(emit) else emit
+                result = await fold_with_history(books, message, read, made, aside=True)
+                yield Replayed(
+                    message=message, result=result, closed_through=books.market.closed_through
+                )
+                folded += 1
+                if folded % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)  # others on this event loop, such as requests, go on
+            if progress is not None and batch:
+                progress(batch[-1].log_sequence, last)
 
 
 def _seen(read: ReadHistory, marks: Sequence[str] | None) -> ReadHistory:

@@ -100,7 +100,7 @@ async def replay_account(
         books = await books_from_snapshot(nc, shape, stream_id, selection.first)
     if books is None:
         try:
-            marks = (await read_ledger(nc, shape, stream_id)).symbols
+            marks = tuple((await read_ledger(nc, shape, stream_id)).symbols)
         except UnknownStreamError:  # nothing took a place, but something may have been rejected
             marks = ()
         books = shape.books()

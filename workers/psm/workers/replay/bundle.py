@@ -112,7 +112,7 @@ async def export_bundle(
     filters = [">"]
     if account is not None:
         ledger = await read_ledger(nc, shape, account)
-        filters = subjects.stream_filters(account, shape.partitions, ledger.symbols)
+        filters = subjects.stream_filters(account, shape.partitions, [*ledger.symbols])
     folder = _folder(shape.partitions, shape.slots)
     digest, count = hashlib.sha256(), 0
     with _writing(path) as file:

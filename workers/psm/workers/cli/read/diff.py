@@ -20,7 +20,7 @@ from psm.workers.cli.shared.http import not_over_http, remote
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.explain.figures import explain_field
 from psm.workers.explain.tree import Node
-from psm.workers.history.as_of import When, past_state
+from psm.workers.history.as_of import When, past_state, read_until
 from psm.workers.history.diff import differences
 from psm.workers.history.timeline import read_ledger
 from psm.workers.history.verify import Verification, is_hash
@@ -78,7 +78,11 @@ def diff(
     ]
 
     async def compare(nc: Client, shape: LogShape) -> list[dict[str, Any]]:
-        ledger = await read_ledger(nc, shape, account)
+        given = [moment for moment in moments if moment is not None]
+        if len(given) == len(moments):
+            ledger = await read_until(nc, shape, account, *given)
+        else:
+            ledger = await read_ledger(nc, shape, account)
         states = []
         for moment in moments:
             when = moment or When(sequence=ledger.last_number)

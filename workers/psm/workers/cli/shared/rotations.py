@@ -11,7 +11,7 @@ from psm.workers.cli.shared.connections import broker
 from psm.workers.cli.shared.output import Output
 from psm.workers.ops.journal import record_done
 from psm.workers.ops.principal import principal
-from psm.workers.process.config import Settings, load_settings
+from psm.workers.process.config import Settings, settings_with_sources
 
 
 def record_rotation(what: Mapping[str, Any], output: Output) -> None:
@@ -20,8 +20,8 @@ def record_rotation(what: Mapping[str, Any], output: Output) -> None:
     It is done already, and may be what lets us in again, so no missing record makes it fail.
     """
     try:
-        settings = load_settings()
-        if settings.nats_url == Settings().nats_url:
+        settings, sources = settings_with_sources()
+        if sources["nats_url"] == "default":
             why = "NATS_URL names no broker"
         else:
             asyncio.run(_record(settings, what))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from psm.analytics.order_book import Depth, Id, Level, number
+from psm.contracts.codec import INVALID_JSON
 from psm.contracts.errors import ContractError
 from psm.contracts.subjects import depth_place
 
@@ -57,7 +58,7 @@ def decode_depth(data: bytes) -> NamedDepth:
         found = _event.decode(data).payload
     except msgspec.ValidationError:
         return _decode_any(data)
-    except msgspec.MsgspecError as error:
+    except INVALID_JSON as error:
         raise ContractError("invalid_json", str(error)) from None
     _check_levels(found.bids, "bids")
     _check_levels(found.asks, "asks")
@@ -99,7 +100,7 @@ def _payload(data: bytes) -> tuple[dict[str, Any], tuple[str, str]]:
     """Return the payload in a body, and the book that a subject beside it names."""
     try:
         document = _exact.decode(data)
-    except msgspec.MsgspecError as error:
+    except INVALID_JSON as error:
         raise ContractError("invalid_json", str(error)) from None
     place = ("", "")
     if "subject" in document and isinstance(document.get("data"), dict):

@@ -163,13 +163,12 @@ class AccessGuard:
             )
         return given[0]
 
-    def knows(self, request: Request) -> bool:
-        """Return whether a request of an open route comes from somebody who is known here."""
+    def known(self, request: Request) -> Principal | None:
+        """Return who asks an open route; None: somebody who is not known here."""
         try:
-            self.recognise(request)
+            return self.recognise(request)
         except PSMError:
-            return False
-        return True
+            return None
 
     def admit(self, request: Request, needs: Needs) -> None:
         """Let a request pass to its handler.

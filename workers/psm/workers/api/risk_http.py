@@ -92,7 +92,7 @@ async def asked_of(request: Request) -> AskedOrder:
         named = [order["account_id"]]
         if "event_type" in fields and "stream_id" in fields:
             named.append(fields["stream_id"])  # the archive lists the event under it
-    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+    except (*codec.INVALID_JSON, LookupError, TypeError) as error:
         raise ContractError("missing_field", "the order names no account_id", "order") from error
     if not all(isinstance(name, str) for name in named):
         raise ContractError("malformed_field", "account_id must be a text", "order.account_id")
@@ -103,7 +103,7 @@ def _wait_s(body: bytes) -> float:
     """Return how long the worker may take; what is no question it refuses at once."""
     try:
         timeout_ms = msgspec.json.decode(body, type=_Wait).timeout_ms
-    except (msgspec.MsgspecError, ValueError):
+    except codec.INVALID_JSON:
         timeout_ms = WAIT_DEFAULT_MS
     return min(max(timeout_ms, 0), WAIT_MAX_MS) / 1000 + _MORE_S
 

@@ -165,7 +165,7 @@ class RiskDoor:
         """
         try:
             question = _question.decode(body)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except codec.INVALID_JSON as error:
             raise ContractError("malformed_field", f"expected a question: {error}") from error
         account_id, event = self._order(bytes(question.order))
         slot = self._inputs.slot_of_account(account_id)

@@ -242,6 +242,37 @@ async def test_certificates_and_files(patient: Patient, tmp_path: Path) -> None:
     assert (code, "no certificate" in findings[0]["why"]) == (1, True)
 
 
+async def test_what_keeps_the_api_from_starting(patient: Patient, tmp_path: Path) -> None:
+    """Keys and issuers of callers that are not there, and nobody asked who he is; each mended."""
+    key, access = tmp_path / "own", tmp_path / "access.toml"
+    access.write_text(
+        "[[issuer]]\niss='x'\naudience='a'\nalgorithms=['RS256']\n"
+        f"jwks_file='{tmp_path / 'keys.json'}'\n"
+    )
+    patient.write(
+        PSM_ENV="production",
+        PSM_HTTP_AUTH="off",
+        PSM_HTTP_PRINCIPAL_KEY_FILE=str(key),
+        PSM_ACCESS_FILE=str(access),
+    )
+    seen: list[str] = []
+    for _ in range(ROUNDS):
+        _, findings = await patient.looked("callers")
+        for fault in [one for one in findings if one["ok"] is False]:
+            seen.append(fault["why"])
+            if fault["command"].startswith("$EDITOR"):
+                (tmp_path / "keys.json").write_text('{"keys":[]}')
+            else:
+                await patient.mend(fault["command"])
+    assert [text[:30] for text in seen] == [
+        "PSM_HTTP_AUTH=off is refused w",
+        f"cannot read {key}"[:30],
+        f"{access} names"[:30],
+        "PSM_HTTP_PRINCIPAL_KEYS does n",
+    ]
+    assert (await patient.looked("callers", "files"))[0] == 0
+
+
 async def test_a_certificate_is_renewed_by_what_is_printed(
     patient: Patient, tmp_path: Path
 ) -> None:

@@ -291,6 +291,13 @@ async def test_wrong_host_name_of_postgres_is_told(
     assert "CN=postgres" in said
 
 
+async def test_mode_without_a_ca_and_mode_that_is_none_are_told(postgres_dsn: str) -> None:
+    """What is missing in the address, and not the name of an exception."""
+    said = await told(f"{postgres_dsn}?sslmode=verify-full")
+    assert "sslmode=verify-full needs sslrootcert=FILE" in said
+    assert "must be one of: disable, allow" in await told(f"{postgres_dsn}?sslmode=verify")
+
+
 async def test_server_without_tls_is_told(postgres_dsn: str) -> None:
     """The embedded server speaks none."""
     said = await told(f"{postgres_dsn}?sslmode=require")

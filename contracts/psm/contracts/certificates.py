@@ -187,6 +187,13 @@ async def postgres_error(error: BaseException, dsn: str) -> ConfigError | None:
     for name in ("sslrootcert", "sslcert", "sslkey"):
         if name in given and (problem := _unreadable(given[name])):
             return ConfigError(f"POSTGRES_DSN: {name} ({given[name]}) cannot be used: {problem}")
+    if "sslmode" in str(error):
+        return ConfigError(f"POSTGRES_DSN: {error}")  # names the ones there are
+    if str(error).startswith("root certificate file") and "sslrootcert" not in given:
+        return ConfigError(
+            f"POSTGRES_DSN: sslmode={given.get('sslmode')} needs sslrootcert=FILE, the CA that signed "
+            "the server's certificate"
+        )
     host, _, rest = address.netloc.rpartition("@")[2].partition(",")[0].rpartition(":")
     host, port = (host, int(rest)) if host and rest.isdigit() else (host or rest, 5432)
     where = f"PostgreSQL at {host}:{port}"

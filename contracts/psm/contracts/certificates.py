@@ -191,8 +191,8 @@ async def postgres_error(error: BaseException, dsn: str) -> ConfigError | None:
         return ConfigError(f"POSTGRES_DSN: {error}")  # names the ones there are
     if str(error).startswith("root certificate file") and "sslrootcert" not in given:
         return ConfigError(
-            f"POSTGRES_DSN: sslmode={given.get('sslmode')} needs sslrootcert=FILE, the CA that signed "
-            "the server's certificate"
+            f"POSTGRES_DSN: sslmode={given.get('sslmode')} needs sslrootcert=FILE, the CA that "
+            "signed the server's certificate"
         )
     host, _, rest = address.netloc.rpartition("@")[2].partition(",")[0].rpartition(":")
     host, port = (host, int(rest)) if host and rest.isdigit() else (host or rest, 5432)

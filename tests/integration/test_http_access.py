@@ -440,7 +440,6 @@ async def test_tokens_over_http(door: Door) -> None:
     admin = await door.token("admin", patterns=("*",))
     wanted = {"principal": "svc/risk-desk", "roles": ["risk"], "patterns": ["account:desk-*"]}
     made = (await door.ask(admin, "POST", "/access/tokens", json=wanted)).json()
-    await door.table.read()
     who = (await door.ask(made["token"], "GET", "/whoami")).json()
     assert who["id"] == "svc/risk-desk"
     assert who["patterns"] == ["account:desk-*"]
@@ -452,18 +451,22 @@ async def test_tokens_over_http(door: Door) -> None:
     again = (
         await door.ask(admin, "POST", f"/access/tokens/{made['id']}/rotate", json={"overlap": "1h"})
     ).json()
-    await door.table.read()
     for token in (made["token"], again["token"]):
         assert (await door.ask(token, "GET", "/whoami")).status_code == 200
     ended = await door.ask(admin, "DELETE", f"/access/tokens/{again['id']}")
     assert ended.json()["revoked_at"]
-    await door.table.read()
     assert (await door.ask(again["token"], "GET", "/whoami")).status_code == 401
     # Less than an administrator of everything gives no more than it has.
     small = await door.token("admin", patterns=("account:desk-*",))
     for more in ({"patterns": ["account:*"]}, {"roles": ["auditor"], "patterns": ["*"]}):
         answer = await door.ask(small, "POST", "/access/tokens", json={**wanted, **more})
         assert answer.status_code == 403, answer.text
+    # Nor sees who has more, nor speaks for them.
+    shown = (await door.ask(small, "GET", "/access/tokens")).json()["tokens"]
+    assert {row["id"] for row in shown} == {small.split("_")[1], made["id"]}
+    await door.token("admin", patterns=("*",), principal="adm")
+    answer = await door.ask(small, "POST", "/access/tokens", json={**wanted, "principal": "adm"})
+    assert (answer.status_code, "adm has more" in answer.json()["detail"]) == (403, True)
     assert (
         await door.ask(small, "DELETE", f"/access/tokens/{admin.split('_')[1]}")
     ).status_code == 403
@@ -562,12 +565,14 @@ async def test_who_may_see_an_account_now_and_by_another_file(
 ) -> None:
     monkeypatch.setenv("PSM_URL", str(door.client.base_url))
     monkeypatch.setenv("PSM_TOKEN", await door.token("admin", principal="adm"))
-    await door.token("viewer", principal="svc/own", patterns=(f"account:{OWN}",))
+    both = (f"account:{OWN}", f"account:{FOREIGN}")
+    await door.token("viewer", principal="svc/own", patterns=both)
     await door.token("viewer", principal="svc/other", patterns=(f"account:{FOREIGN}",))
     assert await psm_here("access", "report", OWN, "-o", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [one["principal"] for one in told] == ["adm", "svc/own"]
     assert told[1]["actions"] == ["read", "read.past", "explain"]
+    assert told[1]["patterns"] == [f"account:{OWN}"]  # the other is not this administrator's
     assert await psm_here("access", "report", FOREIGN) == 1  # it is not this administrator's
     now, then = tmp_path / "now.toml", tmp_path / "then.toml"
     issuer = "[[issuer]]\niss='i'\naudience='a'\nalgorithms=['RS256']\njwks_file='k'\n"

@@ -146,6 +146,12 @@ class Authenticator:
         found = parts_of(text)
         return self._of_assertion(text, client) if found is None else self._of_token(*found, client)
 
+    async def catch_up(self) -> None:
+        """Take in what was done to the tokens here; where that fails, it comes with the poll."""
+        if self._table is not None:
+            with contextlib.suppress(PSMError):
+                await self._table.read()
+
     def still_holds(self, principal: Principal) -> bool:
         """Return whether what a principal was recognised by holds still.
 

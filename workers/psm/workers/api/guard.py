@@ -215,6 +215,10 @@ class AccessGuard:
         _log.info(event, action=what, principal=principal.id, key=principal.key, **more)
         self._digests.add(_named(principal), what)
 
+    async def catch_up(self) -> None:
+        """Know of a token that was made or ended here, before its maker is answered."""
+        await self._authenticator.catch_up()
+
     async def ended(self, principal: Principal) -> None:
         """Return once a principal would not be recognised again: for answers that take long."""
         await self._authenticator.ended(principal)

@@ -502,8 +502,9 @@ async def test_reading_commands_ask_the_service_of_a_context(
     await _every_reading_command(capsys)
     assert await psm_here("state", FOREIGN) == 1
     assert f"no event of account {FOREIGN} is known" in capsys.readouterr().err
-    assert await psm_here("context", "add", "other", "--url", "http://127.0.0.1:1") == 0
-    capsys.readouterr()
+    other = ("other", "--url", "http://127.0.0.1:1", "--token-file", "here")
+    assert await psm_here("context", "add", *other) == 0
+    assert str(Path("here").absolute()) in capsys.readouterr().out  # from wherever it is used
     assert await psm_here("context", "list", "-o", "json") == 0
     assert token not in (listed := capsys.readouterr().out)
     assert '"other"' in listed

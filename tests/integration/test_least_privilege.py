@@ -528,9 +528,14 @@ async def test_logins_follow_their_addresses(servers: Servers) -> None:
     for _ in range(2):  # the second replaces nothing
         done = psm("migrate", "up", "--roles", environment=environment)
         assert "other" not in done.stdout + done.stderr
+    wanted = ("--principal", "adm", "--role", "admin", "--account", "*", "-o", "json")
+    made = json.loads(psm("token", "create", "--as-owner", *wanted, environment=environment).stdout)
     records = psm("ops", "list", "-o", "json", environment=environment).stdout
-    assert "other" not in records
-    [record] = json.loads(records)
+    assert not any(secret in records for secret in ("other", made["token"]))
+    record, token = json.loads(records)
+    told = {name: made[name] for name in ("id", "principal", "roles", "patterns")}
+    assert token["what"] == {"kind": "token", **told}
+    assert token["reason"] == "made with the owner's own address"
     assert record["what"] == {"kind": "passwords", "logins": ["psm_api"]}
     assert (record["actor"], record["reason"]) == ("p-house", "rotation")
     with pytest.raises(asyncpg.InvalidPasswordError):

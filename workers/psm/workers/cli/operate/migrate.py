@@ -16,7 +16,7 @@ from psm.projections.schema import migrate
 from psm.projections.schema.roles import LOGINS, Login, apply_roles, login_of, roles_sql
 from psm.workers.access.first import take_bootstrap
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
-from psm.workers.cli.shared.rotations import record_rotation
+from psm.workers.cli.shared.told_ops import tell_ops
 from psm.workers.process.config import load_settings
 
 _BOOTSTRAP = "PSM_HTTP_BOOTSTRAP_TOKEN_FILE"
@@ -58,7 +58,7 @@ def up(
         made = ", ".join(f"{login.user} ({part})" for part, login in logins.items())
         output.note(f"roles {'to be made' if dry_run else 'made'}; logins: {made or 'none given'}")
         if replaced:
-            record_rotation({"kind": "passwords", "logins": replaced}, output)
+            tell_ops({"kind": "passwords", "logins": replaced}, output)
     return 0
 
 

@@ -17,7 +17,7 @@ from psm.adapters.jetstream.nats_keys import CONFIG, KeyFolder
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.cli.shared.producers import Producers, producer_of
-from psm.workers.cli.shared.rotations import record_rotation
+from psm.workers.cli.shared.told_ops import tell_ops
 from psm.workers.process.config import Settings, load_settings
 
 app = App(name="nats-keys", help="Make and replace the keys of NATS users.")
@@ -89,7 +89,7 @@ def rotate(
     _reload(reload)
     done = {"role": role, "key": new, "removed": old}
     output.document(done)
-    record_rotation({"kind": "nats key", **done}, output)
+    tell_ops({"kind": "nats key", **done}, output)
     return 0
 
 

@@ -105,6 +105,14 @@ def test_a_drawdown_that_lasts() -> None:
     assert of("1.2", "1.1", "1.1", "1.15").max_drawdown_days == 3
 
 
+def test_growth_beyond_all_numbers_is_null() -> None:
+    """A tenth in a minute, every minute of a year: no infinity, and no ratio of one."""
+    found = performance([Decimal("1.01"), Decimal("1.1"), Decimal("1.09")], 525_600)
+    assert found.cagr is found.calmar is None
+    assert found.sharpe is not None
+    assert performance([Decimal("0.9"), Decimal("0.8")], 525_600).cagr == -1
+
+
 def test_ruin_has_no_ratios() -> None:
     """Only what was lost is given, even beyond everything."""
     found = of("1.1", "-0.2", "0.5")

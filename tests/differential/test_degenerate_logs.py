@@ -103,6 +103,22 @@ def test_ruin_and_a_new_start() -> None:
     assert again.metrics.n == 2
 
 
+def test_a_day_after_ruin_has_no_return() -> None:
+    """What goes from -200 to -400 did not gain: nothing is measured against less than nothing."""
+    found = figures(
+        *START,
+        trade("01T02:00:00", "buy", "20", "100", "f1"),
+        mark("01T03:00:00", "40"),
+        mark("02T01:00:00", "30"),
+        mark("03T01:00:00", "50"),
+        mark("04T01:00:00", "120"),
+    )
+    assert navs(found) == [Decimal("-0.2"), Decimal("-0.4"), 0]
+    assert [close.ret for close in found.daily] == [Decimal("-1.2"), None, None, None]
+    assert found.metrics.total_return == -1
+    assert found.ruined
+
+
 def test_only_gains() -> None:
     """No loss: what has one below its line is null."""
     lines = [*START, trade("01T02:00:00", "buy", "1", "100", "f1"), mark("01T03:00:00", "101")]

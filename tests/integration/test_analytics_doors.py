@@ -259,6 +259,12 @@ async def test_a_figure_is_explained_by_its_inputs(
     assert math.isclose(sum(nets) / len(nets), Decimal(trades["value"]), rel_tol=NEAR)
     for name in FORMULAS:
         await get(api, "acc_002/metrics", ExplainDocument, explain=name)
+    figures = (await get(api, "acc_001/metrics", MetricsDocument))["metrics"]
+    money = await get(api, "acc_001/metrics", ExplainDocument, explain="es_hist_95_money")
+    lost = -Decimal(figures["es_hist_95"]) * Decimal(money["inputs"][-1]["equity"])
+    assert math.isclose(lost, Decimal(money["value"]), rel_tol=NEAR)
+    fall = await get(api, "acc_001/metrics", ExplainDocument, explain="max_drawdown_intraday")
+    assert Decimal(fall["value"]) == -Decimal(fall["inputs"][-1]["max_drawdown"]) < 0
 
 
 async def test_a_range_counts_its_own_buckets(api: Api) -> None:

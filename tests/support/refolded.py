@@ -89,7 +89,8 @@ class _Noting(LineFolder):
 def _corrected(message: LogMessage, corrections: dict[str, list[dict[str, Any]]]) -> Any:
     """Return a message as it would stand in a log without corrected fills; None for no place."""
     event = codec.decode_untyped(message.data)
-    event.pop("sequence_number", None)
+    if message.stream_id is not None:
+        event.pop("sequence_number", None)  # a stale mark stays one
     if event.get("event_type") in _CORRECTIONS:
         return None
     payload = event.get("payload") or {}

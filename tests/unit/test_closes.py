@@ -15,6 +15,7 @@ from psm.analytics.closes import (
     closes_of,
     contributions_of,
     counted,
+    standing_of,
     units,
 )
 from psm.analytics.formulas import FORMULAS
@@ -96,6 +97,25 @@ def test_a_range_ends_where_it_ends() -> None:
     closes = closes_of([row(1, "2")], "1d", 9_000_000 * DAY, until=3 * DAY + 1)
     assert [close.bucket for close in closes] == ["1970-01-02", "1970-01-03", "1970-01-04"]
     assert [close.complete for close in closes] == [True] * 3
+
+
+def test_a_range_starts_from_the_last_nav_that_is_known() -> None:
+    """Equity that did not compute on the day before is no new start: 2 to 3, not 1 to 3."""
+    closes = closes_of([row(1, "2"), row(2, None), row(3, "3")], "1d", 4 * DAY)
+    found, base = between(closes, bound_text(3 * DAY), None)
+    assert (len(found), base) == (1, Decimal(2))
+
+
+@pytest.mark.parametrize("before", ["-0.5", "0"])
+def test_a_range_after_ruin_has_no_figures(before: str) -> None:
+    """From -0.5 to -1 is no doubling: of a unit that was lost nothing is known but that."""
+    closes = closes_of([row(1, before), row(2, "-1"), row(3, "0.5")], "1d", 4 * DAY)
+    found, base = between(closes, bound_text(2 * DAY), None)
+    entering = counted(found)
+    metrics = performance(units(entering, base), 365, standing=standing_of(closes, entering, base))
+    assert base == Decimal(before)
+    assert (metrics.n, metrics.ruined) == (2, True)
+    assert metrics.total_return is metrics.max_drawdown is metrics.sharpe is None
 
 
 def test_a_range_that_begins_in_another_epoch_starts_from_one() -> None:

@@ -80,16 +80,25 @@ def test_a_fill_is_of_the_strategy_of_its_order() -> None:
 
 
 def test_what_nets_out_between_strategies() -> None:
-    """One sells what another holds: the account realizes 10, neither did; later it is theirs."""
+    """One sells what another holds: the account realizes 10, neither did; later it is theirs.
+
+    Until then the one's gain is not realized, and no mark tells more of it: the account is flat.
+    """
     start = [
         *OPEN,
         trade(3, "buy", "1", "100", strategy_id="a"),
+        mark(1, "112"),
         trade(4, "sell", "1", "110", strategy_id="b"),
     ]
     half = told(*start)
     assert of_day(half, EVERY, "BTC-PERP")["realized"] == 10
     assert of_day(half, NETTING, "BTC-PERP")["realized"] == 10
-    assert of_day(half, "a", "BTC-PERP")["realized"] == 0
+    assert of_day(half, NETTING, "BTC-PERP")["pnl"] == 0
+    (own,) = rows_of(half, "a", "BTC-PERP")
+    assert own.realized == 0
+    assert own.unrealized_change == 12
+    assert own.peak_gross == 112
+    assert of_day(half, "b", "BTC-PERP")["pnl"] == -2
     whole = told(
         *start,
         trade(5, "sell", "1", "120", strategy_id="a"),
@@ -112,6 +121,18 @@ def test_funding_is_shared_by_size() -> None:
     assert of_day(rows, "a", "BTC-PERP")["funding"] == -3
     assert of_day(rows, UNATTRIBUTED, "BTC-PERP")["funding"] == -1
     assert of_day(rows, NETTING, "BTC-PERP")["funding"] == 0
+
+
+def test_exposure_at_the_start_of_a_bucket_counts() -> None:
+    """An hour that begins with 130 and ends flat had 130; no update after its start says so."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "1", "100"),
+        mark(1, "130"),
+        trade(4, "sell", "1", "120").later(BEGIN + 90 * MINUTE),
+    )
+    for symbol in (EVERY, "BTC-PERP"):
+        assert [row.peak_gross for row in rows_of(rows, EVERY, symbol, "1h")] == [130, 130]
 
 
 def test_no_strategy_no_rows_but_the_accounts() -> None:
@@ -149,6 +170,25 @@ def test_a_bust_counts_in_its_own_bucket() -> None:
     (symbol, corrected) = rows_of(rows, EVERY, "BTC-PERP", "1h")
     assert (symbol.pnl, corrected.pnl_corrected) == (Decimal(20), Decimal(-20))
     assert second.nav == 1
+
+
+def test_a_strategy_whose_only_fill_was_busted_holds_nothing() -> None:
+    """Parts add up to the symbol in every bucket, and nothing of it is left to it."""
+    rows = told(
+        *OPEN,
+        trade(3, "buy", "2", "100", strategy_id="a"),
+        mark(1, "105"),
+        trade(4, "sell", "2", "110", strategy_id="b", fill_id="f2"),
+        mark(2, "120"),
+        event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 5).later(BEGIN + 90 * MINUTE),
+        trade(6, "sell", "2", "130", strategy_id="a").later(BEGIN + 180 * MINUTE),
+    )
+    strategies = ("a", "b", NETTING)
+    for place, whole in enumerate(rows_of(rows, EVERY, "BTC-PERP", "1h")):
+        parts = [rows_of(rows, name, "BTC-PERP", "1h") for name in strategies]
+        assert sum(own[place].pnl or 0 for own in parts if len(own) > place) == whole.pnl
+    days = {name: of_day(rows, name, "BTC-PERP")["pnl"] for name in (EVERY, *strategies)}
+    assert days == {EVERY: 60, "a": 60, "b": 0, NETTING: 0}
 
 
 def test_a_trade_that_never_was_is_gone() -> None:

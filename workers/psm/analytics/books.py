@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -126,7 +127,8 @@ class Strategies(msgspec.Struct):
         Args:
             key: of the position.
             whole: what it is worth to the account.
-            held: it, at the mark at which that is so.
+            held: it, at the mark at which that is so; where it is flat, as it was, at its last
+                mark: what strategies hold of it stays worth that, for updates tell no later one.
         """
         books = self.by_key.get(key, {})
         found, rest = {}, whole
@@ -200,12 +202,15 @@ def whole_share(entry: JournalEntry, size: Decimal) -> Share:
 
 def _steps(position: Position, entry: JournalEntry, share: Share) -> list[positions.PositionStep]:
     reduces = position.size and (position.size > 0) != (share.moved > 0)
-    size, price = absolute(share.moved), entry.price
+    size, price, left = absolute(share.moved), entry.price, list[positions.PositionStep]()
+    side: Literal["buy", "sell"] = "buy" if share.moved > 0 else "sell"
     if reduces and (entry.event_type in _AT_COST or price is None):
         leaving = min(size, absolute(position.size))
-        return [positions.reduce_at_cost(position, leaving)]
-    side = "buy" if share.moved > 0 else "sell"
-    return positions.fill(position, side, size, price or ZERO, share.fees)  # type: ignore[arg-type]
+        left = [positions.reduce_at_cost(position, leaving)]
+        if size == leaving:
+            return left
+        position, size = left[0].position, subtract(size, leaving)
+    return [*left, *positions.fill(position, side, size, price or ZERO, share.fees)]
 
 
 def _scaled(position: Position, entry: JournalEntry) -> Position:

@@ -234,13 +234,13 @@ class _Rows:
         """Return the row of the whole account."""
         bucket = self._bucket
         at, before = bucket.at, bucket.before
-        base = before.nav if before.epoch == at.epoch else ONE
+        base = (before.nav if before.epoch == at.epoch else ONE) or ZERO
         row = self.row(EVERY, EVERY, bucket.total, change, every, bucket.peak)
         return msgspec.structs.replace(
             row,
             equity=at.equity,
             nav=at.nav,
-            ret=minus(over(at.nav, base), ONE) if at.nav is not None and base else None,
+            ret=minus(over(at.nav, base), ONE) if at.nav is not None and base > 0 else None,
             flows=subtract(at.flows, before.flows),
             max_drawdown=at.fall,
         )

@@ -32,7 +32,8 @@ class BucketClose(msgspec.Struct, frozen=True, kw_only=True):
             buckets are shorter.
         epoch: of the units; each starts at a `nav` of 1.
         complete: nothing can be added any more; what is not complete enters no statistic.
-        ret: nav over that of the bucket before, less 1; over 1 in an epoch's first.
+        ret: nav over that of the bucket before, less 1; over 1 in an epoch's first. None where that
+            was not above zero.
         flows: external ones of the bucket.
         pnl: change of equity less flows.
         max_drawdown: deepest fall of the unit in the epoch so far, of every mark; of an account.
@@ -140,16 +141,15 @@ def between(
         end: likewise.
     """
     found: list[BucketClose] = []
-    before: BucketClose | None = None
+    navs: dict[int, Decimal] = {}  # the last one before the range, by epoch
     for close in closes:
         if end is not None and close.bucket >= end:
             break
         if start is None or close.bucket >= start:
             found.append(close)
-        else:
-            before = close
-    is_same = before is not None and found and before.epoch == found[-1].epoch
-    return found, before.nav or ONE if before is not None and is_same else ONE
+        elif close.nav is not None:
+            navs[close.epoch] = close.nav
+    return found, navs.get(found[-1].epoch, ONE) if found else ONE
 
 
 def units(closes: Iterable[BucketClose], base: Decimal) -> list[Decimal]:
@@ -157,25 +157,29 @@ def units(closes: Iterable[BucketClose], base: Decimal) -> list[Decimal]:
 
     Args:
         closes: of one epoch.
-        base: nav before the first of them.
+        base: nav before the first of them; one that is not above zero is no measure of any.
     """
-    navs = (close.nav for close in closes)
-    return [nav if base == ONE else over(nav, base) for nav in navs if nav is not None]
+    navs = [close.nav for close in closes if close.nav is not None]
+    return navs if base == ONE or base <= 0 else [over(nav, base) for nav in navs]
 
 
-def standing_of(closes: Sequence[BucketClose], entering: Sequence[BucketClose]) -> UnitStanding:
+def standing_of(
+    closes: Sequence[BucketClose], entering: Sequence[BucketClose], base: Decimal = ONE
+) -> UnitStanding:
     """Return where an account stood at the end of the closes that enter statistics.
 
     Args:
         closes: all of them, from before the first that enters.
         entering: see `counted`.
+        base: nav before the first that enters.
     """
     if not entering:
-        return UnitStanding()
+        return UnitStanding(base=base)
     first, last = entering[0], entering[-1]
     since = next(close for close in closes if close.epoch == last.epoch)
     is_whole = since.bucket == first.bucket
-    return UnitStanding(equity=last.equity, fall=last.max_drawdown if is_whole else None)
+    fall = last.max_drawdown if is_whole else None
+    return UnitStanding(equity=last.equity, fall=fall, base=base)
 
 
 def bucket_text(start: int, timeframe: Timeframe) -> str:
@@ -210,7 +214,7 @@ def _close(row: PnlRow, timeframe: Timeframe, *, complete: bool) -> BucketClose:
 
 def _carried(row: PnlRow, start: int, timeframe: Timeframe, *, complete: bool) -> BucketClose:
     """Return the close of a bucket in which nothing happened."""
-    unchanged = ZERO if row.nav else None
+    unchanged = ZERO if row.nav is not None and row.nav > 0 else None
     return BucketClose(
         bucket=bucket_text(start, timeframe),
         epoch=row.epoch,

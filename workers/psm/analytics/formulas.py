@@ -45,6 +45,7 @@ def _of_trades(
 
 
 _TWO = "n < 2, or a nav was not above zero"
+_NO_UNIT = "n = 0, or the nav before the range was not above zero"
 _FOUR = "n < 4, all returns equal, or a nav was not above zero"
 _SPREAD = "n < 2, all returns equal, or a nav was not above zero"
 _NO_TRADE = "no trade"
@@ -52,9 +53,12 @@ _SEVERAL = "trades of several currencies"
 
 FORMULAS: dict[str, MetricFormula] = {
     "n": _of_returns("Returns", "number of r", "never", "count"),
-    "total_return": _of_returns("Total return", "nav_end - 1", "n = 0", "percent"),
+    "total_return": _of_returns("Total return", "nav_end - 1", _NO_UNIT, "percent"),
     "cagr": _of_returns(
-        "Annual growth", "nav_end^(A/n) - 1, rounded to 12 digits", _TWO, "percent"
+        "Annual growth",
+        "nav_end^(A/n) - 1, rounded to 12 digits",
+        f"{_TWO}, or it is beyond 10^999",
+        "percent",
     ),
     "mean": _of_returns("Mean return", "sum(r)/n", "n = 0, or a nav was not above zero", "percent"),
     "volatility": _of_returns("Volatility", "std(r, n - 1)*sqrt(A)", _TWO, "percent"),
@@ -68,7 +72,7 @@ FORMULAS: dict[str, MetricFormula] = {
         "ratio",
     ),
     "max_drawdown": _of_returns(
-        "Max drawdown", "min(nav/max(1, nav so far) - 1)", "n = 0", "percent"
+        "Max drawdown", "min(nav/max(1, nav so far) - 1)", _NO_UNIT, "percent"
     ),
     "max_drawdown_intraday": _of_returns(
         "Max drawdown, of every mark",

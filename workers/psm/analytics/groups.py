@@ -82,7 +82,7 @@ def _close(
     unit: _Unit,
 ) -> BucketClose:
     nav = None if equity is None else unit.nav
-    base = before.nav if before.epoch == unit.epoch else ONE
+    base = (before.nav if before.epoch == unit.epoch else ONE) or ZERO
     gained = None if equity is None else subtract(equity, before.equity)
     return BucketClose(
         bucket=bucket,
@@ -90,7 +90,7 @@ def _close(
         complete=all(close.complete for close in closes),
         equity=equity,
         nav=nav,
-        ret=minus(over(nav, base), ONE) if nav is not None and base else None,
+        ret=minus(over(nav, base), ONE) if nav is not None and base > 0 else None,
         flows=flows,
         pnl=None if gained is None else subtract(gained, add(before.flows, flows)),
     )

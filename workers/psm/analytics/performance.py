@@ -32,7 +32,7 @@ EWMA_DECAY = Decimal("0.94")
 FEW = 100
 """Returns below which a quantile of them says little."""
 
-_LONG = Context(50, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [InvalidOperation])
+_LONG = Context(50, ROUND_HALF_EVEN, -9999, 999, 1, 0, [], [InvalidOperation])
 _SHORT = Context(12, ROUND_HALF_EVEN, -9999, 9999, 1, 0, [], [InvalidOperation])
 _THREE = Decimal(3)
 
@@ -60,10 +60,13 @@ class UnitStanding(msgspec.Struct, frozen=True, kw_only=True):
         equity: at the last close, by which fractions are money; None where it is not known.
         fall: deepest of the epoch at any mark, a fraction above zero; None where it is not known,
             or the closes begin within the epoch.
+        base: what the unit was before the first of them; nothing is measured against what was not
+            above zero.
     """
 
     equity: Decimal | None = None
     fall: Decimal | None = None
+    base: Decimal = ONE
 
 
 class PerformanceFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,8 @@ class PerformanceFigures(msgspec.Struct, frozen=True, kw_only=True):
             those beyond it; by the sample, and by a normal distribution.
         var_hist_95_money, ...: what would be lost of the equity at the last close.
         few: fewer than 100 returns.
-        ruined: a close was not above zero; then only drawdown and total return are given.
+        ruined: a close was not above zero; then only drawdown and total return are given, and not
+            even these where it was so before the first of the closes.
     """
 
     n: int
@@ -131,6 +135,8 @@ def performance(
         risk_free: annual rate.
         standing: of the account at the last of them.
     """
+    if standing.base <= 0:
+        return PerformanceFigures(n=len(closes), few=len(closes) < FEW, ruined=True)
     fall, days = drawdown_of(closes)
     known: dict[str, Any] = {
         "n": len(closes),
@@ -183,12 +189,15 @@ def drawdown_of(closes: Sequence[Decimal]) -> tuple[Decimal | None, int]:
 
 
 def cagr(closes: Sequence[Decimal], periods: int) -> Decimal | None:
-    """Return the annual growth of a unit that ended above zero, rounded to 12 digits."""
+    """Return the annual growth of a unit that ended above zero, rounded to 12 digits.
+
+    None below two closes, and beyond 10^999: minutes that gained one per cent make that of a year.
+    """
     if len(closes) < 2 or closes[-1] <= 0:
         return None
     exponent = _LONG.divide(Decimal(periods), Decimal(len(closes)))
     power = _LONG.multiply(closes[-1].ln(context=_LONG), exponent).exp(context=_LONG)
-    return _SHORT.plus(_LONG.subtract(power, ONE))
+    return _SHORT.plus(_LONG.subtract(power, ONE)) if power.is_finite() else None
 
 
 def historical_tail(returns: Sequence[Decimal], tail: NormalTail) -> tuple[Decimal, Decimal]:

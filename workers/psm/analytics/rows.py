@@ -40,7 +40,7 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
         bucket: its start; weeks start on Monday.
         epoch: of the units; nav starts at 1 in each.
         equity, nav: at its end, None but for `*`/`*`. `ret` is nav over that of the bucket before,
-            or over 1 in an epoch's first bucket, less 1.
+            or over 1 in an epoch's first bucket, less 1; None where that was not above zero.
         realized, fees, funding, other: what events booked within it. An event counts for the symbol
             that it names. Fees are positive where paid; `other` is interest, dividends, adjustments
             and losses covered, less taxes.
@@ -50,7 +50,7 @@ class PnlRow(msgspec.Struct, frozen=True, kw_only=True):
         pnl_corrected: of it, what corrections brought, at the marks that they found.
         flows: external ones, of `*`/`*` alone.
         turnover: value of its fills of contracts and shares. `peak_gross`: highest gross exposure
-            that was published in it.
+            that was told of it, that at its start and its end among them.
         contribution: pnl over the account's equity at the bucket's start; contributions add up.
         return_on_gross: pnl over its own mean gross exposure at start and end.
         max_drawdown: of `*`/`*`, how far its unit had fallen by its end from a peak of the epoch at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 
 from psm.analytics.buckets import (
@@ -18,7 +20,7 @@ from psm.analytics.buckets import (
 from psm.analytics.rows import EVERY, PnlRow
 from psm.analytics.timeline_state import TimelineState
 from psm.contracts.position_keys import position_key, symbol_of
-from psm.domain.money import ZERO
+from psm.domain.money import ZERO, add
 
 RULES = 1
 """Version of the rules by which updates are folded."""
@@ -34,13 +36,16 @@ class Buckets:
     def seal(self, state: TimelineState, minute: Minute) -> None:
         """Put a complete minute into its buckets."""
         standing = minute.standing or state.standing
+        series, peak = _series(state, minute), max(minute.peaks.get(EVERY, ZERO), state.gross)
+        if EVERY in minute.worth:
+            state.gross = _gross(state.worth[EVERY])
         sealed = Sealed(
             minute=minute.number,
             total=minute.total,
-            series=_series(state, minute),
+            series=series,
             before=state.standing,
             at=standing,
-            peak=minute.peaks.get(EVERY, ZERO),
+            peak=max(peak, state.gross),
             through=minute.through,
         )
         for timeframe in LENGTHS:
@@ -96,9 +101,18 @@ def _series(state: TimelineState, minute: Minute) -> dict[str, dict[str, Series]
             series[symbol].at = _worth_of(known, symbol)
         for symbol, one in series.items():
             is_whole = strategy == EVERY or minute.number < state.strategies.since
-            one.peak = minute.peaks.get(symbol, ZERO) if is_whole else one.at.gross
+            told = minute.peaks.get(symbol, ZERO) if is_whole else ZERO
+            one.peak = max(told, one.before.gross, one.at.gross)
         found[strategy] = series
     return found
+
+
+def _gross(positions: dict[str, Worth]) -> Decimal:
+    """Return the exposure of positions together."""
+    gross = ZERO
+    for worth in positions.values():
+        gross = add(gross, worth.gross)
+    return gross
 
 
 def _both(known: dict[str, Worth], symbol: str) -> tuple[Worth, Worth]:

@@ -16,6 +16,7 @@ from psm.analytics.bookings import (
     share_all,
     totals_of,
 )
+from psm.analytics.books import Book
 from psm.analytics.buckets import NOTHING, Booked, Minute, Standing, minutes_in
 from psm.analytics.feed import (
     AccountCloseFacts,
@@ -51,6 +52,7 @@ from psm.analytics.worth import (
     HeldChange,
     converted,
     held_after,
+    last_held,
     number,
     worth_closed,
     worth_told,
@@ -156,7 +158,8 @@ class AccountTimeline:
         after = held_after(update, before)
         state.latest = max(state.latest, minute_of(envelope.timestamp))
         minute = state.minute(state.latest, at)
-        state.note_worth(minute, key, worth_told(update, after), after)
+        held = last_held(update, before, after)
+        state.note_worth(minute, key, worth_told(update, after), held)
         if after is None:
             state.held.pop(key, None)
         else:
@@ -282,8 +285,13 @@ class AccountTimeline:
 
     def _note_again(self, minute: Minute, key: str) -> None:
         worth = minute.worth.get(EVERY, {}).get(key)
-        if worth is not None:
-            self._state.note_worth(minute, key, worth, self._state.held.get(key))
+        if worth is None:
+            return
+        held = self._state.held.get(key)
+        for one in self._state.pending.positions:
+            if one.key == key:
+                held = last_held(one.update, one.before, one.after)
+        self._state.note_worth(minute, key, worth, held)
 
     # --- corrections --------------------------------------------------------------------------
 
@@ -337,6 +345,7 @@ class AccountTimeline:
             state.cycles.open[key] = past.cycle
         named = state.strategies.named
         if named:
-            state.strategies.by_key[key] = past.strategies.by_key.get(key, {})
+            emptied = {name: Book(name) for name in state.strategies.by_key.get(key, {})}
+            state.strategies.by_key[key] = {**emptied, **past.books(key)}
         self._trades.extend(row for row in revision.trades if named or row.strategy_id == EVERY)
         self._lots.extend(revision.lots)

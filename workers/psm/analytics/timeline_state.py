@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 
 from psm.analytics.books import Strategies
@@ -39,6 +41,7 @@ class TimelineState(msgspec.Struct):
         standing: at the end of the last complete minute that said anything.
         told: by the last close.
         worth: of positions at the end of the last complete minute, by strategy and key.
+        gross: exposure of these positions, together.
         held: open positions, by key.
         paid: lifetime fees and funding of positions, by key, where there are any.
         cycles: and what is open of their trades and lots.
@@ -58,6 +61,7 @@ class TimelineState(msgspec.Struct):
     buckets: dict[str, Bucket]
     paid: dict[str, tuple[str, str]]
     totals: tuple[str, ...] = NO_TOTALS
+    gross: Decimal = ZERO
     epoch: int = 0
     latest: int = 0
     sealed: int = 0

@@ -114,6 +114,14 @@ def _cycle_of(update: PositionFacts) -> tuple[str, str, str, str]:
     )
 
 
+def last_held(update: PositionFacts, before: Held | None, after: Held | None) -> Held | None:
+    """Return a position after an update; one that it closed as it was, at the mark of then."""
+    if after is not None or before is None:
+        return after
+    mark = number(update.mark_price)
+    return before if mark is None else before.at(mark)
+
+
 def worth_told(update: PositionFacts, held: Held | None) -> Worth:
     """Return what an update says that a position is worth; what does not compute counts nothing."""
     if held is None or update.unrealized_pnl_account is None:

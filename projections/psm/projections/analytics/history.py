@@ -91,7 +91,7 @@ def _risk(account: str, series: dict[Part, list[BucketClose]], end: int) -> Iter
         for name, days in WINDOWS:
             chosen, base = between(closes, _start(days, end), None)
             entering = counted(chosen)
-            standing = standing_of(closes, entering)
+            standing = standing_of(closes, entering, base)
             figures = performance(units(entering, base), PERIODS["1d"], standing=standing)
             yield {
                 **_named(account, part, name, end),

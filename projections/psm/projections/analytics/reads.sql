@@ -24,7 +24,7 @@ FROM below CROSS JOIN unnest(members) AS account_id
 ORDER BY account_id;
 
 -- Rows that one series of closes is made of, from the last one at or before the start on, because a
--- close holds until the next row.
+-- close holds until the next row; of an account the last one that has a nav, to measure against.
 
 -- name: closes
 SELECT r.*
@@ -33,7 +33,7 @@ WHERE r.account_id = $1 AND r.strategy_id = $2 AND r.symbol = $3 AND r.timeframe
 AND ($5::timestamptz IS NULL OR r.bucket >= coalesce((
     SELECT max(b.bucket) FROM pnl_timeseries b
     WHERE b.account_id = $1 AND b.strategy_id = $2 AND b.symbol = $3 AND b.timeframe = $4
-    AND b.bucket < $5
+    AND b.bucket < $5 AND (b.nav IS NOT NULL OR ($2, $3) <> ('*', '*'))
 ), '-infinity'))
 AND ($6::timestamptz IS NULL OR r.bucket < $6)
 ORDER BY r.bucket

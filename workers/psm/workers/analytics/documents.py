@@ -65,7 +65,7 @@ def explain_document(figures: SubjectFigures, metric: str) -> dict[str, Any]:
     document = exact_document(source)
     inputs: list[dict[str, Any]]
     if of_returns:
-        inputs = list(_returns(figures))
+        inputs = list(_returns(figures, _BESIDE.get(formula.shown) or _BESIDE.get(metric)))
         ends = {"first": inputs[0]["bucket"], "last": inputs[-1]["bucket"]} if inputs else {}
     else:
         inputs = [_net(trade) for trade in figures.trades]
@@ -157,8 +157,12 @@ def _bound(time_ns: int | None) -> str | None:
     return None if time_ns is None else bound_text(time_ns)
 
 
-def _returns(figures: SubjectFigures) -> Iterable[dict[str, Any]]:
-    """Yield each return with the navs that it is made of."""
+_BESIDE = {"money": "equity", "max_drawdown_intraday": "max_drawdown"}
+"""What figures are made of beside returns: of closes, by the name of the figure or how it reads."""
+
+
+def _returns(figures: SubjectFigures, beside: str | None) -> Iterable[dict[str, Any]]:
+    """Yield each return with the navs that it is made of, and another figure of its close."""
     navs = figures.navs
     returns = [None for _ in navs] if figures.metrics.ruined else returns_of(navs)
     for close, nav, value in zip(figures.counted, navs, returns, strict=True):
@@ -166,6 +170,7 @@ def _returns(figures: SubjectFigures) -> Iterable[dict[str, Any]]:
             "bucket": close.bucket,
             "nav": exact_text(nav),
             "ret": None if value is None else exact_text(value),
+            **({} if beside is None else {beside: exact_document(close)[beside]}),
         }
 
 

@@ -101,7 +101,7 @@ class SubjectFigures(msgspec.Struct, frozen=True, kw_only=True):
         closed_through: log time up to which all of it is complete.
         periods: buckets a year.
         closes: one for each bucket of the span.
-        base: unit before the first that counts.
+        base: nav before the first that counts, by which `navs` are divided.
         counted: those that enter statistics.
         exposure: highest gross exposure of each bucket, where it is known; of one account.
     """
@@ -216,7 +216,7 @@ def _computed(
         counted=entering,
         exposure=[(row.bucket, row.peak_gross) for row in rows] if len(members) == 1 else [],
         metrics=performance(
-            units(entering, base), periods, question.risk_free, standing_of(series, entering)
+            units(entering, base), periods, question.risk_free, standing_of(series, entering, base)
         ),
         trades=read.trades,
         trade_metrics=trade_metrics(read.trades),

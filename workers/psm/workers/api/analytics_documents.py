@@ -110,8 +110,8 @@ MetricsDocument = _document(
 )
 ExplainDocument = _document(
     "ExplainDocument",
-    "With `explain`: how one figure came about. `n` inputs from `first` to `last`; `base` is the "
-    "nav that the first of them is compared with.",
+    "With `explain`: how one figure came about. `n` inputs from `first` to `last`; their navs "
+    "are those of the unit over `base`, its nav before the range.",
     [
         *_WHOSE,
         ("metric", _TEXT),

@@ -1,8 +1,9 @@
 """Performance of the accounts of a file: daily closes, trades from flat to flat, lots.
 
-The very timelines that make the views, fed by the updates of the lines' own fold, so the same rows.
-At the end what waits for a slot is told, so that every day before the last message's is complete.
-Daily closes stay as they were known before a correction; trades and lots are as corrected.
+The very timelines that make the views, fed by the updates of the lines' own fold. At the end what
+waits for a slot is told, so that every day before the last message's is complete. Daily closes stay
+as they were known before a correction. Trades and lots of an account that was corrected are those
+of a second fold, of the log as corrected.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.trades import Trade, TradeMetrics, trade_metrics, trade_metrics_by_currency
-from psm.domain.messages import Folded, LogMessage
+from psm.contracts import codec
+from psm.domain.messages import Folded, LogMessage, Outcome
 from psm.domain.money import ONE, exact_text
 from psm.domain.publication.log_times import log_time
 from psm.domain.publication.untold import untold
+from psm.workers.replay.corrected import corrected_lines
 from psm.workers.replay.lines import LineFolder
 from psm.workers.replay.timelines import TimelineRows, Timelines
+
+_STATED = b'"quantity_after"'
 
 
 class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,20 @@ class TimelineFolder(LineFolder):
         super().__init__(partitions=partitions)
         self.timelines = Timelines(("1d",))
         self._last: LogMessage | None = None
+
+    def corrected(self) -> dict[str, TimelineRows]:
+        """Return the trades and lots of accounts that were corrected, by account, folded anew.
+
+        What a corporate action states as the size left goes where it holds no more.
+        """
+        names, lines = corrected_lines(self.books, self._streams)
+        again = TimelineFolder(self.books.partitions)
+        for line in lines if names else ():
+            result = again.take(line)
+            if result is not None and result.outcome == Outcome.REFUSED and _STATED in line:
+                again.take(_without_stated_size(line))
+        again.finish()
+        return {name: again.timelines.rows[name] for name in names}
 
     def finish(self) -> int:
         """Tell what waits for a slot; return the log time up to which the file's days are over."""
@@ -97,11 +116,11 @@ class FigureFolder:
 
     def accounts(self) -> Iterator[FileFigures]:
         """Yield the figures of every account, ascending by `account_id`; no line comes after it."""
-        over = self._folder.finish()
+        over, corrected = self._folder.finish(), self._folder.corrected()
         for stream_id in sorted(self._folder.books.accounts):
             rows = self._folder.timelines.rows.get(stream_id)
             daily = [] if rows is None else _daily(rows, over)
-            trades = [] if rows is None else _trades(rows)
+            trades = [] if rows is None else _trades(corrected.get(stream_id, rows))
             entering = counted(daily)
             navs, standing = units(entering, ONE), standing_of(daily, entering)
             metrics = performance(navs, self._periods, standing=standing)
@@ -120,10 +139,19 @@ class FigureFolder:
     def lots(self) -> Iterator[tuple[str, ClosedLot]]:
         """Yield account and lot of every lot that was closed; no line comes after it."""
         self._folder.finish()
-        for stream_id, rows in sorted(self._folder.timelines.rows.items()):
+        rows_of = {**self._folder.timelines.rows, **self._folder.corrected()}
+        for stream_id, rows in sorted(rows_of.items()):
             for lot in rows.lots.values():
                 if not lot.gone:
                     yield stream_id, _lot(lot)
+
+
+def _without_stated_size(line: bytes) -> bytes:
+    fields = codec.decode_untyped(line)
+    body = fields["data"]
+    body.pop("event_id")  # it has been used
+    del body["payload"]["quantity_after"]
+    return codec.encode(fields)
 
 
 def _daily(rows: TimelineRows, over: int) -> list[BucketClose]:

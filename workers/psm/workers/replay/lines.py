@@ -90,9 +90,8 @@ class LineResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LineFolder:
     """Folds lines one by one.
 
-    Every message of a stream is kept: a bust or an amendment reads its whole stream again, and
-    nobody knows beforehand whether one comes. That costs the size of the event and about 0.3 KB;
-    marks, instruments and rules are not kept.
+    Every message is kept: a bust or an amendment reads its whole stream and its marks again, and
+    nobody knows beforehand whether one comes. That costs the size of the event and about 0.3 KB.
     """
 
     def __init__(

@@ -169,6 +169,23 @@ async def test_half_of_it_away(patient: Patient, postgres_dsn: str) -> None:
     assert "PSM_REPLICAS" in finding["why"]
 
 
+@pytest.mark.postgres_tls  # whoever has that server has psql
+async def test_a_database_that_is_set_to_take_no_writes(
+    patient: Patient, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed mends it, although it is itself a write."""
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    name = postgres_dsn.rpartition("/")[2]
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await connection.close()
+    patient.write()
+    code, (finding,) = await patient.looked("database")
+    assert (code, "take no writes" in finding["why"]) == (1, True)
+    await patient.mend(finding["command"])
+    assert (await patient.looked("database"))[0] == 0
+
+
 async def test_tokens_grow_old(patient: Patient, postgres_dsn: str) -> None:
     """At 75 days they are to be renewed, at 90 they are a fault."""
     patient.write(NATS_URL="nats://127.0.0.1:1", POSTGRES_DSN=postgres_dsn)

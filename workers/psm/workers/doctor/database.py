@@ -18,6 +18,7 @@ from psm.workers.process.running import find_running
 TOKEN_DAYS = (75, 90)
 """Age of a token, from which on it is to be renewed soon, or is a fault."""
 _FACTS = load("psm.workers.doctor", "doctor")["facts"]
+_EXAMPLE = "postgresql://user:password@host:5432/psm"
 _UP = "psm migrate up"
 _ROLES = "psm migrate up --roles"
 _SHOWN = 3
@@ -31,7 +32,7 @@ async def database(place: Installation) -> list[Diagnosis]:
             unseen(
                 "database",
                 "POSTGRES_DSN is not set: no views, no archive, no comparison of heads",
-                place.given.setting("POSTGRES_DSN", "postgresql://user:password@host:5432/psm"),
+                place.given.setting("POSTGRES_DSN", _EXAMPLE),
             )
         ]
     if "database" in place.reasons:
@@ -43,12 +44,16 @@ async def database(place: Installation) -> list[Diagnosis]:
         row = await connection.fetchrow(_FACTS)
     assert row is not None
     about = f"PostgreSQL {row['version'].split()[0]}, {row['bytes'] / 2**20:,.0f} MiB"
+    if row["standby"]:
+        why = f"{about}: it is a standby, which takes no writes"
+        return [fault("database", why, place.given.setting("POSTGRES_DSN", _EXAMPLE))]
     if row["read_only"]:
+        # A session that writes: the statement is a write, too.
         command = (
-            f'psql "$POSTGRES_DSN" -c \'ALTER DATABASE "{row["name"]}" '
-            "RESET default_transaction_read_only'"
+            "PGOPTIONS='-c default_transaction_read_only=off' psql \"$POSTGRES_DSN\" "
+            f"-c 'ALTER DATABASE \"{row['name']}\" RESET default_transaction_read_only'"
         )
-        return [fault("database", f"{about}: it takes no writes (a standby, or set so)", command)]
+        return [fault("database", f"{about}: it is set to take no writes", command)]
     return [fine("database", about)]
 
 

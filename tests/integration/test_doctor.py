@@ -186,6 +186,21 @@ async def test_a_database_that_is_set_to_take_no_writes(
     assert (await patient.looked("database"))[0] == 0
 
 
+async def test_a_table_that_is_gone_although_its_migration_is_applied(
+    patient: Patient, postgres_dsn: str
+) -> None:
+    """All else would say that the schema is not up to date, and migrating that it is."""
+    patient.write(POSTGRES_DSN=postgres_dsn)
+    await patient.mend("psm migrate up")
+    assert (await patient.looked("migrations"))[0] == 0
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute("DROP TABLE current_state_quarantine")
+    await connection.close()
+    code, (finding,) = await patient.looked("migrations")
+    assert (code, "current_state_quarantine: dropped" in finding["why"]) == (1, True)
+    assert "--table=current_state_quarantine BACKUP" in finding["command"]
+
+
 async def test_tokens_grow_old(patient: Patient, postgres_dsn: str) -> None:
     """At 75 days they are to be renewed, at 90 they are a fault."""
     patient.write(NATS_URL="nats://127.0.0.1:1", POSTGRES_DSN=postgres_dsn)

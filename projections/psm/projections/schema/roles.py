@@ -87,6 +87,13 @@ def table_grants() -> list[tuple[str, str, str]]:
     ]
 
 
+async def missing_tables(connection: Connection) -> list[str]:
+    """Return which of their tables are not there, ascending; every user may ask."""
+    tables = sorted({table for _, _, table in table_grants()})
+    rows = await connection.fetch(load(__package__, "grants")["missing_tables"], tables)
+    return [row["name"] for row in rows]
+
+
 async def missing_grants(connection: Connection) -> list[MissingGrant]:
     """Return which of these grants a database lacks; every user may ask."""
     roles, privileges, tables = (list(column) for column in zip(*table_grants(), strict=True))

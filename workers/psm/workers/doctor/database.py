@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from psm.adapters import postgres
 from psm.projections.schema.migrate import status_on
-from psm.projections.schema.roles import missing_grants, table_grants
+from psm.projections.schema.roles import missing_grants, missing_tables, table_grants
 from psm.projections.sql import load
 from psm.workers.access.store import Tokens
 from psm.workers.access.tokens import TokenRecord
@@ -61,6 +61,7 @@ async def migrations(place: Installation) -> list[Diagnosis]:
     """Whether the schema is the one of this release."""
     async with postgres.acquired(place.pool) as connection:
         found = await status_on(connection)
+        missing = await missing_tables(connection)
     by_state: dict[str, list[str]] = {}
     for row in found:
         by_state.setdefault(row.state, []).append(row.name)
@@ -69,11 +70,17 @@ async def migrations(place: Installation) -> list[Diagnosis]:
         "changed": ("not what was applied: install the release again", "psm migrate status"),
         "unknown": ("of a newer release, which this one must not follow", "psm version"),
     }
-    return [
+    wrong = [
         fault("migrations", f"{', '.join(by_state[state])}: {text}", command)
         for state, (text, command) in says.items()
         if state in by_state
-    ] or [fine("migrations", f"{len(found)} applied, the newest {found[-1].name}")]
+    ]
+    if missing and not wrong:
+        # Nothing makes it anew: its migration is done with.
+        why = f"{', '.join(missing)}: dropped since its migration, or left out of a restore"
+        options = " ".join(f"--table={table.rpartition('.')[2]}" for table in missing)
+        wrong = [fault("migrations", why, f'pg_restore --dbname "$POSTGRES_DSN" {options} BACKUP')]
+    return wrong or [fine("migrations", f"{len(found)} applied, the newest {found[-1].name}")]
 
 
 async def roles(place: Installation) -> list[Diagnosis]:

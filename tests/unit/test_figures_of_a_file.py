@@ -29,9 +29,11 @@ def deposit(time: str, amount: str) -> bytes:
     return line(time, "CashDeposited", currency="USDT", amount=amount)
 
 
-def trade(time: str, side: str, quantity: str, price: str, fill: str, fee: str = "0") -> bytes:
+def trade(
+    time: str, side: str, quantity: str, price: str, fill: str, fee: str = "0", symbol: str = "X"
+) -> bytes:
     return line(
-        time, "TradeExecuted", symbol="X", side=side, quantity=quantity, price=price,
+        time, "TradeExecuted", symbol=symbol, side=side, quantity=quantity, price=price,
         commission=fee, fill_id=fill,
     )  # fmt: skip
 
@@ -108,6 +110,46 @@ def test_an_amendment_counts_as_amended() -> None:
     amended = line("05T01:00:00", "TradeAmended", fill_id="f2", price="110", reason="venue")
     (closed,) = figures(*STORY, amended).trades
     assert closed.gross == Decimal(20)
+
+
+def test_lots_gain_what_shares_did_through_corporate_actions() -> None:
+    """Capital paid back, a fraction paid out and a spin-off: each lot costs what the law says.
+
+    11 shares at 100 less 55 are 95 each; of 5.5 new ones half a share goes for 60, which cost 95; a
+    fifth of 190 each goes with the spin-off.
+    """
+    shares = {"kind": "equity", "quote": "USD", "settle": "USD", "multiplier": "1"}
+    lines = [
+        line("01T00:00:00", "InstrumentDefined", "instruments.X", symbol="X", base="X", **shares),
+        line("01T00:00:00", "InstrumentDefined", "instruments.Y", symbol="Y", base="Y", **shares),
+        line("01T01:00:00", "CashDeposited", currency="USD", amount="10000"),
+        trade("02T00:00:00", "buy", "10", "100", "f1"),
+        trade("02T01:00:00", "buy", "1", "100", "f2"),
+        line("03T00:00:00", "ReturnOfCapital", symbol="X", amount="55", currency="USD"),
+        line(
+            "04T00:00:00", "SplitApplied", symbol="X", numerator="1", denominator="2",
+            quantity_after="5", cash_in_lieu="60", currency="USD",
+        ),
+        line(
+            "05T00:00:00", "SpinOff", symbol="X", new_symbol="Y", numerator="1", denominator="1",
+            cost_share="0.2",
+        ),
+        trade("06T00:00:00", "sell", "5", "210", "f3"),
+        trade("07T00:00:00", "sell", "5", "50", "f4", symbol="Y"),
+    ]  # fmt: skip
+    folder = FigureFolder(periods=365, partitions=16)
+    for one in lines:
+        folder.take(one)
+    lots = [(lot.symbol, lot.quantity, lot.open_price, lot.pnl) for _, lot in folder.lots()]
+    half = Decimal("0.5")
+    assert lots == [
+        ("X", half, Decimal(190), Decimal(-35)),
+        ("X", Decimal("4.5"), Decimal(152), Decimal(261)),
+        ("X", half, Decimal(152), Decimal(29)),
+        ("Y", Decimal(5), Decimal(38), Decimal(60)),
+    ]
+    (found,) = (one for one in folder.accounts() if one.account_id == "a")
+    assert [one.gross for one in found.trades] == [Decimal(255), Decimal(60)]
 
 
 def test_documents_are_exact_texts() -> None:

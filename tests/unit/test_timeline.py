@@ -133,6 +133,13 @@ def test_exposure_at_the_start_of_a_bucket_counts() -> None:
     )
     for symbol in (EVERY, "BTC-PERP"):
         assert [row.peak_gross for row in rows_of(rows, EVERY, symbol, "1h")] == [130, 130]
+    coins = told(
+        instrument(1, "EUR-USDT", kind="spot", base="EUR", quote="USDT", settle="USDT"),
+        *OPEN,
+        trade(3, "buy", "50", "2", "EUR-USDT"),
+        trade(4, "sell", "50", "2", "EUR-USDT").later(BEGIN + 90 * MINUTE),
+    )
+    assert [row.peak_gross for row in rows_of(coins, EVERY, EVERY, "1h")] == [100, 100]
 
 
 def test_no_strategy_no_rows_but_the_accounts() -> None:

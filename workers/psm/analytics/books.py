@@ -9,7 +9,7 @@ import msgspec
 
 from psm.analytics.buckets import NOTHING, Worth
 from psm.analytics.cycles import GREW, Cycle, net_of
-from psm.analytics.journal import SAME_COST, JournalEntry
+from psm.analytics.journal import JournalEntry
 from psm.analytics.rows import NETTING, UNATTRIBUTED, TradeRow
 from psm.analytics.statistics import over
 from psm.analytics.trades import seconds_between
@@ -19,6 +19,7 @@ from psm.domain.ledger import positions
 from psm.domain.ledger.positions import Position
 from psm.domain.market.instrument import Instrument
 from psm.domain.money import (
+    ONE,
     ZERO,
     absolute,
     add,
@@ -69,8 +70,8 @@ class Book(msgspec.Struct):
         )
         before = position.realized_pnl
         rows: list[TradeRow] = []
-        if entry.event_type in SAME_COST and entry.before and entry.size:
-            position = _scaled(position, entry)
+        if entry.is_restating:
+            position = _restated(position, entry)
         elif share.moved:
             for step in _steps(position, entry, share):
                 rows.extend(self._step(step, entry, account_id))
@@ -121,7 +122,7 @@ class Strategies(msgspec.Struct):
             rows.extend(book.take(entry, share, account_id))
         return rows
 
-    def worth(self, key: str, whole: Worth, held: Held | None) -> dict[str, Worth]:
+    def worth(self, key: str, whole: Worth, held: Held) -> dict[str, Worth]:
         """Return what a position is worth to each strategy, and what nets out between them.
 
         Args:
@@ -149,10 +150,10 @@ class Strategies(msgspec.Struct):
             self.by_key[key] = {UNATTRIBUTED: Book(UNATTRIBUTED, position, own)}
 
 
-def _worth_of(book: Book, held: Held | None) -> Worth:
+def _worth_of(book: Book, held: Held) -> Worth:
     """Return what a book is worth at the mark and the rate of the account's own position."""
     position = book.position
-    if position is None or not position.size or held is None or held.mark is None:
+    if position is None or not position.size or held.mark is None:
         return NOTHING
     value, gain = positions.value_at(position, held.mark)
     return Worth(converted(gain, held.rate), converted(absolute(value), held.rate))
@@ -168,7 +169,7 @@ def shares(entry: JournalEntry, books: dict[str, Book]) -> dict[str, Share]:
     if entry.is_fill:
         return {entry.strategy or UNATTRIBUTED: Share(moved, entry.fees, entry.funding)}
     held = {name: book.size for name, book in sorted(books.items()) if book.size}
-    if entry.event_type in SAME_COST:
+    if entry.is_restating:
         return dict.fromkeys(held, Share(ZERO))
     if moved and (entry.size or not held):
         return {UNATTRIBUTED: Share(moved, entry.fees, entry.funding)}
@@ -204,17 +205,38 @@ def _steps(position: Position, entry: JournalEntry, share: Share) -> list[positi
     reduces = position.size and (position.size > 0) != (share.moved > 0)
     size, price, left = absolute(share.moved), entry.price, list[positions.PositionStep]()
     side: Literal["buy", "sell"] = "buy" if share.moved > 0 else "sell"
-    if reduces and (entry.event_type in _AT_COST or price is None):
+    at_cost = entry.event_type in _AT_COST or (price is None and entry.exit is None)
+    if reduces and (at_cost or entry.exit is not None):
         leaving = min(size, absolute(position.size))
-        left = [positions.reduce_at_cost(position, leaving)]
+        if at_cost:
+            left = [positions.reduce_at_cost(position, leaving)]
+        else:
+            left = positions.fill(position, side, leaving, entry.exit or ZERO, share.fees)
         if size == leaving:
             return left
-        position, size = left[0].position, subtract(size, leaving)
+        position, size = left[-1].position, subtract(size, leaving)
     return [*left, *positions.fill(position, side, size, price or ZERO, share.fees)]
 
 
-def _scaled(position: Position, entry: JournalEntry) -> Position:
+def _restated(position: Position, entry: JournalEntry) -> Position:
+    """Return a position in other units, without a fraction that was paid out, at another cost."""
     new, old = absolute(entry.size), absolute(entry.before)
+    size = scaled(position.size, new, old)
+    if entry.grown is None or entry.exit is None:
+        position = _scaled(position, new, old)
+    else:
+        position = _scaled(position, entry.grown, ONE)
+        fraction = absolute(subtract(position.size, size))
+        if fraction:
+            side: Literal["buy", "sell"] = "sell" if size > 0 else "buy"
+            position = positions.fill(position, side, fraction, entry.exit, ZERO)[-1].position
+    if entry.shift:
+        cost = add(position.cost, multiply(absolute(position.size), entry.shift))
+        position = msgspec.structs.replace(position, cost=cost)
+    return position
+
+
+def _scaled(position: Position, new: Decimal, old: Decimal) -> Position:
     return msgspec.structs.replace(
         position,
         size=scaled(position.size, new, old),

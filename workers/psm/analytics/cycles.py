@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from psm.analytics.feed import PositionFacts, nanoseconds_of
-from psm.analytics.journal import SAME_COST, Event, JournalEntry
+from psm.analytics.journal import Event, JournalEntry
 from psm.analytics.lots import ClosedLot, LotBook, OpenLot
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.analytics.statistics import over
@@ -19,6 +19,7 @@ from psm.domain.money import (
     absolute,
     add,
     multiply_wide,
+    negate,
     quotient,
     subtract,
 )
@@ -60,20 +61,41 @@ class Lots(msgspec.Struct, array_like=True):
         book = LotBook(
             entry.symbol or "", entry.multiplier, inverse=entry.inverse, open_lots=self.open
         )
-        if entry.event_type in SAME_COST and entry.before and entry.size:
-            book.split(absolute(entry.size), absolute(entry.before), entry.size)
-            self.size = entry.size
-        moved = subtract(entry.size, self.size)
-        closed = []
-        if moved and entry.price is not None:
-            closed = book.fill(moved, entry.price, entry.time)
-            self.size = entry.size
+        closed = self._restate(book, entry) if entry.is_restating else self._move(book, entry)
         self.open = list(book.open_lots)
         rows = []
         for gone in closed:
             self.count = self.count + 1
             rows.append(_lot_row(gone, entry, account_id, self.count))
         return rows
+
+    def _move(self, book: LotBook, entry: JournalEntry) -> list[ClosedLot]:
+        """Let units go and come; those that no fill moved, each at a price of their own."""
+        closed = []
+        moved, size = subtract(entry.size, self.size), self.size
+        if not entry.is_fill and entry.exit is not None and size and (size > 0) != (moved > 0):
+            leaving = moved if absolute(moved) <= absolute(size) else negate(size)
+            closed = book.fill(leaving, entry.exit, entry.time)
+            self.size, moved = add(size, leaving), subtract(moved, leaving)
+        if moved and entry.price is not None:
+            closed = [*closed, *book.fill(moved, entry.price, entry.time)]
+            self.size = entry.size
+        return closed
+
+    def _restate(self, book: LotBook, entry: JournalEntry) -> list[ClosedLot]:
+        """Divide lots, sell the fraction that was paid out, change what units cost."""
+        closed: list[ClosedLot] = []
+        whole = entry.size
+        if entry.grown is not None:
+            whole = multiply_wide(entry.before, entry.grown)
+        book.split(absolute(whole), absolute(entry.before), whole)
+        fraction = subtract(entry.size, whole)
+        if fraction and entry.exit is not None:
+            closed = book.fill(fraction, entry.exit, entry.time)
+        if entry.shift:
+            book.shift(entry.shift, by_cost=entry.event_type == "SpinOff")
+        self.size = entry.size
+        return closed
 
 
 class Cycles(msgspec.Struct):

@@ -8,17 +8,17 @@ import msgspec
 
 from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
+from psm.analytics.unit_costs import NOTHING, RESTATING, unit_costs
 from psm.analytics.worth import Held, HeldChange, number
-from psm.domain.money import ONE, ZERO, absolute, add, quotient, subtract
+from psm.domain.money import ONE, ZERO, absolute, add, multiply_wide, subtract
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
-SAME_COST = ("SplitApplied", "StockDividend")
-"""Events after which a position has another size and cost what it cost before."""
-
-
 _PAID = ("TradeExecuted", "FeeCharged", "FundingApplied")
 """Events that move what a position has paid, and nothing of it elsewhere."""
+
+_SAME_PRICE = Decimal("1e-12")
+"""Part of a price by which one that follows from rounded figures may differ."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -43,7 +43,8 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     Attributes:
         key: of the position; of a correction, to which it moved a fill, if to another leg.
         size, before: signed, after and before the event.
-        price: of the fill or settlement; else that at which it was opened, or its mark of then.
+        price: of the fill or settlement; else that at which units came, or its mark of then.
+        exit, grown, shift: of no fill, what it did to units: as `UnitCosts` says.
         fees, funding: that the event booked on the position, in its settle currency; of a
             correction, by how much it changed the fees.
         mae, mfe: of the cycle that it closed.
@@ -67,6 +68,9 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     before: Decimal = ZERO
     size: Decimal = ZERO
     price: Decimal | None = None
+    exit: Decimal | None = None
+    grown: Decimal | None = None
+    shift: Decimal = ZERO
     fees: Decimal = ZERO
     funding: Decimal = ZERO
     mae: Decimal | None = None
@@ -78,6 +82,11 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     def is_fill(self) -> bool:
         """Whether it is a trade of the account's own."""
         return self.event_type == "TradeExecuted"
+
+    @property
+    def is_restating(self) -> bool:
+        """Whether units of the position are others, or cost something else, and none was traded."""
+        return self.event_type in RESTATING and bool(self.before) and bool(self.size)
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
@@ -129,13 +138,14 @@ def entries_of(event: Event, moved: list[HeldChange]) -> list[JournalEntry]:
     for one in moved:
         by_key.setdefault(one.key, []).append(one)
     found = [_entry(event, key, steps) for key, steps in sorted(by_key.items())]
-    return [e for e in found if e.size != e.before or e.fees or e.funding]
+    return [e for e in found if e.size != e.before or e.fees or e.funding or e.shift or e.grown]
 
 
 def _entry(event: Event, key: str, steps: list[HeldChange]) -> JournalEntry:
     said, last, after, before = event.said, steps[-1].update, steps[-1].after, steps[0].before
     fees, funding = _paid(said, steps)
     closed = next((step.update for step in steps if step.update.change == "closed"), None)
+    costs = NOTHING if said.event_type in _PAID else unit_costs(said.event_type, steps)
     return JournalEntry(
         event_type=said.event_type,
         event_id=event.event_id,
@@ -153,7 +163,10 @@ def _entry(event: Event, key: str, steps: list[HeldChange]) -> JournalEntry:
         strategy=event.strategy,
         before=ZERO if before is None else before.size,
         size=ZERO if after is None else after.size,
-        price=_price(said, last, before),
+        price=_price(said, last, before, _exact(costs.came, said)),
+        exit=_exact(costs.exit, said),
+        grown=costs.grown,
+        shift=costs.shift,
         fees=fees,
         funding=funding,
         mae=None if closed is None else number(closed.cycle_mae),
@@ -183,14 +196,24 @@ def _rise(before: str, after: str | None) -> Decimal:
     return ZERO if after == before else subtract(number(after) or ZERO, Decimal(before))
 
 
-def _price(said: Applied, last: PositionFacts, before: Held | None) -> Decimal | None:
-    """Return the price at which a position moved; that of a delivery is not in the event."""
+def _exact(price: Decimal | None, said: Applied) -> Decimal | None:
+    """Return the price that an event names, if it is the one that follows from what was told."""
+    named = number(said.price)
+    if price is None or named is None:
+        return price
+    apart = absolute(subtract(price, named))
+    return named if apart <= absolute(multiply_wide(named, _SAME_PRICE)) else price
+
+
+def _price(
+    said: Applied, last: PositionFacts, before: Held | None, came: Decimal | None
+) -> Decimal | None:
+    """Return the price at which units moved, as told or as the event says it."""
+    if came is not None:
+        return came
     if said.price is not None and (
         said.symbol == last.symbol or said.event_type == "TradeExecuted"
     ):
         return Decimal(said.price)
-    if last.change == "opened" and last.cost_quote is not None:
-        return quotient(absolute(Decimal(last.cost_quote)), Decimal(last.size))
-    told = last.entry_price if last.change == "opened" else None
-    price = number(told or last.mark_price)
+    price = number(last.mark_price)
     return price if price is not None or before is None else before.mark

@@ -14,6 +14,7 @@ from psm.domain.money import (
     ONE,
     ZERO,
     absolute,
+    add,
     multiply,
     negate,
     quotient,
@@ -117,6 +118,22 @@ class LotBook:
             for lot in others:
                 size = subtract(size, lot.size)
             self._open = [*others, msgspec.structs.replace(newest, size=size)]
+
+    def shift(self, change: Decimal, *, by_cost: bool) -> None:
+        """Let units cost so much more each, or the more the more they cost."""
+        cost, size = ZERO, ZERO
+        for lot in self._open:
+            cost, size = add(cost, multiply(lot.size, lot.price)), add(size, lot.size)
+        whole = add(cost, multiply(size, change))
+        self._open = [
+            msgspec.structs.replace(
+                lot,
+                price=scaled(lot.price, whole, cost)
+                if by_cost and cost
+                else add(lot.price, change),
+            )
+            for lot in self._open
+        ]
 
     def _closed(self, lot: OpenLot, taken: Decimal, price: Decimal, time: int) -> ClosedLot:
         if self._inverse:

@@ -36,7 +36,7 @@ class Buckets:
     def seal(self, state: TimelineState, minute: Minute) -> None:
         """Put a complete minute into its buckets."""
         standing = minute.standing or state.standing
-        series, peak = _series(state, minute), max(minute.peaks.get(EVERY, ZERO), state.gross)
+        series, peak = _series(state, minute), max(minute.peaks[EVERY], state.gross)
         if EVERY in minute.worth:
             state.gross = _gross(state.worth[EVERY])
         sealed = Sealed(

@@ -186,9 +186,8 @@ class AccountTimeline:
             self._booked(envelope, minute, difference(totals, state.totals))
             state.totals = totals
         if update.exposure_gross is not None:
-            gross = Decimal(update.exposure_gross)
-            if gross > minute.peaks.get(EVERY, ZERO):
-                minute.peaks[EVERY] = gross
+            state.exposure = Decimal(update.exposure_gross)
+            minute.peaks[EVERY] = max(minute.peaks[EVERY], state.exposure)
         if state.pending.positions or state.pending.orders:
             state.pending = Pending([], {})
 

@@ -42,6 +42,7 @@ class TimelineState(msgspec.Struct):
         told: by the last close.
         worth: of positions at the end of the last complete minute, by strategy and key.
         gross: exposure of these positions, together.
+        exposure: gross, of coins that are held too, as last told.
         held: open positions, by key.
         paid: lifetime fees and funding of positions, by key, where there are any.
         cycles: and what is open of their trades and lots.
@@ -62,6 +63,7 @@ class TimelineState(msgspec.Struct):
     paid: dict[str, tuple[str, str]]
     totals: tuple[str, ...] = NO_TOTALS
     gross: Decimal = ZERO
+    exposure: Decimal = ZERO
     epoch: int = 0
     latest: int = 0
     sealed: int = 0
@@ -94,19 +96,22 @@ class TimelineState(msgspec.Struct):
         while place and self.minutes[place - 1].number > number:
             place = place - 1
         if not place or self.minutes[place - 1].number != number:
-            self.minutes.insert(place, Minute(number, Booked(), {}, {}, {}))
+            self.minutes.insert(place, Minute(number, Booked(), {}, {}, {EVERY: self.exposure}))
             place = place + 1
         minute = self.minutes[place - 1]
         minute.through = log_sequence
         return minute
 
     def note_worth(self, minute: Minute, key: str, worth: Worth, held: Held | None) -> None:
-        """Note what a position is worth by the end of a minute, and to whom of the strategies."""
+        """Note what a position is worth by the end of a minute, and to whom of the strategies.
+
+        What they hold against each other of one that was flat already, `held` is None, stays so.
+        """
         minute.worth.setdefault(EVERY, {})[key] = worth
         symbol = symbol_of(key)
         if worth.gross > minute.peaks.get(symbol, ZERO):
             minute.peaks[symbol] = worth.gross
-        if self.strategies.named:
+        if self.strategies.named and held is not None:
             for strategy, part in self.strategies.worth(key, worth, held).items():
                 minute.worth.setdefault(strategy, {})[key] = part
 

@@ -169,6 +169,38 @@ async def test_half_of_it_away(patient: Patient, postgres_dsn: str) -> None:
     assert "PSM_REPLICAS" in finding["why"]
 
 
+@pytest.mark.postgres_tls  # whoever has that server has psql
+async def test_a_database_that_is_set_to_take_no_writes(
+    patient: Patient, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed mends it, although it is itself a write."""
+    monkeypatch.setenv("POSTGRES_DSN", postgres_dsn)
+    name = postgres_dsn.rpartition("/")[2]
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await connection.close()
+    patient.write()
+    code, (finding,) = await patient.looked("database")
+    assert (code, "take no writes" in finding["why"]) == (1, True)
+    await patient.mend(finding["command"])
+    assert (await patient.looked("database"))[0] == 0
+
+
+async def test_a_table_that_is_gone_although_its_migration_is_applied(
+    patient: Patient, postgres_dsn: str
+) -> None:
+    """All else would say that the schema is not up to date, and migrating that it is."""
+    patient.write(POSTGRES_DSN=postgres_dsn)
+    await patient.mend("psm migrate up")
+    assert (await patient.looked("migrations"))[0] == 0
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute("DROP TABLE current_state_quarantine")
+    await connection.close()
+    code, (finding,) = await patient.looked("migrations")
+    assert (code, "current_state_quarantine: dropped" in finding["why"]) == (1, True)
+    assert "--table=current_state_quarantine BACKUP" in finding["command"]
+
+
 async def test_tokens_grow_old(patient: Patient, postgres_dsn: str) -> None:
     """At 75 days they are to be renewed, at 90 they are a fault."""
     patient.write(NATS_URL="nats://127.0.0.1:1", POSTGRES_DSN=postgres_dsn)
@@ -242,6 +274,37 @@ async def test_certificates_and_files(patient: Patient, tmp_path: Path) -> None:
     assert (code, "no certificate" in findings[0]["why"]) == (1, True)
 
 
+async def test_what_keeps_the_api_from_starting(patient: Patient, tmp_path: Path) -> None:
+    """Keys and issuers of callers that are not there, and nobody asked who he is; each mended."""
+    key, access = tmp_path / "own", tmp_path / "access.toml"
+    access.write_text(
+        "[[issuer]]\niss='x'\naudience='a'\nalgorithms=['RS256']\n"
+        f"jwks_file='{tmp_path / 'keys.json'}'\n"
+    )
+    patient.write(
+        PSM_ENV="production",
+        PSM_HTTP_AUTH="off",
+        PSM_HTTP_PRINCIPAL_KEY_FILE=str(key),
+        PSM_ACCESS_FILE=str(access),
+    )
+    seen: list[str] = []
+    for _ in range(ROUNDS):
+        _, findings = await patient.looked("callers")
+        for fault in [one for one in findings if one["ok"] is False]:
+            seen.append(fault["why"])
+            if fault["command"].startswith("$EDITOR"):
+                (tmp_path / "keys.json").write_text('{"keys":[]}')
+            else:
+                await patient.mend(fault["command"])
+    assert [text[:30] for text in seen] == [
+        "PSM_HTTP_AUTH=off is refused w",
+        f"cannot read {key}"[:30],
+        f"{access} names"[:30],
+        "PSM_HTTP_PRINCIPAL_KEYS does n",
+    ]
+    assert (await patient.looked("callers", "files"))[0] == 0
+
+
 async def test_a_certificate_is_renewed_by_what_is_printed(
     patient: Patient, tmp_path: Path
 ) -> None:
@@ -302,3 +365,5 @@ def test_an_unknown_check_and_the_list(capsys: pytest.CaptureFixture[str]) -> No
     assert "psm doctor --list" in capsys.readouterr().err
     assert main(["doctor", "--list"]) == 0
     assert "sync_interval" in capsys.readouterr().out
+    assert main(["check", "PsmViewLagging"]) == 2
+    assert "`psm check view_lag` asks for its own, --prometheus URL" in capsys.readouterr().err

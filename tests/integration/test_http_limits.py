@@ -113,9 +113,16 @@ async def test_dripping_does_not_extend_the_time(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"\x00\x01\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET /\x80 HTTP/1.1\r\n\r\n"]
+    "sent",
+    [
+        b"\x00\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"GET /\x80 HTTP/1.1\r\n\r\n",
+        HALF + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HALF,
+    ],
 )
 async def test_what_is_no_http_is_a_problem(api: Api, sent: bytes) -> None:
+    """And nothing behind it is answered: a proxy may see another end of it than this service."""
     async with calling(api) as caller:
         caller.writer.write(sent)
         status, problem = await caller.answer()

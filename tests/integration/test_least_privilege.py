@@ -516,15 +516,35 @@ async def is_allowed(connection: asyncpg.Connection[asyncpg.Record], act: str) -
 
 
 async def test_logins_follow_their_addresses(servers: Servers) -> None:
-    """A new password holds after the next run, and an owner is no login of a part."""
+    """A new password holds after the next run and is recorded; an owner is no login of a part."""
     changed = servers.dsn("api").replace("secret-api", "other'secret$")
     quoted = changed.replace("other'secret$", "other%27secret%24")
-    environment = {"POSTGRES_DSN": servers.owner_dsn, "POSTGRES_API_DSN": quoted}
-    done = psm("migrate", "up", "--roles", environment=environment)
-    assert "other" not in done.stdout + done.stderr
+    environment = {
+        **servers.environment("operator", "owner"),
+        "POSTGRES_WORKER_DSN": servers.dsn("worker"),
+        "POSTGRES_API_DSN": quoted,
+        "PSM_ACTOR": "p-house",
+    }
+    for _ in range(2):  # the second replaces nothing
+        done = psm("migrate", "up", "--roles", environment=environment)
+        assert "other" not in done.stdout + done.stderr
+    wanted = ("--principal", "adm", "--role", "admin", "--account", "*", "-o", "json")
+    made = json.loads(psm("token", "create", "--as-owner", *wanted, environment=environment).stdout)
+    records = psm("ops", "list", "-o", "json", environment=environment).stdout
+    assert not any(secret in records for secret in ("other", made["token"]))
+    record, token = json.loads(records)
+    told = {name: made[name] for name in ("id", "principal", "roles", "patterns")}
+    assert token["what"] == {"kind": "token", **told}
+    assert token["reason"] == "made with the owner's own address"
+    assert record["what"] == {"kind": "passwords", "logins": ["psm_api"]}
+    assert (record["actor"], record["reason"]) == ("p-house", "rotation")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(servers.dsn("api"))
     await (await asyncpg.connect(quoted)).close()
+
+    environment = {"POSTGRES_DSN": servers.owner_dsn, "POSTGRES_API_DSN": servers.dsn("api")}
+    done = psm("migrate", "up", "--roles", environment=environment)
+    assert "not recorded in OPS (NATS_URL names no broker)" in done.stderr
 
     environment["POSTGRES_API_DSN"] = servers.owner_dsn
     done = psm("migrate", "up", "--roles", environment=environment, check=False)

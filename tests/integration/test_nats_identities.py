@@ -30,7 +30,7 @@ from psm.adapters.jetstream.nats_keys import CONFIG, KeyFolder, public_key
 from psm.adapters.jetstream.roles import ROLES
 from psm.adapters.jetstream.streams_apply import apply
 from psm.adapters.secret_files import FileSecret
-from psm.contracts.errors import ConfigError
+from psm.contracts.errors import ConfigError, TransientError
 from psm.workers.process.settings import Settings
 
 
@@ -107,12 +107,12 @@ async def test_key_is_its_role(broker: Broker, keys: KeyFolder, tmp_path: Path) 
         await connect(broker.url, name="t", nkeys_seed=str(tmp_path / "odd.nk"))
 
 
-def rotate(broker: Broker, keys: KeyFolder, **options: Any) -> Any:
+def rotate(broker: Broker, keys: KeyFolder, *, role: str = "worker", **options: Any) -> Any:
     """Run the command; nobody else's key changes."""
     given = {"reload": f"kill -HUP {broker.pid}", **options}
     flags = [part for name, value in given.items() for part in (f"--{name}", str(value))]
     environment = {"NATS_URL": broker.url, "PSM_NATS_MONITORING_URL": broker.monitoring_url}
-    command = ("nats-keys", "rotate", "worker", str(keys.folder), *flags)
+    command = ("nats-keys", "rotate", role, str(keys.folder), *flags)
     return psm(*command, environment=environment, check=False)
 
 
@@ -135,6 +135,28 @@ async def test_new_key_without_an_outage(broker: Broker, keys: KeyFolder) -> Non
         await connect(broker.url, name="t", nkeys_seed=str(kept))
     for part in parts:
         await part.close()
+
+
+async def test_producer_has_a_key_of_its_own(broker: Broker, keys: KeyFolder) -> None:
+    """The folder keeps whose accounts it may publish, also while its key is replaced."""
+    named = "--producer", "desk=acc_001,acc_002"
+    refused = psm("config", "nats-users", "--nkeys", str(keys.folder), *named, check=False)
+    told = f"run `psm nats-keys init {keys.folder} {' '.join(named)}`"
+    assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+    for accounts in ("acc_001", "acc_001,acc_002"):  # more accounts leave it its key
+        psm("nats-keys", "init", str(keys.folder), "--producer", f"desk={accounts}")
+    os.kill(broker.pid, signal.SIGHUP)
+    before = dict(keys.public_keys())
+    assert (await asyncio.to_thread(rotate, broker, keys, role="desk")).returncode == 0
+    assert keys.public_keys() != before
+    assert dict(keys.public_keys()) | {"desk": before["desk"]} == before
+    desk = await connect(broker.url, name="t", nkeys_seed=str(keys.seed("desk")),
+        inbox_prefix="_INBOX.desk")  # fmt: skip
+    with pytest.raises(PermissionRefusedError, match=r"publish to trades\.acc_003"):
+        await publish_expected(desk, "TRADES", "trades.acc_003", b"{}", expected=None)
+    with pytest.raises(TransientError):  # it may; no stream is there
+        await publish_expected(desk, "TRADES", "trades.acc_002", b"{}", expected=None)
+    await desk.close()
 
 
 async def test_rotation_goes_on_where_it_ended(broker: Broker, keys: KeyFolder) -> None:

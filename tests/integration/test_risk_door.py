@@ -162,6 +162,7 @@ async def test_orders_that_are_published_are_decided_alike(bench: RiskBench) -> 
         ({"order": [1]}, "invalid-order", "422"),
         ({"order": {"event_type": "alert"}}, "invalid-order", "422"),
         ({}, "invalid-order", "422"),
+        ({"order": msgspec.Raw(b"[" * 5_000 + b"]" * 5_000)}, "invalid-order", "422"),
         ({"order": ORDER, "dry": True}, "invalid-order", "422"),
         ({"order": ORDER, "timeout_ms": 50}, "not-decided", "504"),
         ({"order": ORDER, "dry_run": True}, "no-owner", "503"),

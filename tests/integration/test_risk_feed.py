@@ -422,6 +422,9 @@ async def test_every_mark_comes_once_and_in_order(bench: Bench) -> None:
         await until(lambda: follower.feed.market_position >= last, "M is there")
         assert follower.market == {"marks.A": [3], "marks.B": [2, 4]}
         assert not await follower.feed.reach(last + 1_000, 0.0)
+        # Nested without end: anybody who publishes marks may send it, and it has no number.
+        await bench.nc.request("marks.C", b'{"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}")
+        await until(lambda: follower.market.get("marks.C") is not None, "it came, and no harm")
 
 
 async def test_a_mark_that_cannot_be_read_stops_nobody(bench: Bench) -> None:

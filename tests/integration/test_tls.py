@@ -21,6 +21,7 @@ from tests.support.secured import (
     shown_to,
     tls_postgres,
 )
+from tests.support.tcp_proxy import Direction, proxied
 from tests.support.workbench import until
 
 from psm.adapters import postgres
@@ -178,6 +179,32 @@ async def test_plain_client_is_told(broker: TlsNats) -> None:
     assert "certificate is refused" in said
 
 
+async def test_nobody_talks_a_client_out_of_tls(broker: TlsNats, house: House) -> None:
+    """Whoever stands between may greet in the server's place: he hears nothing, no password."""
+    heard: list[bytes] = []
+
+    def stripped(direction: Direction, data: bytes) -> list[bytes]:
+        if direction == "up":
+            heard.append(data)
+        return [data.replace(b'"tls_required":true', b'"tls_required":false')]
+
+    async with proxied(broker.url) as proxy:
+        plain = f"nats://localhost:{proxy.port}"
+        counters = ConnectionCounters()
+        nc = await connect(plain, name="t", tls=trusting(house), counters=counters)
+        proxy.change = stripped
+        for url, tls in ((plain, trusting(house)), (plain.replace("nats", "tls"), None)):
+            said = await refused(url, tls, user="worker", password="secret")
+            assert "speaks no TLS, which tls:// in NATS_URL or PSM_NATS_CA_FILE asks for" in said
+        proxy.cut()
+        before = counters.errors
+        await until(lambda: counters.errors > before + 1, "it tries again, and says why not")
+        assert heard == []
+        proxy.change = None
+        await until(lambda: counters.reconnects == 1, "it is let in where TLS is there again")
+        await nc.close()
+
+
 async def test_new_ca_without_an_outage(tmp_path: Path) -> None:
     """Three steps; after each the server reads its files and every client has to come back."""
     house = certificates(tmp_path / "certs")
@@ -262,6 +289,13 @@ async def test_wrong_host_name_of_postgres_is_told(
     said = await told(dsn)
     assert "POSTGRES_DSN must name the server as its certificate does" in said
     assert "CN=postgres" in said
+
+
+async def test_mode_without_a_ca_and_mode_that_is_none_are_told(postgres_dsn: str) -> None:
+    """What is missing in the address, and not the name of an exception."""
+    said = await told(f"{postgres_dsn}?sslmode=verify-full")
+    assert "sslmode=verify-full needs sslrootcert=FILE" in said
+    assert "must be one of: disable, allow" in await told(f"{postgres_dsn}?sslmode=verify")
 
 
 async def test_server_without_tls_is_told(postgres_dsn: str) -> None:

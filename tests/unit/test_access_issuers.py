@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from joserfc import jwk, jwt
+from tests.support.workbench import until
 
 from psm.contracts.errors import ConfigError
+from psm.workers.access import key_sets
 from psm.workers.access.issuers import (
     LEEWAY_S,
     LIFE_MAX_S,
@@ -51,8 +55,24 @@ def token(key: Any = KEY, alg: str = "Ed25519", typ: str = "at+jwt", **more: Any
     return jwt.encode(header, claims, key, algorithms=[alg])
 
 
-def recognised(text: str) -> Principal:
-    return Assertions({ISS: (ISSUER, lambda: PUBLIC)}, now=lambda: AT).principal(text)
+class Known:
+    """The issuer's keys, and how often one was asked for that is not among them."""
+
+    missing = 0
+
+    def __call__(self) -> jwk.KeySet:
+        return PUBLIC
+
+    def missed(self) -> None:
+        self.missing += 1
+
+
+def recognised(text: str, keys: Known | None = None) -> Principal:
+    return Assertions({ISS: (ISSUER, keys or Known())}, now=lambda: AT).principal(text)
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def test_no_file_gives_the_role_that_gives_everything(tmp_path: Path) -> None:
@@ -93,6 +113,9 @@ def test_a_good_token_stands_for_its_subject() -> None:
         (token(roles=["nobody"]), "grants nothing"),
         (token(roles=None), "grants nothing"),
         (token(sub="a b"), "grants nothing"),
+        (token(sub=None), "names no subject"),
+        (token(sub=5), "names no subject"),
+        ("a." + _encoded(b'{"iss":"x","a":' + b"[" * 5_000) + ".c", "no signed token"),
         (token(exp="soon"), "no time"),
         (token(header={"jku": "https://evil.example"}), "does not count|where its key is"),
         ("x" * 20_000 + ".y.z", "too long"),
@@ -103,21 +126,47 @@ def test_what_opens_nothing(text: str, says: str) -> None:
         recognised(text)
 
 
+def test_a_key_that_is_not_known_is_asked_for() -> None:
+    """A wrong signature of a known one says nothing about the issuer's keys."""
+    known = Known()
+    for text, missing in ((token(OTHER), 1), (token()[:-8] + "AAAAAAAA", 1), (token(), 1)):
+        with contextlib.suppress(ForeignTokenError):
+            recognised(text, known)
+        assert known.missing == missing
+
+
+async def test_an_issuers_new_key_counts_without_waiting_for_the_next_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read again as soon as a token names one that is missing, and may be."""
+    monkeypatch.setattr(key_sets, "AGAIN_S", 0.0)
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps(jwk.KeySet([RSA]).as_dict(private=False)))
+    keys = key_sets.IssuerKeys(msgspec.structs.replace(ISSUER, jwks_file=str(file)))
+    async with keys.kept():
+        file.write_text(json.dumps(PUBLIC.as_dict(private=False)))
+        assertions = Assertions({ISS: (ISSUER, keys)}, now=lambda: AT)
+
+        def knows() -> bool:
+            with contextlib.suppress(ForeignTokenError):
+                return assertions.principal(token()).id == "u_1"
+            return False
+
+        await until(knows, "it was read again")
+
+
 def test_an_algorithm_is_the_issuers_and_not_the_tokens() -> None:
     """Unsigned, and signed with the public key as if it were a secret: neither counts."""
     head, body, _ = token().split(".")
-    signed = f"{_packed({'alg': 'HS256', 'typ': 'at+jwt', 'kid': RSA.kid})}.{body}"
+    confusing = json.dumps({"alg": "HS256", "typ": "at+jwt", "kid": RSA.kid})
+    signed = f"{_encoded(confusing.encode())}.{body}"
     public = RSA.as_pem(private=False)
     digest = hmac.digest(public, signed.encode(), "sha256")
-    confused = f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    confused = f"{signed}.{_encoded(digest)}"
     unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0"
     for text in (confused, f"{unsigned}.{body}.", f"{head}.{body}."):
         with pytest.raises(ForeignTokenError, match="does not count"):
             recognised(text)
-
-
-def _packed(header: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode()
 
 
 @pytest.mark.parametrize(

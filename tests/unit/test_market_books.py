@@ -105,6 +105,7 @@ def test_only_a_synced_book_shows_levels() -> None:
     "data",
     [
         b"{",
+        b'{"payload":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
         b'{"payload":{"kind":"delta","bids":[["x","1"]]}}',
         b'{"payload":{"kind":"delta","bids":[["1","-1"]]}}',
         b'{"payload":{"kind":"delta","bids":[["1"]]}}',

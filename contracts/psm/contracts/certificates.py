@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -187,6 +188,8 @@ async def postgres_error(error: BaseException, dsn: str) -> ConfigError | None:
     for name in ("sslrootcert", "sslcert", "sslkey"):
         if name in given and (problem := _unreadable(given[name])):
             return ConfigError(f"POSTGRES_DSN: {name} ({given[name]}) cannot be used: {problem}")
+    if problem := _mode_problem(str(error), given):
+        return ConfigError(f"POSTGRES_DSN: {problem}")
     host, _, rest = address.netloc.rpartition("@")[2].partition(",")[0].rpartition(":")
     host, port = (host, int(rest)) if host and rest.isdigit() else (host or rest, 5432)
     where = f"PostgreSQL at {host}:{port}"
@@ -198,6 +201,16 @@ async def postgres_error(error: BaseException, dsn: str) -> ConfigError | None:
         return None
     told = await _told(refusal, host, port, "postgres", given.get("sslcert"))
     return ConfigError(f"{where}: {told}")
+
+
+def _mode_problem(said: str, given: Mapping[str, str]) -> str | None:
+    """Return what the address lacks, or has wrong, before any server is asked."""
+    if "`sslmode`" in said:
+        return said  # it names the ones there are
+    if said.startswith("root certificate file") and "sslrootcert" not in given:
+        mode = given.get("sslmode")
+        return f"sslmode={mode} needs sslrootcert=FILE, the CA that signed the server's certificate"
+    return None
 
 
 async def _told(refusal: Refused, host: str, port: int, server: Server, own: str | None) -> str:

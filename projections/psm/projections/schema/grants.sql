@@ -12,3 +12,6 @@ LEFT JOIN (
 WHERE role.oid IS NULL OR found.oid IS NULL
     OR NOT has_table_privilege(role.oid, found.oid, wanted.privilege)
 ORDER BY 1, 3, 2;
+
+-- name: missing_tables
+SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL ORDER BY 1;

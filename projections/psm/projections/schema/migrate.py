@@ -209,6 +209,8 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
             raise wrong from error
         raise TransientError("PostgreSQL is not reachable; check POSTGRES_DSN") from error
     except (asyncpg.PostgresError, ValueError) as error:
+        if (wrong := await postgres_error(error, dsn)) is not None:
+            raise wrong from error
         raise ConfigError(f"PostgreSQL refused the connection: {type(error).__name__}") from error
     try:
         yield connection

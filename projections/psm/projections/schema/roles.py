@@ -33,6 +33,7 @@ LOGINS: dict[str, tuple[str, ...]] = {
 """Part of PSM -> the roles that its login has."""
 
 _ITERATIONS = 4096
+_LOGIN_S = 10
 # Of tables as a whole; grants on columns and schemas come with them or not at all.
 _GRANT = re.compile(r"^GRANT ([A-Z, ]+?)\s+ON (?!SCHEMA)([\w.,\s]+?)\s+TO (\w+);", re.MULTILINE)
 
@@ -86,6 +87,13 @@ def table_grants() -> list[tuple[str, str, str]]:
     ]
 
 
+async def missing_tables(connection: Connection) -> list[str]:
+    """Return which of their tables are not there, ascending; every user may ask."""
+    tables = sorted({table for _, _, table in table_grants()})
+    rows = await connection.fetch(load(__package__, "grants")["missing_tables"], tables)
+    return [row["name"] for row in rows]
+
+
 async def missing_grants(connection: Connection) -> list[MissingGrant]:
     """Return which of these grants a database lacks; every user may ask."""
     roles, privileges, tables = (list(column) for column in zip(*table_grants(), strict=True))
@@ -113,12 +121,15 @@ def login_of(part: str, dsn: str) -> Login:
     return Login(part=part, user=user, password=password)
 
 
-async def apply_roles(dsn: str, logins: Mapping[str, Login]) -> None:
+async def apply_roles(dsn: str, logins: Mapping[str, Login]) -> list[str]:
     """Make roles and logins what they must be; any number of times.
 
     Args:
         dsn: of the schema's owner, who may create roles.
         logins: users to make, or to give their password and roles, by part.
+
+    Returns:
+        The users that were there and have another password now.
 
     Raises:
         ConfigError: the migrations are missing, the owner may not create roles, or a login is the
@@ -126,6 +137,9 @@ async def apply_roles(dsn: str, logins: Mapping[str, Login]) -> None:
         TransientError: PostgreSQL is away.
     """
     async with connected(dsn) as connection:
+        replaced = sorted(
+            {one.user for one in logins.values() if await _replaces(connection, dsn, one)}
+        )
         try:
             async with connection.transaction():
                 await connection.execute(roles_sql())
@@ -138,6 +152,26 @@ async def apply_roles(dsn: str, logins: Mapping[str, Login]) -> None:
             ) from error
         except asyncpg.UndefinedTableError as error:
             raise ConfigError("the schema is not up to date; run `psm migrate up`") from error
+    return replaced
+
+
+async def _replaces(connection: Connection, dsn: str, login: Login) -> bool:
+    """Return whether the server refuses this password to a user that is there.
+
+    Asked by a login, as what it keeps of passwords is for superusers to read.
+    """
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", login.user):
+        return False
+    try:
+        with_it = await asyncpg.connect(
+            dsn, user=login.user, password=login.password, timeout=_LOGIN_S
+        )
+    except asyncpg.InvalidPasswordError:
+        return True
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return False  # it came past the password, or nobody can tell
+    await with_it.close(timeout=_LOGIN_S)
+    return False
 
 
 async def _make(connection: Connection, login: Login) -> None:

@@ -6,6 +6,7 @@
 * Who waits for an answer that the broker's permissions do not let come is told at once.
 * A broker that takes nothing is given up.
 * Files of keys and certificates may be replaced: each connection is made with them as they are.
+* Where TLS is asked for, nothing is said to a server without it, not even who we are.
 """
 
 from __future__ import annotations
@@ -135,6 +136,19 @@ class RobustClient(Client):
         # One whose greeting did not come in time is forgotten by nats-py, open.
         self._abort_in(0)
         await super()._connect_to_server(s)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # nats-py leaves it to the server, or to whoever stands between and greets in its place.
+        if initial_connection and self._asks_for_tls():
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise nats.errors.SecureConnWantedError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+    def _asks_for_tls(self) -> bool:
+        """Return whether TLS is still to begin; with `wss` it has."""
+        scheme = self._current_server.uri.scheme if self._current_server else ""
+        return scheme == "tls" or (scheme != "wss" and self.options.get("tls") is not None)
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         return read_headers(headers) if headers else None

@@ -31,6 +31,7 @@ MAX_OUTSTANDING_PINGS = 2
 # A restarted broker must not meet all of its clients in the same moment.
 RECONNECT_WAIT_S = (0.5, 1.5)
 FIRST_CONNECT_S = 5.0
+_REFUSALS = (nats.errors.AuthorizationError, nats.errors.SecureConnWantedError)
 
 _log = get_logger()
 
@@ -181,7 +182,7 @@ class _Watch:
             # No try more would change it: whoever set the names or files has to.
             self.certificate, self.asked = certificate, self._client.server_asked
             self.refused.set()
-        if isinstance(error, nats.errors.AuthorizationError) or "uthoriz" in str(error):
+        if isinstance(error, _REFUSALS) or "uthoriz" in str(error):
             self.refused.set()
         if not self.opened:
             return
@@ -234,6 +235,10 @@ async def _check(
     if watch.certificate is not None:
         own = None if tls is None else tls.cert_file
         raise await nats_error(watch.certificate, *watch.asked, own)
+    if isinstance(watch.last_error, nats.errors.SecureConnWantedError):
+        raise ConfigError(
+            f"NATS at {where} speaks no TLS, which tls:// in NATS_URL or PSM_NATS_CA_FILE asks for"
+        )
     if watch.refused.is_set():
         raise ConfigError(f"NATS at {where} refuses the credentials: {watch.last_error}")
     if not opening.done():

@@ -2,7 +2,8 @@
 
 A folder holds `<role>.nk`, the seed with which a part connects, and while a key is being replaced
 `<role>.next.nk`, which the broker takes already, or `<role>.old.nk`, which it takes still. The
-broker's configuration has the public halves of all of them, `nats-users.conf`.
+broker's configuration has the public halves of all of them, `nats-users.conf`. A producer of some
+accounts is a role of the folder alone: its `<role>.accounts` has `NAME=ACCOUNT,ACCOUNT`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import nkeys
 
-from psm.adapters.jetstream.roles import ROLES
+from psm.adapters.jetstream.roles import ROLES, Role, producer
 from psm.adapters.jetstream.roles_text import render_config
 from psm.adapters.secret_files import write_whole
 from psm.contracts.errors import ConfigError
 
 CONFIG = "nats-users.conf"
+_ACCOUNTS = ".accounts"
 
 
 class KeyFolder:
@@ -27,13 +29,31 @@ class KeyFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def roles(self) -> list[Role]:
+        """Return every role that may have a key here: those of PSM, and the folder's producers.
+
+        Raises:
+            ConfigError: a file of a producer cannot be used.
+        """
+        return [*ROLES, *map(_kept, sorted(self.folder.glob(f"*{_ACCOUNTS}")))]
+
+    def keep(self, producer: Role, text: str) -> None:
+        """Make a producer a role of this folder, or give it other accounts.
+
+        Args:
+            producer: the role.
+            text: what it was made of, `NAME=ACCOUNT,ACCOUNT`.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self.folder / f"{producer.name}{_ACCOUNTS}", f"{text}\n".encode(), 0o644)
+
     def make(self, roles: list[str]) -> list[str]:
         """Make the keys that are missing, and the configuration; return the roles they are of.
 
         Raises:
             ConfigError: there is no such role, or the folder cannot be written.
         """
-        known = {one.name for one in ROLES}
+        known = {one.name for one in self.roles()}
         if unknown := [name for name in roles if name not in known]:
             raise ConfigError(
                 f"there is no role {unknown[0]}; there are {', '.join(sorted(known))}"
@@ -81,7 +101,7 @@ class KeyFolder:
                 for kind in kinds
                 if self.seed(one.name, kind).exists()
             ]
-            for one in ROLES
+            for one in self.roles()
         }
         return {name: keys for name, keys in found.items() if keys}
 
@@ -94,7 +114,7 @@ class KeyFolder:
         keys = self.public_keys()
         if not keys:
             raise ConfigError(f"{self.folder} has no keys; `psm nats-keys init` makes them")
-        return render_config([one for one in ROLES if one.name in keys], keys)
+        return render_config([one for one in self.roles() if one.name in keys], keys)
 
     def write_config(self) -> None:
         """Write the configuration beside the keys."""
@@ -112,6 +132,16 @@ def public_key(file: Path) -> str:
     except (OSError, nkeys.NkeysError, ValueError) as error:
         raise ConfigError(f"{file} holds no seed of a key (nkey)") from error
     return str(pair.public_key.decode())
+
+
+def _kept(file: Path) -> Role:
+    try:
+        found = producer(file.read_text("utf-8").strip())
+    except (OSError, ValueError) as error:  # no UTF-8 is a ValueError, too
+        raise ConfigError(f"{file} holds no NAME=ACCOUNT,ACCOUNT: {error}") from error
+    if file.name != f"{found.name}{_ACCOUNTS}":
+        raise ConfigError(f"{file} is of {found.name}: name it {found.name}{_ACCOUNTS}")
+    return found
 
 
 def _new_seed() -> bytes:

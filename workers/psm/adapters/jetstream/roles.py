@@ -12,7 +12,6 @@ messages, and consumers that an operator made.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -325,15 +324,20 @@ def role(name: str) -> Role:
     return {one.name: one for one in ROLES}[name]
 
 
-def producer(name: str, accounts: Sequence[str]) -> Role:
-    """Return a `publisher` for these accounts alone; it reads what that one reads.
+def producer(text: str) -> Role:
+    """Return a `publisher` for some accounts alone; it reads what that one reads.
+
+    Args:
+        text: `NAME=ACCOUNT,ACCOUNT`.
 
     Raises:
         ValueError: the name is none of a user, or taken, or there is no such account.
     """
+    name, _, listed = text.partition("=")
+    accounts = listed.split(",")
     if not _PRODUCER.fullmatch(name) or any(one.name == name for one in ROLES):
         raise ValueError(f"{name!r} cannot be a producer: small letters, digits and _, and no role")
-    if wrong := [account for account in accounts or ("",) if not is_stream_id(account)]:
+    if wrong := [account for account in accounts if not is_stream_id(account)]:
         raise ValueError(f"producer {name}: {wrong[0]!r} is no account id: {STREAM_ID_RULE}")
     subjects = tuple(trades(account) for account in accounts)
     return replace(role("publisher"), name=name, publish=(*subjects, _HEAD))

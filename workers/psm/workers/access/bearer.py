@@ -1,8 +1,8 @@
 """From a request's credentials to the principal who sent them.
 
 The credential stands in `Authorization: Bearer ...`, or is a certificate that a proxy passes on:
-what is in an address gets into logs. Whoever tries out credentials is slowed down, by address and
-by the id that was tried.
+what is in an address gets into logs. Whoever tries out credentials is told to wait, by address and
+by the id that was tried; those that open something always do.
 """
 
 from __future__ import annotations
@@ -139,13 +139,18 @@ class Authenticator:
                 "no-credentials",
                 "send Authorization: Bearer TOKEN; `psm token create` makes one",
             )
-        self._failures.check(client)
         if authorization is None:
             return self._of_certificate(certificate or "", client)
         scheme, _, credential = authorization.partition(" ")
         text = credential.strip() if scheme.lower() == "bearer" else ""
         found = parts_of(text)
         return self._of_assertion(text, client) if found is None else self._of_token(*found, client)
+
+    async def catch_up(self) -> None:
+        """Take in what was done to the tokens here; where that fails, it comes with the poll."""
+        if self._table is not None:
+            with contextlib.suppress(PSMError):
+                await self._table.read()
 
     def still_holds(self, principal: Principal) -> bool:
         """Return whether what a principal was recognised by holds still.
@@ -190,8 +195,7 @@ class Authenticator:
                 raise ForeignTokenError("the Authorization header holds no token of this service")
             return self._assertions.principal(text)
         except ForeignTokenError as error:
-            self._failures.add(client)
-            raise CredentialsError("bad-credentials", str(error)) from error
+            raise self._failed(str(error), client) from error
 
     def _of_certificate(self, certificate: str, client: str) -> Principal:
         try:
@@ -199,21 +203,29 @@ class Authenticator:
                 raise ForeignCertificateError("certificates of callers open nothing here")
             return self._certificates.principal(certificate)
         except ForeignCertificateError as error:
-            self._failures.add(client)
-            raise CredentialsError("bad-credentials", str(error)) from error
+            raise self._failed(str(error), client) from error
 
     def _of_token(self, token_id: str, secret: str, client: str) -> Principal:
         assert self._table is not None
         record = self._table.find(token_id)
         if record is None or not record.is_opened_by(secret):
-            # Here, not before: else whoever knows an id could lock its owner out.
-            self._failures.check(token_id)
-            self._failures.add(client)
-            self._failures.add(token_id)
-            raise CredentialsError(
-                "bad-credentials", "the token is unknown, has expired or was revoked"
-            )
+            raise self._failed("the token is unknown, has expired or was revoked", client, token_id)
         self._table.use(token_id)
         found = record.principal_of()
         person = found.id if self._people.knows(found.id) else None
         return msgspec.structs.replace(found, person=person)
+
+    def _failed(self, detail: str, *tried: str) -> CredentialsError:
+        """Return what is said of credentials that open nothing; it counts for whoever tried.
+
+        Only here: else whoever has an address in common with others, such as a proxy's, or knows
+        the id of their token, could lock them out.
+
+        Raises:
+            CredentialsError: there were too many of them.
+        """
+        for one in tried:
+            self._failures.check(one)
+        for one in tried:
+            self._failures.add(one)
+        return CredentialsError("bad-credentials", detail)

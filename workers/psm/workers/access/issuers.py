@@ -12,14 +12,15 @@ import tomllib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
+from psm.contracts.codec import INVALID_JSON
 from psm.contracts.errors import ConfigError, PSMError
 from psm.workers.access.policy import PolicyError, Principal, checked
 from psm.workers.ops.people import People, Person
@@ -29,7 +30,15 @@ LIFE_MAX_S = 3600
 _TOKEN_BYTES_MAX = 16 * 1024
 _POINTERS = ("jku", "x5u", "jwk", "x5c")
 
-Keys = Callable[[], KeySet]
+
+class Keys(Protocol):
+    """Public keys of an issuer."""
+
+    def __call__(self) -> KeySet:
+        """Return those that count now."""
+
+    def missed(self) -> None:
+        """Take note that a token names a key that is not among them."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,6 +207,8 @@ class Assertions:
         try:
             found = jwt.decode(token, keys(), algorithms=list(issuer.algorithms))
         except (JoseError, ValueError) as error:
+            if isinstance(error, InvalidKeyIdError):
+                keys.missed()
             raise ForeignTokenError(
                 f"the token's signature does not count: {_kind(error)}"
             ) from error
@@ -215,7 +226,7 @@ class Assertions:
             _, body, _ = token.split(".")
             padded = body + "=" * (-len(body) % 4)
             named = msgspec.json.decode(_unpacked(padded), type=_Named).iss
-        except (ValueError, msgspec.MsgspecError) as error:
+        except INVALID_JSON as error:
             raise ForeignTokenError("this is no signed token") from error
         if named not in self._issuers:
             raise ForeignTokenError("the token's issuer is not known here")
@@ -243,9 +254,12 @@ class Assertions:
         values = claims.get(issuer.claim)
         named = values if isinstance(values, list) else [values]
         grants = [issuer.grants[v] for v in named if isinstance(v, str) and v in issuer.grants]
+        subject = claims.get("sub")
+        if not isinstance(subject, str):
+            raise ForeignTokenError("the token names no subject")
         try:
             principal_id, roles, patterns = checked(
-                f"{claims.get('sub')}",
+                subject,
                 [role for grant in grants for role in grant.roles],
                 [pattern for grant in grants for pattern in grant.patterns],
             )

@@ -1,7 +1,8 @@
 """Public keys of issuers: from a file, or over https, kept for a while.
 
-Nobody waits for them: they are read beside the requests, every ten minutes. An issuer that is away
-is believed by the keys it had, for a day.
+Nobody waits for them: they are read beside the requests, every ten minutes, and a minute after they
+were read where a token names one that is not among them: its issuer has a new one. An issuer that
+is away is believed by the keys it had, for a day.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from psm.workers.access.issuers import Issuer
 
 REFRESH_S = 600.0
 STALE_S = 86_400.0
-_RETRY_S = 60.0
+AGAIN_S = 60.0
+"""However many tokens name keys that nobody knows, an issuer is not asked more often."""
 _BYTES_MAX = 64 * 1024
 _TIMEOUT_S = 3.0
 _log = get_logger()
@@ -38,12 +40,17 @@ class IssuerKeys:
         self._issuer = issuer
         self._keys = KeySet([])
         self._read_at: float | None = None
+        self._missed = asyncio.Event()
 
     def __call__(self) -> KeySet:
         """Return the keys that count now: none where they are too old."""
         if self._read_at is None or time.monotonic() - self._read_at > STALE_S:
             return KeySet([])
         return self._keys
+
+    def missed(self) -> None:
+        """Take note that a token names a key that is not among them: read them again soon."""
+        self._missed.set()
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -89,9 +96,12 @@ class IssuerKeys:
     async def _refresh(self) -> None:
         while True:
             try:
+                self._missed.clear()
                 await self.read()
-                wait_s = REFRESH_S
             except ConfigError as error:
                 _log.warning("access.keys_not_read", issuer=self._issuer.iss, detail=str(error))
-                wait_s = _RETRY_S
-            await asyncio.sleep(wait_s)
+                self._missed.set()
+            await asyncio.sleep(AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S - AGAIN_S):
+                    await self._missed.wait()

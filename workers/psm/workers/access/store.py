@@ -61,6 +61,7 @@ class TokenTable:
         self._read_at: float | None = None
         self._changed = asyncio.Event()
         self._read = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def reading(self) -> None:
         """Return when the tokens have been read once more."""
@@ -101,6 +102,10 @@ class TokenTable:
 
     async def read(self) -> None:
         """Read the tokens that hold, and write which were used."""
+        async with self._turn:  # else an earlier reading could be the last one to be taken in
+            await self._take()
+
+    async def _take(self) -> None:
         used, self._used = sorted(self._used), set()
         try:
             async with postgres.acquired(self._pool) as connection:

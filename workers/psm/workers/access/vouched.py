@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from psm.contracts.errors import ConfigError
 from psm.contracts.subjects import token_bytes
 from psm.workers.access.policy import Principal
 from psm.workers.ops.keys import Keyring, key_id, load_private, load_public
@@ -124,6 +125,28 @@ def is_forged(header: str, keys: Keyring) -> bool:
 def keyring_of(files: Iterable[str]) -> Keyring:
     """Return the public keys of PEM files; a ConfigError where one holds none."""
     return Keyring(load_public(Path(file)) for file in files)
+
+
+def vouching(key_file: str | None, keys: Iterable[str]) -> tuple[Signer | None, Keyring]:
+    """Return who vouches for those who append, and the keys by which that is judged.
+
+    Args:
+        key_file: with the signer's own key; None: nobody vouches.
+        keys: files of public keys that count.
+
+    Raises:
+        ConfigError: a key cannot be used, or nobody could verify what is signed.
+    """
+    ring = keyring_of(keys)
+    if key_file is None:
+        return None, ring
+    signer = Signer.of_file(Path(key_file))
+    if not ring.has(signer.key_id):
+        raise ConfigError(
+            f"PSM_HTTP_PRINCIPAL_KEYS does not name the public key of {key_file}: what it signs, "
+            "nobody could verify"
+        )
+    return signer, ring
 
 
 def _signed(event_hash: bytes, subject: str, principal: str, at: str) -> bytes:

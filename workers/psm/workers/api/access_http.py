@@ -23,7 +23,7 @@ from psm.workers.access.policy import (
 )
 from psm.workers.access.store import Tokens, UnknownTokenError
 from psm.workers.access.tokens import TokenRecord
-from psm.workers.api.guard import ForbiddenError, Needs, principal_of
+from psm.workers.api.guard import AccessGuard, ForbiddenError, Needs, principal_of
 from psm.workers.api.parameters import Parameter, ParameterError, flag
 from psm.workers.api.problems import problem
 
@@ -150,8 +150,10 @@ def access_routes(tokens: Tokens | None, access: Callable[[], AccessFile]) -> Ro
     async def listed(request: Request) -> Response:
         if tokens is None:
             return _off(request)
-        every = flag(request, "all")
-        return _answer(TokenList(tokens=[_listed(one) for one in await tokens.listed(every=every)]))
+        found = await tokens.listed(every=flag(request, "all"))
+        who = principal_of(request)
+        shown = [one for one in found if one.id == who.key or not _beyond(who, one)]
+        return _answer(TokenList(tokens=[_listed(one) for one in shown]))
 
     async def create(request: Request) -> Response:
         return _off(request) if tokens is None else await _create(request, tokens)
@@ -162,9 +164,11 @@ def access_routes(tokens: Tokens | None, access: Callable[[], AccessFile]) -> Ro
         token_id = request.path_params["token_id"]
         try:
             _within(principal_of(request), await tokens.one(token_id))
-            return _answer(_listed(await tokens.revoke(token_id)))
+            ended = await tokens.revoke(token_id)
         except UnknownTokenError as error:
             return problem("unknown-token", str(error), request.url.path)
+        await _guard(request).catch_up()
+        return _answer(_listed(ended))
 
     async def rotate(request: Request) -> Response:
         if tokens is None:
@@ -196,7 +200,12 @@ async def _report(request: Request, tokens: Tokens, access: AccessFile) -> Respo
     ]
     found += [_by_grant("certificate", "", grant.uri, grant) for grant in access.certificate]
     wanted = Resource("account", account_id)
-    seen = [one for one in found if patterns_cover(one.patterns, wanted)]
+    # By what else they see, whoever may know of this account need not know.
+    seen = [
+        msgspec.structs.replace(one, patterns=by)
+        for one in found
+        if (by := tuple(text for text in one.patterns if patterns_cover((text,), wanted)))
+    ]
     return _answer(AccessReport(account_id=account_id, sees=seen))
 
 
@@ -204,6 +213,7 @@ async def _create(request: Request, tokens: Tokens) -> Response:
     giver, path = principal_of(request), request.url.path
     try:
         wanted = msgspec.json.decode(await _body(request), type=NewToken)
+        await _check_name(giver, wanted.principal, tokens)
         record, token = await tokens.create(
             principal=wanted.principal,
             kind=wanted.kind,
@@ -214,6 +224,7 @@ async def _create(request: Request, tokens: Tokens) -> Response:
         )
     except (msgspec.MsgspecError, RecursionError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
+    await _guard(request).catch_up()
     return _answer(_made(record, token), 201)
 
 
@@ -230,7 +241,20 @@ async def _rotate(request: Request, tokens: Tokens) -> Response:
         return problem("unknown-token", str(error), path)
     except (msgspec.MsgspecError, RecursionError, PolicyError) as error:
         return problem("malformed-token", str(error), path)
+    await _guard(request).catch_up()
     return _answer(_made(record, token), 201)
+
+
+def _guard(request: Request) -> AccessGuard:
+    guard: AccessGuard = request.state.guard
+    return guard
+
+
+async def _check_name(giver: Principal, principal_id: str, tokens: Tokens) -> None:
+    """Refuse to make a token for whoever may do more: what is signed and recorded names them."""
+    for one in await tokens.listed(every=False):
+        if one.principal == principal_id and (beyond := _beyond(giver, one)):
+            raise ForbiddenError(f"{principal_id} has more than whoever asks: {beyond}")
 
 
 def _given(giver: Principal, wanted: NewToken) -> tuple[str, ...]:
@@ -243,9 +267,12 @@ def _given(giver: Principal, wanted: NewToken) -> tuple[str, ...]:
 
 
 def _within(giver: Principal, record: TokenRecord) -> None:
-    beyond = exceeds(giver, record.roles, record.patterns)
-    if beyond is not None:
+    if beyond := _beyond(giver, record):
         raise ForbiddenError(f"nobody ends or renews more than they have: {beyond}")
+
+
+def _beyond(giver: Principal, record: TokenRecord) -> str | None:
+    return exceeds(giver, record.roles, record.patterns)
 
 
 def _described(principal: Principal) -> WhoAmI:

@@ -98,7 +98,9 @@ class Door:
             return
         kind, detail = refused
         _log.warning("http.refused", kind=kind, detail=detail, client=client)
-        await problem(kind, detail, scope["path"])(scope, receive, send)
+        # Nothing that follows on this connection is looked at: where a body ends may be in doubt.
+        answer = problem(kind, detail, scope["path"], headers={"Connection": "close"})
+        await answer(scope, receive, send)
 
     def _stranger(self, scope: Scope, peer: str) -> Refusal | None:
         is_theirs = self._mtls_port is not None and scope["server"][1] == self._mtls_port
@@ -117,6 +119,9 @@ class Door:
             return "unknown-host", detail
         if method not in SAFE_METHODS and not _is_own_page(host, headers):
             return "foreign-origin", "a page of another origin can change nothing here"
+        if "content-length" in headers and "transfer-encoding" in headers:
+            detail = "of Content-Length and Transfer-Encoding a request has one: proxies may differ"
+            return "malformed-request", detail
         if _has_body(headers) and not headers.get("content-type"):
             return "unsupported-media-type", "the body has no Content-Type; send application/json"
         return None

@@ -163,13 +163,12 @@ class AccessGuard:
             )
         return given[0]
 
-    def knows(self, request: Request) -> bool:
-        """Return whether a request of an open route comes from somebody who is known here."""
+    def known(self, request: Request) -> Principal | None:
+        """Return who asks an open route; None: somebody who is not known here."""
         try:
-            self.recognise(request)
+            return self.recognise(request)
         except PSMError:
-            return False
-        return True
+            return None
 
     def admit(self, request: Request, needs: Needs) -> None:
         """Let a request pass to its handler.
@@ -215,6 +214,10 @@ class AccessGuard:
         """Keep what a principal did: a line of the log, and a count of the digest."""
         _log.info(event, action=what, principal=principal.id, key=principal.key, **more)
         self._digests.add(_named(principal), what)
+
+    async def catch_up(self) -> None:
+        """Know of a token that was made or ended here, before its maker is answered."""
+        await self._authenticator.catch_up()
 
     async def ended(self, principal: Principal) -> None:
         """Return once a principal would not be recognised again: for answers that take long."""

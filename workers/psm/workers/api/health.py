@@ -23,6 +23,7 @@ from psm.contracts.errors import PSMError
 from psm.contracts.subjects import PSM, TRADES, last_token
 from psm.projections.projection import Projection
 from psm.projections.quarantine import StaleKey
+from psm.workers.access.policy import Principal, names_of
 from psm.workers.log.cursor import load_cursor
 from psm.workers.process.canary import Canary, CanaryReport
 from psm.workers.process.lateness import EVERY_S, Lateness
@@ -81,6 +82,18 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     views: dict[str, ViewHealth]
     late: list[str]
     replicas: dict[str, list[str]]
+
+
+def told_to(principal: Principal, report: HealthReport) -> HealthReport:
+    """Return a report with the stale keys of those accounts only that who asks may know of."""
+    accounts = names_of(principal, "account")
+    views = {
+        name: msgspec.structs.replace(
+            view, stale=[key for key in view.stale if accounts.has(key.stream_id)]
+        )
+        for name, view in report.views.items()
+    }
+    return msgspec.structs.replace(report, views=views)
 
 
 class ServiceHealth:

@@ -32,7 +32,7 @@ from psm.workers.api.door import SAFE_METHODS, Door, Proxies
 from psm.workers.api.error_answers import problem_answers
 from psm.workers.api.fold_turns import unless_gone
 from psm.workers.api.guard import AccessGuard, Needs, asker_of, principal_of
-from psm.workers.api.health import DOORS, HealthDoor, Readiness, ServiceHealth
+from psm.workers.api.health import DOORS, HealthDoor, Readiness, ServiceHealth, told_to
 from psm.workers.api.history_http import Past, when_of
 from psm.workers.api.ingest import append_event
 from psm.workers.api.live_reads import LiveReads, live_question
@@ -337,7 +337,8 @@ def _ready(service: Service, door: HealthDoor | None = None) -> Handler:
     async def ready(request: Request) -> Response:
         report = service.maintenance.applied(await service.health.report())
         is_open = report.status if door is None else report.doors[door]
-        body = msgspec.json.encode(report if service.guard.knows(request) else Readiness(is_open))
+        known = service.guard.known(request)
+        body = msgspec.json.encode(told_to(known, report) if known else Readiness(is_open))
         status = 200 if is_open == "ready" else 503
         return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
 

@@ -38,6 +38,7 @@ _AUTHORITY = "authority"
 _APPLY = "psm streams apply"
 _USERS = "psm config nats-users > deploy/nats-users.conf"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_REFUSED = "refuses the credentials"
 _OF_METADATA = "metadata."
 
 
@@ -64,6 +65,8 @@ def _command_without_broker(place: Installation) -> str:
     if settings is None:
         return "psm config check"
     if find_running(place.given.env) is not None and place.given.is_given("NATS_URL"):
+        if _REFUSED in place.reasons["broker"]:
+            return 'eval "$(psm env --operator)"'  # who we are, and where, in one
         return place.given.unsetting("NATS_URL")
     return "psm up" if settings.env == "development" else "psm config show"
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from psm.adapters import postgres
 from psm.projections.schema.migrate import status_on
-from psm.projections.schema.roles import missing_grants, table_grants
+from psm.projections.schema.roles import missing_grants, missing_tables, table_grants
 from psm.projections.sql import load
 from psm.workers.access.store import Tokens
 from psm.workers.access.tokens import TokenRecord
@@ -18,6 +18,7 @@ from psm.workers.process.running import find_running
 TOKEN_DAYS = (75, 90)
 """Age of a token, from which on it is to be renewed soon, or is a fault."""
 _FACTS = load("psm.workers.doctor", "doctor")["facts"]
+_EXAMPLE = "postgresql://user:password@host:5432/psm"
 _UP = "psm migrate up"
 _ROLES = "psm migrate up --roles"
 _SHOWN = 3
@@ -31,7 +32,7 @@ async def database(place: Installation) -> list[Diagnosis]:
             unseen(
                 "database",
                 "POSTGRES_DSN is not set: no views, no archive, no comparison of heads",
-                place.given.setting("POSTGRES_DSN", "postgresql://user:password@host:5432/psm"),
+                place.given.setting("POSTGRES_DSN", _EXAMPLE),
             )
         ]
     if "database" in place.reasons:
@@ -43,12 +44,16 @@ async def database(place: Installation) -> list[Diagnosis]:
         row = await connection.fetchrow(_FACTS)
     assert row is not None
     about = f"PostgreSQL {row['version'].split()[0]}, {row['bytes'] / 2**20:,.0f} MiB"
+    if row["standby"]:
+        why = f"{about}: it is a standby, which takes no writes"
+        return [fault("database", why, place.given.setting("POSTGRES_DSN", _EXAMPLE))]
     if row["read_only"]:
+        # A session that writes: the statement is a write, too.
         command = (
-            f'psql "$POSTGRES_DSN" -c \'ALTER DATABASE "{row["name"]}" '
-            "RESET default_transaction_read_only'"
+            "PGOPTIONS='-c default_transaction_read_only=off' psql \"$POSTGRES_DSN\" "
+            f"-c 'ALTER DATABASE \"{row['name']}\" RESET default_transaction_read_only'"
         )
-        return [fault("database", f"{about}: it takes no writes (a standby, or set so)", command)]
+        return [fault("database", f"{about}: it is set to take no writes", command)]
     return [fine("database", about)]
 
 
@@ -56,6 +61,7 @@ async def migrations(place: Installation) -> list[Diagnosis]:
     """Whether the schema is the one of this release."""
     async with postgres.acquired(place.pool) as connection:
         found = await status_on(connection)
+        missing = await missing_tables(connection)
     by_state: dict[str, list[str]] = {}
     for row in found:
         by_state.setdefault(row.state, []).append(row.name)
@@ -64,11 +70,17 @@ async def migrations(place: Installation) -> list[Diagnosis]:
         "changed": ("not what was applied: install the release again", "psm migrate status"),
         "unknown": ("of a newer release, which this one must not follow", "psm version"),
     }
-    return [
+    wrong = [
         fault("migrations", f"{', '.join(by_state[state])}: {text}", command)
         for state, (text, command) in says.items()
         if state in by_state
-    ] or [fine("migrations", f"{len(found)} applied, the newest {found[-1].name}")]
+    ]
+    if missing and not wrong:
+        # Nothing makes it anew: its migration is done with.
+        why = f"{', '.join(missing)}: dropped since its migration, or left out of a restore"
+        options = " ".join(f"--table={table.rpartition('.')[2]}" for table in missing)
+        wrong = [fault("migrations", why, f'pg_restore --dbname "$POSTGRES_DSN" {options} BACKUP')]
+    return wrong or [fine("migrations", f"{len(found)} applied, the newest {found[-1].name}")]
 
 
 async def roles(place: Installation) -> list[Diagnosis]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from psm.contracts.errors import PSMError
-from psm.workers.doctor import broker, database, itself
+from psm.workers.doctor import broker, callers, database, itself
 from psm.workers.doctor.finding import Diagnosis, unseen
 from psm.workers.doctor.place import Installation, Look, MissingError, Need, here
 
@@ -20,6 +20,7 @@ CHECKS: tuple[Look, ...] = (
     Look("files", "nobody else reads the files that hold secrets", itself.files),
     Look("certificates", "those of the settings can be read and hold", itself.certificates),
     Look("approvers", "production names who may approve", itself.approvers),
+    Look("callers", "keys and issuers of the API's callers can be read", callers.callers),
     Look("broker", "NATS answers, and is new enough", broker.broker, asks=("broker",)),
     Look("tls_broker", "the line to NATS is private; its certificate holds", broker.line, _BROKER),
     Look("jetstream", "JetStream is on", broker.jetstream, _BROKER),

@@ -29,8 +29,13 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _DISK_FULL, _DISK_FILLING = 0.05, 0.15
 _RULES = "control.rules"
 _TWO = 2  # people
-_SECRET_FILES = ("nats_creds_file", "nats_nkey_seed_file", "nats_key_file")
-_CERTIFICATES = ("nats_ca_file", "nats_cert_file")
+_SECRET_FILES = (
+    "nats_creds_file",
+    "nats_nkey_seed_file",
+    "nats_key_file",
+    "http_principal_key_file",
+)
+_CERTIFICATES = ("nats_ca_file", "nats_cert_file", "http_client_ca_file")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "", None)
 _PRIVATE = ("verify-full", "verify-ca", "require")
 

@@ -25,7 +25,7 @@ from psm.adapters.jetstream import (
 )
 from psm.adapters.logs import get_logger
 from psm.adapters.tasks import BackOff, end_all
-from psm.contracts import codec
+from psm.contracts.codec import INVALID_JSON
 from psm.contracts.errors import TransientError
 from psm.contracts.subjects import TRADES, encode_token
 from psm.risk.messages import Stored
@@ -234,7 +234,7 @@ def _number_of(message: StoredMessage) -> int:
     """Return the number of an event; 0 where it has none, and does nothing."""
     try:
         return _numbered.decode(message.data).sequence_number
-    except codec.INVALID_JSON:
+    except INVALID_JSON:
         return 0
 
 

@@ -11,10 +11,10 @@ from cyclopts import App, Parameter
 
 from psm.adapters.jetstream import roles_text
 from psm.adapters.jetstream.nats_keys import KeyFolder
-from psm.adapters.jetstream.roles import ROLES, Role
-from psm.adapters.jetstream.roles import producer as producer_role
+from psm.adapters.jetstream.roles import ROLES
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.producers import Producers, producer_of
 from psm.workers.process.config import settings_with_sources
 from psm.workers.process.setting import About, written
 from psm.workers.process.settings import about
@@ -112,35 +112,25 @@ def nats_users(
     nkeys: Annotated[
         Path | None, Parameter(help="Folder of `psm nats-keys init`: keys instead of passwords.")
     ] = None,
-    producer: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            consume_multiple=False,
-            help="One more user, NAME=ACCOUNT,ACCOUNT: a publisher for these accounts alone.",
-        ),
-    ] = (),
+    producer: Producers = (),
 ) -> None:
     """Print the NATS users of PSM and what each may do, to be included by a server's nats.conf.
 
     Their passwords are variables of the server's environment, such as NATS_WORKER_PASSWORD. With
     --nkeys each is known by the public half of its key, and there are no passwords.
     """
-    if producer and (table or nkeys is not None):
-        raise ConfigError("--producer is for users with passwords: leave --table and --nkeys out")
+    if producer and table:
+        raise ConfigError("--table shows the users that are always there: leave --producer out")
     if nkeys is not None:
+        if producer:
+            raise ConfigError(
+                f"{nkeys} keeps keys and accounts of producers: run `psm nats-keys init {nkeys} "
+                f"{' '.join(f'--producer {one}' for one in producer)}`, and leave --producer out"
+            )
         print(KeyFolder(nkeys).config(), end="")
     else:
-        roles = (*ROLES, *map(_producer, producer))
+        roles = (*ROLES, *map(producer_of, producer))
         print(roles_text.render_table() if table else roles_text.render_config(roles), end="")
-
-
-def _producer(text: str) -> Role:
-    name, _, accounts = text.partition("=")
-    try:
-        return producer_role(name, tuple(accounts.split(",")))
-    except ValueError as error:
-        raise ConfigError(f"--producer {text}: {error}") from error
 
 
 def settings_schema() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -52,12 +53,13 @@ def add(
     /,
     *,
     url: Url,
-    token_file: Annotated[str | None, Parameter(help="File that holds the token.")] = None,
+    token_file: Annotated[Path | None, Parameter(help="File that holds the token.")] = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Add a service by name, or change it, and use it."""
     asked_service(url, None)
-    keep_context(name, Context(url=url.rstrip("/"), token_file=token_file))
+    file = None if token_file is None else str(token_file.absolute())  # used from anywhere
+    keep_context(name, Context(url=url.rstrip("/"), token_file=file))
     return list_contexts(output=output)
 
 

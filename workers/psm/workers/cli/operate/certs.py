@@ -14,7 +14,7 @@ from psm.adapters.house_certificates import LEAF_DAYS, House, Step
 from psm.contracts.certificates import ServerCertificate, read_certificates
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
-from psm.workers.cli.shared.rotations import record_rotation
+from psm.workers.cli.shared.told_ops import tell_ops
 
 app = App(name="certs", help="Make, renew and show the certificates of NATS and PostgreSQL.")
 
@@ -80,7 +80,7 @@ def renew(
     else:
         done = {"renewed": house.renew(days=_checked(days))}
     output.document(done)
-    record_rotation({"kind": "certificates", **done}, output)
+    tell_ops({"kind": "certificates", **done}, output)
     return 0
 
 

@@ -49,7 +49,9 @@ def check(
     elif found := [one for one in CONDITIONS if one.name == name]:
         line = asyncio.run(checked(os.environ, found[0], warning, critical))
     else:
-        raise ConfigError(f"there is no condition {name}; `psm check` names them")
+        of = " or ".join(f"`psm check {one.name}`" for one in CONDITIONS if name in one.alerts)
+        names = f"{of} asks for its own" if of else "`psm check` names them"
+        raise ConfigError(f"there is no condition {name}; {names}, --prometheus URL for an alert")
     if output.format == "table":
         output.lines(str(line))
     else:

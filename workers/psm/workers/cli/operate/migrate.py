@@ -16,6 +16,7 @@ from psm.projections.schema import migrate
 from psm.projections.schema.roles import LOGINS, Login, apply_roles, login_of, roles_sql
 from psm.workers.access.first import take_bootstrap
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.told_ops import tell_ops
 from psm.workers.process.config import load_settings
 
 _BOOTSTRAP = "PSM_HTTP_BOOTSTRAP_TOKEN_FILE"
@@ -40,7 +41,8 @@ def up(
     A login is made, or given its password, for each of POSTGRES_WORKER_DSN, POSTGRES_PROJECTOR_DSN,
     POSTGRES_ARCHIVER_DSN, POSTGRES_API_DSN, POSTGRES_IMPORTER_DSN and POSTGRES_OPERATOR_DSN that is
     set, as a variable or as a file named by the variable with _FILE: the very address that the part
-    will use. PSM_HTTP_BOOTSTRAP_TOKEN_FILE names the file of the very first token, see `psm token`.
+    will use. Whose password was replaced is recorded in OPS, by NATS_URL's user `operator` or
+    `admin`. PSM_HTTP_BOOTSTRAP_TOKEN_FILE names the file of the very first token, see `psm token`.
     """
     dsn = load_settings().require_postgres_dsn()
     logins = _logins() if roles else {}
@@ -52,10 +54,11 @@ def up(
     if not dry_run:
         _take_bootstrap(dsn, output)
     if roles:
-        if not dry_run:
-            asyncio.run(apply_roles(dsn, logins))
+        replaced = [] if dry_run else asyncio.run(apply_roles(dsn, logins))
         made = ", ".join(f"{login.user} ({part})" for part, login in logins.items())
         output.note(f"roles {'to be made' if dry_run else 'made'}; logins: {made or 'none given'}")
+        if replaced:
+            tell_ops({"kind": "passwords", "logins": replaced}, output)
     return 0
 
 

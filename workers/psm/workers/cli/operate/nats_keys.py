@@ -14,10 +14,10 @@ from cyclopts import App, Parameter
 from psm.adapters.broker_monitor import connections_of
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.nats_keys import CONFIG, KeyFolder
-from psm.adapters.jetstream.roles import ROLES
 from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
-from psm.workers.cli.shared.rotations import record_rotation
+from psm.workers.cli.shared.producers import Producers, producer_of
+from psm.workers.cli.shared.told_ops import tell_ops
 from psm.workers.process.config import Settings, load_settings
 
 app = App(name="nats-keys", help="Make and replace the keys of NATS users.")
@@ -36,15 +36,19 @@ def init(
         tuple[str, ...],
         Parameter(negative="", consume_multiple=False, help="Only these; by default all."),
     ] = (),
+    producer: Producers = (),
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     """Make a key for each role, and the configuration of the broker; what is there stays.
 
     DIR/ROLE.nk is for PSM_NATS_NKEY_SEED_FILE of that part alone; DIR/nats-users.conf, which has
-    public keys only, is for the broker to include.
+    public keys only, is for the broker to include. A producer is a role of this folder from then
+    on; naming it again gives it other accounts and leaves it its key.
     """
     keys = KeyFolder(folder)
-    made = keys.make(list(role) or [one.name for one in ROLES])
+    for text in producer:
+        keys.keep(producer_of(text), text)
+    made = keys.make([*role] or [one.name for one in keys.roles()])
     output.document({"made": made, "config": str(folder / CONFIG)})
     return 0
 
@@ -85,7 +89,7 @@ def rotate(
     _reload(reload)
     done = {"role": role, "key": new, "removed": old}
     output.document(done)
-    record_rotation({"kind": "nats key", **done}, output)
+    tell_ops({"kind": "nats key", **done}, output)
     return 0
 
 

@@ -20,6 +20,7 @@ from psm.workers.access.store import add_token
 from psm.workers.access.tokens import new_token, write_token
 from psm.workers.cli.shared.http import service
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
+from psm.workers.cli.shared.told_ops import tell_ops
 from psm.workers.ops.principal import principal as acting
 from psm.workers.process.config import load_settings
 
@@ -67,6 +68,9 @@ def create(
     }
     made = _as_owner(wanted) if as_owner else service().ask("POST", _PATH, wanted)
     output.document(made)
+    if as_owner:
+        told = {name: made[name] for name in ("id", "principal", "roles", "patterns")}
+        tell_ops({"kind": "token", **told}, output, reason="made with the owner's own address")
     output.note("keep it: only its hash is stored. Callers send Authorization: Bearer TOKEN")
     return 0
 
@@ -123,7 +127,7 @@ def bootstrap(
 
 
 def _as_owner(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a token with the owner's own address; `created_by` says who did it."""
+    """Write a token with the owner's own address; `created_by` and OPS say who did it."""
     dsn = load_settings().require_postgres_dsn()
     return asyncio.run(_written(dsn, wanted, f"owner/{acting()}"))
 

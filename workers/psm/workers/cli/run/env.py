@@ -37,6 +37,8 @@ def env(
         "POSTGRES_DSN": found.postgres_dsn,
         "HTTP_URL": found.http_url,
         "PSM_PARTITIONS": str(found.partitions),
-        **(found.operator if operator else {}),
     }
+    if operator:
+        variables |= found.operator
+        variables |= {"PSM_NATS_MONITORING_URL": found.nats_monitoring_url}
     output.lines(*(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))

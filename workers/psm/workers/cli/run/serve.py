@@ -20,7 +20,7 @@ from psm.workers.access.digest import Digests
 from psm.workers.access.following import FollowedAccess
 from psm.workers.access.issuers import AccessFile
 from psm.workers.access.store import Tokens, TokenTable
-from psm.workers.access.vouched import Signer, keyring_of
+from psm.workers.access.vouched import Signer, vouching
 from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.api.door import Proxies
 from psm.workers.api.guard import AccessGuard
@@ -212,29 +212,16 @@ def _vouching(own: Process, settings: Settings) -> tuple[Signer | None, Keyring]
     Raises:
         ConfigError: a key cannot be used, or nobody could verify what is signed.
     """
-    signer, keys = _principal_keys(settings)
+    signer, keys = vouching(settings.http_principal_key_file, settings.http_principal_keys)
 
     async def take() -> None:
-        newest, others = _principal_keys(settings)
+        newest, others = vouching(settings.http_principal_key_file, settings.http_principal_keys)
         keys.become(others)
         if signer is not None and newest is not None:
             signer.become(newest)
 
     files = (settings.http_principal_key_file, *settings.http_principal_keys)
     own.mounted.watch("principal", lambda: files, take)
-    return signer, keys
-
-
-def _principal_keys(settings: Settings) -> tuple[Signer | None, Keyring]:
-    keys = keyring_of(settings.http_principal_keys)
-    if settings.http_principal_key_file is None:
-        return None, keys
-    signer = Signer.of_file(Path(settings.http_principal_key_file))
-    if not keys.has(signer.key_id):
-        raise ConfigError(
-            f"PSM_HTTP_PRINCIPAL_KEYS does not name the public key of "
-            f"{settings.http_principal_key_file}: what it signs, nobody could verify"
-        )
     return signer, keys
 
 

@@ -106,7 +106,7 @@ class PastAccounts:
     def _note(self, message: LogMessage) -> None:
         try:
             order_id = _events.decode(message.data).payload.order_id
-        except msgspec.MsgspecError:
+        except codec.INVALID_JSON:
             return
         if order_id is not None and message.stream_id is not None:
             self._shown.setdefault((message.stream_id, order_id), message.log_sequence)

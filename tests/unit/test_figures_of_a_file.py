@@ -168,6 +168,23 @@ def test_lots_gain_what_shares_did_through_corporate_actions() -> None:
     assert [one.gross for one in found.trades] == [Decimal(255), Decimal(60)]
 
 
+def test_what_did_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures without the events that were refused or wait say so, as text and as JSON lines."""
+    path = tmp_path / "events.jsonl"
+    waiting = json.loads(deposit("03T00:00:00", "5"))
+    waiting["data"]["sequence_number"] = 9
+    lines = [*START, trade("02T00:00:00", "buy", "-1", "3", "f1"), json.dumps(waiting).encode()]
+    path.write_bytes(b"\n".join(lines))
+    assert main(["fold", str(path), "--metrics"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "psm: without effect: refused (invalid_payload), log sequence 3",
+        "psm: without effect: waiting for number 3 of a, log sequence 4",
+    ]
+    assert main(["lots", str(path), "-o", "json"]) == 0
+    told = [json.loads(one) for one in capsys.readouterr().err.splitlines()]
+    assert [one["log_sequences"] for one in told] == [[3], [4]]
+
+
 def test_documents_are_exact_texts() -> None:
     """What is not defined is null; times are RFC 3339."""
     document = account_document(figures(*START))

@@ -30,6 +30,7 @@ from psm.workers.replay.lines import LineFolder
 from psm.workers.replay.timelines import TimelineRows, Timelines
 
 _STATED = b'"quantity_after"'
+_REFUSED = (Outcome.REFUSED, Outcome.REJECTED, Outcome.CONFLICT)
 
 
 class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ class FigureFolder:
     def __init__(self, *, periods: int, partitions: int) -> None:
         self._periods = periods
         self._folder = TimelineFolder(partitions)
+        self._refused: dict[str, list[int]] = {}
 
     def take(self, line: bytes) -> None:
         """Fold the next line.
@@ -112,7 +114,24 @@ class FigureFolder:
         Raises:
             LineError: it is no event that could stand in a log; nothing changed.
         """
-        self._folder.take(line)
+        result = self._folder.take(line)
+        if result is not None and result.outcome in _REFUSED:
+            what = f"{result.outcome} ({result.reason})"
+            self._refused.setdefault(what, []).append(result.log_sequence)
+
+    def without_effect(self) -> dict[str, list[int]]:
+        """Return log sequences of events that did nothing so far, by what became of them."""
+        found = dict(self._refused)
+        for _, account in sorted(self._folder.books.accounts.items()):
+            delivery = account.delivery
+            waiting = [parked.log_sequence for parked in delivery.parked.values()]
+            if waiting:
+                why = f"waiting for number {delivery.version + 1} of {account.stream_id}"
+                found[why] = sorted(waiting)
+            if delivery.blocked is not None:
+                why = f"blocking {account.stream_id} ({delivery.blocked.reason})"
+                found[why] = [delivery.blocked.log_sequence]
+        return found
 
     def accounts(self) -> Iterator[FileFigures]:
         """Yield the figures of every account, ascending by `account_id`; no line comes after it."""

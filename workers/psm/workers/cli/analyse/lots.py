@@ -15,7 +15,7 @@ from psm.contracts.subjects import is_stream_id
 from psm.workers.analytics.reads import HOLDING_DAYS
 from psm.workers.cli.analyse.asking import FIRST_PAGE, FROM_THE_START, PastRange, RowsPage
 from psm.workers.cli.analyse.rows import KnownAt, closed_lots
-from psm.workers.cli.shared.lines import take_lines
+from psm.workers.cli.shared.lines import take_lines, tell_without_effect
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output, say_json
 from psm.workers.replay.figures import FigureFolder, lot_document
 from psm.workers.replay.lines import DEFAULT_PARTITIONS
@@ -86,6 +86,7 @@ def _lots_of_file(file: str, partitions: int, *, as_json: bool) -> int:
         raise ConfigError(f"there is no file {file}; of an account give --account {file}")
     folder = FigureFolder(periods=365, partitions=partitions)
     code = take_lines(file, folder.take, as_json=as_json)
+    tell_without_effect(folder.without_effect(), as_json=as_json)
     for account_id, lot in folder.lots():
         say_json(lot_document(account_id, lot), sys.stdout)
     return code

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from psm.analytics.closes import PERIODS, PERIODS_MAX
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots, slots_of
-from psm.workers.cli.shared.lines import LinesOutput, take_lines
+from psm.workers.cli.shared.lines import LinesOutput, take_lines, tell_without_effect
 from psm.workers.cli.shared.output import say_json
 from psm.workers.replay.figures import FigureFolder, account_document
 from psm.workers.replay.lines import DEFAULT_PARTITIONS, LineFolder
@@ -85,6 +85,7 @@ def _metrics(file: str, periods: int, partitions: int, *, as_json: bool) -> int:
     """Print the figures of each account; return the exit code."""
     folder = FigureFolder(periods=periods, partitions=partitions)
     code = take_lines(file, folder.take, as_json=as_json)
+    tell_without_effect(folder.without_effect(), as_json=as_json)
     for figures in folder.accounts():
         _print(account_document(figures), flush=False)
     return code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from psm.workers.cli.shared.output import say, say_json
 from psm.workers.replay.lines import LineError, opened
 
 _PROBLEM = 1
+_NAMED = 5
 
 
 LinesOutput = Annotated[Literal["json", "jsonl"] | None, Parameter(name=["--output", "-o"])]
@@ -59,6 +60,17 @@ def take_lines(file: str, take: Callable[[bytes], object], *, as_json: bool = Fa
                 bad += 1
                 _report(error, as_json=as_json)
     return _PROBLEM if bad else 0
+
+
+def tell_without_effect(found: Mapping[str, Sequence[int]], *, as_json: bool) -> None:
+    """Say of which events figures know nothing, for these did nothing: their own lines tell why."""
+    for what, places in found.items():
+        if as_json:
+            say_json({"without_effect": what, "log_sequences": list(places)}, sys.stderr)
+        else:
+            named = ", ".join(str(place) for place in places[:_NAMED])
+            more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+            say(f"psm: without effect: {what}, log sequence {named}{more}", sys.stderr)
 
 
 def _report(error: LineError, *, as_json: bool) -> None:

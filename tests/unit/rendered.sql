@@ -457,63 +457,67 @@ ON CONFLICT (account_id, n) DO UPDATE SET (
 
 -- trade_statistics.upsert
 INSERT INTO trade_statistics (
-    account_id, strategy_id, symbol, time_window, day, currency, n, wins, losses, breakeven,
-    win_rate, win_rate_decided, profit_factor, payoff, avg_win, avg_loss, expectancy,
-    longest_win_streak, longest_loss_streak, holding_mean_s, holding_median_s, best, worst, net,
-    kelly, no_losses
-)
-SELECT
-    account_id, strategy_id, symbol, time_window, day, currency, n, wins, losses, breakeven,
-    win_rate, win_rate_decided, profit_factor, payoff, avg_win, avg_loss, expectancy,
-    longest_win_streak, longest_loss_streak, holding_mean_s, holding_median_s, best, worst, net,
-    kelly, no_losses
-FROM json_populate_recordset(NULL::trade_statistics, $1::json)
-ON CONFLICT (account_id, strategy_id, symbol, time_window, day, currency) DO UPDATE SET (
-    n, wins, losses, breakeven, win_rate, win_rate_decided, profit_factor, payoff, avg_win,
+    account_id, strategy_id, symbol, time_window, day, currency, through_log_sequence, rules, n,
+    wins, losses, breakeven, win_rate, win_rate_decided, profit_factor, payoff, avg_win,
     avg_loss, expectancy, longest_win_streak, longest_loss_streak, holding_mean_s,
     holding_median_s, best, worst, net, kelly, no_losses
+)
+SELECT
+    account_id, strategy_id, symbol, time_window, day, currency, through_log_sequence, rules, n,
+    wins, losses, breakeven, win_rate, win_rate_decided, profit_factor, payoff, avg_win,
+    avg_loss, expectancy, longest_win_streak, longest_loss_streak, holding_mean_s,
+    holding_median_s, best, worst, net, kelly, no_losses
+FROM json_populate_recordset(NULL::trade_statistics, $1::json)
+ON CONFLICT (account_id, strategy_id, symbol, time_window, day, currency) DO UPDATE SET (
+    through_log_sequence, rules, n, wins, losses, breakeven, win_rate, win_rate_decided,
+    profit_factor, payoff, avg_win, avg_loss, expectancy, longest_win_streak,
+    longest_loss_streak, holding_mean_s, holding_median_s, best, worst, net, kelly, no_losses
 ) = ROW (
-    excluded.n, excluded.wins, excluded.losses, excluded.breakeven, excluded.win_rate,
-    excluded.win_rate_decided, excluded.profit_factor, excluded.payoff, excluded.avg_win,
-    excluded.avg_loss, excluded.expectancy, excluded.longest_win_streak,
-    excluded.longest_loss_streak, excluded.holding_mean_s, excluded.holding_median_s,
-    excluded.best, excluded.worst, excluded.net, excluded.kelly, excluded.no_losses
+    excluded.through_log_sequence, excluded.rules, excluded.n, excluded.wins, excluded.losses,
+    excluded.breakeven, excluded.win_rate, excluded.win_rate_decided, excluded.profit_factor,
+    excluded.payoff, excluded.avg_win, excluded.avg_loss, excluded.expectancy,
+    excluded.longest_win_streak, excluded.longest_loss_streak, excluded.holding_mean_s,
+    excluded.holding_median_s, excluded.best, excluded.worst, excluded.net, excluded.kelly,
+    excluded.no_losses
 );
 
 -- risk_metrics.upsert
 INSERT INTO risk_metrics (
-    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year, n, few, ruined,
-    mean, volatility, sharpe, sortino, cagr, total_return, max_drawdown, max_drawdown_days,
-    calmar, var_hist_95, var_hist_99, es_hist_95, es_hist_99, var_param_95, var_param_99,
-    es_param_95, es_param_99, ewma_vol_daily, skew, kurtosis_excess, max_drawdown_intraday,
-    var_hist_95_money, var_hist_99_money, es_hist_95_money, es_hist_99_money,
-    var_param_95_money, var_param_99_money, es_param_95_money, es_param_99_money
-)
-SELECT
-    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year, n, few, ruined,
-    mean, volatility, sharpe, sortino, cagr, total_return, max_drawdown, max_drawdown_days,
-    calmar, var_hist_95, var_hist_99, es_hist_95, es_hist_99, var_param_95, var_param_99,
-    es_param_95, es_param_99, ewma_vol_daily, skew, kurtosis_excess, max_drawdown_intraday,
-    var_hist_95_money, var_hist_99_money, es_hist_95_money, es_hist_99_money,
-    var_param_95_money, var_param_99_money, es_param_95_money, es_param_99_money
-FROM json_populate_recordset(NULL::risk_metrics, $1::json)
-ON CONFLICT (account_id, strategy_id, symbol, time_window, day) DO UPDATE SET (
-    epoch, periods_per_year, n, few, ruined, mean, volatility, sharpe, sortino, cagr,
+    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year,
+    through_log_sequence, rules, n, few, ruined, mean, volatility, sharpe, sortino, cagr,
     total_return, max_drawdown, max_drawdown_days, calmar, var_hist_95, var_hist_99, es_hist_95,
     es_hist_99, var_param_95, var_param_99, es_param_95, es_param_99, ewma_vol_daily, skew,
     kurtosis_excess, max_drawdown_intraday, var_hist_95_money, var_hist_99_money,
     es_hist_95_money, es_hist_99_money, var_param_95_money, var_param_99_money,
     es_param_95_money, es_param_99_money
+)
+SELECT
+    account_id, strategy_id, symbol, time_window, day, epoch, periods_per_year,
+    through_log_sequence, rules, n, few, ruined, mean, volatility, sharpe, sortino, cagr,
+    total_return, max_drawdown, max_drawdown_days, calmar, var_hist_95, var_hist_99, es_hist_95,
+    es_hist_99, var_param_95, var_param_99, es_param_95, es_param_99, ewma_vol_daily, skew,
+    kurtosis_excess, max_drawdown_intraday, var_hist_95_money, var_hist_99_money,
+    es_hist_95_money, es_hist_99_money, var_param_95_money, var_param_99_money,
+    es_param_95_money, es_param_99_money
+FROM json_populate_recordset(NULL::risk_metrics, $1::json)
+ON CONFLICT (account_id, strategy_id, symbol, time_window, day) DO UPDATE SET (
+    epoch, periods_per_year, through_log_sequence, rules, n, few, ruined, mean, volatility,
+    sharpe, sortino, cagr, total_return, max_drawdown, max_drawdown_days, calmar, var_hist_95,
+    var_hist_99, es_hist_95, es_hist_99, var_param_95, var_param_99, es_param_95, es_param_99,
+    ewma_vol_daily, skew, kurtosis_excess, max_drawdown_intraday, var_hist_95_money,
+    var_hist_99_money, es_hist_95_money, es_hist_99_money, var_param_95_money,
+    var_param_99_money, es_param_95_money, es_param_99_money
 ) = ROW (
-    excluded.epoch, excluded.periods_per_year, excluded.n, excluded.few, excluded.ruined,
-    excluded.mean, excluded.volatility, excluded.sharpe, excluded.sortino, excluded.cagr,
-    excluded.total_return, excluded.max_drawdown, excluded.max_drawdown_days, excluded.calmar,
-    excluded.var_hist_95, excluded.var_hist_99, excluded.es_hist_95, excluded.es_hist_99,
-    excluded.var_param_95, excluded.var_param_99, excluded.es_param_95, excluded.es_param_99,
-    excluded.ewma_vol_daily, excluded.skew, excluded.kurtosis_excess,
-    excluded.max_drawdown_intraday, excluded.var_hist_95_money, excluded.var_hist_99_money,
-    excluded.es_hist_95_money, excluded.es_hist_99_money, excluded.var_param_95_money,
-    excluded.var_param_99_money, excluded.es_param_95_money, excluded.es_param_99_money
+    excluded.epoch, excluded.periods_per_year, excluded.through_log_sequence, excluded.rules,
+    excluded.n, excluded.few, excluded.ruined, excluded.mean, excluded.volatility,
+    excluded.sharpe, excluded.sortino, excluded.cagr, excluded.total_return,
+    excluded.max_drawdown, excluded.max_drawdown_days, excluded.calmar, excluded.var_hist_95,
+    excluded.var_hist_99, excluded.es_hist_95, excluded.es_hist_99, excluded.var_param_95,
+    excluded.var_param_99, excluded.es_param_95, excluded.es_param_99, excluded.ewma_vol_daily,
+    excluded.skew, excluded.kurtosis_excess, excluded.max_drawdown_intraday,
+    excluded.var_hist_95_money, excluded.var_hist_99_money, excluded.es_hist_95_money,
+    excluded.es_hist_99_money, excluded.var_param_95_money, excluded.var_param_99_money,
+    excluded.es_param_95_money, excluded.es_param_99_money
 );
 
 -- read.state

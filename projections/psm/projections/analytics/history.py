@@ -67,10 +67,11 @@ async def state(connection: Connection, account: str, day: int) -> int:
     end = day + DAY_NS
     buckets = await connection.fetch(_QUERIES["buckets"], account, as_time(end))
     trades = await connection.fetch(_QUERIES["trades"], account, as_time(end))
-    series = _series([row_of(PnlRow, dict(record)) for record in buckets], end)
+    days = [row_of(PnlRow, dict(record)) for record in buckets]
     known = [row_of(TradeRow, dict(record)) for record in trades]
-    figures = list(_risk(account, series, end))
-    statistics = list(_statistics(account, known, end))
+    place = {"through_log_sequence": days[-1].through_log_sequence, "rules": days[-1].rules}
+    figures = [row | place for row in _risk(account, _series(days, end), end)]
+    statistics = [row | place for row in _statistics(account, known, end)]
     await write(connection, RISK_METRICS.statements["upsert"], figures)
     await write(connection, TRADE_STATISTICS.statements["upsert"], statistics)
     return len(figures) + len(statistics)

@@ -23,6 +23,9 @@ KINDS = frozenset({*feed.KINDS, MINUTES_CLOSED})
 
 _TIMES = ("bucket", "through_bucket", "opened", "closed", "revised_at")
 
+_PLACE = ("through_log_sequence", "rules")
+"""Columns of what the figures of a day know, and by which rules."""
+
 
 class FoldedTable:
     """Table whose rows a fold gives.
@@ -97,12 +100,13 @@ TRADE_STATISTICS = FoldedTable(
     "trade_statistics",
     ("account_id", "strategy_id", "symbol", "time_window", "day", "currency"),
     TradeMetrics,
+    more=_PLACE,
 )
 RISK_METRICS = FoldedTable(
     "risk_metrics",
     ("account_id", "strategy_id", "symbol", "time_window", "day"),
     PerformanceFigures,
-    more=("epoch", "periods_per_year"),
+    more=("epoch", "periods_per_year", *_PLACE),
 )
 ACCOUNTS = FoldedTable("analytics_accounts", ("account_id",))
 PROGRESS = FoldedTable("analytics_progress", ("partition",))

@@ -365,5 +365,5 @@ def test_an_unknown_check_and_the_list(capsys: pytest.CaptureFixture[str]) -> No
     assert "psm doctor --list" in capsys.readouterr().err
     assert main(["doctor", "--list"]) == 0
     assert "sync_interval" in capsys.readouterr().out
-    assert main(["check", "PsmViewLagging"]) == 2
-    assert "`psm check view_lag` asks for its own, --prometheus URL" in capsys.readouterr().err
+    assert main(["check", "PsmViewLagging"]) == 3
+    assert "`psm check view_lag` asks for its own, --prometheus URL" in capsys.readouterr().out

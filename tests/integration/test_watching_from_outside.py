@@ -156,12 +156,12 @@ def test_conditions_that_are_not_well(house: Running, asked: Asked) -> None:
 
 
 def test_what_cannot_be_asked_is_unknown(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 3 and a line, whatever is away; a wrong name is an error."""
+    """Exit code 3 and a line, whatever is away; of a wrong name too: 2 would be critical."""
     monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:1")
     monkeypatch.setenv("POSTGRES_DSN", "postgresql://a:b@127.0.0.1:1/c")
     assert asked("lag")[0] == asked("risk_latched")[0] == 3
     assert asked("PsmLate", "--prometheus", "http://127.0.0.1:1")[0] == 3
-    assert main(["check", "nonsense"]) == 2
+    assert main(["check", "nonsense"]) == 3
 
 
 def test_objectives_of_what_runs(house: Running, asked: Asked) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from psm.contracts.errors import ConfigError
 from psm.workers.cli.shared.output import DEFAULT_OUTPUT, Output
 from psm.workers.doctor.conditions import CONDITIONS
 from psm.workers.doctor.look import checked, checked_alert
+from psm.workers.doctor.verdict import CheckLine, Level
 
 
 def check(
@@ -51,7 +51,8 @@ def check(
     else:
         of = " or ".join(f"`psm check {one.name}`" for one in CONDITIONS if name in one.alerts)
         names = f"{of} asks for its own" if of else "`psm check` names them"
-        raise ConfigError(f"there is no condition {name}; {names}, --prometheus URL for an alert")
+        why = f"there is no condition {name}; {names}, --prometheus URL for an alert"
+        line = CheckLine(check=name, level=Level.UNKNOWN, text=why)
     if output.format == "table":
         output.lines(str(line))
     else:

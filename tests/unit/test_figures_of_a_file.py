@@ -141,6 +141,7 @@ def test_lots_gain_what_shares_did_through_corporate_actions() -> None:
         line("01T01:00:00", "CashDeposited", currency="USD", amount="10000"),
         trade("02T00:00:00", "buy", "10", "100", "f1"),
         trade("02T01:00:00", "buy", "1", "100", "f2"),
+        trade("02T02:00:00", "buy", "3", "40", "g1", symbol="Y"),
         line("03T00:00:00", "ReturnOfCapital", symbol="X", amount="55", currency="USD"),
         line(
             "04T00:00:00", "SplitApplied", symbol="X", numerator="1", denominator="2",
@@ -151,7 +152,7 @@ def test_lots_gain_what_shares_did_through_corporate_actions() -> None:
             cost_share="0.2",
         ),
         trade("06T00:00:00", "sell", "5", "210", "f3"),
-        trade("07T00:00:00", "sell", "5", "50", "f4", symbol="Y"),
+        trade("07T00:00:00", "sell", "8", "50", "f4", symbol="Y"),
     ]  # fmt: skip
     folder = FigureFolder(periods=365, partitions=16)
     for one in lines:
@@ -162,10 +163,11 @@ def test_lots_gain_what_shares_did_through_corporate_actions() -> None:
         ("X", half, Decimal(190), Decimal(-35)),
         ("X", Decimal("4.5"), Decimal(152), Decimal(261)),
         ("X", half, Decimal(152), Decimal(29)),
+        ("Y", Decimal(3), Decimal(40), Decimal(30)),
         ("Y", Decimal(5), Decimal(38), Decimal(60)),
     ]
     (found,) = (one for one in folder.accounts() if one.account_id == "a")
-    assert [one.gross for one in found.trades] == [Decimal(255), Decimal(60)]
+    assert [one.gross for one in found.trades] == [Decimal(255), Decimal(90)]
 
 
 def test_what_did_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

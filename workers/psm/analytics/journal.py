@@ -8,7 +8,7 @@ import msgspec
 
 from psm.analytics.feed import Applied, PositionFacts
 from psm.analytics.rows import JournalRow
-from psm.analytics.unit_costs import NOTHING, RESTATING, unit_costs
+from psm.analytics.unit_costs import NOTHING, SAME_COST, unit_costs
 from psm.analytics.worth import Held, HeldChange, number
 from psm.domain.money import ONE, ZERO, absolute, add, multiply_wide, subtract
 
@@ -86,7 +86,8 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @property
     def is_restating(self) -> bool:
         """Whether units of the position are others, or cost something else, and none was traded."""
-        return self.event_type in RESTATING and bool(self.before) and bool(self.size)
+        is_other = self.event_type in SAME_COST or bool(self.shift)
+        return is_other and bool(self.before) and bool(self.size)
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

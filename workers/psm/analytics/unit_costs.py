@@ -26,9 +26,6 @@ from psm.domain.money import (
 SAME_COST = ("SplitApplied", "StockDividend")
 """Events after which a position has another size and cost what it cost before."""
 
-RESTATING = (*SAME_COST, "ReturnOfCapital", "SpinOff")
-"""Events after which units of a position are others, or cost something else."""
-
 _NO_FRACTION = Decimal("1e-12")
 """Part of the cost below which it differs only because it is told rounded."""
 
@@ -64,15 +61,13 @@ def unit_costs(event_type: str, steps: list[HeldChange]) -> UnitCosts:
     if held is None:
         return NOTHING
     cost, left, came_in = _cost(before), _cost(kept), _came_in(steps[0], held)
-    if event_type in RESTATING and before is not None and kept is not None:
-        return _restated(event_type, before, kept, cost, left, came_in)
     gone, received = subtract(_units(before), _units(kept)), add(subtract(cost, left), came_in)
+    if before is not None and kept is not None and (event_type in SAME_COST or not gone):
+        return _restated(event_type, before, kept, cost, left, came_in)
     if gone > 0:
         rest = None if kept is not None else steps[-1].after
         return UnitCosts(exit=_price(held, gone, received), came=_entry(rest))
-    if gone < 0:
-        return UnitCosts(came=_price(held, negate(gone), negate(received)))
-    return NOTHING
+    return UnitCosts(came=_price(held, negate(gone), negate(received)))
 
 
 def _kept(step: HeldChange) -> Held | None:

@@ -31,7 +31,7 @@ _TOKEN_BYTES_MAX = 16 * 1024
 _POINTERS = ("jku", "x5u", "jwk", "x5c")
 
 
-class IssuerKeys(Protocol):
+class KeysOfIssuer(Protocol):
     """Public keys of an issuer."""
 
     def __call__(self) -> KeySet:
@@ -185,7 +185,7 @@ class Assertions:
 
     def __init__(
         self,
-        issuers: Mapping[str, tuple[Issuer, IssuerKeys]],
+        issuers: Mapping[str, tuple[Issuer, KeysOfIssuer]],
         now: Callable[[], float] = time.time,
         people: People | None = None,
     ) -> None:
@@ -220,7 +220,7 @@ class Assertions:
         self._check_claims(issuer, claims)
         return self._granted(issuer, claims)
 
-    def _issuer_of(self, token: str) -> tuple[Issuer, IssuerKeys]:
+    def _issuer_of(self, token: str) -> tuple[Issuer, KeysOfIssuer]:
         """Return the issuer that a token names; nothing else of it is believed yet."""
         try:
             _, body, _ = token.split(".")

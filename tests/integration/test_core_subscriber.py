@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,13 +28,25 @@ SYMBOLS = ("BTC-PERP", "ETH-PERP")
 
 
 class Deaf(Accounts):
-    """Hears no updates for a while, as a slow reader does."""
+    """Hears no updates for a while, as a slow reader does.
 
-    deaf = False
+    Attributes:
+        missed: accounts of the inputs that it heard nothing of, each when the last update came.
+    """
+
+    def __init__(self, nc: Client, accounts: Sequence[str]) -> None:
+        super().__init__(nc, accounts)
+        self.deaf = False
+        self.missed: list[str] = []
 
     async def _heard(self, message: Msg) -> None:
+        headers = message.headers or {}
         if not self.deaf:
             await super()._heard(message)
+        elif "Psm-Position" in headers:
+            _, number, of = headers["Psm-Position"].split("/")
+            if number == of:
+                self.missed.append(headers["Nats-Subject"].rpartition(".")[2])
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +112,8 @@ async def test_a_lost_update_makes_the_account_unknown(
     for _ in range(3):
         await fill(nc, "acc_a", "BTC-PERP", "buy")
     await fill(nc, "acc_b", "BTC-PERP", "buy")
-    for account in ACCOUNTS:
-        await published(running, account)
-    await slow.flush()
+    missed = followed.missed
+    await until(lambda: missed.count("acc_a") >= 3 and "acc_b" in missed, "all is missed")
     followed.deaf = False
     await fill(nc, "acc_a", "ETH-PERP", "sell")
     await published(running, "acc_a")

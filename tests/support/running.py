@@ -121,10 +121,12 @@ def started(
 def psm_up(folder: Path, *arguments: str, verbose: bool = True) -> Iterator[Running]:
     """Start `psm up` with its data in `folder`/data and wait until it is ready.
 
-    Its parts log to `running.log`, or, where it is not `verbose`, to `folder`/data/logs.
+    Its parts log to `running.log`, or, where it is not `verbose`, to `folder`/data/logs. Commands
+    find it by XDG_STATE_HOME=`folder`/state alone: it may run beside tests of something else.
     """
-    options = ("--data-dir", str(folder / "data"), "--port", "0")
-    with started(folder, "up", *options, *["--verbose"][:verbose], *arguments) as running:
+    found_in = {"XDG_STATE_HOME": str(folder / "state")}
+    options = ["--data-dir", str(folder / "data"), "--port", "0", *["--verbose"][:verbose]]
+    with started(folder, "up", *options, *arguments, environment=found_in) as running:
         running.await_addresses()
         yield running
 

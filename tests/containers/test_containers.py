@@ -29,7 +29,8 @@ from tests.support import servers
 from tests.support.servers import run
 
 # nats-py leaves the transport of an attempt to connect that a killed broker cut off.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+# asyncpg leaves open what is cut off while TLS begins.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed (transport|<socket):ResourceWarning")
 
 BEFORE = "6bbd886734e1"
 """The other end of upgrade and rollback: a migration older, and compose.yaml fits its image."""

@@ -73,7 +73,7 @@ class Lots(msgspec.Struct, array_like=True):
         """Let units go and come; those that no fill moved, each at a price of their own."""
         closed = []
         moved, size = subtract(entry.size, self.size), self.size
-        if not entry.is_fill and entry.exit is not None and size and (size > 0) != (moved > 0):
+        if entry.exit is not None and size and (size > 0) != (moved > 0):
             leaving = moved if absolute(moved) <= absolute(size) else negate(size)
             closed = book.fill(leaving, entry.exit, entry.time)
             self.size, moved = add(size, leaving), subtract(moved, leaving)

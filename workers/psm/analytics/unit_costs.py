@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from psm.analytics.worth import Held, HeldChange
+from psm.analytics.worth import Held, HeldChange, value_of
 from psm.domain.money import (
     ZERO,
     absolute,
@@ -111,17 +111,11 @@ def _cost(held: Held | None) -> Decimal:
         return ZERO
     if held.cost_quote is not None:
         return absolute(held.cost_quote)
-    return _value(held, absolute(held.size), held.entry or ZERO)
+    return value_of(held, absolute(held.size), held.entry or ZERO)
 
 
 def _entry(held: Held | None) -> Decimal | None:
     return None if held is None else _price(held, absolute(held.size), _cost(held))
-
-
-def _value(held: Held, units: Decimal, price: Decimal) -> Decimal:
-    if not held.inverse:
-        return multiply_wide(multiply_wide(units, price), held.multiplier)
-    return scaled(units, held.multiplier, price) if price else ZERO
 
 
 def _price(held: Held, units: Decimal, value: Decimal) -> Decimal | None:

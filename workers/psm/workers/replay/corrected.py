@@ -38,8 +38,10 @@ def corrected_lines(
         for name in sorted(books.accounts)
         if (places := _places_of(books, name, streams.get(name, ())))
     ]
+    if not found:  # of the market there may be millions
+        return [], iter(())
     market = [
-        [_line(one.log_sequence, one.subject, one.time, one.data) for one in messages]
+        (_line(one.log_sequence, one.subject, one.time, one.data) for one in messages)
         for messages in streams.values()
         if messages[0].stream_id is None
     ]

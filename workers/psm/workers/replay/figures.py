@@ -66,7 +66,7 @@ class TimelineFolder(LineFolder):
         """
         names, lines = corrected_lines(self.books, self._streams)
         again = TimelineFolder(self.books.partitions)
-        for line in lines if names else ():
+        for line in lines:
             result = again.take(line)
             if result is not None and result.outcome == Outcome.REFUSED and _STATED in line:
                 again.take(_without_stated_size(line))

@@ -113,7 +113,10 @@ MAY_PUBLISH: dict[str, set[str]] = {
         *_reads("TRADES", "PSM", "SNAPSHOTS", "OPS"),
         *_infos(),
     },
-    "projector": _reads("PSM", "RISK", "RULEBOOK", "MARKETDATA"),
+    "projector": {
+        "$JS.API.DIRECT.GET.TRADES",
+        *_reads("TRADES", "PSM", "RISK", "RULEBOOK", "MARKETDATA"),
+    },
     "archiver": {
         "$JS.API.DIRECT.GET.TRADES",
         *_reads("TRADES", "PSM", "MARKETDATA", "RISK", "RULEBOOK"),

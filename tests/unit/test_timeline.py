@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from tests.support.domain import Log
 from tests.support.events import START, Sent, deposit, event, instrument, mark, opened, trade
+from tests.support.pasts import pasts_of
 
 from psm.analytics import feed
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, NETTING, UNATTRIBUTED, PnlRow
 from psm.analytics.timeline import AccountTimeline
+from psm.analytics.timelines import TimelineRows, Timelines
 from psm.analytics.trades import trade_metrics
 from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
-from psm.workers.replay.timelines import TimelineRows, Timelines
 
 MINUTE = 60_000_000_000
 BEGIN = START - START % MINUTE
@@ -23,11 +25,15 @@ BEGIN = START - START % MINUTE
 
 def told(*sent: Sent) -> TimelineRows:
     """Return what the account's timeline tells of messages, one a minute unless timed."""
-    log, timelines = Log(), Timelines()
+    log = Log()
+    timelines, seen = Timelines(pasts=partial(pasts_of, log)), 0
     for minute, one in enumerate(sent):
         log.when(one if one.at is not None else one.later(BEGIN + minute * MINUTE))
+        for update in log.updates[seen:]:
+            timelines.take(update)
+        seen = len(log.updates)
     log.let_pass(200)
-    for update in log.updates:
+    for update in log.updates[seen:]:
         timelines.take(update)
     timelines.pass_to(log.books.market.closed_through)
     timelines.settle()
@@ -211,6 +217,31 @@ def test_a_trade_that_never_was_is_gone() -> None:
     assert gone.gone
     assert lot.gone
     assert gone.revised_at == lot.revised_at == BEGIN + 9 * MINUTE
+
+
+def test_what_did_nothing_as_it_came_may_do_something_without_a_fill() -> None:
+    """A split of what was flat, and would not have been: 2 are 4, and the sale of 4 closes them."""
+    start = [
+        *OPEN,
+        trade(3, "buy", "2", "100", fill_id="f1", strategy_id="alpha"),
+        trade(4, "sell", "2", "110", fill_id="f2", strategy_id="alpha"),
+        event("SplitApplied", {"symbol": "BTC-PERP", "numerator": "2", "denominator": "1"}, 5),
+        trade(6, "sell", "4", "60", fill_id="f3", strategy_id="alpha"),
+    ]
+    rows = told(*start, event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 7))
+    found = [row for row in rows.trades.values() if not row.gone]
+    assert {row.strategy_id for row in found} == {EVERY, "alpha"}
+    assert [(row.side, row.peak_size, row.gross) for row in found] == [("long", 4, 40)] * 2
+    assert [(lot.quantity, lot.open_price, lot.pnl) for lot in rows.lots.values()] == [(4, 50, 40)]
+    again = told(
+        *start,
+        event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 7),
+        trade(8, "buy", "1", "70", fill_id="f4"),
+        event("TradeAmended", {"fill_id": "f3", "price": "65", "reason": "venue"}, 9),
+        trade(10, "sell", "1", "75", fill_id="f5"),
+    )
+    own = [row for row in again.trades.values() if row.strategy_id == EVERY and not row.gone]
+    assert [(row.cycle, row.gross) for row in own] == [(1, 60), (2, 5)]
 
 
 def test_a_correction_without_its_journal_is_an_error() -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from psm.contracts.updates_read import ReadUpdate
+from psm.projections.pasts import PastReader
 from psm.projections.quarantine import Key, Quarantine, key_of
 from psm.projections.rows import Row, UnstorableError, write
 from psm.projections.source import ProjectionSource
@@ -104,11 +105,16 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     views: tuple[View, ...]
     keeps_heads: bool = False
     hashed: bool = True
-    folding: Callable[[Projection], Writer] | None = None
+    folding: Callable[[Projection, PastReader | None], Writer] | None = None
 
-    def writer(self) -> Writer:
-        """Return a new writer of its rows."""
-        return Reducing(self) if self.folding is None else self.folding(self)
+    def writer(self, pasts: PastReader | None = None) -> Writer:
+        """Return a new writer of its rows.
+
+        Args:
+            pasts: asked where rows follow from the log and not from updates; without it such an
+                update is an error.
+        """
+        return Reducing(self) if self.folding is None else self.folding(self, pasts)
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -14,6 +14,22 @@ from psm.domain.money import ONE, ZERO, absolute, add, multiply_wide, subtract
 
 CORRECTIONS = ("TradeBusted", "TradeAmended", "EventReversed")
 
+DEPENDENT = (
+    "AssetsExchanged",
+    "Merged",
+    "PositionAdjusted",
+    "PositionModeChanged",
+    "PositionSettled",
+    "PositionTransferredIn",
+    "PositionTransferredOut",
+    "ReturnOfCapital",
+    "SpinOff",
+    "SplitApplied",
+    "StockDividend",
+    "SymbolChanged",
+)
+"""Events that do to a position what depends on it: after a correction another thing, or nothing."""
+
 _PAID = ("TradeExecuted", "FeeCharged", "FundingApplied")
 """Events that move what a position has paid, and nothing of it elsewhere."""
 
@@ -41,7 +57,8 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What one event did to one position; of a correction, what it names and changes.
 
     Attributes:
-        key: of the position; of a correction, to which it moved a fill, if to another leg.
+        key: of the position, empty for none; of a correction, to which it moved a fill, if to
+            another leg.
         size, before: signed, after and before the event.
         price: of the fill or settlement; else that at which units came, or its mark of then.
         exit, grown, shift: of no fill, what it did to units: as `UnitCosts` says.
@@ -103,6 +120,17 @@ def read(rows: list[JournalRow]) -> list[JournalEntry]:
     """Return the entries of rows, by their places, each once."""
     by_place = {row.n: row for row in rows}
     return [_DECODER.decode(by_place[n].entry) for n in sorted(by_place)]
+
+
+def entry_of_nothing(event: Event) -> JournalEntry:
+    """Return that an event came which did nothing, and in a corrected past might."""
+    return JournalEntry(
+        event_type=event.said.event_type,
+        event_id=event.event_id,
+        time=event.time,
+        log_sequence=event.log_sequence,
+        symbol=event.said.symbol,
+    )
 
 
 def entry_of_correction(event: Event, moved: list[HeldChange]) -> JournalEntry:

@@ -3,6 +3,9 @@
 The entries of the position's journal are booked twice, as known before and as corrected; what
 differs is told again. What a position would have stood at between its fills is in no update: a
 cycle has `mae` and `mfe` only if the account held just that while it lasted.
+
+Of what depends on what is held, such as a split, the journal says what it did, not what it would
+have done: where the account ever had any, both pasts are folded from the log.
 """
 
 from __future__ import annotations
@@ -15,24 +18,40 @@ import msgspec
 
 from psm.analytics.books import Book, Strategies, whole_share
 from psm.analytics.cycles import Cycle, Lots
-from psm.analytics.journal import CORRECTIONS, JournalEntry
+from psm.analytics.journal import CORRECTIONS, DEPENDENT, JournalEntry
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.contracts.position_keys import symbol_of
 from psm.domain.money import ZERO, absolute, add, negate, subtract
 
 
 class BookedPast(msgspec.Struct):
-    """One position booked from its journal."""
+    """One position as it was booked again.
 
+    Attributes:
+        currency: that it settles in; empty for none.
+        trades, lots: that closed, those of strategies too.
+        cycle, open_lots: what is open of the account's own.
+        books: of its strategies, as if they had been named from the start.
+    """
+
+    currency: str
     trades: list[TradeRow]
     lots: list[LotRow]
     cycle: Cycle | None
     open_lots: Lots
-    strategies: Strategies
+    books: dict[str, Book]
 
-    def books(self, key: str) -> dict[str, Book]:
-        """Return the books of its strategies."""
-        return self.strategies.by_key.get(key, {})
+    @classmethod
+    def empty(cls) -> BookedPast:
+        """Return that of a position that never was."""
+        return cls("", [], [], None, Lots([]), {})
+
+
+class Pasts(msgspec.Struct, frozen=True):
+    """Positions of an account without a correction and with it, by key."""
+
+    was: dict[str, BookedPast]
+    is_now: dict[str, BookedPast]
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -51,25 +70,46 @@ class Revision(msgspec.Struct, frozen=True):
     lots: list[LotRow]
 
 
-def revisions(account_id: str, entries: Sequence[JournalEntry]) -> list[Revision]:
-    """Return what the last entry, a correction, changes, by key of the position."""
+def is_told(entries: Sequence[JournalEntry]) -> bool:
+    """Return whether the journal says enough of the pasts that its corrections made.
+
+    It does not where anything that depends on what is held came before a correction: it may have
+    done something else, or nothing, in its past, and went by figures that are told rounded.
+    """
+    depends = False
+    for entry in entries:
+        if depends and entry.event_type in CORRECTIONS:
+            return False
+        depends = depends or entry.event_type in DEPENDENT
+    return True
+
+
+def booked_pasts(account_id: str, entries: Sequence[JournalEntry]) -> Pasts:
+    """Return the positions that the last entry, a correction, means, as the journal tells them."""
     *before, correction = entries
     was, is_now = corrected(before), corrected(entries)
-    named = _targets(before, correction)
+    named = (*_targets(before, correction), *_targets(is_now, correction))
+    keys = sorted({entry.key for entry in named if entry.key})
+    return Pasts(
+        was={key: booked(account_id, was, key, _moved(before, was, key)) for key in keys},
+        is_now={key: booked(account_id, is_now, key, _moved(entries, is_now, key)) for key in keys},
+    )
+
+
+def revisions(pasts: Pasts, correction: JournalEntry) -> list[Revision]:
+    """Return what a correction changes, by key of the position."""
     found = []
-    keys = {entry.key: entry.currency for entry in named}
-    keys |= {entry.key: entry.currency for entry in _targets(is_now, correction)}
-    for key, currency in sorted(keys.items()):
-        old = booked(account_id, was, key, _moved(before, was, key))
-        new = booked(account_id, is_now, key, _moved(entries, is_now, key))
+    for key in sorted({**pasts.was, **pasts.is_now}):
+        old = pasts.was.get(key) or BookedPast.empty()
+        new = pasts.is_now.get(key) or BookedPast.empty()
+        if old == new:
+            continue
         found.append(
             Revision(
                 key=key,
-                currency=currency,
+                currency=old.currency or new.currency,
                 past=new,
-                booked=_booked(
-                    old.strategies.by_key.get(key, {}), new.strategies.by_key.get(key, {})
-                ),
+                booked=_booked(old.books, new.books),
                 trades=_revised_trades(old.trades, new.trades, correction),
                 lots=_revised_lots(old.lots, new.lots, correction),
             )
@@ -140,11 +180,10 @@ def booked(
         key: of the position.
         moved: places of its entries that corrections took away or moved, and of these.
     """
-    whole, lots = Book(EVERY), Lots([])
-    past = BookedPast([], [], None, lots, Strategies({}))
+    whole, past, strategies = Book(EVERY), BookedPast.empty(), Strategies({})
     lived = _Lived(moved)
     for entry in (one for one in entries if one.key == key):
-        size = whole.size
+        size, past.currency = whole.size, entry.currency
         if not size:
             lived.begin(entry)
         own = [*whole.take(entry, whole_share(entry, size), account_id)]
@@ -154,9 +193,9 @@ def booked(
             lived.begin(entry)
             lived.reach(entry, whole.size)
         step = msgspec.structs.replace(entry, before=size, size=whole.size)
-        past.lots.extend(lots.take(step, account_id))
-        past.trades.extend(past.strategies.take(entry, account_id))
-    past.cycle = whole.cycle
+        past.lots.extend(past.open_lots.take(step, account_id))
+        past.trades.extend(strategies.take(entry, account_id))
+    past.cycle, past.books = whole.cycle, strategies.by_key.get(key, {})
     if past.cycle is not None:
         past.cycle.is_lived = lived.is_lived and not any(lived.since <= place for place in moved)
     return past
@@ -246,7 +285,7 @@ def _revised_trades(
     return [*rows, *(_stamped(row, correction) for row in gone)]
 
 
-def _content(row: TradeRow) -> object:
+def _content(row: TradeRow | LotRow) -> object:
     return msgspec.structs.replace(row, through_log_sequence=0)
 
 
@@ -254,7 +293,11 @@ def _revised_lots(
     old: Sequence[LotRow], new: Sequence[LotRow], correction: JournalEntry
 ) -> list[LotRow]:
     was = {row.lot: row for row in old}
-    rows = [row for row in new if was.pop(row.lot, None) != row]
+    rows = []
+    for row in new:
+        before = was.pop(row.lot, None)
+        if before is None or _content(before) != _content(row):
+            rows.append(row)
     gone = [msgspec.structs.replace(row, gone=True) for row in was.values()]
     return [_stamped(row, correction) for row in (*rows, *gone)]
 

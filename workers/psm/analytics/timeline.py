@@ -7,6 +7,7 @@ a file give the same rows, however the updates are cut into batches.
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeGuard
 
 from psm.analytics.bookings import (
     book,
@@ -29,14 +30,23 @@ from psm.analytics.feed import (
 )
 from psm.analytics.journal import (
     CORRECTIONS,
+    DEPENDENT,
     Event,
     JournalEntry,
     entries_of,
     entry_of_correction,
+    entry_of_nothing,
     read,
     written,
 )
-from psm.analytics.revision import Revision, revisions
+from psm.analytics.revision import (
+    BookedPast,
+    Pasts,
+    Revision,
+    booked_pasts,
+    is_told,
+    revisions,
+)
 from psm.analytics.rows import (
     EVERY,
     UNATTRIBUTED,
@@ -67,19 +77,22 @@ class AccountTimeline:
 
     Args:
         account_id: whose updates it takes.
+        shares: let strategies have their books from the start, whether a fill names one or not.
     """
 
-    def __init__(self, account_id: str) -> None:
+    def __init__(self, account_id: str, *, shares: bool = False) -> None:
         self.account_id = account_id
         self._state = TimelineState.fresh(account_id)
+        self._state.strategies.named = shares
         self._buckets = Buckets()
         self._trades: list[TradeRow] = []
         self._lots: list[LotRow] = []
         self._journal: list[JournalRow] = []
         self._recalled: list[JournalRow] | None = None
+        self._pasts: Pasts | None = None
 
     @staticmethod
-    def needs_journal(update: Told) -> bool:
+    def needs_journal(update: Told) -> TypeGuard[ToldState]:
         """Return whether an update is of a correction: `recall` the journal before taking it."""
         if not isinstance(update, ToldState) or update.payload.applied is None:
             return False
@@ -91,6 +104,18 @@ class AccountTimeline:
         Rows that `changes` has not returned yet need not be among them.
         """
         self._recalled = journal
+
+    def needs_pasts(self, update: ToldState) -> bool:
+        """Return whether a correction, its journal recalled, needs what the log says of the pasts.
+
+        Then `recall_pasts` before taking it.
+        """
+        entries = read([*(self._recalled or ()), *self._journal])
+        return not is_told([*entries, entry_of_correction(self._event(update), [])])
+
+    def recall_pasts(self, pasts: Pasts) -> None:
+        """Take in positions without the correction that comes next and with it, from the log."""
+        self._pasts = pasts
 
     def take(self, update: Told) -> None:
         """Take the account's next update.
@@ -128,6 +153,33 @@ class AccountTimeline:
         )
         self._trades, self._lots, self._journal = [], [], []
         return changes
+
+    def past(self, rows: TimelineChanges) -> dict[str, BookedPast]:
+        """Return its positions as they are, by key.
+
+        Args:
+            rows: all that it has told.
+        """
+        found: dict[str, BookedPast] = {}
+
+        def of(key: str) -> BookedPast:
+            return found.setdefault(key, BookedPast.empty())
+
+        cycles, strategies = self._state.cycles, self._state.strategies
+        for trade in rows.trades:
+            of(_key_of(trade)).trades.append(trade)
+        for lot in rows.lots:
+            of(_key_of(lot)).lots.append(lot)
+        for key, cycle in cycles.open.items():
+            of(key).cycle = cycle
+        for key, lots in cycles.lots.items():
+            of(key).open_lots = lots
+        for key, books in strategies.by_key.items():
+            of(key).books = books
+            for one in books.values():
+                if one.position is not None:
+                    of(key).currency = one.position.instrument.settle
+        return found
 
     def state(self) -> bytes:
         """Return all that `restored` needs, canonically; call `changes` before it."""
@@ -242,6 +294,8 @@ class AccountTimeline:
                 self._name_strategies(minute, booked, symbol)
             self._trades.extend(state.cycles.trades(event, state.pending.positions, entries))
             self._lots.extend(state.cycles.closed_lots(entries, self.account_id))
+        elif said.event_type in DEPENDENT:
+            self._note([entry_of_nothing(event)])
         if state.strategies.named and symbol is not None:
             self._trades.extend(book_strategies(state, minute, entries, booked, symbol))
             self._note_strategies(minute, entries)
@@ -325,9 +379,10 @@ class AccountTimeline:
             raise InvariantError(f"{self.account_id}: a correction came, and no journal before it")
         self._note([entry_of_correction(event, state.pending.positions)])
         entries = read([*self._recalled, *self._journal])
-        self._recalled = None
+        pasts = self._pasts or booked_pasts(self.account_id, entries)
+        self._recalled = self._pasts = None
         parts: dict[str, tuple[Decimal, Decimal]] = {}
-        for revision in revisions(self.account_id, entries):
+        for revision in revisions(pasts, entries[-1]):
             self._revise(revision)
             rate = self._rate(revision, currency)
             for strategy, (realized, fees) in revision.booked.items():
@@ -362,6 +417,10 @@ class AccountTimeline:
         named = state.strategies.named
         if named:
             emptied = {name: Book(name) for name in state.strategies.by_key.get(key, {})}
-            state.strategies.by_key[key] = {**emptied, **past.books(key)}
+            state.strategies.by_key[key] = {**emptied, **past.books}
         self._trades.extend(row for row in revision.trades if named or row.strategy_id == EVERY)
         self._lots.extend(revision.lots)
+
+
+def _key_of(row: TradeRow | LotRow) -> str:
+    return position_key(row.symbol, row.position_side)  # type: ignore[arg-type]

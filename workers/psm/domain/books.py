@@ -27,6 +27,7 @@ class Books:
         holders: symbol -> accounts whose valuation its mark changes.
         position: log sequence of the last message folded.
         publishing: whether anything is noted for updates; not where a corrected past is booked.
+        corrected: whether events that are folded are of a corrected past.
         dirty: account -> first log sequence since it was last saved that changed anything of it.
         marked: accounts that differ from their last snapshot by what the market changed alone: a
             record is enough to save them.
@@ -45,6 +46,7 @@ class Books:
         self.partition = partition
         self.slots = slots
         self.publishing = publishing
+        self.corrected = False
         self.market = Market()
         self.accounts: dict[str, Account] = {}
         self.holders: dict[str, dict[str, Account]] = {}

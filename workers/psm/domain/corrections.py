@@ -89,14 +89,27 @@ Corrected = tuple[ChainPlace, AccountEvent | None]
 class Corrections:
     """Applied events of one stream, with the corrections that came so far.
 
+    Args:
+        account: whose chain the places are.
+        places: of its stream, all of them.
+        through: number of the last one that counts; None for all.
+
     Attributes:
         last: number of the last of them; 0 without any.
     """
 
-    def __init__(self, account: Account, places: Sequence[ChainPlace]) -> None:
+    def __init__(
+        self, account: Account, places: Sequence[ChainPlace], *, through: int | None = None
+    ) -> None:
         check_chain(account, places)
         refused = frozenset(account.delivery.refused)
-        self._applied = [p for p in places if p.event is not None and p.number not in refused]
+        self._applied = [
+            place
+            for place in places
+            if place.event is not None
+            and place.number not in refused
+            and (through is None or place.number <= through)
+        ]
         self._corrected: dict[str, AccountEvent | None] = {}
         self._aliases = account.ledger.renames.aliases
         self.last = 0

@@ -8,16 +8,19 @@ the updates alone, however they were batched.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import msgspec
 
-from psm.analytics.feed import KINDS, Told
+from psm.analytics.feed import KINDS, Told, ToldState
 from psm.analytics.feed import told as told_by
+from psm.analytics.revision import Pasts
 from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
+from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.analytics.held import HeldTimelines
 from psm.projections.analytics.history import day_of, state, unstated
@@ -28,6 +31,7 @@ from psm.projections.analytics.standing import (
 )
 from psm.projections.analytics.tables import ACCOUNTS, TOLD, FoldedTable
 from psm.projections.closes import MINUTES_CLOSED, closed_through_of
+from psm.projections.pasts import PastReader
 from psm.projections.projection import Projection
 from psm.projections.rows import Row, UnstorableError, write
 from psm.projections.sql import Connection, load
@@ -38,6 +42,7 @@ SWEPT = 16
 SWEEP_S = 0.02
 """How long a batch goes on to let others tell: what it reads waits so long, and for one piece."""
 
+_AWAKE_S = 10
 _QUERIES = load(__package__, "writing")
 _BACKSLASH, _NUL = b"\\", b"\\u0000"
 _NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
@@ -83,9 +88,9 @@ class TimelineWriter:
         is_settled: whether every account has told of all minutes that are complete.
     """
 
-    def __init__(self, projection: Projection) -> None:
+    def __init__(self, projection: Projection, pasts: PastReader | None) -> None:
         """Nothing is known yet."""
-        self._quarantine = projection.quarantine
+        self._quarantine, self._pasts = projection.quarantine, pasts
         self._held = HeldTimelines()
         self.is_settled = False
 
@@ -243,7 +248,7 @@ class TimelineWriter:
                 if AccountTimeline.needs_journal(update):
                     # Each version of a row that is corrected is told.
                     _tell(held.timeline, told)
-                    await self._recall(connection, held.timeline, told)
+                    await self._recall(connection, held.timeline, told, update)
                     held.timeline.take(update)
                     _tell(held.timeline, told)
                 else:
@@ -259,12 +264,31 @@ class TimelineWriter:
         connection: Connection,
         timeline: AccountTimeline,
         told: Mapping[str, Sequence[msgspec.Struct]],
+        update: ToldState,
     ) -> None:
-        """Hand a timeline its journal: what is written of it, and what will be."""
+        """Hand a timeline its journal: what is written of it, and what will be; or both pasts."""
         journal = await self._held.journal(connection, timeline.account_id)
         unwritten = (row for row in told["analytics_journal"] if isinstance(row, JournalRow))
         journal.extend(row for row in unwritten if row.account_id == timeline.account_id)
         timeline.recall(journal)
+        if timeline.needs_pasts(update):
+            timeline.recall_pasts(await self._read_pasts(connection, update))
+
+    async def _read_pasts(self, connection: Connection, update: ToldState) -> Pasts:
+        """Read what the log says of both pasts of an account."""
+        said = update.payload
+        if self._pasts is None:
+            raise InvariantError(f"{said.account_id}: a correction needs the log, and none is read")
+        reading = self._pasts.read(said.account_id, said.log_sequence, said.sequence_number)
+        task = asyncio.ensure_future(reading)
+        try:
+            while not (await asyncio.wait([task], timeout=_AWAKE_S))[0]:
+                await connection.execute("SELECT 1")  # PostgreSQL ends a silent transaction
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     async def _take_apart(
         self, connection: Connection, progress: _Progress, account: str, steps: Steps

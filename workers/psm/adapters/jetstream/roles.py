@@ -138,8 +138,9 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="projector",
-        about="`psm projector`: reads updates, risk decisions, rules and order books into views",
-        scans=(PSM, RISK, RULEBOOK, MARKETDATA),
+        about="`psm projector`: reads updates, risk decisions, rules and order books into views, "
+        "and of the log what corrections leave of trades",
+        scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
     ),
     Role(
         name="archiver",

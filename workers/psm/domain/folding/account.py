@@ -67,11 +67,12 @@ class ApplyToAccount:
             event = codec.decode(entry.envelope.payload)
             if isinstance(event, Correction):
                 return self._correct(account, entry, event)
-            effect = evolve(ledger, event, account.prices, self._message.time)
+            again = self._books.corrected
+            effect = evolve(ledger, event, account.prices, self._message.time, corrected=again)
             check_bounds(ledger, effect)
             touched = [step.position.key for step in effect.steps]
             self._books.begin_change(account, self._message.time, touched)
-            done = commit_effect(self._books, account, effect)
+            done = commit_effect(self._books, account, effect, corrected=again)
         except ContractError as error:
             if error.reason == "duplicate_fill":
                 self._complete_fill(ledger, entry, codec)

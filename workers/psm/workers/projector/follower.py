@@ -41,6 +41,7 @@ from psm.projections.source import ProjectionSource
 from psm.projections.witness import heads
 from psm.workers.process.crash_points import crash_point
 from psm.workers.projector.batches import ReadyBatch
+from psm.workers.projector.pasts import LogPasts
 from psm.workers.projector.sources import reader_of
 
 RECHECK_S = 5.0
@@ -98,7 +99,8 @@ class Follower:
         self._partition = partition
         self._metrics = metrics
         self._log = get_logger(projection=projection.name, partition=partition)
-        self._writer = projection.writer()
+        self._pasts = LogPasts(nc)
+        self._writer = projection.writer(self._pasts)
         self._checkpoint: ViewCheckpoint | None = None
         self._state: State = "starting"
         self._detail: str | None = None
@@ -147,7 +149,7 @@ class Follower:
 
     async def _follow(self) -> None:
         # What the last one remembers may not have been committed.
-        self._writer = self._projection.writer()
+        self._writer = self._projection.writer(self._pasts)
         async with postgres.acquired(self._pool) as connection:
             self._checkpoint = await checkpoints.read(
                 connection, self._projection.name, self._partition

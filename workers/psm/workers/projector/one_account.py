@@ -28,6 +28,7 @@ from psm.workers.log.committed import BatchAssembler, psm_filters
 from psm.workers.log.refold import refold_stream
 from psm.workers.projector.closed import ClosedUpdates, with_closed
 from psm.workers.projector.follower import check_against_log
+from psm.workers.projector.pasts import LogPasts
 
 _BATCH_UPDATES = 5000
 
@@ -76,7 +77,8 @@ class AccountFold:
         self._projection = projection
         self._partitions = partitions
         self._slots = slots
-        self._writer = projection.writer()
+        self._pasts = LogPasts(nc)
+        self._writer = projection.writer(self._pasts)
 
     @asynccontextmanager
     async def folded(self, stream_id: str) -> AsyncIterator[FoldedAccount]:
@@ -88,7 +90,7 @@ class AccountFold:
             TransientError: a server went away; nothing was changed.
         """
         partition = partition_of(stream_id, self._partitions)
-        self._writer = self._projection.writer()
+        self._writer = self._projection.writer(self._pasts)
         async with postgres.acquired(self._pool) as connection:
             await shadow.claim(connection)
             live = await shadow.live_schema(connection)

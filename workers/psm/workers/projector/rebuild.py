@@ -31,6 +31,7 @@ from psm.projections.witness import heads
 from psm.workers.log.reader import stored_at
 from psm.workers.projector.follower import BehindRetentionError, check_against_log
 from psm.workers.projector.making import Progress, Updates, making_of
+from psm.workers.projector.pasts import LogPasts
 
 DIFFERENCES_SHOWN = 20
 _BATCH_UPDATES = 20_000
@@ -96,7 +97,8 @@ class Rebuild:
             market=market,
             progress=progress,
         )
-        self._shadow_writer, self._live_writer = projection.writer(), projection.writer()
+        pasts = LogPasts(nc)
+        self._shadow_writer, self._live_writer = projection.writer(pasts), projection.writer(pasts)
         self._updates = 0
         self._live = "public"
 

@@ -13,23 +13,19 @@ from typing import Any
 
 import msgspec
 
-from psm.analytics.buckets import MINUTE_NS
 from psm.analytics.closes import BucketClose, closes_of, counted, standing_of, units
+from psm.analytics.corrected import corrected_rows
 from psm.analytics.documents import exact_document
 from psm.analytics.lots import ClosedLot
 from psm.analytics.performance import PerformanceFigures, performance
 from psm.analytics.rows import EVERY, LotRow, TradeRow
+from psm.analytics.timelines import TimelineRows, Timelines
 from psm.analytics.trades import Trade, TradeMetrics, trade_metrics, trade_metrics_by_currency
-from psm.contracts import codec
 from psm.domain.messages import Folded, LogMessage, Outcome
 from psm.domain.money import ONE, exact_text
 from psm.domain.publication.log_times import log_time
-from psm.domain.publication.untold import untold
-from psm.workers.replay.corrected import corrected_lines
 from psm.workers.replay.lines import LineFolder
-from psm.workers.replay.timelines import TimelineRows, Timelines
 
-_STATED = b'"quantity_after"'
 _REFUSED = (Outcome.REFUSED, Outcome.REJECTED, Outcome.CONFLICT)
 
 
@@ -60,38 +56,17 @@ class TimelineFolder(LineFolder):
         self._last: LogMessage | None = None
 
     def corrected(self) -> dict[str, TimelineRows]:
-        """Return the trades and lots of accounts that were corrected, by account, folded anew.
-
-        What a corporate action states as the size left goes where it holds no more.
-        """
-        names, lines = corrected_lines(self.books, self._streams)
-        again = TimelineFolder(self.books.partitions)
-        for line in lines:
-            result = again.take(line)
-            if result is not None and result.outcome == Outcome.REFUSED and _STATED in line:
-                again.take(_without_stated_size(line))
-        again.finish()
-        return {name: again.timelines.rows[name] for name in names}
+        """Return the trades and lots of accounts that were corrected, by account, folded anew."""
+        return corrected_rows(self.books, self._streams, Timelines(("1d",)))
 
     def finish(self) -> int:
         """Tell what waits for a slot; return the log time up to which the file's days are over."""
-        last = self._last
-        if last is None:
-            return 0
-        for update in untold(self.books, last):
-            self.timelines.take(update)
-        over = self.books.market.minute(last.time) * MINUTE_NS
-        self.timelines.pass_to(over + MINUTE_NS)
-        self.timelines.settle()
-        return over
+        return 0 if self._last is None else self.timelines.finish(self.books, self._last)
 
     def _fold(self, message: LogMessage) -> Folded:
         result = super()._fold(message)
         self._last = message
-        for update in result.updates:
-            if update.stream_id in self.books.accounts:
-                self.timelines.take(update)
-        self.timelines.pass_to(self.books.market.closed_through)
+        self.timelines.take_folded(self.books, result)
         return result
 
 
@@ -163,14 +138,6 @@ class FigureFolder:
             for lot in rows.lots.values():
                 if not lot.gone:
                     yield stream_id, _lot(lot)
-
-
-def _without_stated_size(line: bytes) -> bytes:
-    fields = codec.decode_untyped(line)
-    body = fields["data"]
-    body.pop("event_id")  # it has been used
-    del body["payload"]["quantity_after"]
-    return codec.encode(fields)
 
 
 def _daily(rows: TimelineRows, over: int) -> list[BucketClose]:

@@ -231,8 +231,9 @@ def test_what_did_nothing_as_it_came_may_do_something_without_a_fill() -> None:
     rows = told(*start, event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 7))
     found = [row for row in rows.trades.values() if not row.gone]
     assert {row.strategy_id for row in found} == {EVERY, "alpha"}
-    assert [(row.side, row.peak_size, row.gross) for row in found] == [("long", 4, 40)] * 2
-    assert [(lot.quantity, lot.open_price, lot.pnl) for lot in rows.lots.values()] == [(4, 50, 40)]
+    four, gain = Decimal(4), Decimal(40)
+    assert [(row.side, row.peak_size, row.gross) for row in found] == [("long", four, gain)] * 2
+    assert [(lot.quantity, lot.pnl) for lot in rows.lots.values()] == [(four, gain)]
     again = told(
         *start,
         event("TradeBusted", {"fill_id": "f2", "reason": "venue"}, 7),
@@ -241,7 +242,7 @@ def test_what_did_nothing_as_it_came_may_do_something_without_a_fill() -> None:
         trade(10, "sell", "1", "75", fill_id="f5"),
     )
     own = [row for row in again.trades.values() if row.strategy_id == EVERY and not row.gone]
-    assert [(row.cycle, row.gross) for row in own] == [(1, 60), (2, 5)]
+    assert [(row.cycle, row.gross) for row in own] == [(1, Decimal(60)), (2, Decimal(5))]
 
 
 def test_a_correction_without_its_journal_is_an_error() -> None:

@@ -7,10 +7,8 @@ positions, and marks between fills, as if the wrong fill had never been: as the 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
-from operator import attrgetter
 
 import msgspec
 
@@ -26,7 +24,6 @@ from psm.domain.folding.placements import find_places
 from psm.domain.messages import Folded, LogMessage
 
 _NAMES = [kind.__name__.encode() for kind in Correction.__args__]
-_PLACE = attrgetter("message.log_sequence")
 
 
 class _Step(msgspec.Struct, frozen=True):
@@ -34,6 +31,10 @@ class _Step(msgspec.Struct, frozen=True):
 
     message: LogMessage
     past: bool = False
+
+
+def _place(step: _Step) -> int:
+    return step.message.log_sequence
 
 
 def corrected_rows(
@@ -59,7 +60,7 @@ def corrected_rows(
         map(_Step, messages) for messages in streams.values() if messages[0].stream_id is None
     ]
     again = _LogAgain(books.partitions, timelines)
-    merged: Iterator[_Step] = merge(*market, *found.values(), key=_PLACE)
+    merged: Iterator[_Step] = merge(*market, *found.values(), key=_place)
     for step in merged:
         again.take(step)
     again.finish()
@@ -100,21 +101,27 @@ class _PastFold:
     """A fold of an account's events, each before what came after it of the market."""
 
     def __init__(self, partitions: int, stream_id: str, steps: Sequence[_Step]) -> None:
-        self._stream_id, self._steps = stream_id, deque(steps)
+        self._stream_id, self._steps, self._next = stream_id, steps, 0
         self._log = _LogAgain(partitions, Timelines((), shares=True))
 
     def take(self, message: LogMessage) -> None:
         """Fold a message of the market."""
-        while self._steps and _PLACE(self._steps[0]) < message.log_sequence:
-            self._log.take(self._steps.popleft())
+        while self._next < len(self._steps) and (
+            _place(self._steps[self._next]) < message.log_sequence
+        ):
+            self._take_own()
         self._log.take(_Step(message))
 
     def past(self) -> dict[str, BookedPast]:
         """Fold what is left; return the account's positions."""
-        while self._steps:
-            self._log.take(self._steps.popleft())
+        while self._next < len(self._steps):
+            self._take_own()
         self._log.finish()
         return self._log.timelines.past(self._stream_id)
+
+    def _take_own(self) -> None:
+        self._log.take(self._steps[self._next])
+        self._next = self._next + 1
 
 
 class _LogAgain:

@@ -28,7 +28,11 @@ DEPENDENT = (
     "StockDividend",
     "SymbolChanged",
 )
-"""Events that do to a position what depends on it: after a correction another thing, or nothing."""
+"""Events that do to a position what depends on it.
+
+In a corrected past they may do something else, or nothing, or what they did not as they came, and
+updates tell rounded what they did: the journal cannot say what follows.
+"""
 
 _PAID = ("TradeExecuted", "FeeCharged", "FundingApplied")
 """Events that move what a position has paid, and nothing of it elsewhere."""

@@ -10,17 +10,17 @@ have done: where the account ever had any, both pasts are folded from the log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
 import msgspec
 
 from psm.analytics.books import Book, Strategies, whole_share
-from psm.analytics.cycles import Cycle, Lots
-from psm.analytics.journal import CORRECTIONS, DEPENDENT, JournalEntry
+from psm.analytics.cycles import Cycle, Cycles, Lots
+from psm.analytics.journal import CORRECTIONS, JournalEntry
 from psm.analytics.rows import EVERY, LotRow, TradeRow
-from psm.contracts.position_keys import symbol_of
+from psm.contracts.position_keys import position_key, symbol_of
 from psm.domain.money import ZERO, absolute, add, negate, subtract
 
 
@@ -70,30 +70,45 @@ class Revision(msgspec.Struct, frozen=True):
     lots: list[LotRow]
 
 
-def is_told(entries: Sequence[JournalEntry]) -> bool:
-    """Return whether the journal says enough of the pasts that its corrections made.
-
-    It does not where anything that depends on what is held came before a correction: it may have
-    done something else, or nothing, in its past, and went by figures that are told rounded.
-    """
-    depends = False
-    for entry in entries:
-        if depends and entry.event_type in CORRECTIONS:
-            return False
-        depends = depends or entry.event_type in DEPENDENT
-    return True
-
-
 def booked_pasts(account_id: str, entries: Sequence[JournalEntry]) -> Pasts:
     """Return the positions that the last entry, a correction, means, as the journal tells them."""
     *before, correction = entries
     was, is_now = corrected(before), corrected(entries)
     named = (*_targets(before, correction), *_targets(is_now, correction))
-    keys = sorted({entry.key for entry in named if entry.key})
+    keys = sorted(dict.fromkeys(entry.key for entry in named if entry.key))
     return Pasts(
         was={key: booked(account_id, was, key, _moved(before, was, key)) for key in keys},
         is_now={key: booked(account_id, is_now, key, _moved(entries, is_now, key)) for key in keys},
     )
+
+
+def pasts_told(
+    cycles: Cycles, strategies: Strategies, trades: Iterable[TradeRow], lots: Iterable[LotRow]
+) -> dict[str, BookedPast]:
+    """Return positions by key, out of what is open of them and the rows of what closed."""
+    found: dict[str, BookedPast] = {}
+
+    def of(key: str) -> BookedPast:
+        return found.setdefault(key, BookedPast.empty())
+
+    for trade in trades:
+        of(_key_of(trade)).trades.append(trade)
+    for lot in lots:
+        of(_key_of(lot)).lots.append(lot)
+    for key, cycle in cycles.open.items():
+        of(key).cycle = cycle
+    for key, open_lots in cycles.lots.items():
+        of(key).open_lots = open_lots
+    for key, books in strategies.by_key.items():
+        of(key).books = books
+        for book in books.values():
+            if book.position is not None:
+                of(key).currency = book.position.instrument.settle
+    return found
+
+
+def _key_of(row: TradeRow | LotRow) -> str:
+    return position_key(row.symbol, row.position_side)  # type: ignore[arg-type]
 
 
 def revisions(pasts: Pasts, correction: JournalEntry) -> list[Revision]:

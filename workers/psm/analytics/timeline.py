@@ -6,6 +6,7 @@ a file give the same rows, however the updates are cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TypeGuard
 
@@ -44,7 +45,7 @@ from psm.analytics.revision import (
     Pasts,
     Revision,
     booked_pasts,
-    is_told,
+    pasts_told,
     revisions,
 )
 from psm.analytics.rows import (
@@ -105,13 +106,11 @@ class AccountTimeline:
         """
         self._recalled = journal
 
-    def needs_pasts(self, update: ToldState) -> bool:
-        """Return whether a correction, its journal recalled, needs what the log says of the pasts.
-
-        Then `recall_pasts` before taking it.
-        """
+    @property
+    def needs_pasts(self) -> bool:
+        """Whether the journal, recalled, says too little for a correction: `recall_pasts`, too."""
         entries = read([*(self._recalled or ()), *self._journal])
-        return not is_told([*entries, entry_of_correction(self._event(update), [])])
+        return any(entry.event_type in DEPENDENT for entry in entries)
 
     def recall_pasts(self, pasts: Pasts) -> None:
         """Take in positions without the correction that comes next and with it, from the log."""
@@ -154,32 +153,9 @@ class AccountTimeline:
         self._trades, self._lots, self._journal = [], [], []
         return changes
 
-    def past(self, rows: TimelineChanges) -> dict[str, BookedPast]:
-        """Return its positions as they are, by key.
-
-        Args:
-            rows: all that it has told.
-        """
-        found: dict[str, BookedPast] = {}
-
-        def of(key: str) -> BookedPast:
-            return found.setdefault(key, BookedPast.empty())
-
-        cycles, strategies = self._state.cycles, self._state.strategies
-        for trade in rows.trades:
-            of(_key_of(trade)).trades.append(trade)
-        for lot in rows.lots:
-            of(_key_of(lot)).lots.append(lot)
-        for key, cycle in cycles.open.items():
-            of(key).cycle = cycle
-        for key, lots in cycles.lots.items():
-            of(key).open_lots = lots
-        for key, books in strategies.by_key.items():
-            of(key).books = books
-            for one in books.values():
-                if one.position is not None:
-                    of(key).currency = one.position.instrument.settle
-        return found
+    def past(self, trades: Iterable[TradeRow], lots: Iterable[LotRow]) -> dict[str, BookedPast]:
+        """Return its positions as they are, by key, with all rows of them that it has told."""
+        return pasts_told(self._state.cycles, self._state.strategies, trades, lots)
 
     def state(self) -> bytes:
         """Return all that `restored` needs, canonically; call `changes` before it."""
@@ -420,7 +396,3 @@ class AccountTimeline:
             state.strategies.by_key[key] = {**emptied, **past.books}
         self._trades.extend(row for row in revision.trades if named or row.strategy_id == EVERY)
         self._lots.extend(revision.lots)
-
-
-def _key_of(row: TradeRow | LotRow) -> str:
-    return position_key(row.symbol, row.position_side)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from psm.analytics.buckets import LENGTHS
 from psm.analytics.feed import KINDS, MINUTE_NS, told
 from psm.analytics.revision import BookedPast, Pasts
-from psm.analytics.rows import JournalRow, LotRow, PnlRow, Timeframe, TimelineChanges, TradeRow
+from psm.analytics.rows import JournalRow, LotRow, PnlRow, Timeframe, TradeRow
 from psm.analytics.timeline import AccountTimeline
 from psm.contracts.updates_read import ReadUpdate
 from psm.domain.books import Books
@@ -90,9 +90,8 @@ class Timelines:
         if timeline.needs_journal(read):
             self.rows[name].take(timeline)
             timeline.recall(self.rows[name].journal)
-            said = read.payload
-            if self._pasts is not None and timeline.needs_pasts(read):
-                timeline.recall_pasts(self._pasts(name, said.sequence_number))
+            if self._pasts is not None and timeline.needs_pasts:
+                timeline.recall_pasts(self._pasts(name, read.payload.sequence_number))
         timeline.take(read)
 
     def pass_to(self, closed_through: int | None) -> None:
@@ -134,8 +133,7 @@ class Timelines:
         if name not in self.rows:
             return {}
         rows = self.rows[name]
-        told_rows = TimelineChanges(trades=[*rows.trades.values()], lots=[*rows.lots.values()])
-        return self._timelines[name].past(told_rows)
+        return self._timelines[name].past(rows.trades.values(), rows.lots.values())
 
     def restart(self) -> None:
         """Go on from what their states say."""

@@ -138,8 +138,7 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(
         name="projector",
-        about="`psm projector`: reads updates, risk decisions, rules and order books into views, "
-        "and of the log what corrections leave of trades",
+        about="`psm projector`: updates, decisions, rules, books and corrected logs into views",
         scans=(TRADES, PSM, RISK, RULEBOOK, MARKETDATA),
     ),
     Role(

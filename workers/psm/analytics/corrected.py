@@ -94,6 +94,9 @@ class PastsFold:
     def pasts(self) -> Pasts:
         """Return both pasts; nothing can be taken after it."""
         was, is_now = (fold_.past() for fold_ in self._folds)
+        for key, past in is_now.items():
+            if past.cycle is not None and past != was.get(key):
+                past.cycle.is_lived = False  # with many marks the ledger keeps what it stood at
         return Pasts(was=was, is_now=is_now)
 
 

@@ -30,6 +30,7 @@ from tests.support.workbench import until_answer
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
+from psm.domain.messages import Update
 from psm.projections.analytics import ANALYTICS
 from psm.projections.analytics.tables import TOLD
 from psm.workers.process.settings import Settings
@@ -223,6 +224,38 @@ async def test_poison_stops_one_account_alone(scene: Scene) -> None:
     async with scene.projecting():
         await scene.settled()
     assert {name: await scene.table(name) for name in before} == before
+
+
+async def test_a_figure_that_does_not_compute_stops_its_account(scene: Scene) -> None:
+    """The other one tells on: nothing that an account adds up to ends the projector."""
+    log = TimedLog()
+    odd, plain = Account("odd"), Account("plain")
+    for trader in (odd, plain):
+        log.say(trader.deposit("100000"))
+        log.say(trader.trade("buy", "2", "10"))
+        fill = {"symbol": "BTC-PERP", "side": "sell", "quantity": "2", "price": "12"}
+        log.say(trader.event("TradeExecuted", **fill, commission="0", strategy_id="alpha"))
+    log.quiet(180)
+    tail = b"." + b"0" * 60 + b"1"
+    inputs = [
+        msgspec.structs.replace(one, updates=[_with_long_figures(u, tail) for u in one.updates])
+        for one in log.inputs
+    ]
+    async with scene.projecting() as (projector,):
+        await scene.commit(inputs, random.Random(8))
+        await scene.settled()
+        (entry,) = projector.statuses()[0].stale
+    assert (entry.stream_id, entry.sqlstate, entry.sequence_number) == ("odd", "22003", 3)
+    assert {row["account_id"] for row in await scene.table("trades")} == {"plain"}
+
+
+def _with_long_figures(update: Update, tail: bytes) -> Update:
+    """Return an update with a size and a price whose product has more than a hundred digits."""
+    if update.stream_id != "odd" or update.kind != "position.updated":
+        return update
+    data = update.data.replace(b'"size":"2"', b'"size":"2' + tail + b'"')
+    data = data.replace(b'"entry_price":"10"', b'"entry_price":"10' + tail + b'"')
+    return msgspec.structs.replace(update, data=data)
 
 
 async def test_a_row_that_a_column_cannot_hold_stops_its_account(scene: Scene) -> None:

@@ -70,3 +70,16 @@ def test_once_flat_lots_gain_what_was_paid_and_received(made: list[tuple[int, in
         assert all(lot.opened <= lot.closed == time for lot in closed)
     assert book.open_lots == ()
     assert gained == paid
+
+
+def test_a_lot_that_almost_nothing_was_paid_for_computes() -> None:
+    """Spin-offs leave costs, splits leave sizes with 34 digits of their own: 67 of one gain."""
+    book = LotBook("A", Decimal(100))
+    price, size = (
+        Decimal("3.069510610653962777009082108373882E-34"),
+        Decimal("0.4285714285714285714285714285714286"),
+    )
+    book.fill(-size, price, 0)
+    (closed,) = book.fill(size, Decimal("6.26"), DAY)
+    assert closed.quantity == size
+    assert Decimal("-268.3") < closed.pnl < Decimal("-268.2")

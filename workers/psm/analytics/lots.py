@@ -14,12 +14,12 @@ from psm.domain.money import (
     ONE,
     ZERO,
     absolute,
-    add,
-    multiply,
+    add_wide,
+    multiply_wide,
     negate,
     quotient,
     scaled,
-    subtract,
+    subtract_wide,
 )
 
 
@@ -90,8 +90,8 @@ class LotBook:
             quantity = min(absolute(size), absolute(oldest.size))
             taken = quantity if oldest.size > 0 else negate(quantity)
             closed.append(self._closed(oldest, taken, price, time))
-            rest = subtract(oldest.size, taken)
-            size = subtract(size, negate(taken))
+            rest = subtract_wide(oldest.size, taken)
+            size = subtract_wide(size, negate(taken))
             self._open[:1] = [msgspec.structs.replace(oldest, size=rest)] if rest else []
         if size:
             self._open.append(OpenLot(opened=time, size=size, price=price))
@@ -116,30 +116,31 @@ class LotBook:
         if size is not None and self._open:
             *others, newest = self._open
             for lot in others:
-                size = subtract(size, lot.size)
+                size = subtract_wide(size, lot.size)
             self._open = [*others, msgspec.structs.replace(newest, size=size)]
 
     def shift(self, change: Decimal, *, by_cost: bool) -> None:
         """Let units cost so much more each, or the more the more they cost."""
         cost, size = ZERO, ZERO
         for lot in self._open:
-            cost, size = add(cost, multiply(lot.size, lot.price)), add(size, lot.size)
-        whole = add(cost, multiply(size, change))
+            cost = add_wide(cost, multiply_wide(lot.size, lot.price))
+            size = add_wide(size, lot.size)
+        whole = add_wide(cost, multiply_wide(size, change))
         self._open = [
             msgspec.structs.replace(
                 lot,
                 price=scaled(lot.price, whole, cost)
                 if by_cost and cost
-                else add(lot.price, change),
+                else add_wide(lot.price, change),
             )
             for lot in self._open
         ]
 
     def _closed(self, lot: OpenLot, taken: Decimal, price: Decimal, time: int) -> ClosedLot:
         if self._inverse:
-            gain = subtract(quotient(ONE, lot.price), quotient(ONE, price))
+            gain = subtract_wide(quotient(ONE, lot.price), quotient(ONE, price))
         else:
-            gain = subtract(price, lot.price)
+            gain = subtract_wide(price, lot.price)
         return ClosedLot(
             symbol=self._symbol,
             side="long" if taken > ZERO else "short",
@@ -148,5 +149,5 @@ class LotBook:
             quantity=absolute(taken),
             open_price=lot.price,
             close_price=price,
-            pnl=multiply(multiply(gain, taken), self._multiplier),
+            pnl=multiply_wide(multiply_wide(gain, taken), self._multiplier),
         )

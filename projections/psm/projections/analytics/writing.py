@@ -46,6 +46,7 @@ _AWAKE_S = 10
 _QUERIES = load(__package__, "writing")
 _BACKSLASH, _NUL = b"\\", b"\\u0000"
 _NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
+_NO_NUMBER = "22003"  # numeric_value_out_of_range
 
 Steps = Sequence[tuple[Told, ReadUpdate]]
 Work = Mapping[str, Steps]
@@ -238,26 +239,38 @@ class TimelineWriter:
         """Return the rows of timelines that have taken their updates.
 
         Raises:
-            UnstorableError: an update has a text that no column can hold.
+            UnstorableError: an update has a text or a number that no column can hold.
         """
         told: dict[str, list[msgspec.Struct]] = {table.table: [] for table in TOLD}
         for held in timelines:
-            for update, read in work[held.timeline.account_id]:
-                if _BACKSLASH in read.data and _NUL in read.data:
-                    raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
-                if AccountTimeline.needs_journal(update):
-                    # Each version of a row that is corrected is told.
-                    _tell(held.timeline, told)
-                    await self._recall(connection, held.timeline, told, update)
-                    held.timeline.take(update)
-                    _tell(held.timeline, told)
-                else:
-                    held.timeline.take(update)
-                held.reach(update)
-            if progress.reached is not None:
-                held.pass_to(progress.reached)
+            try:
+                await self._take_steps(connection, held, work[held.timeline.account_id], told)
+                if progress.reached is not None:
+                    held.pass_to(progress.reached)
+            except ArithmeticError as error:
+                raise UnstorableError("a figure does not compute exactly", _NO_NUMBER) from error
             _tell(held.timeline, told)
         return [(table, table.rows(told[table.table])) for table in TOLD]
+
+    async def _take_steps(
+        self,
+        connection: Connection,
+        held: HeldTimeline,
+        steps: Steps,
+        told: Mapping[str, list[msgspec.Struct]],
+    ) -> None:
+        """Let a timeline take its updates; each version of a row that is corrected is told."""
+        for update, read in steps:
+            if _BACKSLASH in read.data and _NUL in read.data:
+                raise UnstorableError("an update cannot be stored: NUL in a text", _NO_TEXT)
+            if AccountTimeline.needs_journal(update):
+                _tell(held.timeline, told)
+                await self._recall(connection, held.timeline, told, update)
+                held.timeline.take(update)
+                _tell(held.timeline, told)
+            else:
+                held.timeline.take(update)
+            held.reach(update)
 
     async def _recall(
         self,

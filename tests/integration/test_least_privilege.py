@@ -230,6 +230,19 @@ async def clients_do_their_work(servers: Servers, url: str) -> None:
     await Publisher(publisher).append(fill("acc_1", "buy", "2"))
     assert (await asyncio.to_thread(append, url, deposit("acc_2")))[0] == 201
 
+    # What a correction leaves of trades the projector reads from the log.
+    split = {"symbol": "BTC-PERP", "numerator": "2", "denominator": "1"}
+    for story in (
+        deposit("acc_3"),
+        fill("acc_3", "buy", "2"),
+        fill("acc_3", "sell", "2", fill_id="f1"),
+        event("SplitApplied", "acc_3", split),
+        fill("acc_3", "sell", "4"),
+        event("TradeBusted", "acc_3", {"fill_id": "f1", "reason": "venue"}),
+    ):
+        await Publisher(publisher).append(story)
+    await becomes(lambda: gained(servers, "acc_3"), lambda found: found == "84000")
+
     # Marked by `psm marks`, projected, read over NATS by the reader.
     async def position() -> dict[str, Any]:
         answer = await reader.request("psm.get.positions", b"acc_1", timeout=SETTLE_S)
@@ -335,9 +348,18 @@ def event(event_type: str, stream_id: str, payload: dict[str, Any]) -> dict[str,
     return deposit(stream_id, event_type=event_type, payload=payload)
 
 
-def fill(account: str, side: str, quantity: str) -> dict[str, Any]:
+def fill(account: str, side: str, quantity: str, **more: str) -> dict[str, Any]:
     payload = {"symbol": "BTC-PERP", "side": side, "quantity": quantity, "price": "42000"}
-    return event("TradeExecuted", account, payload)
+    return event("TradeExecuted", account, {**payload, **more})
+
+
+async def gained(servers: Servers, account: str) -> str | None:
+    query = (
+        "SELECT gross::text FROM trades WHERE account_id = $1 AND NOT gone "
+        "ORDER BY through_log_sequence DESC LIMIT 1"
+    )
+    rows = await fetch(servers.dsn("api"), query, account)
+    return rows[0][0] if rows else None
 
 
 def append(url: str, content: dict[str, Any]) -> tuple[int, Any]:

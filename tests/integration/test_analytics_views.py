@@ -30,9 +30,13 @@ from tests.support.workbench import until_answer
 from psm.adapters import postgres, telemetry
 from psm.adapters.jetstream import connect
 from psm.adapters.jetstream.streams_apply import apply
+from psm.analytics.year_days import YearDays
 from psm.domain.messages import Update
-from psm.projections.analytics import ANALYTICS
+from psm.projections.analytics import ANALYTICS, analytics_of
 from psm.projections.analytics.tables import TOLD
+from psm.projections.projection import Projection
+from psm.workers.analytics.figures import FiguresQuestion, figures_of
+from psm.workers.analytics.reads import AnalyticsReads
 from psm.workers.process.settings import Settings
 from psm.workers.projector.follower import Projector
 from psm.workers.projector.lag import view_lag
@@ -51,10 +55,12 @@ class Scene:
             await commit(self.nc, piece)
 
     @asynccontextmanager
-    async def projecting(self, count: int = 1) -> AsyncIterator[list[Projector]]:
+    async def projecting(
+        self, count: int = 1, projection: Projection = ANALYTICS
+    ) -> AsyncIterator[list[Projector]]:
         metrics = telemetry.quiet().metrics
         projectors = [
-            Projector(self.nc, self.pool, [ANALYTICS], [0], metrics) for _ in range(count)
+            Projector(self.nc, self.pool, [projection], [0], metrics) for _ in range(count)
         ]
         tasks = [asyncio.create_task(projector.run()) for projector in projectors]
         try:
@@ -177,6 +183,40 @@ async def test_days_have_the_figures_that_were_known_at_their_end(scene: Scene) 
     }
     held = [row for row in await scene.table("trades") if row["strategy_id"] == "*"]
     assert [str(row["net"]) for row in held if row["revised_at"] is not None] == ["0.9"]
+
+
+async def test_days_a_year_are_those_of_the_account(scene: Scene) -> None:
+    """As the settings have them, in what is written and in what is computed when it is read."""
+    log, year_days = TimedLog(MIDNIGHT_NS - 2 * 86_400 * SECOND_NS), YearDays.of(("rest*=252",))
+    for trader in (Account("resting"), Account("restless")):
+        log.say(trader.deposit("1000"))
+        log.say(trader.trade("buy", "1", "100"))
+    other = Account("never")
+    log.say(other.deposit("1000"))
+    log.say(other.trade("buy", "1", "100"))
+    for price in ("110", "90", "105"):
+        log.mark("BTC-PERP", price, 86_400)
+        log.quiet(300)
+    async with scene.projecting(projection=analytics_of(year_days)):
+        await scene.commit(log.inputs, random.Random(9))
+        await scene.settled()
+    figures = await scene.table("risk_metrics")
+    assert {(row["account_id"], row["periods_per_year"]) for row in figures} == {
+        ("resting", 252),
+        ("restless", 252),
+        ("never", 365),
+    }
+    reads = AnalyticsReads(scene.pool, year_days)
+    wanted = {"resting": 252, "never": 365, "resting,restless": 252, "resting,never": 365}
+    for subject, days in wanted.items():
+        found = await figures_of(reads, FiguresQuestion(subject=subject))
+        assert (subject, found.periods) == (subject, days)
+        stated = await figures_of(reads, FiguresQuestion(subject=subject, periods=260))
+        assert stated.periods == 260
+        assert stated.metrics.volatility is not None
+        assert found.metrics.volatility is not None
+        ratio = found.metrics.volatility / stated.metrics.volatility
+        assert abs(ratio**2 - Decimal(days) / 260) < Decimal("1e-20")
 
 
 async def test_poison_stops_one_account_alone(scene: Scene) -> None:

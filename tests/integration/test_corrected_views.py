@@ -28,7 +28,8 @@ from psm.adapters import postgres, telemetry
 from psm.analytics.revision import Pasts
 from psm.contracts.errors import LogDamagedError
 from psm.contracts.updates_read import ReadUpdate
-from psm.projections.analytics import ANALYTICS, writing
+from psm.projections import pasts
+from psm.projections.analytics import ANALYTICS
 from psm.projections.sql import Connection
 from psm.workers.projector.follower import Projector
 from psm.workers.projector.pasts import LogPasts
@@ -215,7 +216,7 @@ async def test_a_transaction_stays_awake_while_the_log_is_read(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL ends one that says nothing for a minute."""
-    monkeypatch.setattr(writing, "_AWAKE_S", 0.01)
+    monkeypatch.setattr(pasts, "_AWAKE_S", 0.01)
     pool = await postgres.open_pool(postgres_dsn, name="test")
 
     class Slow:

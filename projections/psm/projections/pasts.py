@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from psm.analytics.revision import Pasts
+from psm.projections.sql import Connection
+
+T = TypeVar("T")
+
+_AWAKE_S = 10
 
 
 class PastReader(Protocol):
@@ -22,3 +29,16 @@ class PastReader(Protocol):
             LogDamagedError: the log does not have the account's events up to there.
             TransientError: it cannot be read now.
         """
+
+
+async def kept_awake(connection: Connection, work: Coroutine[Any, Any, T]) -> T:
+    """Return what long work gives; PostgreSQL would end a transaction that is silent meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=_AWAKE_S))[0]:
+            await connection.execute("SELECT 1")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from psm.projections.analytics import ANALYTICS
+from psm.analytics.year_days import YearDays
+from psm.projections.analytics import ANALYTICS, analytics_of
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.market import MARKET
 from psm.projections.projection import Projection
@@ -12,15 +13,15 @@ PROJECTIONS: dict[str, Projection] = {
     projection.name: projection for projection in (CURRENT_STATE, RISK, RULEBOOK, MARKET, ANALYTICS)
 }
 
+_EVERY_DAY = YearDays()
 
-def kept(*, analytics: bool) -> dict[str, Projection]:
+
+def kept(*, analytics: bool = True, year_days: YearDays = _EVERY_DAY) -> dict[str, Projection]:
     """Return the projections that somebody follows, by their name.
 
     Args:
         analytics: whether those of analytics are among them.
+        year_days: by which these write annual figures.
     """
-    return {
-        name: projection
-        for name, projection in PROJECTIONS.items()
-        if analytics or projection is not ANALYTICS
-    }
+    found = {**PROJECTIONS, ANALYTICS.name: analytics_of(year_days)}
+    return {name: one for name, one in found.items() if analytics or name != ANALYTICS.name}

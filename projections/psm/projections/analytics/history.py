@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from psm.analytics.closes import (
-    PERIODS,
     BucketClose,
     between,
     bound_text,
@@ -62,15 +61,22 @@ async def unstated(
     return [(record["account_id"], nanoseconds(record["bucket"])) for record in records]
 
 
-async def state(connection: Connection, account: str, day: int) -> int:
-    """Write the figures of an account at the end of a day; the caller commits. Return the rows."""
+async def state(connection: Connection, account: str, day: int, year_days: int) -> int:
+    """Write the figures of an account at the end of a day; the caller commits. Return the rows.
+
+    Args:
+        connection: to the views.
+        account: whose.
+        day: its start, nanoseconds.
+        year_days: days a year, by which figures are annual.
+    """
     end = day + DAY_NS
     buckets = await connection.fetch(_QUERIES["buckets"], account, as_time(end))
     trades = await connection.fetch(_QUERIES["trades"], account, as_time(end))
     days = [row_of(PnlRow, dict(record)) for record in buckets]
     known = [row_of(TradeRow, dict(record)) for record in trades]
     place = {"through_log_sequence": days[-1].through_log_sequence, "rules": days[-1].rules}
-    figures = [row | place for row in _risk(account, _series(days, end), end)]
+    figures = [row | place for row in _risk(account, _series(days, end), end, year_days)]
     statistics = [row | place for row in _statistics(account, known, end)]
     await write(connection, RISK_METRICS.statements["upsert"], figures)
     await write(connection, TRADE_STATISTICS.statements["upsert"], statistics)
@@ -87,17 +93,19 @@ def _series(rows: Sequence[PnlRow], end: int) -> dict[Part, list[BucketClose]]:
     return {(EVERY, EVERY): whole, **others}
 
 
-def _risk(account: str, series: dict[Part, list[BucketClose]], end: int) -> Iterable[Row]:
+def _risk(
+    account: str, series: dict[Part, list[BucketClose]], end: int, year_days: int
+) -> Iterable[Row]:
     for part, closes in series.items():
         for name, days in WINDOWS:
             chosen, base = between(closes, _start(days, end), None)
             entering = counted(chosen)
             standing = standing_of(closes, entering, base)
-            figures = performance(units(entering, base), PERIODS["1d"], standing=standing)
+            figures = performance(units(entering, base), year_days, standing=standing)
             yield {
                 **_named(account, part, name, end),
                 "epoch": closes[-1].epoch,
-                "periods_per_year": PERIODS["1d"],
+                "periods_per_year": year_days,
                 **msgspec.structs.asdict(figures),
             }
 

@@ -8,7 +8,6 @@ the updates alone, however they were batched.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -20,6 +19,7 @@ from psm.analytics.feed import told as told_by
 from psm.analytics.revision import Pasts
 from psm.analytics.rows import JournalRow
 from psm.analytics.timeline import AccountTimeline
+from psm.analytics.year_days import YearDays
 from psm.contracts.errors import InvariantError
 from psm.contracts.updates_read import ReadUpdate
 from psm.projections.analytics.held import HeldTimelines
@@ -31,7 +31,7 @@ from psm.projections.analytics.standing import (
 )
 from psm.projections.analytics.tables import ACCOUNTS, TOLD, FoldedTable
 from psm.projections.closes import MINUTES_CLOSED, closed_through_of
-from psm.projections.pasts import PastReader
+from psm.projections.pasts import PastReader, kept_awake
 from psm.projections.projection import Projection
 from psm.projections.rows import Row, UnstorableError, write
 from psm.projections.sql import Connection, load
@@ -42,7 +42,6 @@ SWEPT = 16
 SWEEP_S = 0.02
 """How long a batch goes on to let others tell: what it reads waits so long, and for one piece."""
 
-_AWAKE_S = 10
 _QUERIES = load(__package__, "writing")
 _BACKSLASH, _NUL = b"\\", b"\\u0000"
 _NO_TEXT = "22P05"  # untranslatable_character, as PostgreSQL says of a NUL in JSON
@@ -89,9 +88,11 @@ class TimelineWriter:
         is_settled: whether every account has told of all minutes that are complete.
     """
 
-    def __init__(self, projection: Projection, pasts: PastReader | None) -> None:
+    def __init__(
+        self, projection: Projection, pasts: PastReader | None, year_days: YearDays
+    ) -> None:
         """Nothing is known yet."""
-        self._quarantine, self._pasts = projection.quarantine, pasts
+        self._quarantine, self._pasts, self._year_days = projection.quarantine, pasts, year_days
         self._held = HeldTimelines()
         self.is_settled = False
 
@@ -202,7 +203,8 @@ class TimelineWriter:
                 connection, progress.partition, progress.stated_through, days, SWEPT
             )
             for account, day in due:
-                written += await state(connection, account, day)
+                year_days = self._year_days.of_account(account)
+                written += await state(connection, account, day, year_days)
                 if end is not None and time.monotonic() >= end:
                     return written
             if len(due) < SWEPT:
@@ -293,15 +295,7 @@ class TimelineWriter:
         if self._pasts is None:
             raise InvariantError(f"{said.account_id}: a correction needs the log, and none is read")
         reading = self._pasts.read(said.account_id, said.log_sequence, said.sequence_number)
-        task = asyncio.ensure_future(reading)
-        try:
-            while not (await asyncio.wait([task], timeout=_AWAKE_S))[0]:
-                await connection.execute("SELECT 1")  # PostgreSQL ends a silent transaction
-            return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+        return await kept_awake(connection, reading)
 
     async def _take_apart(
         self, connection: Connection, progress: _Progress, account: str, steps: Steps

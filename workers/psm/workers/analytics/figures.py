@@ -11,7 +11,6 @@ import msgspec
 
 from psm.analytics.buckets import LENGTHS, MINUTE_NS, bucket_start
 from psm.analytics.closes import (
-    PERIODS,
     BucketClose,
     between,
     bound_text,
@@ -62,7 +61,7 @@ class FiguresQuestion(msgspec.Struct, frozen=True, kw_only=True):
         span: which buckets, by their start; trades by their end.
         window: the last days before the span's end, or before what is complete.
         strategy_id, symbol: a part of an account; `*` for the whole.
-        periods: buckets a year; None: as many as there are where markets never rest.
+        periods: buckets a year; None: those that the settings have for the account.
         risk_free: annual rate.
     """
 
@@ -151,8 +150,9 @@ async def figures_of(reads: AnalyticsReads, question: FiguresQuestion) -> Subjec
     closed_through = _closed_through(standings)
     question = _resolved(question, closed_through)
     read = await _read(reads, members, question, closed_through)
+    periods = question.periods or reads.year_days.periods(question.timeframe, members)
     return await asyncio.to_thread(
-        _computed, question, members, standings[0].currency, closed_through, read
+        _computed, question, members, standings[0].currency, closed_through, read, periods
     )
 
 
@@ -193,13 +193,13 @@ def _computed(
     currency: str | None,
     closed_through: int | None,
     read: _Read,
+    periods: int,
 ) -> SubjectFigures:
     """Return the figures of what was read; it takes a processor for a while where that is much."""
     rows = [row for series in read.whole for row in series] if read.own is None else read.own
     series = _closes(question, closed_through, read)
     closes, base = between(series, *_texts(question.span))
     entering = counted(closes)
-    periods = question.periods or PERIODS[question.timeframe]
     return SubjectFigures(
         question=question,
         members=members if question.group is not None else [],

@@ -140,7 +140,7 @@ METRICS_PARAMETERS = (
     _SYMBOL,
     Parameter(
         name="periods",
-        description="Buckets a year; of days 365, or 252 where markets rest.",
+        description="Buckets a year; by default those of the account, of days 365 or as set.",
         schema={"type": "integer", "minimum": 1, "maximum": PERIODS_MAX},
     ),
     Parameter(name="risk_free", description="Annual rate, such as 0.03.", schema=TEXT),

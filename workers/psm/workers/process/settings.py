@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from psm.adapters.secret_files import FileSecret
 from psm.adapters.tls import client_tls
 from psm.analytics.market_books import MarketRules
+from psm.analytics.year_days import YearDays
 from psm.contracts.errors import ConfigError
 from psm.domain.market.slots import ValuationSlots
 from psm.workers.process.setting import About, public_value, written
@@ -171,6 +172,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             "Whether the views of analytics are kept; without them a projector has less to do.",
         ),
     ] = True
+    analytics_year_days: Annotated[
+        tuple[str, ...],
+        _about(
+            "postgres",
+            "Days a year of accounts' annual figures, `account=days` each, separated by commas, "
+            "such as `equities_*=252`: the first that fits, else 365.",
+        ),
+    ] = ()
     marks: Annotated[bool, _about("marks", "Whether `psm up` runs `psm marks` too.")] = False
     marks_interval_ms: Annotated[
         int,
@@ -307,11 +316,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def valuation_slots(self) -> ValuationSlots:
-        """When changed valuations are published.
-
-        Raises:
-            ConfigError: a period is no multiple of the one before.
-        """
+        """When changed valuations are published; a ConfigError where periods do not fit."""
         return ValuationSlots(
             fast_ms=self.valuation_fast_ms,
             mid_ms=self.valuation_mid_ms,
@@ -324,6 +329,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """What decides the rows of order books; a ConfigError where `market_venues` is wrong."""
         return MarketRules.of(self.market_venues, self.market_keep_s)
 
+    @property
+    def year_days(self) -> YearDays:
+        """Days a year of accounts; a ConfigError where `analytics_year_days` is wrong."""
+        return YearDays.of(self.analytics_year_days)
+
     def public(self) -> dict[str, Any]:
         """Return every field with what is secret in it blanked out; safe to print and log."""
         return {field.name: public_value(field, getattr(self, field.name)) for field in about()}
@@ -335,11 +345,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return list(self.public().items())
 
     def require_postgres_dsn(self) -> str:
-        """Return the PostgreSQL address.
-
-        Raises:
-            ConfigError: none is set.
-        """
+        """Return the PostgreSQL address; a ConfigError where none is set."""
         if self.postgres_dsn is None:
             raise ConfigError("POSTGRES_DSN is not set; this command needs PostgreSQL")
         return self.postgres_dsn
@@ -355,11 +361,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return [*in_files, *filter(None, named)]
 
     def nats_options(self) -> dict[str, Any]:
-        """Return the keyword arguments of `nats.connect` that say where and as whom.
-
-        Raises:
-            ConfigError: a certificate or key cannot be read.
-        """
+        """Return what `nats.connect` is told of where and as whom; ConfigError for a bad file."""
         options: dict[str, Any] = {
             "servers": [url.strip() for url in self.nats_url.split(",")],
             "user": self.nats_user,

@@ -79,7 +79,9 @@ class FiguresOptions:
     symbol: Annotated[str, Parameter(help="Of this symbol; * is all of them.")] = EVERY
     periods: Annotated[
         int | None,
-        Parameter(help="Buckets a year of annual figures; of days 365, or 252 where markets rest."),
+        Parameter(
+            help="Buckets a year of annual figures; default PSM_ANALYTICS_YEAR_DAYS, or 365."
+        ),
     ] = None
     risk_free: Annotated[str, Parameter(help="Annual rate, such as 0.03.")] = "0"
 
@@ -148,7 +150,8 @@ def asked(read: Callable[[AnalyticsReads], Awaitable[_Answer]]) -> _Answer:
     """
 
     async def run() -> _Answer:
-        async with database(load_settings()) as pool:
-            return await read(AnalyticsReads(pool))
+        settings = load_settings()
+        async with database(settings) as pool:
+            return await read(AnalyticsReads(pool, settings.year_days))
 
     return asyncio.run(run())

@@ -187,7 +187,7 @@ def _require(name: str) -> None:
 
 def _of_accounts(settings: Settings) -> Iterable[Projection]:
     """Return the projections of which one account can be folded alone."""
-    there = kept(analytics=settings.analytics).values()
+    there = kept(analytics=settings.analytics, year_days=settings.year_days).values()
     return (one for one in there if one.source.rebuilt_from == "log")
 
 
@@ -290,7 +290,7 @@ async def _rebuild(
             rebuilding = Rebuild(
                 nc,
                 pool,
-                PROJECTIONS[name],
+                kept(year_days=settings.year_days)[name],
                 partitions=settings.partitions,
                 slots=settings.valuation_slots,
                 market=settings.market_rules,
@@ -318,7 +318,7 @@ async def _verify(
         verification = ViewVerification(
             nc,
             pool,
-            PROJECTIONS[name],
+            kept(year_days=settings.year_days)[name],
             partitions=settings.partitions,
             slots=settings.valuation_slots,
             market=settings.market_rules,

@@ -62,7 +62,9 @@ def chosen_projections(
     named, left_out = _named_in("--only", only), _named_in("--without", without)
     chosen = tuple(
         projection
-        for name, projection in kept(analytics=settings.analytics).items()
+        for name, projection in kept(
+            analytics=settings.analytics, year_days=settings.year_days
+        ).items()
         if (only is None or name in named) and name not in left_out
     )
     if not chosen:

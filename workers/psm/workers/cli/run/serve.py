@@ -120,7 +120,7 @@ def _service(
         archive=ArchiveReads(pool, keys),
         risk_reads=RiskReads(pool),
         market=MarketReads(pool),
-        analytics=AnalyticsReads(pool),
+        analytics=AnalyticsReads(pool, settings.year_days),
         past=Past(nc, log_shape(settings)),
         live=LiveReads(Owners(nc, NatsMembers(nc), settings.partitions)),
         health=health,

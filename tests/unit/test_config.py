@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from psm.contracts.errors import ConfigError
+from psm.workers.cli.itself.config import settings_schema
 from psm.workers.process.config import Settings, load_settings, partitions_of, settings_with_sources
 from psm.workers.process.running import Announcement, announced
 from psm.workers.process.settings import about
@@ -178,6 +179,36 @@ def test_contradictions_are_named() -> None:
     assert problems({"PSM_NATS_TOKEN": "x", "PSM_NATS_CREDS_FILE": "y"}) == [
         "PSM_NATS_TOKEN and PSM_NATS_CREDS_FILE are both set; keep one"
     ]
+
+
+def test_every_list_is_read_from_a_variable() -> None:
+    """With commas between its values; the chart has it as one text."""
+    lists = [field for field in about() if field.is_list]
+    assert len(lists) > 4
+    values = {
+        "PSM_WORKER_PARTITIONS": "0-2",
+        "PSM_MARKET_VENUES": "kraken=kraken, binance=binance_spot:flag",
+        "PSM_ANALYTICS_YEAR_DAYS": "equities_*=252,desk_7=250",
+        "PSM_HTTP_HOSTS": "psm.example,10.1.2.3",
+        "PSM_HTTP_TRUSTED_PROXIES": "10.0.0.1,10.0.0.2",
+    }
+    settings = load_settings(values)
+    for field in lists:
+        if field.env in values:
+            assert len(getattr(settings, field.name)) > 1, field.env
+    assert settings.year_days.of_account("equities_a") == 252
+    schema = settings_schema()["properties"]
+    assert {name: schema[name]["type"] for name in values if name in schema} == {
+        "PSM_MARKET_VENUES": "string",
+        "PSM_ANALYTICS_YEAR_DAYS": "string",
+    }
+
+
+def test_lists_that_say_nothing_are_all_told_at_once() -> None:
+    """Before anything is started with them."""
+    venues, days = problems({"PSM_MARKET_VENUES": "x=y", "PSM_ANALYTICS_YEAR_DAYS": "a=400"})
+    assert venues.startswith("PSM_MARKET_VENUES: 'x=y' is not exchange=profile or")
+    assert days.startswith("PSM_ANALYTICS_YEAR_DAYS: 'a=400' is not account=days, of 1 to 366")
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1-2-3", "99999"])

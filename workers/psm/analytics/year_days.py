@@ -39,8 +39,8 @@ class YearDays(msgspec.Struct, frozen=True):
             name, _, days = text.strip().partition("=")
             if not name or "*" in name[:-1] or days not in _NUMBERS:
                 raise ConfigError(
-                    f"days a year {text!r}: write an account, or a beginning of names and a star, "
-                    f"and 1 to {_DAYS_MAX} days, such as equities_*=252"
+                    f"PSM_ANALYTICS_YEAR_DAYS: {text!r} is not account=days, of 1 to {_DAYS_MAX} "
+                    "days, or the beginning of names and a star, such as equities_*=252"
                 )
             rules.append((name, _NUMBERS[days]))
         return cls(tuple(rules))

@@ -185,13 +185,8 @@ def _from_running(found: Found, env: Mapping[str, str], problems: list[str]) -> 
     return {name: (value, f"psm up {up.pid}") for name, value in said.items()}
 
 
-_LISTS: dict[str, Callable[[str], tuple[Any, ...]]] = {
-    "worker_partitions": partitions_of,
-    "http_hosts": _names,
-    "http_trusted_proxies": _names,
-    "http_principal_keys": _names,
-}
-"""Settings that are lists -> how one is read from a variable."""
+_LISTS: dict[str, Callable[[str], tuple[Any, ...]]] = {"worker_partitions": partitions_of}
+"""Settings that are lists of something else than texts -> how one is read from a variable."""
 
 
 def _from_env(env: Mapping[str, str], problems: list[str]) -> Found:
@@ -301,8 +296,8 @@ def _converted(field: About, value: Any, source: str, problems: list[str]) -> An
         problems.append(f"{_at(field, source)}: expected one of {', '.join(field.choices)}")
         return None
     try:
-        if field.name in _LISTS and isinstance(value, str):
-            value = _LISTS[field.name](value)
+        if field.is_list and isinstance(value, str):
+            value = _LISTS.get(field.name, _names)(value)
         return msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
         # msgspec names types, bounds and patterns here, never the value.
@@ -335,8 +330,19 @@ def _mtls_problems(settings: Settings) -> list[str]:
     return [f"PSM_HTTP_CLIENT_CA_FILE needs {name}" for name, given in needs.items() if not given]
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def _unreadable(settings: Settings) -> list[str]:
+    """Return what is wrong with lists whose parts say something."""
     problems = []
+    for said in ("market_rules", "year_days"):
+        try:
+            getattr(settings, said)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = _unreadable(settings)
     last = max(settings.worker_partitions, default=0)
     if last >= settings.partitions:
         problems.append(

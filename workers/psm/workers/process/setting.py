@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
@@ -32,6 +32,11 @@ class About(Struct, frozen=True, kw_only=True):
     secret: bool
     type: Any
     choices: tuple[str, ...]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has several values, in a variable with commas between them."""
+        return get_origin(get_args(self.type)[0]) is tuple
 
 
 def written(value: Any) -> str:

@@ -141,12 +141,19 @@ def settings_schema() -> dict[str, Any]:
         "properties": {
             field.env: {
                 "description": _sentence(field),
-                **{k: v for k, v in msgspec.json.schema(field.type).items() if k in _KEYWORDS},
+                **_schema(field),
             }
             for field in about()
             if not field.secret and field.name not in _OF_A_PROCESS
         },
     }
+
+
+def _schema(field: About) -> dict[str, Any]:
+    """Return what a value must be; a list is one text here, as in a variable."""
+    if field.is_list:
+        return {"type": "string"}
+    return {k: v for k, v in msgspec.json.schema(field.type).items() if k in _KEYWORDS}
 
 
 def render_env_example() -> str:

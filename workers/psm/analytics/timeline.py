@@ -1,7 +1,7 @@
 """One account's past as the read side tells it: buckets, trades and lots, out of its updates.
 
-Fed by committed updates in the order of the log and by nothing else: live, rebuilt and folded from
-a file give the same rows, however the updates are cut into batches.
+Fed by committed updates in the order of the log, and at some corrections by both pasts as the log
+has them: live, rebuilt and folded from a file give the same rows, however updates are batched.
 """
 
 from __future__ import annotations

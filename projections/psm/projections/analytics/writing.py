@@ -3,7 +3,7 @@
 Rows of a minute are due once the log says that the minute is complete. An account that an update
 touches tells them with it, the others follow in pieces, so that the turn of a minute is no burst;
 `closed_through` of a partition moves when all have told. So what a settled view says follows from
-the updates alone, however they were batched.
+updates and log alone, however they were batched.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ async def test_the_next_correction_goes_on_from_the_last_one(
 async def test_a_log_that_has_not_the_events_stops_the_projector(
     nats_url: str, postgres_dsn: str
 ) -> None:
-    """Rather no rows than wrong ones; it says what is missing."""
+    """Rather no rows than wrong ones; it says what is missing, and goes on when it is there."""
     log, trader = TimedLog(), Account("acc_1")
     log.say(trader.deposit("1000"))
     log.say(trader.event("SplitApplied", **SPLIT))
@@ -205,10 +205,15 @@ async def test_a_log_that_has_not_the_events_stops_the_projector(
         state, text = await until_answer(detail, lambda found: found[0] == "stopped", "it stops")
         assert (state, "acc_1: its correction 4" in text) == ("stopped", True), text
         assert "restore the log" in text
+        reader = LogPasts(nc)
+        with pytest.raises(LogDamagedError, match="log sequence 4"):
+            await reader.read("acc_1", 4, 4)
+        for message in log.messages():
+            await nc.jetstream().publish(f"trades.{message.stream_id}", message.data)
+        await until_answer(detail, lambda found: found[0] == "running", "it goes on")
+        assert (await reader.read("acc_1", 4, 4)).was["BTC-PERP"].cycle is not None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        with pytest.raises(LogDamagedError, match="log sequence 4"):
-            await LogPasts(nc).read("acc_1", 4, 4)
     pool.terminate()
 
 

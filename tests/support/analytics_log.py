@@ -79,6 +79,10 @@ class TimedLog(OneWorker):
         closed = self.books.market.closed_through
         self.inputs.append(Input(self.log_sequence, hashed, closed, result.updates))
 
+    def messages(self) -> list[LogMessage]:
+        """Return what was folded."""
+        return list(self._history.values())
+
     def mark(self, symbol: str, price: str, seconds: float = 5) -> None:
         """Fold a mark."""
         self._marks += 1

@@ -50,7 +50,8 @@ class _Known(msgspec.Struct):
 class LogPasts:
     """Reader of the pasts of accounts.
 
-    The account that was read last is kept: its next correction goes on from there.
+    The account that was read last is kept: its next correction goes on from there. What failed is
+    read anew.
     """
 
     def __init__(self, nc: Client) -> None:
@@ -85,6 +86,7 @@ class LogPasts:
                 count += len(batch)
                 await _apart(fold.take, [one for one in batch if one.stream_id is None])
         pasts = await _apart(fold.pasts)
+        self._kept = {stream_id: known}
         _log.info(
             "projection.past_read",
             stream_id=stream_id,
@@ -96,10 +98,9 @@ class LogPasts:
 
     async def _folded(self, stream_id: str, log_sequence: int) -> _Known:
         """Return the account as of a place in the log, with all marks that valued it."""
-        known = self._kept.pop(stream_id, None)
+        known, self._kept = self._kept.get(stream_id), {}
         if known is None or known.books.position > log_sequence:
             known = await self._fresh(())
-        self._kept.clear()
         while True:
             folds = refold_stream(
                 self._nc,
@@ -117,7 +118,6 @@ class LogPasts:
             if symbols == known.symbols:
                 break
             known = await self._fresh(symbols)
-        self._kept[stream_id] = known
         return known
 
     async def _fresh(self, symbols: tuple[str, ...]) -> _Known:

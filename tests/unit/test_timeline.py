@@ -12,6 +12,8 @@ from tests.support.events import START, Sent, deposit, event, instrument, mark, 
 from tests.support.pasts import pasts_of
 
 from psm.analytics import feed
+from psm.analytics.journal import JournalEntry
+from psm.analytics.revision import is_told
 from psm.analytics.rows import ACCOUNT_ITEMS, EVERY, NETTING, UNATTRIBUTED, PnlRow
 from psm.analytics.timeline import AccountTimeline
 from psm.analytics.timelines import TimelineRows, Timelines
@@ -243,6 +245,22 @@ def test_what_did_nothing_as_it_came_may_do_something_without_a_fill() -> None:
     )
     own = [row for row in again.trades.values() if row.strategy_id == EVERY and not row.gone]
     assert [(row.cycle, row.gross) for row in own] == [(1, Decimal(60)), (2, Decimal(5))]
+
+
+def test_when_the_journal_says_enough() -> None:
+    """Not after what depends on what is held; a mode set before the fill was set in any past."""
+
+    def entry(event_type: str, **more: Any) -> JournalEntry:
+        return JournalEntry(event_type=event_type, event_id="e", time=0, log_sequence=0, **more)
+
+    fill, bust = entry("TradeExecuted", key="A", fill_id="f1"), entry("TradeBusted", target="f1")
+    mode, fee = entry("PositionModeChanged"), entry("FeeCharged", key="A")
+    assert is_told([fill, fee, bust])
+    assert is_told([mode, fill, fee, bust])
+    assert not is_told([fill, mode, bust])
+    assert not is_told([fill, bust, mode, fill, mode, bust])
+    assert not is_told([entry("PositionModeChanged", key="A"), fill, bust])
+    assert not is_told([entry("SplitApplied", symbol="B"), fill, bust])
 
 
 def test_a_correction_without_its_journal_is_an_error() -> None:

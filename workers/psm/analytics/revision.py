@@ -5,7 +5,7 @@ differs is told again. What a position would have stood at between its fills is 
 cycle has `mae` and `mfe` only if the account held just that while it lasted.
 
 Of what depends on what is held, such as a split, the journal says what it did, not what it would
-have done: where the account ever had any, both pasts are folded from the log.
+have done: where the account ever had any before, both pasts are folded from the log.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import msgspec
 
 from psm.analytics.books import Book, Strategies, whole_share
 from psm.analytics.cycles import Cycle, Cycles, Lots
-from psm.analytics.journal import CORRECTIONS, JournalEntry
+from psm.analytics.journal import CORRECTIONS, DEPENDENT, JournalEntry
 from psm.analytics.rows import EVERY, LotRow, TradeRow
 from psm.contracts.position_keys import position_key, symbol_of
 from psm.domain.money import ZERO, absolute, add, negate, subtract
+
+_MODE = "PositionModeChanged"
 
 
 class BookedPast(msgspec.Struct):
@@ -68,6 +70,22 @@ class Revision(msgspec.Struct, frozen=True):
     booked: dict[str, tuple[Decimal, Decimal]]
     trades: list[TradeRow]
     lots: list[LotRow]
+
+
+def is_told(entries: Sequence[JournalEntry]) -> bool:
+    """Return whether the journal says enough of what its corrections changed, the last one too.
+
+    A change of mode that moved nothing only counts where it came after a corrected fill.
+    """
+    moded = 0
+    for n, entry in enumerate(entries):
+        if entry.event_type in DEPENDENT:
+            if entry.event_type != _MODE or entry.key:
+                return False
+            moded = n
+        elif entry.event_type in CORRECTIONS and _targets(entries[:moded], entry):
+            return False
+    return True
 
 
 def booked_pasts(account_id: str, entries: Sequence[JournalEntry]) -> Pasts:

@@ -45,6 +45,7 @@ from psm.analytics.revision import (
     Pasts,
     Revision,
     booked_pasts,
+    is_told,
     pasts_told,
     revisions,
 )
@@ -106,11 +107,10 @@ class AccountTimeline:
         """
         self._recalled = journal
 
-    @property
-    def needs_pasts(self) -> bool:
-        """Whether the journal, recalled, says too little for a correction: `recall_pasts`, too."""
+    def needs_pasts(self, update: ToldState) -> bool:
+        """Return whether the journal, recalled, says too little of a correction: `recall_pasts`."""
         entries = read([*(self._recalled or ()), *self._journal])
-        return any(entry.event_type in DEPENDENT for entry in entries)
+        return not is_told([*entries, entry_of_correction(self._event(update), [])])
 
     def recall_pasts(self, pasts: Pasts) -> None:
         """Take in positions without the correction that comes next and with it, from the log."""

@@ -90,7 +90,7 @@ class Timelines:
         if timeline.needs_journal(read):
             self.rows[name].take(timeline)
             timeline.recall(self.rows[name].journal)
-            if self._pasts is not None and timeline.needs_pasts:
+            if self._pasts is not None and timeline.needs_pasts(read):
                 timeline.recall_pasts(self._pasts(name, read.payload.sequence_number))
         timeline.take(read)
 

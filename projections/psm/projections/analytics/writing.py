@@ -286,7 +286,7 @@ class TimelineWriter:
         unwritten = (row for row in told["analytics_journal"] if isinstance(row, JournalRow))
         journal.extend(row for row in unwritten if row.account_id == timeline.account_id)
         timeline.recall(journal)
-        if timeline.needs_pasts:
+        if timeline.needs_pasts(update):
             timeline.recall_pasts(await self._read_pasts(connection, update))
 
     async def _read_pasts(self, connection: Connection, update: ToldState) -> Pasts:

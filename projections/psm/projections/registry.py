@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from psm.analytics.year_days import YearDays
+from psm.analytics.year_days import EVERY_DAY, YearDays
 from psm.projections.analytics import ANALYTICS, analytics_of
 from psm.projections.current_state import CURRENT_STATE
 from psm.projections.market import MARKET
@@ -13,10 +13,8 @@ PROJECTIONS: dict[str, Projection] = {
     projection.name: projection for projection in (CURRENT_STATE, RISK, RULEBOOK, MARKET, ANALYTICS)
 }
 
-_EVERY_DAY = YearDays()
 
-
-def kept(*, analytics: bool = True, year_days: YearDays = _EVERY_DAY) -> dict[str, Projection]:
+def kept(*, analytics: bool = True, year_days: YearDays = EVERY_DAY) -> dict[str, Projection]:
     """Return the projections that somebody follows, by their name.
 
     Args:

@@ -10,7 +10,7 @@ have done: where the account ever had any before, both pasts are folded from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -143,8 +143,8 @@ def revisions(pasts: Pasts, correction: JournalEntry) -> list[Revision]:
                 currency=old.currency or new.currency,
                 past=new,
                 booked=_booked(old.books, new.books),
-                trades=_revised_trades(old.trades, new.trades, correction),
-                lots=_revised_lots(old.lots, new.lots, correction),
+                trades=_revised(old.trades, new.trades, _trade_key, correction),
+                lots=_revised(old.lots, new.lots, _lot_key, correction),
             )
         )
     return found
@@ -301,38 +301,36 @@ def _amended(entry: JournalEntry, correction: JournalEntry) -> JournalEntry:
 
 
 R = TypeVar("R", TradeRow, LotRow)
-_TradeKey = tuple[str, int]
 
 
-def _revised_trades(
-    old: Sequence[TradeRow], new: Sequence[TradeRow], correction: JournalEntry
-) -> list[TradeRow]:
+def _revised(
+    old: Sequence[R],
+    new: Sequence[R],
+    key_of: Callable[[R], object],
+    correction: JournalEntry,
+) -> list[R]:
     """Return rows that are other ones, and those that are gone."""
-    was: dict[_TradeKey, TradeRow] = {(row.strategy_id, row.cycle): row for row in old}
-    rows = []
+    was = {key_of(row): row for row in old}
+    rows: list[R] = []
     for row in new:
-        before = was.pop((row.strategy_id, row.cycle), None)
+        before = was.pop(key_of(row), None)
         if before is None or _content(before) != _content(row):
             rows.append(_stamped(row, correction))
-    gone = [msgspec.structs.replace(row, gone=True) for row in was.values()]
-    return [*rows, *(_stamped(row, correction) for row in gone)]
+    gone = (msgspec.structs.replace(row, gone=True) for row in was.values())
+    rows.extend(_stamped(row, correction) for row in gone)
+    return rows
 
 
-def _content(row: TradeRow | LotRow) -> object:
+def _trade_key(row: TradeRow) -> object:
+    return row.strategy_id, row.cycle
+
+
+def _lot_key(row: LotRow) -> object:
+    return row.lot
+
+
+def _content(row: R) -> R:
     return msgspec.structs.replace(row, through_log_sequence=0)
-
-
-def _revised_lots(
-    old: Sequence[LotRow], new: Sequence[LotRow], correction: JournalEntry
-) -> list[LotRow]:
-    was = {row.lot: row for row in old}
-    rows = []
-    for row in new:
-        before = was.pop(row.lot, None)
-        if before is None or _content(before) != _content(row):
-            rows.append(row)
-    gone = [msgspec.structs.replace(row, gone=True) for row in was.values()]
-    return [_stamped(row, correction) for row in (*rows, *gone)]
 
 
 def _stamped(row: R, correction: JournalEntry) -> R:

@@ -59,3 +59,7 @@ class YearDays(msgspec.Struct, frozen=True):
         if timeframe == "1w":
             return PERIODS[timeframe]
         return int(scaled(Decimal(PERIODS[timeframe]), Decimal(days), Decimal(DEFAULT)))
+
+
+EVERY_DAY = YearDays()
+"""Those of markets that never rest, for all accounts."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from psm.analytics.year_days import YearDays
+from psm.analytics.year_days import EVERY_DAY, YearDays
 from psm.projections.analytics.tables import TABLES
 from psm.projections.analytics.writing import TimelineWriter
 from psm.projections.projection import Projection
@@ -26,4 +26,4 @@ def analytics_of(year_days: YearDays) -> Projection:
     )
 
 
-ANALYTICS = analytics_of(YearDays())
+ANALYTICS = analytics_of(EVERY_DAY)

@@ -11,7 +11,7 @@ import msgspec
 
 from psm.adapters import postgres
 from psm.analytics.rows import EVERY, LotRow, PnlRow, Timeframe, TradeRow
-from psm.analytics.year_days import YearDays
+from psm.analytics.year_days import EVERY_DAY, YearDays
 from psm.contracts.errors import ConfigError, PSMError
 from psm.projections.analytics.reads import READS, as_time, nanoseconds, row_of
 from psm.workers.analytics.parts import PnlPart
@@ -29,7 +29,6 @@ HOLDING_DAYS = 365
 HOLDING_DAYS_MAX = 36_500
 """Days up to which a lot may be short term; a century."""
 
-_EVERY_DAY = YearDays()
 _ALL_OF_THE_LOG = 2**63 - 1
 _PLACE = re.compile(r"([0-9]{1,18}),(net|long|short),([0-9]{1,18}),(.{1,300})", re.DOTALL)
 _NO_PLACE = "after must be what the page before ended with as its next"
@@ -105,7 +104,7 @@ class AnalyticsReads:
         year_days: by which annual figures are, where the question says nothing.
     """
 
-    def __init__(self, pool: postgres.Pool, year_days: YearDays = _EVERY_DAY) -> None:
+    def __init__(self, pool: postgres.Pool, year_days: YearDays = EVERY_DAY) -> None:
         self._pool, self.year_days = pool, year_days
 
     async def standing(self, accounts: Sequence[str]) -> list[AccountStanding]:

@@ -59,17 +59,7 @@ class LogPasts:
         self._kept: dict[str, _Known] = {}
 
     async def read(self, stream_id: str, log_sequence: int, number: int) -> Pasts:
-        """Fold both pasts from the log.
-
-        Args:
-            stream_id: of the account.
-            log_sequence: of the input that has the correction.
-            number: of the correction among the account's events.
-
-        Raises:
-            LogDamagedError: the log does not have the account's events up to there.
-            TransientError: it cannot be read now.
-        """
+        """Fold both pasts from the log, as `PastReader` says."""
         known = await self._folded(stream_id, log_sequence)
         account = known.books.accounts.get(stream_id)
         if account is None or account.delivery.version < number:

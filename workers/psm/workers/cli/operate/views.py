@@ -287,10 +287,11 @@ async def _rebuild(
             def progress(partition: int, position: int, last: int) -> None:
                 shown(f"partition {partition}: sequence", position, last)
 
+            projection = kept(year_days=settings.year_days)[name]
             rebuilding = Rebuild(
                 nc,
                 pool,
-                kept(year_days=settings.year_days)[name],
+                projection,
                 partitions=settings.partitions,
                 slots=settings.valuation_slots,
                 market=settings.market_rules,
@@ -301,7 +302,7 @@ async def _rebuild(
             report, _ = await certified(
                 nc,
                 rebuilding,
-                PROJECTIONS[name],
+                projection,
                 author.key,
                 actor=author.actor,
                 reason=author.reason,
